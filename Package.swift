@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "clinker",
+    products: [
+        .executable(name: "clinker", targets: ["clinker"]),
+        .library(name: "DriverKit", targets: ["DriverKit"]),
+        .library(name: "ClinkerFile", type: .dynamic, targets: ["FileDriver"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    ],
+    targets: [
+        // The program: commands and the supervisor.
+        .executableTarget(
+            name: "clinker",
+            dependencies: [
+                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "Database", "Settings", "JSON",
+                "Primitives", "CLinux", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+
+        // The rooms, from the front door to the cellar. Arrows only point down.
+        .target(name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "CGnuTLS"], swiftSettings: strict),
+        .target(
+            name: "Flows",
+            dependencies: ["BlockStorage", "DriverHost", logging],
+            swiftSettings: strict),
+        .target(
+            name: "DriverHost",
+            dependencies: ["CDriver", "Settings", "Primitives", logging],
+            swiftSettings: strict),
+        .target(name: "DriverKit", dependencies: ["CDriver"], swiftSettings: strict),
+        .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
+        .target(
+            name: "HTTPServer",
+            dependencies: ["CMicroHTTPD", "JSON", "Primitives", logging],
+            swiftSettings: strict),
+        .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
+        .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),
+        .target(name: "JSON", swiftSettings: strict),
+        .target(name: "Primitives", dependencies: ["CLinux", logging], swiftSettings: strict),
+
+        // C from outside.
+        .systemLibrary(name: "CDriver", path: "Sources/CDriver"),
+        .systemLibrary(
+            name: "CMicroHTTPD", path: "Sources/CSystem/microhttpd", pkgConfig: "libmicrohttpd",
+            providers: [.apt(["libmicrohttpd-dev"])]),
+        .systemLibrary(
+            name: "CSQLite", path: "Sources/CSystem/sqlite3", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+
+        .systemLibrary(
+            name: "CGnuTLS", path: "Sources/CSystem/gnutls", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
+
+        // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
+        .target(name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
+
+        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
+        .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
+        .testTarget(name: "DatabaseTests", dependencies: ["Database"], swiftSettings: strict),
+        .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage"], swiftSettings: strict),
+        .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON"], swiftSettings: strict),
+        .testTarget(name: "BlockAPITests", dependencies: ["BlockAPI"], swiftSettings: strict),
+        .testTarget(
+            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers"], swiftSettings: strict),
+        .testTarget(
+            name: "IntegrationTests", dependencies: ["JSON"], path: "Tests/Integration",
+            exclude: ["clients", "captures"], swiftSettings: strict),
+    ]
+)

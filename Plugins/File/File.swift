@@ -1,0 +1,172 @@
+import CDriver
+import CLinux
+import DriverKit
+import Glibc
+
+/// An open regular file. Errors carry the system's text and the code that tells the host what to do.
+final class File {
+    let descriptor: Int32
+    private let path: String
+
+    init(_ path: String, writable: Bool) throws {
+        self.path = path
+        descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW)
+        if descriptor < 0 { throw Self.error("cannot open \(path)") }
+    }
+
+    /// An empty file; what had the name is replaced.
+    init(creating path: String) throws {
+        self.path = path
+        unlink(path)
+        descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        if descriptor < 0 { throw Self.error("cannot create \(path)") }
+    }
+
+    func close() { _ = Glibc.close(descriptor) }
+
+    var size: UInt64 {
+        get throws {
+            var info = stat()
+            guard fstat(descriptor, &info) == 0 else { throw Self.error("cannot read the size of \(path)") }
+            return UInt64(info.st_size)
+        }
+    }
+
+    func truncate(to size: UInt64) throws {
+        guard ftruncate(descriptor, off_t(size)) == 0 else { throw Self.error("cannot size \(path)") }
+    }
+
+    func flush() throws {
+        guard fsync(descriptor) == 0 else { throw Self.error("cannot flush \(path)") }
+    }
+
+    func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+        var done = 0
+        while done < buffer.count {
+            let count = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
+            if count > 0 {
+                done += count
+            } else if count == 0 {
+                throw DriverError(CLINKER_INVALID, "a read beyond the end of \(path)")
+            } else if errno != EINTR {
+                throw Self.error("cannot read \(path)")
+            }
+        }
+    }
+
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        var done = 0
+        while done < buffer.count {
+            let count = pwrite(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
+            if count >= 0 { done += count } else if errno != EINTR { throw Self.error("cannot write \(path)") }
+        }
+    }
+
+    /// Data extents of the range, ascending, by SEEK_DATA and SEEK_HOLE; stops when the closure returns false.
+    func dataExtents(from start: UInt64, to end: UInt64, _ each: (UInt64, UInt64) throws -> Bool) throws {
+        var position = start
+        while position < end {
+            let data = lseek(descriptor, off_t(position), Int32(CLINKER_SEEK_DATA))
+            if data < 0 {
+                if errno == ENXIO { return }
+                throw Self.error("cannot map \(path)")
+            }
+            guard UInt64(data) < end else { return }
+            let hole = lseek(descriptor, data, Int32(CLINKER_SEEK_HOLE))
+            guard hole >= 0 else { throw Self.error("cannot map \(path)") }
+            let stop = min(UInt64(hole), end)
+            guard try each(UInt64(data), stop - UInt64(data)) else { return }
+            position = stop
+        }
+    }
+
+    /// Takes over another file's bytes: by sharing its blocks where the filesystem can, else by copying its data extents.
+    func copy(_ source: File, _ call: Call) throws {
+        if clinker_clone_file(descriptor, source.descriptor) == 0 { return }
+        let size = try source.size
+        try truncate(to: size)
+        let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { chunk.deallocate() }
+        try source.dataExtents(from: 0, to: size) { offset, length in
+            var position = offset
+            while position < offset + length {
+                if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
+                let piece = UnsafeMutableRawBufferPointer(rebasing: chunk[..<Int(min(UInt64(chunk.count), offset + length - position))])
+                try source.read(piece, at: position)
+                try write(UnsafeRawBufferPointer(piece), at: position)
+                position += UInt64(piece.count)
+                call.progress(done: position, total: size)
+            }
+            return true
+        }
+    }
+
+    // MARK: the directory
+
+    static func makeDirectories(_ path: String) throws {
+        var partial = ""
+        for component in path.split(separator: "/") {
+            partial += "/" + component
+            if mkdir(partial, 0o700) != 0, errno != EEXIST { throw error("cannot create the directory \(partial)") }
+        }
+    }
+
+    /// Makes names that were added or removed durable.
+    static func flushDirectory(_ path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw error("cannot open \(path)") }
+        defer { _ = Glibc.close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw error("cannot flush \(path)") }
+    }
+
+    /// errno's meaning for the host.
+    static func error(_ what: String) -> DriverError {
+        let number = errno
+        let code: clinker_code =
+            switch number {
+            case ENOSPC, EDQUOT: CLINKER_NO_SPACE
+            case ENOENT: CLINKER_NOT_FOUND
+            case EEXIST: CLINKER_EXISTS
+            case EAGAIN, ENFILE, EMFILE, ENOMEM, ESTALE: CLINKER_RETRY
+            case EBUSY: CLINKER_BUSY
+            default: CLINKER_ERROR
+            }
+        return DriverError(code, "\(what): \(String(cString: strerror(number)))")
+    }
+}
+
+/// A file's bytes for copies, backups and images.
+final class FileHandle: BlockHandle {
+    private let file: File
+    init(_ file: File) { self.file = file }
+
+    var size: UInt64 { get throws { try file.size } }
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws { try file.read(buffer, at: offset) }
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws { try file.write(buffer, at: offset) }
+    func flush() throws { try file.flush() }
+    func close() { file.close() }
+
+    func zero(offset: UInt64, length: UInt64) throws {
+        if clinker_punch_hole(file.descriptor, off_t(offset), off_t(length)) == 0 { return }
+        guard clinker_zero_range(file.descriptor, off_t(offset), off_t(length)) == 0 else { throw DriverError.unsupported }
+    }
+
+    func discard(offset: UInt64, length: UInt64) throws { _ = clinker_punch_hole(file.descriptor, off_t(offset), off_t(length)) }
+
+    func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+        let hole = UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO)
+        var position = offset
+        var stopped: Int32 = 0
+        try file.dataExtents(from: offset, to: offset + length) { data, count in
+            if data > position {
+                stopped = each(position, data - position, hole)
+                if stopped != 0 { return false }
+            }
+            stopped = each(data, count, UInt32(CLINKER_EXTENT_DATA))
+            position = data + count
+            return stopped == 0
+        }
+        if stopped == 0, position < offset + length { stopped = each(position, offset + length - position, hole) }
+        return stopped
+    }
+}

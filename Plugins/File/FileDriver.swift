@@ -1,0 +1,182 @@
+import CDriver
+import CLinux
+import DriverKit
+import Glibc
+
+/// Volumes as sparse raw files of one directory. Every file comes into being under a temporary name and gets its own by
+/// a rename once it is whole and on stable storage: what a crash leaves is either the whole thing or a `.partial`.
+final class FileDriver: VolumeDriver {
+    private let directory: String
+
+    init(_ call: Call) throws {
+        var path = call.string("file_directory") ?? ""
+        if path.isEmpty {
+            guard let state = call.string("state_dir"), let backend = call.string("backend") else {
+                throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory is not set")
+            }
+            path = "\(state)/volumes/\(backend)"
+        }
+        guard path.hasPrefix("/") else { throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory must be an absolute path, not \(path)") }
+        directory = path
+        try File.makeDirectories(path)
+        guard access(path, R_OK | W_OK | X_OK) == 0 else {
+            let code = errno
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used: \(String(cString: strerror(code)))")
+        }
+    }
+
+    func capabilities(_ call: Call) {
+        call.set("storage_protocol", "file")
+        call.set("thin_provisioning_support", true)
+        call.set("thick_provisioning_support", false)
+        call.set("multiattach", true)
+        call.set("online_extend_support", true)
+        call.set("sparse_copy_volume", true)
+        call.set("shared_targets", false)
+    }
+
+    func stats(_ call: Call) throws {
+        var info = statvfs()
+        guard statvfs(directory, &info) == 0 else { throw File.error("cannot read the capacity of \(directory)") }
+        let block = Double(info.f_frsize)
+        call.list("pools") {
+            call.object(nil) {
+                call.set("name", "files")
+                call.set("total_capacity_gb", Double(info.f_blocks) * block / 1_073_741_824)
+                call.set("free_capacity_gb", Double(info.f_bavail) * block / 1_073_741_824)
+            }
+        }
+    }
+
+    func createVolume(_ call: Call) throws {
+        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: nil, call)
+    }
+
+    func deleteVolume(_ call: Call) throws { try remove(path(call, "volume.name")) }
+
+    func extendVolume(_ call: Call) throws {
+        let file = try File(path(call, "volume.name"), writable: true)
+        defer { file.close() }
+        let wanted = try bytes(call, "new_size")
+        if try file.size < wanted { try file.truncate(to: wanted) }
+        try file.flush()
+    }
+
+    func cloneVolume(_ call: Call) throws {
+        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: path(call, "source.name"), call)
+    }
+
+    func createSnapshot(_ call: Call) throws {
+        let source = try path(call, "volume.name")
+        try make(path(call, "snapshot.name"), size: nil, from: source, call)
+    }
+
+    func deleteSnapshot(_ call: Call) throws { try remove(path(call, "snapshot.name")) }
+
+    func createVolumeFromSnapshot(_ call: Call) throws {
+        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: path(call, "snapshot.name"), call)
+    }
+
+    /// The snapshot's bytes become the volume's by replacing the file: a crash leaves the one or the other.
+    func revertToSnapshot(_ call: Call) throws {
+        try make(path(call, "volume.name"), size: nil, from: path(call, "snapshot.name"), call, replacing: true)
+    }
+
+    func connectVolume(_ call: Call) throws {
+        let path = try path(call, "volume.name")
+        guard access(path, F_OK) == 0 else { throw DriverError(CLINKER_NOT_FOUND, "\(path) does not exist") }
+        call.set("driver_volume_type", "local")
+        call.object("data") {
+            call.set("device_path", path)
+            call.set("format", "raw")
+        }
+    }
+
+    func disconnectVolume(_ call: Call) throws {}
+    func exportVolume(_ call: Call) throws {}
+    func ensureExport(_ call: Call) throws {}
+    func unexportVolume(_ call: Call) throws {}
+
+    func listVolumes(_ call: Call) throws {
+        guard let listing = opendir(directory) else { throw File.error("cannot read \(directory)") }
+        defer { closedir(listing) }
+        call.list("volumes") {
+            while let entry = readdir(listing) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+                var info = stat()
+                guard !name.hasPrefix("."), !name.hasSuffix(".partial"), lstat(directory + "/" + name, &info) == 0,
+                    info.st_mode & S_IFMT == S_IFREG
+                else { continue }
+                call.object(nil) {
+                    call.set("name", name)
+                    call.set("bytes", Int64(info.st_size))
+                    call.set("size", (Int64(info.st_size) + 1_073_741_823) / 1_073_741_824)
+                }
+            }
+        }
+    }
+
+    func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
+        let name = call.string("snapshot.name") != nil ? "snapshot.name" : "volume.name"
+        return try FileHandle(File(path(call, name), writable: writable))
+    }
+
+    // MARK: how
+
+    /// The path of an object. Names come from the host, yet none may lead out of the directory.
+    private func path(_ call: Call, _ argument: String) throws -> String {
+        let name = try call.required(argument)
+        guard !name.isEmpty, !name.contains("/"), !name.hasPrefix("."), name.utf8.count <= 200 else {
+            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a file")
+        }
+        return directory + "/" + name
+    }
+
+    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
+        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
+            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
+        }
+        return UInt64(size) << 30
+    }
+
+    private func make(_ path: String, size: UInt64?, from source: String?, _ call: Call, replacing: Bool = false) throws {
+        if !replacing, let existing = try? File(path, writable: true) {
+            defer { existing.close() }
+            // Made before a crash: whole, for it has its name.
+            if let size, try existing.size < size { try existing.truncate(to: size) }
+            try existing.flush()
+            return
+        }
+        let partial = path + ".partial"
+        let file = try File(creating: partial)
+        defer { file.close() }
+        do {
+            if let source {
+                let original = try File(source, writable: false)
+                defer { original.close() }
+                try file.copy(original, call)
+            }
+            if let size { try file.truncate(to: size) }
+            try file.flush()
+            guard rename(partial, path) == 0 else { throw File.error("cannot rename \(partial)") }
+            try File.flushDirectory(directory)
+        } catch {
+            unlink(partial)
+            throw error
+        }
+    }
+
+    private func remove(_ path: String) throws {
+        unlink(path + ".partial")
+        if unlink(path) != 0, errno != ENOENT { throw File.error("cannot remove \(path)") }
+        try File.flushDirectory(directory)
+    }
+}
+
+nonisolated(unsafe) private let table = makeDriverTable(name: "file", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+    openDriver($0, $1) { try FileDriver($0) }
+}
+
+/// The plugin's one symbol.
+@c(clinker_driver_v1)
+public func fileDriver() -> UnsafePointer<clinker_driver>? { table }

@@ -1,0 +1,164 @@
+import BlockStorage
+import Database
+import HTTPServer
+import JSON
+
+/// `/attachments`, since 3.27.
+enum AttachmentOperations {
+    private static func creation(mode: Bool) -> Schema {
+        var properties: [(name: String, schema: Schema)] = [
+            ("instance_uuid", .uuid), ("connector", .object(others: true, nullable: true)), ("volume_uuid", .uuid),
+        ]
+        if mode { properties.append(("mode", .choice("rw", "ro"))) }
+        return .object([("attachment", .object(properties, required: ["volume_uuid"]))], required: ["attachment"])
+    }
+
+    private static let connection: Schema = {
+        var connector = Schema.object(others: true)
+        connector.minimumMembers = 1
+        return .object([("attachment", .object([("connector", connector)], required: ["connector"]))], required: ["attachment"])
+    }()
+
+    static let all: [APIOperation] = [
+        APIOperation("attachments:list", "GET", "/attachments", versions: 27...71, summary: "List attachments") { try list($0, detail: false) },
+        APIOperation("attachments:detail", "GET", "/attachments/detail", versions: 27...71, summary: "List attachments in detail") {
+            try list($0, detail: true)
+        },
+        APIOperation("attachments:show", "GET", "/attachments/{id}", versions: 27...71, summary: "Show an attachment") { request in
+            try answer(try request.database { try Attachments.get(request.parameters[0], for: request.caller, in: $0) })
+        },
+        APIOperation(
+            "attachments:create", "POST", "/attachments", versions: 27...71, policies: [.member("volume:attachment_create")],
+            bodies: [(27...53, creation(mode: false)), (54...71, creation(mode: true))],
+            summary: "Reserve a volume for an instance, or connect it to a host", handler: create),
+        APIOperation(
+            "attachments:update", "PUT", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_update")],
+            body: connection, summary: "Connect a reserved volume to a host"
+        ) { request in
+            let connector = request.body["attachment"]?["connector"] ?? .null
+            return try await connect(request.parameters[0], connector, isNew: false, request)
+        },
+        APIOperation(
+            "attachments:delete", "DELETE", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_delete")],
+            summary: "End a connection and the attachment", handler: delete),
+        APIOperation(
+            "attachments:os-complete", "POST", "/attachments/{id}/action", action: "os-complete", versions: 44...71,
+            policies: [.member("volume:attachment_complete")], body: .action("os-complete"), success: 204,
+            summary: "Say that the instance uses the volume"
+        ) { request in
+            try await request.change { try Attachments.complete(request.parameters[0], caller: request.caller, in: $0) }
+            return HTTPResponse(status: 204, contentType: nil)
+        },
+    ]
+
+    // MARK: handlers
+
+    @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
+        let body = request.body["attachment"]
+        let connector = body?["connector"]?.object.flatMap { $0.isEmpty ? nil : $0 }
+        let mode = body?["mode"]?.string
+        let id = try await request.change { tx in
+            try Attachments.reserve(
+                volumeID: body?["volume_uuid"]?.string ?? "", instanceID: body?["instance_uuid"]?.string, mode: mode, caller: request.caller, in: tx)
+        }
+        if let connector { return try await connect(id, .object(connector), isNew: true, request) }
+        return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
+    }
+
+    private static func connect(_ id: String, _ connector: JSON, isNew: Bool, _ request: APIRequest) async throws -> HTTPResponse {
+        let operation = try await request.change {
+            try request.service.requests.connectAttachment(id, connector: connector, isNew: isNew, caller: request.caller, in: $0)
+        }
+        _ = try await request.outcome(operation, failure: "Unable to \(isNew ? "create" : "update") attachment for volume")
+        return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
+    }
+
+    @Sendable private static func delete(_ request: APIRequest) async throws -> HTTPResponse {
+        let id = request.parameters[0]
+        let volumeID = try request.database { try Attachments.get(id, for: request.caller, in: $0).volumeID }
+        let operation = try await request.change { try request.service.requests.deleteAttachment(id, caller: request.caller, in: $0) }
+        if let operation { _ = try await request.outcome(operation, failure: "Unable to delete the attachment") }
+        let remaining = try request.database { try Attachments.ofVolume(volumeID, in: $0) }
+        return .json { writer in
+            writer.beginObject()
+            writer.key("attachments")
+            writer.beginArray()
+            for attachment in remaining { summary(attachment, &writer) }
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+
+    private static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
+        let paging = try Paging(request)
+        var query = AttachmentQuery(
+            projectID: request.identity.isAdmin && request.query("all_tenants") != nil ? nil : request.caller.projectID, limit: paging.limit)
+        query.offset = paging.offset
+        query.marker = paging.marker
+        for (key, ascending) in paging.sort {
+            guard let column = AttachmentQuery.Column(rawValue: key) else {
+                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
+            }
+            query.sort.append((column: column, ascending: ascending))
+        }
+        for (name, value) in request.http.query where !Paging.names.contains(name) {
+            let key = name == "status" ? "attach_status" : name
+            if let column = AttachmentQuery.Column(rawValue: key) {
+                query.filters.append((column: column, value: value))
+            } else if request.identity.isAdmin {
+                query.matchesNothing = true
+            } else if request.version >= 31 {
+                throw HTTPError.badRequest("Invalid filters \(name) are found in query options.")
+            }
+        }
+        let asked = query
+        let found = try request.database { try asked.page(in: $0) }
+        return try .json(capacity: 8192) { writer in
+            writer.beginObject()
+            writer.key("attachments")
+            writer.beginArray()
+            for attachment in found { if detail { try full(attachment, &writer) } else { summary(attachment, &writer) } }
+            writer.endArray()
+            if asked.limit > 0, found.count >= asked.limit, let last = found.last {
+                request.links.writeNext(
+                    "attachments_links", path: detail ? "attachments/detail" : "attachments", request: request.http, marker: last.id, &writer)
+            }
+            writer.endObject()
+        }
+    }
+
+    // MARK: views
+
+    private static func answer(_ attachment: Attachment) throws -> HTTPResponse {
+        try .json { writer in
+            writer.beginObject()
+            writer.key("attachment")
+            try full(attachment, &writer)
+            writer.endObject()
+        }
+    }
+
+    private static func summary(_ attachment: Attachment, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        fields(attachment, &writer)
+        writer.endObject()
+    }
+
+    private static func fields(_ attachment: Attachment, _ writer: inout JSONWriter) {
+        writer.member("id", attachment.id)
+        writer.member("status", attachment.status)
+        writer.member("instance", attachment.instanceID)
+        writer.member("volume_id", attachment.volumeID)
+    }
+
+    private static func full(_ attachment: Attachment, _ writer: inout JSONWriter) throws {
+        writer.beginObject()
+        fields(attachment, &writer)
+        writer.member("attached_at", attachment.attachedAt ?? "")
+        writer.member("detached_at", attachment.detachedAt ?? "")
+        writer.member("attach_mode", attachment.mode ?? "null")
+        writer.key("connection_info")
+        if let info = attachment.connectionInfo { writer.raw(info.reveal()) } else { writer.raw("{}") }
+        writer.endObject()
+    }
+}

@@ -1,0 +1,84 @@
+import BlockStorage
+import Database
+import HTTPServer
+import JSON
+
+/// A request after routing: the operation's parameters, the checked body, who asks.
+struct APIRequest: Sendable {
+    let http: HTTPRequest
+    let service: BlockAPI
+    let version: Int
+    /// The parameters of the path, in order, decoded.
+    let parameters: [String]
+    let body: JSON
+    let identity: Identity
+    let caller: Caller
+    /// What stands before a resource's name in links.
+    let links: Links
+
+    func database<T>(_ body: (any Connection) throws -> T) throws -> T { try service.database.read(body) }
+    func change<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+        try await service.database.write(body)
+    }
+
+    func query(_ name: String) -> String? { http.queryValue(name) }
+
+    /// Whether the caller asks for, and may see, all projects.
+    var wantsAllTenants: Bool {
+        guard identity.isAdmin, let value = query("all_tenants") else { return false }
+        return PythonText.bool(value) ?? true
+    }
+}
+
+/// URLs of answers: with the project's id exactly if the request's had it.
+struct Links: Sendable {
+    /// `http://host/v3/project/`
+    let selfPrefix: String
+    /// The same without the version.
+    let bookmarkPrefix: String
+
+    init(_ request: HTTPRequest, publicEndpoint: String, projectSegment: Substring?) {
+        var base = publicEndpoint
+        if base.isEmpty { base = "http://" + Links.host(request) }
+        if base.hasSuffix("/") { base.removeLast() }
+        let project = projectSegment.map { $0 + "/" } ?? ""
+        selfPrefix = base + "/v3/" + project
+        bookmarkPrefix = base + "/" + project
+    }
+
+    static func host(_ request: HTTPRequest) -> String {
+        if let forwarded = request.header("X-Forwarded-Host"), let last = forwarded.split(separator: ",").last {
+            return String(last).trimmed
+        }
+        return request.header("Host") ?? "localhost"
+    }
+
+    func write(_ collection: String, _ id: UnsafeBufferPointer<UInt8>, _ writer: inout JSONWriter) {
+        writer.key("links")
+        writer.beginArray()
+        writer.beginObject()
+        writer.member("rel", "self")
+        writer.key("href")
+        writer.plain(selfPrefix, collection, id)
+        writer.endObject()
+        writer.beginObject()
+        writer.member("rel", "bookmark")
+        writer.key("href")
+        writer.plain(bookmarkPrefix, collection, id)
+        writer.endObject()
+        writer.endArray()
+    }
+
+    /// The `next` link of a page: the request's query with another marker.
+    func writeNext(_ key: String, path: String, request: HTTPRequest, marker: String, _ writer: inout JSONWriter) {
+        var query = request.query.filter { $0.name != "marker" }.map { "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))" }
+        query.append("marker=" + PercentEncoding.encode(marker))
+        writer.key(key)
+        writer.beginArray()
+        writer.beginObject()
+        writer.member("rel", "next")
+        writer.member("href", selfPrefix + path + "?" + query.joined(separator: "&"))
+        writer.endObject()
+        writer.endArray()
+    }
+}

@@ -1,0 +1,206 @@
+public import BlockStorage
+public import Database
+public import HTTPServer
+import JSON
+public import Settings
+
+/// What the API needs of the rooms below it, and gives to its handlers.
+public struct BlockAPIServices: Sendable {
+    public var database: any Database
+    public var requests: VolumeRequests
+    /// Waits for the output of an operation: a connection, as JSON.
+    public var result: @Sendable (_ operationID: String) async throws -> JSON
+    /// The pools as they are now.
+    public var pools: @Sendable (any Connection) throws -> [PoolState]
+
+    public init(
+        database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
+        pools: @escaping @Sendable (any Connection) throws -> [PoolState]
+    ) {
+        self.database = database
+        self.requests = requests
+        self.result = result
+        self.pools = pools
+    }
+}
+
+/// The Block Storage API v3: finds the operation of a request in the table, checks the request against its declaration and
+/// calls its handler.
+public final class BlockAPI: Sendable {
+    let database: any Database
+    let requests: VolumeRequests
+    let result: @Sendable (String) async throws -> JSON
+    let pools: @Sendable (any Connection) throws -> [PoolState]
+    let maxLimit: Int
+    let defaultType: String
+    let serviceDownTime: Int
+    let publicEndpoint: String
+    let extensions: [APIExtension]
+    let volumeFields: [APIExtension.VolumeFields]
+    private let router: Router<Endpoint>
+    private let isProject: @Sendable (Substring) -> Bool
+
+    /// Everything behind one method and path: one operation, or several told apart by action and microversion.
+    private final class Endpoint: Sendable {
+        let operations: [APIOperation]
+        let isAction: Bool
+        init(_ operations: [APIOperation]) {
+            self.operations = operations
+            isAction = operations.contains { $0.action != nil }
+        }
+    }
+
+    public init(_ services: BlockAPIServices, settings: Settings) throws(SettingsError) {
+        database = services.database
+        requests = services.requests
+        result = services.result
+        pools = services.pools
+        maxLimit = settings[Options.maxLimit]
+        defaultType = settings[Options.defaultVolumeType]
+        serviceDownTime = settings[Options.serviceDownTime]
+        publicEndpoint = settings[Options.publicEndpoint]
+        extensions = OperationTable.extensions
+        volumeFields = extensions.compactMap(\.volumeFields)
+        isProject = try Self.projectTest(settings[Options.projectIDRegex])
+        var endpoints: [(method: String, path: String, operations: [APIOperation])] = []
+        for operation in OperationTable.operations(OperationTable.extensions) {
+            if let index = endpoints.firstIndex(where: { $0.method == operation.method && $0.path == operation.path }) {
+                endpoints[index].operations.append(operation)
+            } else {
+                endpoints.append((operation.method, operation.path, [operation]))
+            }
+        }
+        var router = Router<Endpoint>()
+        for endpoint in endpoints { router.add(endpoint.method, endpoint.path, Endpoint(endpoint.operations)) }
+        self.router = router
+    }
+
+    /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
+    public func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
+        let path = request.rawPath
+        if !path.hasPrefix("/v3") { return try Discovery.respond(request, publicEndpoint: publicEndpoint) }
+        var segments = path.split(separator: "/", omittingEmptySubsequences: false)[...].dropFirst(2)
+        guard path.utf8.count == 3 || path.utf8.dropFirst(3).first == UInt8(ascii: "/") else { throw HTTPError.noRoute }
+        let hadTrailingSlash = segments.last == ""
+        if hadTrailingSlash { segments = segments.dropLast() }
+        var project: Substring?
+        if let first = segments.first, isProject(first) {
+            project = first
+            segments = segments.dropFirst()
+        }
+        if segments.isEmpty {
+            return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hadTrailingSlash, project: project)
+        }
+        if let last = segments.last, last.hasSuffix(".json") { segments[segments.endIndex - 1] = last.dropLast(5) }
+        guard let (endpoint, raw) = router.find(request.method, segments) else { throw HTTPError.noRoute }
+
+        request.reachedController = true
+        request.apiVersionHeader = nil
+        let header = request.header("OpenStack-API-Version")
+        let version: Int
+        do throws(HTTPError) {
+            version = try APIVersion.negotiate(header)
+        } catch {
+            if error.status == 406, let asked = header?.split(separator: " ").last { request.apiVersionHeader = StaticText("volume \(asked)") }
+            throw error
+        }
+        request.apiVersionHeader = APIVersion.headers[version]
+
+        guard var identity = request.identity else { throw HTTPError(401, "Authentication required") }
+        if identity.projectID == nil { identity.projectID = project.map(String.init) ?? identity.userID }
+        if let project, project != identity.projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
+        request.identity = identity
+
+        let body = try Self.body(request)
+        let operation = try Self.choose(endpoint, version: version, body: body, request)
+        request.operationName = operation.name
+        if let schema = operation.schema(version) {
+            guard let body else {
+                throw HTTPError.badRequest("A request body is required: send JSON with the Content-Type application/json.")
+            }
+            try schema.check(body)
+        }
+        for policy in operation.policies { try policy.enforce(identity) }
+        var parameters: [String] = []
+        for parameter in raw {
+            guard let decoded = PercentEncoding.decode(parameter), !decoded.unicodeScalars.contains(where: { $0.value == 0 }) else {
+                throw HTTPError.badRequest("The URL holds bytes that are no text.")
+            }
+            parameters.append(decoded)
+        }
+        let caller = Caller(
+            userID: identity.userID, projectID: identity.projectID ?? "", isAdmin: identity.isAdmin, requestID: request.requestID)
+        return try await operation.handler(
+            APIRequest(
+                http: request, service: self, version: version, parameters: parameters, body: body ?? .null, identity: identity,
+                caller: caller, links: Links(request, publicEndpoint: publicEndpoint, projectSegment: project)))
+    }
+
+    /// The body as JSON; nil if there is none, or none that says what it is.
+    private static func body(_ request: HTTPRequest) throws(HTTPError) -> JSON? {
+        guard !request.body.isEmpty else { return nil }
+        guard let given = request.header("Content-Type"), !given.isEmpty else { return nil }
+        let type = String(given.prefix { $0 != ";" }).trimmed.lowercased()
+        guard type == "application/json" || type == "application/vnd.openstack.volume+json" else {
+            throw HTTPError(415, "Unsupported Content-Type")
+        }
+        do throws(JSONError) {
+            return try JSON(parsing: request.body)
+        } catch { throw .badRequest("Malformed request body") }
+    }
+
+    private static func choose(_ endpoint: Endpoint, version: Int, body: JSON?, _ request: HTTPRequest) throws(HTTPError) -> APIOperation {
+        var candidates = endpoint.operations
+        if endpoint.isAction {
+            guard let names = body?.object?.names, names.count == 1 else { throw .badRequest("Malformed request body") }
+            candidates = candidates.filter { $0.action == names[0] }
+            guard !candidates.isEmpty else {
+                throw .badRequest(
+                    "There is no such action: \(names[0]). Verify the request body and Content-Type header and try again.")
+            }
+        }
+        guard let operation = candidates.first(where: { $0.versions.contains(version) }) else {
+            throw .notFound("The resource could not be found.")
+        }
+        return operation
+    }
+
+    /// Errors of the domain as answers.
+    public static func translate(_ error: any Error) -> HTTPError? {
+        if let error = error as? StorageError {
+            let status =
+                switch error.kind {
+                case .invalid: 400
+                case .forbidden: 403
+                case .notFound: 404
+                case .conflict: 409
+                case .overQuota: 413
+                case .unavailable: 503
+                case .timeout: 502
+                case .failed: 500
+                }
+            return HTTPError(status, error.message)
+        }
+        if let error = error as? DatabaseError, error.kind == .full || error.kind == .readOnly {
+            return HTTPError(503, "The database cannot be written now. Try again later.", headers: [(name: "Retry-After", value: "30")])
+        }
+        return nil
+    }
+
+    private static func projectTest(_ pattern: String) throws(SettingsError) -> @Sendable (Substring) -> Bool {
+        if pattern == "[0-9a-f\\-]+" {
+            return { segment in
+                !segment.isEmpty
+                    && segment.utf8.allSatisfy {
+                        ($0 >= 48 && $0 <= 57) || ($0 >= 97 && $0 <= 102) || $0 == UInt8(ascii: "-")
+                    }
+            }
+        }
+        do {
+            _ = try Regex(pattern)
+            return { segment in ((try? Regex(pattern).wholeMatch(in: segment)) ?? nil) != nil }
+        } catch {
+            throw SettingsError(["[DEFAULT] project_id_regex is no regular expression: \(error)"])
+        }
+    }
+}

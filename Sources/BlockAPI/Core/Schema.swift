@@ -1,0 +1,216 @@
+import HTTPServer
+import JSON
+import Primitives
+
+/// What a request body must be: JSON Schema (draft 4) as far as the Block Storage API uses it, with the messages that its
+/// clients know.
+struct Schema: Sendable {
+    enum Kind: String, Sendable { case object, string, integer, number, boolean, null, array }
+
+    /// A form of text: what it is called in messages, and the test.
+    struct Pattern: Sendable {
+        let text: String
+        let matches: @Sendable (String) -> Bool
+
+        static let digits = Pattern(text: "^[0-9]+$") { !$0.isEmpty && $0.utf8.allSatisfy { $0 >= 48 && $0 <= 57 } }
+        static let metadataKey = Pattern(text: "^[a-zA-Z0-9-_:. /]{1,255}$") { key($0, "-_:. /") }
+        static let extraSpecKey = Pattern(text: "^[a-zA-Z0-9-_:.]{1,255}$") { key($0, "-_:.") }
+        static let host = Pattern(text: "^[a-zA-Z0-9-._#@:/+\\[\\]]*$") { $0.isEmpty || key($0, "-._#@:/+[]", most: .max) }
+
+        private static func key(_ text: String, _ more: String, most: Int = 255) -> Bool {
+            (1...most).contains(text.unicodeScalars.count)
+                && text.unicodeScalars.allSatisfy { $0.properties.isAlphabetic && $0.isASCII || ("0"..."9").contains($0) || more.unicodeScalars.contains($0) }
+        }
+    }
+
+    enum Format: Sendable {
+        case uuid
+        /// Trimmed, at most 255 characters; the message names the field.
+        case name, description
+        /// A name that may not be blank.
+        case mandatoryName
+        case printable
+    }
+
+    var kinds: [Kind] = []
+    var minimumLength: Int?
+    var maximumLength: Int?
+    var minimum: Int64?
+    var maximum: Int64?
+    var pattern: Pattern?
+    var format: Format?
+    var choices: [JSON]?
+    var properties: [(name: String, schema: Schema)] = []
+    /// What members with names of a pattern must be.
+    var patternProperties: [(pattern: Pattern, schema: Schema)] = []
+    var required: [String] = []
+    var allowsOthers = true
+    var minimumMembers: Int?
+    var maximumMembers: Int?
+    /// One of these must hold, by required members.
+    var anyRequired: [String]?
+    var alternatives: [Schema]?
+
+    // MARK: the vocabulary of the API
+
+    static let any = Schema()
+    static func object(
+        _ properties: [(name: String, schema: Schema)] = [], required: [String] = [], others: Bool = false, nullable: Bool = false
+    ) -> Schema {
+        Schema(kinds: nullable ? [.object, .null] : [.object], properties: properties, required: required, allowsOthers: others)
+    }
+    static func string(_ minimum: Int? = nil, _ maximum: Int? = nil, nullable: Bool = false, format: Format? = nil, pattern: Pattern? = nil) -> Schema {
+        Schema(
+            kinds: nullable ? [.string, .null] : [.string], minimumLength: minimum, maximumLength: maximum, pattern: pattern, format: format)
+    }
+    static func choice(_ values: String..., nullable: Bool = false) -> Schema {
+        Schema(kinds: nullable ? [.string, .null] : [.string], choices: values.map { .string($0) })
+    }
+    static let boolean = Schema(
+        kinds: [.boolean, .string],
+        choices: [.bool(true)] + PythonText.trueTexts.map { .string($0) } + [.bool(false)] + PythonText.falseTexts.map { .string($0) })
+    static let uuid = Schema(kinds: [.string], format: .uuid)
+    static let optionalUUID = Schema(alternatives: [uuid, Schema(kinds: [.null])])
+    static let optionalBoolean = Schema(alternatives: [boolean, Schema(kinds: [.null])])
+    static func size(nullable: Bool) -> Schema {
+        Schema(kinds: nullable ? [.integer, .string, .null] : [.integer, .string], minimumLength: 1, minimum: 1, maximum: 2_147_483_647, pattern: .digits)
+    }
+    static func metadata(nullable: Bool = false, keys: Pattern = .metadataKey, nullableValues: Bool = false) -> Schema {
+        Schema(
+            kinds: nullable ? [.object, .null] : [.object],
+            patternProperties: [(keys, Schema(kinds: nullableValues ? [.string, .null] : [.string], minimumLength: 0, maximumLength: 255))],
+            allowsOthers: false)
+    }
+    /// `{"<action>": <schema>}` as action bodies are.
+    static func action(_ name: String, _ schema: Schema = .any) -> Schema { object([(name, schema)], required: [name]) }
+
+    // MARK: checking
+
+    /// Throws the first violation, in Cinder's words.
+    func check(_ body: JSON) throws(HTTPError) { try check(body, name: nil) }
+
+    private func check(_ value: JSON, name: String?) throws(HTTPError) {
+        func violation(_ message: String) -> HTTPError {
+            .badRequest(name.map { "Invalid input for field/attribute \($0). Value: \(PythonText.str(value)). \(message)" } ?? message)
+        }
+        if let alternatives {
+            for alternative in alternatives where alternative.accepts(value) { return }
+            throw violation("\(PythonText.repr(value)) is not valid under any of the given schemas")
+        }
+        if !kinds.isEmpty, !kinds.contains(where: { $0.holds(value) }) {
+            throw violation("\(PythonText.repr(value)) is not of type \(kinds.map { "'\($0.rawValue)'" }.joined(separator: ", "))")
+        }
+        switch value {
+        case .object(let object): try check(object, violation)
+        case .string(let text): try check(text, name: name, violation)
+        case .integer(let number): try checkRange(Double(number), shown: String(number), violation)
+        case .real(let number): try checkRange(number, shown: String(number), violation)
+        default: break
+        }
+        if let choices, !choices.contains(value) {
+            throw violation("\(PythonText.repr(value)) is not one of [\(choices.map(PythonText.repr).joined(separator: ", "))]")
+        }
+    }
+
+    private func accepts(_ value: JSON) -> Bool {
+        do throws(HTTPError) {
+            try check(value)
+            return true
+        } catch { return false }
+    }
+
+    private func check(_ object: JSONObject, _ violation: (String) -> HTTPError) throws(HTTPError) {
+        for property in properties {
+            if let value = object[property.name] { try property.schema.check(value, name: property.name) }
+        }
+        for (pattern, schema) in patternProperties {
+            for member in object.members where pattern.matches(member.name) { try schema.check(member.value, name: member.name) }
+        }
+        for name in required where object[name] == nil { throw violation("'\(name)' is a required property") }
+        if !allowsOthers {
+            let unexpected = object.names.filter { name in
+                !properties.contains { $0.name == name } && !patternProperties.contains { $0.pattern.matches(name) }
+            }
+            if !unexpected.isEmpty {
+                if let pattern = patternProperties.first?.pattern {
+                    let names = unexpected.sorted().map { PythonText.repr(.string($0)) }.joined(separator: ", ")
+                    throw violation("\(names) \(unexpected.count == 1 ? "does" : "do") not match any of the regexes: '\(pattern.text)'")
+                }
+                let names = unexpected.map { "'\($0)'" }.joined(separator: ", ")
+                throw violation("Additional properties are not allowed (\(names) \(unexpected.count == 1 ? "was" : "were") unexpected)")
+            }
+        }
+        let shown = PythonText.repr(.object(object))
+        if let anyRequired, !anyRequired.contains(where: { object[$0] != nil }) {
+            throw violation("\(shown) is not valid under any of the given schemas")
+        }
+        if let minimumMembers, object.count < minimumMembers {
+            throw violation(minimumMembers == 1 ? "\(shown) should be non-empty" : "\(shown) does not have enough properties")
+        }
+        if let maximumMembers, object.count > maximumMembers { throw violation("\(shown) has too many properties") }
+    }
+
+    private func check(_ text: String, name: String?, _ violation: (String) -> HTTPError) throws(HTTPError) {
+        let shown = PythonText.repr(.string(text))
+        if text.unicodeScalars.contains("\0") { throw violation("\(shown) contains a NUL character, which no text may") }
+        let length = text.unicodeScalars.count
+        if let minimumLength, length < minimumLength {
+            throw violation(minimumLength == 1 ? "\(shown) should be non-empty" : "\(shown) is too short")
+        }
+        if let maximumLength, length > maximumLength { throw violation("\(shown) is too long") }
+        if let pattern, !pattern.matches(text) { throw violation("\(shown) does not match '\(pattern.text)'") }
+        if minimum != nil || maximum != nil {
+            guard let number = Double(text) else { throw violation("\(shown) is not a number") }
+            try checkRange(number, shown: text, violation)
+        }
+        switch format {
+        case nil: break
+        case .uuid: if !UUID.isUUIDLike(text) { throw violation("\(shown) is not a 'uuid'") }
+        case .name, .description:
+            let count = text.trimmed.unicodeScalars.count
+            if count > 255 { throw .badRequest("Invalid input received: \(name ?? "text") has \(count) characters, more than 255.") }
+        case .mandatoryName:
+            if text.trimmed.isEmpty {
+                throw .badRequest("An invalid 'name' value was provided. The name must be non-empty and must not be blank.")
+            }
+        case .printable:
+            if text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control && $0 != "\n" && $0 != "\r" && $0 != "\t" }) {
+                throw violation("\(shown) holds characters that cannot be printed")
+            }
+        }
+    }
+
+    private func checkRange(_ number: Double, shown: String, _ violation: (String) -> HTTPError) throws(HTTPError) {
+        if let minimum, number < Double(minimum) { throw violation("\(shown) is less than the minimum of \(minimum)") }
+        if let maximum, number > Double(maximum) { throw violation("\(shown) is greater than the maximum of \(maximum)") }
+    }
+}
+
+extension Schema.Kind {
+    func holds(_ value: JSON) -> Bool {
+        switch (self, value) {
+        case (.object, .object), (.string, .string), (.integer, .integer), (.number, .integer), (.number, .real), (.boolean, .bool),
+            (.null, .null), (.array, .array):
+            true
+        default: false
+        }
+    }
+}
+
+extension String {
+    /// Without surrounding whitespace.
+    var trimmed: String {
+        let start = drop { $0.isWhitespace }
+        guard let end = start.lastIndex(where: { !$0.isWhitespace }) else { return "" }
+        return String(start[...end])
+    }
+}
+
+extension JSON {
+    /// A boolean that may come as text; the schema has checked it.
+    var lenientBool: Bool? { bool ?? string.flatMap(PythonText.bool) }
+    /// A whole number that may come as text; the schema has checked it.
+    var lenientInteger: Int? { integer.map { Int($0) } ?? string.flatMap { Int($0) } }
+    /// A text without surrounding whitespace.
+    var trimmedString: String? { string?.trimmed }
+}

@@ -1,0 +1,119 @@
+import HTTPServer
+import JSON
+
+/// Version discovery, answered to anybody in every auth mode: clients ask before they have a token.
+enum Discovery {
+    static func respond(_ request: HTTPRequest, publicEndpoint: String) throws(HTTPError) -> HTTPResponse {
+        switch (request.method, request.rawPath) {
+        case ("GET", "/"), ("GET", ""):
+            request.operationName = "versions:root"
+            return versions(request, publicEndpoint: publicEndpoint, status: 300)
+        case ("GET", "/healthcheck"):
+            request.operationName = "healthcheck"
+            return .json { writer in
+                writer.beginObject()
+                writer.member("detailed", false)
+                writer.key("reasons")
+                writer.beginArray()
+                writer.string("OK")
+                writer.endArray()
+                writer.endObject()
+            }
+        default: throw HTTPError.noRoute
+        }
+    }
+
+    /// `/v3` 302, `/v3/` and `/v3/{project_id}` 200.
+    static func respondV3(_ request: HTTPRequest, publicEndpoint: String, hasSlash: Bool, project: Substring?) throws(HTTPError) -> HTTPResponse {
+        guard request.method == "GET" else { throw HTTPError.noRoute }
+        request.operationName = "versions:show"
+        if project == nil && !hasSlash {
+            return HTTPResponse(
+                status: 302, headers: [(name: "Location", value: base(request, publicEndpoint) + "/v3/")], contentType: "text/plain; charset=utf8")
+        }
+        return versions(request, publicEndpoint: publicEndpoint, status: 200)
+    }
+
+    private static func base(_ request: HTTPRequest, _ publicEndpoint: String) -> String {
+        var base = publicEndpoint.isEmpty ? "http://" + Links.host(request) : publicEndpoint
+        if base.hasSuffix("/") { base.removeLast() }
+        return base
+    }
+
+    private static func versions(_ request: HTTPRequest, publicEndpoint: String, status: Int) -> HTTPResponse {
+        request.reachedController = true
+        request.apiVersionHeader = APIVersion.headers[0]
+        return .json(status, capacity: 512) { writer in
+            writer.beginObject()
+            writer.key("versions")
+            writer.beginArray()
+            writer.beginObject()
+            writer.member("id", "v3.0")
+            writer.member("status", "CURRENT")
+            writer.member("version", "3.\(APIVersion.latest)")
+            writer.member("min_version", "3.0")
+            writer.member("updated", "2023-08-31T00:00:00Z")
+            writer.key("links")
+            writer.beginArray()
+            writer.beginObject()
+            writer.member("rel", "describedby")
+            writer.member("type", "text/html")
+            writer.member("href", "https://docs.openstack.org/")
+            writer.endObject()
+            writer.beginObject()
+            writer.member("rel", "self")
+            writer.member("href", base(request, publicEndpoint) + "/v3/")
+            writer.endObject()
+            writer.endArray()
+            writer.key("media-types")
+            writer.beginArray()
+            writer.beginObject()
+            writer.member("base", "application/json")
+            writer.member("type", "application/vnd.openstack.volume+json;version=3")
+            writer.endObject()
+            writer.endArray()
+            writer.endObject()
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+}
+
+/// `/extensions`
+enum DiscoveryOperations {
+    static let all: [APIOperation] = [
+        APIOperation("extensions:list", "GET", "/extensions", summary: "List the loaded extensions") { request in
+            .json { writer in
+                writer.beginObject()
+                writer.key("extensions")
+                writer.beginArray()
+                for item in request.service.extensions { write(item, &writer) }
+                writer.endArray()
+                writer.endObject()
+            }
+        },
+        APIOperation("extensions:show", "GET", "/extensions/{alias}", summary: "Show an extension") { request in
+            guard let item = request.service.extensions.first(where: { $0.alias == request.parameters[0] }) else {
+                throw HTTPError.notFound("The resource could not be found.")
+            }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("extension")
+                write(item, &writer)
+                writer.endObject()
+            }
+        },
+    ]
+
+    private static func write(_ item: APIExtension, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.member("name", item.name)
+        writer.member("alias", item.alias)
+        writer.member("description", item.description)
+        writer.member("updated", item.updated)
+        writer.key("links")
+        writer.beginArray()
+        writer.endArray()
+        writer.endObject()
+    }
+}

@@ -1,0 +1,152 @@
+import BlockStorage
+import HTTPServer
+import JSON
+
+/// `/os-quota-sets` and `/limits`
+enum QuotaOperations {
+    static let core: [APIOperation] = [
+        APIOperation(
+            "limits:show", "GET", "/limits", policies: [.reader("limits_extension:used_limits")], summary: "Show a project's limits", handler: limits)
+    ]
+
+    static let extensions: [APIExtension] = [
+        APIExtension(
+            alias: "os-quota-sets", name: "Quotas", description: "Quota management support.", updated: "2011-08-08T00:00:00+00:00",
+            operations: quotaSets),
+        APIExtension(
+            alias: "os-used-limits", name: "UsedLimits", description: "Provide data on limited resources that are being used.",
+            updated: "2013-10-03T00:00:00+00:00"),
+    ]
+
+    private static let quotaSets: [APIOperation] = [
+        APIOperation(
+            "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: [.reader("volume_extension:quotas:show")], summary: "Show a project's quotas"
+        ) { request in
+            var usage = false
+            if let text = request.query("usage") {
+                guard let value = PythonText.bool(text) else {
+                    throw HTTPError.badRequest("Invalid input received: usage must be a boolean, not '\(text)'")
+                }
+                usage = value
+            }
+            let project = try target(request)
+            let entries = try request.database {
+                try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0)
+            }
+            return answer(entries, id: project, usage: usage)
+        },
+        APIOperation(
+            "quota-sets:defaults", "GET", "/os-quota-sets/{id}/defaults", policies: [.reader("volume_extension:quotas:show")],
+            summary: "Show the quotas of a project that has none of its own"
+        ) { request in
+            let project = try target(request)
+            let entries = try request.database {
+                try Quotas.entries(project: project, defaults: request.service.requests.quotas, ignoringOwnLimits: true, in: $0)
+            }
+            return answer(entries, id: project, usage: false)
+        },
+        APIOperation(
+            "quota-sets:update", "PUT", "/os-quota-sets/{id}", policies: [.admin("volume_extension:quotas:update")],
+            body: {
+                var set = Schema.object(others: true)
+                set.minimumMembers = 1
+                return .object([("quota_set", set)], required: ["quota_set"])
+            }(), summary: "Set quotas of a project"
+        ) { request in
+            let project = try target(request)
+            var limits: [(resource: String, limit: Int)] = []
+            let set = request.body["quota_set"]?.object ?? [:]
+            let known = try request.database { try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0) }
+                .map(\.resource)
+            let bad = set.names.filter { !known.contains($0) && $0 != "tenant_id" && $0 != "id" }.sorted()
+            guard bad.isEmpty else {
+                throw HTTPError.badRequest("Invalid input received: Bad key(s) in quota set: \(bad.joined(separator: ", "))")
+            }
+            for (name, value) in set.members where name != "tenant_id" && name != "id" {
+                guard let number = value.lenientInteger else { throw HTTPError.badRequest("\(name) must be an integer") }
+                guard number >= -1 else { throw HTTPError.badRequest("\(name) must be >= -1") }
+                guard number <= 2_147_483_647 else { throw HTTPError.badRequest("\(name) must be <= 2147483647") }
+                limits.append((resource: name, limit: number))
+            }
+            let new = limits
+            let entries = try await request.change { tx in
+                try Quotas.setLimits(new, project: project, defaults: request.service.requests.quotas, in: tx)
+                return try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: tx)
+            }
+            return answer(entries, id: nil, usage: false)
+        },
+        APIOperation(
+            "quota-sets:delete", "DELETE", "/os-quota-sets/{id}", policies: [.admin("volume_extension:quotas:delete")],
+            summary: "Give a project the default quotas again"
+        ) { request in
+            let project = try target(request)
+            try await request.change { try Quotas.clearLimits(project: project, in: $0) }
+            return HTTPResponse(status: 200)
+        },
+    ]
+
+    /// The project asked about: one's own, or any for administrators.
+    private static func target(_ request: APIRequest) throws(HTTPError) -> String {
+        let project = request.parameters[0]
+        guard request.identity.isAdmin || project == request.caller.projectID else {
+            throw HTTPError(403, "Policy doesn't allow volume_extension:quotas:show to be performed.")
+        }
+        guard project.utf8.count <= 255 else { throw .badRequest("Invalid input received: a project id has at most 255 characters.") }
+        return project
+    }
+
+    private static func answer(_ entries: [Quotas.Entry], id: String?, usage: Bool) -> HTTPResponse {
+        .json { writer in
+            writer.beginObject()
+            writer.key("quota_set")
+            writer.beginObject()
+            for entry in entries {
+                writer.key(entry.resource)
+                if usage {
+                    writer.beginObject()
+                    writer.member("limit", entry.limit)
+                    writer.member("in_use", entry.inUse)
+                    writer.member("reserved", 0)
+                    writer.endObject()
+                } else {
+                    writer.integer(Int64(entry.limit))
+                }
+            }
+            if let id { writer.member("id", id) }
+            writer.endObject()
+            writer.endObject()
+        }
+    }
+
+    private static let absolute: [(key: StaticString, resource: String)] = [
+        ("maxTotalVolumes", "volumes"), ("maxTotalSnapshots", "snapshots"), ("maxTotalVolumeGigabytes", "gigabytes"),
+        ("maxTotalBackups", "backups"), ("maxTotalBackupGigabytes", "backup_gigabytes"),
+    ]
+    private static let used: [(key: StaticString, resource: String)] = [
+        ("totalVolumesUsed", "volumes"), ("totalGigabytesUsed", "gigabytes"), ("totalSnapshotsUsed", "snapshots"),
+        ("totalBackupsUsed", "backups"), ("totalBackupGigabytesUsed", "backup_gigabytes"),
+    ]
+
+    @Sendable private static func limits(_ request: APIRequest) throws -> HTTPResponse {
+        var project = request.caller.projectID
+        if request.version >= 39, request.identity.isAdmin, let other = request.query("project_id") ?? request.query("tenant_id") { project = other }
+        let asked = project
+        let entries = try request.database { try Quotas.entries(project: asked, defaults: request.service.requests.quotas, in: $0) }
+        func entry(_ resource: String) -> Quotas.Entry? { entries.first { $0.resource == resource } }
+        return .json { writer in
+            writer.beginObject()
+            writer.key("limits")
+            writer.beginObject()
+            writer.key("rate")
+            writer.beginArray()
+            writer.endArray()
+            writer.key("absolute")
+            writer.beginObject()
+            for (key, resource) in absolute { writer.member(key, entry(resource)?.limit ?? -1) }
+            for (key, resource) in used { writer.member(key, entry(resource)?.inUse ?? 0) }
+            writer.endObject()
+            writer.endObject()
+            writer.endObject()
+        }
+    }
+}

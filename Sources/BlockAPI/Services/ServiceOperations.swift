@@ -1,0 +1,124 @@
+import BlockStorage
+import HTTPServer
+import JSON
+
+/// `/os-services`, `/os-availability-zone`, `/scheduler-stats/get_pools`
+enum ServiceOperations {
+    static let core: [APIOperation] = []
+
+    static let extensions: [APIExtension] = [
+        APIExtension(
+            alias: "os-services", name: "Services", description: "Services support.", updated: "2012-10-28T00:00:00-00:00",
+            operations: [
+                APIOperation(
+                    "services:list", "GET", "/os-services", policies: [.admin("volume_extension:services:index")], summary: "List services",
+                    handler: services)
+            ]),
+        APIExtension(
+            alias: "os-availability-zone", name: "AvailabilityZones", description: "Describe Availability Zones.",
+            updated: "2013-06-27T00:00:00+00:00",
+            operations: [
+                APIOperation("availability-zones:list", "GET", "/os-availability-zone", summary: "List availability zones", handler: zones)
+            ]),
+        APIExtension(
+            alias: "scheduler-stats", name: "Scheduler_stats", description: "Scheduler stats support.", updated: "2014-09-07T00:00:00+00:00",
+            operations: [
+                APIOperation(
+                    "pools:list", "GET", "/scheduler-stats/get_pools", policies: [.admin("scheduler_extension:scheduler_stats:get_pools")],
+                    summary: "List pools", handler: pools)
+            ]),
+    ]
+
+    @Sendable private static func services(_ request: APIRequest) throws -> HTTPResponse {
+        var found = try request.database { try Services.all(in: $0) }
+        if let host = request.query("host") { found.removeAll { $0.host != host && !$0.host.hasPrefix(host + "@") } }
+        if let binary = request.query("binary") { found.removeAll { $0.binary != binary } }
+        return .json(capacity: 4096) { writer in
+            writer.beginObject()
+            writer.key("services")
+            writer.beginArray()
+            for service in found {
+                let isVolume = service.binary == "cinder-volume"
+                let isUp = service.isUp(downAfter: request.service.serviceDownTime)
+                writer.beginObject()
+                writer.member("binary", service.binary)
+                writer.member("host", service.host)
+                writer.member("zone", service.zone)
+                writer.member("status", service.isDisabled ? "disabled" : "enabled")
+                writer.member("state", isUp ? "up" : "down")
+                writer.member("updated_at", service.updatedAt)
+                if isVolume, request.version >= 49 { writer.member("backend_state", service.backendState ?? "down") }
+                if request.version >= 7 { writer.memberNull("cluster") }
+                writer.member("disabled_reason", service.disabledReason)
+                if isVolume {
+                    writer.member("replication_status", service.replicationStatus)
+                    writer.member("active_backend_id", service.activeBackendID)
+                    writer.member("frozen", service.isFrozen)
+                }
+                writer.endObject()
+            }
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+
+    @Sendable private static func zones(_ request: APIRequest) throws -> HTTPResponse {
+        let services = try request.database { try Services.all(in: $0) }.filter { $0.binary == "cinder-volume" }
+        let names = Set(services.map(\.zone)).sorted()
+        return .json { writer in
+            writer.beginObject()
+            writer.key("availabilityZoneInfo")
+            writer.beginArray()
+            for name in names {
+                writer.beginObject()
+                writer.member("zoneName", name)
+                writer.key("zoneState")
+                writer.beginObject()
+                writer.member("available", services.contains { $0.zone == name && !$0.isDisabled })
+                writer.endObject()
+                writer.endObject()
+            }
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+
+    @Sendable private static func pools(_ request: APIRequest) throws -> HTTPResponse {
+        var detail = false
+        if let text = request.query("detail") {
+            guard let value = PythonText.bool(text) else {
+                throw HTTPError.badRequest("Invalid input received: detail must be a boolean, not '\(text)'")
+            }
+            detail = value
+        }
+        var found = try request.database { try request.service.pools($0) }
+        if let name = request.query("name") { found.removeAll { $0.host != name } }
+        if request.version >= 28 {
+            for (name, value) in request.http.query where !["detail", "name", "volume_type"].contains(name) {
+                found.removeAll { pool in
+                    guard let capability = pool.capabilities[name] else { return true }
+                    return capability.string.map { $0 != value } ?? (PythonText.str(capability) != value && capability.text != value)
+                }
+            }
+        }
+        if request.version >= 35, let name = request.query("volume_type") {
+            let specs = try request.database { try VolumeTypes.resolve(name, in: $0).extraSpecs }
+            let placement = PlacementRequest(volumeID: "", size: 0, zones: [], extraSpecs: specs, requiredBackend: nil, attempted: [])
+            let suitable = Set(Scheduler().place(placement, among: found).verdicts.filter { $0.filter == nil }.map(\.pool))
+            found.removeAll { !suitable.contains($0.host) }
+        }
+        return .json(capacity: 4096) { writer in
+            writer.beginObject()
+            writer.key("pools")
+            writer.beginArray()
+            for pool in found {
+                writer.beginObject()
+                writer.member("name", pool.host)
+                if detail { writer.member("capabilities", .object(pool.capabilities)) }
+                writer.endObject()
+            }
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+}

@@ -1,0 +1,201 @@
+import BlockStorage
+import HTTPServer
+import JSON
+
+/// `POST /volumes/{id}/action`
+enum VolumeActions {
+    private static func action(
+        _ key: String, policies: [PolicyRule], body: Schema = .any, success: Int = 202, summary: String,
+        handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
+    ) -> APIOperation {
+        APIOperation(
+            "volumes:\(key)", "POST", "/volumes/{id}/action", action: key, policies: policies, body: .action(key, body), success: success,
+            summary: summary, handler: handler)
+    }
+
+    private static func rule(_ name: String) -> PolicyRule { .member("volume_extension:volume_actions:\(name)") }
+    private static func adminRule(_ name: String) -> PolicyRule { .admin("volume_extension:volume_admin_actions:\(name)") }
+    private static let accepted = HTTPResponse(status: 202)
+
+    /// Every action is an extension in Cinder; this list is what the core has of its own: none.
+    static let core: [APIOperation] = []
+
+    /// Extension os-volume-actions.
+    static let volumeActions: [APIOperation] = [
+        action(
+            "os-attach", policies: [rule("attach")],
+            body: {
+                var schema = Schema.object(
+                    [
+                        ("instance_uuid", .uuid), ("mountpoint", .string(1, 255)), ("host_name", .string(0, 255)), ("mode", .choice("rw", "ro")),
+                    ], required: ["mountpoint"])
+                schema.anyRequired = ["instance_uuid", "host_name"]
+                return schema
+            }(), summary: "Record that a volume is attached"
+        ) { request in
+            let body = request.body["os-attach"]
+            try await request.change { tx in
+                try Attachments.attach(
+                    volumeID: request.parameters[0], instanceID: body?["instance_uuid"]?.string, host: body?["host_name"]?.string,
+                    mountpoint: body?["mountpoint"]?.string ?? "", mode: body?["mode"]?.string ?? "rw", caller: request.caller, in: tx)
+            }
+            return accepted
+        },
+        action(
+            "os-detach", policies: [rule("detach")], body: .object([("attachment_id", .optionalUUID)], nullable: true),
+            summary: "Record that a volume is detached"
+        ) { request in
+            try await request.change { tx in
+                try Attachments.detach(
+                    volumeID: request.parameters[0], attachmentID: request.body["os-detach"]?["attachment_id"]?.string, caller: request.caller,
+                    in: tx)
+            }
+            return accepted
+        },
+        action("os-reserve", policies: [rule("reserve")], summary: "Reserve a volume for an attachment") { request in
+            try await request.change { try Volumes.reserve(request.parameters[0], caller: request.caller, in: $0) }
+            return accepted
+        },
+        action("os-unreserve", policies: [rule("unreserve")], summary: "Take a reservation back") { request in
+            try await request.change { try Volumes.unreserve(request.parameters[0], caller: request.caller, in: $0) }
+            return accepted
+        },
+        action("os-begin_detaching", policies: [rule("begin_detaching")], summary: "Begin to detach") { request in
+            try await request.change { try Volumes.beginDetaching(request.parameters[0], caller: request.caller, in: $0) }
+            return accepted
+        },
+        action("os-roll_detaching", policies: [rule("roll_detaching")], summary: "Take the beginning of a detach back") { request in
+            try await request.change { try Volumes.rollDetaching(request.parameters[0], caller: request.caller, in: $0) }
+            return accepted
+        },
+        action(
+            "os-initialize_connection", policies: [rule("initialize_connection")],
+            body: .object([("connector", Schema(kinds: [.object, .string]))], required: ["connector"]), success: 200,
+            summary: "Connect a volume to a host", handler: initializeConnection),
+        action(
+            "os-terminate_connection", policies: [rule("terminate_connection")],
+            body: .object([("connector", Schema(kinds: [.string, .object, .null]))], required: ["connector"]), summary: "End a connection"
+        ) { request in
+            let connector = request.body["os-terminate_connection"]?["connector"]
+            let operation = try await request.change {
+                try request.service.requests.disconnect(
+                    volumeID: request.parameters[0], connector: connector?.object == nil ? nil : connector, detach: nil, caller: request.caller,
+                    in: $0)
+            }
+            _ = try await request.outcome(operation, failure: "Unable to terminate volume connection")
+            return accepted
+        },
+        action(
+            "os-extend", policies: [.member("volume:extend")], body: .object([("new_size", .size(nullable: false))], required: ["new_size"]),
+            summary: "Make a volume larger"
+        ) { request in
+            let size = request.body["os-extend"]?["new_size"]?.lenientInteger ?? 0
+            let allowAttached = request.version >= 42 && PolicyRule.member("volume:extend_attached_volume").allows(request.identity)
+            try await request.change { tx in
+                try request.service.requests.extend(
+                    request.parameters[0], to: size, allowAttached: allowAttached, caller: request.caller, in: tx)
+            }
+            return accepted
+        },
+        action(
+            "os-set_bootable", policies: [.member("volume:update")], body: .object([("bootable", .boolean)], required: ["bootable"]), success: 200,
+            summary: "Say whether a volume can be booted from"
+        ) { request in
+            let bootable = request.body["os-set_bootable"]?["bootable"]?.lenientBool ?? false
+            try await request.change { try Volumes.setBootable(bootable, of: request.parameters[0], caller: request.caller, in: $0) }
+            return HTTPResponse(status: 200)
+        },
+        action(
+            "os-update_readonly_flag", policies: [.member("volume:update_readonly_flag")],
+            body: .object([("readonly", .boolean)], required: ["readonly"]), summary: "Say whether a volume may be attached for reading only"
+        ) { request in
+            let readOnly = request.body["os-update_readonly_flag"]?["readonly"]?.lenientBool ?? false
+            try await request.change { try Volumes.setReadOnly(readOnly, of: request.parameters[0], caller: request.caller, in: $0) }
+            return accepted
+        },
+    ]
+
+    /// Extension os-admin-actions.
+    static let adminActions: [APIOperation] = [
+        action(
+            "os-reset_status", policies: [adminRule("reset_status")],
+            body: .object([
+                ("status", Schema(kinds: [.string, .null])), ("attach_status", Schema(kinds: [.string, .null])),
+                ("migration_status", Schema(kinds: [.string, .null])),
+            ]), summary: "Set a volume's states", handler: resetStatus),
+        action("os-force_delete", policies: [adminRule("force_delete")], summary: "Delete a volume whatever its state") { request in
+            try await request.change { try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0) }
+            return accepted
+        },
+        action(
+            "os-force_detach", policies: [adminRule("force_detach")],
+            body: .object([("connector", Schema(kinds: [.string, .object, .null])), ("attachment_id", .string(nullable: true))]),
+            summary: "End a connection and detach"
+        ) { request in
+            let body = request.body["os-force_detach"]
+            let operation = try await request.change {
+                try request.service.requests.disconnect(
+                    volumeID: request.parameters[0], connector: body?["connector"]?.object == nil ? nil : body?["connector"],
+                    detach: .some(body?["attachment_id"]?.string), caller: request.caller, in: $0)
+            }
+            _ = try await request.outcome(operation, failure: "Unable to detach the volume")
+            return accepted
+        },
+    ]
+
+    // MARK: handlers
+
+    @Sendable private static func initializeConnection(_ request: APIRequest) async throws -> HTTPResponse {
+        guard let connector = request.body["os-initialize_connection"]?["connector"], connector.object != nil else {
+            throw HTTPError.badRequest("Invalid input received: The connector must be an object.")
+        }
+        let operation = try await request.change {
+            try request.service.requests.connect(volumeID: request.parameters[0], connector: connector, caller: request.caller, in: $0)
+        }
+        let connection = try await request.outcome(operation, failure: "Unable to fetch connection information from backend")
+        return .json { writer in
+            writer.beginObject()
+            writer.member("connection_info", connection)
+            writer.endObject()
+        }
+    }
+
+    @Sendable private static func resetStatus(_ request: APIRequest) async throws -> HTTPResponse {
+        let body = request.body["os-reset_status"]
+        func value(_ key: String, _ title: String, _ known: [String]) throws -> String? {
+            guard let text = body?[key]?.string else { return nil }
+            let lower = text.lowercased()
+            guard known.contains(lower) else {
+                let list = known.map { "'\($0)'" }.joined(separator: ", ")
+                throw HTTPError.badRequest("\(title): \(text) is invalid, valid statuses are: (\(list)).")
+            }
+            return lower
+        }
+        let status = try value("status", "Volume status", VolumeStatus.settable)
+        let attach = try value("attach_status", "Attach status", VolumeStatus.attachStatuses)
+        let migration = try value("migration_status", "Migration status", VolumeStatus.migrationStatuses)
+        guard status != nil || attach != nil || migration != nil else {
+            throw HTTPError.badRequest("Must specify 'status', 'attach_status' or 'migration_status' for update.")
+        }
+        if status == "deleting" {
+            throw HTTPError.badRequest("Invalid volume: Volume status cannot be set to deleting: delete the volume instead.")
+        }
+        try await request.change {
+            try Volumes.resetStatus(
+                request.parameters[0], status: status, attachStatus: attach, migrationStatus: migration, caller: request.caller, in: $0)
+        }
+        return accepted
+    }
+}
+
+extension APIRequest {
+    /// Waits for an operation's output. A backend's refusal of the request is the client's 400, any other failure a 500
+    /// with a text that names no secret.
+    func outcome(_ operation: String, failure: String) async throws -> JSON {
+        do {
+            return try await service.result(operation)
+        } catch let error as StorageError where error.kind == .failed {
+            throw HTTPError(500, "\(failure): \(error.message)")
+        }
+    }
+}

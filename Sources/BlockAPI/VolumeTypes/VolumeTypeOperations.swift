@@ -1,0 +1,265 @@
+import BlockStorage
+import HTTPServer
+import JSON
+import Primitives
+
+/// `/types` and their extra specs.
+enum VolumeTypeOperations {
+    static let core: [APIOperation] = [
+        APIOperation("types:list", "GET", "/types", policies: [.reader("volume_extension:type_get_all")], summary: "List volume types", handler: list),
+        APIOperation("types:show", "GET", "/types/{id}", policies: [.reader("volume_extension:type_get")], summary: "Show a volume type") { request in
+            let isDefault = request.parameters[0] == "default"
+            let type = try request.database { connection in
+                if isDefault {
+                    guard let found = try VolumeTypes.named(request.service.defaultType, in: connection) else {
+                        throw StorageError(.notFound, "Default volume type can not be found.")
+                    }
+                    return found
+                }
+                return try VolumeTypes.get(request.parameters[0], in: connection)
+            }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("volume_type")
+                view(type, request, showsAccess: !isDefault, showsQoS: true, &writer)
+                writer.endObject()
+            }
+        },
+    ]
+
+    static let extensions: [APIExtension] = [
+        APIExtension(
+            alias: "os-types-manage", name: "TypesManage", description: "Types manage support.", updated: "2011-08-24T00:00:00+00:00",
+            operations: manage),
+        APIExtension(
+            alias: "os-types-extra-specs", name: "TypesExtraSpecs", description: "Type extra specs support.",
+            updated: "2011-08-24T00:00:00+00:00", operations: extraSpecs),
+    ]
+
+    // MARK: types
+
+    @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
+        let paging = try Paging(request)
+        var types = try request.database { try VolumeTypes.all(in: $0) }
+        // Administrators choose by is_public (true unless they say otherwise); others see the public ones.
+        let asked = request.query("is_public")
+        let wanted: Bool?
+        if !request.identity.isAdmin {
+            wanted = true
+        } else if let asked {
+            if asked.lowercased() == "none" {
+                wanted = nil
+            } else if let value = PythonText.bool(asked) {
+                wanted = value
+            } else {
+                throw HTTPError.badRequest("Invalid is_public filter [\(asked)]")
+            }
+        } else {
+            wanted = true
+        }
+        if let wanted { types.removeAll { $0.isPublic != wanted } }
+        if request.version >= 52, let text = request.query("extra_specs") {
+            guard let pairs = PythonText.dictionary(text) else {
+                throw HTTPError.badRequest("Invalid input received: extra_specs must be a dictionary, not \(text)")
+            }
+            types.removeAll { type in pairs.contains { type.extraSpecs[$0.key]?.string != $0.value } }
+        }
+        if let first = paging.sort.first {
+            let keys: [String: @Sendable (VolumeType) -> String] = [
+                "id": { $0.id }, "name": { $0.name }, "created_at": { $0.createdAt }, "description": { $0.description ?? "" },
+                "is_public": { $0.isPublic ? "1" : "0" },
+            ]
+            for (key, ascending) in paging.sort.reversed() {
+                guard let value = keys[key] else { throw HTTPError.badRequest("Invalid input received: Invalid sort key") }
+                types.sort { (value($0), $0.id) < (value($1), $1.id) }
+                if !ascending { types.reverse() }
+            }
+            _ = first
+        }
+        if let marker = paging.marker {
+            guard let index = types.firstIndex(where: { $0.id == marker }) else { throw StorageError.typeNotFound(marker) }
+            types.removeFirst(index + 1)
+        }
+        types = Array(types.dropFirst(paging.offset).prefix(paging.limit))
+        let page = types
+        return .json(capacity: 4096) { writer in
+            writer.beginObject()
+            writer.key("volume_types")
+            writer.beginArray()
+            for type in page { view(type, request, showsAccess: true, showsQoS: true, &writer) }
+            writer.endArray()
+            if paging.limit > 0, page.count >= paging.limit, let last = page.last {
+                request.links.writeNext("volume_type_links", path: "types", request: request.http, marker: last.id, &writer)
+            }
+            writer.endObject()
+        }
+    }
+
+    private static let manage: [APIOperation] = [
+        APIOperation(
+            "types:create", "POST", "/types", policies: [.admin("volume_extension:type_create")],
+            body: .object(
+                [
+                    (
+                        "volume_type",
+                        .object(
+                            [
+                                ("name", .string(1, 255, format: .mandatoryName)), ("description", .string(0, 255, nullable: true, format: .printable)),
+                                ("extra_specs", .metadata(nullableValues: true)), ("os-volume-type-access:is_public", .boolean),
+                            ], required: ["name"])
+                    )
+                ], required: ["volume_type"]), summary: "Create a volume type"
+        ) { request in
+            let body = request.body["volume_type"]
+            let type = try await request.change { tx in
+                try VolumeTypes.create(
+                    name: body?["name"]?.trimmedString ?? "", description: body?["description"]?.trimmedString,
+                    isPublic: body?["os-volume-type-access:is_public"]?.lenientBool ?? true, extraSpecs: body?["extra_specs"]?.object ?? [:], in: tx)
+            }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("volume_type")
+                view(type, request, showsAccess: true, showsQoS: false, &writer)
+                writer.endObject()
+            }
+        },
+        APIOperation(
+            "types:update", "PUT", "/types/{id}", policies: [.admin("volume_extension:type_update")],
+            body: .object(
+                [
+                    (
+                        "volume_type",
+                        .object([
+                            ("name", .string(1, 255, nullable: true)), ("description", .string(0, 255, nullable: true, format: .printable)),
+                            ("is_public", .boolean),
+                        ])
+                    )
+                ], required: ["volume_type"]), summary: "Change a volume type"
+        ) { request in
+            let body = request.body["volume_type"]
+            let name = body?["name"]?.trimmedString
+            let isPublic = body?["is_public"]?.lenientBool
+            if let name, name.isEmpty { throw HTTPError.badRequest("Volume type name can not be empty.") }
+            guard name != nil || isPublic != nil || body?["description"].map({ !$0.isNull }) ?? false else {
+                throw HTTPError.badRequest("Specify volume type name, description, is_public or a combination thereof.")
+            }
+            let type = try await request.change { tx in
+                try VolumeTypes.update(
+                    request.parameters[0], name: name, description: body?["description"].map { JSON($0.trimmedString) }, isPublic: isPublic, in: tx)
+            }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("volume_type")
+                view(type, request, showsAccess: false, showsQoS: false, &writer)
+                writer.endObject()
+            }
+        },
+        APIOperation(
+            "types:delete", "DELETE", "/types/{id}", policies: [.admin("volume_extension:type_delete")], success: 202,
+            summary: "Delete a volume type"
+        ) { request in
+            try await request.change { try VolumeTypes.delete(request.parameters[0], defaultName: request.service.defaultType, in: $0) }
+            return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
+        },
+    ]
+
+    // MARK: extra specs
+
+    /// What users who are no administrators may see of a type.
+    private static let visibleSpecs: Set<String> = ["RESKEY:availability_zones", "multiattach", "replication_enabled"]
+
+    private static func rule(_ name: String, _ standard: PolicyRule.Default) -> PolicyRule {
+        PolicyRule(name: "volume_extension:types_extra_specs:\(name)", standard: standard)
+    }
+
+    private static func missing(_ request: APIRequest) -> StorageError {
+        StorageError(.notFound, "Volume Type \(request.parameters[0]) has no extra specs with key \(request.parameters[1]).")
+    }
+
+    private static let extraSpecs: [APIOperation] = [
+        APIOperation(
+            "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index", .projectReader)], summary: "Show a type's extra specs"
+        ) { request in
+            let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("extra_specs")
+                writer.value(.object(visible(specs, request)))
+                writer.endObject()
+            }
+        },
+        APIOperation(
+            "extra-specs:create", "POST", "/types/{type_id}/extra_specs", policies: [rule("create", .admin)],
+            body: .object([("extra_specs", .metadata(keys: .extraSpecKey, nullableValues: true))], required: ["extra_specs"]),
+            summary: "Add to a type's extra specs"
+        ) { request in
+            let new = request.body["extra_specs"]?.object ?? [:]
+            try await request.change { tx in
+                try VolumeTypes.updateExtraSpecs(request.parameters[0], in: tx) { specs in
+                    for member in new.members { specs[member.name] = member.value }
+                }
+            }
+            return .json { writer in
+                writer.beginObject()
+                writer.member("extra_specs", .object(new))
+                writer.endObject()
+            }
+        },
+        APIOperation(
+            "extra-specs:show", "GET", "/types/{type_id}/extra_specs/{key}", policies: [rule("show", .projectReader)],
+            summary: "Show one of a type's extra specs"
+        ) { request in
+            let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
+            guard let value = visible(specs, request)[request.parameters[1]] else { throw missing(request) }
+            return .json { $0.value(.object(JSONObject([(name: request.parameters[1], value: value)]))) }
+        },
+        APIOperation(
+            "extra-specs:update", "PUT", "/types/{type_id}/extra_specs/{key}", policies: [rule("update", .admin)],
+            body: {
+                var schema = Schema.metadata(keys: .extraSpecKey, nullableValues: true)
+                schema.minimumMembers = 1
+                schema.maximumMembers = 1
+                return schema
+            }(), summary: "Set one of a type's extra specs"
+        ) { request in
+            let key = request.parameters[1]
+            guard let value = request.body[key] else { throw HTTPError.badRequest("Request body and URI mismatch") }
+            try await request.change { tx in try VolumeTypes.updateExtraSpecs(request.parameters[0], in: tx) { $0[key] = value } }
+            return .json { $0.value(.object(JSONObject([(name: key, value: value)]))) }
+        },
+        APIOperation(
+            "extra-specs:delete", "DELETE", "/types/{type_id}/extra_specs/{key}", policies: [rule("delete", .admin)], success: 202,
+            summary: "Remove one of a type's extra specs"
+        ) { request in
+            let failure = missing(request)
+            try await request.change { tx in
+                try VolumeTypes.updateExtraSpecs(request.parameters[0], in: tx) { specs in
+                    guard specs[request.parameters[1]] != nil else { throw failure }
+                    specs[request.parameters[1]] = nil
+                }
+            }
+            return HTTPResponse(status: 202)
+        },
+    ]
+
+    // MARK: view
+
+    private static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject {
+        if PolicyRule.admin("volume_extension:types_extra_specs:read_sensitive").allows(request.identity) { return specs }
+        return JSONObject(specs.members.filter { visibleSpecs.contains($0.name) })
+    }
+
+    private static func view(_ type: VolumeType, _ request: APIRequest, showsAccess: Bool, showsQoS: Bool, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.member("id", type.id)
+        writer.member("name", type.name)
+        writer.member("is_public", type.isPublic)
+        writer.member("description", type.description)
+        writer.member("extra_specs", .object(visible(type.extraSpecs, request)))
+        if showsQoS, PolicyRule.admin("volume_extension:access_types_qos_specs_id").allows(request.identity) {
+            writer.member("qos_specs_id", type.qosSpecsID)
+        }
+        if showsAccess { writer.member("os-volume-type-access:is_public", type.isPublic) }
+        writer.endObject()
+    }
+}

@@ -1,0 +1,126 @@
+import BlockStorage
+import HTTPServer
+import JSON
+
+/// `/volumes`
+enum VolumeOperations {
+    static let all: [APIOperation] = [
+        APIOperation("volumes:list", "GET", "/volumes", policies: [.reader("volume:get_all")], summary: "List volumes") {
+            try VolumeListing.list($0, detail: false)
+        },
+        APIOperation("volumes:detail", "GET", "/volumes/detail", policies: [.reader("volume:get_all")], summary: "List volumes in detail") {
+            try VolumeListing.list($0, detail: true)
+        },
+        APIOperation(
+            "volumes:summary", "GET", "/volumes/summary", versions: 12...71, policies: [.reader("volume:get_all")],
+            summary: "Number and size of all volumes"
+        ) { try VolumeListing.summary($0) },
+        APIOperation("volumes:show", "GET", "/volumes/{id}", policies: [.reader("volume:get")], summary: "Show a volume") { request in
+            let body = try request.database { try VolumeView.render(request.parameters[0], request, extended: true, in: $0) }
+            return HTTPResponse(status: 200, body: .buffer(body))
+        },
+        APIOperation(
+            "volumes:create", "POST", "/volumes", policies: [.member("volume:create")],
+            bodies: [
+                (0...12, creation(groups: false, backups: false, strict: false)), (13...46, creation(groups: true, backups: false, strict: false)),
+                (47...52, creation(groups: true, backups: true, strict: false)), (53...71, creation(groups: true, backups: true, strict: true)),
+            ], success: 202, summary: "Create a volume", handler: create),
+        APIOperation(
+            "volumes:update", "PUT", "/volumes/{id}", policies: [.member("volume:update")],
+            bodies: [(0...52, update(strict: false)), (53...71, update(strict: true))], summary: "Change name, description or metadata of a volume",
+            handler: update),
+        APIOperation(
+            "volumes:delete", "DELETE", "/volumes/{id}", policies: [.member("volume:delete")], success: 202, summary: "Delete a volume",
+            handler: delete),
+    ]
+
+    // MARK: create
+
+    private static func creation(groups: Bool, backups: Bool, strict: Bool) -> Schema {
+        var properties: [(name: String, schema: Schema)] = [
+            ("name", .string(nullable: true, format: .name)), ("description", .string(nullable: true, format: .description)),
+            ("display_name", .string(nullable: true, format: .name)), ("display_description", .string(nullable: true, format: .description)),
+            ("volume_type", .string(0, 255, nullable: true)), ("metadata", .metadata(nullable: true)), ("snapshot_id", .optionalUUID),
+            ("source_volid", .optionalUUID), ("consistencygroup_id", .optionalUUID), ("size", .size(nullable: true)),
+            ("availability_zone", .string(1, 255, nullable: true)), ("multiattach", .optionalBoolean), ("image_id", .string(0, 255, nullable: true)),
+            ("imageRef", .string(0, 255, nullable: true)),
+        ]
+        if groups { properties.append(("group_id", .string(0, 255, nullable: true))) }
+        if backups { properties.append(("backup_id", .optionalUUID)) }
+        return .object([("volume", .object(properties, others: !strict))], required: ["volume"], others: !strict)
+    }
+
+    @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
+        let body = request.body["volume"]
+        var new = NewVolume()
+        func text(_ name: String) -> String? { body?[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
+        if body?["multiattach"]?.lenientBool == true {
+            throw HTTPError.badRequest(
+                "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. "
+                    + "Contact your administrator to create a multiattach enabled volume type and use it to create multiattach volumes.")
+        }
+        new.name = (body?["name"] ?? body?["display_name"])?.trimmedString
+        new.description = (body?["description"] ?? body?["display_description"])?.trimmedString
+        new.size = body?["size"]?.lenientInteger
+        new.typeName = text("volume_type")
+        new.zone = body?["availability_zone"]?.string
+        new.snapshotID = text("snapshot_id")
+        new.sourceVolumeID = text("source_volid")
+        new.groupID = request.version >= 13 ? text("group_id") ?? text("consistencygroup_id") : text("consistencygroup_id")
+        new.backupID = request.version >= 47 ? text("backup_id") : nil
+        new.imageRef = text("imageRef") ?? text("image_id")
+        new.metadata = body?["metadata"]?.object ?? [:]
+        new.schedulerHints = (request.body["OS-SCH-HNT:scheduler_hints"] ?? body?["scheduler_hints"])?.object ?? [:]
+        let asked = new
+        let answer = try await request.change { tx in
+            let id = try request.service.requests.create(asked, caller: request.caller, in: tx)
+            return try VolumeView.render(id, request, extended: false, in: tx)
+        }
+        return HTTPResponse(status: 202, body: .buffer(answer))
+    }
+
+    // MARK: update
+
+    private static func update(strict: Bool) -> Schema {
+        var volume = Schema.object([
+            ("name", .string(nullable: true, format: .name)), ("description", .string(nullable: true, format: .description)),
+            ("display_name", .string(nullable: true, format: .name)), ("display_description", .string(nullable: true, format: .description)),
+            ("metadata", .metadata()),
+        ])
+        if strict { volume.anyRequired = ["name", "description", "display_name", "display_description", "metadata"] }
+        return .object([("volume", volume)], required: ["volume"])
+    }
+
+    @Sendable private static func update(_ request: APIRequest) async throws -> HTTPResponse {
+        let body = request.body["volume"]
+        func text(_ name: String, _ older: String) -> JSON? { (body?[name] ?? body?[older]).map { JSON($0.trimmedString) } }
+        let id = request.parameters[0]
+        let name = text("name", "display_name")
+        let description = text("description", "display_description")
+        let metadata = body?["metadata"]
+        let answer = try await request.change { tx in
+            try Volumes.update(id, name: name, description: description, metadata: metadata, caller: request.caller, in: tx)
+            return try VolumeView.render(id, request, extended: false, in: tx)
+        }
+        return HTTPResponse(status: 200, body: .buffer(answer))
+    }
+
+    // MARK: delete
+
+    @Sendable private static func delete(_ request: APIRequest) async throws -> HTTPResponse {
+        func flag(_ name: String) throws(HTTPError) -> Bool {
+            guard let text = request.query(name) else { return false }
+            guard let value = PythonText.bool(text) else {
+                throw .badRequest("Invalid input received: \(name) must be a boolean, not '\(text)'")
+            }
+            return value
+        }
+        _ = try flag("cascade")
+        let force = request.version >= 23 ? try flag("force") : false
+        if force { try PolicyRule.admin("volume:force_delete").enforce(request.identity) }
+        try await request.change { tx in
+            try request.service.requests.delete(request.parameters[0], force: force, caller: request.caller, in: tx)
+        }
+        return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
+    }
+}

@@ -1,0 +1,210 @@
+public import Database
+public import JSON
+import Primitives
+
+/// A volume's attachment to an instance or a host.
+public struct Attachment: Sendable {
+    public let id, volumeID, projectID: String
+    public let instanceID, attachedHost, mountpoint: String?
+    public let status: String
+    public let mode: String?
+    public let attachedAt, detachedAt: String?
+    /// What the driver gave, as JSON; may hold secrets.
+    public let connectionInfo: Secret?
+    public let connector: Secret?
+    public let createdAt: String
+
+    static let columns =
+        "id, volume_id, project_id, instance_id, attached_host, mountpoint, attach_status, attach_mode, attached_at, detached_at, "
+        + "connection_info, connector, created_at"
+
+    init(_ row: any Row) {
+        id = row.text(0)
+        volumeID = row.text(1)
+        projectID = row.text(2)
+        instanceID = row.optionalText(3)
+        attachedHost = row.optionalText(4)
+        mountpoint = row.optionalText(5)
+        status = row.text(6)
+        mode = row.optionalText(7)
+        attachedAt = row.optionalText(8)
+        detachedAt = row.optionalText(9)
+        connectionInfo = row.optionalText(10).map(Secret.init)
+        connector = row.optionalText(11).map(Secret.init)
+        createdAt = row.text(12)
+    }
+}
+
+public enum Attachments {
+    static let byID = SQL("SELECT \(Attachment.columns) FROM attachments WHERE id = ?")
+    static let ofVolumeSQL = SQL("SELECT \(Attachment.columns) FROM attachments WHERE volume_id = ? ORDER BY created_at, id")
+    static let statusesSQL = SQL("SELECT attach_status FROM attachments WHERE volume_id = ?")
+
+    public static func find(_ id: String, in connection: any Connection) throws -> Attachment? {
+        try connection.first(byID, .text(id)) { Attachment($0) }
+    }
+
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Attachment {
+        guard let attachment = try find(id, in: connection), caller.isAdmin || attachment.projectID == caller.projectID else {
+            throw StorageError.attachmentNotFound(id)
+        }
+        return attachment
+    }
+
+    public static func ofVolume(_ id: String, in connection: any Connection) throws -> [Attachment] {
+        try connection.rows(ofVolumeSQL, .text(id)) { Attachment($0) }
+    }
+
+    static func statuses(ofVolume id: String, in connection: any Connection) throws -> [String] {
+        try connection.rows(statusesSQL, .text(id)) { $0.text(0) }
+    }
+
+    static let insertSQL = SQL(
+        """
+        INSERT INTO attachments (id, volume_id, project_id, instance_id, attached_host, mountpoint, attach_status, attach_mode, attached_at,
+            connector, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """)
+
+    @discardableResult
+    static func insert(
+        volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: String, mode: String?, attachedAt: String?,
+        connector: Secret?, in tx: any Transaction
+    ) throws -> String {
+        let id = UUID.random()
+        try tx.run(
+            insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .string(instanceID), .string(host), .string(mountpoint),
+            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(Timestamp.now()))
+        return id
+    }
+
+    /// Reserves a volume for an instance or, with a connector to follow, for a host (API 3.27).
+    public static func reserve(volumeID: String, instanceID: String?, mode: String?, caller: Caller, in tx: any Transaction) throws -> String {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let existing = try ofVolume(volumeID, in: tx)
+        // Live migration attaches the same instance a second time.
+        let sameInstance = instanceID != nil && existing.contains { $0.instanceID == instanceID } && ["in-use", "reserved"].contains(volume.status)
+        guard sameInstance || ["available", "downloading"].contains(volume.status) || (volume.multiattach && ["in-use", "reserved", "attaching"].contains(volume.status))
+        else {
+            throw StorageError.invalidVolume(
+                "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
+                    + "but the current status is \(volume.status).")
+        }
+        // Cinder's rule: a readonly flag, whatever it says, forces read-only.
+        let effective = volume.adminMetadata("readonly") == "True" ? "ro" : mode
+        if volume.adminMetadata("readonly") == "True", mode == "rw" {
+            throw StorageError(.invalid, "Invalid attaching mode 'rw' for volume \(volumeID).")
+        }
+        let id = try insert(
+            volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: "reserved", mode: effective, attachedAt: nil,
+            connector: nil, in: tx)
+        if !["in-use", "downloading"].contains(volume.status) {
+            let statuses = try statuses(ofVolume: volumeID, in: tx)
+            let derived = VolumeStatus.derived(fromAttachments: statuses)
+            try tx.run(Volumes.refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(Timestamp.now()), .text(volumeID))
+        }
+        try Events.append("attachment.reserve", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
+        return id
+    }
+
+    static let connectingSQL = SQL(
+        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, updated_at = ? WHERE id = ?")
+    /// Notes the connector before the driver is asked.
+    public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
+        try tx.run(
+            connectingSQL, .string(connector["host"]?.string), .string(connector["mountpoint"]?.string), .text(mode),
+            .text(connector.text), .text(Timestamp.now()), .text(id))
+    }
+
+    static let connectedSQL = SQL("UPDATE attachments SET connection_info = ?, attached_at = ?, updated_at = ? WHERE id = ?")
+    public static func connected(_ id: String, connectionInfo: Secret, in tx: any Transaction) throws {
+        let now = Timestamp.now()
+        try tx.run(connectedSQL, .text(connectionInfo.reveal()), .text(now), .text(now), .text(id))
+    }
+
+    static let setStatusSQL = SQL("UPDATE attachments SET attach_status = ?, updated_at = ? WHERE id = ?")
+    public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+        try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+    }
+
+    static let completeSQL = SQL("UPDATE attachments SET attach_status = 'attached', attached_at = coalesce(attached_at, ?), updated_at = ? WHERE id = ?")
+    /// Marks an attachment as in use (API 3.44).
+    public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        let attachment = try get(id, for: caller, in: tx)
+        let now = Timestamp.now()
+        try tx.run(completeSQL, .text(now), .text(now), .text(id))
+        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(now), .text(attachment.volumeID))
+        if let mode = attachment.mode {
+            try Volumes.updateMap(.admin, of: attachment.volumeID, in: tx) { $0["attached_mode"] = .string(mode) }
+        }
+        if let volume = try Volumes.find(attachment.volumeID, in: tx) {
+            try Events.append("attachment.complete", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
+        }
+    }
+
+    static let removeSQL = SQL("DELETE FROM attachments WHERE id = ?")
+    static let removeAllSQL = SQL("DELETE FROM attachments WHERE volume_id = ?")
+    public static func remove(_ id: String, in tx: any Transaction) throws { try tx.run(removeSQL, .text(id)) }
+    static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.run(removeAllSQL, .text(id)) }
+
+    // MARK: the older style: actions of the volume
+
+    /// os-attach: the connection is there already, the volume becomes in-use.
+    public static func attach(
+        volumeID: String, instanceID: String?, host: String?, mountpoint: String, mode: String, caller: Caller, in tx: any Transaction
+    ) throws {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard volume.status != "maintenance" else {
+            throw StorageError.invalidVolume("Unable to attach volume in maintenance.")
+        }
+        guard ["available", "attaching", "reserved"].contains(volume.status) || (volume.status == "in-use" && (volume.multiattach || volume.isMigrating))
+        else {
+            throw StorageError.invalidVolume(
+                "Volume \(volumeID) status must be available, attaching or reserved to attach, but the current status is \(volume.status).")
+        }
+        if volume.adminMetadata("readonly") == "True", mode != "ro" {
+            throw StorageError(.invalid, "Invalid attaching mode '\(mode)' for volume \(volumeID).")
+        }
+        let existing = try ofVolume(volumeID, in: tx)
+        // The same instance or host again: the answer of the first call was lost.
+        let already = existing.contains {
+            $0.status == "attached" && (instanceID != nil ? $0.instanceID == instanceID : $0.attachedHost == host) && $0.mountpoint == mountpoint
+        }
+        if !already {
+            try insert(
+                volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: "attached",
+                mode: mode, attachedAt: Timestamp.now(), connector: nil, in: tx)
+        }
+        try Volumes.updateMap(.admin, of: volumeID, in: tx) {
+            if $0["readonly"] == nil { $0["readonly"] = "False" }
+            $0["attached_mode"] = .string(mode)
+        }
+        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(Timestamp.now()), .text(volumeID))
+        try Events.append("volume.attach", volume: volume, caller: caller, in: tx)
+    }
+
+    /// The attachment that a detach means: the one named, or the only one; nil if there is none.
+    public static func toDetach(volumeID: String, attachmentID: String?, in connection: any Connection) throws -> Attachment? {
+        let existing = try ofVolume(volumeID, in: connection)
+        if let attachmentID {
+            guard let found = existing.first(where: { $0.id == attachmentID }) else { throw StorageError.attachmentNotFound(attachmentID) }
+            return found
+        }
+        guard existing.count < 2 else {
+            throw StorageError.invalidVolume(
+                "Detach volume failed: More than one attachment, but no attachment_id provided.")
+        }
+        return existing.first
+    }
+
+    /// os-detach: the record goes; the connection was ended by os-terminate_connection.
+    public static func detach(volumeID: String, attachmentID: String?, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard volume.status != "maintenance" else {
+            throw StorageError.invalidVolume("Unable to detach volume in maintenance.")
+        }
+        if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) { try remove(attachment.id, in: tx) }
+        try Volumes.refreshAttachState(of: volumeID, in: tx)
+        try Events.append("volume.detach", volume: volume, caller: caller, in: tx)
+    }
+}

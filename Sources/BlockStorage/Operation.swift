@@ -1,0 +1,161 @@
+public import Database
+public import JSON
+import Primitives
+
+/// A change to storage that survives the death of any process: which flow carries it out, for what, and how far it got.
+public struct Operation: Sendable {
+    public let id, flow: String
+    public let version: Int
+    public let state: String
+    /// Index of the step to do next (or, reverting, of the step to take back next).
+    public let step: Int
+    public let isReverting: Bool
+    public let attempts: Int
+    public let resourceType, resourceID, projectID, userID, requestID: String
+    /// What the flow was asked for.
+    public let arguments: JSONObject
+    /// What finished steps left for later ones.
+    public let progress: JSONObject
+    public let error: String?
+    public let createdAt: String
+
+    static let columns =
+        "id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, "
+        + "progress, error, created_at"
+
+    init(_ row: any Row) throws {
+        id = row.text(0)
+        flow = row.text(1)
+        version = row.int(2)
+        state = row.text(3)
+        step = row.int(4)
+        isReverting = row.bool(5)
+        attempts = row.int(6)
+        resourceType = row.text(7)
+        resourceID = row.text(8)
+        projectID = row.text(9)
+        userID = row.text(10)
+        requestID = row.text(11)
+        arguments = try JSON(parsing: row.text(12)).object ?? [:]
+        progress = try JSON(parsing: row.text(13)).object ?? [:]
+        error = row.optionalText(14)
+        createdAt = row.text(15)
+    }
+
+    public var caller: Caller { Caller(userID: userID, projectID: projectID, isAdmin: true, requestID: requestID) }
+}
+
+/// What an operation needs for itself while it lasts.
+public struct Claim: Sendable {
+    public let resource: String
+    public let isExclusive: Bool
+    public static func exclusive(_ resource: String) -> Claim { Claim(resource: resource, isExclusive: true) }
+    public static func shared(_ resource: String) -> Claim { Claim(resource: resource, isExclusive: false) }
+}
+
+/// The operation log.
+public enum Operations {
+    static let insertSQL = SQL(
+        """
+        INSERT INTO operations (id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id,
+            request_id, arguments, progress, created_at, updated_at)
+        VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?, ?, ?, '{}', ?, ?)
+        """)
+    static let byID = SQL("SELECT \(Operation.columns) FROM operations WHERE id = ?")
+    static let runnableSQL = SQL(
+        "SELECT \(Operation.columns) FROM operations WHERE finished_at IS NULL AND state = 'running' ORDER BY created_at")
+    static let insertClaimSQL = SQL("INSERT INTO claims (resource, ticket, operation_id, exclusive, held) VALUES (?, ?, ?, ?, ?)")
+    static let conflictSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) LIMIT 1")
+    static let earlierSQL = SQL(
+        """
+        SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) AND (held = 1 OR ticket < ?) LIMIT 1
+        """)
+    static let claimsSQL = SQL("SELECT resource, exclusive, ticket FROM claims WHERE operation_id = ? ORDER BY resource")
+    static let waitersSQL = SQL("SELECT DISTINCT operation_id, ticket FROM claims WHERE resource = ? AND held = 0 ORDER BY ticket")
+    static let releaseSQL = SQL("DELETE FROM claims WHERE operation_id = ?")
+    static let holdSQL = SQL("UPDATE claims SET held = 1 WHERE operation_id = ?")
+    static let runSQL = SQL("UPDATE operations SET state = 'running', updated_at = ? WHERE id = ?")
+    static let advanceSQL = SQL(
+        "UPDATE operations SET step = ?, reverting = ?, attempts = ?, progress = ?, error = ?, updated_at = ? WHERE id = ?")
+    static let finishSQL = SQL("UPDATE operations SET state = ?, error = ?, finished_at = ?, updated_at = ? WHERE id = ?")
+    static let verdictsSQL = SQL("UPDATE operations SET verdicts = ? WHERE id = ?")
+
+    /// Writes an operation into the log, in the transaction that makes the change it belongs to. It runs at once if
+    /// nothing that is before it claims the same; `ready` is called after the commit for every operation that can run.
+    public static func create(
+        flow: String, version: Int, resourceType: String, resourceID: String, projectID: String, caller: Caller, arguments: JSONObject,
+        claims: [Claim], ready: @escaping @Sendable (String) -> Void, in tx: any Transaction
+    ) throws -> String {
+        let id = UUID.random()
+        let now = Timestamp.now()
+        let ticket = now + id
+        // Always in the order of ids: two operations that need the same two things never wait for each other.
+        let ordered = claims.sorted { $0.resource < $1.resource }
+        let free = try ordered.allSatisfy { try !tx.exists(conflictSQL, .text($0.resource), .text(id), .bool($0.isExclusive)) }
+        try tx.run(
+            insertSQL, .text(id), .text(flow), .int(version), .text(free ? "running" : "waiting"), .text(resourceType), .text(resourceID),
+            .text(projectID), .text(caller.userID), .text(caller.requestID), .text(JSON.object(arguments).text), .text(now), .text(now))
+        for claim in ordered {
+            try tx.run(insertClaimSQL, .text(claim.resource), .text(ticket), .text(id), .bool(claim.isExclusive), .bool(free))
+        }
+        try Events.append(
+            "operation.accepted", resourceType: resourceType, resourceID: resourceID, projectID: projectID, operationID: id,
+            requestID: caller.requestID, data: ["flow": .string(flow)], in: tx)
+        if free { tx.onCommit { ready(id) } }
+        return id
+    }
+
+    public static func find(_ id: String, in connection: any Connection) throws -> Operation? {
+        try connection.first(byID, .text(id)) { try Operation($0) }
+    }
+
+    /// Everything that a process which died left running.
+    public static func runnable(in connection: any Connection) throws -> [Operation] { try connection.rows(runnableSQL) { try Operation($0) } }
+
+    /// Records where the operation stands.
+    public static func advance(
+        _ id: String, step: Int, reverting: Bool, attempts: Int, progress: JSONObject, error: String?, in tx: any Transaction
+    ) throws {
+        try tx.run(
+            advanceSQL, .int(step), .bool(reverting), .int(attempts), .text(JSON.object(progress).text), .string(error),
+            .text(Timestamp.now()), .text(id))
+    }
+
+    public static func setVerdicts(_ verdicts: JSON, of id: String, in tx: any Transaction) throws {
+        try tx.run(verdictsSQL, .text(verdicts.text), .text(id))
+    }
+
+    /// Ends an operation, gives its claims up and lets those run that waited for them.
+    public static func finish(_ operation: Operation, state: String, error: String?, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction)
+        throws
+    {
+        let now = Timestamp.now()
+        try tx.run(finishSQL, .text(state), .string(error), .text(now), .text(now), .text(operation.id))
+        let resources = try tx.rows(claimsSQL, .text(operation.id)) { $0.text(0) }
+        try tx.run(releaseSQL, .text(operation.id))
+        try Events.append(
+            "operation.\(state)", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+            operationID: operation.id, requestID: operation.requestID,
+            data: error.map { ["flow": .string(operation.flow), "error": .string($0)] } ?? ["flow": .string(operation.flow)], in: tx)
+        for resource in resources {
+            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) {
+                let claims = try tx.rows(claimsSQL, .text(waiter)) { ($0.text(0), $0.bool(1), $0.text(2)) }
+                let free = try claims.allSatisfy {
+                    try !tx.exists(earlierSQL, .text($0.0), .text(waiter), .bool($0.1), .text($0.2))
+                }
+                guard free else { continue }
+                try tx.run(holdSQL, .text(waiter))
+                try tx.run(runSQL, .text(now), .text(waiter))
+                tx.onCommit { ready(waiter) }
+            }
+        }
+    }
+
+    static let purgeSQL = SQL(
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT 10000)")
+    /// Removes a bounded number of operations that finished before the time.
+    public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
+
+    static let countSQL = SQL("SELECT count(*) FROM operations WHERE finished_at IS NULL")
+    public static func unfinishedCount(in connection: any Connection) throws -> Int { try connection.first(countSQL) { $0.int(0) } ?? 0 }
+}

@@ -1,0 +1,159 @@
+public import Database
+import Settings
+
+/// What a project may have and has. Usage is a row per project and resource, changed in the transaction that changes
+/// the thing charged, so it cannot drift.
+public enum Quotas {
+    /// A resource with its configured limit, in the order of the answers.
+    public struct Resource: Sendable {
+        public let name: String
+        public let defaultLimit: Int
+    }
+
+    /// The configured limits.
+    public struct Defaults: Sendable {
+        let resources: [Resource]
+        public init(_ settings: Settings) {
+            resources = [
+                Resource(name: "volumes", defaultLimit: settings[Options.quotaVolumes]),
+                Resource(name: "per_volume_gigabytes", defaultLimit: settings[Options.perVolumeSizeLimit]),
+                Resource(name: "snapshots", defaultLimit: settings[Options.quotaSnapshots]),
+                Resource(name: "gigabytes", defaultLimit: settings[Options.quotaGigabytes]),
+                Resource(name: "backups", defaultLimit: settings[Options.quotaBackups]),
+                Resource(name: "backup_gigabytes", defaultLimit: settings[Options.quotaBackupGigabytes]),
+                Resource(name: "groups", defaultLimit: settings[Options.quotaGroups]),
+            ]
+        }
+    }
+
+    /// A limit with what is used of it.
+    public struct Entry: Sendable {
+        public let resource: String
+        public var limit: Int
+        public var inUse: Int
+    }
+
+    static let limitsSQL = SQL("SELECT resource, hard_limit FROM quota_limits WHERE project_id = ?")
+    static let classSQL = SQL("SELECT resource, hard_limit FROM quota_class_limits WHERE class_name = ?")
+    static let usagesSQL = SQL("SELECT resource, in_use FROM quota_usages WHERE project_id = ?")
+    static let addSQL = SQL(
+        """
+        INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?)
+        ON CONFLICT (project_id, resource) DO UPDATE SET in_use = quota_usages.in_use + excluded.in_use
+        """)
+
+    /// All limits of a project (its own, else the default class's, else the configured), with usage.
+    public static func entries(
+        project: String, defaults: Defaults, ignoringOwnLimits: Bool = false, in connection: any Connection
+    ) throws -> [Entry] {
+        var limits = try pairs(classSQL, "default", in: connection)
+        if !ignoringOwnLimits { limits.merge(try pairs(limitsSQL, project, in: connection)) { $1 } }
+        let usages = try pairs(usagesSQL, project, in: connection)
+        func entry(_ name: String, _ otherwise: Int) -> Entry {
+            Entry(resource: name, limit: limits[name] ?? otherwise, inUse: usages[name] ?? 0)
+        }
+        var result = defaults.resources.dropLast().map { entry($0.name, $0.defaultLimit) }
+        for type in try VolumeTypes.all(in: connection) {
+            for kind in ["volumes", "gigabytes", "snapshots"] { result.append(entry("\(kind)_\(type.name)", -1)) }
+        }
+        if let last = defaults.resources.last { result.append(entry(last.name, last.defaultLimit)) }
+        return result
+    }
+
+    private static func pairs(_ sql: SQL, _ key: String, in connection: any Connection) throws -> [String: Int] {
+        Dictionary(try connection.rows(sql, .text(key)) { ($0.text(0), $0.int(1)) }, uniquingKeysWith: { $1 })
+    }
+
+    /// Charges a new volume or refuses it with Cinder's words.
+    static func chargeVolume(project: String, type: String, size: Int, defaults: Defaults, in tx: any Transaction) throws {
+        try check(project: project, type: type, volumes: 1, gigabytes: size, totalSize: size, defaults: defaults, in: tx)
+        try add(project: project, type: type, volumes: 1, gigabytes: size, in: tx)
+    }
+
+    /// Charges what a volume grows by.
+    static func chargeGrowth(project: String, type: String, from: Int, to: Int, defaults: Defaults, in tx: any Transaction) throws {
+        try check(project: project, type: type, volumes: 0, gigabytes: to - from, totalSize: to, defaults: defaults, in: tx)
+        try add(project: project, type: type, volumes: 0, gigabytes: to - from, in: tx)
+    }
+
+    public static func add(project: String, type: String, volumes: Int, gigabytes: Int, in tx: any Transaction) throws {
+        for (resource, delta) in [
+            ("volumes", volumes), ("gigabytes", gigabytes), ("volumes_" + type, volumes), ("gigabytes_" + type, gigabytes),
+        ] where delta != 0 {
+            try tx.run(addSQL, .text(project), .text(resource), .int(delta))
+        }
+    }
+
+    private static func check(
+        project: String, type: String, volumes: Int, gigabytes: Int, totalSize: Int, defaults: Defaults, in tx: any Transaction
+    ) throws {
+        var limits = Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 })
+        limits.merge(try pairs(classSQL, "default", in: tx)) { $1 }
+        limits.merge(try pairs(limitsSQL, project, in: tx)) { $1 }
+        let usages = try pairs(usagesSQL, project, in: tx)
+        if let limit = limits["per_volume_gigabytes"], limit >= 0, totalSize > limit {
+            throw StorageError(
+                .overQuota,
+                "VolumeSizeExceedsLimit: Requested volume size \(totalSize)G is larger than maximum allowed limit \(limit)G.")
+        }
+        for name in ["gigabytes", "gigabytes_" + type] {
+            if let limit = limits[name], limit >= 0, gigabytes > 0, (usages[name] ?? 0) + gigabytes > limit {
+                throw StorageError(
+                    .overQuota,
+                    "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed \(name) quota. "
+                        + "Requested \(gigabytes)G, quota is \(limit)G and \(usages[name] ?? 0)G has been consumed.")
+            }
+        }
+        for name in ["volumes", "volumes_" + type] {
+            if let limit = limits[name], limit >= 0, volumes > 0, (usages[name] ?? 0) + volumes > limit {
+                throw StorageError(
+                    .overQuota, "VolumeLimitExceeded: Maximum number of volumes allowed (\(limit)) exceeded for quota '\(name)'.")
+            }
+        }
+    }
+
+    // MARK: limits
+
+    static let setSQL = SQL(
+        """
+        INSERT INTO quota_limits (project_id, resource, hard_limit) VALUES (?, ?, ?)
+        ON CONFLICT (project_id, resource) DO UPDATE SET hard_limit = excluded.hard_limit
+        """)
+    static let clearSQL = SQL("DELETE FROM quota_limits WHERE project_id = ?")
+
+    /// Sets limits of a project. A limit below the present use is refused if the project has one of its own already.
+    public static func setLimits(_ limits: [(resource: String, limit: Int)], project: String, defaults: Defaults, in tx: any Transaction) throws {
+        let known = try entries(project: project, defaults: defaults, in: tx)
+        let bad = limits.filter { limit in !known.contains { $0.resource == limit.resource } }.map(\.resource).sorted()
+        guard bad.isEmpty else { throw StorageError.invalidInput("Bad key(s) in quota set: \(bad.joined(separator: ", "))") }
+        let own = try pairs(limitsSQL, project, in: tx)
+        for (resource, limit) in limits {
+            if own[resource] != nil, limit >= 0, let entry = known.first(where: { $0.resource == resource }), entry.inUse > limit {
+                throw StorageError.invalidInput(
+                    "Quota \(resource) limit \(limit) must be equal or greater than existing resources (\(entry.inUse)).")
+            }
+            try tx.run(setSQL, .text(project), .text(resource), .int(limit))
+        }
+    }
+
+    public static func clearLimits(project: String, in tx: any Transaction) throws { try tx.run(clearSQL, .text(project)) }
+
+    // MARK: types come and go
+
+    static let renameSQLs = ["quota_limits", "quota_class_limits", "quota_usages"].map {
+        SQL("UPDATE \($0) SET resource = ? WHERE resource = ?")
+    }
+    static let removeSQLs = ["quota_limits", "quota_class_limits", "quota_usages"].map { SQL("DELETE FROM \($0) WHERE resource = ?") }
+
+    static func renameType(_ old: String, to new: String, in tx: any Transaction) throws {
+        for kind in ["volumes", "gigabytes", "snapshots"] {
+            for sql in renameSQLs { try tx.run(sql, .text("\(kind)_\(new)"), .text("\(kind)_\(old)")) }
+        }
+    }
+
+    static func removeType(_ name: String, in tx: any Transaction) throws {
+        for kind in ["volumes", "gigabytes", "snapshots"] {
+            for sql in removeSQLs { try tx.run(sql, .text("\(kind)_\(name)")) }
+        }
+    }
+}

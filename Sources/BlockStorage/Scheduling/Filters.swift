@@ -1,0 +1,140 @@
+import JSON
+
+/// What is to be placed.
+public struct PlacementRequest: Sendable {
+    public var volumeID: String
+    public var size: Int
+    public var zones: [String]
+    public var extraSpecs: JSONObject
+    /// `host@backend` to which a source pins the volume.
+    public var requiredBackend: String?
+    /// Backends that failed with this volume already.
+    public var attempted: [String]
+    /// Set when the volume lies on this pool already and grows.
+    public var currentHost: String?
+
+    public init(
+        volumeID: String, size: Int, zones: [String], extraSpecs: JSONObject, requiredBackend: String?, attempted: [String],
+        currentHost: String? = nil
+    ) {
+        self.volumeID = volumeID
+        self.size = size
+        self.zones = zones
+        self.extraSpecs = extraSpecs
+        self.requiredBackend = requiredBackend
+        self.attempted = attempted
+        self.currentHost = currentHost
+    }
+
+    /// Types are thin unless they say otherwise.
+    var isThin: Bool { extraSpecs["provisioning:type"]?.string != "thick" }
+}
+
+/// Decides whether a pool can take a volume; nil if it can, else why not.
+public protocol PlacementFilter: Sendable {
+    var name: String { get }
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String?
+}
+
+struct RequiredBackendFilter: PlacementFilter {
+    let name = "RequiredBackend"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        guard let required = request.requiredBackend, required != pool.backend else { return nil }
+        return "the volume must be on \(required)"
+    }
+}
+
+struct IgnoreAttemptedHostsFilter: PlacementFilter {
+    let name = "IgnoreAttemptedHostsFilter"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        request.attempted.contains(pool.backend) ? "creation failed there before" : nil
+    }
+}
+
+struct AvailabilityZoneFilter: PlacementFilter {
+    let name = "AvailabilityZoneFilter"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        request.zones.isEmpty || request.zones.contains(pool.zone) ? nil : "zone \(pool.zone) is not among \(request.zones.joined(separator: ", "))"
+    }
+}
+
+struct CapacityFilter: PlacementFilter {
+    let name = "CapacityFilter"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        let requested = Double(request.size)
+        guard requested > 0, let total = pool.totalGB else { return nil }
+        guard total > 0 else { return "the pool has no capacity" }
+        let free = pool.virtualFree(thin: request.isThin) ?? 0
+        if request.isThin && pool.isThin {
+            let ratio = pool.overSubscription
+            guard ratio >= 1 else { return "max_over_subscription_ratio \(ratio) is below 1" }
+            let available = (total - (total * pool.reservedPercentage / 100).rounded(.down)) * ratio
+            guard available > 0, (pool.provisionedGB + requested) / available <= ratio else {
+                return "\(pool.provisionedGB + requested) GiB would be provisioned of \(available) GiB"
+            }
+        }
+        return free >= requested ? nil : "\(free) GiB are free, \(requested) GiB are needed"
+    }
+}
+
+/// Compares a type's extra specs with what a pool reports.
+struct CapabilitiesFilter: PlacementFilter {
+    let name = "CapabilitiesFilter"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        for (key, requirement) in request.extraSpecs.members {
+            var path = key.split(separator: ":").map(String.init)
+            if path.count > 1 {
+                guard path[0] == "capabilities" else { continue }
+                path.removeFirst()
+            }
+            var value: JSON? = .object(pool.capabilities)
+            for name in path { value = value?[name] }
+            guard let requirement = requirement.string else { continue }
+            guard let value, value != .null else { return "it has no capability \(path.joined(separator: ":"))" }
+            let candidates = value.array ?? [value]
+            if !candidates.contains(where: { Self.satisfies(Self.text($0), requirement) }) {
+                return "\(path.joined(separator: ":")) is \(Self.text(value)), the type wants \(requirement)"
+            }
+        }
+        return nil
+    }
+
+    /// A capability as Python's `str` shows it.
+    static func text(_ value: JSON) -> String {
+        switch value {
+        case .bool(let value): value ? "True" : "False"
+        case .string(let value): value
+        default: value.text
+        }
+    }
+
+    /// The operators of extra specs; without one it is equality of text.
+    static func satisfies(_ value: String, _ requirement: String) -> Bool {
+        let words = requirement.split(separator: " ").map(String.init)
+        guard let first = words.first else { return value == requirement }
+        let rest = words.dropFirst().joined(separator: " ")
+        func compare(_ test: (Double, Double) -> Bool) -> Bool {
+            guard let a = Double(value), let b = Double(rest) else { return false }
+            return test(a, b)
+        }
+        switch first {
+        case "=", ">=": return compare(>=)
+        case "==": return compare(==)
+        case "!=": return compare(!=)
+        case "<=": return compare(<=)
+        case "s==": return value == rest
+        case "s!=": return value != rest
+        case "s<": return value < rest
+        case "s<=": return value <= rest
+        case "s>": return value > rest
+        case "s>=": return value >= rest
+        case "<in>": return value.contains(rest)
+        case "<is>": return isTrue(value) == isTrue(rest)
+        case "<or>":
+            return requirement.split(separator: " ").split(separator: "<or>").contains { $0.joined(separator: " ") == value }
+        default: return value == requirement
+        }
+    }
+
+    private static func isTrue(_ text: String) -> Bool { ["true", "t", "1", "y", "yes", "on"].contains(text.lowercased()) }
+}

@@ -1,0 +1,83 @@
+public import Database
+
+/// The tables. Times and UUIDs are text in the one representation; small open-ended maps (metadata, extra specs) are JSON text
+/// of the row they belong to. Rows are deleted for good: what happened stays in `events`.
+public enum Schema {
+    public static let migrations: [Migration] = [
+        Migration(
+            1, "volumes, attachments, types, services, quotas, operations, events",
+            [
+                """
+                CREATE TABLE volume_types (
+                    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, description TEXT, is_public INTEGER NOT NULL,
+                    extra_specs TEXT NOT NULL, qos_specs_id TEXT, created_at TEXT NOT NULL, updated_at TEXT)
+                """,
+                """
+                CREATE TABLE volumes (
+                    id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT, description TEXT,
+                    size INTEGER NOT NULL, status TEXT NOT NULL, previous_status TEXT, attach_status TEXT NOT NULL,
+                    migration_status TEXT, replication_status TEXT, availability_zone TEXT, host TEXT, cluster_name TEXT,
+                    volume_type_id TEXT NOT NULL REFERENCES volume_types(id), snapshot_id TEXT, source_volid TEXT, group_id TEXT,
+                    bootable INTEGER NOT NULL, multiattach INTEGER NOT NULL, encryption_key_id TEXT, provider_id TEXT,
+                    driver_data TEXT, name_id TEXT, service_uuid TEXT, shared_targets INTEGER, consumes_quota INTEGER NOT NULL,
+                    metadata TEXT NOT NULL, admin_metadata TEXT NOT NULL, image_metadata TEXT NOT NULL,
+                    created_at TEXT NOT NULL, updated_at TEXT, scheduled_at TEXT, launched_at TEXT)
+                """,
+                "CREATE INDEX volumes_of_project ON volumes (project_id, created_at, id)",
+                "CREATE INDEX volumes_by_time ON volumes (created_at, id)",
+                "CREATE INDEX volumes_of_type ON volumes (volume_type_id)",
+                "CREATE INDEX volumes_on_host ON volumes (host)",
+                """
+                CREATE TABLE attachments (
+                    id TEXT PRIMARY KEY, volume_id TEXT NOT NULL REFERENCES volumes(id), project_id TEXT NOT NULL,
+                    instance_id TEXT, attached_host TEXT, mountpoint TEXT, attach_status TEXT NOT NULL, attach_mode TEXT,
+                    attached_at TEXT, detached_at TEXT, connection_info TEXT, connector TEXT, created_at TEXT NOT NULL, updated_at TEXT)
+                """,
+                "CREATE INDEX attachments_of_volume ON attachments (volume_id)",
+                "CREATE INDEX attachments_of_project ON attachments (project_id, created_at, id)",
+                """
+                CREATE TABLE services (
+                    id TEXT PRIMARY KEY, binary_name TEXT NOT NULL, host TEXT NOT NULL, availability_zone TEXT NOT NULL,
+                    disabled INTEGER NOT NULL, disabled_reason TEXT, backend_state TEXT, replication_status TEXT,
+                    active_backend_id TEXT, frozen INTEGER NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+                    UNIQUE (binary_name, host))
+                """,
+                "CREATE TABLE pools (host TEXT PRIMARY KEY, allocated_gb INTEGER NOT NULL, volumes INTEGER NOT NULL)",
+                """
+                CREATE TABLE quota_usages (
+                    project_id TEXT NOT NULL, resource TEXT NOT NULL, in_use INTEGER NOT NULL, PRIMARY KEY (project_id, resource))
+                """,
+                """
+                CREATE TABLE quota_limits (
+                    project_id TEXT NOT NULL, resource TEXT NOT NULL, hard_limit INTEGER NOT NULL, PRIMARY KEY (project_id, resource))
+                """,
+                """
+                CREATE TABLE quota_class_limits (
+                    class_name TEXT NOT NULL, resource TEXT NOT NULL, hard_limit INTEGER NOT NULL, PRIMARY KEY (class_name, resource))
+                """,
+                """
+                CREATE TABLE operations (
+                    id TEXT PRIMARY KEY, flow TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, step INTEGER NOT NULL,
+                    reverting INTEGER NOT NULL, attempts INTEGER NOT NULL, resource_type TEXT NOT NULL, resource_id TEXT NOT NULL,
+                    project_id TEXT NOT NULL, user_id TEXT NOT NULL, request_id TEXT NOT NULL, arguments TEXT NOT NULL,
+                    progress TEXT NOT NULL, verdicts TEXT, error TEXT,
+                    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, finished_at TEXT)
+                """,
+                "CREATE INDEX operations_unfinished ON operations (created_at) WHERE finished_at IS NULL",
+                "CREATE INDEX operations_finished ON operations (finished_at) WHERE finished_at IS NOT NULL",
+                "CREATE INDEX operations_of_resource ON operations (resource_id)",
+                """
+                CREATE TABLE claims (
+                    resource TEXT NOT NULL, ticket TEXT NOT NULL, operation_id TEXT NOT NULL REFERENCES operations(id),
+                    exclusive INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (resource, ticket))
+                """,
+                "CREATE INDEX claims_of_operation ON claims (operation_id)",
+                """
+                CREATE TABLE events (
+                    id INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, resource_type TEXT NOT NULL, resource_id TEXT NOT NULL,
+                    project_id TEXT NOT NULL, operation_id TEXT, request_id TEXT NOT NULL, data TEXT NOT NULL)
+                """,
+                "CREATE INDEX events_of_resource ON events (resource_id, id)",
+            ])
+    ]
+}

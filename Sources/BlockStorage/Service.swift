@@ -1,0 +1,59 @@
+public import Database
+import Primitives
+
+/// A service as `os-services` shows it: one per backend, and the scheduler.
+public struct Service: Sendable {
+    public let id, binary, host, zone: String
+    public let isDisabled: Bool
+    public let disabledReason: String?
+    public let backendState: String?
+    public let replicationStatus: String?
+    public let activeBackendID: String?
+    public let isFrozen: Bool
+    public let updatedAt: String
+
+    static let columns =
+        "id, binary_name, host, availability_zone, disabled, disabled_reason, backend_state, replication_status, active_backend_id, frozen, updated_at"
+
+    init(_ row: any Row) {
+        id = row.text(0)
+        binary = row.text(1)
+        host = row.text(2)
+        zone = row.text(3)
+        isDisabled = row.bool(4)
+        disabledReason = row.optionalText(5)
+        backendState = row.optionalText(6)
+        replicationStatus = row.optionalText(7)
+        activeBackendID = row.optionalText(8)
+        isFrozen = row.bool(9)
+        updatedAt = row.text(10)
+    }
+
+    /// Whether its last heartbeat is younger than the limit.
+    public func isUp(downAfter seconds: Int) -> Bool { updatedAt > Timestamp.format(Timestamp.seconds() - Double(seconds)) }
+}
+
+public enum Services {
+    static let allSQL = SQL("SELECT \(Service.columns) FROM services ORDER BY binary_name, host")
+    static let byHostSQL = SQL("SELECT \(Service.columns) FROM services WHERE binary_name = ? AND host = ?")
+    static let registerSQL = SQL(
+        """
+        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, replication_status, frozen, created_at, updated_at)
+        VALUES (?, ?, ?, ?, 0, ?, 'disabled', 0, ?, ?)
+        ON CONFLICT (binary_name, host) DO UPDATE SET
+            availability_zone = excluded.availability_zone, backend_state = excluded.backend_state, updated_at = excluded.updated_at
+        """)
+
+    public static func all(in connection: any Connection) throws -> [Service] { try connection.rows(allSQL) { Service($0) } }
+
+    public static func find(binary: String, host: String, in connection: any Connection) throws -> Service? {
+        try connection.first(byHostSQL, .text(binary), .text(host)) { Service($0) }
+    }
+
+    /// A heartbeat; the first one makes the row.
+    public static func beat(binary: String, host: String, zone: String, backendState: String?, in tx: any Transaction) throws {
+        let now = Timestamp.now()
+        try tx.run(
+            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .string(backendState), .text(now), .text(now))
+    }
+}

@@ -1,0 +1,39 @@
+/// A request that the domain refuses, with the text that clients show. The texts are Cinder's.
+public struct StorageError: Error, Sendable, Equatable {
+    public enum Kind: Sendable { case invalid, notFound, conflict, overQuota, forbidden, unavailable, failed, timeout }
+    public let kind: Kind
+    public let message: String
+
+    public init(_ kind: Kind, _ message: String) {
+        self.kind = kind
+        self.message = message
+    }
+
+    public static func invalidVolume(_ message: String) -> StorageError { StorageError(.invalid, "Invalid volume: " + message) }
+    public static func invalidInput(_ message: String) -> StorageError { StorageError(.invalid, "Invalid input received: " + message) }
+    public static func volumeNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Volume \(id) could not be found.") }
+    public static func typeNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Volume type \(id) could not be found.") }
+    public static func attachmentNotFound(_ id: String) -> StorageError {
+        StorageError(.notFound, "Volume attachment could not be found with filter: attachment_id = \(id).")
+    }
+}
+
+/// Who acts, and under which request.
+public struct Caller: Sendable {
+    public let userID: String
+    public let projectID: String
+    public let isAdmin: Bool
+    public let requestID: String
+
+    public init(userID: String, projectID: String, isAdmin: Bool, requestID: String) {
+        self.userID = userID
+        self.projectID = projectID
+        self.isAdmin = isAdmin
+        self.requestID = requestID
+    }
+
+    /// The service itself.
+    public static func service(requestID: String) -> Caller {
+        Caller(userID: "clinker", projectID: "clinker", isAdmin: true, requestID: requestID)
+    }
+}

@@ -1,0 +1,253 @@
+public import Database
+public import JSON
+import Primitives
+public import Settings
+
+/// Names of the flows, as the log keeps them.
+public enum FlowName {
+    public static let createVolume = "volume.create"
+    public static let deleteVolume = "volume.delete"
+    public static let extendVolume = "volume.extend"
+    public static let connectVolume = "volume.connect"
+    public static let disconnectVolume = "volume.disconnect"
+    public static let connectAttachment = "attachment.connect"
+    public static let deleteAttachment = "attachment.delete"
+}
+
+/// What a user asks for when creating a volume.
+public struct NewVolume: Sendable {
+    public var name, description: String?
+    /// GiB; may be nil if a source gives it.
+    public var size: Int?
+    public var typeName: String?
+    public var zone: String?
+    public var sourceVolumeID: String?
+    public var snapshotID: String?
+    public var groupID: String?
+    public var backupID: String?
+    public var imageRef: String?
+    public var metadata: JSONObject = [:]
+    public var schedulerHints: JSONObject = [:]
+    public init() {}
+}
+
+/// Turns what users ask for into rows and durable operations: each function checks everything, charges the quota, and
+/// writes the resource and the operation in the caller's one transaction.
+public struct VolumeRequests: Sendable {
+    public let quotas: Quotas.Defaults
+    let defaultType: String
+    let defaultZone: String
+    let zoneFallback: Bool
+    let clonedVolumeSameZone: Bool
+    /// Called after the commit for operations that can run.
+    private let ready: @Sendable (String) -> Void
+
+    public init(_ settings: Settings, ready: @escaping @Sendable (String) -> Void) {
+        quotas = Quotas.Defaults(settings)
+        defaultType = settings[Options.defaultVolumeType]
+        let zone = settings[Options.defaultZone]
+        defaultZone = zone.isEmpty ? settings[Options.storageZone] : zone
+        zoneFallback = settings[Options.zoneFallback]
+        clonedVolumeSameZone = settings[Options.clonedVolumeSameZone]
+        self.ready = ready
+    }
+
+    static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")
+    /// Zones known from the services, and the default one.
+    public func zones(in connection: any Connection) throws -> Set<String> {
+        Set(try connection.rows(Self.zonesSQL) { $0.text(0) }).union([defaultZone])
+    }
+
+    // MARK: create
+
+    /// Returns the new volume's id.
+    public func create(_ new: NewVolume, caller: Caller, in tx: any Transaction) throws -> String {
+        if let id = new.snapshotID { throw StorageError(.notFound, "Snapshot \(id) could not be found.") }
+        var source: Volume?
+        if let id = new.sourceVolumeID { source = try Volumes.get(id, for: caller, in: tx) }
+        if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
+        if let id = new.backupID { throw StorageError(.notFound, "Backup \(id) could not be found.") }
+        if new.imageRef != nil {
+            throw StorageError(.invalid, "Invalid image identifier or unable to access requested image.")
+        }
+        let type: VolumeType
+        if let name = new.typeName {
+            type = try VolumeTypes.resolve(name, in: tx)
+        } else if let source {
+            type = try VolumeTypes.get(source.volumeTypeID, in: tx)
+        } else {
+            guard let found = try VolumeTypes.named(defaultType, in: tx) else {
+                throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
+            }
+            type = found
+        }
+        if let source {
+            guard ["available", "in-use"].contains(source.status) else {
+                throw StorageError.invalidVolume(
+                    "Invalid volume status: source volume \(source.id) is \(source.status), it must be available or in-use.")
+            }
+            if source.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(source.volumeTypeID, in: tx), type: type) {
+                throw StorageError.invalidInput(
+                    "Invalid volume_type provided: \(type.id) (requested type is not compatible with source volume; recommend omitting the type argument)."
+                )
+            }
+        }
+        guard let size = new.size ?? source?.size else {
+            throw StorageError(.invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
+        }
+        if let source, size < source.size {
+            throw StorageError.invalidInput(
+                "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size.")
+        }
+        let zone = try self.zone(new.zone, source: source, in: tx)
+        try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: size, defaults: quotas, in: tx)
+
+        let id = UUID.random()
+        try tx.run(
+            Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description), .int(size),
+            .text(zone), .text(type.id), .null, .string(source?.id), .bool(source?.bootable ?? false),
+            .bool(type.isMultiattach), .text(JSON.object(new.metadata).text),
+            .text(try source.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
+        var arguments: JSONObject = ["zones": [.string(zone)]]
+        var claims = [Claim.exclusive(id)]
+        if let source {
+            arguments["source_volid"] = .string(source.id)
+            claims.append(.shared(source.id))
+        }
+        if !new.schedulerHints.isEmpty { arguments["scheduler_hints"] = .object(new.schedulerHints) }
+        try start(FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
+        return id
+    }
+
+    /// A clone may have another type if nothing about where it lies or how it may be attached differs.
+    private static func areCompatible(source: VolumeType, type: VolumeType) -> Bool {
+        source.isMultiattach == type.isMultiattach
+            && source.extraSpecs["volume_backend_name"] == type.extraSpecs["volume_backend_name"]
+    }
+
+    private func zone(_ asked: String?, source: Volume?, in tx: any Transaction) throws -> String {
+        let known = try zones(in: tx)
+        if let asked {
+            guard known.contains(asked) else {
+                if zoneFallback { return defaultZone }
+                throw StorageError(.invalid, "Availability zone '\(asked)' is invalid.")
+            }
+            if let sourceZone = source?.availabilityZone, clonedVolumeSameZone, sourceZone != asked {
+                throw StorageError.invalidInput("Invalid volume: Volume must be in the same availability zone as the source volume")
+            }
+            return asked
+        }
+        if let sourceZone = source?.availabilityZone, known.contains(sourceZone) { return sourceZone }
+        return defaultZone
+    }
+
+    // MARK: delete
+
+    static let deleteRule =
+        "Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, "
+        + "attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
+
+    public func delete(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(id, for: caller, in: tx)
+        guard try Volumes.perform(force ? .forceDelete : .delete, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        try start(
+            FlowName.deleteVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx)
+    }
+
+    // MARK: extend
+
+    public func extend(_ id: String, to newSize: Int, allowAttached: Bool, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(id, for: caller, in: tx)
+        let transition = allowAttached ? VolumeTransition.extendAttached : .extend
+        guard transition.from?.contains(volume.status) ?? false else {
+            throw StorageError.invalidVolume(
+                "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
+        }
+        guard newSize > volume.size else {
+            throw StorageError.invalidInput(
+                "New size for extend must be greater than current size. (current: \(volume.size), extended: \(newSize)).")
+        }
+        if volume.consumesQuota {
+            try Quotas.chargeGrowth(project: volume.projectID, type: volume.typeName, from: volume.size, to: newSize, defaults: quotas, in: tx)
+        }
+        guard try Volumes.perform(transition, on: id, in: tx) else {
+            throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
+        }
+        try start(
+            FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
+            arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == "in-use")], claims: [.exclusive(id)], in: tx)
+    }
+
+    // MARK: connect: these return the operation, whose result the caller waits for
+
+    public func connect(volumeID: String, connector: JSON, caller: Caller, in tx: any Transaction) throws -> String {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard volume.host != nil, !["creating", "deleting", "error", "maintenance", "error_deleting"].contains(volume.status) else {
+            throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
+        }
+        return try start(
+            FlowName.connectVolume, volume: volumeID, project: volume.projectID, caller: caller, arguments: ["connector": connector],
+            claims: [.exclusive(volumeID)], in: tx)
+    }
+
+    /// `detach` also removes the attachment: os-force_detach.
+    public func disconnect(volumeID: String, connector: JSON?, detach attachmentID: String??, caller: Caller, in tx: any Transaction) throws -> String
+    {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        var arguments: JSONObject = ["connector": connector ?? .null]
+        if let attachmentID {
+            arguments["detach"] = true
+            if let attachment = try Attachments.toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) {
+                arguments["attachment_id"] = .string(attachment.id)
+            }
+        }
+        return try start(
+            FlowName.disconnectVolume, volume: volumeID, project: volume.projectID, caller: caller, arguments: arguments,
+            claims: [.exclusive(volumeID)], in: tx)
+    }
+
+    /// `isNew`: the attachment was made by the same request and goes if this fails.
+    public func connectAttachment(_ id: String, connector: JSON, isNew: Bool, caller: Caller, in tx: any Transaction) throws -> String {
+        let attachment = try Attachments.get(id, for: caller, in: tx)
+        let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
+        guard !volume.status.contains("error") else {
+            throw StorageError(.conflict, "Volume \(volume.id) is in an error state, its attachment cannot be updated.")
+        }
+        let others = try Attachments.ofVolume(volume.id, in: tx).filter { $0.id != id }
+        if !volume.multiattach, others.contains(where: { $0.connector != nil && $0.instanceID != attachment.instanceID }) {
+            throw StorageError(.conflict, "Duplicate connectors or improper attachment of a volume that several hosts may not attach.")
+        }
+        let mode = attachment.mode ?? connector["mode"]?.string ?? "rw"
+        try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
+        if volume.status != "in-use" {
+            try tx.run(Volumes.refreshSQL, .text("attaching"), .text("attaching"), .text(Timestamp.now()), .text(volume.id))
+        }
+        return try start(
+            FlowName.connectAttachment, volume: volume.id, project: volume.projectID, caller: caller,
+            arguments: ["attachment_id": .string(id), "mode": .string(mode), "new": .bool(isNew)], claims: [.exclusive(volume.id)], in: tx)
+    }
+
+    /// nil: nothing was connected, the attachment is gone already.
+    public func deleteAttachment(_ id: String, caller: Caller, in tx: any Transaction) throws -> String? {
+        let attachment = try Attachments.get(id, for: caller, in: tx)
+        let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
+        if attachment.connector == nil && attachment.connectionInfo == nil {
+            try Attachments.remove(id, in: tx)
+            try Volumes.refreshAttachState(of: volume.id, in: tx)
+            try Events.append("attachment.delete", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
+            return nil
+        }
+        return try start(
+            FlowName.deleteAttachment, volume: volume.id, project: volume.projectID, caller: caller,
+            arguments: ["attachment_id": .string(id)], claims: [.exclusive(volume.id)], in: tx)
+    }
+
+    @discardableResult
+    private func start(
+        _ flow: String, volume: String, project: String, caller: Caller, arguments: JSONObject, claims: [Claim], in tx: any Transaction
+    ) throws -> String {
+        try Operations.create(
+            flow: flow, version: 1, resourceType: "volume", resourceID: volume, projectID: project, caller: caller, arguments: arguments,
+            claims: claims, ready: ready, in: tx)
+    }
+}

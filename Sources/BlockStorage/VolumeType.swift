@@ -1,0 +1,120 @@
+public import Database
+public import JSON
+import Primitives
+
+/// A volume type: a name for what a volume should be.
+public struct VolumeType: Sendable {
+    public let id, name: String
+    public let description: String?
+    public let isPublic: Bool
+    public let extraSpecs: JSONObject
+    public let qosSpecsID: String?
+    public let createdAt: String
+
+    static let columns = "id, name, description, is_public, extra_specs, qos_specs_id, created_at"
+
+    init(_ row: any Row) throws {
+        id = row.text(0)
+        name = row.text(1)
+        description = row.optionalText(2)
+        isPublic = row.bool(3)
+        extraSpecs = try JSON(parsing: row.text(4)).object ?? [:]
+        qosSpecsID = row.optionalText(5)
+        createdAt = row.text(6)
+    }
+
+    /// Whether the type makes volumes that several hosts may attach.
+    public var isMultiattach: Bool { extraSpecs["multiattach"]?.string?.lowercased() == "<is> true" }
+}
+
+public enum VolumeTypes {
+    static let byID = SQL("SELECT \(VolumeType.columns) FROM volume_types WHERE id = ?")
+    static let byName = SQL("SELECT \(VolumeType.columns) FROM volume_types WHERE name = ?")
+    static let allSQL = SQL("SELECT \(VolumeType.columns) FROM volume_types ORDER BY created_at DESC, id DESC")
+    static let insertSQL = SQL(
+        "INSERT INTO volume_types (id, name, description, is_public, extra_specs, created_at) VALUES (?, ?, ?, ?, ?, ?)")
+    static let updateSQL = SQL("UPDATE volume_types SET name = ?, description = ?, is_public = ?, updated_at = ? WHERE id = ?")
+    static let setSpecsSQL = SQL("UPDATE volume_types SET extra_specs = ?, updated_at = ? WHERE id = ?")
+    static let deleteSQL = SQL("DELETE FROM volume_types WHERE id = ?")
+    static let usedSQL = SQL("SELECT 1 FROM volumes WHERE volume_type_id = ? LIMIT 1")
+    static let countSQL = SQL("SELECT count(*) FROM volume_types")
+
+    /// By id, as paths name it.
+    public static func get(_ id: String, in connection: any Connection) throws -> VolumeType {
+        guard let type = try connection.first(byID, .text(id), map: { try VolumeType($0) }) else { throw StorageError.typeNotFound(id) }
+        return type
+    }
+
+    public static func named(_ name: String, in connection: any Connection) throws -> VolumeType? {
+        try connection.first(byName, .text(name)) { try VolumeType($0) }
+    }
+
+    /// By id or name, as bodies name it.
+    public static func resolve(_ idOrName: String, in connection: any Connection) throws -> VolumeType {
+        if UUID.isUUIDLike(idOrName), let type = try connection.first(byID, .text(idOrName), map: { try VolumeType($0) }) { return type }
+        if let type = try named(idOrName, in: connection) { return type }
+        if UUID.isUUIDLike(idOrName) { throw StorageError.typeNotFound(idOrName) }
+        throw StorageError(.notFound, "Volume type with name \(idOrName) could not be found.")
+    }
+
+    /// Newest first.
+    public static func all(in connection: any Connection) throws -> [VolumeType] { try connection.rows(allSQL) { try VolumeType($0) } }
+
+    /// Makes sure that the default type exists.
+    public static func ensureDefault(named name: String, in tx: any Transaction) throws {
+        guard name == "__DEFAULT__", try named(name, in: tx) == nil else { return }
+        _ = try create(name: name, description: "Default Volume Type", isPublic: true, extraSpecs: [:], in: tx)
+    }
+
+    public static func create(name: String, description: String?, isPublic: Bool, extraSpecs: JSONObject, in tx: any Transaction) throws
+        -> VolumeType
+    {
+        guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
+        let id = UUID.random()
+        try tx.run(
+            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(JSON.object(extraSpecs).text), .text(Timestamp.now()))
+        return try get(id, in: tx)
+    }
+
+    public static func update(_ id: String, name: String?, description: JSON?, isPublic: Bool?, in tx: any Transaction) throws -> VolumeType {
+        let type = try get(id, in: tx)
+        if let name, name != type.name {
+            guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
+            try Quotas.renameType(type.name, to: name, in: tx)
+        }
+        try tx.run(
+            updateSQL, .text(name ?? type.name), .string(description.map { $0.string } ?? type.description),
+            .bool(isPublic ?? type.isPublic), .text(Timestamp.now()), .text(id))
+        return try get(id, in: tx)
+    }
+
+    public static func delete(_ id: String, defaultName: String, in tx: any Transaction) throws {
+        let type = try get(id, in: tx)
+        if type.name == defaultName {
+            throw StorageError(.invalid, "The volume type \(id) is a default volume type and cannot be deleted.")
+        }
+        if try tx.exists(usedSQL, .text(id)) { throw inUse(id) }
+        if try tx.first(countSQL, map: { $0.int(0) }) == 1 {
+            throw StorageError(.invalid, "The last volume type cannot be deleted.")
+        }
+        try tx.run(deleteSQL, .text(id))
+        try Quotas.removeType(type.name, in: tx)
+    }
+
+    static func inUse(_ id: String) -> StorageError {
+        StorageError(.invalid, "Target volume type is still in use: Volume Type \(id) deletion is not allowed with volumes present with the type.")
+    }
+
+    /// Changes extra specs; refused while volumes of the type exist.
+    public static func updateExtraSpecs(_ id: String, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void) throws {
+        var specs = try get(id, in: tx).extraSpecs
+        try change(&specs)
+        if try tx.exists(usedSQL, .text(id)) {
+            throw StorageError(.invalid, "Volume Type is currently in use.")
+        }
+        if specs["multiattach"]?.string?.lowercased() == "<is> true", specs["cacheable"]?.string?.lowercased() == "<is> true" {
+            throw StorageError(.invalid, "Cacheable and multiattach cannot be set at the same time.")
+        }
+        try tx.run(setSpecsSQL, .text(JSON.object(specs).text), .text(Timestamp.now()), .text(id))
+    }
+}

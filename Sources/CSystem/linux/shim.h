@@ -1,0 +1,26 @@
+/* What Linux offers and Swift's Glibc module does not show: macros, variadic calls, GNU extensions. */
+#ifndef CLINKER_LINUX_SHIM_H
+#define CLINKER_LINUX_SHIM_H
+
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+
+extern int fallocate(int, int, off_t, off_t);
+
+static inline int clinker_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+/* Orphans of the process's descendants become its children, so that it can reap them. */
+static inline int clinker_become_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+static inline int clinker_clone_file(int destination, int source) { return ioctl(destination, FICLONE, source); }
+static inline int clinker_punch_hole(int fd, off_t offset, off_t length) {
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+static inline int clinker_zero_range(int fd, off_t offset, off_t length) {
+    return fallocate(fd, FALLOC_FL_ZERO_RANGE, offset, length);
+}
+enum { CLINKER_SEEK_DATA = 3, CLINKER_SEEK_HOLE = 4 };
+
+#endif

@@ -1,0 +1,14 @@
+#ifndef CLINKER_MICROHTTPD_SHIM_H
+#define CLINKER_MICROHTTPD_SHIM_H
+
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <microhttpd.h>
+
+/* MHD_get_connection_info is variadic, which Swift cannot call. */
+static inline const struct sockaddr *clinker_client_address(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    return info ? info->client_addr : 0;
+}
+
+#endif

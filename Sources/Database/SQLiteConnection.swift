@@ -1,0 +1,143 @@
+import CSQLite
+
+/// One SQLite connection with its prepared statements. Used by one thread at a time.
+final class SQLiteConnection: Connection {
+    let handle: OpaquePointer
+    private var known: [SQLiteStatement?] = []
+    private var composed: [String: SQLiteStatement] = [:]
+    private static let composedLimit = 128
+
+    /// Opens the file and sets what every connection needs.
+    init(path: String, readOnly: Bool) throws {
+        var opened: OpaquePointer?
+        let flags = SQLITE_OPEN_NOMUTEX | (readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
+        let status = sqlite3_open_v2(path, &opened, flags, nil)
+        guard status == SQLITE_OK, let opened else {
+            let message = opened.map { String(cString: sqlite3_errmsg($0)) } ?? "out of memory"
+            sqlite3_close_v2(opened)
+            throw DatabaseError(kind: .unusable, message: "cannot open the database \(path): \(message)")
+        }
+        handle = opened
+        sqlite3_busy_timeout(handle, 10_000)
+        sqlite3_extended_result_codes(handle, 1)
+    }
+
+    deinit { close() }
+
+    func close() {
+        known.removeAll()
+        composed.removeAll()
+        sqlite3_close_v2(handle)
+    }
+
+    func statement(_ sql: SQL) throws -> SQLiteStatement {
+        if sql.number < known.count, let statement = known[sql.number] { return statement }
+        while known.count <= sql.number { known.append(nil) }
+        let statement = try SQLiteStatement(sql.text, on: handle)
+        known[sql.number] = statement
+        return statement
+    }
+
+    func statement(text: String) throws -> SQLiteStatement {
+        if let statement = composed[text] { return statement }
+        if composed.count >= Self.composedLimit { composed.removeAll() }
+        let statement = try SQLiteStatement(text, on: handle)
+        composed[text] = statement
+        return statement
+    }
+
+    func query(_ sql: SQL, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        try run(statement(sql), values, each)
+    }
+
+    func query(text: String, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        try run(statement(text: text), values, each)
+    }
+
+    func execute(_ text: String) throws {
+        guard sqlite3_exec(handle, text, nil, nil, nil) == SQLITE_OK else { throw Self.error(handle, text) }
+    }
+
+    func run(_ statement: SQLiteStatement, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        guard !statement.isStepping else {
+            throw DatabaseError(kind: .other, message: "a statement was used inside its own rows", sql: statement.text)
+        }
+        statement.isStepping = true
+        defer {
+            sqlite3_reset(statement.handle)
+            statement.isStepping = false
+        }
+        try statement.bind(values)
+        while true {
+            switch sqlite3_step(statement.handle) {
+            case SQLITE_ROW: if try !each(statement) { return }
+            case SQLITE_DONE: return
+            default: throw Self.error(handle, statement.text)
+            }
+        }
+    }
+
+    static func error(_ handle: OpaquePointer, _ sql: String?) -> DatabaseError {
+        let code = sqlite3_errcode(handle) & 0xFF
+        let message = String(cString: sqlite3_errmsg(handle))
+        let kind: DatabaseError.Kind =
+            switch code {
+            case SQLITE_CONSTRAINT: .constraint
+            case SQLITE_FULL: .full
+            case SQLITE_CORRUPT, SQLITE_NOTADB: .corrupt
+            case SQLITE_READONLY: .readOnly
+            default: .other
+            }
+        return DatabaseError(kind: kind, message: message, sql: sql)
+    }
+}
+
+/// A prepared statement; while it is stepped it is the current row.
+final class SQLiteStatement: Row {
+    let handle: OpaquePointer
+    let text: String
+    var isStepping = false
+
+    init(_ text: String, on connection: OpaquePointer) throws {
+        var prepared: OpaquePointer?
+        guard sqlite3_prepare_v3(connection, text, -1, UInt32(SQLITE_PREPARE_PERSISTENT), &prepared, nil) == SQLITE_OK, let prepared else {
+            throw SQLiteConnection.error(connection, text)
+        }
+        handle = prepared
+        self.text = text
+    }
+
+    deinit { sqlite3_finalize(handle) }
+
+    func bind(_ values: [Value]) throws {
+        guard Int(sqlite3_bind_parameter_count(handle)) == values.count else {
+            throw DatabaseError(kind: .other, message: "\(values.count) values for another number of parameters", sql: text)
+        }
+        // SQLITE_TRANSIENT: SQLite copies the text before the call returns.
+        let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+        for (index, value) in values.enumerated() {
+            let position = Int32(index + 1)
+            let status: Int32
+            switch value {
+            case .null: status = sqlite3_bind_null(handle, position)
+            case .integer(let value): status = sqlite3_bind_int64(handle, position, value)
+            case .real(let value): status = sqlite3_bind_double(handle, position, value)
+            case .text(var value):
+                status = value.withUTF8 { utf8 in
+                    utf8.withMemoryRebound(to: CChar.self) {
+                        sqlite3_bind_text(handle, position, $0.baseAddress ?? UnsafePointer(bitPattern: 1), Int32($0.count), transient)
+                    }
+                }
+            }
+            guard status == SQLITE_OK else { throw DatabaseError(kind: .other, message: "a value cannot be bound (\(status))", sql: text) }
+        }
+    }
+
+    func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? {
+        guard let pointer = sqlite3_column_text(handle, Int32(column)) else { return nil }
+        return UnsafeBufferPointer(start: pointer, count: Int(sqlite3_column_bytes(handle, Int32(column))))
+    }
+    func integer(_ column: Int) -> Int64 { sqlite3_column_int64(handle, Int32(column)) }
+    func real(_ column: Int) -> Double { sqlite3_column_double(handle, Int32(column)) }
+    func isNull(_ column: Int) -> Bool { sqlite3_column_type(handle, Int32(column)) == SQLITE_NULL }
+}

@@ -1,0 +1,175 @@
+import CSQLite
+import Glibc
+import Primitives
+import Synchronization
+
+/// SQLite in WAL mode with `synchronous=FULL`: a commit is on stable storage when it returns, readers never wait for the
+/// writer (https://sqlite.org/wal.html). One process does all the writing, on one thread, which joins the changes that
+/// wait into one commit: the disk's flush is the dear part, and it is paid once for all of them.
+public final class SQLiteDatabase: Database {
+    private let path: String
+    private let readers = Mutex<[Lent]>([])
+    private let queue = BlockingQueue<Job>()
+    private let stopped = Semaphore()
+    /// Changes joined into one commit at most.
+    private static let batchLimit = 256
+
+    private struct Lent: @unchecked Sendable { let connection: SQLiteConnection }
+
+    private struct Job: Sendable {
+        /// Runs the change in its savepoint and says how to finish, given the outcome of the commit.
+        let run: @Sendable (SQLiteTransaction) -> @Sendable ((any Error)?) -> Void
+    }
+
+    /// Opens or creates the database file.
+    public init(path: String) throws {
+        self.path = path
+        if sqlite3_threadsafe() == 0 { throw DatabaseError(kind: .unusable, message: "this SQLite was built without threads") }
+        let writer = try SQLiteConnection(path: path, readOnly: false)
+        do {
+            try writer.execute("PRAGMA journal_mode=WAL")
+            try writer.execute("PRAGMA synchronous=FULL")
+            try writer.execute("PRAGMA foreign_keys=ON")
+            try writer.execute("PRAGMA wal_autocheckpoint=4000")
+            try writer.execute("PRAGMA temp_store=MEMORY")
+        } catch let error as DatabaseError {
+            throw DatabaseError(kind: error.kind, message: "cannot use the database \(path): \(error.message)")
+        }
+        let lent = Lent(connection: writer)
+        startThread("db-writer") { [queue, stopped] in
+            Self.write(lent.connection, queue)
+            lent.connection.close()
+            stopped.post()
+        }
+    }
+
+    public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
+        let lent =
+            try readers.withLock { $0.popLast() } ?? {
+                let connection = try SQLiteConnection(path: path, readOnly: true)
+                try connection.execute("PRAGMA temp_store=MEMORY")
+                return Lent(connection: connection)
+            }()
+        defer { readers.withLock { $0.append(lent) } }
+        let connection = lent.connection
+        try connection.run(connection.statement(Self.begin), []) { _ in true }
+        defer { try? connection.run(connection.statement(Self.commit), []) { _ in true } }
+        return try body(connection)
+    }
+
+    public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+        try await withUnsafeThrowingContinuation { continuation in
+            let job = Job { transaction in
+                let result = Result { try transaction.savepoint { try body(transaction) } }
+                let after = transaction.takeActions()
+                return { commitError in
+                    switch result {
+                    case .failure(let error): continuation.resume(throwing: error)
+                    case .success(let value):
+                        if let commitError {
+                            continuation.resume(throwing: commitError)
+                        } else {
+                            for action in after { action() }
+                            continuation.resume(returning: value)
+                        }
+                    }
+                }
+            }
+            if !queue.append(job) { continuation.resume(throwing: DatabaseError(kind: .unusable, message: "the database is closed")) }
+        }
+    }
+
+    public func migrate(_ migrations: [Migration]) async throws {
+        try await write { try Migration.apply(migrations, in: $0) }
+    }
+
+    public func close() {
+        queue.close()
+        stopped.wait()
+        readers.withLock { lent in
+            for reader in lent { reader.connection.close() }
+            lent = []
+        }
+    }
+
+    static let begin = SQL("BEGIN")
+    static let beginImmediate = SQL("BEGIN IMMEDIATE")
+    static let commit = SQL("COMMIT")
+    static let rollback = SQL("ROLLBACK")
+
+    private static func write(_ connection: SQLiteConnection, _ queue: BlockingQueue<Job>) {
+        let transaction = SQLiteTransaction(connection)
+        while let jobs = queue.take(atMost: batchLimit) {
+            var failure: (any Error)?
+            var finish: [@Sendable ((any Error)?) -> Void] = []
+            do {
+                try connection.run(connection.statement(beginImmediate), []) { _ in true }
+                for job in jobs { finish.append(job.run(transaction)) }
+                try connection.run(connection.statement(commit), []) { _ in true }
+            } catch {
+                failure = error
+                // After some errors SQLite has rolled back by itself; then this fails, and that is fine.
+                try? connection.run(connection.statement(rollback), []) { _ in true }
+                // Jobs that never ran must learn it too.
+                for job in jobs.dropFirst(finish.count) { finish.append(job.run(transaction.refusing(error))) }
+            }
+            for end in finish { end(failure) }
+        }
+    }
+}
+
+/// The writer's connection inside a savepoint.
+final class SQLiteTransaction: Transaction {
+    private let connection: SQLiteConnection
+    private let refusal: (any Error)?
+    private var actions: [@Sendable () -> Void] = []
+
+    init(_ connection: SQLiteConnection, refusal: (any Error)? = nil) {
+        self.connection = connection
+        self.refusal = refusal
+    }
+
+    func refusing(_ error: any Error) -> SQLiteTransaction { SQLiteTransaction(connection, refusal: error) }
+
+    static let savepoint = SQL("SAVEPOINT change")
+    static let release = SQL("RELEASE change")
+    static let rollback = SQL("ROLLBACK TO change")
+
+    func savepoint<T>(_ body: () throws -> T) throws -> T {
+        if let refusal { throw refusal }
+        actions = []
+        try connection.run(connection.statement(Self.savepoint), []) { _ in true }
+        do {
+            let value = try body()
+            try connection.run(connection.statement(Self.release), []) { _ in true }
+            return value
+        } catch {
+            actions = []
+            try? connection.run(connection.statement(Self.rollback), []) { _ in true }
+            try? connection.run(connection.statement(Self.release), []) { _ in true }
+            throw error
+        }
+    }
+
+    func takeActions() -> [@Sendable () -> Void] {
+        defer { actions = [] }
+        return actions
+    }
+
+    func query(_ sql: SQL, _ values: [Value], _ each: (any Row) throws -> Bool) throws { try connection.query(sql, values, each) }
+    func query(text: String, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        try connection.query(text: text, values, each)
+    }
+
+    func run(_ sql: SQL, _ values: [Value]) throws -> Int {
+        try connection.query(sql, values) { _ in true }
+        return Int(sqlite3_changes(connection.handle))
+    }
+
+    func run(text: String, _ values: [Value]) throws -> Int {
+        try connection.query(text: text, values) { _ in true }
+        return Int(sqlite3_changes(connection.handle))
+    }
+
+    func onCommit(_ action: @escaping @Sendable () -> Void) { actions.append(action) }
+}

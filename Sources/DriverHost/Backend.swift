@@ -1,0 +1,278 @@
+import Glibc
+public import Logging
+import Primitives
+import Synchronization
+
+/// A backend as the core sees it: a driver host that is kept running, and calls to it.
+public final class Backend: Sendable {
+    public struct Configuration: Sendable {
+        /// Section of the configuration.
+        public var name: String
+        public var pluginPath: String
+        /// What `open` gets.
+        public var options: DriverValue
+        public var threads: Int
+        /// Seconds without a sign of progress after which a call's host is killed.
+        public var callTimeout: Double
+        /// Descriptors that the host must hold too: the lock of the state directory.
+        public var inherited: [(source: Int32, target: Int32)]
+        public init(
+            name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double,
+            inherited: [(source: Int32, target: Int32)]
+        ) {
+            self.name = name
+            self.pluginPath = pluginPath
+            self.options = options
+            self.threads = threads
+            self.callTimeout = callTimeout
+            self.inherited = inherited
+        }
+    }
+
+    /// What the driver said of itself when it was opened.
+    public struct Description: Sendable {
+        public let driver, version, vendor: String
+        public let capabilities: DriverValue
+    }
+
+    private struct Pending: Sendable {
+        let finish: @Sendable (Result<DriverValue, DriverFailure>) -> Void
+        let onProgress: @Sendable (UInt64, UInt64) -> Void
+        let requestID: String
+        let method: DriverMethod
+        /// When the call's lease ends; every sign of progress renews it.
+        var expires: Double
+    }
+
+    private struct State {
+        var wire: Wire?
+        var pid: pid_t = 0
+        var description: Description?
+        var pending: [UInt64: Pending] = [:]
+        var nextID: UInt64 = 1
+        var lastError: String?
+        var stopping = false
+        var restarts = 0
+    }
+
+    public let configuration: Configuration
+    private let log: Logger
+    private let state = Mutex(State())
+    private let ended = Semaphore()
+    /// Called with true when the backend came up, false when it went down.
+    private let onChange: @Sendable (Bool) -> Void
+
+    public init(_ configuration: Configuration, log: Logger, onChange: @escaping @Sendable (Bool) -> Void) {
+        self.configuration = configuration
+        self.log = log
+        self.onChange = onChange
+    }
+
+    public var name: String { configuration.name }
+    /// nil while the backend is down.
+    public var description: Description? { state.withLock { $0.description } }
+    /// Why it is down.
+    public var lastError: String? { state.withLock { $0.lastError } }
+    /// How often the host was started again.
+    public var restarts: Int { state.withLock { $0.restarts } }
+    /// Process id of the running host; 0 if there is none.
+    public var pid: pid_t { state.withLock { $0.pid } }
+
+    /// Starts the host and keeps it running, with growing pauses between failures.
+    public func start() {
+        startThread("backend-\(name)") { [self] in
+            var pause = 0.1
+            while true {
+                let started = Timestamp.monotonic()
+                let wasUp = runHost()
+                if state.withLock({ $0.stopping }) { break }
+                pause = wasUp && Timestamp.monotonic() - started > 10 ? 0.1 : min(pause * 2, 15)
+                state.withLock { $0.restarts += 1 }
+                usleep(UInt32(pause * 1e6))
+                if state.withLock({ $0.stopping }) { break }
+            }
+            ended.post()
+        }
+        startThread("leases-\(name)") { [self] in
+            while !state.withLock({ $0.stopping }) {
+                usleep(500_000)
+                endExpiredLeases()
+            }
+        }
+    }
+
+    /// Lets the host go: its calls end with it.
+    public func stop() {
+        state.withLock { state in
+            state.stopping = true
+            if let wire = state.wire { shutdown(wire.descriptor, Int32(SHUT_RDWR)) }
+        }
+        ended.wait()
+    }
+
+    /// Waits (at most `seconds`) until the backend is up; false if it is not.
+    public func waitUntilUp(within seconds: Double) async -> Bool {
+        let limit = Timestamp.monotonic() + seconds
+        while description == nil {
+            guard Timestamp.monotonic() < limit, !state.withLock({ $0.stopping }) else { return false }
+            try? await Task.sleep(nanoseconds: 10_000_000)
+        }
+        return true
+    }
+
+    /// Calls the driver. Ends with `hostDied` if the host dies meanwhile; cancelling the task cancels the call.
+    public func call(
+        _ method: DriverMethod, _ arguments: DriverValue, requestID: String = "-",
+        onProgress: @escaping @Sendable (UInt64, UInt64) -> Void = { _, _ in }
+    ) async throws -> DriverValue {
+        let callID = Mutex<UInt64>(0)
+        return try await withTaskCancellationHandler {
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<DriverValue, any Error>) in
+                let registered: (Wire, UInt64)? = state.withLock { state in
+                    guard let wire = state.wire, state.description != nil else { return nil }
+                    let id = state.nextID
+                    state.nextID += 1
+                    state.pending[id] = Pending(
+                        finish: { result in continuation.resume(with: result.mapError { $0 as any Error }) }, onProgress: onProgress,
+                        requestID: requestID, method: method, expires: Timestamp.monotonic() + configuration.callTimeout)
+                    return (wire, id)
+                }
+                guard let (wire, id) = registered else {
+                    continuation.resume(
+                        throwing: DriverFailure(.unavailable, "backend \(name) is down" + (lastError.map { ": \($0)" } ?? "")))
+                    return
+                }
+                callID.withLock { $0 = id }
+                let value = DriverValue.members(["method": .string(method.rawValue), "arguments": arguments])
+                if !wire.send(Frame(kind: .call, id: id, value: value)) {
+                    state.withLock { $0.pending.removeValue(forKey: id) }?.finish(.failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
+                } else if Task.isCancelled {
+                    wire.send(Frame(kind: .cancel, id: id, value: .null))
+                }
+            }
+        } onCancel: {
+            let id = callID.withLock { $0 }
+            if id != 0, let wire = state.withLock({ $0.wire }) { wire.send(Frame(kind: .cancel, id: id, value: .null)) }
+        }
+    }
+
+    // MARK: the host's life
+
+    /// One host from start to end; true if it was up.
+    private func runHost() -> Bool {
+        let mine: Int32
+        let pid: pid_t
+        do throws(SystemError) {
+            let pair = try socketPair()
+            mine = pair.0
+            defer { close(pair.1) }
+            pid = try spawn(
+                executablePath(), ["driver-host", "--backend", name, "--descriptor", "3"],
+                descriptors: [(source: pair.1, target: 3)] + configuration.inherited)
+        } catch {
+            down("\(error)")
+            return false
+        }
+        let wire = Wire(mine)
+        let stopped = state.withLock { state in
+            state.pid = pid
+            state.wire = wire
+            return state.stopping
+        }
+        if stopped { shutdown(mine, Int32(SHUT_RDWR)) }
+        wire.send(
+            Frame(
+                kind: .open, id: 0,
+                value: .members([
+                    "wire": .integer(Frame.version), "plugin": .string(configuration.pluginPath), "options": configuration.options,
+                    "threads": .integer(Int64(configuration.threads)),
+                ])))
+        var wasUp = false
+        var reason: String?
+        do {
+            while let frame = try wire.receive() {
+                switch frame.kind {
+                case .opened:
+                    wasUp = true
+                    let description = Description(
+                        driver: frame.value["name"]?.string ?? "", version: frame.value["version"]?.string ?? "",
+                        vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]))
+                    state.withLock {
+                        $0.description = description
+                        $0.lastError = nil
+                    }
+                    log.info("backend is up", metadata: ["backend": "\(name)", "driver": "\(description.driver)", "pid": "\(pid)"])
+                    onChange(true)
+                case .failed where frame.id == 0: reason = frame.value["message"]?.string ?? "open failed"
+                default: finish(frame)
+                }
+            }
+        } catch {
+            reason = "the host broke the wire: \(error)"
+            kill(pid, SIGKILL)
+        }
+        close(mine)
+        // Only a host that is dead and reaped has surely stopped writing: then its calls may be repeated.
+        let status = reap(pid)
+        state.withLock {
+            $0.wire = nil
+            $0.pid = 0
+            $0.description = nil
+        }
+        let why = reason ?? "the driver host ended with \(describe(exit: status))"
+        if !state.withLock({ $0.stopping }) { down(why) }
+        let orphans = state.withLock { state in
+            defer { state.pending = [:] }
+            return Array(state.pending.values)
+        }
+        for orphan in orphans { orphan.finish(.failure(DriverFailure(.hostDied, why))) }
+        if wasUp { onChange(false) }
+        return wasUp
+    }
+
+    private func down(_ reason: String) {
+        let isNews = state.withLock { state in
+            defer { state.lastError = reason }
+            return state.lastError != reason
+        }
+        if isNews { log.error("backend is down: \(reason)", metadata: ["backend": "\(name)"]) }
+    }
+
+    private func finish(_ frame: Frame) {
+        switch frame.kind {
+        case .result: state.withLock { $0.pending.removeValue(forKey: frame.id) }?.finish(.success(frame.value))
+        case .failed:
+            let code = DriverFailure.Code(rawValue: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
+            state.withLock { $0.pending.removeValue(forKey: frame.id) }?.finish(
+                .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message")))
+        case .progress:
+            let onProgress = state.withLock { state in
+                state.pending[frame.id]?.expires = Timestamp.monotonic() + configuration.callTimeout
+                return state.pending[frame.id]?.onProgress
+            }
+            onProgress?(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
+        case .log:
+            let request = state.withLock { $0.pending[frame.id]?.requestID } ?? "-"
+            let level: Logger.Level =
+                switch frame.value["level"]?.integer ?? 1 {
+                case 0: .debug
+                case 1: .info
+                case 2: .warning
+                default: .error
+                }
+            log.log(
+                level: level, "\(frame.value["message"]?.string ?? "")", metadata: ["backend": "\(name)", "request_id": "\(request)"])
+        default: break
+        }
+    }
+
+    private func endExpiredLeases() {
+        let now = Timestamp.monotonic()
+        let (pid, expired) = state.withLock { state in (state.pid, state.pending.values.first { $0.expires < now }) }
+        guard let expired, pid > 0 else { return }
+        log.error(
+            "a driver call showed no progress for \(Int(configuration.callTimeout)) s: its host is killed",
+            metadata: ["backend": "\(name)", "method": "\(expired.method.rawValue)", "request_id": "\(expired.requestID)"])
+        kill(pid, SIGKILL)
+    }
+}

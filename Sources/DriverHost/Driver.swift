@@ -1,0 +1,206 @@
+import CDriver
+import Glibc
+
+/// An instance of a driver, opened in this process. What the driver leaves out and block handles can do is done here.
+public final class Driver: @unchecked Sendable {
+    public let plugin: Plugin
+    private let instance: UnsafeMutableRawPointer
+
+    /// Opens an instance with the options of its backend.
+    public init(_ plugin: Plugin, options: DriverValue) throws {
+        self.plugin = plugin
+        var opened: UnsafeMutableRawPointer?
+        let context = CallContext(arguments: options)
+        _ = try context.run { plugin.table.pointee.open($0, &opened) }
+        guard let opened else { throw DriverFailure(.error, "open of driver \(plugin.name) gave no instance") }
+        instance = opened
+    }
+
+    deinit { plugin.table.pointee.close(instance) }
+
+    /// Whether the driver serves the call itself, the host emulates it, or neither.
+    public enum Support: String, Sendable { case native, emulated, unsupported }
+
+    public func support(_ method: DriverMethod) -> Support {
+        if method.function(plugin.table.pointee) != nil { return .native }
+        return canEmulate(method) ? .emulated : .unsupported
+    }
+
+    private func canEmulate(_ method: DriverMethod) -> Bool {
+        let table = plugin.table.pointee
+        let canCopy = table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
+        return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
+    }
+
+    public func call(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue {
+        try call(method, arguments, CallContext(arguments: arguments))
+    }
+
+    func call(_ method: DriverMethod, _ arguments: DriverValue, _ context: CallContext) throws -> DriverValue {
+        if let function = method.function(plugin.table.pointee) {
+            do {
+                return try context.run { function(instance, $0) }
+            } catch let failure as DriverFailure where failure.code == .unsupported && canEmulate(method) {
+                return try emulate(method, arguments, context)
+            }
+        }
+        guard canEmulate(method) else { throw DriverFailure(.unsupported, "driver \(plugin.name) has no \(method.rawValue)") }
+        return try emulate(method, arguments, context)
+    }
+
+    // MARK: handles
+
+    /// Lends an open block handle to the closure.
+    public func withHandle<T>(_ arguments: DriverValue, writable: Bool, _ body: (borrowing Handle) throws -> T) throws -> T {
+        try withHandle(CallContext(arguments: arguments), writable: writable, body)
+    }
+
+    func withHandle<T>(_ context: CallContext, writable: Bool, _ body: (borrowing Handle) throws -> T) throws -> T {
+        let table = plugin.table.pointee
+        guard let open = table.open_handle, let close = table.close_handle else {
+            throw DriverFailure(.unsupported, "driver \(plugin.name) has no block handles")
+        }
+        var raw: UnsafeMutableRawPointer?
+        let flags = UInt32(writable ? CLINKER_HANDLE_WRITE : CLINKER_HANDLE_READ)
+        _ = try context.run { open(instance, $0, flags, &raw) }
+        guard let raw else { throw DriverFailure(.error, "open_handle gave no handle") }
+        defer { close(raw) }
+        return try body(Handle(raw: raw, table: table, context: context))
+    }
+
+    /// A block handle, used by one thread.
+    public struct Handle: ~Copyable {
+        let raw: UnsafeMutableRawPointer
+        let table: clinker_driver
+        let context: CallContext
+
+        public var size: UInt64 {
+            get throws {
+                var size: UInt64 = 0
+                _ = try context.run { table.get_size?(raw, $0, &size) ?? Int32(CLINKER_UNSUPPORTED.rawValue) }
+                return size
+            }
+        }
+
+        public var preferredSize: Int {
+            var minimum: UInt32 = 1
+            var preferred: UInt32 = 1 << 20
+            var maximum: UInt32 = 32 << 20
+            _ = table.block_size?(raw, &minimum, &preferred, &maximum)
+            return Int(max(minimum, min(preferred, maximum), 4096))
+        }
+
+        public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+            _ = try context.run {
+                table.read?(raw, $0, buffer.baseAddress, offset, UInt64(buffer.count)) ?? Int32(CLINKER_UNSUPPORTED.rawValue)
+            }
+        }
+
+        public func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+            _ = try context.run {
+                table.write?(raw, $0, buffer.baseAddress, offset, UInt64(buffer.count)) ?? Int32(CLINKER_UNSUPPORTED.rawValue)
+            }
+        }
+
+        /// Natively, or by writing zeroes.
+        public func zero(offset: UInt64, length: UInt64) throws {
+            if let zero = table.zero {
+                do {
+                    _ = try context.run { zero(raw, $0, offset, length) }
+                    return
+                } catch let failure as DriverFailure where failure.code == .unsupported {}
+            }
+            let zeroes = [UInt8](repeating: 0, count: min(preferredSize, Int(clamping: length)))
+            var position = offset
+            while position < offset + length {
+                let count = Int(min(UInt64(zeroes.count), offset + length - position))
+                try zeroes.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[..<count]), at: position) }
+                position += UInt64(count)
+            }
+        }
+
+        public func flush() throws {
+            if let flush = table.flush { _ = try context.run { flush(raw, $0) } }
+        }
+
+        /// The map of the range; one data extent if the driver knows none.
+        public func extents(offset: UInt64, length: UInt64) throws -> [(offset: UInt64, length: UInt64, flags: UInt32)] {
+            final class Collector { var extents: [(offset: UInt64, length: UInt64, flags: UInt32)] = [] }
+            let collector = Collector()
+            guard let extents = table.extents else { return [(offset, length, UInt32(CLINKER_EXTENT_DATA))] }
+            do {
+                _ = try context.run { call in
+                    extents(
+                        raw, call, offset, length,
+                        { opaque, offset, length, flags in
+                            guard let opaque else { return 1 }
+                            Unmanaged<Collector>.fromOpaque(opaque).takeUnretainedValue().extents.append((offset, length, flags))
+                            return 0
+                        }, Unmanaged.passUnretained(collector).toOpaque())
+                }
+            } catch let failure as DriverFailure where failure.code == .unsupported {
+                return [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
+            }
+            return collector.extents
+        }
+    }
+
+    // MARK: emulation over block handles
+
+    private func emulate(_ method: DriverMethod, _ arguments: DriverValue, _ context: CallContext) throws -> DriverValue {
+        guard case .object(let members) = arguments else { throw DriverFailure(.invalid, "a call without arguments") }
+        func only(_ names: String...) -> DriverValue { .object(members.filter { names.contains($0.name) }) }
+        let target = only("volume")
+        let source: DriverValue
+        switch method {
+        case .cloneVolume: source = .members(["volume": arguments["source"] ?? .null])
+        case .createVolumeFromSnapshot: source = .members(["volume": arguments["source"] ?? .null, "snapshot": arguments["snapshot"] ?? .null])
+        default: source = only("volume", "snapshot")
+        }
+        var result = DriverValue.object([])
+        var target2 = target
+        let isNew = method != .revertToSnapshot
+        if isNew {
+            // What a crash left half copied must not shine through where the source has holes.
+            _ = try call(.deleteVolume, target)
+            result = try call(.createVolume, target)
+            if let data = result["data"], case .object(var volume)? = target["volume"] {
+                volume.removeAll { $0.name == "data" }
+                volume.append(DriverValue.Member("data", data))
+                target2 = .members(["volume": .object(volume)])
+            }
+        }
+        try copy(from: source, to: target2, targetIsZero: isNew, context)
+        return result
+    }
+
+    private func copy(from source: DriverValue, to target: DriverValue, targetIsZero: Bool, _ context: CallContext) throws {
+        try withHandle(source, writable: false) { input in
+            try withHandle(target, writable: true) { output in
+                let size = try input.size
+                let room = try output.size
+                guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
+                let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(input.preferredSize, output.preferredSize), alignment: 4096)
+                defer { buffer.deallocate() }
+                for extent in try input.extents(offset: 0, length: size) {
+                    if extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0 {
+                        if !targetIsZero { try output.zero(offset: extent.offset, length: extent.length) }
+                        continue
+                    }
+                    var position = extent.offset
+                    while position < extent.offset + extent.length {
+                        if context.isCancelled { throw DriverFailure(.cancelled, "cancelled") }
+                        let count = Int(min(UInt64(buffer.count), extent.offset + extent.length - position))
+                        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+                        try input.read(into: piece, at: position)
+                        try output.write(UnsafeRawBufferPointer(piece), at: position)
+                        position += UInt64(count)
+                        context.progress(position, size)
+                    }
+                }
+                if !targetIsZero, room > size { try output.zero(offset: size, length: room - size) }
+                try output.flush()
+            }
+        }
+    }
+}

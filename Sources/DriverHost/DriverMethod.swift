@@ -1,0 +1,68 @@
+import CDriver
+
+/// The calls of a driver that work on an instance, under the names of the header.
+public enum DriverMethod: String, Sendable, CaseIterable {
+    case capabilities
+    case stats
+    case createVolume = "create_volume"
+    case deleteVolume = "delete_volume"
+    case extendVolume = "extend_volume"
+    case cloneVolume = "clone_volume"
+    case createSnapshot = "create_snapshot"
+    case deleteSnapshot = "delete_snapshot"
+    case createVolumeFromSnapshot = "create_volume_from_snapshot"
+    case revertToSnapshot = "revert_to_snapshot"
+    case exportVolume = "export_volume"
+    case ensureExport = "ensure_export"
+    case unexportVolume = "unexport_volume"
+    case connectVolume = "connect_volume"
+    case disconnectVolume = "disconnect_volume"
+    case listVolumes = "list_volumes"
+    case manageVolume = "manage_volume"
+    case unmanageVolume = "unmanage_volume"
+    case fence
+
+    typealias Function = @convention(c) (UnsafeMutableRawPointer?, UnsafeMutablePointer<clinker_call>?) -> Int32
+
+    func function(_ table: clinker_driver) -> Function? {
+        switch self {
+        case .capabilities: table.capabilities
+        case .stats: table.stats
+        case .createVolume: table.create_volume
+        case .deleteVolume: table.delete_volume
+        case .extendVolume: table.extend_volume
+        case .cloneVolume: table.clone_volume
+        case .createSnapshot: table.create_snapshot
+        case .deleteSnapshot: table.delete_snapshot
+        case .createVolumeFromSnapshot: table.create_volume_from_snapshot
+        case .revertToSnapshot: table.revert_to_snapshot
+        case .exportVolume: table.export_volume
+        case .ensureExport: table.ensure_export
+        case .unexportVolume: table.unexport_volume
+        case .connectVolume: table.connect_volume
+        case .disconnectVolume: table.disconnect_volume
+        case .listVolumes: table.list_volumes
+        case .manageVolume: table.manage_volume
+        case .unmanageVolume: table.unmanage_volume
+        case .fence: table.fence
+        }
+    }
+}
+
+/// A driver call that failed; the code says what to do next.
+public struct DriverFailure: Error, CustomStringConvertible, Sendable {
+    public enum Code: Int32, Sendable {
+        case error = 1, retry, busy, notFound, exists, noSpace, unsupported, badConfiguration, invalid, cancelled
+        /// The host died during the call: whether it took effect is unknown, and the call may be repeated.
+        case hostDied = -1
+        /// The backend is not up.
+        case unavailable = -2
+    }
+    public let code: Code
+    public let message: String
+    public init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+    public var description: String { "\(code): \(message)" }
+}

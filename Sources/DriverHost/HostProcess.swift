@@ -1,0 +1,117 @@
+import CDriver
+import Glibc
+import Primitives
+import Synchronization
+
+/// The driver host: a process that opens one plugin and serves the wire until the core closes it. Blocking calls run on
+/// threads of their own.
+public enum HostProcess {
+    /// Serves until the other end closes; never returns.
+    public static func run(descriptor: Int32) -> Never {
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        let wire = Wire(descriptor)
+        do {
+            guard let first = try wire.receive() else { exit(0) }
+            guard first.kind == .open, first.value["wire"]?.integer == Frame.version else {
+                throw WireError("the core speaks another wire: restart the whole service after an upgrade")
+            }
+            let state = State(wire: wire)
+            do {
+                let plugin = try Plugin(path: first.value["plugin"]?.string ?? "")
+                let driver = try Driver(plugin, options: first.value["options"] ?? .object([]))
+                var capabilities = try driver.call(.capabilities, .object([]))
+                if case .object(var members) = capabilities {
+                    members.removeAll { $0.name == "data" }
+                    capabilities = .object(members)
+                }
+                state.start(driver, threads: plugin.isSerialized ? 1 : Int(first.value["threads"]?.integer ?? 20))
+                wire.send(
+                    Frame(
+                        kind: .opened, id: first.id,
+                        value: .members([
+                            "name": .string(plugin.name), "version": .string(plugin.version), "vendor": .string(plugin.vendor),
+                            "capabilities": capabilities,
+                        ])))
+            } catch {
+                wire.send(Frame(kind: .failed, id: first.id, value: failure(error)))
+                exit(1)
+            }
+            while let frame = try wire.receive() { state.take(frame) }
+        } catch {
+            writeError("driver-host: \(error)")
+            _exit(2)
+        }
+        // The core is gone: nothing begun may go on without it.
+        _exit(0)
+    }
+
+    private static func failure(_ error: any Error) -> DriverValue {
+        let known = error as? DriverFailure
+        let code = known?.code ?? (error is PluginError ? .badConfiguration : .error)
+        return .members(["code": .integer(Int64(code.rawValue)), "message": .string(known?.message ?? "\(error)")])
+    }
+
+    private final class State: Sendable {
+        let wire: Wire
+        let queue = BlockingQueue<Frame>()
+        let running = Mutex<[UInt64: CallContext]>([:])
+        /// Cancellations that overtook their call.
+        let cancelled = Mutex<Set<UInt64>>([])
+
+        init(wire: Wire) { self.wire = wire }
+
+        func start(_ driver: Driver, threads: Int) {
+            for index in 0..<max(1, threads) {
+                startThread("call-\(index)") { [self] in
+                    while let frames = queue.take(atMost: 1) {
+                        for frame in frames { perform(frame, driver) }
+                    }
+                }
+            }
+        }
+
+        func take(_ frame: Frame) {
+            switch frame.kind {
+            case .call: queue.append(frame)
+            case .cancel:
+                if let context = running.withLock({ $0[frame.id] }) {
+                    context.cancel()
+                } else {
+                    _ = cancelled.withLock { $0.insert(frame.id) }
+                }
+            default: break
+            }
+        }
+
+        private func perform(_ frame: Frame, _ driver: Driver) {
+            let id = frame.id
+            let wire = wire
+            let arguments = frame.value["arguments"] ?? .object([])
+            let context = CallContext(
+                arguments: arguments,
+                onLog: { level, message in
+                    wire.send(Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)])))
+                },
+                onProgress: { done, total in
+                    wire.send(
+                        Frame(
+                            kind: .progress, id: id,
+                            value: .members(["done": .integer(Int64(clamping: done)), "total": .integer(Int64(clamping: total))])))
+                })
+            running.withLock { $0[id] = context }
+            if cancelled.withLock({ $0.remove(id) }) != nil { context.cancel() }
+            let answer: Frame
+            do {
+                guard let name = frame.value["method"]?.string, let method = DriverMethod(rawValue: name) else {
+                    throw DriverFailure(.unsupported, "unknown method")
+                }
+                answer = Frame(kind: .result, id: id, value: try driver.call(method, arguments, context))
+            } catch {
+                answer = Frame(kind: .failed, id: id, value: HostProcess.failure(error))
+            }
+            running.withLock { _ = $0.removeValue(forKey: id) }
+            _ = cancelled.withLock { $0.remove(id) }
+            wire.send(answer)
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Glibc
+import Primitives
+import Synchronization
+
+/// The wire between the core and a driver host: frames over a socket pair, each a length (4 bytes, little-endian, of what
+/// follows), a kind (1 byte), the call's id (8 bytes) and a value.
+///
+///     core -> host   open {wire, plugin, options...}     host -> core   opened {name, version, ...} | failed {code, message}
+///                    call {method, arguments}                           result {value} | failed {code, message}
+///                    cancel                                             progress {done, total}, log {level, message}
+///
+/// When either end closes, the other one ends all calls: a call outlives neither its host nor its core.
+struct Frame: Sendable {
+    /// Version of this wire; both ends are the same program, so any difference is an error.
+    static let version: Int64 = 1
+    static let maximum = 16 << 20
+
+    enum Kind: UInt8, Sendable { case open = 1, opened, call, cancel, result, failed, progress, log }
+
+    let kind: Kind
+    let id: UInt64
+    let value: DriverValue
+}
+
+/// One end of the wire. Any thread may send; one thread receives.
+final class Wire: Sendable {
+    let descriptor: Int32
+    private let sending = Mutex<Bool>(true)
+
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+
+    /// False if the other end is gone.
+    @discardableResult
+    func send(_ frame: Frame) -> Bool {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(256)
+        DriverValue.append(UInt32(0), to: &bytes)
+        bytes.append(frame.kind.rawValue)
+        DriverValue.append(frame.id, to: &bytes)
+        frame.value.encode(into: &bytes)
+        let length = UInt32(bytes.count - 4)
+        withUnsafeBytes(of: length.littleEndian) { for index in 0..<4 { bytes[index] = $0[index] } }
+        return sending.withLock { open in
+            guard open else { return false }
+            var done = 0
+            bytes.withUnsafeBytes { raw in
+                while done < raw.count {
+                    let count = Glibc.send(descriptor, raw.baseAddress! + done, raw.count - done, Int32(MSG_NOSIGNAL))
+                    if count >= 0 {
+                        done += count
+                    } else if errno != EINTR {
+                        open = false
+                        return
+                    }
+                }
+            }
+            return open
+        }
+    }
+
+    /// Waits for the next frame; nil when the other end is gone. Throws on what is no frame.
+    func receive() throws -> Frame? {
+        guard let head = try bytes(4) else { return nil }
+        let length = head.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
+        guard length >= 9, length <= Frame.maximum else { throw WireError("a frame of \(length) bytes") }
+        guard let body = try bytes(length) else { return nil }
+        guard let kind = Frame.Kind(rawValue: body[0]) else { throw WireError("a frame of unknown kind \(body[0])") }
+        let id = body.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 1, as: UInt64.self)) }
+        return Frame(kind: kind, id: id, value: try DriverValue(decoding: Array(body[9...])))
+    }
+
+    private func bytes(_ count: Int) throws -> [UInt8]? {
+        var buffer = [UInt8](repeating: 0, count: count)
+        var done = 0
+        while done < count {
+            let got = buffer.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + done, count - done, 0) }
+            if got > 0 { done += got } else if got == 0 || errno != EINTR { return nil }
+        }
+        return buffer
+    }
+}

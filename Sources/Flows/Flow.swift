@@ -1,0 +1,118 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+/// How a kind of operation is carried out: named steps, each of which can be taken back.
+struct Flow: Sendable {
+    let name: String
+    /// Stored with every operation; a changed list of steps is a new version, and the previous release's stays runnable.
+    let version: Int
+    /// What happens to an operation that a dead process left: carry on, or take back because the client that waited is gone.
+    var whenInterrupted = Interruption.resume
+    /// A client waits for the output of the last step.
+    var isAwaited = false
+    let steps: [Step]
+    /// After a failure, when every step was taken back (`undone`) or could not be: sets the final states, or asks for
+    /// another attempt.
+    let failed: @Sendable (FlowContext, inout JSONObject, FlowFailure, any Transaction) throws -> Aftermath
+
+    enum Interruption: Sendable { case resume, revert }
+    enum Aftermath: Sendable { case over, again }
+}
+
+/// One step. Work outside of the database stands in `perform` and may be repeated; what it found is recorded, together with
+/// the fact that it is done, in one transaction by `record`. Steps without `perform` share the transaction of the step before.
+struct Step: Sendable {
+    let name: String
+    var perform: (@Sendable (FlowContext, JSONObject) async throws -> DriverValue)?
+    var record: (@Sendable (FlowContext, inout JSONObject, DriverValue, any Transaction) throws -> Void)?
+    var undo: (@Sendable (FlowContext, JSONObject) async throws -> Void)?
+    var recordUndo: (@Sendable (FlowContext, inout JSONObject, any Transaction) throws -> Void)?
+}
+
+/// Why an operation failed.
+struct FlowFailure: Error, Sendable, CustomStringConvertible {
+    let step: String
+    let message: String
+    let code: DriverFailure.Code?
+    /// Whether everything begun was taken back.
+    var undone: Bool
+    var description: String { message }
+}
+
+/// What steps work with.
+struct FlowContext: Sendable {
+    let operation: Operation
+    let services: FlowServices
+
+    var volumeID: String { operation.resourceID }
+
+    /// The volume as it is now.
+    func volume() throws -> Volume { try volume(operation.resourceID) }
+
+    func volume(_ id: String) throws -> Volume {
+        guard let volume = try services.database.read({ try Volumes.find(id, in: $0) }) else { throw StorageError.volumeNotFound(id) }
+        return volume
+    }
+
+    func backend(of volume: Volume) throws -> BackendEntry {
+        guard let host = volume.backend, let entry = services.backends.entry(host) else {
+            throw DriverFailure(.unavailable, "no backend of this node serves \(volume.host ?? "a volume without a host")")
+        }
+        return entry
+    }
+
+    /// What a driver is told of a volume.
+    func describe(_ volume: Volume) -> DriverValue {
+        .members([
+            "id": .string(volume.id), "name": .string(services.names.volume(volume.nameID ?? volume.id)), "size": .integer(Int64(volume.size)),
+            "pool": .optional(volume.pool), "data": .optional(volume.driverData),
+        ])
+    }
+
+    /// Calls the driver until there is an answer: again after the death of its host, after passing trouble, and while the
+    /// backend is down for at most `patience` seconds (nil: as long as it takes).
+    func call(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue, patience: Double? = 60) async throws -> DriverValue {
+        var deaths = 0
+        var retries = 0
+        var waited = 0.0
+        while true {
+            do {
+                return try await entry.backend.call(
+                    method, arguments, requestID: operation.requestID,
+                    onProgress: { [services, operation] done, total in services.progress.set(operation.id, done, total) })
+            } catch let failure as DriverFailure {
+                try Task.checkCancellation()
+                switch failure.code {
+                case .hostDied:
+                    deaths += 1
+                    guard deaths < 4 else { throw DriverFailure(.error, "the driver's host died \(deaths) times in \(method.rawValue)") }
+                    services.log.warning(
+                        "the driver's host died, the call is repeated: \(failure.message)",
+                        metadata: ["request_id": "\(operation.requestID)", "operation_id": "\(operation.id)", "method": "\(method.rawValue)"])
+                    _ = await entry.backend.waitUntilUp(within: 30)
+                case .unavailable:
+                    if let patience, waited >= patience { throw failure }
+                    let slice = min(patience.map { $0 - waited } ?? 60, 60)
+                    waited += slice
+                    _ = await entry.backend.waitUntilUp(within: slice)
+                case .retry:
+                    retries += 1
+                    guard retries < 6 else { throw failure }
+                    try await Task.sleep(nanoseconds: 100_000_000 << UInt64(retries))
+                default: throw failure
+                }
+            }
+        }
+    }
+
+    /// The call, where a driver that leaves it out has nothing to do.
+    func callIfServed(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue) async throws -> DriverValue {
+        do {
+            return try await call(entry, method, arguments)
+        } catch let failure as DriverFailure where failure.code == .unsupported {
+            return .object([])
+        }
+    }
+}

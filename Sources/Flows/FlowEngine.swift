@@ -1,0 +1,341 @@
+import BlockStorage
+import Database
+public import DriverHost
+public import JSON
+import Logging
+import Primitives
+import Synchronization
+
+/// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
+/// on (or taken back) by the next one.
+public final class FlowEngine: Sendable {
+    private let services: FlowServices
+    private let executor = ThreadExecutor(name: "flow", threads: 2)
+    private let flows: [String: Flow]
+    private let state = Mutex(State())
+
+    private struct State {
+        var running: [String: Task<Void, Never>] = [:]
+        var promises: [String: Promise] = [:]
+        /// No operation starts any more.
+        var draining = false
+    }
+
+    public init(_ services: FlowServices) {
+        self.services = services
+        flows = Dictionary(VolumeFlows.all.map { ("\($0.name)/\($0.version)", $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// The doorbell: an operation is in the log and may run. Losing a ring costs nothing but time: `resume` finds it.
+    public func ring(_ id: String) {
+        let promise = Promise()
+        let accepted = state.withLock { state in
+            guard !state.draining, state.running[id] == nil else { return false }
+            state.promises[id] = promise
+            state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: false) }
+            return true
+        }
+        if !accepted { promise.fulfil(.failure(DriverFailure(.unavailable, "the service is stopping"))) }
+    }
+
+    /// Takes up what a dead process left.
+    public func resume() throws {
+        let operations = try services.database.read { try Operations.runnable(in: $0) }
+        if !operations.isEmpty { services.log.info("operations are taken up again", metadata: ["count": "\(operations.count)"]) }
+        for operation in operations {
+            state.withLock { state in
+                guard state.running[operation.id] == nil else { return }
+                state.running[operation.id] = Task(executorPreference: executor) { [self] in await run(operation.id, interrupted: true) }
+            }
+        }
+    }
+
+    /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
+    /// back, and the client gets Cinder's time-out.
+    public func result(of id: String, within seconds: Double) async throws -> DriverValue {
+        let promise = state.withLock { $0.promises[id] }
+        defer { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
+        guard let promise else { throw StorageError(.failed, "The operation \(id) is not running.") }
+        let timer = Task {
+            try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
+            promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend.")))
+            cancel(id)
+        }
+        defer { timer.cancel() }
+        return try await promise.value()
+    }
+
+    /// The same as JSON; a backend's failure becomes the domain's.
+    public func output(of id: String, within seconds: Double) async throws -> JSON {
+        do {
+            return try await result(of: id, within: seconds).json
+        } catch let failure as DriverFailure {
+            switch failure.code {
+            case .invalid: throw StorageError(.invalid, "Invalid input received: \(failure.message)")
+            case .unavailable: throw StorageError(.unavailable, "The volume's backend is not available now.")
+            default: throw StorageError(.failed, failure.message)
+            }
+        }
+    }
+
+    public func cancel(_ id: String) { state.withLock { $0.running[id] }?.cancel() }
+
+    /// Lets nothing start any more and waits (at most `seconds`) for what runs; the rest is the next start's.
+    public func drain(within seconds: Double) async {
+        state.withLock { $0.draining = true }
+        let limit = Timestamp.monotonic() + seconds
+        while Timestamp.monotonic() < limit, state.withLock({ !$0.running.isEmpty }) { try? await Task.sleep(nanoseconds: 10_000_000) }
+    }
+
+    public var runningCount: Int { state.withLock { $0.running.count } }
+
+    // MARK: one operation
+
+    private func run(_ id: String, interrupted: Bool) async {
+        defer {
+            services.progress.clear(id)
+            state.withLock { state in
+                _ = state.running.removeValue(forKey: id)
+            }
+        }
+        // Trouble with the database itself passes or is the operator's: the operation stays in the log.
+        var pause: UInt64 = 100_000_000
+        while !state.withLock({ $0.draining }) {
+            do {
+                try await carryOut(id, interrupted: interrupted)
+                return
+            } catch {
+                services.log.error("an operation cannot go on: \(error)", metadata: ["operation_id": "\(id)"])
+                try? await Task.sleep(nanoseconds: pause)
+                pause = min(pause * 2, 10_000_000_000)
+            }
+        }
+    }
+
+    private func promise(_ id: String) -> Promise? { state.withLock { $0.promises[id] } }
+
+    private func carryOut(_ id: String, interrupted: Bool) async throws {
+        guard let operation = try services.database.read({ try Operations.find(id, in: $0) }) else { return }
+        guard let flow = flows["\(operation.flow)/\(operation.version)"] else {
+            services.log.error(
+                "no flow \(operation.flow) of version \(operation.version): this release cannot carry the operation on",
+                metadata: ["operation_id": "\(id)"])
+            return
+        }
+        if !flow.isAwaited { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
+        let context = FlowContext(operation: operation, services: services)
+        var cursor = Cursor(
+            step: operation.step, reverting: operation.isReverting, attempts: operation.attempts, progress: operation.progress,
+            failure: operation.error.map { FlowFailure(step: "", message: $0, code: nil, undone: true) })
+        if interrupted, !cursor.reverting, flow.whenInterrupted == .revert {
+            cursor.failure = FlowFailure(step: "", message: "the request was interrupted", code: .cancelled, undone: true)
+            cursor.reverting = true
+        }
+        while true {
+            if cursor.reverting {
+                if try await revert(flow, context, &cursor) { return }
+            } else {
+                if try await advance(flow, context, &cursor) { return }
+            }
+        }
+    }
+
+    private struct Cursor: Sendable {
+        var step: Int
+        var reverting: Bool
+        var attempts: Int
+        var progress: JSONObject
+        var failure: FlowFailure?
+    }
+
+    /// Does the next step and records it; true when the operation is finished.
+    private func advance(_ flow: Flow, _ context: FlowContext, _ cursor: inout Cursor) async throws -> Bool {
+        let operation = context.operation
+        let index = cursor.step
+        let step = flow.steps[index]
+        let started = Timestamp.monotonic()
+        log("step starts", step, operation)
+        do {
+            try Task.checkCancellation()
+            let output = try await step.perform?(context, cursor.progress) ?? .object([])
+            try Task.checkCancellation()
+            let before = cursor
+            let ready: @Sendable (String) -> Void = { [self] in ring($0) }
+            cursor = try await services.database.write { tx in
+                var after = before
+                try step.record?(context, &after.progress, output, tx)
+                try Self.event("step.end", step, operation, tx, seconds: Timestamp.monotonic() - started)
+                after.step += 1
+                while after.step < flow.steps.count, flow.steps[after.step].perform == nil {
+                    let next = flow.steps[after.step]
+                    try next.record?(context, &after.progress, output, tx)
+                    try Self.event("step.end", next, operation, tx, seconds: 0)
+                    after.step += 1
+                }
+                if after.step == flow.steps.count {
+                    try Operations.finish(operation, state: "done", error: nil, ready: ready, in: tx)
+                } else {
+                    try Self.event("step.start", flow.steps[after.step], operation, tx, seconds: nil)
+                    try Operations.advance(
+                        operation.id, step: after.step, reverting: false, attempts: after.attempts, progress: after.progress, error: nil, in: tx)
+                }
+                return after
+            }
+            log("step ended", step, operation)
+            if cursor.step == flow.steps.count {
+                promise(operation.id)?.fulfil(.success(output))
+                return true
+            }
+            return false
+        } catch let error as DatabaseError where error.kind != .constraint {
+            throw error
+        } catch {
+            let failure = FlowFailure(
+                step: step.name, message: Self.message(error), code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil),
+                undone: true)
+            services.log.warning(
+                "step failed: \(failure.message)",
+                metadata: [
+                    "step": "\(step.name)", "flow": "\(flow.name)", "operation_id": "\(operation.id)", "resource": "\(operation.resourceID)",
+                    "request_id": "\(operation.requestID)",
+                ])
+            cursor.failure = failure
+            cursor.reverting = true
+            let now = cursor
+            try await services.database.write { tx in
+                try Events.append(
+                    "step.failed", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+                    operationID: operation.id, requestID: operation.requestID,
+                    data: ["step": .string(step.name), "error": .string(failure.message)], in: tx)
+                try Operations.advance(
+                    operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.message, in: tx)
+            }
+            return false
+        }
+    }
+
+    /// Takes the step at the cursor and all before it back, then ends the operation or begins it again; true when finished.
+    private func revert(_ flow: Flow, _ context: FlowContext, _ cursor: inout Cursor) async throws -> Bool {
+        let operation = context.operation
+        var failure = cursor.failure ?? FlowFailure(step: "", message: "unknown", code: nil, undone: true)
+        while cursor.step >= 0 {
+            let step = flow.steps[min(cursor.step, flow.steps.count - 1)]
+            if let undo = step.undo, failure.undone {
+                log("step is taken back", step, operation)
+                do {
+                    // What is taken back must be, though the client's patience is over.
+                    try await Task(executorPreference: executor) { [cursor] in try await undo(context, cursor.progress) }.value
+                } catch {
+                    failure.undone = false
+                    services.log.error(
+                        "a step could not be taken back: \(Self.message(error))",
+                        metadata: [
+                            "step": "\(step.name)", "operation_id": "\(operation.id)", "resource": "\(operation.resourceID)",
+                            "request_id": "\(operation.requestID)",
+                        ])
+                }
+            }
+            let before = cursor
+            let undone = failure.undone
+            let reason = failure.message
+            cursor = try await services.database.write { tx in
+                var after = before
+                if undone { try step.recordUndo?(context, &after.progress, tx) }
+                try Self.event("step.revert", step, operation, tx, seconds: nil)
+                after.step -= 1
+                try Operations.advance(
+                    operation.id, step: after.step, reverting: true, attempts: after.attempts, progress: after.progress,
+                    error: reason, in: tx)
+                return after
+            }
+        }
+        let before = cursor
+        let final = failure
+        let ready: @Sendable (String) -> Void = { [self] in ring($0) }
+        let (after, aftermath) = try await services.database.write { tx in
+            var after = before
+            let aftermath = try flow.failed(context, &after.progress, final, tx)
+            switch aftermath {
+            case .over: try Operations.finish(operation, state: "failed", error: final.message, ready: ready, in: tx)
+            case .again:
+                after.step = 0
+                after.reverting = false
+                after.attempts += 1
+                after.failure = nil
+                try Operations.advance(
+                    operation.id, step: 0, reverting: false, attempts: after.attempts, progress: after.progress, error: nil, in: tx)
+            }
+            return (after, aftermath)
+        }
+        cursor = after
+        if aftermath == .again { return false }
+        promise(operation.id)?.fulfil(.failure(DriverFailure(final.code ?? .error, final.message)))
+        return true
+    }
+
+    private static func message(_ error: any Error) -> String {
+        switch error {
+        case let error as DriverFailure: error.message
+        case let error as StorageError: error.message
+        case is CancellationError: "cancelled"
+        default: "\(error)"
+        }
+    }
+
+    private static func event(_ kind: String, _ step: Step, _ operation: Operation, _ tx: any Transaction, seconds: Double?) throws {
+        var data: JSONObject = ["step": .string(step.name)]
+        if let seconds { data["seconds"] = .real((seconds * 1e6).rounded() / 1e6) }
+        try Events.append(
+            kind, resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+            operationID: operation.id, requestID: operation.requestID, data: data, in: tx)
+    }
+
+    private func log(_ what: String, _ step: Step, _ operation: Operation) {
+        services.log.debug(
+            "\(what)",
+            metadata: [
+                "step": "\(step.name)", "flow": "\(operation.flow)", "operation_id": "\(operation.id)", "resource": "\(operation.resourceID)",
+                "request_id": "\(operation.requestID)",
+            ])
+    }
+}
+
+/// A value that one task waits for.
+final class Promise: Sendable {
+    private enum State: Sendable {
+        case empty
+        case waiting(CheckedContinuation<DriverValue, any Error>)
+        case full(Result<DriverValue, any Error>)
+        case taken
+    }
+    private let state = Mutex(State.empty)
+
+    func fulfil(_ result: Result<DriverValue, any Error>) {
+        let waiter: CheckedContinuation<DriverValue, any Error>? = state.withLock { state in
+            switch state {
+            case .empty:
+                state = .full(result)
+                return nil
+            case .waiting(let continuation):
+                state = .taken
+                return continuation
+            case .full, .taken: return nil
+            }
+        }
+        waiter?.resume(with: result)
+    }
+
+    func value() async throws -> DriverValue {
+        try await withCheckedThrowingContinuation { continuation in
+            let result: Result<DriverValue, any Error>? = state.withLock { state in
+                if case .full(let result) = state {
+                    state = .taken
+                    return result
+                }
+                state = .waiting(continuation)
+                return nil
+            }
+            if let result { continuation.resume(with: result) }
+        }
+    }
+}

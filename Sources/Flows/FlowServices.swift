@@ -1,0 +1,54 @@
+public import Database
+public import Logging
+import Settings
+import Synchronization
+
+/// What flows share.
+public struct FlowServices: Sendable {
+    public let database: any Database
+    public let backends: Backends
+    public let names: StorageNames
+    public let maxAttempts: Int
+    public let log: Logger
+    public let progress = ProgressBoard()
+
+    public init(database: any Database, backends: Backends, settings: Settings, log: Logger) {
+        self.database = database
+        self.backends = backends
+        names = StorageNames(settings)
+        maxAttempts = settings[Options.schedulerMaxAttempts]
+        self.log = log
+    }
+}
+
+/// Names of storage objects in their backends.
+public struct StorageNames: Sendable {
+    private let volumeTemplate: String
+    private let snapshotTemplate: String
+
+    public init(_ settings: Settings) {
+        volumeTemplate = settings[Options.volumeNameTemplate]
+        snapshotTemplate = settings[Options.snapshotNameTemplate]
+    }
+
+    public func volume(_ id: String) -> String { Self.fill(volumeTemplate, id) }
+    public func snapshot(_ id: String) -> String { Self.fill(snapshotTemplate, id) }
+
+    private static func fill(_ template: String, _ id: String) -> String {
+        var parts = template.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        if parts.count < 2 { parts.append("") }
+        return parts[0] + id + parts[1]
+    }
+}
+
+/// How far running operations are, in memory: progress changes too often for the log.
+public final class ProgressBoard: Sendable {
+    private let board = Mutex<[String: (done: UInt64, total: UInt64)]>([:])
+    init() {}
+    func set(_ id: String, _ done: UInt64, _ total: UInt64) { board.withLock { $0[id] = (done, total) } }
+    func clear(_ id: String) { board.withLock { _ = $0.removeValue(forKey: id) } }
+    /// 0...1, nil if nothing was reported.
+    public func fraction(_ id: String) -> Double? {
+        board.withLock { board in board[id].flatMap { $0.total > 0 ? Double($0.done) / Double($0.total) : nil } }
+    }
+}

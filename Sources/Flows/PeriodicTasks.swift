@@ -1,0 +1,68 @@
+import BlockStorage
+public import Database
+public import Logging
+import Primitives
+import Settings
+
+/// What happens by the clock: heartbeats, and the end of old history. Independent of what drivers do.
+public final class PeriodicTasks: Sendable {
+    private let database: any Database
+    private let backends: Backends
+    private let node: String
+    private let zone: String
+    private let interval: Int
+    private let retentionDays: Int
+    private let log: Logger
+
+    public init(database: any Database, backends: Backends, settings: Settings, node: String, log: Logger) {
+        self.database = database
+        self.backends = backends
+        self.node = node
+        zone = settings[Options.storageZone]
+        interval = settings[Options.reportInterval]
+        retentionDays = settings[Options.operationRetention]
+        self.log = log
+    }
+
+    public func start() {
+        Task {
+            while true {
+                await beat()
+                try? await Task.sleep(nanoseconds: UInt64(interval) * 1_000_000_000)
+            }
+        }
+        Task {
+            while true {
+                try? await Task.sleep(nanoseconds: 60_000_000_000)
+                await purge()
+            }
+        }
+    }
+
+    /// One heartbeat of every service. A service whose backend is down sends none: it is shown as down.
+    public func beat() async {
+        let alive = backends.entries.map { (entry: $0, isUp: $0.backend.description != nil) }
+        do {
+            try await database.write { [node, zone] tx in
+                try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, in: tx)
+                for (entry, isUp) in alive {
+                    let known = try Services.find(binary: "cinder-volume", host: entry.host, in: tx) != nil
+                    if isUp || !known {
+                        try Services.beat(
+                            binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: isUp ? "up" : "down", in: tx)
+                    }
+                }
+            }
+        } catch { log.error("a heartbeat could not be written: \(error)") }
+    }
+
+    private func purge() async {
+        let limit = Timestamp.format(Timestamp.seconds() - Double(retentionDays) * 86_400)
+        do {
+            var removed = 1
+            while removed > 0 {
+                removed = try await database.write { try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) }
+            }
+        } catch { log.error("old history could not be removed: \(error)") }
+    }
+}

@@ -1,0 +1,354 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+import Primitives
+
+/// The flows of volumes.
+enum VolumeFlows {
+    static let all = [create, delete, extend, connect, disconnect, connectAttachment, deleteAttachment]
+
+    // MARK: create
+
+    static let create = Flow(
+        name: FlowName.createVolume, version: 1,
+        steps: [
+            Step(
+                name: "place",
+                perform: { context, _ in
+                    await context.services.backends.waitForReports()
+                    return .object([])
+                },
+                record: { context, progress, _, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { throw StorageError.volumeNotFound(context.volumeID) }
+                    let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
+                    let arguments = context.operation.arguments
+                    var request = PlacementRequest(
+                        volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
+                        extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
+                    if let source = volume.sourceVolumeID { request.requiredBackend = try Volumes.find(source, in: tx)?.backend }
+                    let disabled = Set(try Services.all(in: tx).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
+                    let pools = try context.services.backends.pools(in: tx).filter { !disabled.contains($0.backend) }
+                    let placement = Scheduler().place(request, among: pools)
+                    try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
+                    guard let pool = placement.choice else {
+                        let reasons = placement.verdicts.map { "\($0.pool): \($0.filter ?? "") \($0.reason ?? "")" }.joined(separator: "; ")
+                        throw StorageError(
+                            .failed, "No valid backend was found. \(reasons.isEmpty ? "No backend is up and enabled." : reasons)")
+                    }
+                    try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
+                    let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
+                    try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
+                    progress["host"] = .string(pool.host)
+                },
+                recordUndo: { context, progress, tx in
+                    guard let host = progress["host"]?.string, let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
+                    try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                    progress["host"] = nil
+                    let attempted = progress["attempted"]?.array ?? []
+                    progress["attempted"] = .array(attempted + [.string(String(host.prefix { $0 != "#" }))])
+                }),
+            Step(
+                name: "make",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    let entry = try context.backend(of: volume)
+                    guard let sourceID = volume.sourceVolumeID else {
+                        return try await context.call(entry, .createVolume, .members(["volume": context.describe(volume)]))
+                    }
+                    let source = try context.volume(sourceID)
+                    return try await context.call(
+                        entry, .cloneVolume, .members(["volume": context.describe(volume), "source": context.describe(source)]))
+                },
+                record: { context, progress, output, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { throw StorageError.volumeNotFound(context.volumeID) }
+                    let capabilities = try context.backend(of: volume).backend.description?.capabilities
+                    try Volumes.made(
+                        volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
+                        sharedTargets: capabilities?["shared_targets"]?.boolean ?? false, in: tx)
+                    progress["made"] = true
+                },
+                undo: { context, _ in
+                    let volume = try context.volume()
+                    guard volume.host != nil else { return }
+                    _ = try await context.call(
+                        context.backend(of: volume), .deleteVolume, .members(["volume": context.describe(volume)]), patience: 5)
+                }),
+        ],
+        failed: { context, progress, failure, tx in
+            guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            let isPlacement = failure.step == "place"
+            let attempts = progress["attempted"]?.array?.count ?? 0
+            // Worth another backend unless the volume's own request is at fault.
+            if failure.undone, !isPlacement, failure.code != .invalid, attempts < context.services.maxAttempts,
+                context.services.backends.entries.count > attempts
+            {
+                return .again
+            }
+            try Volumes.setStatus("error", of: volume.id, in: tx)
+            return .over
+        })
+
+    // MARK: delete
+
+    static let delete = Flow(
+        name: FlowName.deleteVolume, version: 1,
+        steps: [
+            Step(
+                name: "remove",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    guard volume.host != nil else { return .object([]) }
+                    let entry = try context.backend(of: volume)
+                    let arguments = DriverValue.members(["volume": context.describe(volume)])
+                    _ = try await context.callIfServed(entry, .unexportVolume, arguments)
+                    // A backend that is down delays the deletion; it does not fail it.
+                    return try await context.call(entry, .deleteVolume, arguments, patience: nil)
+                },
+                record: { context, _, _, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    if volume.consumesQuota {
+                        try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
+                    }
+                    if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
+                    try Volumes.remove(volume, in: tx)
+                })
+        ],
+        failed: { context, _, failure, tx in
+            let volume = try Volumes.find(context.volumeID, in: tx)
+            try Volumes.setStatus(failure.code == .busy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
+            return .over
+        })
+
+    // MARK: extend
+
+    static let extend = Flow(
+        name: FlowName.extendVolume, version: 1,
+        steps: [
+            Step(
+                name: "claim capacity",
+                perform: { context, _ in
+                    await context.services.backends.waitForReports()
+                    return .object([])
+                },
+                record: { context, progress, _, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx), let host = volume.host else {
+                        throw StorageError.volumeNotFound(context.volumeID)
+                    }
+                    let delta = Int(context.operation.arguments["new_size"]?.integer ?? 0) - volume.size
+                    let request = PlacementRequest(
+                        volumeID: volume.id, size: delta, zones: [], extraSpecs: [:], requiredBackend: nil, attempted: [], currentHost: host)
+                    let placement = Scheduler().place(request, among: try context.services.backends.pools(in: tx))
+                    try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
+                    guard placement.choice != nil else {
+                        throw StorageError(
+                            .failed, "No valid backend was found. \(placement.verdicts.first?.reason ?? "The volume's backend is down.")")
+                    }
+                    try Pools.add(host, gigabytes: delta, volumes: 0, in: tx)
+                    progress["claimed"] = JSON(delta)
+                },
+                recordUndo: { context, progress, tx in
+                    guard let claimed = progress["claimed"]?.integer, let host = try Volumes.find(context.volumeID, in: tx)?.host else { return }
+                    try Pools.add(host, gigabytes: -Int(claimed), volumes: 0, in: tx)
+                    progress["claimed"] = nil
+                }),
+            Step(
+                name: "grow",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    let arguments = context.operation.arguments
+                    return try await context.call(
+                        context.backend(of: volume), .extendVolume,
+                        .members([
+                            "volume": context.describe(volume), "new_size": .integer(arguments["new_size"]?.integer ?? 0),
+                            "attached": .boolean(arguments["attached"]?.bool ?? false),
+                        ]))
+                },
+                record: { context, _, output, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    let size = Int(context.operation.arguments["new_size"]?.integer ?? Int64(volume.size))
+                    try Volumes.resize(volume.id, to: size, status: volume.previousStatus ?? "available", in: tx)
+                    if let data = output["data"]?.string { try Volumes.setDriverData(data, of: volume.id, in: tx) }
+                }),
+        ],
+        failed: { context, _, failure, tx in
+            guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            let size = Int(context.operation.arguments["new_size"]?.integer ?? Int64(volume.size))
+            if volume.consumesQuota {
+                try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: volume.size - size, in: tx)
+            }
+            let untouched = failure.step == "claim capacity" || failure.code == .unsupported || failure.code == .busy
+            try Volumes.setStatus(untouched ? volume.previousStatus ?? "available" : "error_extending", of: volume.id, in: tx)
+            return .over
+        })
+
+    // MARK: connections
+
+    /// What os-brick needs, from what the driver gave: Cinder's additions to `data`.
+    static func completed(_ connection: DriverValue, mode: String) -> JSONObject {
+        var info = connection.json.object ?? [:]
+        info["data"] = .object(enriched(info["data"]?.object ?? [:], mode: mode))
+        info["enforce_multipath"] = info["enforce_multipath"] ?? false
+        return info
+    }
+
+    private static func enriched(_ data: JSONObject, mode: String) -> JSONObject {
+        var data = data
+        data["qos_specs"] = data["qos_specs"] ?? .null
+        data["access_mode"] = data["access_mode"] ?? .string(mode)
+        data["encrypted"] = data["encrypted"] ?? false
+        data["cacheable"] = data["cacheable"] ?? false
+        data["enforce_multipath"] = data["enforce_multipath"] ?? false
+        return data
+    }
+
+    /// Export and connect: the driver's part of every attachment.
+    private static func connectStep(_ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String)) -> [Step] {
+        [
+            Step(
+                name: "export",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    return try await context.callIfServed(context.backend(of: volume), .exportVolume, .members(["volume": context.describe(volume)]))
+                },
+                record: { context, _, output, tx in
+                    if let data = output["data"]?.string { try Volumes.setDriverData(data, of: context.volumeID, in: tx) }
+                },
+                undo: { context, _ in
+                    let volume = try context.volume()
+                    let others = try context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }
+                        .contains { $0.connectionInfo != nil }
+                    guard !others else { return }
+                    _ = try await context.callIfServed(
+                        context.backend(of: volume), .unexportVolume, .members(["volume": context.describe(volume)]))
+                }),
+            Step(
+                name: "connect",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    let (connector, mode) = try arguments(context, volume)
+                    let connection = try await context.call(
+                        context.backend(of: volume), .connectVolume,
+                        .members(["volume": context.describe(volume), "connector": DriverValue(connector), "mode": .string(mode)]))
+                    return DriverValue(.object(completed(connection, mode: mode)))
+                },
+                undo: { context, _ in
+                    let volume = try context.volume()
+                    let (connector, _) = try arguments(context, volume)
+                    try await disconnect(context, volume, connector: connector, except: context.operation.arguments["attachment_id"]?.string)
+                }),
+        ]
+    }
+
+    /// Ends a connection; what other attachments still need stays.
+    private static func disconnect(_ context: FlowContext, _ volume: Volume, connector: JSON?, except attachmentID: String?) async throws {
+        let remaining = try context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }.filter { $0.id != attachmentID }
+        let connectors = remaining.compactMap { $0.connector }.compactMap { try? JSON(parsing: $0.reveal()) }
+        var arguments: [DriverValue.Member] = [
+            .init("volume", context.describe(volume)),
+            .init("attachments", .list(connectors.map { .members(["connector": DriverValue($0)]) })),
+        ]
+        if let connector, connector != .null { arguments.append(.init("connector", DriverValue(connector))) }
+        let entry = try context.backend(of: volume)
+        _ = try await context.callIfServed(entry, .disconnectVolume, .object(arguments))
+        if remaining.isEmpty {
+            _ = try await context.callIfServed(entry, .unexportVolume, .members(["volume": context.describe(volume)]))
+        }
+    }
+
+    /// os-initialize_connection
+    static let connect = Flow(
+        name: FlowName.connectVolume, version: 1, whenInterrupted: .revert, isAwaited: true,
+        steps: connectStep { context, volume in
+            let readOnly = (try? JSON(parsing: volume.adminMetadata))?["readonly"]?.string == "True"
+            return (context.operation.arguments["connector"] ?? .object([:]), readOnly ? "ro" : "rw")
+        },
+        failed: { _, _, _, _ in .over })
+
+    /// os-terminate_connection, os-force_detach
+    static let disconnect = Flow(
+        name: FlowName.disconnectVolume, version: 1, isAwaited: true,
+        steps: [
+            Step(
+                name: "disconnect",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    guard volume.host != nil else { return .object([]) }
+                    try await disconnect(
+                        context, volume, connector: context.operation.arguments["connector"],
+                        except: context.operation.arguments["attachment_id"]?.string)
+                    return .object([])
+                },
+                record: { context, _, _, tx in
+                    let arguments = context.operation.arguments
+                    if arguments["detach"]?.bool == true {
+                        if let id = arguments["attachment_id"]?.string { try Attachments.remove(id, in: tx) }
+                        try Volumes.refreshAttachState(of: context.volumeID, in: tx)
+                    } else {
+                        try Volumes.unreserve(context.volumeID, caller: context.operation.caller, in: tx)
+                    }
+                })
+        ],
+        failed: { _, _, _, _ in .over })
+
+    /// PUT /attachments/{id}, POST /attachments with a connector
+    static let connectAttachment = Flow(
+        name: FlowName.connectAttachment, version: 1, whenInterrupted: .revert, isAwaited: true,
+        steps: connectStep { context, _ in
+            guard let id = context.operation.arguments["attachment_id"]?.string,
+                let attachment = try context.services.database.read({ try Attachments.find(id, in: $0) }),
+                let connector = attachment.connector
+            else { throw StorageError.attachmentNotFound(context.operation.arguments["attachment_id"]?.string ?? "") }
+            return (try JSON(parsing: connector.reveal()), attachment.mode ?? "rw")
+        } + [
+            Step(
+                name: "keep",
+                record: { context, _, output, tx in
+                    guard let id = context.operation.arguments["attachment_id"]?.string else { return }
+                    var info = output.json.object ?? [:]
+                    var flat = info["data"]?.object ?? [:]
+                    info["data"] = nil
+                    for member in info.members { flat[member.name] = member.value }
+                    flat["attachment_id"] = .string(id)
+                    try Attachments.connected(id, connectionInfo: Secret(JSON.object(flat).text), in: tx)
+                })
+        ],
+        failed: { context, _, failure, tx in
+            guard let id = context.operation.arguments["attachment_id"]?.string else { return .over }
+            if context.operation.arguments["new"]?.bool == true, failure.undone {
+                try Attachments.remove(id, in: tx)
+            } else {
+                try Attachments.setStatus("error_attaching", of: id, in: tx)
+            }
+            if try Volumes.find(context.volumeID, in: tx)?.status == "attaching" {
+                try Volumes.refreshAttachState(of: context.volumeID, in: tx)
+            }
+            return .over
+        })
+
+    /// DELETE /attachments/{id}
+    static let deleteAttachment = Flow(
+        name: FlowName.deleteAttachment, version: 1, isAwaited: true,
+        steps: [
+            Step(
+                name: "disconnect",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    guard let id = context.operation.arguments["attachment_id"]?.string, volume.host != nil,
+                        let attachment = try context.services.database.read({ try Attachments.find(id, in: $0) })
+                    else { return .object([]) }
+                    let connector = try attachment.connector.map { try JSON(parsing: $0.reveal()) }
+                    try await disconnect(context, volume, connector: connector, except: id)
+                    return .object([])
+                },
+                record: { context, _, _, tx in
+                    if let id = context.operation.arguments["attachment_id"]?.string { try Attachments.remove(id, in: tx) }
+                    try Volumes.refreshAttachState(of: context.volumeID, in: tx)
+                })
+        ],
+        failed: { context, _, _, tx in
+            if let id = context.operation.arguments["attachment_id"]?.string { try Attachments.setStatus("error_detaching", of: id, in: tx) }
+            return .over
+        })
+}

@@ -1,0 +1,148 @@
+import Glibc
+import JSON
+import Primitives
+
+/// One request as the chain sees it. Header texts live as long as the request; the URI is kept as it was sent, so that
+/// encoded slashes and NULs stay visible.
+public final class HTTPRequest: @unchecked Sendable {
+    public let method: String
+    /// The path before any decoding, without the query.
+    public let rawPath: String
+    /// The query before any decoding, without the question mark.
+    public let rawQuery: String
+    public internal(set) var body: [UInt8] = []
+    /// Set if the request must be refused whatever it asks for: ambiguous framing, an impossible URI.
+    public internal(set) var refusal: String?
+    /// The length that the client announced, if it did.
+    public internal(set) var declaredLength: Int?
+    /// Whether the body outgrew the limit while it came in.
+    public internal(set) var bodyIsTooLarge = false
+    public let remoteAddress: String
+    let startedAt: Double
+
+    // What the chain adds on its way.
+    /// `req-<uuid>`, made here.
+    public internal(set) var requestID = ""
+    /// The id that the caller gave, if any.
+    public internal(set) var globalRequestID: String?
+    /// Who asks, once known.
+    public var identity: Identity?
+    /// Name of the operation that answers, for logs and metrics.
+    public var operationName = "-"
+    /// Whether a controller was reached: such answers carry x-compute-request-id.
+    public var reachedController = false
+    /// The API version as it goes into the answer's headers.
+    public var apiVersionHeader: StaticText?
+
+    private let headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)]
+
+    init(
+        method: String, uri: String, headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)], remoteAddress: String
+    ) {
+        self.method = method
+        if let question = uri.utf8.firstIndex(of: UInt8(ascii: "?")) {
+            rawPath = String(uri[..<question])
+            rawQuery = String(uri[uri.index(after: question)...])
+        } else {
+            rawPath = uri
+            rawQuery = ""
+        }
+        self.headers = headers
+        self.remoteAddress = remoteAddress
+        startedAt = Timestamp.monotonic()
+    }
+
+    /// A request made in memory, for tests.
+    public convenience init(method: String, uri: String, headers: [(String, String)] = [], body: [UInt8] = []) {
+        // Small and leaked on purpose: header texts are C strings that outlive the request.
+        let copies = headers.map { (name: UnsafePointer(strdup($0.0)!), value: UnsafePointer<CChar>(strdup($0.1))) }
+        self.init(method: method, uri: uri, headers: copies, remoteAddress: "127.0.0.1")
+        self.body = body
+        declaredLength = body.isEmpty ? nil : body.count
+    }
+
+    /// The first header of the name, in any case of letters.
+    public func header(_ name: StaticString) -> String? {
+        for header in headers where strcasecmp(header.name, UnsafeRawPointer(name.utf8Start).assumingMemoryBound(to: CChar.self)) == 0 {
+            return header.value.map { String(cString: $0) } ?? ""
+        }
+        return nil
+    }
+
+    /// The query's items, decoded; `+` is a space, invalid encodings stay as they are.
+    public lazy var query: [(name: String, value: String)] = rawQuery.isEmpty
+        ? []
+        : rawQuery.split(separator: "&").map { item in
+            let parts = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            return (name: PercentEncoding.decodeQuery(parts[0]), value: parts.count > 1 ? PercentEncoding.decodeQuery(parts[1]) : "")
+        }
+
+    public func queryValue(_ name: String) -> String? { rawQuery.isEmpty ? nil : query.last { $0.name == name }?.value }
+}
+
+/// A text known at compile time or made once, shared by reference: headers that repeat in every answer.
+public final class StaticText: Sendable {
+    public let text: String
+    public init(_ text: String) { self.text = text }
+}
+
+public enum PercentEncoding {
+    /// Decodes %XX; nil if the result is not UTF-8 or an escape is broken.
+    public static func decode(_ text: some StringProtocol) -> String? {
+        guard text.utf8.contains(UInt8(ascii: "%")) else { return String(text) }
+        var bytes: [UInt8] = []
+        var iterator = text.utf8.makeIterator()
+        while let byte = iterator.next() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard let high = iterator.next().flatMap(digit), let low = iterator.next().flatMap(digit) else { return nil }
+            bytes.append(high << 4 | low)
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+
+    static func decodeQuery(_ text: some StringProtocol) -> String {
+        let spaced = text.utf8.contains(UInt8(ascii: "+")) ? String(text.map { $0 == "+" ? " " : $0 }) : String(text)
+        return decode(spaced) ?? spaced
+    }
+
+    /// Encodes for a query value: letters, digits and `-_.~` stay.
+    public static func encode(_ text: String) -> String {
+        var result = ""
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "."), UInt8(ascii: "~"):
+                result.unicodeScalars.append(Unicode.Scalar(byte))
+            default: result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+            }
+        }
+        return result
+    }
+
+    private static func digit(_ byte: UInt8) -> UInt8? {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+        default: nil
+        }
+    }
+}
+
+/// Who asks: what an authenticator found out.
+public struct Identity: Sendable {
+    public var userID: String
+    /// The project the caller works in; nil for a system scope.
+    public var projectID: String?
+    public var roles: [String]
+    public var isAdmin: Bool
+    public init(userID: String, projectID: String?, roles: [String], isAdmin: Bool) {
+        self.userID = userID
+        self.projectID = projectID
+        self.roles = roles
+        self.isAdmin = isAdmin
+    }
+}

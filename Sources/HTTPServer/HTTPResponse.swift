@@ -1,0 +1,106 @@
+import JSON
+
+/// One answer.
+public struct HTTPResponse: Sendable {
+    public enum Body: Sendable {
+        case none
+        /// A `malloc`ed buffer that the server frees.
+        case buffer(JSONWriter.Buffer)
+        case text(String)
+    }
+
+    public var status: Int
+    public var headers: [(name: String, value: String)]
+    public var body: Body
+    /// nil: no Content-Type header.
+    public var contentType: String?
+
+    public init(status: Int, headers: [(name: String, value: String)] = [], body: Body = .none, contentType: String? = HTTPResponse.json) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.contentType = contentType
+    }
+
+    public static let json = "application/json"
+
+    /// An answer whose JSON body the closure writes.
+    public static func json(_ status: Int = 200, capacity: Int = 1024, _ write: (inout JSONWriter) throws -> Void) rethrows -> HTTPResponse {
+        var writer = JSONWriter(capacity: capacity)
+        try write(&writer)
+        return HTTPResponse(status: status, body: .buffer(writer.take()))
+    }
+}
+
+/// An error that knows its answer. Names and texts are Cinder's: clients show them.
+public struct HTTPError: Error, Sendable {
+    public var status: Int
+    public var message: String
+    /// The body is the router's own, not a fault of the API.
+    public var isPlain: Bool
+    public var headers: [(name: String, value: String)]
+
+    public init(_ status: Int, _ message: String, isPlain: Bool = false, headers: [(name: String, value: String)] = []) {
+        self.status = status
+        self.message = message
+        self.isPlain = isPlain
+        self.headers = headers
+    }
+
+    public static func badRequest(_ message: String) -> HTTPError { HTTPError(400, message) }
+    public static func notFound(_ message: String) -> HTTPError { HTTPError(404, message) }
+    /// No such path, or no such method on it.
+    public static let noRoute = HTTPError(404, "The resource could not be found.", isPlain: true)
+
+    /// The key of the body.
+    public var faultName: StaticString {
+        switch status {
+        case 400: "badRequest"
+        case 401: "unauthorized"
+        case 403: "forbidden"
+        case 404: "itemNotFound"
+        case 405: "badMethod"
+        case 409: "conflictingRequest"
+        case 413: "overLimit"
+        case 415: "badMediaType"
+        case 503: "serviceUnavailable"
+        default: "computeFault"
+        }
+    }
+
+    static func title(_ status: Int) -> String {
+        switch status {
+        case 400: "Bad Request"
+        case 404: "Not Found"
+        case 413: "Request Entity Too Large"
+        default: "Error"
+        }
+    }
+
+    public func response() -> HTTPResponse {
+        var response: HTTPResponse
+        if isPlain {
+            response = .json(status) { writer in
+                writer.beginObject()
+                writer.member("message", message + "<br /><br />\n\n\n")
+                writer.member("code", "\(status) \(Self.title(status))")
+                writer.member("title", Self.title(status))
+                writer.endObject()
+            }
+        } else {
+            response = .json(status) { writer in
+                writer.beginObject()
+                writer.key(faultName)
+                writer.beginObject()
+                writer.member("code", status)
+                writer.member("message", message)
+                if status == 413 { writer.member("retryAfter", "0") }
+                writer.endObject()
+                writer.endObject()
+            }
+            if status == 413 { response.headers.append((name: "Retry-After", value: "0")) }
+        }
+        response.headers += headers
+        return response
+    }
+}

@@ -1,0 +1,257 @@
+import CMicroHTTPD
+import Glibc
+import JSON
+public import Primitives
+import Synchronization
+
+/// An HTTP/1.1 server on libmicrohttpd: epoll, a small pool of threads, connections suspended while a handler waits.
+///
+/// A handler is started with `Task.immediate` on the connection's thread: one that never waits is answered without a
+/// change of threads; one that does suspends its connection and is answered when it ends.
+public final class HTTPServer: @unchecked Sendable {
+    public struct Configuration: Sendable {
+        /// A listening socket.
+        public var socket: Int32
+        public var threads: Int
+        public var bodyLimit: Int
+        public var connectionLimit: Int
+        /// Seconds after which an idle connection is closed.
+        public var idleTimeout: Int
+        public init(socket: Int32, threads: Int, bodyLimit: Int, connectionLimit: Int, idleTimeout: Int) {
+            self.socket = socket
+            self.threads = threads
+            self.bodyLimit = bodyLimit
+            self.connectionLimit = connectionLimit
+            self.idleTimeout = idleTimeout
+        }
+    }
+
+    let responder: Responder
+    let bodyLimit: Int
+    let accessLog: AccessLog
+    private var daemon: OpaquePointer?
+    private let running = Atomic<Int>(0)
+
+    /// `responder` is the whole chain; it must not throw.
+    public init(_ configuration: Configuration, log: LogSink, responder: @escaping Responder) throws(SystemError) {
+        self.responder = responder
+        bodyLimit = configuration.bodyLimit
+        accessLog = AccessLog(sink: log)
+        typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
+        typealias URILogCallback = @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, OpaquePointer?) -> UnsafeMutableRawPointer?
+        typealias CompletedCallback = @convention(c) (
+            UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?, MHD_RequestTerminationCode
+        ) -> Void
+        let me = Unmanaged.passUnretained(self).toOpaque()
+        let unescape: UnescapeCallback = { _, _, text in text.map { strlen($0) } ?? 0 }
+        let uri: URILogCallback = { _, text, _ in Exchange.begin(text) }
+        let completed: CompletedCallback = { _, _, context, _ in Exchange.end(context) }
+        func item(_ option: MHD_OPTION, _ value: Int, _ pointer: UnsafeMutableRawPointer? = nil) -> MHD_OptionItem {
+            MHD_OptionItem(option: option, value: value, ptr_value: pointer)
+        }
+        var items = [
+            item(.LISTEN_SOCKET, Int(configuration.socket)),
+            item(.THREAD_POOL_SIZE, configuration.threads),
+            item(.CONNECTION_LIMIT, configuration.connectionLimit),
+            item(.CONNECTION_TIMEOUT, configuration.idleTimeout),
+            item(.CONNECTION_MEMORY_LIMIT, 32 * 1024),
+            item(.STRICT_FOR_CLIENT, 1),
+            item(.UNESCAPE_CALLBACK, unsafeBitCast(unescape, to: Int.self)),
+            item(.URI_LOG_CALLBACK, unsafeBitCast(uri, to: Int.self), me),
+            item(.NOTIFY_COMPLETED, unsafeBitCast(completed, to: Int.self), me),
+            item(.END, 0),
+        ]
+        // A pool of one thread is no pool to libmicrohttpd.
+        if configuration.threads < 2 { items.remove(at: 1) }
+        let flags = UInt32(MHD_USE_EPOLL_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue)
+        daemon = items.withUnsafeMutableBufferPointer { items in
+            withVaList([MHD_OPTION.ARRAY.rawValue, items.baseAddress!, MHD_OPTION.END.rawValue]) { arguments in
+                MHD_start_daemon_va(flags, 0, nil, nil, HTTPServer.handle, me, arguments)
+            }
+        }
+        if daemon == nil {
+            let code = errno
+            throw SystemError(code, "the HTTP server could not be started")
+        }
+    }
+
+    /// Stops accepting, waits until the running requests are answered (at most `seconds`) and closes every connection.
+    /// False if requests were still running: then the server must not be used, nor its memory freed, before the process ends.
+    public func stop(within seconds: Double) -> Bool {
+        guard let daemon else { return true }
+        let listening = MHD_quiesce_daemon(daemon)
+        _ = listening
+        let limit = Timestamp.monotonic() + seconds
+        while running.load(ordering: .acquiring) > 0, Timestamp.monotonic() < limit { usleep(5_000) }
+        guard running.load(ordering: .acquiring) == 0 else { return false }
+        usleep(20_000)  // answers that were resumed are on their way out
+        MHD_stop_daemon(daemon)
+        self.daemon = nil
+        return true
+    }
+
+    fileprivate func started() { running.wrappingAdd(1, ordering: .relaxed) }
+    fileprivate func ended() { running.wrappingSubtract(1, ordering: .releasing) }
+
+    /// libmicrohttpd's access handler: called when the headers are there, for every piece of the body, and at its end.
+    private static let handle: MHD_AccessHandlerCallback = { server, connection, _, method, _, data, size, context in
+        guard let server, let connection, let size, let context, let raw = context.pointee else { return .NO }
+        let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
+        let exchange = Unmanaged<Exchange>.fromOpaque(raw).takeUnretainedValue()
+        return exchange.advance(me, connection, method, data, size)
+    }
+}
+
+/// One request and its answer, from the first line to the last byte.
+private final class Exchange: @unchecked Sendable {
+    private enum State { static let running = 0, suspended = 1, done = 2 }
+
+    private let uri: String?
+    private var request: HTTPRequest?
+    private var response: HTTPResponse?
+    private var started = false
+    private let state = Atomic<Int>(State.running)
+
+    init(uri: String?) { self.uri = uri }
+
+    static func begin(_ uri: UnsafePointer<CChar>?) -> UnsafeMutableRawPointer? {
+        Unmanaged.passRetained(Exchange(uri: uri.flatMap { String(validatingCString: $0) })).toOpaque()
+    }
+
+    static func end(_ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>?) {
+        guard let context, let raw = context.pointee else { return }
+        Unmanaged<Exchange>.fromOpaque(raw).release()
+        context.pointee = nil
+    }
+
+    func advance(
+        _ server: HTTPServer, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?, _ data: UnsafePointer<CChar>?,
+        _ size: UnsafeMutablePointer<Int>
+    ) -> MHD_Result {
+        guard let request else {
+            let request = makeRequest(connection, method)
+            self.request = request
+            // Answered before the body is read; libmicrohttpd then closes the connection.
+            if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit { return start(server, connection, request) }
+            return .YES
+        }
+        if size.pointee > 0 {
+            if started {
+                size.pointee = 0
+                return .YES
+            }
+            if request.body.count + size.pointee > server.bodyLimit {
+                request.bodyIsTooLarge = true
+                request.body = []
+            } else if !request.bodyIsTooLarge, let data {
+                request.body.append(contentsOf: UnsafeRawBufferPointer(start: data, count: size.pointee))
+            }
+            size.pointee = 0
+            return .YES
+        }
+        if started { return state.load(ordering: .acquiring) == State.done ? answer(server, connection) : .YES }
+        return start(server, connection, request)
+    }
+
+    private func start(_ server: HTTPServer, _ connection: OpaquePointer, _ request: HTTPRequest) -> MHD_Result {
+        started = true
+        server.started()
+        let resumable = Resumable(connection: connection)
+        Task.immediate { [self] in
+            do {
+                response = try await server.responder(request)
+            } catch {
+                response = HTTPResponse(status: 500, contentType: nil)
+            }
+            if state.exchange(State.done, ordering: .acquiringAndReleasing) == State.suspended {
+                MHD_resume_connection(resumable.connection)
+            }
+        }
+        if state.load(ordering: .acquiring) == State.done { return answer(server, connection) }
+        MHD_suspend_connection(connection)
+        let published = state.compareExchange(
+            expected: State.running, desired: State.suspended, ordering: .acquiringAndReleasing)
+        if !published.exchanged { MHD_resume_connection(connection) }
+        return .YES
+    }
+
+    private struct Resumable: @unchecked Sendable { let connection: OpaquePointer }
+
+    private func answer(_ server: HTTPServer, _ connection: OpaquePointer) -> MHD_Result {
+        defer { server.ended() }
+        guard let request, let response else { return .NO }
+        self.response = nil
+        let body: OpaquePointer?
+        var length = 0
+        switch response.body {
+        case .none: body = MHD_create_response_from_buffer(0, nil, .RESPMEM_PERSISTENT)
+        case .buffer(let buffer):
+            length = buffer.count
+            body = MHD_create_response_from_buffer(buffer.count, buffer.base, .RESPMEM_MUST_FREE)
+            if body == nil { free(buffer.base) }
+        case .text(var text):
+            length = text.utf8.count
+            body = text.withUTF8 {
+                MHD_create_response_from_buffer($0.count, UnsafeMutableRawPointer(mutating: $0.baseAddress), .RESPMEM_MUST_COPY)
+            }
+        }
+        guard let body else { return .NO }
+        defer { MHD_destroy_response(body) }
+        if let type = response.contentType { MHD_add_response_header(body, "Content-Type", type) }
+        for header in response.headers { MHD_add_response_header(body, header.name, header.value) }
+        server.accessLog.write(request, status: response.status, length: length)
+        return MHD_queue_response(connection, UInt32(response.status), body)
+    }
+
+    /// Reads the head: the headers, and whether they say one thing only about the body's length.
+    private func makeRequest(_ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
+        final class Collector { var headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)] = [] }
+        let collector = Collector()
+        MHD_get_connection_values(
+            connection, .HEADER_KIND,
+            { raw, _, name, value in
+                guard let raw, let name else { return .YES }
+                Unmanaged<Collector>.fromOpaque(raw).takeUnretainedValue().headers.append((name: name, value: value))
+                return .YES
+            }, Unmanaged.passUnretained(collector).toOpaque())
+
+        var lengths = 0
+        var encodings = 0
+        var declared: Int?
+        var refusal: String?
+        for header in collector.headers {
+            if strcasecmp(header.name, "Content-Length") == 0 {
+                lengths += 1
+                declared = header.value.flatMap { Int(String(cString: $0)) }
+                if declared == nil || declared! < 0 { refusal = "The Content-Length is not a number." }
+            } else if strcasecmp(header.name, "Transfer-Encoding") == 0 {
+                encodings += 1
+                if header.value.map({ strcasecmp($0, "chunked") != 0 }) ?? true {
+                    refusal = "The only Transfer-Encoding served is chunked."
+                }
+            } else if header.value.map({ String(validatingCString: $0) == nil }) ?? false {
+                refusal = "A header is not UTF-8."
+            }
+        }
+        if lengths > 1 || encodings > 1 || lengths + encodings > 1 { refusal = "The length of the body is given more than once." }
+        if uri == nil { refusal = "The URL is not UTF-8." }
+        let request = HTTPRequest(
+            method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: collector.headers,
+            remoteAddress: Self.address(connection))
+        request.refusal = refusal
+        request.declaredLength = declared
+        return request
+    }
+
+    private static func address(_ connection: OpaquePointer) -> String {
+        guard let address = clinker_client_address(connection) else { return "-" }
+        if address.pointee.sa_family == sa_family_t(AF_INET) {
+            let ip = UnsafeRawPointer(address).assumingMemoryBound(to: sockaddr_in.self).pointee.sin_addr.s_addr
+            if ip == UInt32(0x7F00_0001).bigEndian { return "127.0.0.1" }
+        }
+        var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        let length = address.pointee.sa_family == sa_family_t(AF_INET6) ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
+        guard getnameinfo(address, socklen_t(length), &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else { return "-" }
+        return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    }
+}

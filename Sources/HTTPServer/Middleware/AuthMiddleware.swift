@@ -1,0 +1,37 @@
+/// Finds out who asks. Which way of doing so is used is a matter of configuration.
+public protocol Authenticator: Sendable {
+    /// Throws an `HTTPError` 401 (or 503 if it cannot find out); nil for paths that need no identity.
+    func authenticate(_ request: HTTPRequest) async throws -> Identity?
+}
+
+/// Puts the caller's identity on the request.
+public struct AuthMiddleware: Middleware {
+    private let authenticator: any Authenticator
+
+    public init(_ authenticator: any Authenticator) { self.authenticator = authenticator }
+
+    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
+        request.identity = try await authenticator.authenticate(request)
+        return try await next(request)
+    }
+}
+
+/// Everybody is an administrator, as with Cinder's `noauth`: the token is `user:project`; without a token the user is
+/// `admin` in the project of the URL.
+public struct NoAuthenticator: Authenticator {
+    public init() {}
+
+    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+        var user = "admin"
+        var project: String?
+        if let token = request.header("X-Auth-Token"), !token.isEmpty {
+            let parts = token.split(separator: ":", maxSplits: 1)
+            user = parts.first.map(String.init) ?? "admin"
+            project = parts.count > 1 ? String(parts[1]) : user
+            guard user.utf8.count <= 255, project?.utf8.count ?? 0 <= 255 else {
+                throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
+            }
+        }
+        return Identity(userID: user, projectID: project, roles: ["admin"], isAdmin: true)
+    }
+}

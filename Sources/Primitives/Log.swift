@@ -1,0 +1,168 @@
+import Glibc
+public import Logging
+import Synchronization
+
+/// Where log lines go: one descriptor, one writer. Lines of the application are written at once; access lines are
+/// gathered and written at least every 100 ms.
+public final class LogSink: Sendable {
+    public enum Format: String, Sendable { case keyValue = "text", json }
+
+    public let format: Format
+    private let descriptor: Int32
+    private let buffer = Mutex<[UInt8]>([])
+    private let debug = Atomic<Bool>(false)
+
+    /// Whether records of level debug are written; may change while loggers are in use.
+    public var isDebug: Bool {
+        get { debug.load(ordering: .relaxed) }
+        set { debug.store(newValue, ordering: .relaxed) }
+    }
+
+    public init(descriptor: Int32 = 2, format: Format = .keyValue) {
+        self.descriptor = descriptor
+        self.format = format
+    }
+
+    /// Opens a file for appending. Throws the system's message.
+    public convenience init(path: String, format: Format) throws(SystemError) {
+        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
+        guard descriptor >= 0 else { throw SystemError(errno, "cannot open the log file \(path)") }
+        self.init(descriptor: descriptor, format: format)
+    }
+
+    /// Writes gathered lines from a thread of its own for as long as the process lives.
+    public func startFlushing() {
+        startThread("log") { [self] in
+            while true {
+                usleep(100_000)
+                flush()
+            }
+        }
+    }
+
+    /// Gathers a finished line (with its newline).
+    public func gather(_ append: (inout [UInt8]) -> Void) {
+        let full = buffer.withLock { buffer in
+            append(&buffer)
+            return buffer.count > 1 << 16
+        }
+        if full { flush() }
+    }
+
+    public func write(_ line: String) {
+        buffer.withLock { buffer in
+            buffer.append(contentsOf: line.utf8)
+            drain(&buffer)
+        }
+    }
+
+    public func flush() { buffer.withLock { drain(&$0) } }
+
+    private func drain(_ buffer: inout [UInt8]) {
+        guard !buffer.isEmpty else { return }
+        buffer.withUnsafeBytes { raw in
+            var written = 0
+            while written < raw.count {
+                let count = Glibc.write(descriptor, raw.baseAddress! + written, raw.count - written)
+                if count >= 0 {
+                    written += count
+                } else if errno != EINTR {
+                    return  // a log that cannot be written must not stop the service
+                }
+            }
+        }
+        buffer.removeAll(keepingCapacity: true)
+    }
+
+    /// A logger that writes here, at the level of the sink.
+    public func logger(_ label: String) -> Logger { Logger(label: label) { LineLogHandler(label: $0, sink: self) } }
+}
+
+/// An operating system error, with its text.
+public struct SystemError: Error, CustomStringConvertible, Sendable {
+    public let code: Int32
+    public let what: String
+    /// Takes errno's value as it was when the caller read it.
+    public init(_ code: Int32, _ what: String) {
+        self.code = code
+        self.what = what
+    }
+    public var description: String { "\(what): \(String(cString: strerror(code)))" }
+}
+
+/// One line a record: `time LEVEL label message key=value ...`, or a JSON object.
+struct LineLogHandler: LogHandler {
+    let label: String
+    let sink: LogSink
+    var metadata: Logger.Metadata = [:]
+
+    /// The sink's: one switch for all loggers.
+    var logLevel: Logger.Level {
+        get { sink.isDebug ? .debug : .info }
+        set { _ = newValue }
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        var all = metadata
+        if let more = event.metadata { all.merge(more) { $1 } }
+        let pairs = all.map { (key: $0.key, value: $0.value.description) }.sorted { $0.key < $1.key }
+        sink.write(
+            LogLine.render(
+                format: sink.format, level: event.level.rawValue, label: label, message: event.message.description, pairs: pairs))
+    }
+}
+
+/// Renders log lines.
+public enum LogLine {
+    public static func render(format: LogSink.Format, level: String, label: String, message: String, pairs: [(key: String, value: String)])
+        -> String
+    {
+        let time = Timestamp.now()
+        switch format {
+        case .keyValue:
+            var line = "\(time) \(level.uppercased()) \(label) \(clean(message))"
+            for pair in pairs { line += " \(pair.key)=\(quoted(pair.value))" }
+            return line + "\n"
+        case .json:
+            var line = "{\"time\":\"\(time)Z\",\"level\":\"\(level)\",\"logger\":\(json(label)),\"message\":\(json(message))"
+            for pair in pairs { line += ",\(json(pair.key)):\(json(pair.value))" }
+            return line + "}\n"
+        }
+    }
+
+    /// A value as it stands behind `key=`: quoted if it holds a space, a quote or a control character.
+    static func quoted(_ value: String) -> String {
+        let plain = value.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "=") && $0 != 0x7F }
+        return plain && !value.isEmpty ? value : json(value)
+    }
+
+    /// Nobody writes a second line into the log through a message.
+    static func clean(_ message: String) -> String {
+        message.utf8.contains { $0 < 0x20 } ? String(message.map { $0.isNewline || $0.asciiValue.map { $0 < 0x20 } == true ? " " : $0 }) : message
+    }
+
+    static func json(_ text: String) -> String {
+        var out = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": out += "\\\""
+            case "\\": out += "\\\\"
+            case "\n": out += "\\n"
+            case "\r": out += "\\r"
+            case "\t": out += "\\t"
+            default:
+                if scalar.value < 0x20 {
+                    out += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+                } else {
+                    out.unicodeScalars.append(scalar)
+                }
+            }
+        }
+        return out + "\""
+    }
+}

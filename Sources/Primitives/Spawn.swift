@@ -1,0 +1,77 @@
+import Glibc
+
+/// Starts a program with posix_spawn (never a bare fork: other threads hold locks). The child gets exactly the
+/// descriptors named, under the numbers named, and the standard three; signals are as in a fresh process.
+public func spawn(
+    _ executable: String, _ arguments: [String], descriptors: [(source: Int32, target: Int32)], newGroup: Bool = false
+) throws(SystemError) -> pid_t {
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    // Copies far away, so that no dup2 below overwrites a source that is still needed.
+    var copies: [Int32] = []
+    defer { for copy in copies { close(copy) } }
+    for (source, target) in descriptors {
+        let copy = fcntl(source, F_DUPFD_CLOEXEC, 200)
+        if copy < 0 {
+            let code = errno
+            throw SystemError(code, "cannot pass a descriptor to \(executable)")
+        }
+        copies.append(copy)
+        posix_spawn_file_actions_adddup2(&actions, copy, target)
+    }
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    var reset = sigset_t()
+    sigemptyset(&reset)
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGCHLD] { sigaddset(&reset, signal) }
+    posix_spawnattr_setsigdefault(&attributes, &reset)
+    var flags = Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF)
+    if newGroup {
+        posix_spawnattr_setpgroup(&attributes, 0)
+        flags |= Int32(POSIX_SPAWN_SETPGROUP)
+    }
+    posix_spawnattr_setflags(&attributes, Int16(flags))
+    var argv: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) } + [nil]
+    defer { for argument in argv { free(argument) } }
+    var pid = pid_t()
+    let status = posix_spawn(&pid, executable, &actions, &attributes, &argv, environ)
+    guard status == 0 else { throw SystemError(status, "cannot start \(executable)") }
+    return pid
+}
+
+/// Waits for a child's end.
+@discardableResult
+public func reap(_ pid: pid_t) -> Int32 {
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+    return status
+}
+
+/// How a child ended, in words.
+public func describe(exit status: Int32) -> String {
+    let signal = status & 0x7F
+    return signal == 0 ? "exit status \(status >> 8 & 0xFF)" : "signal \(signal) (\(String(cString: strsignal(signal))))"
+}
+
+/// The path of the running program.
+public func executablePath() -> String {
+    var buffer = [CChar](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+    guard count > 0 else { return CommandLine.arguments[0] }
+    return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}
+
+/// A connected pair of close-on-exec stream sockets.
+public func socketPair() throws(SystemError) -> (Int32, Int32) {
+    var pair: [Int32] = [0, 0]
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
+        let code = errno
+        throw SystemError(code, "cannot make a socket pair")
+    }
+    return (pair[0], pair[1])
+}

@@ -1,0 +1,159 @@
+import Glibc
+import Primitives
+
+/// Every option that Clinker reads. Names, sections and defaults are Cinder's wherever Cinder has the option.
+public enum Options {
+    // MARK: service
+    public static let listen = Option(
+        "osapi_volume_listen", default: "0.0.0.0", help: "Address on which the API listens. Without a configuration file: 127.0.0.1.")
+    public static let listenPort = Option(
+        "osapi_volume_listen_port", default: 8776, range: 0...65535, help: "Port on which the API listens; 0 takes a free one.")
+    public static let workers = Option(
+        "osapi_volume_workers", default: 0, range: 0...256, help: "HTTP threads; 0 means one per processor.")
+    public static let publicEndpoint = Option("public_endpoint", default: "", help: "URL put into links instead of the request's host.")
+    public static let host = Option("host", default: hostName(), help: "Name of this node, the first part of every backend's host.")
+    public static let statePath = Option(
+        "state_path", default: "/var/lib/cinder",
+        help: "Directory of everything Clinker keeps. `--state-dir` wins; without a configuration file it is $XDG_STATE_HOME/clinker.")
+    public static let authStrategy = Option(
+        "auth_strategy", default: "keystone", choices: ["noauth", "keystone"],
+        help: "How callers are identified. This release serves noauth: everybody is admin, so only loopback is listened on.")
+    public static let maxLimit = Option(
+        "osapi_max_limit", default: 1000, range: 1...1_000_000, help: "Most items in one answer of a list.")
+    public static let projectIDRegex = Option(
+        "project_id_regex", default: "[0-9a-f\\-]+", help: "Form of a project id in a URL.")
+    public static let maxBody = Option(
+        "max_request_body_size", in: .group("oslo_middleware"), default: 114_688, range: 1024...1_073_741_824,
+        help: "Largest request body in bytes.")
+    public static let allowedOrigin = Option(
+        "allowed_origin", in: .group("cors"), default: [String](), help: "Origins that a browser may call from; * for all.")
+    public static let rpcResponseTimeout = Option(
+        "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
+    public static let connectionLimit = Option(
+        "http_connection_limit", default: 16_384, range: 16...1_000_000, help: "Connections held at the same time.")
+    public static let connectionTimeout = Option(
+        "client_socket_timeout", default: 900, range: 1...86_400, help: "Seconds after which an idle connection is closed.")
+    public static let drainTimeout = Option(
+        "graceful_shutdown_timeout", default: 30, range: 0...3600, help: "Seconds that running requests get when the service is stopped.")
+
+    // MARK: logs
+    public static let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
+    public static let logFile = Option("log_file", default: "", help: "File for the log; the standard error output if empty.")
+    public static let logFormat = Option(
+        "log_format", default: "text", choices: ["text", "json"], help: "Form of a log line: key=value text or one JSON object.")
+
+    // MARK: database
+    public static let connection = Option(
+        "connection", in: .group("database"), default: Secret(""),
+        help: "sqlite:///path of the database; without it, clinker.db in the state directory.")
+
+    // MARK: volumes
+    public static let enabledBackends = Option("enabled_backends", default: [String](), help: "Sections of the backends to serve.")
+    public static let pluginDirectory = Option(
+        "plugin_directory", default: "", help: "Directory of the driver plugins; without it, the one beside the program.")
+    public static let defaultVolumeType = Option("default_volume_type", default: "__DEFAULT__", help: "Type of volumes that name none.")
+    public static let storageZone = Option("storage_availability_zone", default: "nova", help: "Availability zone of this node.")
+    public static let defaultZone = Option(
+        "default_availability_zone", default: "", help: "Zone of volumes that name none; else storage_availability_zone.")
+    public static let zoneFallback = Option(
+        "allow_availability_zone_fallback", default: false, help: "Use the default zone when the zone asked for does not exist.")
+    public static let clonedVolumeSameZone = Option(
+        "cloned_volume_same_az", default: true, help: "A clone must be in the zone of its source.")
+    public static let volumeNameTemplate = Option(
+        "volume_name_template", default: "volume-%s", help: "Name of a volume in its backend; %s is its id.")
+    public static let snapshotNameTemplate = Option(
+        "snapshot_name_template", default: "snapshot-%s", help: "Name of a snapshot in its backend; %s is its id.")
+    public static let schedulerMaxAttempts = Option(
+        "scheduler_max_attempts", default: 3, range: 1...100, help: "Backends tried for one volume.")
+    public static let reportInterval = Option(
+        "report_interval", default: 10, range: 1...3600, help: "Seconds between heartbeats of a service.")
+    public static let serviceDownTime = Option(
+        "service_down_time", default: 60, range: 1...86_400, help: "Seconds without a heartbeat after which a service is down.")
+    public static let operationRetention = Option(
+        "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
+
+    // MARK: quotas
+    public static let quotaVolumes = Option("quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
+    public static let quotaSnapshots = Option(
+        "quota_snapshots", default: 10, range: -1...2_147_483_647, help: "Snapshots per project; -1: no limit.")
+    public static let quotaGigabytes = Option(
+        "quota_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of volumes and snapshots per project; -1: no limit.")
+    public static let quotaBackups = Option("quota_backups", default: 10, range: -1...2_147_483_647, help: "Backups per project; -1: no limit.")
+    public static let quotaBackupGigabytes = Option(
+        "quota_backup_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of backups per project; -1: no limit.")
+    public static let quotaGroups = Option("quota_groups", default: 10, range: -1...2_147_483_647, help: "Groups per project; -1: no limit.")
+    public static let perVolumeSizeLimit = Option(
+        "per_volume_size_limit", default: -1, range: -1...2_147_483_647, help: "Largest volume in GiB; -1: no limit.")
+
+    // MARK: backends
+    public static let volumeDriver = Option(
+        "volume_driver", in: .backend, default: "", help: "Driver of the backend: a plugin's name, or Cinder's Python path of it.")
+    public static let volumeBackendName = Option(
+        "volume_backend_name", in: .backend, default: "", help: "Name that volume types ask for; the section's name if empty.")
+    public static let reservedPercentage = Option(
+        "reserved_percentage", in: .backend, default: 0, range: 0...100, help: "Percent of the capacity kept free.")
+    public static let maxOverSubscription = Option(
+        "max_over_subscription_ratio", in: .backend, default: "20.0", help: "How often thin capacity may be promised; or auto.")
+    public static let backendZone = Option(
+        "backend_availability_zone", in: .backend, default: "", help: "Zone of the backend; the node's if empty.")
+    public static let backendThreads = Option(
+        "backend_native_threads_pool_size", in: .backend, default: 20, range: 1...1024, help: "Calls that the driver runs at the same time.")
+    public static let statsInterval = Option(
+        "backend_stats_polling_interval", in: .backend, default: 60, range: 1...3600, help: "Seconds between readings of the capacity.")
+    public static let callTimeout = Option(
+        "driver_call_timeout", in: .backend, default: 3600, range: 1...604_800,
+        help: "Seconds after which a driver call that shows no progress is given up and its host is killed.")
+    public static let fileDirectory = Option(
+        "file_directory", in: .backend, default: "", help: "Driver file: directory of the volumes; <state>/volumes/<backend> if empty.")
+
+    /// All of them, in the order in which they are documented.
+    public static let all: [OptionDeclaration] = [
+        listen.declaration, listenPort.declaration, workers.declaration, publicEndpoint.declaration, host.declaration,
+        statePath.declaration, authStrategy.declaration, maxLimit.declaration, projectIDRegex.declaration, rpcResponseTimeout.declaration,
+        connectionLimit.declaration, connectionTimeout.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration,
+        logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
+        storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
+        volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration, reportInterval.declaration,
+        serviceDownTime.declaration, operationRetention.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
+        quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, volumeDriver.declaration,
+        volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
+        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, fileDirectory.declaration,
+    ]
+
+    static let backend = all.filter { $0.section == .backend }
+
+    static func find(_ section: String, _ name: String) -> OptionDeclaration? {
+        all.first { $0.name == name && $0.section == .group(section) }
+    }
+
+    /// The known option whose name is nearest to a misspelt one: at most a third of its letters differ.
+    static func nearest(to name: String, in section: String) -> OptionDeclaration? {
+        let scored = all.map { (declaration: $0, distance: distance(name, $0.name), elsewhere: $0.sectionName == section ? 0 : 1) }
+        guard let best = scored.min(by: { ($0.distance, $0.elsewhere) < ($1.distance, $1.elsewhere) }) else { return nil }
+        return best.distance <= max(2, name.count / 3) ? best.declaration : nil
+    }
+
+    /// Levenshtein's edit distance.
+    static func distance(_ a: String, _ b: String) -> Int {
+        let a = Array(a.utf8)
+        let b = Array(b.utf8)
+        var row = Array(0...b.count)
+        for (i, x) in a.enumerated() {
+            var diagonal = row[0]
+            row[0] = i + 1
+            for (j, y) in b.enumerated() {
+                let previous = row[j + 1]
+                row[j + 1] = min(previous + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
+                diagonal = previous
+            }
+        }
+        return row[b.count]
+    }
+
+    private static func hostName() -> String {
+        var buffer = [CChar](repeating: 0, count: 256)
+        guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
+        return buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    }
+}

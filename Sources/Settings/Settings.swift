@@ -1,0 +1,171 @@
+import Glibc
+import Primitives
+
+/// Everything wrong with a configuration, one line each.
+public struct SettingsError: Error, CustomStringConvertible, Sendable {
+    public let problems: [String]
+    public init(_ problems: [String]) { self.problems = problems }
+    public var description: String { problems.joined(separator: "\n") }
+}
+
+/// The configuration as one consistent reading of its files. Values were checked when it was made, so asking cannot fail.
+public struct Settings: Sendable {
+    private var values: [String: [String: [String]]] = [:]
+    private var origins: [String: String] = [:]
+    /// Things that are not errors but that an operator should know: unknown options with the nearest known name.
+    public private(set) var warnings: [String] = []
+    /// The files read, in order; empty for the embedded default.
+    public private(set) var files: [String] = []
+
+    /// The embedded default.
+    public init() {}
+
+    /// Reads the files in order; what a later one says wins. Throws everything wrong at once.
+    public init(files paths: [String]) throws(SettingsError) {
+        var problems: [String] = []
+        var parsed: [ConfigurationFile] = []
+        for path in paths {
+            do throws(SettingsError) {
+                parsed.append(try ConfigurationFile(path: path, text: try Self.contents(path)))
+            } catch { problems += error.problems }
+        }
+        for file in parsed {
+            for entry in file.entries {
+                values[entry.section, default: [:]][entry.name] = entry.values
+                origins[entry.section + "." + entry.name] = "\(file.path):\(entry.line)"
+            }
+        }
+        files = paths
+        problems += check()
+        if !problems.isEmpty { throw SettingsError(problems) }
+    }
+
+    /// Reads settings from text, as from one file.
+    public init(text: String, name: String = "text") throws(SettingsError) {
+        let file = try ConfigurationFile(path: name, text: text)
+        for entry in file.entries {
+            values[entry.section, default: [:]][entry.name] = entry.values
+            origins[entry.section + "." + entry.name] = "\(name):\(entry.line)"
+        }
+        let problems = check()
+        if !problems.isEmpty { throw SettingsError(problems) }
+    }
+
+    /// The value of an option of a named section.
+    public subscript<T>(option: Option<T>) -> T {
+        guard case .group(let section) = option.declaration.section else { return option.defaultValue }
+        return value(option, in: section) ?? option.defaultValue
+    }
+
+    /// The value of a backend's option: its own section, else `[backend_defaults]`, else the default.
+    public subscript<T>(option: Option<T>, backend section: String) -> T {
+        value(option, in: section) ?? value(option, in: "backend_defaults") ?? option.defaultValue
+    }
+
+    /// Whether a file gives the option a value.
+    public func isSet<T>(_ option: Option<T>) -> Bool { raw(option.declaration.sectionName, option.declaration.name) != nil }
+
+    /// All options that a backend's section gives, for its driver.
+    public func backendOptions(_ section: String) -> [(name: String, value: String)] {
+        var all: [String: String] = [:]
+        for source in ["backend_defaults", section] {
+            for (name, _) in values[source] ?? [:] { all[name] = raw(source, name)?.last }
+        }
+        return all.map { (name: $0.key, value: $0.value) }.sorted { $0.name < $1.name }
+    }
+
+    public func hasSection(_ name: String) -> Bool { values[name] != nil }
+
+    /// Sets a value, as if the last file had said it.
+    public mutating func set(_ section: String, _ name: String, _ value: String) { values[section, default: [:]][name] = [value] }
+
+    // MARK: reading
+
+    private func value<T>(_ option: Option<T>, in section: String) -> T? {
+        guard let texts = raw(section, option.declaration.name), let last = texts.last else { return nil }
+        return try? T.parse(T.self is [String].Type ? texts.joined(separator: ",") : last)
+    }
+
+    private func raw(_ section: String, _ name: String) -> [String]? {
+        values[section]?[name]?.map { substitute($0, depth: 0) }
+    }
+
+    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar.
+    private func substitute(_ text: String, depth: Int) -> String {
+        guard text.contains("$"), depth < 8 else { return text }
+        var result = ""
+        var rest = text[...]
+        while let dollar = rest.firstIndex(of: "$") {
+            result += rest[..<dollar]
+            rest = rest[rest.index(after: dollar)...]
+            if rest.first == "$" {
+                result += "$"
+                rest = rest.dropFirst()
+                continue
+            }
+            let braced = rest.first == "{"
+            let body = braced ? rest.dropFirst() : rest
+            let name = body.prefix { $0.isLetter || $0.isNumber || $0 == "_" }
+            let after = body.dropFirst(name.count)
+            guard !name.isEmpty, !braced || after.first == "}" else {
+                result += "$"
+                continue
+            }
+            let known = values["DEFAULT"]?[String(name)]?.last ?? Options.find("DEFAULT", String(name))?.defaultText
+            result += known.map { substitute($0, depth: depth + 1) } ?? "$" + name
+            rest = braced ? after.dropFirst() : after
+        }
+        return result + rest
+    }
+
+    private mutating func check() -> [String] {
+        var problems: [String] = []
+        let backends = self[Options.enabledBackends]
+        for section in values.keys.sorted() {
+            let isBackend = backends.contains(section) || section == "backend_defaults"
+            for name in (values[section] ?? [:]).keys.sorted() {
+                let origin = origins[section + "." + name] ?? section
+                let declaration =
+                    isBackend ? Options.backend.first { $0.name == name } ?? Options.find(section, name) : Options.find(section, name)
+                if let declaration {
+                    for text in raw(section, name) ?? [] {
+                        do throws(OptionProblem) { try declaration.check(text) } catch {
+                            problems.append("\(origin): [\(section)] \(name) \(error.text)")
+                        }
+                    }
+                    continue
+                }
+                // A driver knows its own options: those of a backend's section are its business.
+                if isBackend { continue }
+                if CinderOptions.names.contains(name) || CinderOptions.sections.contains(section) { continue }
+                let nearest = Options.nearest(to: name, in: section)
+                warnings.append(
+                    "\(origin): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean [\($0.sectionName)] \($0.name)?" } ?? ""))
+            }
+        }
+        for backend in backends where values[backend] == nil {
+            problems.append("[DEFAULT] enabled_backends names '\(backend)', but there is no section [\(backend)]")
+        }
+        if Set(backends).count != backends.count { problems.append("[DEFAULT] enabled_backends names a backend twice") }
+        return problems
+    }
+
+    private static func contents(_ path: String) throws(SettingsError) -> String {
+        guard let file = fopen(path, "re") else {
+            let code = errno
+            throw SettingsError([SystemError(code, "cannot read the configuration file \(path)").description])
+        }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = fread(&chunk, 1, chunk.count, file)
+            if count == 0 { break }
+            bytes += chunk[..<count]
+            if bytes.count > 4 << 20 { throw SettingsError(["\(path): larger than 4 MiB is no configuration file"]) }
+        }
+        if ferror(file) != 0 { throw SettingsError(["cannot read the configuration file \(path): is it a file?"]) }
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw SettingsError(["\(path): not UTF-8"]) }
+        return text
+    }
+}

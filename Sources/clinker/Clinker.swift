@@ -1,0 +1,12 @@
+import ArgumentParser
+
+@main
+struct Clinker: ParsableCommand {
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "clinker",
+        abstract: "A block-storage service: the OpenStack Block Storage API v3 in front, storage drivers behind.",
+        version: version,
+        subcommands: [Serve.self, Config.self, DriverCommand.self, Core.self, DriverHostCommand.self])
+}

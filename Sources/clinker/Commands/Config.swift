@@ -1,0 +1,52 @@
+import ArgumentParser
+import Primitives
+import Settings
+
+struct Config: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Look at the configuration.", subcommands: [Check.self, OptionsCommand.self, Sample.self])
+
+    struct Check: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Check configuration files; unknown options are errors here.")
+        @OptionGroup var options: ConfigurationOptions
+
+        func run() throws {
+            do throws(SettingsError) {
+                let settings = try options.settings()
+                if !settings.warnings.isEmpty { throw SettingsError(settings.warnings) }
+                print(options.files.isEmpty ? "no configuration file: the embedded default is in force" : "\(options.files.joined(separator: ", ")): good")
+            } catch { Exit.fail(error, status: 1) }
+        }
+    }
+
+    struct OptionsCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(commandName: "options", abstract: "List every option.")
+
+        func run() {
+            for option in Options.all {
+                let limits = option.limits.isEmpty ? "" : " (\(option.limits))"
+                print("[\(option.sectionName)] \(option.name) = \(option.defaultText)")
+                print("    \(option.typeName)\(limits)\(option.isReloadable ? ", read again on SIGHUP" : ""). \(option.help)")
+            }
+        }
+    }
+
+    struct Sample: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Write a sample configuration file.")
+
+        func run() {
+            var sections: [String] = []
+            for option in Options.all where !sections.contains(option.sectionName) { sections.append(option.sectionName) }
+            for section in sections {
+                let name = section == "<backend>" ? "file" : section
+                print("[\(name)]")
+                if section == "<backend>" { print("# The section of one backend; its name stands in enabled_backends.\n") }
+                for option in Options.all where option.sectionName == section {
+                    print("# \(option.help)")
+                    print("# \(option.typeName)\(option.limits.isEmpty ? "" : ", \(option.limits)")")
+                    print("#\(option.name) = \(option.defaultText)\n")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+import BlockAPI
+import BlockStorage
+import Database
+import DriverHost
+import Flows
+import Glibc
+import HTTPServer
+import JSON
+import Logging
+import Primitives
+import Settings
+
+/// Wires the rooms together and lives until it is told to end.
+final class CoreProcess {
+    static let socketDescriptor: Int32 = 3
+    static let controlDescriptor: Int32 = 4
+    static let lockDescriptor: Int32 = 5
+
+    private let options: ConfigurationOptions
+    private let settings: Settings
+    private let stateDirectory: String
+    private let sink: LogSink
+    private let log: Logger
+
+    init(_ options: ConfigurationOptions) throws {
+        self.options = options
+        settings = try options.settings()
+        stateDirectory = try options.openStateDirectory(settings)
+        sink = try Self.logSink(settings)
+        sink.isDebug = settings[Options.debug]
+        log = sink.logger("core")
+        for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+    }
+
+    static func logSink(_ settings: Settings) throws -> LogSink {
+        let format = LogSink.Format(rawValue: settings[Options.logFormat]) ?? .keyValue
+        let file = settings[Options.logFile]
+        return file.isEmpty ? LogSink(descriptor: 2, format: format) : try LogSink(path: file, format: format)
+    }
+
+    private static let signals = [SIGTERM, SIGINT, SIGHUP]
+
+    /// Before any thread starts: signals are for the main thread, which waits for them.
+    static func blockSignals() {
+        // What we keep (database, volumes) is nobody else's to read.
+        umask(0o077)
+        signal(SIGPIPE, SIG_IGN)
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in signals { sigaddset(&set, signal) }
+        pthread_sigmask(SIG_BLOCK, &set, nil)
+    }
+
+    func run() throws -> Never {
+        // Without its supervisor the core has no business: whoever comes next may start at once.
+        startThread("control") {
+            var byte: UInt8 = 0
+            while true {
+                let count = read(CoreProcess.controlDescriptor, &byte, 1)
+                if count == 0 || (count < 0 && errno != EINTR) { _exit(0) }
+            }
+        }
+        sink.startFlushing()
+        let database = try openDatabase()
+        let node = settings[Options.host]
+        let backends = try Backends(
+            settings, node: node, stateDirectory: stateDirectory,
+            inherited: [(source: Self.lockDescriptor, target: Self.lockDescriptor)], log: sink.logger("backend"))
+        backends.start()
+        let defaultType = settings[Options.defaultVolumeType]
+        try blocking {
+            try await database.migrate(Schema.migrations)
+            try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
+        }
+        let services = FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("flows"))
+        let engine = FlowEngine(services)
+        let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
+        try blocking { await periodic.beat() }
+        let server = try startServer(database, engine, backends)
+        try engine.resume()
+        periodic.start()
+        log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
+        waitForEnd()
+        stop(server, engine, backends, database)
+    }
+
+    // MARK: start
+
+    private func openDatabase() throws -> SQLiteDatabase {
+        let connection = settings[Options.connection].reveal()
+        var path = stateDirectory + "/clinker.db"
+        if !connection.isEmpty {
+            guard connection.hasPrefix("sqlite:///") else {
+                let scheme = connection.split(separator: ":").first.map(String.init) ?? ""
+                throw SettingsError(["[database] connection: this release keeps its data in SQLite, not in '\(scheme)'; say sqlite:///path or leave it out"])
+            }
+            path = String(connection.dropFirst(10))
+            if !path.hasPrefix("/") { path = stateDirectory + "/" + path }
+        }
+        return try SQLiteDatabase(path: path)
+    }
+
+    private func startServer(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends) throws -> HTTPServer {
+        let timeout = Double(settings[Options.rpcResponseTimeout])
+        let api = try BlockAPI(
+            BlockAPIServices(
+                database: database, requests: VolumeRequests(settings, ready: { engine.ring($0) }),
+                result: { try await engine.output(of: $0, within: timeout) }, pools: { try backends.pools(in: $0) }),
+            settings: settings)
+        let chain: [any Middleware] = [
+            RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
+            FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
+            AuthMiddleware(NoAuthenticator()),
+        ]
+        let workers = settings[Options.workers]
+        return try HTTPServer(
+            HTTPServer.Configuration(
+                socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
+                bodyLimit: settings[Options.maxBody], connectionLimit: settings[Options.connectionLimit],
+                idleTimeout: settings[Options.connectionTimeout]),
+            log: sink, responder: chain.chain(to: { try await api.respond($0) }))
+    }
+
+    /// The address that is listened on, for the log: with port 0 the system chose it.
+    private static func address() -> String {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        var port = [CChar](repeating: 0, count: 32)
+        let status = withUnsafeMutablePointer(to: &storage) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address -> Int32 in
+                guard getsockname(socketDescriptor, address, &length) == 0 else { return -1 }
+                return getnameinfo(
+                    address, length, &host, socklen_t(host.count), &port, socklen_t(port.count), NI_NUMERICHOST | NI_NUMERICSERV)
+            }
+        }
+        guard status == 0 else { return "?" }
+        func text(_ buffer: [CChar]) -> String { buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }
+        return "http://\(text(host).contains(":") ? "[\(text(host))]" : text(host)):\(text(port))"
+    }
+
+    /// Runs asynchronous work to its end; for the start and the end of the process only.
+    private func blocking(_ body: @escaping @Sendable () async throws -> Void) throws {
+        let done = Semaphore()
+        let outcome = Outcome()
+        Task {
+            do { try await body() } catch { outcome.error = error }
+            done.post()
+        }
+        done.wait()
+        if let error = outcome.error { throw error }
+    }
+
+    private final class Outcome: @unchecked Sendable { var error: (any Error)? }
+
+    // MARK: end
+
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads the configuration again.
+    private func waitForEnd() {
+        var set = sigset_t()
+        sigemptyset(&set)
+        for signal in Self.signals { sigaddset(&set, signal) }
+        while true {
+            var signal: Int32 = 0
+            guard sigwait(&set, &signal) == 0 else { continue }
+            guard signal == SIGHUP else { return }
+            do throws(SettingsError) {
+                let fresh = try options.settings()
+                sink.isDebug = fresh[Options.debug]
+                for warning in fresh.warnings { log.warning("\(warning)") }
+                log.info("configuration read again: what can change without a restart has changed", metadata: ["debug": "\(sink.isDebug)"])
+            } catch {
+                for problem in error.problems { log.error("configuration not read again: \(problem)") }
+            }
+        }
+    }
+
+    private func stop(_ server: HTTPServer, _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase) -> Never {
+        let limit = Timestamp.monotonic() + Double(settings[Options.drainTimeout])
+        let answered = server.stop(within: Double(settings[Options.drainTimeout]))
+        try? blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
+        let left = engine.runningCount
+        backends.stop()
+        if answered && left == 0 { database.close() }
+        log.info("stopped", metadata: ["operations_left": "\(left)"])
+        sink.flush()
+        _exit(0)
+    }
+}

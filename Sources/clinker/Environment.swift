@@ -1,0 +1,69 @@
+import ArgumentParser
+import Glibc
+import Primitives
+import Settings
+
+/// The options of every command that reads the configuration.
+struct ConfigurationOptions: ParsableArguments {
+    @ArgumentParser.Option(name: .customLong("config"), help: "A configuration file; may be repeated, later ones win.")
+    var config: [String] = []
+
+    @ArgumentParser.Option(name: .customLong("state-dir"), help: "Directory of everything Clinker keeps.")
+    var stateDirectory: String?
+
+    /// The files in force: those named, else $CLINKER_CONFIG, else /etc/clinker/clinker.conf if there is one, else none.
+    var files: [String] {
+        if !config.isEmpty { return config }
+        if let variable = getenv("CLINKER_CONFIG").map({ String(cString: $0) }), !variable.isEmpty { return [variable] }
+        let standard = "/etc/clinker/clinker.conf"
+        return access(standard, F_OK) == 0 ? [standard] : []
+    }
+
+    /// The settings in force; without a file the embedded default: loopback, noauth, one backend of files.
+    func settings() throws(SettingsError) -> Settings {
+        let files = files
+        if !files.isEmpty { return try Settings(files: files) }
+        var settings = Settings()
+        settings.set("DEFAULT", "osapi_volume_listen", "127.0.0.1")
+        settings.set("DEFAULT", "auth_strategy", "noauth")
+        settings.set("DEFAULT", "enabled_backends", "file")
+        settings.set("file", "volume_driver", "file")
+        return settings
+    }
+
+    /// The state directory in force; made if it does not exist.
+    func openStateDirectory(_ settings: Settings) throws -> String {
+        var path: String
+        if let stateDirectory {
+            path = stateDirectory
+        } else if settings.isSet(Options.statePath) || !files.isEmpty {
+            path = settings[Options.statePath]
+        } else if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
+            path = base + "/clinker"
+        } else if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
+            path = home + "/.local/state/clinker"
+        } else {
+            throw SettingsError(["neither --state-dir nor HOME says where to keep things"])
+        }
+        if !path.hasPrefix("/") {
+            var buffer = [CChar](repeating: 0, count: 4096)
+            if let current = getcwd(&buffer, buffer.count) { path = String(cString: current) + "/" + path }
+        }
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        var partial = ""
+        for component in path.split(separator: "/") {
+            partial += "/" + component
+            if mkdir(partial, 0o700) != 0, errno != EEXIST {
+                let code = errno
+                throw SettingsError([SystemError(code, "the state directory \(path) cannot be made").description])
+            }
+        }
+        guard access(path, R_OK | W_OK | X_OK) == 0 else {
+            let code = errno
+            throw SettingsError([
+                SystemError(code, "the state directory \(path) cannot be used").description + "; give it to the service's user, or name another with --state-dir"
+            ])
+        }
+        return path
+    }
+}

@@ -1,0 +1,176 @@
+import CLinux
+import Glibc
+import Logging
+import Primitives
+import Settings
+
+/// Holds the listening socket and the lock of the state directory, starts the core and starts it again when it dies, and
+/// does nothing else, so that it does not crash. While the core is away, connections queue on the socket.
+final class Supervisor {
+    private let options: ConfigurationOptions
+    private let settings: Settings
+    private let stateDirectory: String
+    private let socket: Int32
+    private let lock: Int32
+    private let log: Logger
+    private let logSink: LogSink
+    private let drainTimeout: Int
+
+    /// Checks everything that can be checked before anything runs. Throws what is wrong in one line each.
+    init(options: ConfigurationOptions, insecureNoAuth: Bool) throws {
+        self.options = options
+        settings = try options.settings()
+        logSink = try CoreProcess.logSink(settings)
+        log = logSink.logger("supervisor")
+        for warning in settings.warnings { log.warning("\(warning)") }
+        drainTimeout = settings[Options.drainTimeout]
+        guard settings[Options.authStrategy] == "noauth" else {
+            throw SettingsError(["[DEFAULT] auth_strategy = \(settings[Options.authStrategy]): this release serves noauth only; set auth_strategy = noauth"])
+        }
+        guard !settings[Options.enabledBackends].isEmpty else {
+            throw SettingsError(["[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"])
+        }
+        let address = settings[Options.listen]
+        if !insecureNoAuth, !Supervisor.isLoopback(address) {
+            throw SettingsError(["with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(address) is refused; listen on 127.0.0.1, or say --insecure-noauth"])
+        }
+        stateDirectory = try options.openStateDirectory(settings)
+        lock = try Supervisor.takeLock(stateDirectory)
+        socket = try Supervisor.listen(address, settings[Options.listenPort])
+    }
+
+    func run() throws -> Never {
+        _ = clinker_become_subreaper()
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGCHLD] { sigaddset(&signals, signal) }
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+
+        var stopping = false
+        var stopDeadline = 0.0
+        var pause = 0.0
+        var core = try startCore()
+        var startedAt = Timestamp.monotonic()
+        while true {
+            var wait = timespec(tv_sec: 1, tv_nsec: 0)
+            let signal = sigtimedwait(&signals, nil, &wait)
+            switch signal {
+            case SIGTERM, SIGINT:
+                if !stopping {
+                    stopping = true
+                    stopDeadline = Timestamp.monotonic() + Double(drainTimeout) + 10
+                    log.info("stopping: running requests are finished, what is left goes on at the next start")
+                    kill(core.pid, SIGTERM)
+                }
+            case SIGHUP: kill(core.pid, SIGHUP)
+            default: break
+            }
+            if stopping, Timestamp.monotonic() > stopDeadline { kill(-core.pid, SIGKILL) }
+            guard let status = reapCore(core.pid) else { continue }
+            close(core.control)
+            buryRest(core.pid)
+            if stopping { exit(0) }
+            let exited = status & 0x7F == 0 ? status >> 8 & 0xFF : -1
+            // What no restart can mend.
+            if exited == Exit.configuration || exited == Exit.unavailable { exit(exited) }
+            log.error("the core ended with \(describe(exit: status)): it is started again")
+            pause = Timestamp.monotonic() - startedAt > 10 ? 0 : min(max(pause * 2, 0.05), 5)
+            usleep(UInt32(pause * 1e6))
+            core = try startCore()
+            startedAt = Timestamp.monotonic()
+        }
+    }
+
+    private func startCore() throws -> (pid: pid_t, control: Int32) {
+        let (mine, theirs) = try socketPair()
+        defer { close(theirs) }
+        var arguments = ["core", "--state-dir", stateDirectory]
+        for file in options.files { arguments += ["--config", file] }
+        let pid = try spawn(
+            executablePath(), arguments,
+            descriptors: [
+                (source: socket, target: CoreProcess.socketDescriptor), (source: theirs, target: CoreProcess.controlDescriptor),
+                (source: lock, target: CoreProcess.lockDescriptor),
+            ], newGroup: true)
+        return (pid, mine)
+    }
+
+    /// The core's exit status, once it ended; other dead children are reaped by the way.
+    private func reapCore(_ core: pid_t) -> Int32? {
+        var result: Int32?
+        while true {
+            var status: Int32 = 0
+            let pid = waitpid(-1, &status, WNOHANG)
+            if pid <= 0 { return result }
+            if pid == core { result = status }
+        }
+    }
+
+    /// Kills what the core left (its driver hosts, of the same process group) and waits for their end: only then is it
+    /// sure that nobody writes any more, and the next core may repeat their calls.
+    private func buryRest(_ group: pid_t) {
+        let limit = Timestamp.monotonic() + 60
+        while Timestamp.monotonic() < limit {
+            kill(-group, SIGKILL)
+            var status: Int32 = 0
+            let pid = waitpid(-1, &status, WNOHANG)
+            if pid < 0, errno == ECHILD { return }
+            if pid == 0 { usleep(2_000) }
+        }
+        log.error("a driver host cannot be killed (it hangs in the kernel): its backend's work waits for it")
+    }
+
+    // MARK: before the start
+
+    static func isLoopback(_ address: String) -> Bool { address.hasPrefix("127.") || address == "::1" || address == "localhost" }
+
+    /// Held by the supervisor and all its children: it is free only when every one of them is dead.
+    private static func takeLock(_ directory: String) throws -> Int32 {
+        let path = directory + "/lock"
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw SystemError(code, "the lock \(path) cannot be opened")
+        }
+        let limit = Timestamp.monotonic() + 10
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            guard errno == EWOULDBLOCK else {
+                let code = errno
+                throw SystemError(code, "the lock \(path) cannot be taken")
+            }
+            guard Timestamp.monotonic() < limit else {
+                throw SettingsError(["another clinker uses the state directory \(directory): stop it, or name another with --state-dir"])
+            }
+            usleep(50_000)
+        }
+        return descriptor
+    }
+
+    private static func listen(_ address: String, _ port: Int) throws -> Int32 {
+        var hints = addrinfo()
+        hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(address, String(port), &hints, &found)
+        guard status == 0, let info = found else {
+            throw SettingsError(["osapi_volume_listen = \(address): \(String(cString: gai_strerror(status)))"])
+        }
+        defer { freeaddrinfo(found) }
+        let descriptor = Glibc.socket(info.pointee.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw SystemError(code, "no socket for \(address)")
+        }
+        var on: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+        guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0, Glibc.listen(descriptor, 4096) == 0 else {
+            let code = errno
+            close(descriptor)
+            if code == EADDRINUSE {
+                throw SettingsError(["\(address):\(port) is in use by another program: stop it, or set osapi_volume_listen_port"])
+            }
+            throw SystemError(code, "cannot listen on \(address):\(port)")
+        }
+        return descriptor
+    }
+}

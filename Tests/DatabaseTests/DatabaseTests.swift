@@ -1,0 +1,146 @@
+import Glibc
+import Testing
+
+@testable import Database
+
+/// A database in a directory that goes with the test.
+final class TemporaryDatabase: Sendable {
+    let directory: String
+    let database: SQLiteDatabase
+    var path: String { directory + "/test.db" }
+
+    init() throws {
+        var template = Array("/tmp/clinker-db-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+        database = try SQLiteDatabase(path: directory + "/test.db")
+    }
+
+    deinit {
+        database.close()
+        for suffix in ["", "-wal", "-shm"] { unlink(path + suffix) }
+        rmdir(directory)
+    }
+}
+
+@Suite("Database")
+struct DatabaseTests {
+    static let create = Migration(1, "create", ["CREATE TABLE t (k TEXT PRIMARY KEY, v INTEGER, r REAL)"])
+    static let insert = SQL("INSERT INTO t (k, v, r) VALUES (?, ?, ?)")
+    static let count = SQL("SELECT count(*) FROM t")
+    static let all = SQL("SELECT k, v, r FROM t ORDER BY k")
+
+    @Test("values come back as they went in")
+    func values() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        try await database.write { tx in
+            try tx.run(Self.insert, .text("é\u{0}x"), .integer(.min), .real(0.5))
+            try tx.run(Self.insert, .text(""), .null, .null)
+        }
+        let rows = try database.read { try $0.rows(Self.all) { ($0.text(0), $0.optionalInt(1), $0.isNull(2)) } }
+        #expect(rows.count == 2)
+        #expect(rows[0].0 == "" && rows[0].1 == nil && rows[0].2)
+        #expect(rows[1].0 == "é\u{0}x" && rows[1].1 == Int.min)
+    }
+
+    @Test("a change that fails is undone alone, its neighbours in the same commit stay")
+    func savepoints() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        struct Refused: Error {}
+        await withTaskGroup(of: Bool.self) { group in
+            for index in 0..<200 {
+                group.addTask {
+                    do {
+                        try await database.write { tx in
+                            try tx.run(Self.insert, .text("k\(index)"), .int(index), .null)
+                            if index % 3 == 0 { throw Refused() }
+                        }
+                        return true
+                    } catch { return false }
+                }
+            }
+            var kept = 0
+            for await ok in group where ok { kept += 1 }
+            #expect(kept == 133)
+        }
+        #expect(try database.read { try $0.first(Self.count) { $0.int(0) } } == 133)
+    }
+
+    @Test("a constraint's violation is an error of that change and says so")
+    func constraint() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        try await database.write { _ = try $0.run(Self.insert, .text("a"), .null, .null) }
+        await #expect {
+            try await database.write { _ = try $0.run(Self.insert, .text("a"), .null, .null) }
+        } throws: {
+            ($0 as? DatabaseError)?.kind == .constraint
+        }
+    }
+
+    @Test("actions run after the commit, and only then")
+    func onCommit() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        let seen = Box()
+        try await database.write { tx in
+            try tx.run(Self.insert, .text("a"), .null, .null)
+            tx.onCommit { seen.value = (try? database.read { try $0.first(Self.count) { $0.int(0) } }) ?? -1 }
+        }
+        #expect(seen.value == 1)
+        struct Refused: Error {}
+        try? await database.write { tx in
+            tx.onCommit { seen.value = 99 }
+            throw Refused()
+        }
+        #expect(seen.value == 1)
+    }
+
+    final class Box: @unchecked Sendable { var value = 0 }
+
+    @Test("migrations run once, in order")
+    func migrations() async throws {
+        let temporary = try TemporaryDatabase()
+        let second = Migration(2, "column", ["ALTER TABLE t ADD COLUMN extra TEXT"])
+        try await temporary.database.migrate([Self.create])
+        try await temporary.database.migrate([second, Self.create])
+        try await temporary.database.migrate([Self.create, second])
+        #expect(try temporary.database.read { try $0.first(SQL("SELECT count(extra) FROM t")) { $0.int(0) } } == 0)
+    }
+
+    @Test("a database of a later release, or with another history, is refused")
+    func refusals() async throws {
+        let temporary = try TemporaryDatabase()
+        try await temporary.database.migrate([Self.create, Migration(2, "x", ["CREATE TABLE x (a TEXT)"])])
+        await #expect { try await temporary.database.migrate([Self.create]) } throws: { "\($0)".contains("later release") }
+        await #expect {
+            try await temporary.database.migrate([Self.create, Migration(2, "x", ["CREATE TABLE x (b TEXT)"])])
+        } throws: {
+            "\($0)".contains("another form")
+        }
+    }
+
+    @Test("a failed migration leaves nothing behind")
+    func failedMigration() async throws {
+        let temporary = try TemporaryDatabase()
+        let bad = Migration(1, "bad", ["CREATE TABLE half (a TEXT)", "CREATE NONSENSE"])
+        await #expect(throws: (any Error).self) { try await temporary.database.migrate([bad]) }
+        try await temporary.database.migrate([Migration(1, "good", ["CREATE TABLE half (b TEXT)"])])
+        #expect(try temporary.database.read { try $0.first(SQL("SELECT count(b) FROM half")) { $0.int(0) } } == 0)
+    }
+
+    @Test("a file that is no database is refused in one line")
+    func notADatabase() throws {
+        let path = "/tmp/clinker-nodb-\(getpid())"
+        let file = fopen(path, "w")
+        fputs(String(repeating: "not a database ", count: 100), file)
+        fclose(file)
+        defer { unlink(path) }
+        #expect { try SQLiteDatabase(path: path) } throws: { "\($0)".contains("not a database") && !"\($0)".contains("\n") }
+    }
+}

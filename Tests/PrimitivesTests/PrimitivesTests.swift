@@ -1,0 +1,58 @@
+import Testing
+
+@testable import Primitives
+
+@Suite("Primitives")
+struct PrimitivesTests {
+    @Test("random UUIDs have the form of version 4 and differ")
+    func uuids() {
+        let ids = (0..<1000).map { _ in UUID.random() }
+        #expect(Set(ids).count == 1000)
+        for id in ids {
+            let bytes = Array(id.utf8)
+            #expect(bytes.count == 36 && bytes[14] == UInt8(ascii: "4") && "89ab".utf8.contains(bytes[19]))
+            #expect(UUID.isUUIDLike(id))
+        }
+        #expect(UUID.isUUIDLike("0123456789ABCDEF0123456789abcdef"))
+        #expect(!UUID.isUUIDLike("zzz"))
+    }
+
+    @Test("times are written and read in one representation")
+    func timestamps() {
+        #expect(Timestamp.format(seconds: 0, microseconds: 0) == "1970-01-01T00:00:00.000000")
+        #expect(Timestamp.format(seconds: 951_827_696, microseconds: 7) == "2000-02-29T12:34:56.000007")
+        #expect(Timestamp.format(seconds: 1_795_237_404, microseconds: 626634) == "2026-11-21T05:03:24.626634")
+        #expect(Timestamp.parse("2000-02-29T12:34:56") == 951_827_696)
+        #expect(Timestamp.parse("2000-02-29T12:34:56.5Z") == 951_827_696.5)
+        for bad in ["", "2000", "2000-13-01", "2000-01-01T25:00:00", "2000-01-01T00:00:00.", "yesterday", "2000-01-01T00:00:00+02:00"] {
+            #expect(Timestamp.parse(bad) == nil)
+        }
+        #expect(Timestamp.now() > "2025-01-01T00:00:00.000000")
+    }
+
+    @Test("a secret does not show itself")
+    func secrets() {
+        let secret = Secret("hunter2")
+        #expect("\(secret) \(String(reflecting: secret)) \(String(describing: [secret]))".contains("hunter2") == false)
+        #expect(secret.reveal() == "hunter2")
+    }
+
+    @Test("a message cannot forge a second log line")
+    func logInjection() {
+        let line = LogLine.render(
+            format: .keyValue, level: "info", label: "t", message: "a\nb", pairs: [(key: "k", value: "x y\n\"z")])
+        #expect(line.dropLast().contains("\n") == false)
+        #expect(line.hasSuffix("a b k=\"x y\\n\\\"z\"\n"))
+    }
+
+    @Test("a blocking queue hands every element to one consumer, in order, and ends when closed")
+    func queue() {
+        let queue = BlockingQueue<Int>()
+        for value in 0..<10 { queue.append(value) }
+        #expect(queue.take(atMost: 3) == [0, 1, 2])
+        #expect(queue.take() == Array(3..<10))
+        queue.close()
+        #expect(queue.take() == nil)
+        #expect(queue.append(1) == false)
+    }
+}

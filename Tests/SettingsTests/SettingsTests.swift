@@ -1,0 +1,90 @@
+import Primitives
+import Testing
+
+@testable import Settings
+
+@Suite("Settings")
+struct SettingsTests {
+    @Test("an operator's cinder.conf is read: sections, comments, continued and repeated lines, substitution")
+    func operatorsFile() throws {
+        let settings = try Settings(
+            text: """
+                # a comment
+                [DEFAULT]
+                state_path = /srv/clinker
+                enabled_backends = one, two
+                host: node1
+                [database]
+                connection = sqlite:///$state_path/db
+                [cors]
+                allowed_origin = https://a
+                allowed_origin = https://b
+                [one]
+                volume_driver = file
+                file_directory = ${state_path}/one
+                some_driver_option = a,
+                  b
+                [two]
+                volume_driver = "rbd"
+                [backend_defaults]
+                reserved_percentage = 7
+                """)
+        #expect(settings[Options.enabledBackends] == ["one", "two"])
+        #expect(settings[Options.host] == "node1")
+        #expect(settings[Options.connection].reveal() == "sqlite:////srv/clinker/db")
+        #expect(settings[Options.allowedOrigin] == ["https://a", "https://b"])
+        #expect(settings[Options.fileDirectory, backend: "one"] == "/srv/clinker/one")
+        #expect(settings[Options.volumeDriver, backend: "two"] == "rbd")
+        #expect(settings[Options.reservedPercentage, backend: "two"] == 7)
+        #expect(settings.backendOptions("one").map(\.name).contains("some_driver_option"))
+        #expect(settings.warnings.isEmpty)
+        #expect(settings[Options.listenPort] == 8776)
+    }
+
+    @Test(
+        "a value of the wrong type or out of range names the line, the option and the rule",
+        arguments: [
+            ("osapi_volume_listen_port = banana", "must be an integer"), ("osapi_volume_listen_port = 99999", "between 0 and 65535"),
+            ("auth_strategy = magic", "one of noauth, keystone"), ("debug = perhaps", "true or false"),
+            ("quota_volumes = -2", "between -1"),
+        ])
+    func badValues(line: String, rule: String) {
+        #expect { try Settings(text: "[DEFAULT]\n\(line)\n", name: "x.conf") } throws: {
+            let text = "\($0)"
+            return text.contains(rule) && text.contains("x.conf:2") && text.contains(line.split(separator: " ")[0])
+        }
+    }
+
+    @Test("every problem is told, not only the first")
+    func allProblems() {
+        #expect { try Settings(text: "[DEFAULT]\ndebug = maybe\nquota_volumes = many\nenabled_backends = ghost\n") } throws: {
+            ($0 as? SettingsError)?.problems.count == 3
+        }
+        #expect { try Settings(text: "nonsense\n[open\n") } throws: { ($0 as? SettingsError)?.problems.count == 2 }
+    }
+
+    @Test("a misspelt option is a warning that names the nearest known one; an option of Cinder's is none")
+    func misspelt() throws {
+        let settings = try Settings(text: "[DEFAULT]\nosapi_volume_listen_prot = 1\nbackup_workers = 2\n[database]\nconection = x\n")
+        #expect(settings.warnings.count == 2)
+        #expect(settings.warnings.contains { $0.contains("osapi_volume_listen_prot") && $0.contains("osapi_volume_listen_port") })
+        #expect(settings.warnings.contains { $0.contains("[database] connection") })
+    }
+
+    @Test("a file that is missing is one clear line")
+    func missing() {
+        #expect { try Settings(files: ["/nonexistent/clinker.conf"]) } throws: {
+            "\($0)" == "cannot read the configuration file /nonexistent/clinker.conf: No such file or directory"
+        }
+    }
+
+    @Test("every option has help, and a default within its own limits")
+    func declarations() throws {
+        for option in Options.all {
+            #expect(!option.help.isEmpty)
+            if option.typeName != "secret", option.typeName != "list" { try option.check(option.defaultText) }
+        }
+        let names = Options.all.map { $0.sectionName + "." + $0.name }
+        #expect(Set(names).count == names.count)
+    }
+}
