@@ -51,11 +51,11 @@ public final class Driver: @unchecked Sendable {
     // MARK: handles
 
     /// Lends an open block handle to the closure.
-    public func withHandle<T>(_ arguments: DriverValue, writable: Bool, _ body: (borrowing Handle) throws -> T) throws -> T {
+    public func withHandle<T>(_ arguments: DriverValue, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
         try withHandle(CallContext(arguments: arguments), writable: writable, body)
     }
 
-    func withHandle<T>(_ context: CallContext, writable: Bool, _ body: (borrowing Handle) throws -> T) throws -> T {
+    func withHandle<T>(_ context: CallContext, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
         let table = plugin.table.pointee
         guard let open = table.open_handle, let close = table.close_handle else {
             throw DriverFailure(.unsupported, "driver \(plugin.name) has no block handles")
@@ -68,8 +68,8 @@ public final class Driver: @unchecked Sendable {
         return try body(Handle(raw: raw, table: table, context: context))
     }
 
-    /// A block handle, used by one thread.
-    public struct Handle: ~Copyable {
+    /// A block handle, lent to one closure and used by one thread.
+    public struct Handle {
         let raw: UnsafeMutableRawPointer
         let table: clinker_driver
         let context: CallContext

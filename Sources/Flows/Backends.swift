@@ -120,10 +120,10 @@ public final class Backends: Sendable {
     private let byHost: [String: BackendEntry]
     private let log: Logger
     private let startedAt = Timestamp.monotonic()
-
-    /// Finds the plugins of the enabled backends. Throws what is wrong with the configuration.
+    /// Finds the plugins of the enabled backends. `onUp` is called whenever a backend came up. Throws what is wrong with the configuration.
     public init(
-        _ settings: Settings, node: String, stateDirectory: String, inherited: [(source: Int32, target: Int32)], log: Logger
+        _ settings: Settings, node: String, stateDirectory: String, inherited: [(source: Int32, target: Int32)], log: Logger,
+        onUp: @escaping @Sendable (_ host: String, _ zone: String) -> Void = { _, _ in }
     ) throws(SettingsError) {
         self.log = log
         let directory = settings[Options.pluginDirectory]
@@ -147,7 +147,9 @@ public final class Backends: Sendable {
                         callTimeout: Double(settings[Options.callTimeout, backend: name]), inherited: inherited),
                     log: log,
                     onChange: { isUp in
-                        if isUp, let entry = started.withLock({ $0 }) { Task { await entry.refresh(log) } }
+                        guard isUp, let entry = started.withLock({ $0 }) else { return }
+                        Task { await entry.refresh(log) }
+                        onUp(entry.host, entry.zone)
                     })
                 let entry = BackendEntry(
                     host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone, backendName: displayName.isEmpty ? name : displayName,

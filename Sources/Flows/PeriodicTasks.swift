@@ -56,6 +56,13 @@ public final class PeriodicTasks: Sendable {
         } catch { log.error("a heartbeat could not be written: \(error)") }
     }
 
+    /// A backend that came up is shown as up at once.
+    public static func beat(_ host: String, zone: String, database: any Database) {
+        Task {
+            try? await database.write { try Services.beat(binary: "cinder-volume", host: host, zone: zone, backendState: "up", in: $0) }
+        }
+    }
+
     private func purge() async {
         let limit = Timestamp.format(Timestamp.seconds() - Double(retentionDays) * 86_400)
         do {

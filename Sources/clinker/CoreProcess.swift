@@ -65,7 +65,8 @@ final class CoreProcess {
         let node = settings[Options.host]
         let backends = try Backends(
             settings, node: node, stateDirectory: stateDirectory,
-            inherited: [(source: Self.lockDescriptor, target: Self.lockDescriptor)], log: sink.logger("backend"))
+            inherited: [(source: Self.lockDescriptor, target: Self.lockDescriptor)], log: sink.logger("backend"),
+            onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
         backends.start()
         let defaultType = settings[Options.defaultVolumeType]
         try blocking {

@@ -16,8 +16,8 @@ public struct AuthMiddleware: Middleware {
     }
 }
 
-/// Everybody is an administrator, as with Cinder's `noauth`: the token is `user:project`; without a token the user is
-/// `admin` in the project of the URL.
+/// Everybody is an administrator, as with Cinder's `noauth`: the token is `user:project`. Without a project in the token
+/// it is the URL's; without a token the user is `admin`. (Clients told to use no authentication send a token without a colon.)
 public struct NoAuthenticator: Authenticator {
     public init() {}
 
@@ -27,7 +27,7 @@ public struct NoAuthenticator: Authenticator {
         if let token = request.header("X-Auth-Token"), !token.isEmpty {
             let parts = token.split(separator: ":", maxSplits: 1)
             user = parts.first.map(String.init) ?? "admin"
-            project = parts.count > 1 ? String(parts[1]) : user
+            project = parts.count > 1 ? String(parts[1]) : nil
             guard user.utf8.count <= 255, project?.utf8.count ?? 0 <= 255 else {
                 throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
             }

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Measures Clinker against the smallest C server on the same library, in one run on one machine.
+
+    bench.py BINARY HELLO [--quick] [--million]
+
+Figures are ratios and CPU per request: absolute rates depend on the machine. Traffic goes to 127.0.0.1 only.
+"""
+import concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, sqlite3, subprocess, sys, tempfile, time, uuid
+
+PROJECT = "0123456789abcdef0123456789abcdef"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    found = [pid]
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += children(int(child))
+    return found
+
+
+def cpu(pids):
+    total = 0
+    for pid in pids:
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except FileNotFoundError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def pss(pids):
+    total = 0
+    for pid in pids:
+        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def wrk(url, connections, seconds, pids):
+    before = cpu(pids)
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url], capture_output=True, text=True, check=True).stdout
+    used = cpu(pids) - before
+    if "Non-2xx" in out and "/v3/" in url:
+        raise SystemExit(f"bench: errors from {url}:\n{out}")
+
+    def millis(text):
+        number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()
+        return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+    requests = int(re.search(r"(\d+) requests in", out).group(1))
+    return {
+        "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
+        "p50": millis(re.search(r"50%\s+(\S+)", out).group(1)), "p99": millis(re.search(r"99%\s+(\S+)", out).group(1)),
+        "cpu": used / requests * 1e6,
+    }
+
+
+class Service:
+    """`clinker serve` in a state directory of its own."""
+
+    def __init__(self, binary, directory, port=18776):
+        self.port = port
+        config = pathlib.Path(directory, "bench.conf")
+        config.write_text(
+            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nenabled_backends = file\n"
+            f"quota_volumes = -1\nquota_gigabytes = -1\nlog_file = {directory}/access.log\n[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([binary, "serve", "--config", str(config), "--state-dir", f"{directory}/state"])
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", "/")
+                connection.getresponse().read()
+                break
+            except OSError:
+                if time.monotonic() - self.started > 20:
+                    raise SystemExit("bench: the service did not start")
+                time.sleep(0.001)
+        self.cold = time.monotonic() - self.started
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self.get("/scheduler-stats/get_pools")["pools"]:
+            time.sleep(0.01)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}/v3/{PROJECT}{path}"
+
+    def get(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", f"/v3/{PROJECT}{path}", headers={"OpenStack-API-Version": "volume 3.71"})
+        return json.loads(connection.getresponse().read())
+
+    def pids(self):
+        return children(self.process.pid)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def fill(directory, count):
+    """Puts volumes with metadata straight into a stopped service's database, as if created over time."""
+    database = sqlite3.connect(f"{directory}/state/clinker.db")
+    have = database.execute("SELECT count(*) FROM volumes").fetchone()[0]
+    kind = database.execute("SELECT id FROM volume_types").fetchone()[0]
+
+    def rows():
+        for index in range(have, count):
+            second = 1_700_000_000 + index // 10
+            created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) + ".%06d" % (index % 10 * 100_000)
+            yield (str(uuid.uuid4()), PROJECT, "admin", f"volume {index}", "made by the bench", 1, "available", "detached", "nova", "bench@file#files",
+                   kind, 0, 0, 0, 1, json.dumps({"role": "bench", "index": str(index)}), "{}", "{}", created, created)
+
+    database.executemany(
+        "INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host, volume_type_id,"
+        " bootable, multiattach, shared_targets, consumes_quota, metadata, admin_metadata, image_metadata, created_at, updated_at)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows())
+    database.commit()
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    middle = database.execute("SELECT id FROM volumes ORDER BY created_at LIMIT 1 OFFSET ?", (count // 10,)).fetchone()[0]
+    database.close()
+    return middle
+
+
+def fdatasync(directory):
+    path = f"{directory}/fdatasync"
+    times = []
+    with open(path, "wb") as file:
+        for _ in range(100):
+            file.write(b"x" * 4096)
+            file.flush()
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - start)
+    os.unlink(path)
+    return sorted(times)[len(times) // 2] * 1000
+
+
+CREATE = json.dumps({"volume": {"size": 1, "name": "bench", "metadata": {"role": "bench"}}})
+HEADERS = {"Content-Type": "application/json", "OpenStack-API-Version": "volume 3.71"}
+
+
+def accepted(service, clients, total):
+    """POST /volumes by keep-alive clients; returns (accepted per second, available per second)."""
+    script = pathlib.Path(tempfile.gettempdir(), f"clinker-bench-{os.getpid()}.lua")
+    script.write_text('wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = \'' + CREATE + "'\n")
+    out = subprocess.run(["wrk", "-t1", f"-c{clients}", f"-d{total}s", "-s", str(script), service.url("/volumes")], capture_output=True, text=True, check=True).stdout
+    script.unlink()
+    if "Non-2xx" in out:
+        raise SystemExit(f"bench: errors in POST /volumes:\n{out}")
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+
+
+def settle(service):
+    while service.get("/volumes?status=creating&limit=1")["volumes"]:
+        time.sleep(0.05)
+
+
+def creates(service, clients, total):
+    def client(share):
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+        for _ in range(share):
+            connection.request("POST", f"/v3/{PROJECT}/volumes", CREATE, HEADERS)
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != 202:
+                raise SystemExit(f"bench: {response.status} {body}")
+
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, [total // clients] * clients))
+    while service.get("/volumes?status=creating&limit=1")["volumes"]:
+        time.sleep(0.005)
+    return total / (time.monotonic() - start)
+
+
+def single(service, count=30):
+    times = []
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    for _ in range(count):
+        start = time.monotonic()
+        connection.request("POST", f"/v3/{PROJECT}/volumes", CREATE, HEADERS)
+        volume = json.loads(connection.getresponse().read())["volume"]["id"]
+        while True:
+            connection.request("GET", f"/v3/{PROJECT}/volumes/{volume}")
+            if json.loads(connection.getresponse().read())["volume"]["status"] == "available":
+                break
+            time.sleep(0.002)
+        times.append((time.monotonic() - start) * 1000)
+    return sorted(times)[len(times) // 2]
+
+
+def main():
+    binary, hello = sys.argv[1], sys.argv[2]
+    seconds = 3 if "--quick" in sys.argv else 8
+    directory = tempfile.mkdtemp(prefix="clinker-bench-")
+    rows = []
+
+    def report(name, value, target, met):
+        rows.append((name, value, target, "yes" if met else "NO"))
+        print(f"{name}: {value} (target {target}) {'' if met else '  <-- missed'}", flush=True)
+
+    cpus = os.cpu_count()
+    yardstick = subprocess.Popen([hello, "18777", str(cpus)])
+    try:
+        time.sleep(0.3)
+        service = Service(binary, directory)
+        cold = service.cold * 1000
+        report("cold start to the first answer", f"{cold:.0f} ms", "<= 150 ms", cold <= 150)
+        service.stop()
+        fill(directory, 10_000)
+        service = Service(binary, directory)
+        pids = service.pids()
+        some = service.get("/volumes?limit=1")["volumes"][0]["id"]
+        wrk("http://127.0.0.1:18777/", 64, 1, [yardstick.pid])
+        wrk(service.url(f"/volumes/{some}"), 64, 1, pids)
+
+        def against(url, connections):
+            """The better of two pairs, each measured back to back with the yardstick."""
+            best = None
+            for _ in range(2):
+                base = wrk("http://127.0.0.1:18777/", connections, seconds, [yardstick.pid])
+                mine = wrk(url, connections, seconds, pids)
+                if best is None or mine["rate"] / base["rate"] > best[1]["rate"] / best[0]["rate"]:
+                    best = (base, mine)
+            return best
+
+        base, mine = against(f"http://127.0.0.1:{service.port}/", 64)
+        ratio = mine["rate"] / base["rate"]
+        print(f"C hello-world: {base['rate']:.0f}/s, p50 {base['p50']:.2f} ms, p99 {base['p99']:.2f} ms, {base['cpu']:.1f} us CPU")
+        report("GET /, 64 connections", f"{ratio:.2f} x C, {mine['rate']:.0f}/s, p99 {mine['p99']:.2f} ms, {mine['cpu']:.1f} us CPU", ">= 0.75 x, <= 12 us", ratio >= 0.75 and mine["cpu"] <= 12)
+        base, mine = against(service.url(f"/volumes/{some}"), 64)
+        ratio = mine["rate"] / base["rate"]
+        report("show among 10,000", f"{ratio:.2f} x C, {mine['rate']:.0f}/s, p99 {mine['p99']:.2f} ms, {mine['cpu']:.1f} us CPU", ">= 0.40 x, <= 25 us", ratio >= 0.40 and mine["cpu"] <= 25)
+        page = wrk(service.url("/volumes/detail?limit=50"), 8, seconds, pids)
+        report("detail page of 50 among 10,000", f"{page['rate']:.0f}/s, p50 {page['p50']:.2f} ms, p99 {page['p99']:.2f} ms, {page['cpu']:.0f} us CPU", "<= 180 us, p99 <= 20 ms", page["cpu"] <= 180 and page["p99"] <= 20)
+        rate = accepted(service, 64, 4)
+        report("POST /volumes accepted, 64 clients", f"{rate:.0f}/s", ">= 1000/s", rate >= 1000)
+        settle(service)
+        rate = creates(service, 16, 1000)
+        report("1,000 creates from 16 clients until available", f"{rate:.0f}/s", ">= 300/s", rate >= 300)
+        sync = fdatasync(directory)
+        one = single(service)
+        report("one create until available", f"{one:.1f} ms (fdatasync {sync:.2f} ms)", f"<= {5 + 6 * sync:.1f} ms", one <= 5 + 6 * sync)
+        memory = pss(service.pids())
+        report("memory, PSS of all processes", f"{memory:.0f} MB", "<= 80 MB", memory <= 80)
+        service.stop()
+        if "--quick" not in sys.argv:
+            middle = fill(directory, 1_000_000)
+            service = Service(binary, directory)
+            pids = service.pids()
+            for name, path in (("first page", "/volumes/detail?limit=50"), ("deep page by marker", f"/volumes/detail?limit=50&marker={middle}")):
+                wrk(service.url(path), 8, 1, pids)
+                far = wrk(service.url(path), 8, seconds, pids)
+                report(f"the same among 1,000,000, {name}", f"{far['cpu']:.0f} us CPU ({far['cpu'] / page['cpu']:.2f} x), p99 {far['p99']:.2f} ms", "<= 1.2 x", far["cpu"] <= 1.2 * page["cpu"])
+            service.stop()
+    finally:
+        yardstick.kill()
+        if "service" in locals():
+            service.process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"\n{cpus} x {model}, kernel {os.uname().release}, fdatasync {sync:.2f} ms\n")
+    print("| what | measured | target | met |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+main()
