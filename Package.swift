@@ -6,6 +6,8 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// An async function stays on its caller's thread: a request that never waits never changes threads.
+let stayOnThread: [SwiftSetting] = [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -45,7 +47,7 @@ let package = Package(
         .target(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "JSON", "Primitives", logging],
-            swiftSettings: strict),
+            swiftSettings: strict + stayOnThread),
         .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),

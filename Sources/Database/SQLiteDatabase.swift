@@ -14,7 +14,14 @@ public final class SQLiteDatabase: Database {
     /// Changes joined into one commit at most.
     private static let batchLimit = 256
 
-    private struct Lent: @unchecked Sendable { let connection: SQLiteConnection }
+    /// Number of commits so far: a reader's snapshot is current as long as it has not changed.
+    private let commits = Atomic<Int>(0)
+
+    private struct Lent: @unchecked Sendable {
+        let connection: SQLiteConnection
+        /// The state that the connection's open snapshot shows; -1 if it has none.
+        var snapshot = -1
+    }
 
     private struct Job: Sendable {
         /// Runs the change in its savepoint and says how to finish, given the outcome of the commit.
@@ -36,15 +43,15 @@ public final class SQLiteDatabase: Database {
             throw DatabaseError(kind: error.kind, message: "cannot use the database \(path): \(error.message)")
         }
         let lent = Lent(connection: writer)
-        startThread("db-writer") { [queue, stopped] in
-            Self.write(lent.connection, queue)
+        startThread("db-writer") { [self] in
+            write(lent.connection)
             lent.connection.close()
             stopped.post()
         }
     }
 
     public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
-        let lent =
+        var lent =
             try readers.withLock { $0.popLast() } ?? {
                 let connection = try SQLiteConnection(path: path, readOnly: true)
                 try connection.execute("PRAGMA temp_store=MEMORY")
@@ -52,9 +59,35 @@ public final class SQLiteDatabase: Database {
             }()
         defer { readers.withLock { $0.append(lent) } }
         let connection = lent.connection
-        try connection.run(connection.statement(Self.begin), []) { _ in true }
-        defer { try? connection.run(connection.statement(Self.commit), []) { _ in true } }
-        return try body(connection)
+        // A snapshot costs locks of the file; as long as nothing was committed the last one still shows the truth.
+        let now = commits.load(ordering: .acquiring)
+        if lent.snapshot != now {
+            try end(&lent)
+            try connection.run(connection.statement(Self.begin), []) { _ in true }
+            lent.snapshot = now
+        }
+        do {
+            return try body(connection)
+        } catch let error as DatabaseError {
+            try? end(&lent)
+            throw error
+        }
+    }
+
+    private func end(_ lent: inout Lent) throws {
+        guard lent.snapshot >= 0 else { return }
+        lent.snapshot = -1
+        try lent.connection.run(lent.connection.statement(Self.commit), []) { _ in true }
+    }
+
+    /// Ends the snapshots of idle readers: an old one would keep the log from being checkpointed and started anew.
+    private func releaseSnapshots() {
+        var idle = readers.withLock { readers in
+            defer { readers = [] }
+            return readers
+        }
+        for index in idle.indices { try? end(&idle[index]) }
+        readers.withLock { $0 += idle }
     }
 
     public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
@@ -97,19 +130,23 @@ public final class SQLiteDatabase: Database {
     static let commit = SQL("COMMIT")
     static let rollback = SQL("ROLLBACK")
 
-    private static func write(_ connection: SQLiteConnection, _ queue: BlockingQueue<Job>) {
+    private func write(_ connection: SQLiteConnection) {
         let transaction = SQLiteTransaction(connection)
-        while let jobs = queue.take(atMost: batchLimit) {
+        var written = 0
+        while let jobs = queue.take(atMost: Self.batchLimit) {
             var failure: (any Error)?
             var finish: [@Sendable ((any Error)?) -> Void] = []
             do {
-                try connection.run(connection.statement(beginImmediate), []) { _ in true }
+                try connection.run(connection.statement(Self.beginImmediate), []) { _ in true }
                 for job in jobs { finish.append(job.run(transaction)) }
-                try connection.run(connection.statement(commit), []) { _ in true }
+                try connection.run(connection.statement(Self.commit), []) { _ in true }
+                commits.wrappingAdd(1, ordering: .releasing)
+                written += 1
+                if written % 64 == 0 { releaseSnapshots() }
             } catch {
                 failure = error
                 // After some errors SQLite has rolled back by itself; then this fails, and that is fine.
-                try? connection.run(connection.statement(rollback), []) { _ in true }
+                try? connection.run(connection.statement(Self.rollback), []) { _ in true }
                 // Jobs that never ran must learn it too.
                 for job in jobs.dropFirst(finish.count) { finish.append(job.run(transaction.refusing(error))) }
             }

@@ -8,36 +8,36 @@ struct AccessLog: Sendable {
         let microseconds = Int((Timestamp.monotonic() - request.startedAt) * 1e6)
         switch sink.format {
         case .keyValue:
-            sink.gather { buffer in
-                Self.append(Timestamp.now(), &buffer)
-                Self.append(" ACCESS ", &buffer)
-                Self.append(request.remoteAddress, &buffer)
-                Self.append(" ", &buffer)
-                Self.appendClean(request.method, &buffer)
-                Self.append(" ", &buffer)
-                Self.appendClean(request.rawPath, &buffer)
-                Self.append(" status=", &buffer)
-                Self.append(status, &buffer)
-                Self.append(" length=", &buffer)
-                Self.append(length, &buffer)
-                Self.append(" us=", &buffer)
-                Self.append(microseconds, &buffer)
-                Self.append(" operation=", &buffer)
-                Self.append(request.operationName, &buffer)
-                Self.append(" request_id=", &buffer)
-                Self.append(request.requestID, &buffer)
-                if let global = request.globalRequestID {
-                    Self.append(" global_request_id=", &buffer)
-                    Self.append(global, &buffer)
-                }
-                if let identity = request.identity {
-                    Self.append(" user=", &buffer)
-                    Self.appendClean(identity.userID, &buffer)
-                    Self.append(" project=", &buffer)
-                    Self.appendClean(identity.projectID ?? "-", &buffer)
-                }
-                buffer.append(UInt8(ascii: "\n"))
+            var line = Line()
+            line.append(Timestamp.now())
+            line.append(" ACCESS ")
+            line.append(request.remoteAddress)
+            line.append(" ")
+            line.appendClean(request.method)
+            line.append(" ")
+            line.appendClean(request.rawPath)
+            line.append(" status=")
+            line.append(status)
+            line.append(" length=")
+            line.append(length)
+            line.append(" us=")
+            line.append(microseconds)
+            line.append(" operation=")
+            line.append(request.operationName)
+            line.append(" request_id=")
+            line.append(request.requestID)
+            if let global = request.globalRequestID {
+                line.append(" global_request_id=")
+                line.append(global)
             }
+            if let identity = request.identity {
+                line.append(" user=")
+                line.appendClean(identity.userID)
+                line.append(" project=")
+                line.appendClean(identity.projectID ?? "-")
+            }
+            line.append("\n")
+            sink.gather(line.bytes)
         case .json:
             var pairs: [(key: String, value: String)] = [
                 (key: "address", value: request.remoteAddress), (key: "method", value: request.method), (key: "path", value: request.rawPath),
@@ -49,25 +49,47 @@ struct AccessLog: Sendable {
                 pairs.append((key: "user", value: identity.userID))
                 pairs.append((key: "project", value: identity.projectID ?? "-"))
             }
-            let line = LogLine.render(format: .json, level: "access", label: "api", message: "", pairs: pairs)
-            sink.gather { $0.append(contentsOf: line.utf8) }
+            sink.gather(Array(LogLine.render(format: .json, level: "access", label: "api", message: "", pairs: pairs).utf8))
         }
     }
 
-    @inline(__always)
-    private static func append(_ text: String, _ buffer: inout [UInt8]) { buffer.append(contentsOf: text.utf8) }
+    /// A line being written; no lock is held meanwhile.
+    private struct Line {
+        var bytes: [UInt8]
 
-    private static func append(_ value: Int, _ buffer: inout [UInt8]) {
-        var divisor = 1
-        while value / divisor >= 10 { divisor *= 10 }
-        while divisor > 0 {
-            buffer.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
-            divisor /= 10
+        init() {
+            bytes = []
+            bytes.reserveCapacity(512)
         }
-    }
 
-    /// What a client sent may not break the line or pretend to be a field.
-    private static func appendClean(_ text: String, _ buffer: inout [UInt8]) {
-        for byte in text.utf8 { buffer.append(byte > 0x20 && byte != 0x7F ? byte : UInt8(ascii: "_")) }
+        @inline(__always)
+        mutating func append(_ text: String) {
+            var text = text
+            text.withUTF8 { bytes.append(contentsOf: $0) }
+        }
+
+        @inline(__always)
+        mutating func append(_ text: StaticString) {
+            bytes.append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+        }
+
+        mutating func append(_ value: Int) {
+            var divisor = 1
+            while value / divisor >= 10 { divisor *= 10 }
+            while divisor > 0 {
+                bytes.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
+                divisor /= 10
+            }
+        }
+
+        /// What a client sent may not break the line or pretend to be a field.
+        mutating func appendClean(_ text: String) {
+            var text = text
+            text.withUTF8 { source in
+                let start = bytes.count
+                bytes.append(contentsOf: source)
+                for index in start..<bytes.count where bytes[index] <= 0x20 || bytes[index] == 0x7F { bytes[index] = UInt8(ascii: "_") }
+            }
+        }
     }
 }

@@ -61,6 +61,25 @@ public final class HTTPRequest: @unchecked Sendable {
         declaredLength = body.isEmpty ? nil : body.count
     }
 
+    /// The parts of the path between slashes, empty ones included.
+    public var segments: [Substring] {
+        let utf8 = rawPath.utf8
+        var parts: [Substring] = []
+        parts.reserveCapacity(8)
+        var start = utf8.startIndex
+        utf8.withContiguousStorageIfAvailable { bytes in
+            var last = 0
+            for position in 0..<bytes.count where bytes[position] == UInt8(ascii: "/") {
+                let end = utf8.index(start, offsetBy: position - last)
+                parts.append(rawPath[start..<end])
+                start = utf8.index(after: end)
+                last = position + 1
+            }
+        }
+        parts.append(rawPath[start...])
+        return parts
+    }
+
     /// The first header of the name, in any case of letters.
     public func header(_ name: StaticString) -> String? {
         for header in headers where strcasecmp(header.name, UnsafeRawPointer(name.utf8Start).assumingMemoryBound(to: CChar.self)) == 0 {
@@ -89,7 +108,8 @@ public final class StaticText: Sendable {
 public enum PercentEncoding {
     /// Decodes %XX; nil if the result is not UTF-8 or an escape is broken.
     public static func decode(_ text: some StringProtocol) -> String? {
-        guard text.utf8.contains(UInt8(ascii: "%")) else { return String(text) }
+        let hasEscape = text.utf8.withContiguousStorageIfAvailable { memchr($0.baseAddress ?? UnsafePointer(bitPattern: 1)!, 0x25, $0.count) != nil }
+        guard hasEscape ?? true else { return String(text) }
         var bytes: [UInt8] = []
         var iterator = text.utf8.makeIterator()
         while let byte = iterator.next() {

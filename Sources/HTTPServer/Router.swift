@@ -1,7 +1,7 @@
 /// Finds what belongs to a path. Paths are templates: `/volumes/{id}/metadata/{key}`.
 public struct Router<Target: Sendable>: Sendable {
     private struct Node: Sendable {
-        var literals: [String: Int] = [:]
+        var literals: [Substring: Int] = [:]
         var parameter: Int?
         var targets: [(method: String, target: Target)] = []
     }
@@ -21,11 +21,11 @@ public struct Router<Target: Sendable>: Sendable {
                     nodes[index].parameter = nodes.count - 1
                     index = nodes.count - 1
                 }
-            } else if let next = nodes[index].literals[String(segment)] {
+            } else if let next = nodes[index].literals[segment] {
                 index = next
             } else {
                 nodes.append(Node())
-                nodes[index].literals[String(segment)] = nodes.count - 1
+                nodes[index].literals[segment] = nodes.count - 1
                 index = nodes.count - 1
             }
         }
@@ -42,7 +42,7 @@ public struct Router<Target: Sendable>: Sendable {
 
     private func walk(_ start: Int, _ segments: ArraySlice<Substring>, _ parameters: inout [Substring]) -> Int? {
         guard let segment = segments.first else { return nodes[start].targets.isEmpty ? nil : start }
-        if let next = nodes[start].literals[String(segment)], let found = walk(next, segments.dropFirst(), &parameters) { return found }
+        if let next = nodes[start].literals[segment], let found = walk(next, segments.dropFirst(), &parameters) { return found }
         guard let next = nodes[start].parameter, !segment.isEmpty else { return nil }
         parameters.append(segment)
         if let found = walk(next, segments.dropFirst(), &parameters) { return found }

@@ -41,9 +41,9 @@ public final class LogSink: Sendable {
     }
 
     /// Gathers a finished line (with its newline).
-    public func gather(_ append: (inout [UInt8]) -> Void) {
+    public func gather(_ line: [UInt8]) {
         let full = buffer.withLock { buffer in
-            append(&buffer)
+            buffer.append(contentsOf: line)
             return buffer.count > 1 << 16
         }
         if full { flush() }

@@ -6,14 +6,19 @@ import Synchronization
 public enum UUID {
     private static let pool = Mutex<RandomPool>(RandomPool())
 
-    public static func random() -> String {
+    public static func random() -> String { random(prefix: "") }
+
+    /// A prefix and a random UUID in one text.
+    public static func random(prefix: StaticString) -> String {
+        let before = prefix.utf8CodeUnitCount
         var bytes = pool.withLock { $0.take16() }
         return withUnsafeMutableBytes(of: &bytes) { raw in
             raw[6] = raw[6] & 0x0F | 0x40
             raw[8] = raw[8] & 0x3F | 0x80
-            return String(unsafeUninitializedCapacity: 36) { text in
+            return String(unsafeUninitializedCapacity: 36 + before) { text in
                 let digits: StaticString = "0123456789abcdef"
-                var out = 0
+                for index in 0..<before { text[index] = prefix.utf8Start[index] }
+                var out = before
                 for index in 0..<16 {
                     if index == 4 || index == 6 || index == 8 || index == 10 {
                         text[out] = UInt8(ascii: "-")
@@ -23,7 +28,7 @@ public enum UUID {
                     text[out + 1] = digits.utf8Start[Int(raw[index] & 15)]
                     out += 2
                 }
-                return 36
+                return out
             }
         }
     }

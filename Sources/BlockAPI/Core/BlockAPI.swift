@@ -76,10 +76,10 @@ public final class BlockAPI: Sendable {
     }
 
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
-    public func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
+    public nonisolated(nonsending) func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
         let path = request.rawPath
         if !path.hasPrefix("/v3") { return try Discovery.respond(request, publicEndpoint: publicEndpoint) }
-        var segments = path.split(separator: "/", omittingEmptySubsequences: false)[...].dropFirst(2)
+        var segments = request.segments.dropFirst(2)
         guard path.utf8.count == 3 || path.utf8.dropFirst(3).first == UInt8(ascii: "/") else { throw HTTPError.noRoute }
         let hadTrailingSlash = segments.last == ""
         if hadTrailingSlash { segments = segments.dropLast() }
@@ -91,7 +91,7 @@ public final class BlockAPI: Sendable {
         if segments.isEmpty {
             return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hadTrailingSlash, project: project)
         }
-        if let last = segments.last, last.hasSuffix(".json") { segments[segments.endIndex - 1] = last.dropLast(5) }
+        if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") { segments[segments.endIndex - 1] = last.dropLast(5) }
         guard let (endpoint, raw) = router.find(request.method, segments) else { throw HTTPError.noRoute }
 
         request.reachedController = true
@@ -123,7 +123,7 @@ public final class BlockAPI: Sendable {
         for policy in operation.policies { try policy.enforce(identity) }
         var parameters: [String] = []
         for parameter in raw {
-            guard let decoded = PercentEncoding.decode(parameter), !decoded.unicodeScalars.contains(where: { $0.value == 0 }) else {
+            guard let decoded = PercentEncoding.decode(parameter), !decoded.utf8.contains(0) else {
                 throw HTTPError.badRequest("The URL holds bytes that are no text.")
             }
             parameters.append(decoded)
@@ -190,10 +190,12 @@ public final class BlockAPI: Sendable {
     private static func projectTest(_ pattern: String) throws(SettingsError) -> @Sendable (Substring) -> Bool {
         if pattern == "[0-9a-f\\-]+" {
             return { segment in
-                !segment.isEmpty
-                    && segment.utf8.allSatisfy {
-                        ($0 >= 48 && $0 <= 57) || ($0 >= 97 && $0 <= 102) || $0 == UInt8(ascii: "-")
+                segment.utf8.withContiguousStorageIfAvailable { bytes in
+                    for byte in bytes where !((byte >= 48 && byte <= 57) || (byte >= 97 && byte <= 102) || byte == UInt8(ascii: "-")) {
+                        return false
                     }
+                    return !bytes.isEmpty
+                } ?? false
             }
         }
         do {

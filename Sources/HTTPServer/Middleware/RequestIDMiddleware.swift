@@ -5,7 +5,7 @@ public struct RequestIDMiddleware: Middleware {
     public init() {}
 
     public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        request.requestID = "req-" + UUID.random()
+        request.requestID = UUID.random(prefix: "req-")
         if let given = request.header("X-OpenStack-Request-ID"), Self.isRequestID(given) { request.globalRequestID = given }
         var response = try await next(request)
         response.headers.append((name: "x-openstack-request-id", value: request.requestID))
