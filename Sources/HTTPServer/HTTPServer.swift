@@ -37,6 +37,8 @@ public final class HTTPServer: @unchecked Sendable {
         self.responder = responder
         bodyLimit = configuration.bodyLimit
         accessLog = AccessLog(sink: log)
+        // Several threads accept: one that comes late must not wait in accept.
+        _ = fcntl(configuration.socket, F_SETFL, fcntl(configuration.socket, F_GETFL) | O_NONBLOCK)
         typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
         typealias URILogCallback = @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, OpaquePointer?) -> UnsafeMutableRawPointer?
         typealias CompletedCallback = @convention(c) (

@@ -1,0 +1,230 @@
+import Database
+import Glibc
+import JSON
+import Settings
+import Synchronization
+import Testing
+
+@testable import BlockStorage
+
+/// A migrated database in a directory that goes with the test, and the requests on it.
+final class Storage: Sendable {
+    let directory: String
+    let database: SQLiteDatabase
+    let requests: VolumeRequests
+    let rung: Rung
+    let caller = Caller(userID: "u", projectID: "p", isAdmin: false, requestID: "req-test")
+
+    final class Rung: Sendable {
+        let ids = Mutex<[String]>([])
+    }
+
+    init(_ configuration: String = "") async throws {
+        var template = Array("/tmp/clinker-storage-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+        database = try SQLiteDatabase(path: directory + "/db")
+        let rung = Rung()
+        self.rung = rung
+        requests = VolumeRequests(try Settings(text: configuration), ready: { id in rung.ids.withLock { $0.append(id) } })
+        try await database.migrate(Schema.migrations)
+        try await database.write { try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0) }
+    }
+
+    deinit {
+        database.close()
+        for suffix in ["", "-wal", "-shm"] { unlink(directory + "/db" + suffix) }
+        rmdir(directory)
+    }
+
+    func create(_ size: Int = 1, name: String? = nil, source: String? = nil) async throws -> String {
+        try await database.write { [requests, caller] tx in
+            var new = NewVolume()
+            new.size = size
+            new.name = name
+            new.sourceVolumeID = source
+            return try requests.create(new, caller: caller, in: tx)
+        }
+    }
+
+    /// As the flow would: available on a host, the operation finished.
+    func finish(_ id: String, state: String = "available") async throws {
+        try await database.write { [rung] tx in
+            try Volumes.place(id, host: "h@b#p", serviceID: nil, zone: "nova", in: tx)
+            try Volumes.setStatus(state, of: id, in: tx)
+            for operation in try Operations.runnable(in: tx) where operation.resourceID == id {
+                try Operations.finish(operation, state: "done", error: nil, ready: { id in rung.ids.withLock { $0.append(id) } }, in: tx)
+            }
+        }
+    }
+
+    func usage(_ resource: String) throws -> Int {
+        try database.read { try Quotas.entries(project: "p", defaults: self.requests.quotas, in: $0) }.first { $0.resource == resource }?.inUse ?? -1
+    }
+
+    func status(_ id: String) throws -> String? { try database.read { try Volumes.find(id, in: $0)?.status } }
+}
+
+@Suite("Volumes, quotas and operations")
+struct StorageTests {
+    @Test("a create makes the row, the charge and the operation together, or none of them")
+    func createIsOneChange() async throws {
+        let storage = try await Storage("[DEFAULT]\nquota_gigabytes = 3\nquota_volumes = 2\n")
+        let id = try await storage.create(2)
+        #expect(try storage.status(id) == "creating")
+        #expect(try storage.usage("volumes") == 1 && storage.usage("gigabytes") == 2 && storage.usage("gigabytes___DEFAULT__") == 2)
+        #expect(try storage.database.read { try Operations.unfinishedCount(in: $0) } == 1)
+        await #expect(throws: StorageError(
+            .overQuota,
+            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 2G, quota is 3G and 2G has been consumed."
+        )) { try await storage.create(2) }
+        _ = try await storage.create(1)
+        await #expect(throws: StorageError(.overQuota, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is 3G and 3G has been consumed.")) {
+            try await storage.create(1)
+        }
+        #expect(try storage.usage("volumes") == 2)
+        #expect(try storage.database.read { try Operations.unfinishedCount(in: $0) } == 2)
+        #expect(storage.rung.ids.withLock { $0.count } == 2)
+    }
+
+    @Test("parallel creates cannot pass a quota together")
+    func quotaUnderLoad() async throws {
+        let storage = try await Storage("[DEFAULT]\nquota_volumes = 7\n")
+        let made = await withTaskGroup(of: Bool.self) { group in
+            for _ in 0..<50 { group.addTask { (try? await storage.create()) != nil } }
+            return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+        }
+        #expect(made == 7)
+        #expect(try storage.usage("volumes") == 7)
+    }
+
+    @Test("of two deletes one wins, the other gets Cinder's words")
+    func deleteOnce() async throws {
+        let storage = try await Storage()
+        let id = try await storage.create()
+        try await storage.finish(id)
+        try await storage.database.write { try storage.requests.delete(id, force: false, caller: storage.caller, in: $0) }
+        await #expect { try await storage.database.write { try storage.requests.delete(id, force: false, caller: storage.caller, in: $0) } } throws: {
+            ($0 as? StorageError)?.message.hasPrefix("Invalid volume: Volume status must be available or error") ?? false
+        }
+        #expect(try storage.status(id) == "deleting")
+    }
+
+    @Test("a volume of another project does not exist for a member")
+    func foreign() async throws {
+        let storage = try await Storage()
+        let id = try await storage.create()
+        let other = Caller(userID: "x", projectID: "q", isAdmin: false, requestID: "req")
+        #expect(throws: StorageError.volumeNotFound(id)) { try storage.database.read { try Volumes.get(id, for: other, in: $0) } }
+    }
+
+    @Test("every guarded transition starts only where its row says", arguments: VolumeTransition.all.map(\.name))
+    func transitions(name: String) async throws {
+        let storage = try await Storage()
+        for transition in VolumeTransition.all where transition.name == name {
+            for state in VolumeStatus.settable + ["reverting"] {
+                let id = try await storage.create()
+                try await storage.finish(id, state: state)
+                let moved = try await storage.database.write { try Volumes.perform(transition, on: id, in: $0) }
+                // beginDetaching needs an attachment beside the state.
+                let expected = (transition.from?.contains(state) ?? true) && !transition.conditions.contains(.attached)
+                #expect(moved == expected, "\(transition.name) from \(state)")
+                #expect(try storage.status(id) == (expected ? transition.to : state))
+                try await storage.database.write { tx in
+                    if let volume = try Volumes.find(id, in: tx) {
+                        try Quotas.add(project: "p", type: "__DEFAULT__", volumes: -1, gigabytes: -1, in: tx)
+                        try Volumes.remove(volume, in: tx)
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("operations on one thing run one after the other; clones of one source run together")
+    func claims() async throws {
+        let storage = try await Storage()
+        let source = try await storage.create()
+        try await storage.finish(source)
+        storage.rung.ids.withLock { $0 = [] }
+        let first = try await storage.create(source: source)
+        _ = try await storage.create(source: source)
+        #expect(storage.rung.ids.withLock { $0.count } == 2)
+        // The source's deletion waits for both clones.
+        try await storage.database.write { try storage.requests.delete(source, force: false, caller: storage.caller, in: $0) }
+        #expect(storage.rung.ids.withLock { $0.count } == 2)
+        try await storage.finish(first)
+        #expect(storage.rung.ids.withLock { $0.count } == 2)
+        let all = try storage.database.read { try Operations.runnable(in: $0) }
+        #expect(all.count == 1)
+        try await storage.finish(all[0].resourceID)
+        #expect(storage.rung.ids.withLock { $0.count } == 3)
+        #expect(try storage.database.read { try Operations.runnable(in: $0) }.first?.flow == FlowName.deleteVolume)
+    }
+
+    @Test("the volume's state follows its attachments", arguments: [
+        (["attached", "reserved"], "in-use", "attached"), (["reserved", "attaching"], "attaching", "attaching"), (["detaching"], "detaching", "detaching"),
+        ([], "available", "detached"), (["error_attaching"], "available", "detached"), (["reserved"], "reserved", "reserved"),
+    ])
+    func derived(attachments: [String], status: String, attachStatus: String) {
+        let result = VolumeStatus.derived(fromAttachments: attachments)
+        #expect(result.status == status && result.attachStatus == attachStatus)
+    }
+
+    @Test("pages by marker show everything once, whatever the order and the directions", arguments: [
+        [("created_at", false)], [("name", true)], [("name", false), ("size", true)], [("size", true)], [("status", true), ("name", false), ("size", true)],
+    ])
+    func paging(sort: [(String, Bool)]) async throws {
+        let storage = try await Storage("[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\n")
+        for index in 0..<23 { _ = try await storage.create(index % 4 + 1, name: index % 5 == 0 ? nil : "n\(index % 3)") }
+        func page(_ limit: Int, _ marker: String?) throws -> [String] {
+            var query = VolumeQuery(projectID: "p", limit: limit)
+            query.sort = sort.compactMap { item in VolumeQuery.Column(rawValue: item.0).map { (column: $0, ascending: item.1) } }
+            query.marker = marker
+            var ids: [String] = []
+            try storage.database.read { try query.page(in: $0) { ids.append($0.text(.id)) } }
+            return ids
+        }
+        let whole = try page(100, nil)
+        #expect(whole.count == 23)
+        var collected: [String] = []
+        while true {
+            let next = try page(4, collected.last)
+            collected += next
+            if next.count < 4 { break }
+        }
+        #expect(collected == whole)
+    }
+
+    @Test("the default page, first or deep, is served by an index")
+    func queryPlans() async throws {
+        let storage = try await Storage()
+        for text in [
+            "SELECT v.id FROM volumes v WHERE v.project_id = 'p' ORDER BY v.created_at DESC, v.id DESC LIMIT 50 OFFSET 0",
+            "SELECT v.id FROM volumes v WHERE v.project_id = 'p' AND (v.created_at, v.id) < ('x', 'y') ORDER BY v.created_at DESC, v.id DESC LIMIT 50 OFFSET 0",
+            "SELECT v.id FROM volumes v ORDER BY v.created_at DESC, v.id DESC LIMIT 50",
+        ] {
+            var plan = ""
+            try storage.database.read { try $0.query(text: "EXPLAIN QUERY PLAN " + text, []) { plan += $0.text(3); return true } }
+            #expect(plan.contains("INDEX volumes_") && !plan.contains("TEMP B-TREE"), "\(plan)")
+        }
+    }
+
+    @Test("a type in use keeps its extra specs, the default and the last type cannot be deleted")
+    func types() async throws {
+        let storage = try await Storage()
+        let gold = try await storage.database.write {
+            try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: ["a": "b"], in: $0)
+        }
+        await #expect(throws: StorageError(.conflict, "Volume Type gold already exists.")) {
+            try await storage.database.write { try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: [:], in: $0) }
+        }
+        let standard = try storage.database.read { try VolumeTypes.named("__DEFAULT__", in: $0) }
+        await #expect(throws: StorageError.self) {
+            try await storage.database.write { try VolumeTypes.delete(standard?.id ?? "", defaultName: "__DEFAULT__", in: $0) }
+        }
+        _ = try await storage.create()
+        await #expect(throws: StorageError(.invalid, "Volume Type is currently in use.")) {
+            try await storage.database.write { try VolumeTypes.updateExtraSpecs(standard?.id ?? "", in: $0) { $0["x"] = "y" } }
+        }
+        try await storage.database.write { try VolumeTypes.delete(gold.id, defaultName: "__DEFAULT__", in: $0) }
+    }
+}

@@ -1,0 +1,154 @@
+import CDriver
+import Glibc
+import Primitives
+import Testing
+
+@testable import DriverHost
+
+/// A driver opened in this process on a directory of its own, whichever driver it is: the same cases hold for all.
+struct DriverUnderTest: CustomTestStringConvertible, Sendable {
+    let name: String
+    let open: @Sendable (_ directory: String) throws -> Driver
+    var testDescription: String { name }
+
+    static let all = [
+        DriverUnderTest(name: "file") { directory in
+            try Driver(Plugin(path: filePluginPath()), options: .members(["file_directory": .string(directory), "backend": .string("b")]))
+        },
+        DriverUnderTest(name: "simple (plain C)") { directory in
+            try Driver(
+                Plugin(path: try CompiledDriver.build("simple.c", as: "clinker-simple.so")), options: .members(["directory": .string(directory)]))
+        },
+    ]
+}
+
+func volume(_ name: String, _ size: Int64 = 1) -> DriverValue {
+    .members(["id": .string(name), "name": .string(name), "size": .integer(size)])
+}
+
+@Suite("Drivers")
+struct DriverTests {
+    private func with(_ subject: DriverUnderTest, _ body: (Driver, String) throws -> Void) throws {
+        let directory = try temporaryDirectory()
+        try body(try subject.open(directory), directory)
+    }
+
+    private func write(_ driver: Driver, _ name: String, _ text: String, at offset: UInt64) throws {
+        try driver.withHandle(.members(["volume": volume(name)]), writable: true) { handle in
+            try Array(text.utf8).withUnsafeBytes { try handle.write($0, at: offset) }
+            try handle.flush()
+        }
+    }
+
+    private func read(_ driver: Driver, _ name: String, _ count: Int, at offset: UInt64) throws -> [UInt8] {
+        var bytes = [UInt8](repeating: 0xAA, count: count)
+        try driver.withHandle(.members(["volume": volume(name)]), writable: false) { handle in
+            try bytes.withUnsafeMutableBytes { try handle.read(into: $0, at: offset) }
+        }
+        return bytes
+    }
+
+    private func size(_ driver: Driver, _ name: String) throws -> UInt64 {
+        try driver.withHandle(.members(["volume": volume(name)]), writable: false) { try $0.size }
+    }
+
+    @Test("a new volume has its size and reads as zeroes", arguments: DriverUnderTest.all)
+    func create(subject: DriverUnderTest) throws {
+        try with(subject) { driver, _ in
+            _ = try driver.call(.createVolume, .members(["volume": volume("v")]))
+            #expect(try size(driver, "v") == 1 << 30)
+            #expect(try read(driver, "v", 4096, at: (1 << 30) - 4096).allSatisfy { $0 == 0 })
+        }
+    }
+
+    @Test("every call may be repeated and then succeeds", arguments: DriverUnderTest.all)
+    func repeats(subject: DriverUnderTest) throws {
+        try with(subject) { driver, _ in
+            for _ in 0..<2 { _ = try driver.call(.createVolume, .members(["volume": volume("v")])) }
+            try write(driver, "v", "kept", at: 0)
+            _ = try driver.call(.createVolume, .members(["volume": volume("v")]))
+            #expect(try read(driver, "v", 4, at: 0) == Array("kept".utf8))
+            for _ in 0..<2 { _ = try driver.call(.extendVolume, .members(["volume": volume("v"), "new_size": .integer(2)])) }
+            #expect(try size(driver, "v") == 2 << 30)
+            #expect(try read(driver, "v", 4, at: 0) == Array("kept".utf8))
+            let clone = DriverValue.members(["volume": volume("c", 2), "source": volume("v", 2)])
+            for _ in 0..<2 { _ = try driver.call(.cloneVolume, clone) }
+            for _ in 0..<2 { _ = try driver.call(.deleteVolume, .members(["volume": volume("v")])) }
+            #expect(try read(driver, "c", 4, at: 0) == Array("kept".utf8))
+        }
+    }
+
+    @Test("a clone, native or emulated, has its source's bytes, zeroes behind them, and a life of its own", arguments: DriverUnderTest.all)
+    func clone(subject: DriverUnderTest) throws {
+        try with(subject) { driver, _ in
+            _ = try driver.call(.createVolume, .members(["volume": volume("s")]))
+            try write(driver, "s", "head", at: 0)
+            try write(driver, "s", "tail", at: (1 << 30) - 4)
+            _ = try driver.call(.cloneVolume, .members(["volume": volume("c", 2), "source": volume("s")]))
+            #expect(try size(driver, "c") == 2 << 30)
+            #expect(try read(driver, "c", 4, at: 0) == Array("head".utf8))
+            #expect(try read(driver, "c", 8, at: (1 << 30) - 4) == Array("tail".utf8) + [0, 0, 0, 0])
+            try write(driver, "s", "gone", at: 0)
+            #expect(try read(driver, "c", 4, at: 0) == Array("head".utf8))
+            try write(driver, "c", "mine", at: 0)
+            #expect(try read(driver, "s", 4, at: 0) == Array("gone".utf8))
+        }
+    }
+
+    @Test("what does not exist is not found, and a bad configuration says so", arguments: DriverUnderTest.all)
+    func errors(subject: DriverUnderTest) throws {
+        try with(subject) { driver, _ in
+            #expect { try driver.call(.extendVolume, .members(["volume": volume("none"), "new_size": .integer(2)])) } throws: {
+                ($0 as? DriverFailure)?.code == .notFound
+            }
+        }
+        #expect { _ = try subject.open("relative/path") } throws: { ($0 as? DriverFailure)?.code == .badConfiguration }
+    }
+
+    @Test("the file driver tells holes from data, and snapshots keep what volumes lose")
+    func fileSpecifics() throws {
+        try with(DriverUnderTest.all[0]) { driver, directory in
+            _ = try driver.call(.createVolume, .members(["volume": volume("v")]))
+            try write(driver, "v", "before", at: 1 << 20)
+            try driver.withHandle(.members(["volume": volume("v")]), writable: false) { handle in
+                let extents = try handle.extents(offset: 0, length: 1 << 30)
+                #expect(extents.first?.offset == 0 && extents.reduce(0) { $0 + $1.length } == 1 << 30)
+                let data = extents.filter { $0.flags & UInt32(CLINKER_EXTENT_ZERO) == 0 }
+                #expect(data.contains { $0.offset <= 1 << 20 && $0.offset + $0.length > 1 << 20 })
+                #expect(data.reduce(0) { $0 + $1.length } < 1 << 22)
+            }
+            let snapshot = DriverValue.members(["volume": volume("v"), "snapshot": volume("s")])
+            _ = try driver.call(.createSnapshot, snapshot)
+            try write(driver, "v", "after!", at: 1 << 20)
+            _ = try driver.call(.createVolumeFromSnapshot, .members(["volume": volume("w"), "source": volume("v"), "snapshot": volume("s")]))
+            #expect(try read(driver, "w", 6, at: 1 << 20) == Array("before".utf8))
+            _ = try driver.call(.revertToSnapshot, snapshot)
+            #expect(try read(driver, "v", 6, at: 1 << 20) == Array("before".utf8))
+            try driver.withHandle(.members(["volume": volume("v")]), writable: true) { try $0.zero(offset: 1 << 20, length: 4096) }
+            #expect(try read(driver, "v", 6, at: 1 << 20) == [0, 0, 0, 0, 0, 0])
+            _ = try driver.call(.deleteSnapshot, snapshot)
+            let listed = try driver.call(.listVolumes, .object([]))["volumes"]?.list?.compactMap { $0["name"]?.string } ?? []
+            #expect(Set(listed) == ["v", "w"])
+            #expect(access(directory + "/s", F_OK) != 0)
+        }
+    }
+
+    @Test("the file driver's names cannot lead out of its directory", arguments: ["../x", "a/b", ".hidden", ""])
+    func names(name: String) throws {
+        try with(DriverUnderTest.all[0]) { driver, _ in
+            #expect { try driver.call(.createVolume, .members(["volume": volume(name)])) } throws: { ($0 as? DriverFailure)?.code == .invalid }
+        }
+    }
+
+    @Test("what a crash left half made is replaced, not trusted")
+    func halfMade() throws {
+        try with(DriverUnderTest.all[0]) { driver, directory in
+            let file = fopen(directory + "/v.partial", "w")
+            fputs("junk of a dead process", file)
+            fclose(file)
+            _ = try driver.call(.createVolume, .members(["volume": volume("v")]))
+            #expect(try read(driver, "v", 16, at: 0).allSatisfy { $0 == 0 })
+            #expect(access(directory + "/v.partial", F_OK) != 0)
+        }
+    }
+}
