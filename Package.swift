@@ -66,7 +66,8 @@ let package = Package(
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
-        .target(name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
+        .target(
+            name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
 
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
@@ -78,7 +79,7 @@ let package = Package(
         .testTarget(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers"], swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON"], path: "Tests/Integration",
+            name: "IntegrationTests", dependencies: ["JSON", "Primitives"], path: "Tests/Integration",
             exclude: ["clients", "captures"], swiftSettings: strict),
     ]
 )

@@ -16,7 +16,9 @@ final class FileDriver: VolumeDriver {
             }
             path = "\(state)/volumes/\(backend)"
         }
-        guard path.hasPrefix("/") else { throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory must be an absolute path, not \(path)") }
+        guard path.hasPrefix("/") else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory must be an absolute path, not \(path)")
+        }
         directory = path
         try File.makeDirectories(path)
         guard access(path, R_OK | W_OK | X_OK) == 0 else {
@@ -102,7 +104,9 @@ final class FileDriver: VolumeDriver {
         defer { closedir(listing) }
         call.list("volumes") {
             while let entry = readdir(listing) {
-                let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+                }
                 var info = stat()
                 guard !name.hasPrefix("."), !name.hasSuffix(".partial"), lstat(directory + "/" + name, &info) == 0,
                     info.st_mode & S_IFMT == S_IFREG

@@ -79,12 +79,17 @@ public enum Attachments {
     }
 
     /// Reserves a volume for an instance or, with a connector to follow, for a host (API 3.27).
-    public static func reserve(volumeID: String, instanceID: String?, mode: String?, caller: Caller, in tx: any Transaction) throws -> String {
+    public static func reserve(volumeID: String, instanceID: String?, mode: String?, caller: Caller, in tx: any Transaction) throws
+        -> String
+    {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         let existing = try ofVolume(volumeID, in: tx)
         // Live migration attaches the same instance a second time.
-        let sameInstance = instanceID != nil && existing.contains { $0.instanceID == instanceID } && ["in-use", "reserved"].contains(volume.status)
-        guard sameInstance || ["available", "downloading"].contains(volume.status) || (volume.multiattach && ["in-use", "reserved", "attaching"].contains(volume.status))
+        let sameInstance =
+            instanceID != nil && existing.contains { $0.instanceID == instanceID } && ["in-use", "reserved"].contains(volume.status)
+        guard
+            sameInstance || ["available", "downloading"].contains(volume.status)
+                || (volume.multiattach && ["in-use", "reserved", "attaching"].contains(volume.status))
         else {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
@@ -108,7 +113,8 @@ public enum Attachments {
     }
 
     static let connectingSQL = SQL(
-        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, updated_at = ? WHERE id = ?")
+        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, updated_at = ? WHERE id = ?"
+    )
     /// Notes the connector before the driver is asked.
     public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
         try tx.run(
@@ -127,7 +133,8 @@ public enum Attachments {
         try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
     }
 
-    static let completeSQL = SQL("UPDATE attachments SET attach_status = 'attached', attached_at = coalesce(attached_at, ?), updated_at = ? WHERE id = ?")
+    static let completeSQL = SQL(
+        "UPDATE attachments SET attach_status = 'attached', attached_at = coalesce(attached_at, ?), updated_at = ? WHERE id = ?")
     /// Marks an attachment as in use (API 3.44).
     public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let attachment = try get(id, for: caller, in: tx)
@@ -157,7 +164,9 @@ public enum Attachments {
         guard volume.status != "maintenance" else {
             throw StorageError.invalidVolume("Unable to attach volume in maintenance.")
         }
-        guard ["available", "attaching", "reserved"].contains(volume.status) || (volume.status == "in-use" && (volume.multiattach || volume.isMigrating))
+        guard
+            ["available", "attaching", "reserved"].contains(volume.status)
+                || (volume.status == "in-use" && (volume.multiattach || volume.isMigrating))
         else {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available, attaching or reserved to attach, but the current status is \(volume.status).")
@@ -168,7 +177,8 @@ public enum Attachments {
         let existing = try ofVolume(volumeID, in: tx)
         // The same instance or host again: the answer of the first call was lost.
         let already = existing.contains {
-            $0.status == "attached" && (instanceID != nil ? $0.instanceID == instanceID : $0.attachedHost == host) && $0.mountpoint == mountpoint
+            $0.status == "attached" && (instanceID != nil ? $0.instanceID == instanceID : $0.attachedHost == host)
+                && $0.mountpoint == mountpoint
         }
         if !already {
             try insert(

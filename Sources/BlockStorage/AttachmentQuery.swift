@@ -42,7 +42,9 @@ public struct AttachmentQuery: Sendable {
             guard try Attachments.find(marker, in: connection) != nil else { throw StorageError.attachmentNotFound(marker) }
             var alternatives: [String] = []
             for index in order.indices {
-                var terms = order[..<index].map { "coalesce(\($0.column.rawValue), '') = (SELECT coalesce(m.\($0.column.rawValue), '') FROM attachments m WHERE m.id = ?)" }
+                var terms = order[..<index].map {
+                    "coalesce(\($0.column.rawValue), '') = (SELECT coalesce(m.\($0.column.rawValue), '') FROM attachments m WHERE m.id = ?)"
+                }
                 terms.append(
                     "coalesce(\(order[index].column.rawValue), '') \(order[index].ascending ? ">" : "<") "
                         + "(SELECT coalesce(m.\(order[index].column.rawValue), '') FROM attachments m WHERE m.id = ?)")

@@ -110,7 +110,9 @@ public enum Operations {
     }
 
     /// Everything that a process which died left running.
-    public static func runnable(in connection: any Connection) throws -> [Operation] { try connection.rows(runnableSQL) { try Operation($0) } }
+    public static func runnable(in connection: any Connection) throws -> [Operation] {
+        try connection.rows(runnableSQL) { try Operation($0) }
+    }
 
     /// Records where the operation stands.
     public static func advance(
@@ -126,7 +128,9 @@ public enum Operations {
     }
 
     /// Ends an operation, gives its claims up and lets those run that waited for them.
-    public static func finish(_ operation: Operation, state: String, error: String?, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction)
+    public static func finish(
+        _ operation: Operation, state: String, error: String?, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction
+    )
         throws
     {
         let now = Timestamp.now()
@@ -152,7 +156,8 @@ public enum Operations {
     }
 
     static let purgeSQL = SQL(
-        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT 10000)")
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT 10000)"
+    )
     /// Removes a bounded number of operations that finished before the time.
     public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
 

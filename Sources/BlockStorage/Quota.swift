@@ -122,7 +122,9 @@ public enum Quotas {
     static let clearSQL = SQL("DELETE FROM quota_limits WHERE project_id = ?")
 
     /// Sets limits of a project. A limit below the present use is refused if the project has one of its own already.
-    public static func setLimits(_ limits: [(resource: String, limit: Int)], project: String, defaults: Defaults, in tx: any Transaction) throws {
+    public static func setLimits(_ limits: [(resource: String, limit: Int)], project: String, defaults: Defaults, in tx: any Transaction)
+        throws
+    {
         let known = try entries(project: project, defaults: defaults, in: tx)
         let bad = limits.filter { limit in !known.contains { $0.resource == limit.resource } }.map(\.resource).sorted()
         guard bad.isEmpty else { throw StorageError.invalidInput("Bad key(s) in quota set: \(bad.joined(separator: ", "))") }

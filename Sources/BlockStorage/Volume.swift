@@ -6,7 +6,8 @@ import Primitives
 public enum VolumeColumn: Int, CaseIterable, Sendable {
     case id, projectID, userID, name, description, size, status, previousStatus, attachStatus, migrationStatus, replicationStatus
     case availabilityZone, host, clusterName, volumeTypeID, snapshotID, sourceVolumeID, groupID, bootable, multiattach, encryptionKeyID
-    case providerID, driverData, nameID, serviceID, sharedTargets, consumesQuota, metadata, adminMetadata, imageMetadata, createdAt, updatedAt
+    case providerID, driverData, nameID, serviceID, sharedTargets, consumesQuota, metadata, adminMetadata, imageMetadata, createdAt,
+        updatedAt
     /// Of the volume's type, by a join.
     case typeName
 
@@ -171,7 +172,8 @@ public enum Volumes {
         try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
     }
 
-    static let placeSQL = SQL("UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, scheduled_at = ?, updated_at = ? WHERE id = ?")
+    static let placeSQL = SQL(
+        "UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, scheduled_at = ?, updated_at = ? WHERE id = ?")
     public static func place(_ id: String, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
         let now = Timestamp.now()
         try tx.run(placeSQL, .string(host), .string(serviceID), .string(zone), .text(now), .text(now), .text(id))
@@ -336,7 +338,8 @@ public enum Volumes {
         if attachStatus == "detached" { try Attachments.removeAll(ofVolume: id, in: tx) }
         let migration = migrationStatus.map { $0 == "none" ? nil : $0 } ?? volume.migrationStatus
         try tx.run(
-            resetSQL, .text(status ?? volume.status), .text(attachStatus ?? volume.attachStatus), .string(migration), .text(Timestamp.now()),
+            resetSQL, .text(status ?? volume.status), .text(attachStatus ?? volume.attachStatus), .string(migration),
+            .text(Timestamp.now()),
             .text(id))
         try Events.append("volume.reset_status", volume: volume, caller: caller, data: ["status": JSON(status)], in: tx)
     }

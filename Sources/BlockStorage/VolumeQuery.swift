@@ -39,7 +39,12 @@ public struct VolumeQuery: Sendable {
         public var isInteger: Bool { self == .size || isBoolean }
         public var isBoolean: Bool { [.bootable, .multiattach, .consumes_quota].contains(self) }
         public var isTime: Bool { [.created_at, .updated_at, .launched_at, .scheduled_at].contains(self) }
-        var isNullable: Bool { ![.id, .size, .status, .created_at, .project_id, .user_id, .attach_status, .volume_type_id, .bootable, .multiattach, .consumes_quota].contains(self) }
+        var isNullable: Bool {
+            ![
+                .id, .size, .status, .created_at, .project_id, .user_id, .attach_status, .volume_type_id, .bootable, .multiattach,
+                .consumes_quota,
+            ].contains(self)
+        }
         /// The column with a place for NULL in the order: before every text.
         var sortable: String { isNullable ? "coalesce(\(sql), '')" : sql }
     }
@@ -112,8 +117,10 @@ public struct VolumeQuery: Sendable {
         if let marker {
             var place: [Value]?
             let columns = order.map { $0.column.sortable }.joined(separator: ", ")
-            try connection.query(text: "SELECT \(columns) FROM volumes v WHERE v.id = ?\(projectID == nil ? "" : " AND v.project_id = ?")",
-                [.text(marker)] + (projectID.map { [.text($0)] } ?? [])) { row in
+            try connection.query(
+                text: "SELECT \(columns) FROM volumes v WHERE v.id = ?\(projectID == nil ? "" : " AND v.project_id = ?")",
+                [.text(marker)] + (projectID.map { [.text($0)] } ?? [])
+            ) { row in
                 place = order.indices.map { order[$0].column.isInteger ? .integer(row.integer($0)) : .text(row.text($0)) }
                 return false
             }
@@ -136,7 +143,8 @@ public struct VolumeQuery: Sendable {
         }
         let by = order.map { "\($0.column.sortable) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ")
         let text =
-            VolumeColumn.select + (conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")) + " ORDER BY \(by) LIMIT ? OFFSET ?"
+            VolumeColumn.select + (conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND "))
+            + " ORDER BY \(by) LIMIT ? OFFSET ?"
         try connection.query(text: text, values + [.int(limit), .int(offset)]) {
             try each($0)
             return true
@@ -162,7 +170,9 @@ public struct VolumeQuery: Sendable {
     static let wholeMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}'")
 
     /// Number, total GiB and the distinct values of each metadata key.
-    public static func summary(projectID: String?, in connection: any Connection) throws -> (count: Int, size: Int, metadata: [(key: String, values: [String])]) {
+    public static func summary(projectID: String?, in connection: any Connection) throws -> (
+        count: Int, size: Int, metadata: [(key: String, values: [String])]
+    ) {
         var totals = (0, 0)
         var texts: [String] = []
         if let projectID {
@@ -174,7 +184,9 @@ public struct VolumeQuery: Sendable {
         }
         var values: [String: Set<String>] = [:]
         for text in texts {
-            for member in (try JSON(parsing: text)).object?.members ?? [] { values[member.name, default: []].insert(member.value.string ?? "") }
+            for member in (try JSON(parsing: text)).object?.members ?? [] {
+                values[member.name, default: []].insert(member.value.string ?? "")
+            }
         }
         return (totals.0, totals.1, values.map { (key: $0.key, values: $0.value.sorted()) }.sorted { $0.key < $1.key })
     }

@@ -93,18 +93,21 @@ public struct VolumeRequests: Sendable {
             }
         }
         guard let size = new.size ?? source?.size else {
-            throw StorageError(.invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
+            throw StorageError(
+                .invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
         }
         if let source, size < source.size {
             throw StorageError.invalidInput(
-                "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size.")
+                "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size."
+            )
         }
         let zone = try self.zone(new.zone, source: source, in: tx)
         try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: size, defaults: quotas, in: tx)
 
         let id = UUID.random()
         try tx.run(
-            Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description), .int(size),
+            Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description),
+            .int(size),
             .text(zone), .text(type.id), .null, .string(source?.id), .bool(source?.bootable ?? false),
             .bool(type.isMultiattach), .text(JSON.object(new.metadata).text),
             .text(try source.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
@@ -115,7 +118,8 @@ public struct VolumeRequests: Sendable {
             claims.append(.shared(source.id))
         }
         if !new.schedulerHints.isEmpty { arguments["scheduler_hints"] = .object(new.schedulerHints) }
-        try start(FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
+        try start(
+            FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
         return id
     }
 
@@ -168,7 +172,8 @@ public struct VolumeRequests: Sendable {
                 "New size for extend must be greater than current size. (current: \(volume.size), extended: \(newSize)).")
         }
         if volume.consumesQuota {
-            try Quotas.chargeGrowth(project: volume.projectID, type: volume.typeName, from: volume.size, to: newSize, defaults: quotas, in: tx)
+            try Quotas.chargeGrowth(
+                project: volume.projectID, type: volume.typeName, from: volume.size, to: newSize, defaults: quotas, in: tx)
         }
         guard try Volumes.perform(transition, on: id, in: tx) else {
             throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
@@ -191,7 +196,8 @@ public struct VolumeRequests: Sendable {
     }
 
     /// `detach` also removes the attachment: os-force_detach.
-    public func disconnect(volumeID: String, connector: JSON?, detach attachmentID: String??, caller: Caller, in tx: any Transaction) throws -> String
+    public func disconnect(volumeID: String, connector: JSON?, detach attachmentID: String??, caller: Caller, in tx: any Transaction) throws
+        -> String
     {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         var arguments: JSONObject = ["connector": connector ?? .null]

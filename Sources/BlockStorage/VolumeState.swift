@@ -20,7 +20,8 @@ public struct VolumeTransition: Sendable {
     public let allowsMultiattach: Bool
 
     init(
-        _ name: String, from: [String]?, _ conditions: [Condition] = [], to: String, remembers: Bool = false, allowsMultiattach: Bool = false
+        _ name: String, from: [String]?, _ conditions: [Condition] = [], to: String, remembers: Bool = false,
+        allowsMultiattach: Bool = false
     ) {
         self.name = name
         self.from = from

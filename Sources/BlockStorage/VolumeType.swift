@@ -72,11 +72,13 @@ public enum VolumeTypes {
         guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
         let id = UUID.random()
         try tx.run(
-            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(JSON.object(extraSpecs).text), .text(Timestamp.now()))
+            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(JSON.object(extraSpecs).text),
+            .text(Timestamp.now()))
         return try get(id, in: tx)
     }
 
-    public static func update(_ id: String, name: String?, description: JSON?, isPublic: Bool?, in tx: any Transaction) throws -> VolumeType {
+    public static func update(_ id: String, name: String?, description: JSON?, isPublic: Bool?, in tx: any Transaction) throws -> VolumeType
+    {
         let type = try get(id, in: tx)
         if let name, name != type.name {
             guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
@@ -102,7 +104,8 @@ public enum VolumeTypes {
     }
 
     static func inUse(_ id: String) -> StorageError {
-        StorageError(.invalid, "Target volume type is still in use: Volume Type \(id) deletion is not allowed with volumes present with the type.")
+        StorageError(
+            .invalid, "Target volume type is still in use: Volume Type \(id) deletion is not allowed with volumes present with the type.")
     }
 
     /// Changes extra specs; refused while volumes of the type exist.

@@ -47,7 +47,8 @@ public struct Migration: Sendable {
                 guard known.checksum == migration.checksum else {
                     throw DatabaseError(
                         kind: .unusable,
-                        message: "migration \(migration.number) (\(known.name)) was applied in another form: the database does not belong to this release"
+                        message:
+                            "migration \(migration.number) (\(known.name)) was applied in another form: the database does not belong to this release"
                     )
                 }
                 continue

@@ -52,7 +52,8 @@ public final class SQLiteDatabase: Database {
 
     public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
         var lent =
-            try readers.withLock { $0.popLast() } ?? {
+            try readers.withLock { $0.popLast() }
+            ?? {
                 let connection = try SQLiteConnection(path: path, readOnly: true)
                 try connection.execute("PRAGMA temp_store=MEMORY")
                 return Lent(connection: connection)

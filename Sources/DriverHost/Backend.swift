@@ -145,7 +145,8 @@ public final class Backend: Sendable {
                 callID.withLock { $0 = id }
                 let value = DriverValue.members(["method": .string(method.rawValue), "arguments": arguments])
                 if !wire.send(Frame(kind: .call, id: id, value: value)) {
-                    state.withLock { $0.pending.removeValue(forKey: id) }?.finish(.failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
+                    state.withLock { $0.pending.removeValue(forKey: id) }?.finish(
+                        .failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
                 } else if Task.isCancelled {
                     wire.send(Frame(kind: .cancel, id: id, value: .null))
                 }

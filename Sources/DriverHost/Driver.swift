@@ -28,7 +28,8 @@ public final class Driver: @unchecked Sendable {
 
     private func canEmulate(_ method: DriverMethod) -> Bool {
         let table = plugin.table.pointee
-        let canCopy = table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
+        let canCopy =
+            table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
         return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
     }
 
@@ -154,7 +155,8 @@ public final class Driver: @unchecked Sendable {
         let source: DriverValue
         switch method {
         case .cloneVolume: source = .members(["volume": arguments["source"] ?? .null])
-        case .createVolumeFromSnapshot: source = .members(["volume": arguments["source"] ?? .null, "snapshot": arguments["snapshot"] ?? .null])
+        case .createVolumeFromSnapshot:
+            source = .members(["volume": arguments["source"] ?? .null, "snapshot": arguments["snapshot"] ?? .null])
         default: source = only("volume", "snapshot")
         }
         var result = DriverValue.object([])
@@ -180,7 +182,8 @@ public final class Driver: @unchecked Sendable {
                 let size = try input.size
                 let room = try output.size
                 guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
-                let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(input.preferredSize, output.preferredSize), alignment: 4096)
+                let buffer = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: max(input.preferredSize, output.preferredSize), alignment: 4096)
                 defer { buffer.deallocate() }
                 for extent in try input.extents(offset: 0, length: size) {
                     if extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0 {

@@ -67,7 +67,9 @@ public indirect enum DriverValue: Sendable, Equatable {
     public var boolean: Bool? {
         switch self {
         case .boolean(let value): value
-        case .string(let text): ["true", "1", "yes", "on"].contains(text.lowercased()) ? true : ["false", "0", "no", "off"].contains(text.lowercased()) ? false : nil
+        case .string(let text):
+            ["true", "1", "yes", "on"].contains(text.lowercased())
+                ? true : ["false", "0", "no", "off"].contains(text.lowercased()) ? false : nil
         default: nil
         }
     }
@@ -192,7 +194,9 @@ extension DriverValue {
         mutating func text() throws -> String {
             let length = try count()
             defer { position += length }
-            guard let text = String(validating: bytes[position..<position + length], as: UTF8.self) else { throw WireError("text is not UTF-8") }
+            guard let text = String(validating: bytes[position..<position + length], as: UTF8.self) else {
+                throw WireError("text is not UTF-8")
+            }
             return text
         }
     }

@@ -90,7 +90,8 @@ public enum HostProcess {
             let context = CallContext(
                 arguments: arguments,
                 onLog: { level, message in
-                    wire.send(Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)])))
+                    wire.send(
+                        Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)])))
                 },
                 onProgress: { done, total in
                     wire.send(

@@ -22,22 +22,27 @@ public struct Plugin: @unchecked Sendable {
     public init(path: String) throws(PluginError) {
         try Self.checkOwnership(path)
         guard let library = dlopen(path, RTLD_NOW | RTLD_LOCAL | Int32(RTLD_NODELETE)) else {
-            throw PluginError("\(path) cannot be opened: \(String(cString: dlerror())); build it for this machine and install the libraries it needs")
+            throw PluginError(
+                "\(path) cannot be opened: \(String(cString: dlerror())); build it for this machine and install the libraries it needs")
         }
         guard let symbol = dlsym(library, CLINKER_DRIVER_SYMBOL) else {
-            throw PluginError("\(path) exports no \(CLINKER_DRIVER_SYMBOL): it is no Clinker driver; end its source with CLINKER_DRIVER(table)")
+            throw PluginError(
+                "\(path) exports no \(CLINKER_DRIVER_SYMBOL): it is no Clinker driver; end its source with CLINKER_DRIVER(table)")
         }
         guard let given = unsafeBitCast(symbol, to: clinker_driver_function.self)() else {
             throw PluginError("\(path) gives no driver table")
         }
         let abi = given.pointee.abi
         guard abi == CLINKER_DRIVER_ABI else {
-            throw PluginError("\(path) was built for driver ABI \(abi), this host speaks \(CLINKER_DRIVER_ABI): build it against this release's clinker/driver.h")
+            throw PluginError(
+                "\(path) was built for driver ABI \(abi), this host speaks \(CLINKER_DRIVER_ABI): build it against this release's clinker/driver.h"
+            )
         }
         let size = Int(given.pointee.size)
         let mandatory = MemoryLayout<clinker_driver>.offset(of: \.extend_volume) ?? 0
         guard size >= mandatory else {
-            throw PluginError("\(path) has a driver table of \(size) bytes, at least \(mandatory) are mandatory: set .size = sizeof(clinker_driver)")
+            throw PluginError(
+                "\(path) has a driver table of \(size) bytes, at least \(mandatory) are mandatory: set .size = sizeof(clinker_driver)")
         }
         let copy = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<clinker_driver>.size, alignment: 16)
         memset(copy, 0, MemoryLayout<clinker_driver>.size)
@@ -70,7 +75,8 @@ public struct Plugin: @unchecked Sendable {
                 throw PluginError("\(item) belongs to user \(info.st_uid): plugins must belong to root or to the service's user; chown it")
             }
             guard info.st_mode & 0o022 == 0 else {
-                throw PluginError("\(item) can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8))): remove that right (chmod go-w)")
+                throw PluginError(
+                    "\(item) can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8))): remove that right (chmod go-w)")
             }
         }
     }
@@ -86,7 +92,9 @@ public struct Plugin: @unchecked Sendable {
         defer { closedir(listing) }
         var paths: [String] = []
         while let entry = readdir(listing) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
             if driverName(ofFile: name) != nil { paths.append(directory + "/" + name) }
         }
         return paths.sorted()
@@ -107,7 +115,9 @@ public struct Plugin: @unchecked Sendable {
         if driver.hasPrefix("/") { return driver }
         let name = pythonDrivers[driver] ?? driver
         if name.contains(".") {
-            throw PluginError("volume_driver = \(driver): no plugin replaces this driver of Cinder; known are \(pythonDrivers.keys.sorted().joined(separator: ", "))")
+            throw PluginError(
+                "volume_driver = \(driver): no plugin replaces this driver of Cinder; known are \(pythonDrivers.keys.sorted().joined(separator: ", "))"
+            )
         }
         let found = try find(in: directory)
         for path in found {
@@ -115,7 +125,8 @@ public struct Plugin: @unchecked Sendable {
             if driverName(ofFile: file) == name.lowercased() { return path }
         }
         let names = found.compactMap { driverName(ofFile: $0.split(separator: "/").last.map(String.init) ?? "") }
-        throw PluginError("volume_driver = \(driver): no such plugin in \(directory); it has \(names.isEmpty ? "none" : names.joined(separator: ", "))")
+        throw PluginError(
+            "volume_driver = \(driver): no such plugin in \(directory); it has \(names.isEmpty ? "none" : names.joined(separator: ", "))")
     }
 
     static let pythonDrivers = [

@@ -26,7 +26,8 @@ public final class BackendEntry: Sendable {
     }
 
     init(
-        host: String, zone: String, backendName: String, backend: Backend, reservedPercentage: Int, maxOverSubscription: String, statsInterval: Int
+        host: String, zone: String, backendName: String, backend: Backend, reservedPercentage: Int, maxOverSubscription: String,
+        statsInterval: Int
     ) {
         self.host = host
         self.zone = zone
@@ -152,7 +153,8 @@ public final class Backends: Sendable {
                         onUp(entry.host, entry.zone)
                     })
                 let entry = BackendEntry(
-                    host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone, backendName: displayName.isEmpty ? name : displayName,
+                    host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone,
+                    backendName: displayName.isEmpty ? name : displayName,
                     backend: backend, reservedPercentage: settings[Options.reservedPercentage, backend: name],
                     maxOverSubscription: settings[Options.maxOverSubscription, backend: name],
                     statsInterval: settings[Options.statsInterval, backend: name])

@@ -66,7 +66,8 @@ struct FlowContext: Sendable {
     /// What a driver is told of a volume.
     func describe(_ volume: Volume) -> DriverValue {
         .members([
-            "id": .string(volume.id), "name": .string(services.names.volume(volume.nameID ?? volume.id)), "size": .integer(Int64(volume.size)),
+            "id": .string(volume.id), "name": .string(services.names.volume(volume.nameID ?? volume.id)),
+            "size": .integer(Int64(volume.size)),
             "pool": .optional(volume.pool), "data": .optional(volume.driverData),
         ])
     }
@@ -90,7 +91,9 @@ struct FlowContext: Sendable {
                     guard deaths < 4 else { throw DriverFailure(.error, "the driver's host died \(deaths) times in \(method.rawValue)") }
                     services.log.warning(
                         "the driver's host died, the call is repeated: \(failure.message)",
-                        metadata: ["request_id": "\(operation.requestID)", "operation_id": "\(operation.id)", "method": "\(method.rawValue)"])
+                        metadata: [
+                            "request_id": "\(operation.requestID)", "operation_id": "\(operation.id)", "method": "\(method.rawValue)",
+                        ])
                     _ = await entry.backend.waitUntilUp(within: 30)
                 case .unavailable:
                     if let patience, waited >= patience { throw failure }

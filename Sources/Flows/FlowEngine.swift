@@ -177,7 +177,8 @@ public final class FlowEngine: Sendable {
                 } else {
                     try Self.event("step.start", flow.steps[after.step], operation, tx, seconds: nil)
                     try Operations.advance(
-                        operation.id, step: after.step, reverting: false, attempts: after.attempts, progress: after.progress, error: nil, in: tx)
+                        operation.id, step: after.step, reverting: false, attempts: after.attempts, progress: after.progress, error: nil,
+                        in: tx)
                 }
                 return after
             }
@@ -191,12 +192,14 @@ public final class FlowEngine: Sendable {
             throw error
         } catch {
             let failure = FlowFailure(
-                step: step.name, message: Self.message(error), code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil),
+                step: step.name, message: Self.message(error),
+                code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil),
                 undone: true)
             services.log.warning(
                 "step failed: \(failure.message)",
                 metadata: [
-                    "step": "\(step.name)", "flow": "\(flow.name)", "operation_id": "\(operation.id)", "resource": "\(operation.resourceID)",
+                    "step": "\(step.name)", "flow": "\(flow.name)", "operation_id": "\(operation.id)",
+                    "resource": "\(operation.resourceID)",
                     "request_id": "\(operation.requestID)",
                 ])
             cursor.failure = failure
@@ -208,7 +211,8 @@ public final class FlowEngine: Sendable {
                     operationID: operation.id, requestID: operation.requestID,
                     data: ["step": .string(step.name), "error": .string(failure.message)], in: tx)
                 try Operations.advance(
-                    operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.message, in: tx)
+                    operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.message,
+                    in: tx)
             }
             return false
         }
@@ -294,7 +298,8 @@ public final class FlowEngine: Sendable {
         services.log.debug(
             "\(what)",
             metadata: [
-                "step": "\(step.name)", "flow": "\(operation.flow)", "operation_id": "\(operation.id)", "resource": "\(operation.resourceID)",
+                "step": "\(step.name)", "flow": "\(operation.flow)", "operation_id": "\(operation.id)",
+                "resource": "\(operation.resourceID)",
                 "request_id": "\(operation.requestID)",
             ])
     }

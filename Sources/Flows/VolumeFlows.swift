@@ -20,12 +20,15 @@ enum VolumeFlows {
                     return .object([])
                 },
                 record: { context, progress, _, tx in
-                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { throw StorageError.volumeNotFound(context.volumeID) }
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else {
+                        throw StorageError.volumeNotFound(context.volumeID)
+                    }
                     let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
                     let arguments = context.operation.arguments
                     var request = PlacementRequest(
                         volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
-                        extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
+                        extraSpecs: type.extraSpecs, requiredBackend: nil,
+                        attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
                     if let source = volume.sourceVolumeID { request.requiredBackend = try Volumes.find(source, in: tx)?.backend }
                     let disabled = Set(try Services.all(in: tx).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
                     let pools = try context.services.backends.pools(in: tx).filter { !disabled.contains($0.backend) }
@@ -62,7 +65,9 @@ enum VolumeFlows {
                         entry, .cloneVolume, .members(["volume": context.describe(volume), "source": context.describe(source)]))
                 },
                 record: { context, progress, output, tx in
-                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { throw StorageError.volumeNotFound(context.volumeID) }
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else {
+                        throw StorageError.volumeNotFound(context.volumeID)
+                    }
                     let capabilities = try context.backend(of: volume).backend.description?.capabilities
                     try Volumes.made(
                         volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
@@ -117,7 +122,8 @@ enum VolumeFlows {
         ],
         failed: { context, _, failure, tx in
             let volume = try Volumes.find(context.volumeID, in: tx)
-            try Volumes.setStatus(failure.code == .busy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
+            try Volumes.setStatus(
+                failure.code == .busy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
             return .over
         })
 
@@ -138,7 +144,8 @@ enum VolumeFlows {
                     }
                     let delta = Int(context.operation.arguments["new_size"]?.integer ?? 0) - volume.size
                     let request = PlacementRequest(
-                        volumeID: volume.id, size: delta, zones: [], extraSpecs: [:], requiredBackend: nil, attempted: [], currentHost: host)
+                        volumeID: volume.id, size: delta, zones: [], extraSpecs: [:], requiredBackend: nil, attempted: [], currentHost: host
+                    )
                     let placement = Scheduler().place(request, among: try context.services.backends.pools(in: tx))
                     try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
                     guard placement.choice != nil else {
@@ -149,7 +156,9 @@ enum VolumeFlows {
                     progress["claimed"] = JSON(delta)
                 },
                 recordUndo: { context, progress, tx in
-                    guard let claimed = progress["claimed"]?.integer, let host = try Volumes.find(context.volumeID, in: tx)?.host else { return }
+                    guard let claimed = progress["claimed"]?.integer, let host = try Volumes.find(context.volumeID, in: tx)?.host else {
+                        return
+                    }
                     try Pools.add(host, gigabytes: -Int(claimed), volumes: 0, in: tx)
                     progress["claimed"] = nil
                 }),
@@ -204,13 +213,16 @@ enum VolumeFlows {
     }
 
     /// Export and connect: the driver's part of every attachment.
-    private static func connectStep(_ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String)) -> [Step] {
+    private static func connectStep(_ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String))
+        -> [Step]
+    {
         [
             Step(
                 name: "export",
                 perform: { context, _ in
                     let volume = try context.volume()
-                    return try await context.callIfServed(context.backend(of: volume), .exportVolume, .members(["volume": context.describe(volume)]))
+                    return try await context.callIfServed(
+                        context.backend(of: volume), .exportVolume, .members(["volume": context.describe(volume)]))
                 },
                 record: { context, _, output, tx in
                     if let data = output["data"]?.string { try Volumes.setDriverData(data, of: context.volumeID, in: tx) }
@@ -236,7 +248,8 @@ enum VolumeFlows {
                 undo: { context, _ in
                     let volume = try context.volume()
                     let (connector, _) = try arguments(context, volume)
-                    try await disconnect(context, volume, connector: connector, except: context.operation.arguments["attachment_id"]?.string)
+                    try await disconnect(
+                        context, volume, connector: connector, except: context.operation.arguments["attachment_id"]?.string)
                 }),
         ]
     }
@@ -348,7 +361,9 @@ enum VolumeFlows {
                 })
         ],
         failed: { context, _, _, tx in
-            if let id = context.operation.arguments["attachment_id"]?.string { try Attachments.setStatus("error_detaching", of: id, in: tx) }
+            if let id = context.operation.arguments["attachment_id"]?.string {
+                try Attachments.setStatus("error_detaching", of: id, in: tx)
+            }
             return .over
         })
 }

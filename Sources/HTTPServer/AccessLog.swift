@@ -40,7 +40,8 @@ struct AccessLog: Sendable {
             sink.gather(line.bytes)
         case .json:
             var pairs: [(key: String, value: String)] = [
-                (key: "address", value: request.remoteAddress), (key: "method", value: request.method), (key: "path", value: request.rawPath),
+                (key: "address", value: request.remoteAddress), (key: "method", value: request.method),
+                (key: "path", value: request.rawPath),
                 (key: "status", value: String(status)), (key: "length", value: String(length)), (key: "us", value: String(microseconds)),
                 (key: "operation", value: request.operationName), (key: "request_id", value: request.requestID),
             ]

@@ -89,7 +89,8 @@ public final class HTTPRequest: @unchecked Sendable {
     }
 
     /// The query's items, decoded; `+` is a space, invalid encodings stay as they are.
-    public lazy var query: [(name: String, value: String)] = rawQuery.isEmpty
+    public lazy var query: [(name: String, value: String)] =
+        rawQuery.isEmpty
         ? []
         : rawQuery.split(separator: "&").map { item in
             let parts = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -108,7 +109,9 @@ public final class StaticText: Sendable {
 public enum PercentEncoding {
     /// Decodes %XX; nil if the result is not UTF-8 or an escape is broken.
     public static func decode(_ text: some StringProtocol) -> String? {
-        let hasEscape = text.utf8.withContiguousStorageIfAvailable { memchr($0.baseAddress ?? UnsafePointer(bitPattern: 1)!, 0x25, $0.count) != nil }
+        let hasEscape = text.utf8.withContiguousStorageIfAvailable {
+            memchr($0.baseAddress ?? UnsafePointer(bitPattern: 1)!, 0x25, $0.count) != nil
+        }
         guard hasEscape ?? true else { return String(text) }
         var bytes: [UInt8] = []
         var iterator = text.utf8.makeIterator()

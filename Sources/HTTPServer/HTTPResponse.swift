@@ -26,7 +26,8 @@ public struct HTTPResponse: Sendable {
     public static let json = "application/json"
 
     /// An answer whose JSON body the closure writes.
-    public static func json(_ status: Int = 200, capacity: Int = 1024, _ write: (inout JSONWriter) throws -> Void) rethrows -> HTTPResponse {
+    public static func json(_ status: Int = 200, capacity: Int = 1024, _ write: (inout JSONWriter) throws -> Void) rethrows -> HTTPResponse
+    {
         var writer = JSONWriter(capacity: capacity)
         try write(&writer)
         return HTTPResponse(status: status, body: .buffer(writer.take()))

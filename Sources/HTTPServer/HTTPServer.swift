@@ -40,10 +40,12 @@ public final class HTTPServer: @unchecked Sendable {
         // Several threads accept: one that comes late must not wait in accept.
         _ = fcntl(configuration.socket, F_SETFL, fcntl(configuration.socket, F_GETFL) | O_NONBLOCK)
         typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
-        typealias URILogCallback = @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, OpaquePointer?) -> UnsafeMutableRawPointer?
-        typealias CompletedCallback = @convention(c) (
-            UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?, MHD_RequestTerminationCode
-        ) -> Void
+        typealias URILogCallback =
+            @convention(c) (UnsafeMutableRawPointer?, UnsafePointer<CChar>?, OpaquePointer?) -> UnsafeMutableRawPointer?
+        typealias CompletedCallback =
+            @convention(c) (
+                UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?, MHD_RequestTerminationCode
+            ) -> Void
         let me = Unmanaged.passUnretained(self).toOpaque()
         let unescape: UnescapeCallback = { _, _, text in text.map { strlen($0) } ?? 0 }
         let uri: URILogCallback = { _, text, _ in Exchange.begin(text) }

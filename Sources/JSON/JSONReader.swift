@@ -19,7 +19,9 @@ extension JSON {
     /// Reads one JSON text (RFC 8259). Duplicate names, lone surrogates, invalid UTF-8, control characters in strings
     /// and trailing text are refused.
     public init(parsing bytes: UnsafeRawBufferPointer, limits: JSONLimits = JSONLimits()) throws(JSONError) {
-        guard bytes.count <= limits.bytes else { throw JSONError(reason: "text is longer than \(limits.bytes) bytes", offset: limits.bytes) }
+        guard bytes.count <= limits.bytes else {
+            throw JSONError(reason: "text is longer than \(limits.bytes) bytes", offset: limits.bytes)
+        }
         var reader = Reader(bytes: bytes, depthLimit: limits.depth)
         reader.skipSpace()
         let value = try reader.value(depth: 0)

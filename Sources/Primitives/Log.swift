@@ -143,7 +143,8 @@ public enum LogLine {
 
     /// Nobody writes a second line into the log through a message.
     static func clean(_ message: String) -> String {
-        message.utf8.contains { $0 < 0x20 } ? String(message.map { $0.isNewline || $0.asciiValue.map { $0 < 0x20 } == true ? " " : $0 }) : message
+        message.utf8.contains { $0 < 0x20 }
+            ? String(message.map { $0.isNewline || $0.asciiValue.map { $0 < 0x20 } == true ? " " : $0 }) : message
     }
 
     static func json(_ text: String) -> String {

@@ -5,7 +5,8 @@ enum CinderOptions {
         "barbican", "coordination", "fc-zone-manager", "healthcheck", "key_manager", "keystone_authtoken", "nova",
         "oslo_concurrency", "oslo_messaging_amqp", "oslo_messaging_kafka", "oslo_messaging_notifications", "oslo_messaging_rabbit",
         "oslo_policy", "oslo_reports", "oslo_versionedobjects", "privsep", "profiler", "service_user", "ssl", "vault",
-        "audit_middleware_notifications", "brcd_fabric_example", "cisco_fabric_example", "sample_castellan_source", "sample_remote_file_source",
+        "audit_middleware_notifications", "brcd_fabric_example", "cisco_fabric_example", "sample_castellan_source",
+        "sample_remote_file_source",
     ]
 
     /// Names in any other section, [DEFAULT] above all.

@@ -73,15 +73,18 @@ public enum Options {
         "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
 
     // MARK: quotas
-    public static let quotaVolumes = Option("quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
+    public static let quotaVolumes = Option(
+        "quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
     public static let quotaSnapshots = Option(
         "quota_snapshots", default: 10, range: -1...2_147_483_647, help: "Snapshots per project; -1: no limit.")
     public static let quotaGigabytes = Option(
         "quota_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of volumes and snapshots per project; -1: no limit.")
-    public static let quotaBackups = Option("quota_backups", default: 10, range: -1...2_147_483_647, help: "Backups per project; -1: no limit.")
+    public static let quotaBackups = Option(
+        "quota_backups", default: 10, range: -1...2_147_483_647, help: "Backups per project; -1: no limit.")
     public static let quotaBackupGigabytes = Option(
         "quota_backup_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of backups per project; -1: no limit.")
-    public static let quotaGroups = Option("quota_groups", default: 10, range: -1...2_147_483_647, help: "Groups per project; -1: no limit.")
+    public static let quotaGroups = Option(
+        "quota_groups", default: 10, range: -1...2_147_483_647, help: "Groups per project; -1: no limit.")
     public static let perVolumeSizeLimit = Option(
         "per_volume_size_limit", default: -1, range: -1...2_147_483_647, help: "Largest volume in GiB; -1: no limit.")
 
@@ -97,7 +100,8 @@ public enum Options {
     public static let backendZone = Option(
         "backend_availability_zone", in: .backend, default: "", help: "Zone of the backend; the node's if empty.")
     public static let backendThreads = Option(
-        "backend_native_threads_pool_size", in: .backend, default: 20, range: 1...1024, help: "Calls that the driver runs at the same time.")
+        "backend_native_threads_pool_size", in: .backend, default: 20, range: 1...1024, help: "Calls that the driver runs at the same time."
+    )
     public static let statsInterval = Option(
         "backend_stats_polling_interval", in: .backend, default: 60, range: 1...3600, help: "Seconds between readings of the capacity.")
     public static let callTimeout = Option(

@@ -140,7 +140,8 @@ public struct Settings: Sendable {
                 if CinderOptions.names.contains(name) || CinderOptions.sections.contains(section) { continue }
                 let nearest = Options.nearest(to: name, in: section)
                 warnings.append(
-                    "\(origin): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean [\($0.sectionName)] \($0.name)?" } ?? ""))
+                    "\(origin): unknown option [\(section)] \(name)"
+                        + (nearest.map { "; did you mean [\($0.sectionName)] \($0.name)?" } ?? ""))
             }
         }
         for backend in backends where values[backend] == nil {

@@ -29,7 +29,9 @@ final class CoreProcess {
         sink = try Self.logSink(settings)
         sink.isDebug = settings[Options.debug]
         log = sink.logger("core")
-        for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] {
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        }
     }
 
     static func logSink(_ settings: Settings) throws -> LogSink {
@@ -93,7 +95,9 @@ final class CoreProcess {
         if !connection.isEmpty {
             guard connection.hasPrefix("sqlite:///") else {
                 let scheme = connection.split(separator: ":").first.map(String.init) ?? ""
-                throw SettingsError(["[database] connection: this release keeps its data in SQLite, not in '\(scheme)'; say sqlite:///path or leave it out"])
+                throw SettingsError([
+                    "[database] connection: this release keeps its data in SQLite, not in '\(scheme)'; say sqlite:///path or leave it out"
+                ])
             }
             path = String(connection.dropFirst(10))
             if !path.hasPrefix("/") { path = stateDirectory + "/" + path }

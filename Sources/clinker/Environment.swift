@@ -61,7 +61,8 @@ struct ConfigurationOptions: ParsableArguments {
         guard access(path, R_OK | W_OK | X_OK) == 0 else {
             let code = errno
             throw SettingsError([
-                SystemError(code, "the state directory \(path) cannot be used").description + "; give it to the service's user, or name another with --state-dir"
+                SystemError(code, "the state directory \(path) cannot be used").description
+                    + "; give it to the service's user, or name another with --state-dir"
             ])
         }
         return path

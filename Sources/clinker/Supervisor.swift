@@ -25,14 +25,20 @@ final class Supervisor {
         for warning in settings.warnings { log.warning("\(warning)") }
         drainTimeout = settings[Options.drainTimeout]
         guard settings[Options.authStrategy] == "noauth" else {
-            throw SettingsError(["[DEFAULT] auth_strategy = \(settings[Options.authStrategy]): this release serves noauth only; set auth_strategy = noauth"])
+            throw SettingsError([
+                "[DEFAULT] auth_strategy = \(settings[Options.authStrategy]): this release serves noauth only; set auth_strategy = noauth"
+            ])
         }
         guard !settings[Options.enabledBackends].isEmpty else {
-            throw SettingsError(["[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"])
+            throw SettingsError([
+                "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
+            ])
         }
         let address = settings[Options.listen]
         if !insecureNoAuth, !Supervisor.isLoopback(address) {
-            throw SettingsError(["with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(address) is refused; listen on 127.0.0.1, or say --insecure-noauth"])
+            throw SettingsError([
+                "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(address) is refused; listen on 127.0.0.1, or say --insecure-noauth"
+            ])
         }
         stateDirectory = try options.openStateDirectory(settings)
         lock = try Supervisor.takeLock(stateDirectory)

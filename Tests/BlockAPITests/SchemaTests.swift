@@ -13,19 +13,39 @@ struct SchemaTests {
         } catch { return error.message }
     }
 
-    @Test("violations are told in the words that Cinder's clients know", arguments: [
-        (#"{}"#, "'volume' is a required property"), (#"[]"#, "[] is not of type 'object'"),
-        (#"{"volume":"x"}"#, "Invalid input for field/attribute volume. Value: x. 'x' is not of type 'object'"),
-        (#"{"volume":{"size":0}}"#, "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1"),
-        (#"{"volume":{"size":"abc"}}"#, "Invalid input for field/attribute size. Value: abc. 'abc' does not match '^[0-9]+$'"),
-        (#"{"volume":{"size":1.5}}"#, "Invalid input for field/attribute size. Value: 1.5. 1.5 is not of type 'integer', 'string', 'null'"),
-        (#"{"volume":{"size":"99999999999"}}"#, "Invalid input for field/attribute size. Value: 99999999999. 99999999999 is greater than the maximum of 2147483647"),
-        (#"{"volume":{"size":1,"foo":"bar"}}"#, "Invalid input for field/attribute volume. Value: {'size': 1, 'foo': 'bar'}. Additional properties are not allowed ('foo' was unexpected)"),
-        (#"{"volume":{"snapshot_id":"zzz"}}"#, "Invalid input for field/attribute snapshot_id. Value: zzz. 'zzz' is not valid under any of the given schemas"),
-        (#"{"volume":{"metadata":{"":"v"}}}"#, "Invalid input for field/attribute metadata. Value: {'': 'v'}. '' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'"),
-        (#"{"volume":{"metadata":{"k":null}}}"#, "Invalid input for field/attribute k. Value: None. None is not of type 'string'"),
-        (#"{"volume":{"name":"a\u0000b"}}"#, "Invalid input for field/attribute name. Value: a\0b. 'a\\x00b' contains a NUL character, which no text may"),
-    ])
+    @Test(
+        "violations are told in the words that Cinder's clients know",
+        arguments: [
+            (#"{}"#, "'volume' is a required property"), (#"[]"#, "[] is not of type 'object'"),
+            (#"{"volume":"x"}"#, "Invalid input for field/attribute volume. Value: x. 'x' is not of type 'object'"),
+            (#"{"volume":{"size":0}}"#, "Invalid input for field/attribute size. Value: 0. 0 is less than the minimum of 1"),
+            (#"{"volume":{"size":"abc"}}"#, "Invalid input for field/attribute size. Value: abc. 'abc' does not match '^[0-9]+$'"),
+            (
+                #"{"volume":{"size":1.5}}"#,
+                "Invalid input for field/attribute size. Value: 1.5. 1.5 is not of type 'integer', 'string', 'null'"
+            ),
+            (
+                #"{"volume":{"size":"99999999999"}}"#,
+                "Invalid input for field/attribute size. Value: 99999999999. 99999999999 is greater than the maximum of 2147483647"
+            ),
+            (
+                #"{"volume":{"size":1,"foo":"bar"}}"#,
+                "Invalid input for field/attribute volume. Value: {'size': 1, 'foo': 'bar'}. Additional properties are not allowed ('foo' was unexpected)"
+            ),
+            (
+                #"{"volume":{"snapshot_id":"zzz"}}"#,
+                "Invalid input for field/attribute snapshot_id. Value: zzz. 'zzz' is not valid under any of the given schemas"
+            ),
+            (
+                #"{"volume":{"metadata":{"":"v"}}}"#,
+                "Invalid input for field/attribute metadata. Value: {'': 'v'}. '' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'"
+            ),
+            (#"{"volume":{"metadata":{"k":null}}}"#, "Invalid input for field/attribute k. Value: None. None is not of type 'string'"),
+            (
+                #"{"volume":{"name":"a\u0000b"}}"#,
+                "Invalid input for field/attribute name. Value: a\0b. 'a\\x00b' contains a NUL character, which no text may"
+            ),
+        ])
     func messages(body: String, expected: String) throws {
         let create = try #require(OperationTable.operations(OperationTable.extensions).first { $0.name == "volumes:create" }?.schema(71))
         #expect(try message(create, body) == expected)
@@ -36,7 +56,8 @@ struct SchemaTests {
         let create = try #require(OperationTable.operations(OperationTable.extensions).first { $0.name == "volumes:create" }?.schema(71))
         let name = String(repeating: "n", count: 255)
         for body in [
-            #"{"volume":{"size":2147483647}}"#, #"{"volume":{"size":"1"}}"#, #"{"volume":{"size":null}}"#, "{\"volume\":{\"name\":\" \(name) \"}}",
+            #"{"volume":{"size":2147483647}}"#, #"{"volume":{"size":"1"}}"#, #"{"volume":{"size":null}}"#,
+            "{\"volume\":{\"name\":\" \(name) \"}}",
             "{\"volume\":{\"metadata\":{\"\(name)\":\"\(name)\"}}}", #"{"volume":{},"OS-SCH-HNT:scheduler_hints":{"a":[1]}}"#,
             #"{"volume":{"snapshot_id":"0123456789ABCDEF0123456789abcdef"}}"#,
         ] { #expect(try message(create, body) == nil) }
@@ -49,15 +70,20 @@ struct SchemaTests {
         #expect(try message(create.schema(53)!, #"{"volume":{"size":1,"foo":1}}"#) != nil)
     }
 
-    @Test("version headers are read as Cinder reads them", arguments: [
-        (nil, 0), ("volume 3.0", 0), ("volume 3.71", 71), ("volume latest", 71), ("compute 2.1, volume 3.27", 27), ("VOLUME 3.5", 5),
-    ] as [(String?, Int)])
+    @Test(
+        "version headers are read as Cinder reads them",
+        arguments: [
+            (nil, 0), ("volume 3.0", 0), ("volume 3.71", 71), ("volume latest", 71), ("compute 2.1, volume 3.27", 27), ("VOLUME 3.5", 5),
+        ] as [(String?, Int)])
     func goodVersions(header: String?, minor: Int) throws { #expect(try APIVersion.negotiate(header) == minor) }
 
-    @Test("bad version headers are 400 or 406", arguments: [
-        ("volume banana", 400), ("volume 3", 400), ("volume 3.099", 400), ("volume 3.99", 406), ("volume 2.0", 406), ("compute 2.1", 400), ("", 400),
-        ("volume 3.-1", 400), ("volume 99999999999999999999.1", 400),
-    ])
+    @Test(
+        "bad version headers are 400 or 406",
+        arguments: [
+            ("volume banana", 400), ("volume 3", 400), ("volume 3.099", 400), ("volume 3.99", 406), ("volume 2.0", 406),
+            ("compute 2.1", 400), ("", 400),
+            ("volume 3.-1", 400), ("volume 99999999999999999999.1", 400),
+        ])
     func badVersions(header: String, status: Int) {
         #expect { try APIVersion.negotiate(header) } throws: { ($0 as? HTTPError)?.status == status }
     }

@@ -8,11 +8,14 @@ func pool(
     ratio: String = "20.0", thin: Bool = true, zone: String = "nova", capabilities: JSONObject = [:]
 ) -> PoolState {
     PoolState(
-        host: host, zone: zone, capabilities: capabilities, totalGB: total, freeGB: free, provisionedGB: provisioned, allocatedGB: allocated,
+        host: host, zone: zone, capabilities: capabilities, totalGB: total, freeGB: free, provisionedGB: provisioned,
+        allocatedGB: allocated,
         volumes: 0, reservedPercentage: reserved, maxOverSubscriptionRatio: ratio, isThin: thin, isThick: !thin, timestamp: "")
 }
 
-func request(_ size: Int, specs: JSONObject = [:], zones: [String] = [], required: String? = nil, attempted: [String] = []) -> PlacementRequest {
+func request(_ size: Int, specs: JSONObject = [:], zones: [String] = [], required: String? = nil, attempted: [String] = [])
+    -> PlacementRequest
+{
     PlacementRequest(volumeID: "v", size: size, zones: zones, extraSpecs: specs, requiredBackend: required, attempted: attempted)
 }
 
@@ -32,16 +35,19 @@ struct SchedulerTests {
     @Test("the pool with most room wins; equals keep their order")
     func weighing() {
         let scheduler = Scheduler()
-        #expect(scheduler.place(request(1), among: [pool("a", free: 10, thin: false), pool("b", free: 90, thin: false)]).choice?.host == "b")
+        #expect(
+            scheduler.place(request(1), among: [pool("a", free: 10, thin: false), pool("b", free: 90, thin: false)]).choice?.host == "b")
         #expect(scheduler.place(request(1), among: [pool("a"), pool("b")]).choice?.host == "a")
-        #expect(scheduler.place(request(1), among: [pool("a", total: nil, free: nil), pool("b", free: 2, thin: false)]).choice?.host == "b")
+        #expect(
+            scheduler.place(request(1), among: [pool("a", total: nil, free: nil), pool("b", free: 2, thin: false)]).choice?.host == "b")
     }
 
     @Test("each filter refuses with its reason")
     func verdicts() {
         let pools = [
             pool("h@small#p", total: 5, free: 5, thin: false), pool("h@far#p", zone: "mars"), pool("h@tried#p"),
-            pool("h@plain#p", capabilities: ["volume_backend_name": "plain"]), pool("h@gold#p", capabilities: ["volume_backend_name": "gold"]),
+            pool("h@plain#p", capabilities: ["volume_backend_name": "plain"]),
+            pool("h@gold#p", capabilities: ["volume_backend_name": "gold"]),
         ]
         let placement = Scheduler().place(
             request(10, specs: ["volume_backend_name": "gold", "other:scope": "x"], zones: ["nova"], attempted: ["h@tried"]), among: pools)

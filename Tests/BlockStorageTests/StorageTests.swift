@@ -58,7 +58,8 @@ final class Storage: Sendable {
     }
 
     func usage(_ resource: String) throws -> Int {
-        try database.read { try Quotas.entries(project: "p", defaults: self.requests.quotas, in: $0) }.first { $0.resource == resource }?.inUse ?? -1
+        try database.read { try Quotas.entries(project: "p", defaults: self.requests.quotas, in: $0) }.first { $0.resource == resource }?
+            .inUse ?? -1
     }
 
     func status(_ id: String) throws -> String? { try database.read { try Volumes.find(id, in: $0)?.status } }
@@ -73,12 +74,19 @@ struct StorageTests {
         #expect(try storage.status(id) == "creating")
         #expect(try storage.usage("volumes") == 1 && storage.usage("gigabytes") == 2 && storage.usage("gigabytes___DEFAULT__") == 2)
         #expect(try storage.database.read { try Operations.unfinishedCount(in: $0) } == 1)
-        await #expect(throws: StorageError(
-            .overQuota,
-            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 2G, quota is 3G and 2G has been consumed."
-        )) { try await storage.create(2) }
+        await #expect(
+            throws: StorageError(
+                .overQuota,
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 2G, quota is 3G and 2G has been consumed."
+            )
+        ) { try await storage.create(2) }
         _ = try await storage.create(1)
-        await #expect(throws: StorageError(.overQuota, "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is 3G and 3G has been consumed.")) {
+        await #expect(
+            throws: StorageError(
+                .overQuota,
+                "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. Requested 1G, quota is 3G and 3G has been consumed."
+            )
+        ) {
             try await storage.create(1)
         }
         #expect(try storage.usage("volumes") == 2)
@@ -103,7 +111,9 @@ struct StorageTests {
         let id = try await storage.create()
         try await storage.finish(id)
         try await storage.database.write { try storage.requests.delete(id, force: false, caller: storage.caller, in: $0) }
-        await #expect { try await storage.database.write { try storage.requests.delete(id, force: false, caller: storage.caller, in: $0) } } throws: {
+        await #expect {
+            try await storage.database.write { try storage.requests.delete(id, force: false, caller: storage.caller, in: $0) }
+        } throws: {
             ($0 as? StorageError)?.message.hasPrefix("Invalid volume: Volume status must be available or error") ?? false
         }
         #expect(try storage.status(id) == "deleting")
@@ -160,18 +170,24 @@ struct StorageTests {
         #expect(try storage.database.read { try Operations.runnable(in: $0) }.first?.flow == FlowName.deleteVolume)
     }
 
-    @Test("the volume's state follows its attachments", arguments: [
-        (["attached", "reserved"], "in-use", "attached"), (["reserved", "attaching"], "attaching", "attaching"), (["detaching"], "detaching", "detaching"),
-        ([], "available", "detached"), (["error_attaching"], "available", "detached"), (["reserved"], "reserved", "reserved"),
-    ])
+    @Test(
+        "the volume's state follows its attachments",
+        arguments: [
+            (["attached", "reserved"], "in-use", "attached"), (["reserved", "attaching"], "attaching", "attaching"),
+            (["detaching"], "detaching", "detaching"),
+            ([], "available", "detached"), (["error_attaching"], "available", "detached"), (["reserved"], "reserved", "reserved"),
+        ])
     func derived(attachments: [String], status: String, attachStatus: String) {
         let result = VolumeStatus.derived(fromAttachments: attachments)
         #expect(result.status == status && result.attachStatus == attachStatus)
     }
 
-    @Test("pages by marker show everything once, whatever the order and the directions", arguments: [
-        [("created_at", false)], [("name", true)], [("name", false), ("size", true)], [("size", true)], [("status", true), ("name", false), ("size", true)],
-    ])
+    @Test(
+        "pages by marker show everything once, whatever the order and the directions",
+        arguments: [
+            [("created_at", false)], [("name", true)], [("name", false), ("size", true)], [("size", true)],
+            [("status", true), ("name", false), ("size", true)],
+        ])
     func paging(sort: [(String, Bool)]) async throws {
         let storage = try await Storage("[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\n")
         for index in 0..<23 { _ = try await storage.create(index % 4 + 1, name: index % 5 == 0 ? nil : "n\(index % 3)") }
@@ -203,7 +219,11 @@ struct StorageTests {
             "SELECT v.id FROM volumes v ORDER BY v.created_at DESC, v.id DESC LIMIT 50",
         ] {
             var plan = ""
-            try storage.database.read { try $0.query(text: "EXPLAIN QUERY PLAN " + text, []) { plan += $0.text(3); return true } }
+            try storage.database.read {
+                try $0.query(text: "EXPLAIN QUERY PLAN " + text, []) {
+                    plan += $0.text(3); return true
+                }
+            }
             #expect(plan.contains("INDEX volumes_") && !plan.contains("TEMP B-TREE"), "\(plan)")
         }
     }
@@ -215,7 +235,9 @@ struct StorageTests {
             try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: ["a": "b"], in: $0)
         }
         await #expect(throws: StorageError(.conflict, "Volume Type gold already exists.")) {
-            try await storage.database.write { try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: [:], in: $0) }
+            try await storage.database.write {
+                try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: [:], in: $0)
+            }
         }
         let standard = try storage.database.read { try VolumeTypes.named("__DEFAULT__", in: $0) }
         await #expect(throws: StorageError.self) {

@@ -17,7 +17,8 @@ struct DriverUnderTest: CustomTestStringConvertible, Sendable {
         },
         DriverUnderTest(name: "simple (plain C)") { directory in
             try Driver(
-                Plugin(path: try CompiledDriver.build("simple.c", as: "clinker-simple.so")), options: .members(["directory": .string(directory)]))
+                Plugin(path: try CompiledDriver.build("simple.c", as: "clinker-simple.so")),
+                options: .members(["directory": .string(directory)]))
         },
     ]
 }
@@ -120,7 +121,8 @@ struct DriverTests {
             let snapshot = DriverValue.members(["volume": volume("v"), "snapshot": volume("s")])
             _ = try driver.call(.createSnapshot, snapshot)
             try write(driver, "v", "after!", at: 1 << 20)
-            _ = try driver.call(.createVolumeFromSnapshot, .members(["volume": volume("w"), "source": volume("v"), "snapshot": volume("s")]))
+            _ = try driver.call(
+                .createVolumeFromSnapshot, .members(["volume": volume("w"), "source": volume("v"), "snapshot": volume("s")]))
             #expect(try read(driver, "w", 6, at: 1 << 20) == Array("before".utf8))
             _ = try driver.call(.revertToSnapshot, snapshot)
             #expect(try read(driver, "v", 6, at: 1 << 20) == Array("before".utf8))
@@ -136,7 +138,9 @@ struct DriverTests {
     @Test("the file driver's names cannot lead out of its directory", arguments: ["../x", "a/b", ".hidden", ""])
     func names(name: String) throws {
         try with(DriverUnderTest.all[0]) { driver, _ in
-            #expect { try driver.call(.createVolume, .members(["volume": volume(name)])) } throws: { ($0 as? DriverFailure)?.code == .invalid }
+            #expect { try driver.call(.createVolume, .members(["volume": volume(name)])) } throws: {
+                ($0 as? DriverFailure)?.code == .invalid
+            }
         }
     }
 

@@ -100,14 +100,17 @@ struct PluginTests {
         #expect(try Plugin.path(for: "cinder.volume.drivers.rbd.RBDDriver", in: directory) == path)
         #expect(try Plugin.path(for: path, in: "/") == path)
         #expect { try Plugin.path(for: "ceph", in: directory) } throws: { "\($0)".contains("it has rbd") }
-        #expect { try Plugin.path(for: "cinder.volume.drivers.acme.Acme", in: directory) } throws: { "\($0)".contains("no plugin replaces") }
+        #expect { try Plugin.path(for: "cinder.volume.drivers.acme.Acme", in: directory) } throws: {
+            "\($0)".contains("no plugin replaces")
+        }
     }
 }
 
 @Suite("Driver values and wire")
 struct WireTests {
     static let value = DriverValue.members([
-        "a": .integer(-5), "b": .real(2.5), "c": .string("é"), "d": .secret("hunter2"), "e": .list([.null, .boolean(true), .boolean(false)]),
+        "a": .integer(-5), "b": .real(2.5), "c": .string("é"), "d": .secret("hunter2"),
+        "e": .list([.null, .boolean(true), .boolean(false)]),
         "dotted.name": .string("direct"), "f": .members(["g": .members(["h": .string("deep")])]),
     ])
 

@@ -88,13 +88,15 @@ struct ServerTests {
     @Test(
         "a body whose length is said in more than one way is refused, and the connection closed",
         arguments: [
-            "Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5\r\nContent-Length: 6", "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked",
             "Content-Length: -1", "Content-Length: 5x", "Content-Length: 99999999999999999999",
         ])
     func ambiguousFraming(headers: String) throws {
         let server = try ServerUnderTest(responder: echo)
-        let answer = server.exchange("POST /x HTTP/1.1\r\nHost: h\r\n\(headers)\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
+        let answer = server.exchange(
+            "POST /x HTTP/1.1\r\nHost: h\r\n\(headers)\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
         #expect(!answer.contains("200 OK"), "\(headers): \(answer)")
         #expect(!answer.contains("smuggled"))
         #expect(answer.hasPrefix("HTTP/1.1 4") || answer.isEmpty, "\(answer)")
@@ -125,7 +127,8 @@ struct ServerTests {
                 group.addTask {
                     await withCheckedContinuation { continuation in
                         startThread("client") {
-                            continuation.resume(returning: server.exchange("GET /\(index % 2 == 0 ? "slow" : "fast") HTTP/1.1\r\nHost: h\r\n\r\n"))
+                            continuation.resume(
+                                returning: server.exchange("GET /\(index % 2 == 0 ? "slow" : "fast") HTTP/1.1\r\nHost: h\r\n\r\n"))
                         }
                     }
                 }
@@ -156,7 +159,8 @@ struct ServerTests {
     @Test("OPTIONS is answered everywhere, origins only where they are allowed")
     func cors() throws {
         let server = try ServerUnderTest(responder: echo)
-        let preflight = server.exchange("OPTIONS /v3/x HTTP/1.1\r\nHost: h\r\nOrigin: https://ok\r\nAccess-Control-Request-Method: GET\r\n\r\n")
+        let preflight = server.exchange(
+            "OPTIONS /v3/x HTTP/1.1\r\nHost: h\r\nOrigin: https://ok\r\nAccess-Control-Request-Method: GET\r\n\r\n")
         #expect(preflight.contains("200 OK") && preflight.contains("Access-Control-Allow-Origin: https://ok"))
         #expect(!server.exchange("GET / HTTP/1.1\r\nHost: h\r\nOrigin: https://evil\r\n\r\n").contains("Access-Control-Allow-Origin"))
     }

@@ -20,7 +20,9 @@ enum AttachmentOperations {
     }()
 
     static let all: [APIOperation] = [
-        APIOperation("attachments:list", "GET", "/attachments", versions: 27...71, summary: "List attachments") { try list($0, detail: false) },
+        APIOperation("attachments:list", "GET", "/attachments", versions: 27...71, summary: "List attachments") {
+            try list($0, detail: false)
+        },
         APIOperation("attachments:detail", "GET", "/attachments/detail", versions: 27...71, summary: "List attachments in detail") {
             try list($0, detail: true)
         },
@@ -59,7 +61,8 @@ enum AttachmentOperations {
         let mode = body?["mode"]?.string
         let id = try await request.change { tx in
             try Attachments.reserve(
-                volumeID: body?["volume_uuid"]?.string ?? "", instanceID: body?["instance_uuid"]?.string, mode: mode, caller: request.caller, in: tx)
+                volumeID: body?["volume_uuid"]?.string ?? "", instanceID: body?["instance_uuid"]?.string, mode: mode,
+                caller: request.caller, in: tx)
         }
         if let connector { return try await connect(id, .object(connector), isNew: true, request) }
         return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
@@ -92,7 +95,8 @@ enum AttachmentOperations {
     private static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
         let paging = try Paging(request)
         var query = AttachmentQuery(
-            projectID: request.identity.isAdmin && request.query("all_tenants") != nil ? nil : request.caller.projectID, limit: paging.limit)
+            projectID: request.identity.isAdmin && request.query("all_tenants") != nil ? nil : request.caller.projectID, limit: paging.limit
+        )
         query.offset = paging.offset
         query.marker = paging.marker
         for (key, ascending) in paging.sort {
@@ -121,7 +125,8 @@ enum AttachmentOperations {
             writer.endArray()
             if asked.limit > 0, found.count >= asked.limit, let last = found.last {
                 request.links.writeNext(
-                    "attachments_links", path: detail ? "attachments/detail" : "attachments", request: request.http, marker: last.id, &writer)
+                    "attachments_links", path: detail ? "attachments/detail" : "attachments", request: request.http, marker: last.id,
+                    &writer)
             }
             writer.endObject()
         }

@@ -71,7 +71,9 @@ struct Links: Sendable {
 
     /// The `next` link of a page: the request's query with another marker.
     func writeNext(_ key: String, path: String, request: HTTPRequest, marker: String, _ writer: inout JSONWriter) {
-        var query = request.query.filter { $0.name != "marker" }.map { "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))" }
+        var query = request.query.filter { $0.name != "marker" }.map {
+            "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))"
+        }
         query.append("marker=" + PercentEncoding.encode(marker))
         writer.key(key)
         writer.beginArray()

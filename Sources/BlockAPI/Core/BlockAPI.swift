@@ -91,7 +91,9 @@ public final class BlockAPI: Sendable {
         if segments.isEmpty {
             return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hadTrailingSlash, project: project)
         }
-        if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") { segments[segments.endIndex - 1] = last.dropLast(5) }
+        if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") {
+            segments[segments.endIndex - 1] = last.dropLast(5)
+        }
         guard let (endpoint, raw) = router.find(request.method, segments) else { throw HTTPError.noRoute }
 
         request.reachedController = true
@@ -101,7 +103,9 @@ public final class BlockAPI: Sendable {
         do throws(HTTPError) {
             version = try APIVersion.negotiate(header)
         } catch {
-            if error.status == 406, let asked = header?.split(separator: " ").last { request.apiVersionHeader = StaticText("volume \(asked)") }
+            if error.status == 406, let asked = header?.split(separator: " ").last {
+                request.apiVersionHeader = StaticText("volume \(asked)")
+            }
             throw error
         }
         request.apiVersionHeader = APIVersion.headers[version]

@@ -35,7 +35,8 @@ enum PythonText {
             result.append(quote)
             return result
         case .array(let items): return "[" + items.map(repr).joined(separator: ", ") + "]"
-        case .object(let object): return "{" + object.members.map { "\(repr(.string($0.name))): \(repr($0.value))" }.joined(separator: ", ") + "}"
+        case .object(let object):
+            return "{" + object.members.map { "\(repr(.string($0.name))): \(repr($0.value))" }.joined(separator: ", ") + "}"
         }
     }
 

@@ -19,7 +19,9 @@ struct Schema: Sendable {
 
         private static func key(_ text: String, _ more: String, most: Int = 255) -> Bool {
             (1...most).contains(text.unicodeScalars.count)
-                && text.unicodeScalars.allSatisfy { $0.properties.isAlphabetic && $0.isASCII || ("0"..."9").contains($0) || more.unicodeScalars.contains($0) }
+                && text.unicodeScalars.allSatisfy {
+                    $0.properties.isAlphabetic && $0.isASCII || ("0"..."9").contains($0) || more.unicodeScalars.contains($0)
+                }
         }
     }
 
@@ -59,9 +61,12 @@ struct Schema: Sendable {
     ) -> Schema {
         Schema(kinds: nullable ? [.object, .null] : [.object], properties: properties, required: required, allowsOthers: others)
     }
-    static func string(_ minimum: Int? = nil, _ maximum: Int? = nil, nullable: Bool = false, format: Format? = nil, pattern: Pattern? = nil) -> Schema {
+    static func string(_ minimum: Int? = nil, _ maximum: Int? = nil, nullable: Bool = false, format: Format? = nil, pattern: Pattern? = nil)
+        -> Schema
+    {
         Schema(
-            kinds: nullable ? [.string, .null] : [.string], minimumLength: minimum, maximumLength: maximum, pattern: pattern, format: format)
+            kinds: nullable ? [.string, .null] : [.string], minimumLength: minimum, maximumLength: maximum, pattern: pattern, format: format
+        )
     }
     static func choice(_ values: String..., nullable: Bool = false) -> Schema {
         Schema(kinds: nullable ? [.string, .null] : [.string], choices: values.map { .string($0) })
@@ -73,12 +78,16 @@ struct Schema: Sendable {
     static let optionalUUID = Schema(alternatives: [uuid, Schema(kinds: [.null])])
     static let optionalBoolean = Schema(alternatives: [boolean, Schema(kinds: [.null])])
     static func size(nullable: Bool) -> Schema {
-        Schema(kinds: nullable ? [.integer, .string, .null] : [.integer, .string], minimumLength: 1, minimum: 1, maximum: 2_147_483_647, pattern: .digits)
+        Schema(
+            kinds: nullable ? [.integer, .string, .null] : [.integer, .string], minimumLength: 1, minimum: 1, maximum: 2_147_483_647,
+            pattern: .digits)
     }
     static func metadata(nullable: Bool = false, keys: Pattern = .metadataKey, nullableValues: Bool = false) -> Schema {
         Schema(
             kinds: nullable ? [.object, .null] : [.object],
-            patternProperties: [(keys, Schema(kinds: nullableValues ? [.string, .null] : [.string], minimumLength: 0, maximumLength: 255))],
+            patternProperties: [
+                (keys, Schema(kinds: nullableValues ? [.string, .null] : [.string], minimumLength: 0, maximumLength: 255))
+            ],
             allowsOthers: false)
     }
     /// `{"<action>": <schema>}` as action bodies are.
@@ -174,7 +183,8 @@ struct Schema: Sendable {
                 throw .badRequest("An invalid 'name' value was provided. The name must be non-empty and must not be blank.")
             }
         case .printable:
-            if text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control && $0 != "\n" && $0 != "\r" && $0 != "\t" }) {
+            if text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control && $0 != "\n" && $0 != "\r" && $0 != "\t" })
+            {
                 throw violation("\(shown) holds characters that cannot be printed")
             }
         }

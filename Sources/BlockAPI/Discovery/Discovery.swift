@@ -24,12 +24,15 @@ enum Discovery {
     }
 
     /// `/v3` 302, `/v3/` and `/v3/{project_id}` 200.
-    static func respondV3(_ request: HTTPRequest, publicEndpoint: String, hasSlash: Bool, project: Substring?) throws(HTTPError) -> HTTPResponse {
+    static func respondV3(_ request: HTTPRequest, publicEndpoint: String, hasSlash: Bool, project: Substring?) throws(HTTPError)
+        -> HTTPResponse
+    {
         guard request.method == "GET" else { throw HTTPError.noRoute }
         request.operationName = "versions:show"
         if project == nil && !hasSlash {
             return HTTPResponse(
-                status: 302, headers: [(name: "Location", value: base(request, publicEndpoint) + "/v3/")], contentType: "text/plain; charset=utf8")
+                status: 302, headers: [(name: "Location", value: base(request, publicEndpoint) + "/v3/")],
+                contentType: "text/plain; charset=utf8")
         }
         return versions(request, publicEndpoint: publicEndpoint, status: 200)
     }
@@ -80,7 +83,8 @@ enum Discovery {
 
     private static func versions(_ request: HTTPRequest, publicEndpoint: String, status: Int) -> HTTPResponse {
         request.reachedController = true
-        request.apiVersionHeader = APIVersion.headers[0]
+        // A client that asks in a version's name hears that version; discovery itself is the same in all of them.
+        request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.header("OpenStack-API-Version"))) ?? 0]
         var host = JSONWriter(capacity: 128)
         host.string(base(request, publicEndpoint))
         return HTTPResponse(status: status, body: .text(document.before + host.takeString().dropFirst().dropLast() + document.after))

@@ -6,7 +6,8 @@ import JSON
 enum QuotaOperations {
     static let core: [APIOperation] = [
         APIOperation(
-            "limits:show", "GET", "/limits", policies: [.reader("limits_extension:used_limits")], summary: "Show a project's limits", handler: limits)
+            "limits:show", "GET", "/limits", policies: [.reader("limits_extension:used_limits")], summary: "Show a project's limits",
+            handler: limits)
     ]
 
     static let extensions: [APIExtension] = [
@@ -20,7 +21,8 @@ enum QuotaOperations {
 
     private static let quotaSets: [APIOperation] = [
         APIOperation(
-            "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: [.reader("volume_extension:quotas:show")], summary: "Show a project's quotas"
+            "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: [.reader("volume_extension:quotas:show")],
+            summary: "Show a project's quotas"
         ) { request in
             var usage = false
             if let text = request.query("usage") {
@@ -129,7 +131,9 @@ enum QuotaOperations {
 
     @Sendable private static func limits(_ request: APIRequest) throws -> HTTPResponse {
         var project = request.caller.projectID
-        if request.version >= 39, request.identity.isAdmin, let other = request.query("project_id") ?? request.query("tenant_id") { project = other }
+        if request.version >= 39, request.identity.isAdmin, let other = request.query("project_id") ?? request.query("tenant_id") {
+            project = other
+        }
         let asked = project
         let entries = try request.database { try Quotas.entries(project: asked, defaults: request.service.requests.quotas, in: $0) }
         func entry(_ resource: String) -> Quotas.Entry? { entries.first { $0.resource == resource } }

@@ -21,7 +21,8 @@ enum ServiceOperations {
                 APIOperation("availability-zones:list", "GET", "/os-availability-zone", summary: "List availability zones", handler: zones)
             ]),
         APIExtension(
-            alias: "scheduler-stats", name: "Scheduler_stats", description: "Scheduler stats support.", updated: "2014-09-07T00:00:00+00:00",
+            alias: "scheduler-stats", name: "Scheduler_stats", description: "Scheduler stats support.",
+            updated: "2014-09-07T00:00:00+00:00",
             operations: [
                 APIOperation(
                     "pools:list", "GET", "/scheduler-stats/get_pools", policies: [.admin("scheduler_extension:scheduler_stats:get_pools")],

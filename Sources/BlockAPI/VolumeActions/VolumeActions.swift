@@ -27,7 +27,8 @@ enum VolumeActions {
             body: {
                 var schema = Schema.object(
                     [
-                        ("instance_uuid", .uuid), ("mountpoint", .string(1, 255)), ("host_name", .string(0, 255)), ("mode", .choice("rw", "ro")),
+                        ("instance_uuid", .uuid), ("mountpoint", .string(1, 255)), ("host_name", .string(0, 255)),
+                        ("mode", .choice("rw", "ro")),
                     ], required: ["mountpoint"])
                 schema.anyRequired = ["instance_uuid", "host_name"]
                 return schema
@@ -47,7 +48,8 @@ enum VolumeActions {
         ) { request in
             try await request.change { tx in
                 try Attachments.detach(
-                    volumeID: request.parameters[0], attachmentID: request.body["os-detach"]?["attachment_id"]?.string, caller: request.caller,
+                    volumeID: request.parameters[0], attachmentID: request.body["os-detach"]?["attachment_id"]?.string,
+                    caller: request.caller,
                     in: tx)
             }
             return accepted
@@ -79,14 +81,16 @@ enum VolumeActions {
             let connector = request.body["os-terminate_connection"]?["connector"]
             let operation = try await request.change {
                 try request.service.requests.disconnect(
-                    volumeID: request.parameters[0], connector: connector?.object == nil ? nil : connector, detach: nil, caller: request.caller,
+                    volumeID: request.parameters[0], connector: connector?.object == nil ? nil : connector, detach: nil,
+                    caller: request.caller,
                     in: $0)
             }
             _ = try await request.outcome(operation, failure: "Unable to terminate volume connection")
             return accepted
         },
         action(
-            "os-extend", policies: [.member("volume:extend")], body: .object([("new_size", .size(nullable: false))], required: ["new_size"]),
+            "os-extend", policies: [.member("volume:extend")],
+            body: .object([("new_size", .size(nullable: false))], required: ["new_size"]),
             summary: "Make a volume larger"
         ) { request in
             let size = request.body["os-extend"]?["new_size"]?.lenientInteger ?? 0
@@ -98,7 +102,8 @@ enum VolumeActions {
             return accepted
         },
         action(
-            "os-set_bootable", policies: [.member("volume:update")], body: .object([("bootable", .boolean)], required: ["bootable"]), success: 200,
+            "os-set_bootable", policies: [.member("volume:update")], body: .object([("bootable", .boolean)], required: ["bootable"]),
+            success: 200,
             summary: "Say whether a volume can be booted from"
         ) { request in
             let bootable = request.body["os-set_bootable"]?["bootable"]?.lenientBool ?? false
@@ -107,7 +112,8 @@ enum VolumeActions {
         },
         action(
             "os-update_readonly_flag", policies: [.member("volume:update_readonly_flag")],
-            body: .object([("readonly", .boolean)], required: ["readonly"]), summary: "Say whether a volume may be attached for reading only"
+            body: .object([("readonly", .boolean)], required: ["readonly"]),
+            summary: "Say whether a volume may be attached for reading only"
         ) { request in
             let readOnly = request.body["os-update_readonly_flag"]?["readonly"]?.lenientBool ?? false
             try await request.change { try Volumes.setReadOnly(readOnly, of: request.parameters[0], caller: request.caller, in: $0) }
@@ -124,7 +130,9 @@ enum VolumeActions {
                 ("migration_status", Schema(kinds: [.string, .null])),
             ]), summary: "Set a volume's states", handler: resetStatus),
         action("os-force_delete", policies: [adminRule("force_delete")], summary: "Delete a volume whatever its state") { request in
-            try await request.change { try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0) }
+            try await request.change {
+                try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0)
+            }
             return accepted
         },
         action(

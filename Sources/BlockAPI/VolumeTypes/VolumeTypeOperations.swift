@@ -6,8 +6,11 @@ import Primitives
 /// `/types` and their extra specs.
 enum VolumeTypeOperations {
     static let core: [APIOperation] = [
-        APIOperation("types:list", "GET", "/types", policies: [.reader("volume_extension:type_get_all")], summary: "List volume types", handler: list),
-        APIOperation("types:show", "GET", "/types/{id}", policies: [.reader("volume_extension:type_get")], summary: "Show a volume type") { request in
+        APIOperation(
+            "types:list", "GET", "/types", policies: [.reader("volume_extension:type_get_all")], summary: "List volume types", handler: list
+        ),
+        APIOperation("types:show", "GET", "/types/{id}", policies: [.reader("volume_extension:type_get")], summary: "Show a volume type") {
+            request in
             let isDefault = request.parameters[0] == "default"
             let type = try request.database { connection in
                 if isDefault {
@@ -104,7 +107,8 @@ enum VolumeTypeOperations {
                         "volume_type",
                         .object(
                             [
-                                ("name", .string(1, 255, format: .mandatoryName)), ("description", .string(0, 255, nullable: true, format: .printable)),
+                                ("name", .string(1, 255, format: .mandatoryName)),
+                                ("description", .string(0, 255, nullable: true, format: .printable)),
                                 ("extra_specs", .metadata(nullableValues: true)), ("os-volume-type-access:is_public", .boolean),
                             ], required: ["name"])
                     )
@@ -114,7 +118,8 @@ enum VolumeTypeOperations {
             let type = try await request.change { tx in
                 try VolumeTypes.create(
                     name: body?["name"]?.trimmedString ?? "", description: body?["description"]?.trimmedString,
-                    isPublic: body?["os-volume-type-access:is_public"]?.lenientBool ?? true, extraSpecs: body?["extra_specs"]?.object ?? [:], in: tx)
+                    isPublic: body?["os-volume-type-access:is_public"]?.lenientBool ?? true,
+                    extraSpecs: body?["extra_specs"]?.object ?? [:], in: tx)
             }
             return .json { writer in
                 writer.beginObject()
@@ -145,7 +150,8 @@ enum VolumeTypeOperations {
             }
             let type = try await request.change { tx in
                 try VolumeTypes.update(
-                    request.parameters[0], name: name, description: body?["description"].map { JSON($0.trimmedString) }, isPublic: isPublic, in: tx)
+                    request.parameters[0], name: name, description: body?["description"].map { JSON($0.trimmedString) }, isPublic: isPublic,
+                    in: tx)
             }
             return .json { writer in
                 writer.beginObject()
@@ -178,7 +184,8 @@ enum VolumeTypeOperations {
 
     private static let extraSpecs: [APIOperation] = [
         APIOperation(
-            "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index", .projectReader)], summary: "Show a type's extra specs"
+            "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index", .projectReader)],
+            summary: "Show a type's extra specs"
         ) { request in
             let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
             return .json { writer in

@@ -39,7 +39,8 @@ enum VolumeExtensions {
             alias: "os-volume-actions", name: "VolumeActions", description: "Actions of volumes: attach, detach, extend and others.",
             updated: "2012-05-31T00:00:00+00:00", operations: VolumeActions.volumeActions),
         APIExtension(
-            alias: "os-admin-actions", name: "AdminActions", description: "Actions of administrators.", updated: "2012-08-25T00:00:00+00:00",
+            alias: "os-admin-actions", name: "AdminActions", description: "Actions of administrators.",
+            updated: "2012-08-25T00:00:00+00:00",
             operations: VolumeActions.adminActions),
     ]
 }

@@ -100,7 +100,9 @@ enum VolumeListing {
         case "group_id" where request.version < 10: return []
         case "consumes_quota" where request.version < 65: return []
         case "created_at", "updated_at":
-            guard request.version >= 60 else { return request.identity.isAdmin ? [.equals(key == "created_at" ? .created_at : .updated_at, .text(value))] : [] }
+            guard request.version >= 60 else {
+                return request.identity.isAdmin ? [.equals(key == "created_at" ? .created_at : .updated_at, .text(value))] : []
+            }
             return try times(key == "created_at" ? .created_at : .updated_at, value)
         default: break
         }

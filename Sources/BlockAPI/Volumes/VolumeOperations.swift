@@ -22,12 +22,15 @@ enum VolumeOperations {
         APIOperation(
             "volumes:create", "POST", "/volumes", policies: [.member("volume:create")],
             bodies: [
-                (0...12, creation(groups: false, backups: false, strict: false)), (13...46, creation(groups: true, backups: false, strict: false)),
-                (47...52, creation(groups: true, backups: true, strict: false)), (53...71, creation(groups: true, backups: true, strict: true)),
+                (0...12, creation(groups: false, backups: false, strict: false)),
+                (13...46, creation(groups: true, backups: false, strict: false)),
+                (47...52, creation(groups: true, backups: true, strict: false)),
+                (53...71, creation(groups: true, backups: true, strict: true)),
             ], success: 202, summary: "Create a volume", handler: create),
         APIOperation(
             "volumes:update", "PUT", "/volumes/{id}", policies: [.member("volume:update")],
-            bodies: [(0...52, update(strict: false)), (53...71, update(strict: true))], summary: "Change name, description or metadata of a volume",
+            bodies: [(0...52, update(strict: false)), (53...71, update(strict: true))],
+            summary: "Change name, description or metadata of a volume",
             handler: update),
         APIOperation(
             "volumes:delete", "DELETE", "/volumes/{id}", policies: [.member("volume:delete")], success: 202, summary: "Delete a volume",
@@ -39,10 +42,12 @@ enum VolumeOperations {
     private static func creation(groups: Bool, backups: Bool, strict: Bool) -> Schema {
         var properties: [(name: String, schema: Schema)] = [
             ("name", .string(nullable: true, format: .name)), ("description", .string(nullable: true, format: .description)),
-            ("display_name", .string(nullable: true, format: .name)), ("display_description", .string(nullable: true, format: .description)),
+            ("display_name", .string(nullable: true, format: .name)),
+            ("display_description", .string(nullable: true, format: .description)),
             ("volume_type", .string(0, 255, nullable: true)), ("metadata", .metadata(nullable: true)), ("snapshot_id", .optionalUUID),
             ("source_volid", .optionalUUID), ("consistencygroup_id", .optionalUUID), ("size", .size(nullable: true)),
-            ("availability_zone", .string(1, 255, nullable: true)), ("multiattach", .optionalBoolean), ("image_id", .string(0, 255, nullable: true)),
+            ("availability_zone", .string(1, 255, nullable: true)), ("multiattach", .optionalBoolean),
+            ("image_id", .string(0, 255, nullable: true)),
             ("imageRef", .string(0, 255, nullable: true)),
         ]
         if groups { properties.append(("group_id", .string(0, 255, nullable: true))) }
@@ -84,7 +89,8 @@ enum VolumeOperations {
     private static func update(strict: Bool) -> Schema {
         var volume = Schema.object([
             ("name", .string(nullable: true, format: .name)), ("description", .string(nullable: true, format: .description)),
-            ("display_name", .string(nullable: true, format: .name)), ("display_description", .string(nullable: true, format: .description)),
+            ("display_name", .string(nullable: true, format: .name)),
+            ("display_description", .string(nullable: true, format: .description)),
             ("metadata", .metadata()),
         ])
         if strict { volume.anyRequired = ["name", "description", "display_name", "display_description", "metadata"] }

@@ -68,7 +68,9 @@ enum VolumeView {
     private static func status(_ row: any Row, _ writer: inout JSONWriter) {
         guard let bytes = row.bytes(.status) else { return }
         // The few states with another name outside contain "managing".
-        if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first, first == UInt8(ascii: "m") || first == UInt8(ascii: "e") {
+        if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first,
+            first == UInt8(ascii: "m") || first == UInt8(ascii: "e")
+        {
             writer.member("status", VolumeStatus.shown(row.text(.status)))
         } else {
             writer.member("status", bytes)

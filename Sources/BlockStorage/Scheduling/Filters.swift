@@ -54,7 +54,8 @@ struct IgnoreAttemptedHostsFilter: PlacementFilter {
 struct AvailabilityZoneFilter: PlacementFilter {
     let name = "AvailabilityZoneFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
-        request.zones.isEmpty || request.zones.contains(pool.zone) ? nil : "zone \(pool.zone) is not among \(request.zones.joined(separator: ", "))"
+        request.zones.isEmpty || request.zones.contains(pool.zone)
+            ? nil : "zone \(pool.zone) is not among \(request.zones.joined(separator: ", "))"
     }
 }
 

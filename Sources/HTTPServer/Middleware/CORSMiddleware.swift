@@ -14,15 +14,18 @@ public struct CORSMiddleware: Middleware {
             response.headers.append((name: "Vary", value: "Origin"))
             if isPreflight {
                 response.headers.append((name: "Access-Control-Allow-Methods", value: "GET, PUT, POST, DELETE, PATCH, HEAD"))
-                response.headers.append((
-                    name: "Access-Control-Allow-Headers",
-                    value: "X-Auth-Token, OpenStack-API-Version, Content-Type, X-OpenStack-Request-ID, If-Match, Idempotency-Key, Last-Event-ID"
-                ))
+                response.headers.append(
+                    (
+                        name: "Access-Control-Allow-Headers",
+                        value:
+                            "X-Auth-Token, OpenStack-API-Version, Content-Type, X-OpenStack-Request-ID, If-Match, Idempotency-Key, Last-Event-ID"
+                    ))
                 response.headers.append((name: "Access-Control-Max-Age", value: "3600"))
             } else {
-                response.headers.append((
-                    name: "Access-Control-Expose-Headers", value: "x-openstack-request-id, OpenStack-API-Version, Etag"
-                ))
+                response.headers.append(
+                    (
+                        name: "Access-Control-Expose-Headers", value: "x-openstack-request-id, OpenStack-API-Version, Etag"
+                    ))
             }
         }
         return response

@@ -14,5 +14,7 @@ public struct RequestIDMiddleware: Middleware {
     }
 
     /// `req-` and a UUID: nothing else may reach logs and messages under the name of an id.
-    static func isRequestID(_ text: String) -> Bool { text.hasPrefix("req-") && text.utf8.count == 40 && UUID.isUUIDLike(String(text.dropFirst(4))) }
+    static func isRequestID(_ text: String) -> Bool {
+        text.hasPrefix("req-") && text.utf8.count == 40 && UUID.isUUIDLike(String(text.dropFirst(4)))
+    }
 }

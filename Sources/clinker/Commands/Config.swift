@@ -14,7 +14,9 @@ struct Config: ParsableCommand {
             do throws(SettingsError) {
                 let settings = try options.settings()
                 if !settings.warnings.isEmpty { throw SettingsError(settings.warnings) }
-                print(options.files.isEmpty ? "no configuration file: the embedded default is in force" : "\(options.files.joined(separator: ", ")): good")
+                print(
+                    options.files.isEmpty
+                        ? "no configuration file: the embedded default is in force" : "\(options.files.joined(separator: ", ")): good")
             } catch { Exit.fail(error, status: 1) }
         }
     }

@@ -1,0 +1,68 @@
+# Two commands matter to a new user: `make run` and `make test`.
+PREFIX ?= /usr/local
+SWIFT ?= swift
+PORT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench lint format install soak sanitize clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build and serve on 127.0.0.1:8776 with the embedded default
+	@.ci/setup build
+	$(SWIFT) build -c release
+	exec .build/release/clinker serve
+
+build: ## Build the release into .build/release/clinker
+	@.ci/setup build
+	$(SWIFT) build -c release
+
+test: ## Build and run every test, real clients included
+	@.ci/setup build clients
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+bench: ## Measure against a C server on the same library, in one run
+	@.ci/setup build bench
+	$(SWIFT) build -c release
+	cc -O2 -o .build/bench-hello Tests/Bench/hello.c -lmicrohttpd
+	python3 Tests/Bench/bench.py .build/release/clinker .build/bench-hello
+
+lint: ## Check the form of the sources, and that the driver header is good C and C++
+	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Plugins Tests
+	printf '#include <clinker/driver.h>\n' | cc -std=c11 -Wall -Wextra -Wpedantic -Werror -ISources/CDriver/include -fsyntax-only -xc -
+	printf '#include <clinker/driver.h>\n' | c++ -std=c++17 -Wall -Wextra -Werror -ISources/CDriver/include -fsyntax-only -xc++ -
+
+format: ## Bring the sources into form
+	$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Plugins Tests
+
+install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libraries they need, the driver header
+	@.ci/setup build
+	$(SWIFT) build -c release --scratch-path .build/install --disable-local-rpath -Xswiftc -no-toolchain-stdlib-rpath \
+		-Xlinker -rpath -Xlinker '$$ORIGIN/../lib/clinker' -Xlinker -rpath -Xlinker '$$ORIGIN'
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/clinker $(DESTDIR)$(PREFIX)/include/clinker
+	install -m 755 .build/install/release/clinker $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 .build/install/release/libClinker*.so $(DESTDIR)$(PREFIX)/lib/clinker/
+	install -m 644 Sources/CDriver/include/clinker/driver.h $(DESTDIR)$(PREFIX)/include/clinker/
+	libraries=$$(dirname $$(dirname $$(readlink -f $$(command -v $(SWIFT)))))/lib/swift/linux; \
+	needed() { readelf -d "$$@" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | sort -u; }; \
+	wanted=$$(needed .build/install/release/clinker .build/install/release/libClinker*.so); \
+	for round in 1 2 3; do for library in $$wanted; do [ -e $$libraries/$$library ] && wanted="$$wanted $$(needed $$libraries/$$library)"; done; wanted=$$(echo $$wanted | tr ' ' '\n' | sort -u); done; \
+	for library in $$wanted; do [ ! -e $$libraries/$$library ] || install -m 644 $$libraries/$$library $(DESTDIR)$(PREFIX)/lib/clinker/; done
+
+SOAK_SECONDS ?= 1800
+soak: ## Kill processes in the middle of work, over and over, for SOAK_SECONDS
+	@.ci/setup build
+	$(SWIFT) build --build-tests
+	end=$$(( $$(date +%s) + $(SOAK_SECONDS) )); while [ $$(date +%s) -lt $$end ]; do $(SWIFT) test --skip-build --filter CrashTests || exit 1; done
+
+SANITIZED = --filter JSONTests --filter PrimitivesTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
+	--filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests
+sanitize: ## Run the tests of the rooms under the address and the thread sanitizer
+	@.ci/setup build
+	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test --scratch-path .build/address --sanitize address $(SANITIZED)
+	$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
+
+clean: ## Remove what was built
+	rm -rf .build .clients

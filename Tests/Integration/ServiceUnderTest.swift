@@ -1,0 +1,269 @@
+import Glibc
+import JSON
+import Primitives
+import Testing
+
+/// `clinker serve` as a user starts it: a process with a state directory of its own on a free port of loopback.
+final class ServiceUnderTest: @unchecked Sendable {
+    static let project = "0123456789abcdef0123456789abcdef"
+    static let binary: String = {
+        let runner = executablePath()
+        return runner.prefix(upTo: runner.lastIndex(of: "/")!) + "/clinker"
+    }()
+    static let sources = String(#filePath.prefix(upTo: #filePath.lastIndex(of: "/")!))
+    static let root = String(sources.prefix(upTo: sources.range("/Tests/Integration")))
+
+    let directory: String
+    private(set) var pid: pid_t = 0
+    private(set) var port = 0
+    private let configuration: String
+
+    /// Starts it with an embedded-like configuration; `options` go into [DEFAULT], `sections` behind it.
+    init(options: String = "", backends: String = "file", sections: String = "[file]\nvolume_driver = file\n", start: Bool = true) throws {
+        var template = Array("/tmp/clinker-service-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+        configuration = directory + "/clinker.conf"
+        port = try Self.freePort()
+        try Self.write(
+            configuration,
+            """
+            [DEFAULT]
+            osapi_volume_listen = 127.0.0.1
+            osapi_volume_listen_port = \(port)
+            auth_strategy = noauth
+            host = node
+            enabled_backends = \(backends)
+            \(options)
+            \(sections)
+            """)
+        if start { try self.start() }
+    }
+
+    deinit {
+        if pid != 0 {
+            kill(pid, SIGKILL)
+            reap(pid)
+        }
+    }
+
+    var state: String { directory + "/state" }
+    var logPath: String { directory + "/log" }
+    var log: String { (try? Self.read(logPath)) ?? "" }
+
+    func start() throws {
+        try launch()
+        let limit = Timestamp.monotonic() + 20
+        while (try? request("GET", "/"))?.status != 300 {
+            guard Timestamp.monotonic() < limit else { throw Failure("the service did not start:\n\(log)") }
+            usleep(5_000)
+        }
+    }
+
+    func launch() throws {
+        let output = open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        defer { close(output) }
+        pid = try spawn(
+            Self.binary, ["serve", "--config", configuration, "--state-dir", state],
+            descriptors: [(source: output, target: 2), (source: output, target: 1)])
+    }
+
+    /// SIGTERM, and its end; the exit status.
+    @discardableResult
+    func stop() -> Int32 {
+        kill(pid, SIGTERM)
+        return waitForEnd()
+    }
+
+    func waitForEnd() -> Int32 {
+        let status = reap(pid)
+        pid = 0
+        return status & 0x7F == 0 ? status >> 8 : -1
+    }
+
+    func signal(_ signal: Int32) { kill(pid, signal) }
+
+    /// Process ids of the running core and driver hosts, by their command lines.
+    func processes(_ command: String) -> [pid_t] {
+        var found: [pid_t] = []
+        var waiting = [pid]
+        while let next = waiting.popLast() {
+            for task in Self.entries("/proc/\(next)/task") {
+                let children = (try? Self.read("/proc/\(next)/task/\(task)/children")) ?? ""
+                waiting += children.split(separator: " ").compactMap { pid_t($0) }
+            }
+            let line = (try? Self.read("/proc/\(next)/cmdline")) ?? ""
+            if line.split(separator: "\0").dropFirst().first.map(String.init) == command { found.append(next) }
+        }
+        return found
+    }
+
+    // MARK: HTTP
+
+    struct Answer {
+        let status: Int
+        let headers: [(name: String, value: String)]
+        let text: String
+        var json: JSON { (try? JSON(parsing: text)) ?? .null }
+        func header(_ name: String) -> String? { headers.first { $0.name.lowercased() == name.lowercased() }?.value }
+        /// The fault's message.
+        var message: String? { json.object?.members.first?.value["message"]?.string }
+    }
+
+    /// One request on a connection of its own.
+    func request(_ method: String, _ path: String, version: String? = "3.71", headers: [(String, String)] = [], body: String? = nil) throws
+        -> Answer
+    {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let connected = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
+        guard connected == 0 else { throw Failure("connection refused") }
+        var text = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nConnection: close\r\n"
+        if let version { text += "OpenStack-API-Version: volume \(version)\r\n" }
+        var hasType = false
+        for (name, value) in headers {
+            text += "\(name): \(value)\r\n"
+            if name.lowercased() == "content-type" { hasType = true }
+        }
+        if let body {
+            if !hasType { text += "Content-Type: application/json\r\n" }
+            text += "Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+        } else {
+            text += "\r\n"
+        }
+        let bytes = Array(text.utf8)
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)) }
+            guard count > 0 else { break }
+            sent += count
+        }
+        var answer: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while case let count = recv(descriptor, &buffer, buffer.count, 0), count > 0 { answer += buffer[..<count] }
+        guard let end = answer.firstRange(of: Array("\r\n\r\n".utf8)) else { throw Failure("no answer") }
+        let head = String(decoding: answer[..<end.lowerBound], as: UTF8.self).split(separator: "\r\n")
+        return Answer(
+            status: Int(head[0].split(separator: " ")[1]) ?? 0,
+            headers: head.dropFirst().map { line in
+                let parts = line.split(separator: ":", maxSplits: 1)
+                return (name: String(parts[0]), value: parts.count > 1 ? String(parts[1].drop { $0 == " " }) : "")
+            }, text: String(decoding: answer[end.upperBound...], as: UTF8.self))
+    }
+
+    /// A request to a resource of the project.
+    func api(_ method: String, _ path: String, version: String = "3.71", _ body: JSON? = nil) throws -> Answer {
+        try request(method, "/v3/\(Self.project)\(path)", version: version, body: body?.text)
+    }
+
+    // MARK: volumes
+
+    func create(_ fields: JSONObject = [:]) throws -> String {
+        var volume: JSONObject = ["size": 1]
+        for member in fields.members { volume[member.name] = member.value }
+        let answer = try api("POST", "/volumes", ["volume": .object(volume)])
+        guard answer.status == 202, let id = answer.json["volume"]?["id"]?.string else {
+            throw Failure("create: \(answer.status) \(answer.text)")
+        }
+        return id
+    }
+
+    func volume(_ id: String) throws -> JSON? {
+        let answer = try api("GET", "/volumes/\(id)")
+        return answer.status == 200 ? answer.json["volume"] : nil
+    }
+
+    /// Waits until the volume is in the state (nil: gone).
+    @discardableResult
+    func wait(_ id: String, _ status: String?, seconds: Double = 20) throws -> JSON? {
+        let limit = Timestamp.monotonic() + seconds
+        var seen = "not to be reached"
+        while Timestamp.monotonic() < limit {
+            // A service that is just being killed gives no answer: that says nothing about the volume.
+            if let answer = try? api("GET", "/volumes/\(id)") {
+                let volume = answer.status == 200 ? answer.json["volume"] : nil
+                seen = answer.status == 404 ? "gone" : volume?["status"]?.string ?? answer.text
+                if seen == status ?? "gone" { return volume }
+            }
+            usleep(10_000)
+        }
+        throw Failure("volume \(id) is \(seen), not \(status ?? "gone")\n\(log.suffix(3000))")
+    }
+
+    func usage(_ resource: String) throws -> Int64? {
+        try api("GET", "/os-quota-sets/\(Self.project)?usage=true").json["quota_set"]?[resource]?["in_use"]?.integer
+    }
+
+    // MARK: files and programs
+
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+        init(_ description: String) { self.description = description }
+    }
+
+    static func freePort() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = bind(descriptor, $0, length)
+                getsockname(descriptor, $0, &length)
+            }
+        }
+        return Int(UInt16(bigEndian: address.sin_port))
+    }
+
+    static func write(_ path: String, _ text: String) throws {
+        guard let file = fopen(path, "w") else { throw Failure("cannot write \(path)") }
+        fputs(text, file)
+        fclose(file)
+    }
+
+    static func read(_ path: String) throws -> String {
+        guard let file = fopen(path, "r") else { throw Failure("cannot read \(path)") }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while case let count = fread(&chunk, 1, chunk.count, file), count > 0 { bytes += chunk[..<count] }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    static func entries(_ directory: String) -> [String] {
+        guard let listing = opendir(directory) else { return [] }
+        defer { closedir(listing) }
+        var names: [String] = []
+        while let entry = readdir(listing) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+        return names
+    }
+
+    /// Runs a program to its end on a thread of its own; its exit status and output.
+    static func run(_ program: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
+        let path = "/tmp/clinker-output-\(UUID.random())"
+        let output = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        let child = try spawn(program, arguments, descriptors: [(source: output, target: 1), (source: output, target: 2)])
+        close(output)
+        let status = await withCheckedContinuation { continuation in
+            startThread("child") { continuation.resume(returning: reap(child)) }
+        }
+        defer { unlink(path) }
+        return (status & 0x7F == 0 ? status >> 8 : -1, (try? read(path)) ?? "")
+    }
+}
+
+extension String {
+    fileprivate func range(_ text: String) -> Index { ranges(of: text).last?.lowerBound ?? endIndex }
+}

@@ -1,0 +1,117 @@
+import Glibc
+import JSON
+import Primitives
+import Testing
+
+/// What cannot run says so in one line and ends with a status that is not 0.
+@Suite("Starting")
+struct StartTests {
+    private func clinker(_ arguments: [String]) async throws -> (status: Int32, output: String) {
+        try await ServiceUnderTest.run(ServiceUnderTest.binary, arguments)
+    }
+
+    private func file(_ text: String) throws -> String {
+        var template = Array("/tmp/clinker-start-XXXXXX".utf8CString)
+        let path = String(cString: mkdtemp(&template)) + "/clinker.conf"
+        try ServiceUnderTest.write(path, text)
+        return path
+    }
+
+    private func expectRefusal(_ configuration: String, _ reason: String, arguments: [String] = []) async throws {
+        let path = try file(configuration)
+        let result = try await clinker(["serve", "--config", path] + (arguments.isEmpty ? ["--state-dir", path + ".state"] : arguments))
+        #expect(result.status != 0, "\(result.output)")
+        let lines = result.output.split(separator: "\n").filter { $0.hasPrefix("clinker: ") }
+        #expect(lines.count == 1 && lines.first?.contains(reason) == true, "\(result.output)")
+    }
+
+    static let head = "[DEFAULT]\nauth_strategy = noauth\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = 0\n"
+
+    @Test("wrong values, missing things and other people's ports are refused in one line")
+    func refusals() async throws {
+        try await expectRefusal(
+            Self.head + "osapi_max_limit = many\nenabled_backends = file\n[file]\nvolume_driver = file\n",
+            "osapi_max_limit must be an integer")
+        try await expectRefusal(
+            Self.head + "quota_volumes = -5\nenabled_backends = file\n[file]\nvolume_driver = file\n",
+            "quota_volumes must be between -1 and 2147483647")
+        try await expectRefusal(Self.head, "enabled_backends names no backend")
+        try await expectRefusal(
+            "[DEFAULT]\nauth_strategy = noauth\nenabled_backends = file\n[file]\nvolume_driver = file\n", "everybody is admin")
+        try await expectRefusal("[DEFAULT]\nenabled_backends = file\n[file]\nvolume_driver = file\n", "set auth_strategy = noauth")
+        try await expectRefusal(Self.head + "enabled_backends = x\n[x]\nvolume_driver = nosuch\n", "no such plugin")
+        try await expectRefusal(Self.head + "enabled_backends = x\n[x]\na = b\n", "[x] volume_driver is not set")
+        try await expectRefusal(
+            Self.head + "enabled_backends = file\n[file]\nvolume_driver = file\n[database]\nconnection = postgresql://x\n", "SQLite")
+        try await expectRefusal(
+            Self.head + "enabled_backends = file\n[file]\nvolume_driver = file\n", "the state directory /proc/nothing cannot be made",
+            arguments: ["--state-dir", "/proc/nothing"])
+        let missing = try await clinker(["serve", "--config", "/nonexistent.conf"])
+        #expect(
+            missing.status != 0
+                && missing.output.contains("cannot read the configuration file /nonexistent.conf: No such file or directory"))
+    }
+
+    @Test("a port in use and a state directory in use are refused; the first service goes on")
+    func inUse() async throws {
+        let service = try ServiceUnderTest()
+        let path = try file(
+            "[DEFAULT]\nauth_strategy = noauth\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = \(service.port)\nenabled_backends = file\n[file]\nvolume_driver = file\n"
+        )
+        let port = try await clinker(["serve", "--config", path, "--state-dir", path + ".state"])
+        #expect(port.status != 0 && port.output.contains("127.0.0.1:\(service.port) is in use by another program"))
+        let state = try await clinker(["serve", "--config", path, "--state-dir", service.state])
+        #expect(state.status != 0 && state.output.contains("another clinker uses the state directory"))
+        #expect(try service.request("GET", "/").status == 300)
+    }
+
+    @Test("a plugin that others may write is refused: its backend is down and says why, the rest serves")
+    func worldWritable() throws {
+        var template = Array("/tmp/clinker-plugin-XXXXXX".utf8CString)
+        let directory = String(cString: mkdtemp(&template))
+        let source = ServiceUnderTest.binary.dropLast("clinker".count) + "libClinkerFile.so"
+        let copy = directory + "/libClinkerFile.so"
+        let status = reap(try spawnCopy(String(source), copy))
+        #expect(status == 0)
+        chmod(copy, 0o666)
+        let service = try ServiceUnderTest(sections: "[file]\nvolume_driver = \(copy)\n")
+        let id = try service.create()
+        try service.wait(id, "error", seconds: 40)
+        #expect(service.log.contains("can be written by others (mode 666)"))
+        #expect(try service.api("GET", "/os-services").status == 200)
+    }
+
+    private func spawnCopy(_ source: String, _ target: String) throws -> pid_t {
+        try Primitives.spawn("/bin/cp", [source, target], descriptors: [])
+    }
+
+    @Test("a misspelt option: serve warns and names the nearest, config check fails")
+    func misspelt() async throws {
+        let text = "[DEFAULT]\nauth_strategy = noauth\nosapi_max_limits = 5\n"
+        let check = try await clinker(["config", "check", "--config", try file(text)])
+        #expect(check.status == 1 && check.output.contains("did you mean [DEFAULT] osapi_max_limit?"))
+        let service = try ServiceUnderTest(options: "osapi_max_limits = 5")
+        #expect(service.log.contains("did you mean [DEFAULT] osapi_max_limit?"))
+        let good = try await clinker([
+            "config", "check", "--config", try file("[DEFAULT]\nauth_strategy = noauth\ntransport_url = rabbit://x\n"),
+        ])
+        #expect(good.status == 0)
+    }
+
+    @Test("the sample configuration is one that config check accepts, and options lists them all")
+    func sample() async throws {
+        let sample = try await clinker(["config", "sample"])
+        let check = try await clinker(["config", "check", "--config", try file(sample.output)])
+        #expect(check.status == 0, "\(check.output)")
+        #expect(try await clinker(["config", "options"]).output.contains("[DEFAULT] osapi_volume_listen_port = 8776"))
+    }
+
+    @Test("driver list and show tell what there is")
+    func drivers() async throws {
+        let list = try await clinker(["driver", "list"])
+        #expect(list.status == 0 && list.output.contains("file\t1.0.0\tvolume"))
+        let show = try await clinker(["driver", "show", "file"])
+        #expect(show.output.contains("threads: parallel") && show.output.contains("clone_volume"))
+        #expect(try await clinker(["driver", "show", "nosuch"]).status == 1)
+    }
+}

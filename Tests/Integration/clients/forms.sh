@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# More commands of python-openstackclient and python-cinderclient, and the forms in which they reach a service without an
+# identity service. Usage: forms.sh ENDPOINT, with the clients on PATH.
+set -euo pipefail
+project=0123456789abcdef0123456789abcdef
+cloud="--os-auth-type none --os-endpoint $1/v3/$project --os-volume-api-version 3.71"
+noauth="--os-auth-type noauth --os-endpoint $1/v3 --os-project-id $project --os-user-id admin --os-volume-api-version 3.71"
+
+fail() { echo "forms: $*" >&2; exit 1; }
+show() { openstack $cloud volume show "$1" -f value -c "$2"; }
+wait_for() {
+    for _ in $(seq 100); do [ "$(show "$1" status 2>/dev/null)" = "$2" ] && return; sleep 0.1; done
+    fail "$1 is $(show "$1" status), not $2"
+}
+
+openstack --os-auth-type admin_token --os-endpoint "$1/v3/$project" --os-token admin:$project volume list
+cinder $noauth list
+openstack $cloud volume service list
+openstack $cloud volume type create --property volume_backend_name=file gold
+openstack $cloud volume type list --long
+openstack $cloud volume backend pool list --long
+openstack $cloud volume create --size 1 --type gold --property role=test --description "a b" third
+wait_for third available
+openstack $cloud volume set --name renamed --property more=yes --bootable third
+[ "$(show renamed bootable | tr A-Z a-z)" = true ] || fail "not bootable"
+openstack $cloud volume unset --property more renamed
+openstack $cloud volume set --state error renamed
+openstack $cloud volume delete --force renamed
+openstack $cloud volume summary
+cinder $noauth absolute-limits
+cinder $noauth get-pools --detail
+cinder $noauth availability-zone-list
+cinder $noauth quota-show $project
+cinder $noauth quota-update --volumes 20 $project
+cinder $noauth service-list
+cinder $noauth create --name fourth 1
+wait_for fourth available
+cinder $noauth extend fourth 2
+wait_for fourth available
+cinder $noauth metadata fourth set a=b
+cinder $noauth reset-state --state error fourth
+cinder $noauth reset-state --state available fourth
+cinder $noauth delete fourth
+if openstack $cloud volume show nonexistent; then fail "found what is not there"; fi
+echo "forms: done"
