@@ -134,7 +134,7 @@ public enum Volumes {
         INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host,
             volume_type_id, snapshot_id, source_volid, bootable, multiattach, shared_targets, consumes_quota,
             metadata, admin_metadata, image_metadata, created_at)
-        VALUES (?, ?, ?, ?, ?, ?, 'creating', 'detached', ?, NULL, ?, ?, ?, ?, ?, NULL, 1, ?, '{}', ?, ?)
+        VALUES (?, ?, ?, ?, ?, ?, 'creating', 'detached', ?, NULL, ?, ?, ?, ?, ?, 1, 1, ?, '{}', ?, ?)
         """)
     static let removeSQL = SQL("DELETE FROM volumes WHERE id = ?")
     /// Removes the row; the history stays in the events.

@@ -71,7 +71,8 @@ enum VolumeFlows {
                     let capabilities = try context.backend(of: volume).backend.description?.capabilities
                     try Volumes.made(
                         volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
-                        sharedTargets: capabilities?["shared_targets"]?.boolean ?? false, in: tx)
+                        sharedTargets: capabilities?["shared_targets"] == .null ? nil : capabilities?["shared_targets"]?.boolean ?? false,
+                        in: tx)
                     progress["made"] = true
                 },
                 undo: { context, _ in

@@ -76,4 +76,67 @@ struct CaptureTests {
             #expect(answer.header("x-openstack-request-id")?.hasPrefix("req-") == true, "\(capture.name)")
         }
     }
+
+    /// Names and kinds of an object's members, nested objects and the items of lists included. Where a capture has null,
+    /// any kind is right, and the other way round.
+    private func differences(_ ours: JSON, _ theirs: JSON, at path: String, free: Set<String>) -> [String] {
+        switch (ours, theirs) {
+        case (.null, _), (_, .null), (.string, .string), (.bool, .bool), (.integer, .integer), (.real, .real), (.integer, .real),
+            (.real, .integer):
+            return []
+        case (.object(let a), .object(let b)):
+            if free.contains(path) { return [] }
+            let missing = Set(b.names).subtracting(a.names).map { "\(path).\($0) is missing" }
+            let more = Set(a.names).subtracting(b.names).map { "\(path).\($0) is too much" }
+            return missing + more + b.members.flatMap { differences(a[$0.name] ?? .null, $0.value, at: path + "." + $0.name, free: free) }
+        case (.array(let a), .array(let b)):
+            guard let a = a.last, let b = b.last else { return [] }
+            return differences(a, b, at: path + "[]", free: free)
+        default: return ["\(path) is of another kind: \(ours.text) for \(theirs.text)"]
+        }
+    }
+
+    @Test("answers have the members of Cinder's, at every microversion that changed them")
+    func shapes() throws {
+        let service = try ServiceUnderTest(options: "quota_volumes = 100")
+        let attached = try service.create()
+        try service.wait(attached, "available")
+        let connector: JSON = ["host": "peer", "ip": "127.0.0.1", "initiator": "iqn.x", "mountpoint": "/dev/vdb"]
+        let made = try service.api("POST", "/attachments", ["attachment": ["volume_uuid": .string(attached), "connector": connector]])
+        let attachment = made.json["attachment"]?["id"]?.string ?? ""
+        let volume = try service.create(["name": "v"])
+        try service.wait(volume, "available")
+        let type =
+            try service.api("POST", "/types", ["volume_type": ["name": "typed", "extra_specs": ["a": "b"]]]).json["volume_type"]?["id"]?
+            .string ?? ""
+        let text = try ServiceUnderTest.read(ServiceUnderTest.sources + "/captures/shapes.jsonl")
+        var count = 0
+        for line in text.split(separator: "\n") {
+            let capture = try JSON(parsing: String(line))
+            let name = capture["case"]?.string ?? "?"
+            var path = capture["path"]?.string ?? ""
+            var body: JSON?
+            switch (capture["method"]?.string ?? "", path) {
+            case ("POST", "/volumes"): body = ["volume": ["size": 1]]
+            case ("POST", "/types"): body = ["volume_type": ["name": .string(name), "extra_specs": ["a": "b"]]]
+            case ("PUT", let path) where path.hasPrefix("/types/"): body = ["volume_type": ["description": "d"]]
+            case ("PUT", _): body = ["volume": ["name": "w"]]
+            default: break
+            }
+            if path.hasPrefix("/volumes/") { path = "/volumes/\(volume)" }
+            if path.hasPrefix("/types/"), path != "/types/default" { path = "/types/\(type)" }
+            if path.hasPrefix("/attachments/"), !path.contains("detail") { path = "/attachments/\(attachment)" }
+            let answer = try service.api(capture["method"]?.string ?? "", path, version: capture["version"]?.string ?? "3.0", body)
+            #expect(answer.status < 300, "\(name): \(answer.text)")
+            // What a driver, a user or the set of types decides.
+            let free: Set<String> = [
+                ".volume.metadata", ".attachment.connection_info", ".attachments[].connection_info", ".volume_type.extra_specs",
+                ".volume_types[].extra_specs", ".pools[].capabilities", ".quota_set",
+            ]
+            let found = differences(answer.json, capture["response"] ?? .null, at: "", free: free)
+            #expect(found.isEmpty, "\(name): \(found)")
+            count += 1
+        }
+        #expect(count > 25)
+    }
 }

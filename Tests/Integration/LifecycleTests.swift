@@ -245,4 +245,50 @@ struct LifecycleTests {
             #expect(try service.request("GET", path, version: nil).json["versions"]?.array?.count == 1, "\(path)")
         }
     }
+
+    @Test("a create that fails on one backend leaves nothing there and is made on another")
+    func rescheduled() throws {
+        var template = Array("/tmp/clinker-bad-XXXXXX".utf8CString)
+        let directory = String(cString: mkdtemp(&template)) + "/volumes"
+        let service = try ServiceUnderTest(
+            backends: "bad, good",
+            sections: """
+                [bad]
+                volume_driver = \(CrashTests.plugin)
+                directory = \(directory)
+                max_over_subscription_ratio = 1000
+                [good]
+                volume_driver = file
+                """)
+        var pools = 0
+        while pools < 2 { pools = try service.api("GET", "/scheduler-stats/get_pools").json["pools"]?.array?.count ?? 0 }
+        // The backend that has most room loses its directory.
+        #expect(rmdir(directory) == 0)
+        let id = try service.create()
+        #expect(try service.wait(id, "available")?["os-vol-host-attr:host"] == "node@good#files")
+        let capabilities = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array?.compactMap {
+            $0["capabilities"]?["allocated_capacity_gb"]?.integer
+        }
+        #expect(capabilities == [0, 1])
+        #expect(try service.usage("volumes") == 1)
+        #expect(service.log.contains("step failed") && service.log.contains("step=make"))
+    }
+
+    @Test("a clone lies on its source's backend, and a type on the backend it names")
+    func placement() throws {
+        let service = try ServiceUnderTest(
+            backends: "a, b",
+            sections: "[a]\nvolume_driver = file\nvolume_backend_name = alpha\n[b]\nvolume_driver = file\nvolume_backend_name = beta\n")
+        for name in ["alpha", "beta"] {
+            _ = try service.api(
+                "POST", "/types", ["volume_type": ["name": .string(name), "extra_specs": ["volume_backend_name": .string(name)]]])
+        }
+        let source = try service.create(["volume_type": "beta"])
+        #expect(try service.wait(source, "available")?["os-vol-host-attr:host"] == "node@b#files")
+        let clone = try service.create(["source_volid": .string(source)])
+        let shown = try service.wait(clone, "available")
+        #expect(shown?["os-vol-host-attr:host"] == "node@b#files" && shown?["volume_type"] == "beta")
+        let other = try service.api("POST", "/volumes", ["volume": ["source_volid": .string(source), "volume_type": "alpha"]])
+        #expect(other.status == 400 && other.message?.contains("not compatible with source volume") == true)
+    }
 }

@@ -49,11 +49,13 @@ enum VolumeView {
         if version >= 13 { writer.member("group_id", row.bytes(.groupID)) }
         if version >= 21, request.identity.isAdmin { writer.member("provider_id", row.bytes(.providerID)) }
         if version >= 48 {
-            if row.isNull(.sharedTargets) {
-                // Not known yet. A null can be said only since 3.69, yet Cinder shows true for a volume not made before.
-                writer.member("shared_targets", true)
-            } else {
+            // Null is a driver's third answer, which clients understand since 3.69.
+            if !row.isNull(.sharedTargets) {
                 writer.member("shared_targets", row.bool(.sharedTargets))
+            } else if version >= 69 {
+                writer.memberNull("shared_targets")
+            } else {
+                writer.member("shared_targets", true)
             }
             writer.member("service_uuid", row.bytes(.serviceID))
         }
