@@ -209,22 +209,28 @@ private final class Exchange: @unchecked Sendable {
 
     /// Reads the head: the headers, and whether they say one thing only about the body's length.
     private func makeRequest(_ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
-        final class Collector { var headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)] = [] }
-        let collector = Collector()
-        MHD_get_connection_values(
-            connection, .HEADER_KIND,
-            { raw, _, name, value in
-                guard let raw, let name else { return .YES }
-                Unmanaged<Collector>.fromOpaque(raw).takeUnretainedValue().headers.append((name: name, value: value))
-                return .YES
-            }, Unmanaged.passUnretained(collector).toOpaque())
+        typealias Header = (name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)
+        var headers: [Header] = []
+        headers.reserveCapacity(12)
+        withUnsafeMutablePointer(to: &headers) { pointer in
+            _ = MHD_get_connection_values(
+                connection, .HEADER_KIND,
+                { raw, _, name, value in
+                    if let raw, let name { raw.assumingMemoryBound(to: [Header].self).pointee.append((name: name, value: value)) }
+                    return .YES
+                }, pointer)
+        }
 
         var lengths = 0
         var encodings = 0
         var declared: Int?
         var refusal: String?
-        for header in collector.headers {
-            if strcasecmp(header.name, "Content-Length") == 0 {
+        for header in headers {
+            let first = header.name.pointee | 0x20
+            if first != 0x63 && first != 0x74 {
+                // Neither of the two below.
+                if header.value.map({ !Self.isText($0) }) ?? false { refusal = "A header is not UTF-8." }
+            } else if strcasecmp(header.name, "Content-Length") == 0 {
                 lengths += 1
                 declared = header.value.flatMap { Int(String(cString: $0)) }
                 if declared == nil || declared! < 0 { refusal = "The Content-Length is not a number." }
@@ -233,18 +239,25 @@ private final class Exchange: @unchecked Sendable {
                 if header.value.map({ strcasecmp($0, "chunked") != 0 }) ?? true {
                     refusal = "The only Transfer-Encoding served is chunked."
                 }
-            } else if header.value.map({ String(validatingCString: $0) == nil }) ?? false {
+            } else if header.value.map({ !Self.isText($0) }) ?? false {
                 refusal = "A header is not UTF-8."
             }
         }
         if lengths > 1 || encodings > 1 || lengths + encodings > 1 { refusal = "The length of the body is given more than once." }
         if uri == nil { refusal = "The URL is not UTF-8." }
         let request = HTTPRequest(
-            method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: collector.headers,
+            method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: headers,
             remoteAddress: Self.address(connection))
         request.refusal = refusal
         request.declaredLength = declared
         return request
+    }
+
+    /// Whether the bytes are UTF-8; most headers are ASCII, which costs no copy.
+    private static func isText(_ value: UnsafePointer<CChar>) -> Bool {
+        var position = value
+        while position.pointee > 0 { position += 1 }
+        return position.pointee == 0 || String(validatingCString: value) != nil
     }
 
     private static func address(_ connection: OpaquePointer) -> String {

@@ -10,6 +10,8 @@ public final class LogSink: Sendable {
     public let format: Format
     private let descriptor: Int32
     private let buffer = Mutex<[UInt8]>([])
+    /// Held by the thread that writes; the value is the buffer that is not gathered into.
+    private let writing = Mutex<[UInt8]>([])
     private let debug = Atomic<Bool>(false)
 
     /// Whether records of level debug are written; may change while loggers are in use.
@@ -46,21 +48,24 @@ public final class LogSink: Sendable {
             buffer.append(contentsOf: line)
             return buffer.count > 1 << 16
         }
-        if full { flush() }
+        // Whoever writes already takes these lines with the next piece.
+        if full { _ = writing.withLockIfAvailable { drain(&$0) } }
     }
 
     public func write(_ line: String) {
-        buffer.withLock { buffer in
-            buffer.append(contentsOf: line.utf8)
-            drain(&buffer)
+        writing.withLock { spare in
+            buffer.withLock { $0.append(contentsOf: line.utf8) }
+            drain(&spare)
         }
     }
 
-    public func flush() { buffer.withLock { drain(&$0) } }
+    public func flush() { writing.withLock { drain(&$0) } }
 
-    private func drain(_ buffer: inout [UInt8]) {
-        guard !buffer.isEmpty else { return }
-        buffer.withUnsafeBytes { raw in
+    /// Writes what is gathered, under the writing lock only: other threads go on gathering into the spare buffer.
+    private func drain(_ spare: inout [UInt8]) {
+        buffer.withLock { swap(&$0, &spare) }
+        guard !spare.isEmpty else { return }
+        spare.withUnsafeBytes { raw in
             var written = 0
             while written < raw.count {
                 let count = Glibc.write(descriptor, raw.baseAddress! + written, raw.count - written)
@@ -71,7 +76,7 @@ public final class LogSink: Sendable {
                 }
             }
         }
-        buffer.removeAll(keepingCapacity: true)
+        spare.removeAll(keepingCapacity: true)
     }
 
     /// A logger that writes here, at the level of the sink.
