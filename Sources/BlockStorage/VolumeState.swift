@@ -6,7 +6,8 @@ public struct VolumeTransition: Sendable {
         case attached = "attach_status = 'attached'"
         case notMigrating = "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))"
         case ungrouped = "group_id IS NULL"
-        case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id)"
+        /// Attachments that failed do not count: they go with the volume.
+        case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status NOT LIKE 'error%')"
     }
 
     public let name: String

@@ -163,11 +163,13 @@ public final class FlowEngine: Sendable {
             let ready: @Sendable (String) -> Void = { [self] in ring($0) }
             cursor = try await services.database.write { tx in
                 var after = before
+                if before.step == 0 { try Self.event("step.start", step, operation, tx, seconds: nil) }
                 try step.record?(context, &after.progress, output, tx)
                 try Self.event("step.end", step, operation, tx, seconds: Timestamp.monotonic() - started)
                 after.step += 1
                 while after.step < flow.steps.count, flow.steps[after.step].perform == nil {
                     let next = flow.steps[after.step]
+                    try Self.event("step.start", next, operation, tx, seconds: nil)
                     try next.record?(context, &after.progress, output, tx)
                     try Self.event("step.end", next, operation, tx, seconds: 0)
                     after.step += 1

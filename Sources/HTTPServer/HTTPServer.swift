@@ -58,7 +58,7 @@ public final class HTTPServer: @unchecked Sendable {
             item(.THREAD_POOL_SIZE, configuration.threads),
             item(.CONNECTION_LIMIT, configuration.connectionLimit),
             item(.CONNECTION_TIMEOUT, configuration.idleTimeout),
-            item(.CONNECTION_MEMORY_LIMIT, 32 * 1024),
+            item(.CONNECTION_MEMORY_LIMIT, 24 * 1024),
             item(.STRICT_FOR_CLIENT, 1),
             item(.UNESCAPE_CALLBACK, unsafeBitCast(unescape, to: Int.self)),
             item(.URI_LOG_CALLBACK, unsafeBitCast(uri, to: Int.self), me),
@@ -114,6 +114,7 @@ private final class Exchange: @unchecked Sendable {
     private var request: HTTPRequest?
     private var response: HTTPResponse?
     private var started = false
+    private var received = 0
     private let state = Atomic<Int>(State.running)
 
     init(uri: String?) { self.uri = uri }
@@ -140,6 +141,9 @@ private final class Exchange: @unchecked Sendable {
             return .YES
         }
         if size.pointee > 0 {
+            received += size.pointee
+            // A body that is too large is read on, so that its answer can be heard, but not for ever.
+            if received > 16 * max(server.bodyLimit, 65_536) { return .NO }
             if started {
                 size.pointee = 0
                 return .YES

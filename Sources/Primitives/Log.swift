@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 public import Logging
 import Synchronization
@@ -9,6 +10,7 @@ public final class LogSink: Sendable {
 
     public let format: Format
     private let descriptor: Int32
+    private let path: String?
     private let buffer = Mutex<[UInt8]>([])
     /// Held by the thread that writes; the value is the buffer that is not gathered into.
     private let writing = Mutex<[UInt8]>([])
@@ -23,13 +25,32 @@ public final class LogSink: Sendable {
     public init(descriptor: Int32 = 2, format: Format = .keyValue) {
         self.descriptor = descriptor
         self.format = format
+        path = nil
     }
 
     /// Opens a file for appending. Throws the system's message.
-    public convenience init(path: String, format: Format) throws(SystemError) {
-        let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else { throw SystemError(errno, "cannot open the log file \(path)") }
-        self.init(descriptor: descriptor, format: format)
+    public init(path: String, format: Format) throws(SystemError) {
+        descriptor = try Self.open(path)
+        self.path = path
+        self.format = format
+    }
+
+    private static func open(_ path: String) throws(SystemError) -> Int32 {
+        let descriptor = Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw SystemError(code, "cannot open the log file \(path)")
+        }
+        return descriptor
+    }
+
+    /// Opens the file by its name again: after somebody moved the old one away.
+    public func reopen() throws(SystemError) {
+        guard let path else { return }
+        let fresh = try Self.open(path)
+        flush()
+        dup3(fresh, descriptor, O_CLOEXEC)
+        close(fresh)
     }
 
     /// Writes gathered lines from a thread of its own for as long as the process lives.

@@ -172,6 +172,7 @@ final class CoreProcess {
             do throws(SettingsError) {
                 let fresh = try options.settings()
                 sink.isDebug = fresh[Options.debug]
+                do throws(SystemError) { try sink.reopen() } catch { log.error("\(error)") }
                 for warning in fresh.warnings { log.warning("\(warning)") }
                 log.info("configuration read again: what can change without a restart has changed", metadata: ["debug": "\(sink.isDebug)"])
             } catch {

@@ -68,7 +68,9 @@ final class Supervisor {
                     log.info("stopping: running requests are finished, what is left goes on at the next start")
                     kill(core.pid, SIGTERM)
                 }
-            case SIGHUP: kill(core.pid, SIGHUP)
+            case SIGHUP:
+                try? logSink.reopen()
+                kill(core.pid, SIGHUP)
             default: break
             }
             if stopping, Timestamp.monotonic() > stopDeadline { kill(-core.pid, SIGKILL) }

@@ -53,7 +53,7 @@ def wrk(url, connections, seconds, pids):
     requests = int(re.search(r"(\d+) requests in", out).group(1))
     return {
         "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
-        "p50": millis(re.search(r"50%\s+(\S+)", out).group(1)), "p99": millis(re.search(r"99%\s+(\S+)", out).group(1)),
+        "p50": millis(re.search(r"(?m)^\s+50%\s+(\S+)", out).group(1)), "p99": millis(re.search(r"(?m)^\s+99%\s+(\S+)", out).group(1)),
         "cpu": used / requests * 1e6,
     }
 

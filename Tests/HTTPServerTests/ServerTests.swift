@@ -128,7 +128,9 @@ struct ServerTests {
                     await withCheckedContinuation { continuation in
                         startThread("client") {
                             continuation.resume(
-                                returning: server.exchange("GET /\(index % 2 == 0 ? "slow" : "fast") HTTP/1.1\r\nHost: h\r\n\r\n"))
+                                returning: server.exchange(
+                                    "GET /\(index % 2 == 0 ? "slow" : "fast") HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+                                    silence: 20_000))
                         }
                     }
                 }

@@ -22,12 +22,12 @@ struct CrashTests {
         return path
     }()
 
-    private func service(delay: Int) throws -> ServiceUnderTest {
+    private func service(delay: Int, options: String = "", backend: String = "") throws -> ServiceUnderTest {
         var template = Array("/tmp/clinker-simple-XXXXXX".utf8CString)
         let directory = String(cString: mkdtemp(&template))
         return try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1", backends: "simple",
-            sections: "[simple]\nvolume_driver = \(Self.plugin)\ndirectory = \(directory)/volumes\ndelay_ms = \(delay)\n")
+            options: "quota_volumes = -1\nquota_gigabytes = -1\n\(options)", backends: "simple",
+            sections: "[simple]\nvolume_driver = \(Self.plugin)\ndirectory = \(directory)/volumes\ndelay_ms = \(delay)\n\(backend)\n")
     }
 
     private func backendFiles(_ service: ServiceUnderTest) throws -> Set<String> {
@@ -131,5 +131,62 @@ struct CrashTests {
         while !service.log.contains("configuration read again"), Timestamp.monotonic() < limit { usleep(10_000) }
         #expect(service.log.contains("configuration read again"))
         #expect(service.processes("core") == core)
+    }
+
+    @Test("a driver call without progress loses its lease: its host is killed, and after a few tries the volume is in error")
+    func lease() throws {
+        let service = try service(delay: 5_000, backend: "driver_call_timeout = 1")
+        let id = try service.create()
+        let host = service.processes("driver-host").first
+        try service.wait(id, "error", seconds: 60)
+        #expect(service.log.contains("a driver call showed no progress for 1 s: its host is killed"))
+        #expect(service.processes("driver-host").first != host)
+        #expect(try service.usage("volumes") == 1)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+        #expect(try service.usage("volumes") == 0 && backendFiles(service).isEmpty)
+    }
+
+    @Test("a client does not wait longer than rpc_response_timeout: the call is cancelled and taken back")
+    func timeout() throws {
+        let service = try service(delay: 0, options: "rpc_response_timeout = 1", backend: "connect_delay_ms = 10000")
+        let id = try service.create()
+        try service.wait(id, "available")
+        let started = Timestamp.monotonic()
+        let answer = try service.api(
+            "POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+        #expect(answer.status == 502 && Timestamp.monotonic() - started < 5, "\(answer.text)")
+        try service.wait(id, "available", seconds: 5)
+        #expect(try service.api("GET", "/attachments").json["attachments"] == [])
+        #expect(service.log.contains("step failed: cancelled"))
+    }
+
+    @Test("a request whose core dies is taken back: no attachment is left reserved")
+    func interruptedAttachment() async throws {
+        let service = try service(delay: 0, backend: "connect_delay_ms = 3000")
+        let id = try service.create()
+        try service.wait(id, "available")
+        async let lost = withCheckedContinuation { (continuation: CheckedContinuation<Int, Never>) in
+            startThread("client") {
+                let answer = try? service.api(
+                    "POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+                continuation.resume(returning: answer?.status ?? 0)
+            }
+        }
+        try service.wait(id, "attaching", seconds: 5)
+        for core in service.processes("core") { kill(core, SIGKILL) }
+        #expect(await lost == 0)
+        try service.wait(id, "available", seconds: 10)
+        #expect(try service.api("GET", "/attachments").json["attachments"] == [])
+    }
+
+    @Test("what a driver logs comes out under the request's id")
+    func driverLog() throws {
+        let service = try service(delay: 0)
+        let answer = try service.api("POST", "/volumes", ["volume": ["size": 1]])
+        let id = try #require(answer.json["volume"]?["id"]?.string)
+        try service.wait(id, "available")
+        let request = try #require(answer.header("x-openstack-request-id"))
+        #expect(service.log.split(separator: "\n").contains { $0.contains("making a file") && $0.contains("request_id=\(request)") })
     }
 }

@@ -35,11 +35,7 @@ enum AttachmentOperations {
             summary: "Reserve a volume for an instance, or connect it to a host", handler: create),
         APIOperation(
             "attachments:update", "PUT", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_update")],
-            body: connection, summary: "Connect a reserved volume to a host"
-        ) { request in
-            let connector = request.body["attachment"]?["connector"] ?? .null
-            return try await connect(request.parameters[0], connector, isNew: false, request)
-        },
+            body: connection, summary: "Connect a reserved volume to a host", handler: update),
         APIOperation(
             "attachments:delete", "DELETE", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_delete")],
             summary: "End a connection and the attachment", handler: delete),
@@ -59,20 +55,27 @@ enum AttachmentOperations {
         let body = request.body["attachment"]
         let connector = body?["connector"]?.object.flatMap { $0.isEmpty ? nil : $0 }
         let mode = body?["mode"]?.string
-        let id = try await request.change { tx in
-            try Attachments.reserve(
+        // Reservation and operation are one change: no death can leave a reservation that nobody knows of.
+        let (id, operation) = try await request.change { tx in
+            let id = try Attachments.reserve(
                 volumeID: body?["volume_uuid"]?.string ?? "", instanceID: body?["instance_uuid"]?.string, mode: mode,
                 caller: request.caller, in: tx)
+            let operation = try connector.map {
+                try request.service.requests.connectAttachment(id, connector: .object($0), isNew: true, caller: request.caller, in: tx)
+            }
+            return (id, operation)
         }
-        if let connector { return try await connect(id, .object(connector), isNew: true, request) }
+        if let operation { _ = try await request.outcome(operation, failure: "Unable to create attachment for volume") }
         return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
     }
 
-    private static func connect(_ id: String, _ connector: JSON, isNew: Bool, _ request: APIRequest) async throws -> HTTPResponse {
+    @Sendable private static func update(_ request: APIRequest) async throws -> HTTPResponse {
+        let id = request.parameters[0]
+        let connector = request.body["attachment"]?["connector"] ?? .null
         let operation = try await request.change {
-            try request.service.requests.connectAttachment(id, connector: connector, isNew: isNew, caller: request.caller, in: $0)
+            try request.service.requests.connectAttachment(id, connector: connector, isNew: false, caller: request.caller, in: $0)
         }
-        _ = try await request.outcome(operation, failure: "Unable to \(isNew ? "create" : "update") attachment for volume")
+        _ = try await request.outcome(operation, failure: "Unable to update the attachment")
         return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
     }
 

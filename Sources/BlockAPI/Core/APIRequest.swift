@@ -41,16 +41,32 @@ struct Links: Sendable {
         var base = publicEndpoint
         if base.isEmpty { base = "http://" + Links.host(request) }
         if base.hasSuffix("/") { base.removeLast() }
-        let project = projectSegment.map { $0 + "/" } ?? ""
+        let project = projectSegment.map { PercentEncoding.encode(String($0)) + "/" } ?? ""
         selfPrefix = base + "/v3/" + project
         bookmarkPrefix = base + "/" + project
     }
 
     static func host(_ request: HTTPRequest) -> String {
+        var host = request.header("Host") ?? ""
         if let forwarded = request.header("X-Forwarded-Host"), let last = forwarded.split(separator: ",").last {
-            return String(last).trimmed
+            host = String(last).trimmed
         }
-        return request.header("Host") ?? "localhost"
+        return isHost(host) ? host : "localhost"
+    }
+
+    /// A client's own words go into links only if they can be a host and a port.
+    private static func isHost(_ text: String) -> Bool {
+        text.utf8.withContiguousStorageIfAvailable { bytes in
+            for byte in bytes {
+                switch byte {
+                case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                    UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: ":"), UInt8(ascii: "_"), UInt8(ascii: "["), UInt8(ascii: "]"):
+                    continue
+                default: return false
+                }
+            }
+            return !bytes.isEmpty
+        } ?? false
     }
 
     func write(_ collection: String, _ id: UnsafeBufferPointer<UInt8>, _ writer: inout JSONWriter) {

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 extern int fallocate(int, int, off_t, off_t);
+extern int dup3(int, int, int);
 
 static inline int clinker_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 /* Orphans of the process's descendants become its children, so that it can reap them. */

@@ -1,5 +1,5 @@
 /* simple: volumes as files of a directory, in plain C. A driver as small as one can be: what it leaves out (clones, for
- * one) the host does over its block handles. Options: directory (absolute), delay_ms (sleep in create, for tests).
+ * one) the host does over its block handles. Options: directory (absolute), delay_ms, connect_delay_ms (for tests).
  *     cc -std=c11 -Wall -Werror -fPIC -shared -I<Clinker>/Sources/CDriver/include -o clinker-simple.so simple.c */
 #define _GNU_SOURCE
 #include <clinker/driver.h>
@@ -12,7 +12,7 @@
 
 struct simple {
     char directory[512];
-    unsigned delay_ms;
+    unsigned delay_ms, connect_delay_ms;
 };
 
 static int failure(clinker_call *call, const char *what) {
@@ -29,6 +29,7 @@ static int simple_open(clinker_call *call, void **instance) {
     if (!me) return clinker_fail(call, CLINKER_RETRY, "out of memory");
     strcpy(me->directory, directory);
     me->delay_ms = (unsigned)clinker_integer(call, "delay_ms", 0);
+    me->connect_delay_ms = (unsigned)clinker_integer(call, "connect_delay_ms", 0);
     *instance = me;
     return CLINKER_OK;
 }
@@ -75,6 +76,7 @@ static int size_file(void *instance, clinker_call *call, const char *argument, i
 
 static int simple_create_volume(void *instance, clinker_call *call) {
     usleep(((struct simple *)instance)->delay_ms * 1000);
+    clinker_log(call, CLINKER_INFO, "making a file");
     return size_file(instance, call, "volume.size", O_CREAT);
 }
 
@@ -89,6 +91,10 @@ static int simple_delete_volume(void *instance, clinker_call *call) {
 static int simple_connect_volume(void *instance, clinker_call *call) {
     char path[1024];
     path_of(instance, call, path, sizeof path);
+    for (unsigned waited = 0; waited < ((struct simple *)instance)->connect_delay_ms; waited += 10) {
+        if (clinker_cancelled(call)) return clinker_fail(call, CLINKER_CANCELLED, "cancelled after %u ms", waited);
+        usleep(10000);
+    }
     if (!clinker_string(call, "connector.host")) return clinker_fail(call, CLINKER_INVALID, "the connector names no host");
     call->host->set_string(call, "driver_volume_type", "local");
     call->host->begin_object(call, "data");
