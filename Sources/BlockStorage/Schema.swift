@@ -78,6 +78,18 @@ public enum Schema {
                     project_id TEXT NOT NULL, operation_id TEXT, request_id TEXT NOT NULL, data TEXT NOT NULL)
                 """,
                 "CREATE INDEX events_of_resource ON events (resource_id, id)",
-            ])
+            ]),
+        Migration(
+            2, "user messages",
+            [
+                """
+                CREATE TABLE messages (
+                    id TEXT PRIMARY KEY, project_id TEXT NOT NULL, event_id TEXT NOT NULL, message_level TEXT NOT NULL,
+                    request_id TEXT NOT NULL, resource_type TEXT, resource_uuid TEXT, user_message TEXT NOT NULL,
+                    created_at TEXT NOT NULL, expires_at TEXT NOT NULL)
+                """,
+                "CREATE INDEX messages_of_project ON messages (project_id, created_at, id)",
+                "CREATE INDEX messages_by_end ON messages (expires_at)",
+            ]),
     ]
 }

@@ -72,6 +72,12 @@ struct FlowContext: Sendable {
         ])
     }
 
+    /// Tells the user why the operation failed.
+    func tell(_ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction) throws {
+        try Messages.add(
+            action, detail, volumeID: operation.resourceID, projectID: operation.projectID, requestID: operation.requestID, in: tx)
+    }
+
     /// Calls the driver until there is an answer: again after the death of its host, after passing trouble, and while the
     /// backend is down for at most `patience` seconds (nil: as long as it takes).
     func call(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue, patience: Double? = 60) async throws -> DriverValue {

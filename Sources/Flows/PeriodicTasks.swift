@@ -68,7 +68,9 @@ public final class PeriodicTasks: Sendable {
         do {
             var removed = 1
             while removed > 0 {
-                removed = try await database.write { try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) }
+                removed = try await database.write {
+                    try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) + Messages.purge(in: $0)
+                }
             }
         } catch { log.error("old history could not be removed: \(error)") }
     }

@@ -93,6 +93,7 @@ enum VolumeFlows {
                 return .again
             }
             try Volumes.setStatus("error", of: volume.id, in: tx)
+            try context.tell(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
             return .over
         })
 
@@ -188,6 +189,7 @@ enum VolumeFlows {
             if volume.consumesQuota {
                 try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: volume.size - size, in: tx)
             }
+            try context.tell(.extendVolume, failure.step == "claim capacity" ? .noBackend : .extendFailed, in: tx)
             let untouched = failure.step == "claim capacity" || failure.code == .unsupported || failure.code == .busy
             try Volumes.setStatus(untouched ? volume.previousStatus ?? "available" : "error_extending", of: volume.id, in: tx)
             return .over
@@ -330,6 +332,7 @@ enum VolumeFlows {
         ],
         failed: { context, _, failure, tx in
             guard let id = context.operation.arguments["attachment_id"]?.string else { return .over }
+            try context.tell(.updateAttachment, .attachFailed, in: tx)
             if context.operation.arguments["new"]?.bool == true, failure.undone {
                 try Attachments.remove(id, in: tx)
             } else {

@@ -218,6 +218,14 @@ struct LifecycleTests {
         #expect(shown?["os-vol-host-attr:host"] == .null)
         #expect(try service.usage("volumes") == 1)
         #expect(service.log.contains("No valid backend was found"))
+        let messages = try service.api("GET", "/messages?resource_uuid=\(id)").json["messages"]?.array ?? []
+        #expect(messages.count == 1 && messages.first?["event_id"] == "VOLUME_VOLUME_001_003")
+        #expect(messages.first?["user_message"] == "schedule allocate volume:Could not find any available weighted backend.")
+        let message = messages.first?["id"]?.string ?? ""
+        #expect(try service.api("GET", "/messages", version: "3.2").status == 404)
+        #expect(try service.api("GET", "/messages/\(message)").json["message"]?["resource_uuid"] == .string(id))
+        #expect(try service.api("DELETE", "/messages/\(message)").status == 204)
+        #expect(try service.api("GET", "/messages/\(message)").message == "Message \(message) could not be found.")
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
         #expect(try service.usage("volumes") == 0 && service.usage("gigabytes") == 0)

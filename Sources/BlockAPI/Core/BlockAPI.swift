@@ -78,7 +78,7 @@ public final class BlockAPI: Sendable {
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
     public nonisolated(nonsending) func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
         let path = request.rawPath
-        if !path.hasPrefix("/v3") { return try Discovery.respond(request, publicEndpoint: publicEndpoint) }
+        guard path.utf8.starts(with: "/v3".utf8) else { return try Discovery.respond(request, publicEndpoint: publicEndpoint) }
         var segments = request.segments.dropFirst(2)
         guard path.utf8.count == 3 || path.utf8.dropFirst(3).first == UInt8(ascii: "/") else { throw HTTPError.noRoute }
         let hadTrailingSlash = segments.last == ""

@@ -2,7 +2,7 @@
 enum OperationTable {
     static let core: [APIOperation] =
         VolumeOperations.all + VolumeMetadataOperations.all + VolumeActions.core + AttachmentOperations.all + VolumeTypeOperations.core
-        + ServiceOperations.core + DiscoveryOperations.all + QuotaOperations.core
+        + MessageOperations.all + ServiceOperations.core + DiscoveryOperations.all + QuotaOperations.core
 
     static let extensions: [APIExtension] =
         VolumeExtensions.all + VolumeTypeOperations.extensions + ServiceOperations.extensions + QuotaOperations.extensions

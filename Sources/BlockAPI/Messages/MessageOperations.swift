@@ -1,0 +1,94 @@
+import BlockStorage
+import HTTPServer
+import JSON
+
+/// `/messages`, since 3.3.
+enum MessageOperations {
+    static let all: [APIOperation] = [
+        APIOperation(
+            "messages:list", "GET", "/messages", versions: 3...71, policies: [.reader("message:get_all")], summary: "List user messages",
+            handler: list),
+        APIOperation(
+            "messages:show", "GET", "/messages/{id}", versions: 3...71, policies: [.reader("message:get")], summary: "Show a user message"
+        ) { request in
+            let message = try request.database { try Messages.get(request.parameters[0], for: request.caller, in: $0) }
+            return .json { writer in
+                writer.beginObject()
+                writer.key("message")
+                view(message, request, &writer)
+                writer.endObject()
+            }
+        },
+        APIOperation(
+            "messages:delete", "DELETE", "/messages/{id}", versions: 3...71, policies: [.member("message:delete")], success: 204,
+            summary: "Delete a user message"
+        ) { request in
+            try await request.change { try Messages.delete(request.parameters[0], caller: request.caller, in: $0) }
+            return HTTPResponse(status: 204, contentType: nil)
+        },
+    ]
+
+    @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
+        // Pages, order and filters came with 3.5.
+        let isPaged = request.version >= 5
+        let paging = try Paging(request)
+        var sort: (column: Messages.Column, ascending: Bool)?
+        if isPaged, let first = paging.sort.first {
+            guard let column = Messages.Column(rawValue: first.key) else {
+                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
+            }
+            sort = (column: column, ascending: first.ascending)
+        }
+        var filters: [(column: Messages.Column, value: String)] = []
+        var nothing = false
+        if isPaged {
+            for (name, value) in request.http.query where !Paging.names.contains(name) {
+                if let column = Messages.Column(rawValue: name) {
+                    filters.append((column: column, value: value))
+                } else if request.identity.isAdmin {
+                    nothing = true
+                } else if request.version >= 31 {
+                    throw HTTPError.badRequest("Invalid filters \(name) are found in query options.")
+                }
+            }
+        }
+        let asked = filters
+        let order = sort
+        let limit = isPaged ? paging.limit : request.service.maxLimit
+        let found =
+            nothing || limit == 0
+            ? []
+            : try request.database {
+                try Messages.page(
+                    projectID: request.caller.projectID, filters: asked, sort: order, limit: limit, offset: isPaged ? paging.offset : 0,
+                    marker: isPaged ? paging.marker : nil, caller: request.caller, in: $0)
+            }
+        return .json(capacity: 4096) { writer in
+            writer.beginObject()
+            writer.key("messages")
+            writer.beginArray()
+            for message in found { view(message, request, &writer) }
+            writer.endArray()
+            if isPaged, limit > 0, found.count >= limit, let last = found.last {
+                request.links.writeNext("messages_links", path: "messages", request: request.http, marker: last.id, &writer)
+            }
+            writer.endObject()
+        }
+    }
+
+    private static func view(_ message: Message, _ request: APIRequest, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.member("id", message.id)
+        writer.member("event_id", message.eventID)
+        writer.member("user_message", message.text)
+        writer.member("message_level", message.level)
+        writer.member("created_at", message.createdAt)
+        writer.member("guaranteed_until", message.guaranteedUntil)
+        writer.member("request_id", message.requestID)
+        var id = message.id
+        id.withUTF8 { request.links.write("messages/", $0, &writer) }
+        if let type = message.resourceType { writer.member("resource_type", type) }
+        if let resource = message.resourceID { writer.member("resource_uuid", resource) }
+        writer.endObject()
+    }
+}

@@ -1,0 +1,131 @@
+public import Database
+import Primitives
+
+/// What a user is told of work that failed after it was accepted. Codes are Cinder's: clients filter by them.
+public struct Message: Sendable {
+    /// What was being done.
+    public enum Action: String, Sendable {
+        case scheduleVolume = "001"
+        case updateAttachment = "004"
+        case extendVolume = "007"
+        case createVolume = "008"
+
+        var text: String {
+            switch self {
+            case .scheduleVolume: "schedule allocate volume"
+            case .updateAttachment: "update attachment"
+            case .extendVolume: "extend volume"
+            case .createVolume: "create volume from backend storage"
+            }
+        }
+    }
+
+    /// Why it failed, as far as a user may know.
+    public enum Detail: String, Sendable {
+        case unknown = "001"
+        case noBackend = "003"
+        case extendFailed = "010"
+        case createFailed = "012"
+        case attachFailed = "021"
+
+        var text: String {
+            switch self {
+            case .unknown: "The reason is not known. The log of the service tells more under the request's id."
+            case .noBackend: "Could not find any available weighted backend."
+            case .extendFailed: "The storage could not make the volume larger."
+            case .createFailed: "The storage could not make the volume."
+            case .attachFailed: "The storage could not connect the volume."
+            }
+        }
+    }
+
+    public let id, eventID, text, level, createdAt, guaranteedUntil, requestID, projectID: String
+    public let resourceType, resourceID: String?
+
+    init(_ row: any Row) {
+        id = row.text(0)
+        projectID = row.text(1)
+        eventID = row.text(2)
+        level = row.text(3)
+        requestID = row.text(4)
+        resourceType = row.optionalText(5)
+        resourceID = row.optionalText(6)
+        text = row.text(7)
+        createdAt = row.text(8)
+        guaranteedUntil = row.text(9)
+    }
+}
+
+public enum Messages {
+    static let columns =
+        "id, project_id, event_id, message_level, request_id, resource_type, resource_uuid, user_message, created_at, expires_at"
+    static let insertSQL = SQL("INSERT INTO messages (\(columns)) VALUES (?, ?, ?, 'ERROR', ?, ?, ?, ?, ?, ?)")
+    static let byID = SQL("SELECT \(columns) FROM messages WHERE id = ?")
+    static let deleteSQL = SQL("DELETE FROM messages WHERE id = ?")
+    static let purgeSQL = SQL(
+        "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE expires_at < ? ORDER BY expires_at LIMIT 10000)")
+    /// Seconds that a message is kept.
+    static let lifetime = 2_592_000.0
+
+    /// Tells the volume's project why an operation on it failed.
+    public static func add(
+        _ action: Message.Action, _ detail: Message.Detail, volumeID: String, projectID: String, requestID: String, in tx: any Transaction
+    ) throws {
+        let now = Timestamp.seconds()
+        try tx.run(
+            insertSQL, .text(UUID.random()), .text(projectID), .text("VOLUME_VOLUME_\(action.rawValue)_\(detail.rawValue)"),
+            .text(requestID),
+            .text("VOLUME"), .text(volumeID), .text("\(action.text):\(detail.text)"), .text(Timestamp.format(now)),
+            .text(Timestamp.format(now + lifetime)))
+    }
+
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Message {
+        guard let message = try connection.first(byID, .text(id), map: { Message($0) }),
+            caller.isAdmin || message.projectID == caller.projectID
+        else { throw StorageError(.notFound, "Message \(id) could not be found.") }
+        return message
+    }
+
+    public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        _ = try get(id, for: caller, in: tx)
+        try tx.run(deleteSQL, .text(id))
+    }
+
+    /// Columns by which messages are filtered and sorted.
+    public enum Column: String, Sendable { case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at }
+
+    /// A page of a project's messages, newest first unless said otherwise.
+    public static func page(
+        projectID: String, filters: [(column: Column, value: String)], sort: (column: Column, ascending: Bool)?, limit: Int, offset: Int,
+        marker: String?, caller: Caller, in connection: any Connection
+    ) throws -> [Message] {
+        var conditions = ["project_id = ?"]
+        var values: [Value] = [.text(projectID)]
+        for filter in filters {
+            conditions.append("\(filter.column.rawValue) = ?")
+            values.append(.text(filter.value))
+        }
+        let column = sort?.column ?? .created_at
+        let direction = sort?.ascending ?? false
+        if let marker {
+            _ = try get(marker, for: caller, in: connection)
+            let place = "SELECT coalesce(m.\(column.rawValue), ''), m.created_at, m.id FROM messages m WHERE m.id = ?"
+            conditions.append("(coalesce(\(column.rawValue), ''), created_at, id) \(direction ? ">" : "<") (\(place))")
+            values.append(.text(marker))
+        }
+        let word = direction ? "ASC" : "DESC"
+        var result: [Message] = []
+        try connection.query(
+            text: "SELECT \(columns) FROM messages WHERE \(conditions.joined(separator: " AND ")) "
+                + "ORDER BY coalesce(\(column.rawValue), '') \(word), created_at \(word), id \(word) LIMIT ? OFFSET ?",
+            values + [.int(limit), .int(offset)]
+        ) {
+            result.append(Message($0))
+            return true
+        }
+        return result
+    }
+
+    /// Removes a bounded number of messages whose time is over.
+    public static func purge(in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(Timestamp.now())) }
+}
