@@ -81,12 +81,13 @@ public final class Backend: Sendable {
     /// Starts the host and keeps it running, with growing pauses between failures.
     public func start() {
         startThread("backend-\(name)") { [self] in
-            var pause = 0.1
+            var pause = 0.02
             while true {
                 let started = Timestamp.monotonic()
                 let wasUp = runHost()
                 if state.withLock({ $0.stopping }) { break }
-                pause = wasUp && Timestamp.monotonic() - started > 10 ? 0.1 : min(pause * 2, 15)
+                // A host that was up is wanted back at once; one that cannot open its driver is tried ever more rarely.
+                pause = wasUp ? (Timestamp.monotonic() - started > 1 ? 0.02 : min(pause * 2, 0.5)) : min(pause * 2, 15)
                 state.withLock { $0.restarts += 1 }
                 usleep(UInt32(pause * 1e6))
                 if state.withLock({ $0.stopping }) { break }
@@ -145,8 +146,12 @@ public final class Backend: Sendable {
                 callID.withLock { $0 = id }
                 let value = DriverValue.members(["method": .string(method.rawValue), "arguments": arguments])
                 if !wire.send(Frame(kind: .call, id: id, value: value)) {
-                    state.withLock { $0.pending.removeValue(forKey: id) }?.finish(
-                        .failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
+                    let pending = state.withLock { state in
+                        // Dead, though not yet reaped: nobody may take it for up.
+                        if state.wire === wire { state.description = nil }
+                        return state.pending.removeValue(forKey: id)
+                    }
+                    pending?.finish(.failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
                 } else if Task.isCancelled {
                     wire.send(Frame(kind: .cancel, id: id, value: .null))
                 }

@@ -19,11 +19,17 @@ public final class BackendEntry: Sendable {
     let maxOverSubscription: String
     let statsInterval: Int
     private let report = Mutex<Report?>(nil)
+    private let downSince = Mutex<Double?>(nil)
+    /// Seconds for which a backend that went down is still placed on: its host is being started again.
+    private static let grace = 30.0
 
     struct Report: Sendable {
         let pools: [DriverValue]
+        let description: Backend.Description
         let timestamp: String
     }
+
+    func changed(isUp: Bool) { downSince.withLock { $0 = isUp ? nil : Timestamp.monotonic() } }
 
     init(
         host: String, zone: String, backendName: String, backend: Backend, reservedPercentage: Int, maxOverSubscription: String,
@@ -44,16 +50,19 @@ public final class BackendEntry: Sendable {
     func refresh(_ log: Logger) async {
         do {
             let stats = try await backend.call(.stats, .object([]))
+            guard let description = backend.description else { return }
             let pools = stats["pools"]?.list ?? []
-            report.withLock { $0 = Report(pools: pools, timestamp: Timestamp.now()) }
+            report.withLock { $0 = Report(pools: pools, description: description, timestamp: Timestamp.now()) }
         } catch {
             log.warning("the capacity of a backend cannot be read: \(error)", metadata: ["backend": "\(backend.name)"])
         }
     }
 
-    /// The pools as placement sees them; none while the backend is down.
+    /// The pools as placement sees them; none when the backend has been down for more than a moment.
     func pools(_ allocations: [String: Pools.Allocation]) -> [PoolState] {
-        guard let description = backend.description, let report = report.withLock({ $0 }) else { return [] }
+        guard let report = report.withLock({ $0 }) else { return [] }
+        if let since = downSince.withLock({ $0 }), Timestamp.monotonic() - since > Self.grace { return [] }
+        let description = report.description
         func flag(_ name: String) -> Bool { description.capabilities[name]?.boolean ?? false }
         return report.pools.map { pool in
             let host = "\(self.host)#\(pool["name"]?.string ?? backendName)"
@@ -148,7 +157,9 @@ public final class Backends: Sendable {
                         callTimeout: Double(settings[Options.callTimeout, backend: name]), inherited: inherited),
                     log: log,
                     onChange: { isUp in
-                        guard isUp, let entry = started.withLock({ $0 }) else { return }
+                        guard let entry = started.withLock({ $0 }) else { return }
+                        entry.changed(isUp: isUp)
+                        guard isUp else { return }
                         Task { await entry.refresh(log) }
                         onUp(entry.host, entry.zone)
                     })

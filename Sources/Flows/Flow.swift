@@ -94,7 +94,10 @@ struct FlowContext: Sendable {
                 switch failure.code {
                 case .hostDied:
                     deaths += 1
-                    guard deaths < 4 else { throw DriverFailure(.error, "the driver's host died \(deaths) times in \(method.rawValue)") }
+                    // A call that kills every host is given up; one that is only unlucky is not.
+                    guard deaths < (patience == nil ? 50 : 8) else {
+                        throw DriverFailure(.error, "the driver's host died \(deaths) times in \(method.rawValue)")
+                    }
                     services.log.warning(
                         "the driver's host died, the call is repeated: \(failure.message)",
                         metadata: [

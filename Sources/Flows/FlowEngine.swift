@@ -28,14 +28,16 @@ public final class FlowEngine: Sendable {
 
     /// The doorbell: an operation is in the log and may run. Losing a ring costs nothing but time: `resume` finds it.
     public func ring(_ id: String) {
-        let promise = Promise()
-        let accepted = state.withLock { state in
-            guard !state.draining, state.running[id] == nil else { return false }
-            state.promises[id] = promise
+        state.withLock { state in
+            guard state.running[id] == nil else { return }
+            guard !state.draining else {
+                state.promises[id]?.fulfil(.failure(DriverFailure(.unavailable, "the service is stopping")))
+                return
+            }
+            // Kept until its output is asked for; whoever asks first, engine or client, makes it.
+            if state.promises[id] == nil { state.promises[id] = Promise() }
             state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: false) }
-            return true
         }
-        if !accepted { promise.fulfil(.failure(DriverFailure(.unavailable, "the service is stopping"))) }
     }
 
     /// Takes up what a dead process left.
@@ -53,9 +55,13 @@ public final class FlowEngine: Sendable {
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
     /// back, and the client gets Cinder's time-out.
     public func result(of id: String, within seconds: Double) async throws -> DriverValue {
-        let promise = state.withLock { $0.promises[id] }
+        // An operation that waits for another one's claim has not been rung for yet.
+        let promise = state.withLock { state in
+            let promise = state.promises[id] ?? Promise()
+            state.promises[id] = promise
+            return promise
+        }
         defer { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
-        guard let promise else { throw StorageError(.failed, "The operation \(id) is not running.") }
         let timer = Task {
             try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
             promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend.")))

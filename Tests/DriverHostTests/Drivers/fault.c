@@ -1,0 +1,121 @@
+/* fault: a driver around another one that fails on demand. Options: wrapped (path of the plugin), faults (a file), and
+ * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
+ * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
+ * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats).
+ *     cc -std=c11 -fPIC -shared -I<Clinker>/Sources/CDriver/include -o clinker-fault.so fault.c -ldl */
+#define _GNU_SOURCE
+#include <clinker/driver.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+struct fault {
+    clinker_driver wrapped;
+    void *instance;
+    char faults[512];
+};
+
+/* Takes the action for a call out of the file; 0 if there is none. */
+static int take(struct fault *me, const char *name, char *action, size_t size) {
+    int fd = open(me->faults, O_RDWR | O_CLOEXEC), found = 0;
+    if (fd < 0) return 0;
+    flock(fd, LOCK_EX);
+    char text[8192] = "", rest[8192] = "";
+    ssize_t length = read(fd, text, sizeof text - 1);
+    text[length > 0 ? length : 0] = 0;
+    for (char *next = text, *line; (line = strsep(&next, "\n"));) {
+        char call[64], what[64], entry[160];
+        int count;
+        if (sscanf(line, "%63s %63s %d", call, what, &count) != 3) continue;
+        if (!found && !strcmp(call, name)) {
+            found = 1;
+            snprintf(action, size, "%s", what);
+            count--;
+        }
+        if (count > 0) {
+            snprintf(entry, sizeof entry, "%s %s %d\n", call, what, count);
+            strcat(rest, entry);
+        }
+    }
+    if (found && (ftruncate(fd, 0) || pwrite(fd, rest, strlen(rest), 0) < 0)) abort();
+    close(fd); /* and its lock */
+    return found;
+}
+
+static void die(void) { kill(getpid(), SIGKILL); }
+
+typedef int (*plain_call)(void *, clinker_call *);
+
+static int faulty(struct fault *me, clinker_call *call, const char *name, plain_call wrapped) {
+    char action[64] = "";
+    if (!take(me, name, action, sizeof action)) return wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;
+    int after = strchr(action, '!') != NULL, code = atoi(action);
+    if (!strncmp(action, "delay-", 6)) usleep((unsigned)atoi(action + 6) * 1000);
+    if (!strcmp(action, "hang")) for (;;) pause();
+    if (!strcmp(action, "crash")) raise(SIGSEGV), die();
+    if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);
+    if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);
+    int result = wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;
+    if (!strcmp(action, "crash!")) die();
+    if (!strcmp(action, "core!")) kill(getppid(), SIGKILL), sleep(60);
+    return code && after ? clinker_fail(call, code, "fault %s in %s", action, name) : result;
+}
+
+#define WRAP(name)                                                                                                     \
+    static int fault_##name(void *instance, clinker_call *call) {                                                      \
+        struct fault *me = instance;                                                                                   \
+        return faulty(me, call, #name, me->wrapped.name);                                                              \
+    }
+WRAP(capabilities) WRAP(create_volume) WRAP(delete_volume) WRAP(extend_volume) WRAP(clone_volume) WRAP(create_snapshot)
+WRAP(delete_snapshot) WRAP(create_volume_from_snapshot) WRAP(revert_to_snapshot) WRAP(export_volume) WRAP(ensure_export)
+WRAP(unexport_volume) WRAP(connect_volume) WRAP(disconnect_volume) WRAP(list_volumes)
+
+static int fault_stats(void *instance, clinker_call *call) {
+    struct fault *me = instance;
+    char action[64] = "";
+    if (!take(me, "lie", action, sizeof action)) return faulty(me, call, "stats", me->wrapped.stats);
+    const clinker_host *host = call->host;
+    host->begin_list(call, "pools");
+    host->begin_object(call, NULL);
+    host->set_string(call, "name", "files");
+    host->set_real(call, "total_capacity_gb", 1);
+    host->set_real(call, "free_capacity_gb", 1);
+    host->set_real(call, "max_over_subscription_ratio", 1);
+    host->end(call);
+    host->end(call);
+    return CLINKER_OK;
+}
+
+static int fault_open(clinker_call *call, void **instance) {
+    const char *path = clinker_string(call, "wrapped"), *faults = clinker_string(call, "faults");
+    if (!path || !faults) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "wrapped and faults must be set");
+    struct fault *me = calloc(1, sizeof *me);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    clinker_driver_function function = library ? (clinker_driver_function)dlsym(library, CLINKER_DRIVER_SYMBOL) : NULL;
+    if (!me || !function) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "%s is no driver", path);
+    me->wrapped = *function();
+    snprintf(me->faults, sizeof me->faults, "%s", faults);
+    char action[64] = "";
+    if (take(me, "open", action, sizeof action)) return clinker_fail(call, atoi(action), "fault %s in open", action);
+    int code = me->wrapped.open(call, &me->instance);
+    *instance = me;
+    return code;
+}
+
+static void fault_close(void *instance) { ((struct fault *)instance)->wrapped.close(((struct fault *)instance)->instance); }
+
+static const clinker_driver driver = {
+    .abi = CLINKER_DRIVER_ABI, .size = sizeof(clinker_driver), .name = "fault", .version = "1.0", .vendor = "Clinker",
+    .kind = CLINKER_VOLUME_DRIVER, .threads = CLINKER_THREADS_PARALLEL, .open = fault_open, .close = fault_close,
+    .capabilities = fault_capabilities, .stats = fault_stats, .create_volume = fault_create_volume,
+    .delete_volume = fault_delete_volume, .extend_volume = fault_extend_volume, .clone_volume = fault_clone_volume,
+    .create_snapshot = fault_create_snapshot, .delete_snapshot = fault_delete_snapshot,
+    .create_volume_from_snapshot = fault_create_volume_from_snapshot, .revert_to_snapshot = fault_revert_to_snapshot,
+    .export_volume = fault_export_volume, .ensure_export = fault_ensure_export, .unexport_volume = fault_unexport_volume,
+    .connect_volume = fault_connect_volume, .disconnect_volume = fault_disconnect_volume, .list_volumes = fault_list_volumes,
+};
+CLINKER_DRIVER(driver)

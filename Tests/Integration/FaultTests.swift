@@ -1,0 +1,200 @@
+import Glibc
+import JSON
+import Primitives
+import Testing
+
+/// The fault table: every flow, each of its driver calls, each way in which the call can go wrong, and the state that
+/// results. Quota, rows and backend agree at the end of every cell.
+@Suite("Fault table", .serialized)
+struct FaultTests {
+    /// What a user does.
+    enum Act: String, CaseIterable, Sendable { case create, clone, extend, delete, attach, detach }
+
+    /// How a call goes wrong: the fault plugin's action, once.
+    enum Fault: String, CaseIterable, Sendable {
+        case error = "1"
+        case retry = "2"
+        case busy = "3"
+        case notFound = "4"
+        case exists = "5"
+        case noSpace = "6"
+        case unsupported = "7"
+        case badConfiguration = "8"
+        case invalid = "9"
+        case errorAfter = "1!"
+        case hang
+        case crash
+        case crashAfter = "crash!"
+        case coreDies = "core"
+        case coreDiesAfter = "core!"
+
+        /// Whether the host repeats the call, so that the user sees nothing.
+        var passes: Bool { [.retry, .hang, .crash, .crashAfter, .coreDies, .coreDiesAfter].contains(self) }
+        var killsCore: Bool { self == .coreDies || self == .coreDiesAfter }
+    }
+
+    /// The driver calls of each flow.
+    static let calls: [Act: [String]] = [
+        .create: ["create_volume"], .clone: ["clone_volume"], .extend: ["extend_volume"], .delete: ["unexport_volume", "delete_volume"],
+        .attach: ["export_volume", "connect_volume"], .detach: ["disconnect_volume", "unexport_volume"],
+    ]
+
+    /// The volume's state at the end (nil: gone), and of a request that waits, its status.
+    static func expected(_ act: Act, _ call: String, _ fault: Fault) -> (state: String?, status: Int) {
+        // An optional call that a driver leaves out has nothing to do.
+        let passes = fault.passes || (fault == .unsupported && ["export_volume", "unexport_volume", "disconnect_volume"].contains(call))
+        switch act {
+        case .create: return (passes ? "available" : "error", 202)
+        case .clone: return (passes ? "available" : "error", 202)
+        case .extend:
+            return (passes || fault == .busy || fault == .unsupported ? "available" : "error_extending", 202)
+        case .delete: return (passes ? nil : fault == .busy ? "available" : "error_deleting", 202)
+        case .attach:
+            // A client whose core dies hears nothing, and what was begun is taken back.
+            if fault.killsCore { return ("available", 0) }
+            return passes ? ("in-use", 200) : ("available", fault == .invalid ? 400 : 500)
+        case .detach:
+            if fault.killsCore { return ("available", 0) }
+            return passes ? ("available", 200) : ("in-use", fault == .invalid ? 400 : 500)
+        }
+    }
+
+    private let directory: String = {
+        var template = Array("/tmp/clinker-fault-XXXXXX".utf8CString)
+        return String(cString: mkdtemp(&template))
+    }()
+    private var faults: String { directory + "/faults" }
+
+    private func service() throws -> ServiceUnderTest {
+        let plugin = directory + "/clinker-fault.so"
+        let root = ServiceUnderTest.root
+        let compiled = reap(
+            try spawn(
+                "/usr/bin/cc",
+                [
+                    "-std=c11", "-fPIC", "-shared", "-I", root + "/Sources/CDriver/include", "-o", plugin,
+                    root + "/Tests/DriverHostTests/Drivers/fault.c", "-ldl",
+                ], descriptors: []))
+        #expect(compiled == 0)
+        try ServiceUnderTest.write(faults, "")
+        return try ServiceUnderTest(
+            options: "quota_volumes = -1\nquota_gigabytes = -1", backends: "fault",
+            sections: """
+                [fault]
+                volume_driver = \(plugin)
+                wrapped = \(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so
+                faults = \(faults)
+                file_directory = \(directory)/volumes
+                driver_call_timeout = 1
+                """)
+    }
+
+    private var files: Set<String> { Set(ServiceUnderTest.entries(directory + "/volumes")) }
+
+    /// Rows, quota, pool and backend say the same. `failed`: volumes in error of a create, whose storage must be gone.
+    private func audit(_ service: ServiceUnderTest, _ cell: String) throws {
+        let volumes = try service.api("GET", "/volumes/detail").json["volumes"]?.array ?? []
+        let stored = volumes.filter { $0["os-vol-host-attr:host"]?.string != nil }
+        #expect(files == Set(stored.compactMap { $0["id"]?.string.map { "volume-" + $0 } }), "\(cell): files")
+        #expect(try service.usage("volumes") == Int64(volumes.count), "\(cell): quota")
+        #expect(try service.usage("gigabytes") == volumes.reduce(0) { $0 + ($1["size"]?.integer ?? 0) }, "\(cell): quota of gigabytes")
+        var pools: [JSON] = []
+        let limit = Timestamp.monotonic() + 10
+        while pools.isEmpty, Timestamp.monotonic() < limit {
+            pools = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array ?? []
+        }
+        #expect(
+            pools.first?["capabilities"]?["allocated_capacity_gb"]?.integer == stored.reduce(0) { $0 + ($1["size"]?.integer ?? 0) },
+            "\(cell): pool")
+    }
+
+    private func action(_ service: ServiceUnderTest, _ id: String, _ name: String, _ body: JSON) throws -> ServiceUnderTest.Answer {
+        try service.api("POST", "/volumes/\(id)/action", .object(JSONObject([(name: name, value: body)])))
+    }
+
+    private func run(_ act: Act, _ call: String, _ fault: Fault, _ service: ServiceUnderTest) throws {
+        let cell = "\(act) \(call) \(fault)"
+        let source = try service.create()
+        try service.wait(source, "available")
+        var subject = source
+        var attachment = ""
+        if act == .detach {
+            let made = try service.api(
+                "POST", "/attachments", ["attachment": ["volume_uuid": .string(source), "connector": LifecycleTests.connector]])
+            attachment = made.json["attachment"]?["id"]?.string ?? ""
+            _ = try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]])
+        }
+        let expected = Self.expected(act, call, fault)
+        try ServiceUnderTest.write(faults, "\(call) \(fault.rawValue) 1\n")
+        var status = 202
+        switch act {
+        case .create: subject = try service.create()
+        case .clone: subject = try service.create(["source_volid": .string(source)])
+        case .extend: status = try action(service, source, "os-extend", ["new_size": 2]).status
+        case .delete: status = try service.api("DELETE", "/volumes/\(source)").status
+        case .attach:
+            let answer = try? service.api(
+                "POST", "/attachments", ["attachment": ["volume_uuid": .string(source), "connector": LifecycleTests.connector]])
+            status = answer?.status ?? 0
+            attachment = answer?.json["attachment"]?["id"]?.string ?? ""
+            if status == 200 { _ = try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]) }
+        case .detach: status = (try? service.api("DELETE", "/attachments/\(attachment)"))?.status ?? 0
+        }
+        #expect(status == expected.status, "\(cell): status")
+        do { try service.wait(subject, expected.state, seconds: 15) } catch {
+            Issue.record("\(cell): \(String(describing: error).prefix(200))")
+        }
+        #expect(try ServiceUnderTest.read(faults).isEmpty, "\(cell): the fault was not met")
+        // A deletion that said it failed after it was done: the row stays for an administrator, the storage is gone.
+        if !(act == .delete && call == "delete_volume" && fault == .errorAfter) { try audit(service, cell) }
+        if subject != source {
+            #expect(try service.volume(source)?["status"] == "available", "\(cell): source")
+        }
+        if expected.state == "error" || expected.state == "error_extending" {
+            let messages = try service.api("GET", "/messages?resource_uuid=\(subject)").json["messages"]?.array
+            #expect(messages?.isEmpty == false, "\(cell): no message for the user")
+        }
+        // Whatever the state, the next calls repair it.
+        for left in try service.api("GET", "/attachments").json["attachments"]?.array ?? [] {
+            #expect(try service.api("DELETE", "/attachments/\(left["id"]?.string ?? "")").status == 200, "\(cell): detach afterwards")
+        }
+        for id in Set([subject, source]) where try service.volume(id) != nil {
+            #expect(try action(service, id, "os-force_delete", [:]).status == 202, "\(cell): delete afterwards")
+            try service.wait(id, nil)
+        }
+        #expect(files.isEmpty, "\(cell): files remain")
+        #expect(try service.usage("volumes") == 0 && service.usage("gigabytes") == 0, "\(cell): charge remains")
+    }
+
+    @Test("every act, each of its driver calls, each fault", arguments: Act.allCases)
+    func table(act: Act) throws {
+        let service = try service()
+        for call in Self.calls[act] ?? [] {
+            for fault in Fault.allCases { try run(act, call, fault, service) }
+        }
+    }
+
+    @Test("a pool that lies about its capacity refuses what it cannot hold")
+    func lies() throws {
+        let service = try service()
+        try service.wait(try service.create(), "available")
+        try ServiceUnderTest.write(faults, "lie x 1\n")
+        // The host's death makes the backend come up again and its capacity be read anew.
+        for host in service.processes("driver-host") { kill(host, SIGKILL) }
+        let limit = Timestamp.monotonic() + 10
+        while try !ServiceUnderTest.read(faults).isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
+        usleep(100_000)
+        try service.wait(try service.create(), "error")
+        #expect(service.log.contains("CapacityFilter"))
+    }
+
+    @Test("a driver whose configuration is bad leaves its backend down with the reason, until it is mended")
+    func badConfiguration() throws {
+        let service = try service()
+        try ServiceUnderTest.write(faults, "open 8 2\n")
+        for host in service.processes("driver-host") { kill(host, SIGKILL) }
+        let id = try service.create()
+        try service.wait(id, "available", seconds: 20)
+        #expect(service.log.contains("backend is down: fault 8 in open"))
+    }
+}

@@ -1,0 +1,196 @@
+import Glibc
+import JSON
+import Primitives
+import Synchronization
+import Testing
+
+/// Random death under load: 16 clients live volumes' lives while processes are killed and stopped at random. Then
+/// everything that was acknowledged must be there, and rows, quota, pools and files must say the same.
+@Suite("Random crash run", .serialized)
+struct SoakTests {
+    /// Numbers that a seed repeats: SplitMix64.
+    struct Seeded: RandomNumberGenerator {
+        var state: UInt64
+        mutating func next() -> UInt64 {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+            return z ^ (z >> 31)
+        }
+    }
+
+    /// What the clients were told.
+    final class Ledger: Sendable {
+        struct State {
+            var created: Set<String> = []
+            var deleteAccepted: Set<String> = []
+            /// Deletions whose answer was lost: either end is right.
+            var deleteUnknown: Set<String> = []
+            var lives = 0
+            var lostAnswers = 0
+            var refused = 0
+            var serverErrors: [String] = []
+        }
+        let state = Mutex(State())
+    }
+
+    static var seconds: Double { getenv("CLINKER_SOAK_SECONDS").flatMap { Double(String(cString: $0)) } ?? 8 }
+    static var seed: UInt64 { getenv("CLINKER_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64(Timestamp.seconds()) }
+
+    /// One life after the other until the end. A lost answer ends a life; what it left stays for the audit.
+    private static func live(_ service: ServiceUnderTest, _ ledger: Ledger, seed: UInt64, until end: Double) {
+        var random = Seeded(state: seed)
+        func ask(_ method: String, _ path: String, _ body: JSON? = nil) -> ServiceUnderTest.Answer? {
+            do {
+                let answer = try service.api(method, path, body)
+                if answer.status >= 500 {
+                    ledger.state.withLock { $0.serverErrors.append("\(method) \(path): \(answer.text.prefix(200))") }
+                }
+                return answer
+            } catch {
+                ledger.state.withLock {
+                    if "\(error)".contains("refused") { $0.refused += 1 } else { $0.lostAnswers += 1 }
+                }
+                return nil
+            }
+        }
+        func settle(_ id: String, _ status: String) -> Bool {
+            let limit = Timestamp.monotonic() + 30
+            while Timestamp.monotonic() < limit {
+                if let answer = ask("GET", "/volumes/\(id)"), let now = answer.json["volume"]?["status"]?.string {
+                    if now == status { return true }
+                    if now.hasPrefix("error") { return false }
+                }
+                usleep(5_000)
+            }
+            return false
+        }
+        while Timestamp.monotonic() < end {
+            guard let id = ask("POST", "/volumes", ["volume": ["size": 1]])?.json["volume"]?["id"]?.string else { continue }
+            ledger.state.withLock { _ = $0.created.insert(id) }
+            guard settle(id, "available") else { continue }
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0:
+                _ = ask("POST", "/volumes/\(id)/action", ["os-extend": ["new_size": 2]])
+                _ = settle(id, "available")
+            case 1:
+                if let clone = ask("POST", "/volumes", ["volume": ["source_volid": .string(id)]])?.json["volume"]?["id"]?.string {
+                    ledger.state.withLock { _ = $0.created.insert(clone) }
+                    _ = settle(clone, "available")
+                    delete(clone)
+                }
+            case 2:
+                let made = ask("POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+                if let attachment = made?.json["attachment"]?["id"]?.string {
+                    for _ in 0..<20 where ask("DELETE", "/attachments/\(attachment)").map({ $0.status != 200 && $0.status != 404 }) ?? true
+                    {
+                        usleep(20_000)
+                    }
+                }
+                _ = settle(id, "available")
+            default: break
+            }
+            delete(id)
+            ledger.state.withLock { $0.lives += 1 }
+        }
+
+        func delete(_ id: String) {
+            guard let answer = ask("DELETE", "/volumes/\(id)") else {
+                ledger.state.withLock { _ = $0.deleteUnknown.insert(id) }
+                return
+            }
+            if answer.status == 202 { ledger.state.withLock { _ = $0.deleteAccepted.insert(id) } }
+        }
+    }
+
+    @Test("after random kills nothing is stranded, lost, orphaned or charged twice")
+    func run() throws {
+        let seed = Self.seed
+        var template = Array("/tmp/clinker-soak-XXXXXX".utf8CString)
+        let directory = String(cString: mkdtemp(&template)) + "/volumes"
+        let service = try ServiceUnderTest(
+            options: "quota_volumes = -1\nquota_gigabytes = -1",
+            sections: "[file]\nvolume_driver = file\nfile_directory = \(directory)\nmax_over_subscription_ratio = 1000000\n")
+        let ledger = Ledger()
+        let end = Timestamp.monotonic() + Self.seconds
+        let finished = Semaphore()
+        for index in 0..<16 {
+            startThread("client-\(index)") {
+                Self.live(service, ledger, seed: seed &+ UInt64(index), until: end)
+                finished.post()
+            }
+        }
+        var random = Seeded(state: seed &* 31)
+        var kills = 0
+        var longest = 0.0
+        while Timestamp.monotonic() < end {
+            usleep(UInt32.random(in: 100_000...500_000, using: &random))
+            let cores = service.processes("core")
+            let hosts = service.processes("driver-host")
+            switch Int.random(in: 0..<6, using: &random) {
+            case 0, 1:
+                for core in cores { kill(core, SIGKILL) }
+                kills += 1
+                // From the death of the core to the next answer.
+                let died = Timestamp.monotonic()
+                while (try? service.request("GET", "/"))?.status != 300, Timestamp.monotonic() - died < 30 { usleep(1_000) }
+                longest = max(longest, Timestamp.monotonic() - died)
+            case 2, 3:
+                for host in hosts { kill(host, SIGKILL) }
+                kills += 1
+            case 4:
+                for pid in cores + hosts { kill(pid, SIGKILL) }
+                kills += 1
+            default:
+                for pid in Bool.random(using: &random) ? cores : hosts {
+                    kill(pid, SIGSTOP)
+                    usleep(UInt32.random(in: 50_000...300_000, using: &random))
+                    kill(pid, SIGCONT)
+                }
+            }
+        }
+        for _ in 0..<16 { finished.wait() }
+        let told = ledger.state.withLock { $0 }
+
+        // Attachments whose answer was lost are there for their owner to remove.
+        for left in try service.api("GET", "/attachments").json["attachments"]?.array ?? [] {
+            let id = left["id"]?.string ?? ""
+            let limit = Timestamp.monotonic() + 30
+            while let status = try? service.api("DELETE", "/attachments/\(id)").status, status != 200, status != 404,
+                Timestamp.monotonic() < limit
+            { usleep(50_000) }
+        }
+        // Within 30 s nothing is on its way any more.
+        let transitional = ["creating", "deleting", "extending", "attaching", "detaching", "reserved"]
+        let limit = Timestamp.monotonic() + 30
+        var volumes: [JSON] = []
+        repeat {
+            usleep(50_000)
+            volumes = try service.api("GET", "/volumes/detail").json["volumes"]?.array ?? []
+        } while volumes.contains { transitional.contains($0["status"]?.string ?? "") } && Timestamp.monotonic() < limit
+        let rows = Set(volumes.compactMap { $0["id"]?.string })
+        let stranded = volumes.filter { transitional.contains($0["status"]?.string ?? "") }
+        #expect(stranded.isEmpty, "stranded: \(stranded.map { ($0["id"]?.string ?? "", $0["status"]?.string ?? "") })")
+        let lost = told.created.subtracting(told.deleteAccepted).subtracting(told.deleteUnknown).subtracting(rows)
+        #expect(lost.isEmpty, "acknowledged creates lost: \(lost)")
+        #expect(told.deleteAccepted.isDisjoint(with: rows), "acknowledged deletes undone: \(told.deleteAccepted.intersection(rows))")
+        #expect(try service.usage("volumes") == Int64(volumes.count))
+        #expect(try service.usage("gigabytes") == volumes.reduce(0) { $0 + ($1["size"]?.integer ?? 0) })
+        let stored = volumes.filter { $0["os-vol-host-attr:host"]?.string != nil }
+        let files = Set(ServiceUnderTest.entries(directory).filter { !$0.hasSuffix(".partial") })
+        let names = Set(stored.compactMap { $0["id"]?.string.map { "volume-" + $0 } })
+        #expect(files.subtracting(names).isEmpty, "orphans: \(files.subtracting(names))")
+        // A volume in error may have lost its storage; every other one has it.
+        let failed = Set(
+            stored.filter { $0["status"]?.string?.hasPrefix("error") ?? false }.compactMap { $0["id"]?.string.map { "volume-" + $0 } })
+        #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
+        #expect(ServiceUnderTest.entries(directory).allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
+        #expect(told.refused == 0, "connections refused")
+        #expect(longest < 2)
+        print(
+            "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
+                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms,"
+                + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
+    }
+}
