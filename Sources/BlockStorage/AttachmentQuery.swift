@@ -4,6 +4,11 @@ public import Database
 public struct AttachmentQuery: Sendable {
     public enum Column: String, Sendable {
         case id, volume_id, instance_id, attach_status, attached_host, attach_mode, created_at, updated_at, mountpoint
+
+        /// The column with a place for NULL in the order.
+        var sortable: String {
+            [.id, .volume_id, .attach_status, .created_at].contains(self) ? rawValue : "coalesce(\(rawValue), '')"
+        }
     }
 
     public var projectID: String?
@@ -21,43 +26,24 @@ public struct AttachmentQuery: Sendable {
 
     public func page(in connection: any Connection) throws -> [Attachment] {
         if matchesNothing || limit == 0 { return [] }
-        var conditions: [String] = []
-        var values: [Value] = []
-        if let projectID {
-            conditions.append("project_id = ?")
-            values.append(.text(projectID))
-        }
-        for filter in filters {
-            conditions.append("\(filter.column.rawValue) = ?")
-            values.append(.text(filter.value))
-        }
-        var order = sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort
-        let first = order[0].ascending
-        for column in [Column.created_at, .id] where !order.contains(where: { $0.column == column }) {
-            order.append((column: column, ascending: first))
-        }
-        let by = order.map { "coalesce(\($0.column.rawValue), '') \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ")
+        var conditions = Conditions()
+        if let projectID { conditions.add("project_id = ?", .text(projectID)) }
+        for filter in filters { conditions.add("\(filter.column.rawValue) = ?", .text(filter.value)) }
+        let order = KeysetPage(
+            table: "attachments",
+            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
+                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending)
+            }, ties: ["created_at", "id"])
         if let marker {
-            // The row's own columns compared with the marker's, direction by direction.
-            guard try Attachments.find(marker, in: connection) != nil else { throw StorageError.attachmentNotFound(marker) }
-            var alternatives: [String] = []
-            for index in order.indices {
-                var terms = order[..<index].map {
-                    "coalesce(\($0.column.rawValue), '') = (SELECT coalesce(m.\($0.column.rawValue), '') FROM attachments m WHERE m.id = ?)"
-                }
-                terms.append(
-                    "coalesce(\(order[index].column.rawValue), '') \(order[index].ascending ? ">" : "<") "
-                        + "(SELECT coalesce(m.\(order[index].column.rawValue), '') FROM attachments m WHERE m.id = ?)")
-                alternatives.append("(" + terms.joined(separator: " AND ") + ")")
-                values += Array(repeating: .text(marker), count: index + 1)
+            let scope = projectID.map { (sql: "project_id = ?", values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, idColumn: "id", scope: scope, in: connection) else {
+                throw StorageError.attachmentNotFound(marker)
             }
-            conditions.append("(" + alternatives.joined(separator: " OR ") + ")")
+            conditions.add(behind.sql, behind.values)
         }
         var result: [Attachment] = []
-        let text =
-            "SELECT \(Attachment.columns) FROM attachments"
-            + (conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")) + " ORDER BY \(by) LIMIT ? OFFSET ?"
-        try connection.query(text: text, values + [.int(limit), .int(offset)]) {
+        let text = "SELECT \(Attachment.columns) FROM attachments" + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
+        try connection.query(text: text, conditions.values + [.int(limit), .int(offset)]) {
             result.append(Attachment($0))
             return true
         }

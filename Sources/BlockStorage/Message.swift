@@ -82,9 +82,11 @@ public enum Messages {
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Message {
         guard let message = try connection.first(byID, .text(id), map: { Message($0) }),
             caller.isAdmin || message.projectID == caller.projectID
-        else { throw StorageError(.notFound, "Message \(id) could not be found.") }
+        else { throw notFound(id) }
         return message
     }
+
+    private static func notFound(_ id: String) -> StorageError { StorageError(.notFound, "Message \(id) could not be found.") }
 
     public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         _ = try get(id, for: caller, in: tx)
@@ -92,33 +94,32 @@ public enum Messages {
     }
 
     /// Columns by which messages are filtered and sorted.
-    public enum Column: String, Sendable { case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at }
+    public enum Column: String, Sendable { case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at
+
+        /// The column with a place for NULL in the order.
+        var sortable: String { self == .resource_type || self == .resource_uuid ? "coalesce(\(rawValue), '')" : rawValue }
+    }
 
     /// A page of a project's messages, newest first unless said otherwise.
     public static func page(
         projectID: String, filters: [(column: Column, value: String)], sort: (column: Column, ascending: Bool)?, limit: Int, offset: Int,
-        marker: String?, caller: Caller, in connection: any Connection
+        marker: String?, in connection: any Connection
     ) throws -> [Message] {
-        var conditions = ["project_id = ?"]
-        var values: [Value] = [.text(projectID)]
-        for filter in filters {
-            conditions.append("\(filter.column.rawValue) = ?")
-            values.append(.text(filter.value))
-        }
-        let column = sort?.column ?? .created_at
-        let direction = sort?.ascending ?? false
+        var conditions = Conditions()
+        conditions.add("project_id = ?", .text(projectID))
+        for filter in filters { conditions.add("\(filter.column.rawValue) = ?", .text(filter.value)) }
+        let key = KeysetPage.Key(sql: (sort?.column ?? .created_at).sortable, ascending: sort?.ascending ?? false)
+        let order = KeysetPage(table: "messages", asked: [key], ties: ["created_at", "id"])
         if let marker {
-            _ = try get(marker, for: caller, in: connection)
-            let place = "SELECT coalesce(m.\(column.rawValue), ''), m.created_at, m.id FROM messages m WHERE m.id = ?"
-            conditions.append("(coalesce(\(column.rawValue), ''), created_at, id) \(direction ? ">" : "<") (\(place))")
-            values.append(.text(marker))
+            guard let behind = try order.behind(marker, idColumn: "id", scope: ("project_id = ?", [.text(projectID)]), in: connection) else {
+                throw notFound(marker)
+            }
+            conditions.add(behind.sql, behind.values)
         }
-        let word = direction ? "ASC" : "DESC"
         var result: [Message] = []
         try connection.query(
-            text: "SELECT \(columns) FROM messages WHERE \(conditions.joined(separator: " AND ")) "
-                + "ORDER BY coalesce(\(column.rawValue), '') \(word), created_at \(word), id \(word) LIMIT ? OFFSET ?",
-            values + [.int(limit), .int(offset)]
+            text: "SELECT \(columns) FROM messages" + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?",
+            conditions.values + [.int(limit), .int(offset)]
         ) {
             result.append(Message($0))
             return true

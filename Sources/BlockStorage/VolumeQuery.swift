@@ -61,91 +61,57 @@ public struct VolumeQuery: Sendable {
         self.limit = limit
     }
 
-    /// The order with its tie-breakers, which take the first direction.
-    private var order: [(column: Column, ascending: Bool)] {
-        var order = sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort
-        let first = order[0].ascending
-        for column in [Column.created_at, .id] where !order.contains(where: { $0.column == column }) {
-            order.append((column: column, ascending: first))
-        }
-        return order
+    private var order: KeysetPage {
+        KeysetPage(
+            table: "volumes v",
+            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
+                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending, isInteger: $0.column.isInteger)
+            }, ties: [Column.created_at.sortable, Column.id.sortable])
     }
 
-    private func conditions() -> (sql: [String], values: [Value]) {
-        var sql: [String] = []
-        var values: [Value] = []
-        if let projectID {
-            sql.append("v.project_id = ?")
-            values.append(.text(projectID))
-        }
+    private func conditions() -> Conditions {
+        var conditions = Conditions()
+        if let projectID { conditions.add("v.project_id = ?", .text(projectID)) }
         for filter in filters {
             switch filter {
-            case .equals(let column, .null): sql.append("\(column.sql) IS NULL")
-            case .equals(let column, let value):
-                sql.append("\(column.sql) = ?")
-                values.append(value)
+            case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
+            case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
             case .contains(let column, let text):
-                sql.append("\(column.sql) LIKE ? ESCAPE '\\'")
-                values.append(.text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
-            case .compare(let column, let comparison, let value):
-                sql.append("\(column.sql) \(comparison) ?")
-                values.append(value)
+                conditions.add("\(column.sql) LIKE ? ESCAPE '\\'", .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
+            case .compare(let column, let comparison, let value): conditions.add("\(column.sql) \(comparison) ?", value)
             case .host(let host):
-                sql.append("(v.host = ? OR (v.host > ? AND v.host < ?) OR (v.host > ? AND v.host < ?))")
                 // Prefixes as ranges: an index serves them, and no character of the name is a pattern.
-                values += [.text(host), .text(host + "@"), .text(host + "A"), .text(host + "#"), .text(host + "$")]
+                conditions.add(
+                    "(v.host = ? OR (v.host > ? AND v.host < ?) OR (v.host > ? AND v.host < ?))", .text(host), .text(host + "@"), .text(host + "A"),
+                    .text(host + "#"), .text(host + "$"))
             case .map(let column, let pairs):
                 for pair in pairs {
-                    guard !pair.key.contains("\"") else {
-                        sql.append("1 = 0")
-                        continue
+                    if pair.key.contains("\"") {
+                        conditions.add("1 = 0")
+                    } else {
+                        conditions.add("json_extract(v.\(column.rawValue), ?) = ?", .text("$.\"\(pair.key)\""), .text(pair.value))
                     }
-                    sql.append("json_extract(v.\(column.rawValue), ?) = ?")
-                    values += [.text("$.\"\(pair.key)\""), .text(pair.value)]
                 }
-            case .hasNoMigrationTarget: sql.append("(v.migration_status IS NULL OR v.migration_status NOT LIKE 'target:%')")
-            case .nothing: sql.append("1 = 0")
+            case .hasNoMigrationTarget: conditions.add("(v.migration_status IS NULL OR v.migration_status NOT LIKE 'target:%')")
+            case .nothing: conditions.add("1 = 0")
             }
         }
-        return (sql, values)
+        return conditions
     }
 
     /// Calls the closure for each row of the page, with the columns of `VolumeColumn`.
     public func page(in connection: any Connection, _ each: (any Row) throws -> Void) throws {
-        var (conditions, values) = conditions()
+        var conditions = conditions()
         let order = order
         if let marker {
-            var place: [Value]?
-            let columns = order.map { $0.column.sortable }.joined(separator: ", ")
-            try connection.query(
-                text: "SELECT \(columns) FROM volumes v WHERE v.id = ?\(projectID == nil ? "" : " AND v.project_id = ?")",
-                [.text(marker)] + (projectID.map { [.text($0)] } ?? [])
-            ) { row in
-                place = order.indices.map { order[$0].column.isInteger ? .integer(row.integer($0)) : .text(row.text($0)) }
-                return false
+            let scope = projectID.map { (sql: "v.project_id = ?", values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, idColumn: "v.id", scope: scope, in: connection) else {
+                throw StorageError.volumeNotFound(marker)
             }
-            guard let place else { throw StorageError.volumeNotFound(marker) }
-            if order.allSatisfy({ $0.ascending == order[0].ascending }) {
-                let marks = order.map { _ in "?" }.joined(separator: ", ")
-                conditions.append("(\(columns)) \(order[0].ascending ? ">" : "<") (\(marks))")
-                values += place
-            } else {
-                // Mixed directions: equal in the first n columns, beyond in the next.
-                var alternatives: [String] = []
-                for index in order.indices {
-                    var terms = order[..<index].map { "\($0.column.sortable) = ?" }
-                    terms.append("\(order[index].column.sortable) \(order[index].ascending ? ">" : "<") ?")
-                    alternatives.append("(" + terms.joined(separator: " AND ") + ")")
-                    values += place[...index]
-                }
-                conditions.append("(" + alternatives.joined(separator: " OR ") + ")")
-            }
+            conditions.add(behind.sql, behind.values)
         }
-        let by = order.map { "\($0.column.sortable) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ")
-        let text =
-            VolumeColumn.select + (conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND "))
-            + " ORDER BY \(by) LIMIT ? OFFSET ?"
-        try connection.query(text: text, values + [.int(limit), .int(offset)]) {
+        let text = VolumeColumn.select + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
+        try connection.query(text: text, conditions.values + [.int(limit), .int(offset)]) {
             try each($0)
             return true
         }
@@ -153,11 +119,9 @@ public struct VolumeQuery: Sendable {
 
     /// How many match, whatever the page.
     public func count(in connection: any Connection) throws -> Int {
-        let (conditions, values) = conditions()
+        let conditions = conditions()
         var count = 0
-        try connection.query(
-            text: "SELECT count(*) FROM volumes v" + (conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")), values
-        ) {
+        try connection.query(text: "SELECT count(*) FROM volumes v" + conditions.whereClause, conditions.values) {
             count = $0.int(0)
             return false
         }

@@ -61,7 +61,7 @@ enum MessageOperations {
             : try request.database {
                 try Messages.page(
                     projectID: request.caller.projectID, filters: asked, sort: order, limit: limit, offset: isPaged ? paging.offset : 0,
-                    marker: isPaged ? paging.marker : nil, caller: request.caller, in: $0)
+                    marker: isPaged ? paging.marker : nil, in: $0)
             }
         return .json(capacity: 4096) { writer in
             writer.beginObject()
