@@ -64,7 +64,9 @@ SANITIZED = --filter JSONTests --filter PrimitivesTests --filter SettingsTests -
 sanitize: ## Run the tests of the rooms under the address and the thread sanitizer
 	@.ci/setup build
 	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test --scratch-path .build/address --sanitize address $(SANITIZED)
-	$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
+	$(SWIFT) build --product ClinkerFile
+	CLINKER_FILE_PLUGIN=$$(readlink -f .build/debug)/libClinkerFile.so TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/thread-suppressions.txt \
+		$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
 
 clean: ## Remove what was built
 	rm -rf .build .clients

@@ -8,7 +8,7 @@ import Synchronization
 /// wait into one commit: the disk's flush is the dear part, and it is paid once for all of them.
 public final class SQLiteDatabase: Database {
     private let path: String
-    private let readers = Mutex<[Lent]>([])
+    private let readers = Guarded<[Lent]>([])
     private let queue = BlockingQueue<Job>()
     private let stopped = Semaphore()
     /// Changes joined into one commit at most.

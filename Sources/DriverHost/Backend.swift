@@ -1,7 +1,6 @@
 import Glibc
 public import Logging
 import Primitives
-import Synchronization
 
 /// A backend as the core sees it: a driver host that is kept running, and calls to it.
 public final class Backend: Sendable {
@@ -57,7 +56,7 @@ public final class Backend: Sendable {
 
     public let configuration: Configuration
     private let log: Logger
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     private let ended = Semaphore()
     /// Called with true when the backend came up, false when it went down.
     private let onChange: @Sendable (Bool) -> Void
@@ -126,7 +125,7 @@ public final class Backend: Sendable {
         _ method: DriverMethod, _ arguments: DriverValue, requestID: String = "-",
         onProgress: @escaping @Sendable (UInt64, UInt64) -> Void = { _, _ in }
     ) async throws -> DriverValue {
-        let callID = Mutex<UInt64>(0)
+        let callID = Guarded<UInt64>(0)
         return try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<DriverValue, any Error>) in
                 let registered: (Wire, UInt64)? = state.withLock { state in

@@ -1,7 +1,6 @@
 import CDriver
 import Glibc
 import Primitives
-import Synchronization
 
 /// The driver host: a process that opens one plugin and serves the wire until the core closes it. Blocking calls run on
 /// threads of their own.
@@ -54,9 +53,9 @@ public enum HostProcess {
     private final class State: Sendable {
         let wire: Wire
         let queue = BlockingQueue<Frame>()
-        let running = Mutex<[UInt64: CallContext]>([:])
+        let running = Guarded<[UInt64: CallContext]>([:])
         /// Cancellations that overtook their call.
-        let cancelled = Mutex<Set<UInt64>>([])
+        let cancelled = Guarded<Set<UInt64>>([])
 
         init(wire: Wire) { self.wire = wire }
 

@@ -1,6 +1,5 @@
 import Glibc
 import Primitives
-import Synchronization
 
 /// The wire between the core and a driver host: frames over a socket pair, each a length (4 bytes, little-endian, of what
 /// follows), a kind (1 byte), the call's id (8 bytes) and a value.
@@ -25,7 +24,7 @@ struct Frame: Sendable {
 /// One end of the wire. Any thread may send; one thread receives.
 final class Wire: Sendable {
     let descriptor: Int32
-    private let sending = Mutex<Bool>(true)
+    private let sending = Guarded<Bool>(true)
 
     init(_ descriptor: Int32) { self.descriptor = descriptor }
 

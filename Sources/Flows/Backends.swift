@@ -5,7 +5,6 @@ import JSON
 public import Logging
 import Primitives
 import Settings
-import Synchronization
 
 /// A backend with its place in the cloud.
 public final class BackendEntry: Sendable {
@@ -18,8 +17,8 @@ public final class BackendEntry: Sendable {
     let reservedPercentage: Int
     let maxOverSubscription: String
     let statsInterval: Int
-    private let report = Mutex<Report?>(nil)
-    private let downSince = Mutex<Double?>(nil)
+    private let report = Guarded<Report?>(nil)
+    private let downSince = Guarded<Double?>(nil)
     /// Seconds for which a backend that went down is still placed on: its host is being started again.
     private static let grace = 30.0
 
@@ -150,7 +149,7 @@ public final class Backends: Sendable {
                 let zone = settings[Options.backendZone, backend: name]
                 let displayName = settings[Options.volumeBackendName, backend: name]
                 let host = "\(node)@\(name)"
-                let started = Mutex<BackendEntry?>(nil)
+                let started = Guarded<BackendEntry?>(nil)
                 let backend = Backend(
                     Backend.Configuration(
                         name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],

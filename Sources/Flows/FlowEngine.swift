@@ -4,7 +4,6 @@ public import DriverHost
 public import JSON
 import Logging
 import Primitives
-import Synchronization
 
 /// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
 /// on (or taken back) by the next one.
@@ -12,7 +11,7 @@ public final class FlowEngine: Sendable {
     private let services: FlowServices
     private let executor = ThreadExecutor(name: "flow", threads: 2)
     private let flows: [String: Flow]
-    private let state = Mutex(State())
+    private let state = Guarded(State())
 
     private struct State {
         var running: [String: Task<Void, Never>] = [:]
@@ -321,7 +320,7 @@ final class Promise: Sendable {
         case full(Result<DriverValue, any Error>)
         case taken
     }
-    private let state = Mutex(State.empty)
+    private let state = Guarded(State.empty)
 
     func fulfil(_ result: Result<DriverValue, any Error>) {
         let waiter: CheckedContinuation<DriverValue, any Error>? = state.withLock { state in

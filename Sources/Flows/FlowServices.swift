@@ -1,7 +1,7 @@
 public import Database
 public import Logging
+import Primitives
 import Settings
-import Synchronization
 
 /// What flows share.
 public struct FlowServices: Sendable {
@@ -43,7 +43,7 @@ public struct StorageNames: Sendable {
 
 /// How far running operations are, in memory: progress changes too often for the log.
 public final class ProgressBoard: Sendable {
-    private let board = Mutex<[String: (done: UInt64, total: UInt64)]>([:])
+    private let board = Guarded<[String: (done: UInt64, total: UInt64)]>([:])
     init() {}
     func set(_ id: String, _ done: UInt64, _ total: UInt64) { board.withLock { $0[id] = (done, total) } }
     func clear(_ id: String) { board.withLock { _ = $0.removeValue(forKey: id) } }

@@ -11,9 +11,9 @@ public final class LogSink: Sendable {
     public let format: Format
     private let descriptor: Int32
     private let path: String?
-    private let buffer = Mutex<[UInt8]>([])
+    private let buffer = Guarded<[UInt8]>([])
     /// Held by the thread that writes; the value is the buffer that is not gathered into.
-    private let writing = Mutex<[UInt8]>([])
+    private let writing = Guarded<[UInt8]>([])
     private let debug = Atomic<Bool>(false)
 
     /// Whether records of level debug are written; may change while loggers are in use.

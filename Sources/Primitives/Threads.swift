@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import Synchronization
 
 /// Starts a thread of our own, for work that blocks. The body must not trap.
 public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
@@ -34,7 +33,7 @@ public final class BlockingQueue<Element: Sendable>: Sendable {
         var items: [Element] = []
         var closed = false
     }
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     private let signal = Semaphore()
 
     public init() {}

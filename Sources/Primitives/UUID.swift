@@ -1,10 +1,9 @@
 import CLinux
 import Glibc
-import Synchronization
 
 /// Random UUIDs (RFC 9562, version 4) in the one representation used everywhere: 36 lower-case characters.
 public enum UUID {
-    private static let pool = Mutex<RandomPool>(RandomPool())
+    private static let pool = Guarded<RandomPool>(RandomPool())
 
     public static func random() -> String { random(prefix: "") }
 

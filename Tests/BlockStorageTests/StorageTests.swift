@@ -1,8 +1,8 @@
 import Database
 import Glibc
 import JSON
+import Primitives
 import Settings
-import Synchronization
 import Testing
 
 @testable import BlockStorage
@@ -16,7 +16,7 @@ final class Storage: Sendable {
     let caller = Caller(userID: "u", projectID: "p", isAdmin: false, requestID: "req-test")
 
     final class Rung: Sendable {
-        let ids = Mutex<[String]>([])
+        let ids = Guarded<[String]>([])
     }
 
     init(_ configuration: String = "") async throws {

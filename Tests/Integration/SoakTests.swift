@@ -1,7 +1,6 @@
 import Glibc
 import JSON
 import Primitives
-import Synchronization
 import Testing
 
 /// Random death under load: 16 clients live volumes' lives while processes are killed and stopped at random. Then
@@ -32,7 +31,7 @@ struct SoakTests {
             var refused = 0
             var serverErrors: [String] = []
         }
-        let state = Mutex(State())
+        let state = Guarded(State())
     }
 
     static var seconds: Double { getenv("CLINKER_SOAK_SECONDS").flatMap { Double(String(cString: $0)) } ?? 8 }
