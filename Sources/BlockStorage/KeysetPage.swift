@@ -29,7 +29,8 @@ struct KeysetPage: Sendable {
         let columns = keys.map(\.sql).joined(separator: ", ")
         var place: [Value]?
         try connection.query(
-            text: "SELECT \(columns) FROM \(table) WHERE \(idColumn) = ?" + (scope.map { " AND \($0.sql)" } ?? ""), [.text(id)] + (scope?.values ?? [])
+            text: "SELECT \(columns) FROM \(table) WHERE \(idColumn) = ?" + (scope.map { " AND \($0.sql)" } ?? ""),
+            [.text(id)] + (scope?.values ?? [])
         ) { row in
             place = keys.indices.map { keys[$0].isInteger ? .integer(row.integer($0)) : .text(row.text($0)) }
             return false

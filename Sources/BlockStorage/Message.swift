@@ -94,7 +94,8 @@ public enum Messages {
     }
 
     /// Columns by which messages are filtered and sorted.
-    public enum Column: String, Sendable { case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at
+    public enum Column: String, Sendable {
+        case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at
 
         /// The column with a place for NULL in the order.
         var sortable: String { self == .resource_type || self == .resource_uuid ? "coalesce(\(rawValue), '')" : rawValue }
@@ -111,7 +112,8 @@ public enum Messages {
         let key = KeysetPage.Key(sql: (sort?.column ?? .created_at).sortable, ascending: sort?.ascending ?? false)
         let order = KeysetPage(table: "messages", asked: [key], ties: ["created_at", "id"])
         if let marker {
-            guard let behind = try order.behind(marker, idColumn: "id", scope: ("project_id = ?", [.text(projectID)]), in: connection) else {
+            guard let behind = try order.behind(marker, idColumn: "id", scope: ("project_id = ?", [.text(projectID)]), in: connection)
+            else {
                 throw notFound(marker)
             }
             conditions.add(behind.sql, behind.values)

@@ -77,12 +77,15 @@ public struct VolumeQuery: Sendable {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
             case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
             case .contains(let column, let text):
-                conditions.add("\(column.sql) LIKE ? ESCAPE '\\'", .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
+                conditions.add(
+                    "\(column.sql) LIKE ? ESCAPE '\\'",
+                    .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
             case .compare(let column, let comparison, let value): conditions.add("\(column.sql) \(comparison) ?", value)
             case .host(let host):
                 // Prefixes as ranges: an index serves them, and no character of the name is a pattern.
                 conditions.add(
-                    "(v.host = ? OR (v.host > ? AND v.host < ?) OR (v.host > ? AND v.host < ?))", .text(host), .text(host + "@"), .text(host + "A"),
+                    "(v.host = ? OR (v.host > ? AND v.host < ?) OR (v.host > ? AND v.host < ?))", .text(host), .text(host + "@"),
+                    .text(host + "A"),
                     .text(host + "#"), .text(host + "$"))
             case .map(let column, let pairs):
                 for pair in pairs {

@@ -3,6 +3,7 @@ import CSQLite
 /// One SQLite connection with its prepared statements. Used by one thread at a time.
 final class SQLiteConnection: Connection {
     let handle: OpaquePointer
+    private var isOpen = true
     private var known: [SQLiteStatement?] = []
     private var composed: [String: SQLiteStatement] = [:]
     private static let composedLimit = 128
@@ -25,6 +26,8 @@ final class SQLiteConnection: Connection {
     deinit { close() }
 
     func close() {
+        guard isOpen else { return }
+        isOpen = false
         known.removeAll()
         composed.removeAll()
         sqlite3_close_v2(handle)

@@ -40,7 +40,9 @@ public final class SQLiteDatabase: Database {
             try writer.execute("PRAGMA wal_autocheckpoint=4000")
             try writer.execute("PRAGMA temp_store=MEMORY")
         } catch let error as DatabaseError {
-            throw DatabaseError(kind: error.kind, message: "cannot use the database \(path): \(error.message)")
+            let advice =
+                error.kind == .corrupt ? "; run 'clinker db check', and restore the last backup if it is damaged" : ""
+            throw DatabaseError(kind: error.kind, message: "cannot use the database \(path): \(error.message)\(advice)")
         }
         let lent = Lent(connection: writer)
         startThread("db-writer") { [self] in
@@ -118,12 +120,13 @@ public final class SQLiteDatabase: Database {
     }
 
     public func close() {
-        queue.close()
-        stopped.wait()
+        // The writer goes last: the last connection of all empties the log into the database.
         readers.withLock { lent in
             for reader in lent { reader.connection.close() }
             lent = []
         }
+        queue.close()
+        stopped.wait()
     }
 
     static let begin = SQL("BEGIN")

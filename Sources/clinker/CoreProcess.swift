@@ -90,19 +90,7 @@ final class CoreProcess {
     // MARK: start
 
     private func openDatabase() throws -> SQLiteDatabase {
-        let connection = settings[Options.connection].reveal()
-        var path = stateDirectory + "/clinker.db"
-        if !connection.isEmpty {
-            guard connection.hasPrefix("sqlite:///") else {
-                let scheme = connection.split(separator: ":").first.map(String.init) ?? ""
-                throw SettingsError([
-                    "[database] connection: this release keeps its data in SQLite, not in '\(scheme)'; say sqlite:///path or leave it out"
-                ])
-            }
-            path = String(connection.dropFirst(10))
-            if !path.hasPrefix("/") { path = stateDirectory + "/" + path }
-        }
-        return try SQLiteDatabase(path: path)
+        return try SQLiteDatabase(path: ConfigurationOptions.databasePath(settings, stateDirectory: stateDirectory))
     }
 
     private func startServer(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends) throws -> HTTPServer {

@@ -31,6 +31,25 @@ struct ConfigurationOptions: ParsableArguments {
         return settings
     }
 
+    /// The database file in force.
+    static func databasePath(_ settings: Settings, stateDirectory: String) throws(SettingsError) -> String {
+        let connection = settings[Options.connection].reveal()
+        if connection.isEmpty { return stateDirectory + "/clinker.db" }
+        guard connection.hasPrefix("sqlite:///") else {
+            let scheme = connection.split(separator: ":").first.map(String.init) ?? ""
+            throw SettingsError([
+                "[database] connection: this release keeps its data in SQLite, not in '\(scheme)'; say sqlite:///path or leave it out"
+            ])
+        }
+        let path = String(connection.dropFirst(10))
+        return path.hasPrefix("/") ? path : stateDirectory + "/" + path
+    }
+
+    func databasePath() throws -> String {
+        let settings = try settings()
+        return try Self.databasePath(settings, stateDirectory: try openStateDirectory(settings))
+    }
+
     /// The state directory in force; made if it does not exist.
     func openStateDirectory(_ settings: Settings) throws -> String {
         var path: String

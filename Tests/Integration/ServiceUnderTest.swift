@@ -74,8 +74,17 @@ final class ServiceUnderTest: @unchecked Sendable {
         return waitForEnd()
     }
 
-    func waitForEnd() -> Int32 {
-        let status = reap(pid)
+    func waitForEnd(seconds: Double = 60) -> Int32 {
+        let limit = Timestamp.monotonic() + seconds
+        var status: Int32 = 0
+        while waitpid(pid, &status, WNOHANG) == 0 {
+            if Timestamp.monotonic() > limit {
+                kill(pid, SIGKILL)
+                status = reap(pid)
+                break
+            }
+            usleep(5_000)
+        }
         pid = 0
         return status & 0x7F == 0 ? status >> 8 : -1
     }

@@ -114,4 +114,40 @@ struct StartTests {
         #expect(show.output.contains("threads: parallel") && show.output.contains("clone_volume"))
         #expect(try await clinker(["driver", "show", "nosuch"]).status == 1)
     }
+
+    @Test("the database is checked and copied while the service runs, and a copy takes its place")
+    func database() async throws {
+        let service = try ServiceUnderTest()
+        let id = try service.create()
+        try service.wait(id, "available")
+        let path = service.directory + "/backup.db"
+        let check = try await clinker(["db", "check", "--state-dir", service.state])
+        #expect(check.status == 0 && check.output.contains("clinker.db: good"), "\(check.output)")
+        let backup = try await clinker(["db", "backup", "--state-dir", service.state, path])
+        #expect(backup.status == 0, "\(backup.output)")
+        #expect(try await clinker(["db", "backup", "--state-dir", service.state, path]).status == 1)
+        #expect(service.stop() == 0)
+        for suffix in ["", "-wal", "-shm"] { unlink(service.state + "/clinker.db" + suffix) }
+        #expect(rename(path, service.state + "/clinker.db") == 0)
+        try service.start()
+        #expect(try service.volume(id)?["status"] == "available")
+    }
+
+    @Test("a damaged database is refused in one line, and check says that it is damaged")
+    func damaged() async throws {
+        let service = try ServiceUnderTest()
+        try service.wait(try service.create(), "available")
+        #expect(service.stop() == 0)
+        let path = service.state + "/clinker.db"
+        let file = open(path, O_WRONLY)
+        let junk = [UInt8](repeating: 0x5A, count: 8192)
+        _ = junk.withUnsafeBytes { pwrite(file, $0.baseAddress, $0.count, 0) }
+        close(file)
+        try service.launch()
+        #expect(service.waitForEnd() == 78)
+        let lines = service.log.split(separator: "\n").filter { $0.hasPrefix("clinker: ") }
+        #expect(lines.count == 1 && lines.first?.contains("run 'clinker db check'") == true, "\(service.log)")
+        let check = try await clinker(["db", "check", "--state-dir", service.state])
+        #expect(check.status == 1 && check.output.contains("not a database"), "\(check.output)")
+    }
 }

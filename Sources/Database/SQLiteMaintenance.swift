@@ -1,0 +1,50 @@
+import CSQLite
+import Glibc
+import Primitives
+
+/// What an operator does with a database file, beside or without a running service.
+public enum SQLiteMaintenance {
+    /// Everything wrong with the file; empty if it is whole and of this release.
+    public static func check(path: String, migrations: [Migration]) throws -> [String] {
+        guard access(path, F_OK) == 0 else { return ["\(path) does not exist"] }
+        let connection = try SQLiteConnection(path: path, readOnly: true)
+        var problems: [String] = []
+        do {
+            try connection.query(text: "PRAGMA integrity_check(100)", []) { row in
+                if row.text(0) != "ok" { problems.append(row.text(0)) }
+                return true
+            }
+            try connection.query(text: "PRAGMA foreign_key_check", []) { row in
+                problems.append("a row of \(row.text(0)) refers to a missing row of \(row.text(2))")
+                return true
+            }
+            var latest = 0
+            try connection.query(text: "SELECT max(number) FROM schema_migrations", []) { row in
+                latest = row.int(0)
+                return false
+            }
+            let known = migrations.map(\.number).max() ?? 0
+            if latest > known { problems.append("its schema is \(latest), this release knows \(known): it was used by a later release") }
+        } catch let error as DatabaseError {
+            problems.append(error.message)
+        }
+        return problems
+    }
+
+    /// Writes a copy as of one moment, while the service runs. The target must not exist; it is whole when this returns.
+    public static func backup(path: String, to target: String) throws {
+        guard access(path, F_OK) == 0 else { throw DatabaseError(kind: .unusable, message: "\(path) does not exist") }
+        guard access(target, F_OK) != 0 else { throw DatabaseError(kind: .unusable, message: "\(target) exists already") }
+        let connection = try SQLiteConnection(path: path, readOnly: true)
+        let partial = target + ".partial"
+        unlink(partial)
+        try connection.run(connection.statement(text: "VACUUM INTO ?"), [.text(partial)]) { _ in true }
+        let descriptor = open(partial, O_RDONLY | O_CLOEXEC)
+        defer { close(descriptor) }
+        guard descriptor >= 0, fsync(descriptor) == 0, rename(partial, target) == 0 else {
+            let code = errno
+            unlink(partial)
+            throw SystemError(code, "the copy \(target) cannot be finished")
+        }
+    }
+}
