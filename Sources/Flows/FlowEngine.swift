@@ -16,6 +16,8 @@ public final class FlowEngine: Sendable {
     private struct State {
         var running: [String: Task<Void, Never>] = [:]
         var promises: [String: Promise] = [:]
+        /// Operations whose client went before they began: they are treated as interrupted.
+        var abandoned: Set<String> = []
         /// No operation starts any more.
         var draining = false
     }
@@ -35,7 +37,8 @@ public final class FlowEngine: Sendable {
             }
             // Kept until its output is asked for; whoever asks first, engine or client, makes it.
             if state.promises[id] == nil { state.promises[id] = Promise() }
-            state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: false) }
+            let isAbandoned = state.abandoned.remove(id) != nil
+            state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: isAbandoned) }
         }
     }
 
@@ -63,8 +66,8 @@ public final class FlowEngine: Sendable {
         defer { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
         let timer = Task {
             try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
-            promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend.")))
-            cancel(id)
+            // Too late if the output was just there.
+            if promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) { cancel(id) }
         }
         defer { timer.cancel() }
         return try await promise.value()
@@ -83,7 +86,14 @@ public final class FlowEngine: Sendable {
         }
     }
 
-    public func cancel(_ id: String) { state.withLock { $0.running[id] }?.cancel() }
+    /// Cancels a running operation; one that waits for its turn is taken back when it comes.
+    public func cancel(_ id: String) {
+        let task = state.withLock { state in
+            if state.running[id] == nil { state.abandoned.insert(id) }
+            return state.running[id]
+        }
+        task?.cancel()
+    }
 
     /// Lets nothing start any more and waits (at most `seconds`) for what runs; the rest is the next start's.
     public func drain(within seconds: Double) async {
@@ -322,19 +332,22 @@ final class Promise: Sendable {
     }
     private let state = Guarded(State.empty)
 
-    func fulfil(_ result: Result<DriverValue, any Error>) {
-        let waiter: CheckedContinuation<DriverValue, any Error>? = state.withLock { state in
+    /// False if it had a value already.
+    @discardableResult
+    func fulfil(_ result: Result<DriverValue, any Error>) -> Bool {
+        let (waiter, isFirst): (CheckedContinuation<DriverValue, any Error>?, Bool) = state.withLock { state in
             switch state {
             case .empty:
                 state = .full(result)
-                return nil
+                return (nil, true)
             case .waiting(let continuation):
                 state = .taken
-                return continuation
-            case .full, .taken: return nil
+                return (continuation, true)
+            case .full, .taken: return (nil, false)
             }
         }
         waiter?.resume(with: result)
+        return isFirst
     }
 
     func value() async throws -> DriverValue {

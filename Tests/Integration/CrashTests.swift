@@ -161,6 +161,28 @@ struct CrashTests {
         #expect(service.log.contains("step failed: cancelled"))
     }
 
+    @Test("a client that gave up while its operation waited for its turn leaves nothing behind")
+    func abandoned() async throws {
+        let service = try service(delay: 0, options: "rpc_response_timeout = 1", backend: "connect_delay_ms = 2500")
+        let id = try service.create()
+        try service.wait(id, "available")
+        // The first call holds the volume for as long as its driver does not notice that it was cancelled.
+        async let first = withCheckedContinuation { (continuation: CheckedContinuation<Int, Never>) in
+            startThread("client") {
+                let answer = try? service.api(
+                    "POST", "/volumes/\(id)/action", ["os-initialize_connection": ["connector": LifecycleTests.connector]])
+                continuation.resume(returning: answer?.status ?? 0)
+            }
+        }
+        usleep(100_000)
+        let second = try service.api(
+            "POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+        #expect(await first == 502)
+        #expect(second.status == 502)
+        try service.wait(id, "available", seconds: 10)
+        #expect(try service.api("GET", "/attachments").json["attachments"] == [])
+    }
+
     @Test("a request whose core dies is taken back: no attachment is left reserved")
     func interruptedAttachment() async throws {
         let service = try service(delay: 0, backend: "connect_delay_ms = 3000")
