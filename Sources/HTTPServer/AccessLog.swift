@@ -1,3 +1,4 @@
+import Glibc
 import Primitives
 
 /// One line for every request: time, ACCESS, address, method, path, status, length, duration in microseconds, ids, operation.
@@ -8,36 +9,37 @@ struct AccessLog: Sendable {
         let microseconds = Int((Timestamp.monotonic() - request.startedAt) * 1e6)
         switch sink.format {
         case .keyValue:
-            var line = Line()
-            line.append(Timestamp.now())
-            line.append(" ACCESS ")
-            line.append(request.remoteAddress)
-            line.append(" ")
-            line.appendClean(request.method)
-            line.append(" ")
-            line.appendClean(request.rawPath)
-            line.append(" status=")
-            line.append(status)
-            line.append(" length=")
-            line.append(length)
-            line.append(" us=")
-            line.append(microseconds)
-            line.append(" operation=")
-            line.append(request.operationName)
-            line.append(" request_id=")
-            line.append(request.requestID)
-            if let global = request.globalRequestID {
-                line.append(" global_request_id=")
-                line.append(global)
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity) { buffer in
+                var line = Line(buffer)
+                line.appendTime()
+                line.append(" ACCESS ")
+                line.append(request.remoteAddress)
+                line.append(" ")
+                line.appendClean(request.method)
+                line.append(" ")
+                line.appendClean(request.rawPath)
+                line.append(" status=")
+                line.append(status)
+                line.append(" length=")
+                line.append(length)
+                line.append(" us=")
+                line.append(microseconds)
+                line.append(" operation=")
+                line.append(request.operationName)
+                line.append(" request_id=")
+                line.append(request.requestID)
+                if let global = request.globalRequestID {
+                    line.append(" global_request_id=")
+                    line.append(global)
+                }
+                if let identity = request.identity {
+                    line.append(" user=")
+                    line.appendClean(identity.userID)
+                    line.append(" project=")
+                    line.appendClean(identity.projectID ?? "-")
+                }
+                sink.gather(line.finished)
             }
-            if let identity = request.identity {
-                line.append(" user=")
-                line.appendClean(identity.userID)
-                line.append(" project=")
-                line.appendClean(identity.projectID ?? "-")
-            }
-            line.append("\n")
-            sink.gather(line.bytes)
         case .json:
             var pairs: [(key: String, value: String)] = [
                 (key: "address", value: request.remoteAddress), (key: "method", value: request.method),
@@ -50,47 +52,61 @@ struct AccessLog: Sendable {
                 pairs.append((key: "user", value: identity.userID))
                 pairs.append((key: "project", value: identity.projectID ?? "-"))
             }
-            sink.gather(Array(LogLine.render(format: .json, level: "access", label: "api", message: "", pairs: pairs).utf8))
+            var text = LogLine.render(format: .json, level: "access", label: "api", message: "", pairs: pairs)
+            text.withUTF8 { sink.gather($0) }
         }
     }
 
-    /// A line being written; no lock is held meanwhile.
+    /// A line being written on the stack. What a client sent is cut where it grows too long.
     private struct Line {
-        var bytes: [UInt8]
+        static let capacity = 4096
+        private static let longestPart = 1500
+        private let bytes: UnsafeMutableBufferPointer<UInt8>
+        private var count = 0
 
-        init() {
-            bytes = []
-            bytes.reserveCapacity(512)
+        init(_ bytes: UnsafeMutableBufferPointer<UInt8>) { self.bytes = bytes }
+
+        /// The line with its newline.
+        var finished: UnsafeBufferPointer<UInt8> {
+            bytes[min(count, bytes.count - 1)] = UInt8(ascii: "\n")
+            return UnsafeBufferPointer(rebasing: bytes[..<min(count + 1, bytes.count)])
+        }
+
+        mutating func appendTime() { count += Timestamp.write(into: UnsafeMutableBufferPointer(rebasing: bytes[count...])) }
+
+        @inline(__always)
+        private mutating func append(_ source: UnsafeBufferPointer<UInt8>) {
+            let length = min(source.count, Self.longestPart, bytes.count - 1 - count)
+            guard length > 0, let from = source.baseAddress, let to = bytes.baseAddress else { return }
+            memcpy(to + count, from, length)
+            count += length
         }
 
         @inline(__always)
         mutating func append(_ text: String) {
             var text = text
-            text.withUTF8 { bytes.append(contentsOf: $0) }
+            text.withUTF8 { append($0) }
         }
 
         @inline(__always)
-        mutating func append(_ text: StaticString) {
-            bytes.append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
-        }
+        mutating func append(_ text: StaticString) { append(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)) }
 
         mutating func append(_ value: Int) {
+            guard count + 20 < bytes.count else { return }
             var divisor = 1
             while value / divisor >= 10 { divisor *= 10 }
             while divisor > 0 {
-                bytes.append(UInt8(ascii: "0") + UInt8(value / divisor % 10))
+                bytes[count] = UInt8(ascii: "0") + UInt8(value / divisor % 10)
+                count += 1
                 divisor /= 10
             }
         }
 
         /// What a client sent may not break the line or pretend to be a field.
         mutating func appendClean(_ text: String) {
-            var text = text
-            text.withUTF8 { source in
-                let start = bytes.count
-                bytes.append(contentsOf: source)
-                for index in start..<bytes.count where bytes[index] <= 0x20 || bytes[index] == 0x7F { bytes[index] = UInt8(ascii: "_") }
-            }
+            let start = count
+            append(text)
+            for index in start..<count where bytes[index] <= 0x20 || bytes[index] == 0x7F { bytes[index] = UInt8(ascii: "_") }
         }
     }
 }

@@ -145,6 +145,16 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
+    /// Text that is JSON as a whole, given in pieces.
+    public mutating func raw(_ first: String, _ second: String, _ third: String) {
+        reserve(first.utf8.count + second.utf8.count + third.utf8.count + 2)
+        comma()
+        appendUnescaped(first)
+        appendUnescaped(second)
+        appendUnescaped(third)
+        needsComma = true
+    }
+
     /// A string built from pieces that need no escape (links).
     public mutating func plain(_ first: String, _ second: String = "", _ third: UnsafeBufferPointer<UInt8>) {
         reserve(first.utf8.count + second.utf8.count + third.count + 4)

@@ -64,7 +64,7 @@ public final class LogSink: Sendable {
     }
 
     /// Gathers a finished line (with its newline).
-    public func gather(_ line: [UInt8]) {
+    public func gather(_ line: UnsafeBufferPointer<UInt8>) {
         let full = buffer.withLock { buffer in
             buffer.append(contentsOf: line)
             return buffer.count > 1 << 16

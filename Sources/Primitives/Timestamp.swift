@@ -24,12 +24,23 @@ public enum Timestamp {
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
+    /// Writes the current time without making a text; returns the number of bytes, 26.
+    public static func write(into buffer: UnsafeMutableBufferPointer<UInt8>) -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return write(seconds: time.tv_sec, microseconds: time.tv_nsec / 1000, into: buffer)
+    }
+
     public static func format(_ seconds: Double) -> String {
         let whole = seconds.rounded(.down)
         return format(seconds: Int(whole), microseconds: Int((seconds - whole) * 1e6))
     }
 
     public static func format(seconds: Int, microseconds: Int) -> String {
+        String(unsafeUninitializedCapacity: 26) { write(seconds: seconds, microseconds: microseconds, into: $0) }
+    }
+
+    private static func write(seconds: Int, microseconds: Int, into text: UnsafeMutableBufferPointer<UInt8>) -> Int {
         // Civil date from days: H. Hinnant, "chrono-compatible low-level date algorithms".
         let day = seconds >= 0 ? seconds / 86400 : (seconds - 86399) / 86400
         let secondOfDay = seconds - day * 86400
@@ -42,24 +53,22 @@ public enum Timestamp {
         let dayOfMonth = dayOfYear - (153 * shifted + 2) / 5 + 1
         let month = shifted < 10 ? shifted + 3 : shifted - 9
         let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-        return String(unsafeUninitializedCapacity: 26) { text in
-            func put(_ value: Int, _ width: Int, _ at: Int, _ after: UInt8?) {
-                var value = value
-                for index in stride(from: at + width - 1, through: at, by: -1) {
-                    text[index] = UInt8(ascii: "0") + UInt8(value % 10)
-                    value /= 10
-                }
-                if let after { text[at + width] = after }
+        func put(_ value: Int, _ width: Int, _ at: Int, _ after: UInt8?) {
+            var value = value
+            for index in stride(from: at + width - 1, through: at, by: -1) {
+                text[index] = UInt8(ascii: "0") + UInt8(value % 10)
+                value /= 10
             }
-            put(year, 4, 0, UInt8(ascii: "-"))
-            put(month, 2, 5, UInt8(ascii: "-"))
-            put(dayOfMonth, 2, 8, UInt8(ascii: "T"))
-            put(secondOfDay / 3600, 2, 11, UInt8(ascii: ":"))
-            put(secondOfDay / 60 % 60, 2, 14, UInt8(ascii: ":"))
-            put(secondOfDay % 60, 2, 17, UInt8(ascii: "."))
-            put(microseconds, 6, 20, nil)
-            return 26
+            if let after { text[at + width] = after }
         }
+        put(year, 4, 0, UInt8(ascii: "-"))
+        put(month, 2, 5, UInt8(ascii: "-"))
+        put(dayOfMonth, 2, 8, UInt8(ascii: "T"))
+        put(secondOfDay / 3600, 2, 11, UInt8(ascii: ":"))
+        put(secondOfDay / 60 % 60, 2, 14, UInt8(ascii: ":"))
+        put(secondOfDay % 60, 2, 17, UInt8(ascii: "."))
+        put(microseconds, 6, 20, nil)
+        return 26
     }
 
     /// Reads the representation back, with or without fractions and a trailing `Z`; nil for anything else.

@@ -26,6 +26,8 @@ struct SoakTests {
             var deleteAccepted: Set<String> = []
             /// Deletions whose answer was lost: either end is right.
             var deleteUnknown: Set<String> = []
+            /// Deletions that were refused, with the answer.
+            var deleteRefused: [String: String] = [:]
             var lives = 0
             var lostAnswers = 0
             var refused = 0
@@ -99,7 +101,9 @@ struct SoakTests {
                 ledger.state.withLock { _ = $0.deleteUnknown.insert(id) }
                 return
             }
-            if answer.status == 202 { ledger.state.withLock { _ = $0.deleteAccepted.insert(id) } }
+            ledger.state.withLock {
+                if answer.status == 202 { $0.deleteAccepted.insert(id) } else { $0.deleteRefused[id] = "\(answer.status) \(answer.text)" }
+            }
         }
     }
 
@@ -172,7 +176,7 @@ struct SoakTests {
         let stranded = volumes.filter { transitional.contains($0["status"]?.string ?? "") }
         #expect(stranded.isEmpty, "stranded: \(stranded.map { ($0["id"]?.string ?? "", $0["status"]?.string ?? "") })")
         let lost = told.created.subtracting(told.deleteAccepted).subtracting(told.deleteUnknown).subtracting(rows)
-        #expect(lost.isEmpty, "acknowledged creates lost: \(lost)")
+        #expect(lost.isEmpty, "acknowledged creates lost: \(lost.map { ($0, told.deleteRefused[$0] ?? "no deletion answered") })")
         #expect(told.deleteAccepted.isDisjoint(with: rows), "acknowledged deletes undone: \(told.deleteAccepted.intersection(rows))")
         #expect(try service.usage("volumes") == Int64(volumes.count))
         #expect(try service.usage("gigabytes") == volumes.reduce(0) { $0 + ($1["size"]?.integer ?? 0) })

@@ -86,7 +86,9 @@ enum Discovery {
         // A client that asks in a version's name hears that version; discovery itself is the same in all of them.
         request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.header("OpenStack-API-Version"))) ?? 0]
         // Hosts were checked and the public endpoint is an operator's: neither needs an escape.
-        return HTTPResponse(status: status, body: .text(document.before + base(request, publicEndpoint) + document.after))
+        var writer = JSONWriter(capacity: 480)
+        writer.raw(document.before, base(request, publicEndpoint), document.after)
+        return HTTPResponse(status: status, body: .buffer(writer.take()))
     }
 }
 
