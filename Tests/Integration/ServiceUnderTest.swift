@@ -157,8 +157,12 @@ final class ServiceUnderTest: @unchecked Sendable {
         while case let count = recv(descriptor, &buffer, buffer.count, 0), count > 0 { answer += buffer[..<count] }
         guard let end = answer.firstRange(of: Array("\r\n\r\n".utf8)) else { throw Failure("no answer") }
         let head = String(decoding: answer[..<end.lowerBound], as: UTF8.self).split(separator: "\r\n")
+        // What has no status line is no answer: its sender died while it spoke.
+        guard let status = head.first?.split(separator: " ").dropFirst().first.flatMap({ Int($0) }) else {
+            throw Failure("no answer, but: \(head.first ?? "")")
+        }
         return Answer(
-            status: Int(head[0].split(separator: " ")[1]) ?? 0,
+            status: status,
             headers: head.dropFirst().map { line in
                 let parts = line.split(separator: ":", maxSplits: 1)
                 return (name: String(parts[0]), value: parts.count > 1 ? String(parts[1].drop { $0 == " " }) : "")

@@ -1,7 +1,7 @@
 import BlockStorage
 import HTTPServer
 
-/// A rule's name with its default, as `reference/api.md` lists them.
+/// A policy rule with its default, under the name that Cinder documents.
 struct PolicyRule: Sendable {
     enum Default: Sendable { case anyone, admin, projectMember, projectReader }
     let name: String
