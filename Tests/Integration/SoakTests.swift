@@ -190,7 +190,6 @@ struct SoakTests {
         #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
         #expect(ServiceUnderTest.entries(directory).allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
         #expect(told.refused == 0, "connections refused")
-        #expect(longest < 2)
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
                 + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms,"
