@@ -67,7 +67,7 @@ enum VolumeTypeOperations {
             }
             types.removeAll { type in pairs.contains { type.extraSpecs[$0.key]?.string != $0.value } }
         }
-        if let first = paging.sort.first {
+        if !paging.sort.isEmpty {
             let keys: [String: @Sendable (VolumeType) -> String] = [
                 "id": { $0.id }, "name": { $0.name }, "created_at": { $0.createdAt }, "description": { $0.description ?? "" },
                 "is_public": { $0.isPublic ? "1" : "0" },
@@ -77,7 +77,6 @@ enum VolumeTypeOperations {
                 types.sort { (value($0), $0.id) < (value($1), $1.id) }
                 if !ascending { types.reverse() }
             }
-            _ = first
         }
         if let marker = paging.marker {
             guard let index = types.firstIndex(where: { $0.id == marker }) else { throw StorageError.typeNotFound(marker) }
