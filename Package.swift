@@ -69,17 +69,18 @@ let package = Package(
         .target(
             name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
 
+        .target(name: "TestSupport", path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database"], swiftSettings: strict),
         .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives"], swiftSettings: strict),
-        .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON"], swiftSettings: strict),
+        .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "BlockAPITests", dependencies: ["BlockAPI"], swiftSettings: strict),
         .testTarget(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers"], swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON", "Primitives"], path: "Tests/Integration",
+            name: "IntegrationTests", dependencies: ["JSON", "Primitives", "TestSupport"], path: "Tests/Integration",
             exclude: ["clients", "captures"], swiftSettings: strict),
     ]
 )

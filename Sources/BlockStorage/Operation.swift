@@ -161,6 +161,10 @@ public enum Operations {
     /// Removes a bounded number of operations that finished before the time.
     public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
 
-    static let countSQL = SQL("SELECT count(*) FROM operations WHERE finished_at IS NULL")
-    public static func unfinishedCount(in connection: any Connection) throws -> Int { try connection.first(countSQL) { $0.int(0) } ?? 0 }
+    static let unfinishedSQL = SQL(
+        "SELECT flow, state, count(*), min(created_at) FROM operations WHERE finished_at IS NULL GROUP BY flow, state ORDER BY flow, state")
+    /// How many operations of each flow and state are not finished, and since when the oldest is there.
+    public static func unfinished(in connection: any Connection) throws -> [(flow: String, state: String, count: Int, oldest: String)] {
+        try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3)) }
+    }
 }

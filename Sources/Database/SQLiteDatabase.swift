@@ -1,6 +1,6 @@
 import CSQLite
 import Glibc
-import Primitives
+public import Primitives
 import Synchronization
 
 /// SQLite in WAL mode with `synchronous=FULL`: a commit is on stable storage when it returns, readers never wait for the
@@ -14,6 +14,10 @@ public final class SQLiteDatabase: Database {
     /// Changes joined into one commit at most.
     private static let batchLimit = 256
 
+    private let commitTimes = Histogram()
+    private let waitTimes = Histogram()
+    private let changes = Atomic<Int>(0)
+
     /// Number of commits so far: a reader's snapshot is current as long as it has not changed.
     private let commits = Atomic<Int>(0)
 
@@ -26,6 +30,7 @@ public final class SQLiteDatabase: Database {
     private struct Job: Sendable {
         /// Runs the change in its savepoint and says how to finish, given the outcome of the commit.
         let run: @Sendable (SQLiteTransaction) -> @Sendable ((any Error)?) -> Void
+        let queuedAt = Timestamp.monotonic()
     }
 
     /// Opens or creates the database file.
@@ -138,6 +143,9 @@ public final class SQLiteDatabase: Database {
         let transaction = SQLiteTransaction(connection)
         var written = 0
         while let jobs = queue.take(atMost: Self.batchLimit) {
+            let started = Timestamp.monotonic()
+            for job in jobs { waitTimes.add(started - job.queuedAt) }
+            changes.wrappingAdd(jobs.count, ordering: .relaxed)
             var failure: (any Error)?
             var finish: [@Sendable ((any Error)?) -> Void] = []
             do {
@@ -154,8 +162,22 @@ public final class SQLiteDatabase: Database {
                 // Jobs that never ran must learn it too.
                 for job in jobs.dropFirst(finish.count) { finish.append(job.run(transaction.refusing(error))) }
             }
+            commitTimes.add(Timestamp.monotonic() - started)
             for end in finish { end(failure) }
         }
+    }
+
+    /// Writes how long changes wait and commits take.
+    public func write(into text: inout MetricsText) {
+        text.family("clinker_database_changes_total", .counter, "Changes asked for; several share a commit.")
+        text.sample("clinker_database_changes_total", changes.load(ordering: .relaxed))
+        text.family("clinker_database_wait_seconds", .histogram, "Seconds that a change waited for its commit to begin.")
+        text.histogram("clinker_database_wait_seconds", waitTimes)
+        text.family("clinker_database_commit_seconds", .histogram, "Seconds from the beginning of a commit until it was on stable storage.")
+        text.histogram("clinker_database_commit_seconds", commitTimes)
+        var info = stat()
+        text.family("clinker_database_log_bytes", .gauge, "Size of the write-ahead log.")
+        text.sample("clinker_database_log_bytes", stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0)
     }
 }
 

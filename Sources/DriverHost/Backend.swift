@@ -74,6 +74,8 @@ public final class Backend: Sendable {
     public var lastError: String? { state.withLock { $0.lastError } }
     /// How often the host was started again.
     public var restarts: Int { state.withLock { $0.restarts } }
+    /// Calls under way.
+    public var callCount: Int { state.withLock { $0.pending.count } }
     /// Process id of the running host; 0 if there is none.
     public var pid: pid_t { state.withLock { $0.pid } }
 

@@ -3,7 +3,7 @@ public import Database
 import DriverHost
 import JSON
 public import Logging
-import Primitives
+public import Primitives
 import Settings
 
 /// A backend with its place in the cloud.
@@ -26,7 +26,11 @@ public final class BackendEntry: Sendable {
         let pools: [DriverValue]
         let description: Backend.Description
         let timestamp: String
+        let readAt = Timestamp.monotonic()
     }
+
+    /// Seconds since the capacity was read; nil if it never was.
+    var reportAge: Double? { report.withLock { $0 }.map { Timestamp.monotonic() - $0.readAt } }
 
     func changed(isUp: Bool) { downSince.withLock { $0 = isUp ? nil : Timestamp.monotonic() } }
 
@@ -203,6 +207,30 @@ public final class Backends: Sendable {
         while entries.contains(where: { !$0.hasReported }), Timestamp.monotonic() - startedAt < 30 {
             try? await Task.sleep(nanoseconds: 5_000_000)
         }
+    }
+
+    /// Writes which backends are up, what they do, and what their pools hold.
+    public func write(into text: inout MetricsText, in connection: any Connection) throws {
+        text.family("clinker_backend_up", .gauge, "1 while the backend's driver answers.")
+        for entry in entries { text.sample("clinker_backend_up", entry.backend.description == nil ? 0 : 1, ["backend": entry.host]) }
+        text.family("clinker_backend_restarts_total", .counter, "Starts of the backend's driver host after the first.")
+        for entry in entries { text.sample("clinker_backend_restarts_total", entry.backend.restarts, ["backend": entry.host]) }
+        text.family("clinker_backend_calls", .gauge, "Driver calls under way.")
+        for entry in entries { text.sample("clinker_backend_calls", entry.backend.callCount, ["backend": entry.host]) }
+        text.family("clinker_backend_report_age_seconds", .gauge, "Age of what is known of the backend's capacity.")
+        for entry in entries {
+            guard let age = entry.reportAge else { continue }
+            text.sample("clinker_backend_report_age_seconds", age, ["backend": entry.host])
+        }
+        let pools = try pools(in: connection)
+        text.family("clinker_pool_total_gigabytes", .gauge, "Capacity of a pool in GiB.")
+        for pool in pools { if let total = pool.totalGB { text.sample("clinker_pool_total_gigabytes", total, ["pool": pool.host]) } }
+        text.family("clinker_pool_free_gigabytes", .gauge, "Free capacity of a pool in GiB.")
+        for pool in pools { if let free = pool.freeGB { text.sample("clinker_pool_free_gigabytes", free, ["pool": pool.host]) } }
+        text.family("clinker_pool_allocated_gigabytes", .gauge, "GiB promised to volumes of a pool.")
+        for pool in pools { text.sample("clinker_pool_allocated_gigabytes", pool.allocatedGB, ["pool": pool.host]) }
+        text.family("clinker_pool_volumes", .gauge, "Volumes of a pool.")
+        for pool in pools { text.sample("clinker_pool_volumes", pool.volumes, ["pool": pool.host]) }
     }
 
     /// All pools, with what is promised of them.

@@ -3,7 +3,7 @@ import Database
 public import DriverHost
 public import JSON
 import Logging
-import Primitives
+public import Primitives
 
 /// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
 /// on (or taken back) by the next one.
@@ -12,6 +12,14 @@ public final class FlowEngine: Sendable {
     private let executor = ThreadExecutor(name: "flow", threads: 2)
     private let flows: [String: Flow]
     private let state = Guarded(State())
+    private let outcomes = Guarded<[String: Outcome]>([:])
+
+    /// What became of the operations of one flow since the start.
+    private struct Outcome {
+        var done = 0
+        var failed = 0
+        let seconds = Histogram()
+    }
 
     private struct State {
         var running: [String: Task<Void, Never>] = [:]
@@ -102,6 +110,34 @@ public final class FlowEngine: Sendable {
         while Timestamp.monotonic() < limit, state.withLock({ !$0.running.isEmpty }) { try? await Task.sleep(nanoseconds: 10_000_000) }
     }
 
+    private func count(_ flow: String, succeeded: Bool, seconds: Double) {
+        outcomes.withLock { outcomes in
+            if succeeded { outcomes[flow, default: Outcome()].done += 1 } else { outcomes[flow, default: Outcome()].failed += 1 }
+            outcomes[flow]?.seconds.add(seconds)
+        }
+    }
+
+    /// Writes what is in the log, how old the oldest of it is, and what became of the rest.
+    public func write(into text: inout MetricsText) throws {
+        let unfinished = try services.database.read { try Operations.unfinished(in: $0) }
+        text.family("clinker_operations", .gauge, "Operations that are not finished, by flow and state.")
+        for entry in unfinished { text.sample("clinker_operations", entry.count, ["flow": entry.flow, "state": entry.state]) }
+        text.family("clinker_operations_oldest_age_seconds", .gauge, "Age of the oldest operation that is not finished.")
+        for state in ["running", "waiting"] {
+            let oldest = unfinished.filter { $0.state == state }.map(\.oldest).min().flatMap { Timestamp.parse($0) }
+            text.sample(
+                "clinker_operations_oldest_age_seconds", oldest.map { max(0, Timestamp.seconds() - $0) } ?? 0, ["state": state])
+        }
+        let outcomes = self.outcomes.withLock { $0 }.sorted { $0.key < $1.key }
+        text.family("clinker_operations_finished_total", .counter, "Operations finished since the core started, by flow and outcome.")
+        for (flow, outcome) in outcomes {
+            text.sample("clinker_operations_finished_total", outcome.done, ["flow": flow, "state": "done"])
+            text.sample("clinker_operations_finished_total", outcome.failed, ["flow": flow, "state": "failed"])
+        }
+        text.family("clinker_operation_duration_seconds", .histogram, "Seconds that an operation ran.")
+        for (flow, outcome) in outcomes { text.histogram("clinker_operation_duration_seconds", outcome.seconds, ["flow": flow]) }
+    }
+
     public var runningCount: Int { state.withLock { $0.running.count } }
 
     // MARK: one operation
@@ -116,8 +152,11 @@ public final class FlowEngine: Sendable {
         // Trouble with the database itself passes or is the operator's: the operation stays in the log.
         var pause: UInt64 = 100_000_000
         while !state.withLock({ $0.draining }) {
+            let started = Timestamp.monotonic()
             do {
-                try await carryOut(id, interrupted: interrupted)
+                if let (flow, succeeded) = try await carryOut(id, interrupted: interrupted) {
+                    count(flow, succeeded: succeeded, seconds: Timestamp.monotonic() - started)
+                }
                 return
             } catch {
                 services.log.error("an operation cannot go on: \(error)", metadata: ["operation_id": "\(id)"])
@@ -129,13 +168,14 @@ public final class FlowEngine: Sendable {
 
     private func promise(_ id: String) -> Promise? { state.withLock { $0.promises[id] } }
 
-    private func carryOut(_ id: String, interrupted: Bool) async throws {
-        guard let operation = try services.database.read({ try Operations.find(id, in: $0) }) else { return }
+    /// Returns the flow and whether it was carried out; nil if there was nothing to do.
+    private func carryOut(_ id: String, interrupted: Bool) async throws -> (flow: String, succeeded: Bool)? {
+        guard let operation = try services.database.read({ try Operations.find(id, in: $0) }) else { return nil }
         guard let flow = flows["\(operation.flow)/\(operation.version)"] else {
             services.log.error(
                 "no flow \(operation.flow) of version \(operation.version): this release cannot carry the operation on",
                 metadata: ["operation_id": "\(id)"])
-            return
+            return nil
         }
         if !flow.isAwaited { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
         let context = FlowContext(operation: operation, services: services)
@@ -148,9 +188,9 @@ public final class FlowEngine: Sendable {
         }
         while true {
             if cursor.reverting {
-                if try await revert(flow, context, &cursor) { return }
+                if try await revert(flow, context, &cursor) { return (flow.name, false) }
             } else {
-                if try await advance(flow, context, &cursor) { return }
+                if try await advance(flow, context, &cursor) { return (flow.name, true) }
             }
         }
     }

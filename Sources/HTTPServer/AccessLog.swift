@@ -5,8 +5,8 @@ import Primitives
 struct AccessLog: Sendable {
     let sink: LogSink
 
-    func write(_ request: HTTPRequest, status: Int, length: Int) {
-        let microseconds = Int((Timestamp.monotonic() - request.startedAt) * 1e6)
+    func write(_ request: HTTPRequest, status: Int, length: Int, seconds: Double) {
+        let microseconds = Int(seconds * 1e6)
         switch sink.format {
         case .keyValue:
             withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity) { buffer in
@@ -25,7 +25,7 @@ struct AccessLog: Sendable {
                 line.append(" us=")
                 line.append(microseconds)
                 line.append(" operation=")
-                line.append(request.operationName)
+                line.append(request.route.name)
                 line.append(" request_id=")
                 line.append(request.requestID)
                 if let global = request.globalRequestID {
@@ -45,7 +45,7 @@ struct AccessLog: Sendable {
                 (key: "address", value: request.remoteAddress), (key: "method", value: request.method),
                 (key: "path", value: request.rawPath),
                 (key: "status", value: String(status)), (key: "length", value: String(length)), (key: "us", value: String(microseconds)),
-                (key: "operation", value: request.operationName), (key: "request_id", value: request.requestID),
+                (key: "operation", value: request.route.name), (key: "request_id", value: request.requestID),
             ]
             if let global = request.globalRequestID { pairs.append((key: "global_request_id", value: global)) }
             if let identity = request.identity {

@@ -27,8 +27,8 @@ public final class HTTPRequest: @unchecked Sendable {
     public internal(set) var globalRequestID: String?
     /// Who asks, once known.
     public var identity: Identity?
-    /// Name of the operation that answers, for logs and metrics.
-    public var operationName = "-"
+    /// What answers, for logs and metrics.
+    public var route = Route.none
     /// Whether a controller was reached: such answers carry x-compute-request-id.
     public var reachedController = false
     /// The API version as it goes into the answer's headers.

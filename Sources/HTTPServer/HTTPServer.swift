@@ -15,13 +15,22 @@ public final class HTTPServer: @unchecked Sendable {
         public var threads: Int
         public var bodyLimit: Int
         public var connectionLimit: Int
+        /// Connections from one address; 0 for no limit.
+        public var connectionLimitPerAddress: Int
+        /// Seconds in which a request must have arrived, head and body.
+        public var requestTimeout: Int
         /// Seconds after which an idle connection is closed.
         public var idleTimeout: Int
-        public init(socket: Int32, threads: Int, bodyLimit: Int, connectionLimit: Int, idleTimeout: Int) {
+        public init(
+            socket: Int32, threads: Int, bodyLimit: Int, connectionLimit: Int, connectionLimitPerAddress: Int = 0, requestTimeout: Int = 60,
+            idleTimeout: Int
+        ) {
             self.socket = socket
             self.threads = threads
             self.bodyLimit = bodyLimit
             self.connectionLimit = connectionLimit
+            self.connectionLimitPerAddress = connectionLimitPerAddress
+            self.requestTimeout = requestTimeout
             self.idleTimeout = idleTimeout
         }
     }
@@ -31,12 +40,17 @@ public final class HTTPServer: @unchecked Sendable {
     let accessLog: AccessLog
     private var daemon: OpaquePointer?
     private let running = Atomic<Int>(0)
+    private let connections: Connections
+    /// Posted when the sweeping of connections is to end.
+    private let sweeping = Semaphore()
 
     /// `responder` is the whole chain; it must not throw.
     public init(_ configuration: Configuration, log: LogSink, responder: @escaping Responder) throws(SystemError) {
         self.responder = responder
         bodyLimit = configuration.bodyLimit
         accessLog = AccessLog(sink: log)
+        connections = Connections(
+            limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout)
         // Several threads accept: one that comes late must not wait in accept.
         _ = fcntl(configuration.socket, F_SETFL, fcntl(configuration.socket, F_GETFL) | O_NONBLOCK)
         typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
@@ -46,10 +60,26 @@ public final class HTTPServer: @unchecked Sendable {
             @convention(c) (
                 UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?, MHD_RequestTerminationCode
             ) -> Void
+        typealias ConnectionCallback =
+            @convention(c) (
+                UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?, MHD_ConnectionNotificationCode
+            ) -> Void
         let me = Unmanaged.passUnretained(self).toOpaque()
         let unescape: UnescapeCallback = { _, _, text in text.map { strlen($0) } ?? 0 }
-        let uri: URILogCallback = { _, text, _ in Exchange.begin(text) }
+        let uri: URILogCallback = { _, text, connection in Exchange.begin(text, connection) }
         let completed: CompletedCallback = { _, _, context, _ in Exchange.end(context) }
+        let notify: ConnectionCallback = { server, connection, context, code in
+            guard let server, let connection, let context else { return }
+            let connections = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().connections
+            if code == .CONNECTION_NOTIFY_STARTED {
+                context.pointee = Unmanaged.passRetained(connections.add(descriptor: clinker_connection_socket(connection))).toOpaque()
+            } else if let raw = context.pointee {
+                let known = Unmanaged<Connections.Connection>.fromOpaque(raw)
+                connections.remove(known.takeUnretainedValue())
+                known.release()
+                context.pointee = nil
+            }
+        }
         func item(_ option: MHD_OPTION, _ value: Int, _ pointer: UnsafeMutableRawPointer? = nil) -> MHD_OptionItem {
             MHD_OptionItem(option: option, value: value, ptr_value: pointer)
         }
@@ -63,6 +93,8 @@ public final class HTTPServer: @unchecked Sendable {
             item(.UNESCAPE_CALLBACK, unsafeBitCast(unescape, to: Int.self)),
             item(.URI_LOG_CALLBACK, unsafeBitCast(uri, to: Int.self), me),
             item(.NOTIFY_COMPLETED, unsafeBitCast(completed, to: Int.self), me),
+            item(.NOTIFY_CONNECTION, unsafeBitCast(notify, to: Int.self), me),
+            item(.PER_IP_CONNECTION_LIMIT, configuration.connectionLimitPerAddress),
             item(.END, 0),
         ]
         // A pool of one thread is no pool to libmicrohttpd.
@@ -77,12 +109,27 @@ public final class HTTPServer: @unchecked Sendable {
             let code = errno
             throw SystemError(code, "the HTTP server could not be started")
         }
+        startThread("http-sweep") { [connections, sweeping] in
+            while !sweeping.wait(seconds: 1) { connections.sweep() }
+        }
+    }
+
+    /// Writes how many connections there are, and why others were closed.
+    public func write(into text: inout MetricsText) {
+        text.family("clinker_http_connections", .gauge, "Open connections.")
+        text.sample("clinker_http_connections", connections.count)
+        text.family("clinker_http_connections_closed_total", .counter, "Connections closed before their client did, by reason.")
+        let closed = connections.closedEarly
+        for reason in Connections.Reason.allCases {
+            text.sample("clinker_http_connections_closed_total", closed[reason] ?? 0, ["reason": reason.rawValue])
+        }
     }
 
     /// Stops accepting, waits until the running requests are answered (at most `seconds`) and closes every connection.
     /// False if requests were still running: then the server must not be used, nor its memory freed, before the process ends.
     public func stop(within seconds: Double) -> Bool {
         guard let daemon else { return true }
+        sweeping.post()
         let listening = MHD_quiesce_daemon(daemon)
         _ = listening
         let limit = Timestamp.monotonic() + seconds
@@ -116,16 +163,34 @@ private final class Exchange: @unchecked Sendable {
     private var started = false
     private var received = 0
     private let state = Atomic<Int>(State.running)
+    private let known: Connections.Connection?
 
-    init(uri: String?) { self.uri = uri }
+    init(uri: String?, connection: Connections.Connection?) {
+        self.uri = uri
+        known = connection
+        connection?.enter(.receiving, at: Timestamp.monotonic())
+    }
 
-    static func begin(_ uri: UnsafePointer<CChar>?) -> UnsafeMutableRawPointer? {
-        Unmanaged.passRetained(Exchange(uri: uri.flatMap { String(validatingCString: $0) })).toOpaque()
+    static func begin(_ uri: UnsafePointer<CChar>?, _ connection: OpaquePointer?) -> UnsafeMutableRawPointer? {
+        let known = connection.flatMap { clinker_connection_context($0) }.map {
+            Unmanaged<Connections.Connection>.fromOpaque($0).takeUnretainedValue()
+        }
+        return Unmanaged.passRetained(Exchange(uri: uri.flatMap(target), connection: known)).toOpaque()
+    }
+
+    /// The request's target; nil if it is not UTF-8 or holds a NUL: then what follows its end is not the version.
+    private static func target(_ uri: UnsafePointer<CChar>) -> String? {
+        var next = uri + strlen(uri) + 1
+        while next.pointee == 0x20 { next += 1 }
+        guard strncmp(next, "HTTP/", 5) == 0 else { return nil }
+        return String(validatingCString: uri)
     }
 
     static func end(_ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>?) {
         guard let context, let raw = context.pointee else { return }
-        Unmanaged<Exchange>.fromOpaque(raw).release()
+        let exchange = Unmanaged<Exchange>.fromOpaque(raw)
+        exchange.takeUnretainedValue().known?.enter(.idle, at: Timestamp.monotonic())
+        exchange.release()
         context.pointee = nil
     }
 
@@ -164,6 +229,7 @@ private final class Exchange: @unchecked Sendable {
     private func start(_ server: HTTPServer, _ connection: OpaquePointer, _ request: HTTPRequest) -> MHD_Result {
         started = true
         server.started()
+        known?.enter(.answering, at: request.startedAt)
         let resumable = Resumable(connection: connection)
         Task.immediate { [self] in
             do {
@@ -207,29 +273,35 @@ private final class Exchange: @unchecked Sendable {
         defer { MHD_destroy_response(body) }
         if let type = response.contentType { MHD_add_response_header(body, "Content-Type", type) }
         for header in response.headers { MHD_add_response_header(body, header.name, header.value) }
-        server.accessLog.write(request, status: response.status, length: length)
+        let seconds = Timestamp.monotonic() - request.startedAt
+        request.route.count(status: response.status, seconds: seconds)
+        server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
         return MHD_queue_response(connection, UInt32(response.status), body)
     }
 
     /// Reads the head: the headers, and whether they say one thing only about the body's length.
     private func makeRequest(_ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
         typealias Header = (name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)
-        var headers: [Header] = []
-        headers.reserveCapacity(12)
-        withUnsafeMutablePointer(to: &headers) { pointer in
-            _ = MHD_get_connection_values(
+        var head: (headers: [Header], isMalformed: Bool) = ([], false)
+        head.headers.reserveCapacity(12)
+        withUnsafeMutablePointer(to: &head) { pointer in
+            _ = MHD_get_connection_values_n(
                 connection, .HEADER_KIND,
-                { raw, _, name, value in
-                    if let raw, let name { raw.assumingMemoryBound(to: [Header].self).pointee.append((name: name, value: value)) }
+                { raw, _, name, length, value, _ in
+                    guard let raw, let name else { return .YES }
+                    let head = raw.assumingMemoryBound(to: (headers: [Header], isMalformed: Bool).self)
+                    head.pointee.headers.append((name: name, value: value))
+                    // A name that is empty or ends in a blank is read differently by others on the way (RFC 9112, 5.1).
+                    if length == 0 || name[length - 1] <= 0x20 { head.pointee.isMalformed = true }
                     return .YES
                 }, pointer)
         }
-
+        let headers = head.headers
         var lengths = 0
         var encodings = 0
         var declared: Int?
-        var refusal: String?
-        for header in headers {
+        var refusal: String? = head.isMalformed ? "A header's name is malformed." : nil
+        for header in headers where header.name.pointee != 0 {
             let first = header.name.pointee | 0x20
             if first != 0x63 && first != 0x74 {
                 // Neither of the two below.

@@ -91,11 +91,12 @@ public final class Semaphore: @unchecked Sendable {
     /// False if `seconds` passed first.
     public func wait(seconds: Double) -> Bool {
         var limit = timespec()
-        clock_gettime(CLOCK_REALTIME, &limit)
+        // A step of the wall clock must not lengthen the wait.
+        clock_gettime(CLOCK_MONOTONIC, &limit)
         let total = Double(limit.tv_nsec) / 1e9 + seconds
         limit.tv_sec += Int(total.rounded(.down))
         limit.tv_nsec = Int((total - total.rounded(.down)) * 1e9)
-        while sem_timedwait(handle, &limit) != 0 {
+        while sem_clockwait(handle, CLOCK_MONOTONIC, &limit) != 0 {
             if errno == ETIMEDOUT { return false }
         }
         return true

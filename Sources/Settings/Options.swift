@@ -31,8 +31,19 @@ public enum Options {
         "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
     public static let connectionLimit = Option(
         "http_connection_limit", default: 16_384, range: 16...1_000_000, help: "Connections held at the same time.")
+    public static let connectionLimitPerAddress = Option(
+        "http_connection_limit_per_address", default: 0, range: 0...1_000_000,
+        help: "Connections held at the same time from one address; 0: no limit.")
     public static let connectionTimeout = Option(
         "client_socket_timeout", default: 900, range: 1...86_400, help: "Seconds after which an idle connection is closed.")
+    public static let requestTimeout = Option(
+        "http_request_timeout", default: 60, range: 1...3600,
+        help: "Seconds in which a request must have arrived, head and body; a slower connection is closed.")
+    public static let serveMetrics = Option(
+        "enable_metrics", default: true, help: "Serve numbers for Prometheus at /metrics, to everybody who reaches the port.")
+    public static let disableByFile = Option(
+        "disable_by_file_path", in: .group("healthcheck"), default: "/etc/cinder/healthcheck_disable",
+        help: "While this file exists, /healthcheck answers 503, so that a load balancer sends nobody.")
     public static let drainTimeout = Option(
         "graceful_shutdown_timeout", default: 30, range: 0...3600, help: "Seconds that running requests get when the service is stopped.")
 
@@ -114,13 +125,15 @@ public enum Options {
     public static let all: [OptionDeclaration] = [
         listen.declaration, listenPort.declaration, workers.declaration, publicEndpoint.declaration, host.declaration,
         statePath.declaration, authStrategy.declaration, maxLimit.declaration, projectIDRegex.declaration, rpcResponseTimeout.declaration,
-        connectionLimit.declaration, connectionTimeout.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration,
+        connectionLimit.declaration, connectionLimitPerAddress.declaration, connectionTimeout.declaration, requestTimeout.declaration,
+        serveMetrics.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration,
         logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
         storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
         volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration, reportInterval.declaration,
         serviceDownTime.declaration, operationRetention.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
-        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, volumeDriver.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
+        volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
         backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, fileDirectory.declaration,
     ]

@@ -11,7 +11,7 @@ import Primitives
 import Settings
 
 /// Wires the rooms together and lives until it is told to end.
-final class CoreProcess {
+final class CoreProcess: Sendable {
     static let socketDescriptor: Int32 = 3
     static let controlDescriptor: Int32 = 4
     static let lockDescriptor: Int32 = 5
@@ -21,9 +21,12 @@ final class CoreProcess {
     private let stateDirectory: String
     private let sink: LogSink
     private let log: Logger
+    private let restarts: Int
+    private let server = Guarded<HTTPServer?>(nil)
 
-    init(_ options: ConfigurationOptions) throws {
+    init(_ options: ConfigurationOptions, restarts: Int) throws {
         self.options = options
+        self.restarts = restarts
         settings = try options.settings()
         stateDirectory = try options.openStateDirectory(settings)
         sink = try Self.logSink(settings)
@@ -93,6 +96,21 @@ final class CoreProcess {
         return try SQLiteDatabase(path: ConfigurationOptions.databasePath(settings, stateDirectory: stateDirectory))
     }
 
+    private func metrics(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI) throws -> String {
+        var text = MetricsText()
+        text.family("clinker_build_info", .gauge, "The running release.")
+        text.sample("clinker_build_info", 1, ["version": Clinker.version])
+        text.family("clinker_core_restarts_total", .counter, "Starts of the core after the first.")
+        text.sample("clinker_core_restarts_total", restarts)
+        Route.write(api.routes + [Route.none, HealthcheckMiddleware.route, MetricsMiddleware.route], into: &text)
+        server.withLock { $0 }?.write(into: &text)
+        try engine.write(into: &text)
+        try database.read { try backends.write(into: &text, in: $0) }
+        database.write(into: &text)
+        ProcessMetrics.write(into: &text)
+        return text.text
+    }
+
     private func startServer(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends) throws -> HTTPServer {
         let timeout = Double(settings[Options.rpcResponseTimeout])
         let api = try BlockAPI(
@@ -100,18 +118,37 @@ final class CoreProcess {
                 database: database, requests: VolumeRequests(settings, ready: { engine.ring($0) }),
                 result: { try await engine.output(of: $0, within: timeout) }, pools: { try backends.pools(in: $0) }),
             settings: settings)
-        let chain: [any Middleware] = [
+        var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
-            AuthMiddleware(NoAuthenticator()),
+            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]), AuthMiddleware(NoAuthenticator()),
         ]
+        if settings[Options.serveMetrics] {
+            chain.insert(MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }, at: chain.count - 1)
+        }
         let workers = settings[Options.workers]
-        return try HTTPServer(
+        let server = try HTTPServer(
             HTTPServer.Configuration(
                 socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
-                bodyLimit: settings[Options.maxBody], connectionLimit: settings[Options.connectionLimit],
+                bodyLimit: settings[Options.maxBody], connectionLimit: connectionLimit(),
+                connectionLimitPerAddress: settings[Options.connectionLimitPerAddress], requestTimeout: settings[Options.requestTimeout],
                 idleTimeout: settings[Options.connectionTimeout]),
             log: sink, responder: chain.chain(to: { try await api.respond($0) }))
+        self.server.withLock { $0 = server }
+        return server
+    }
+
+    /// As many connections as asked for, if the process may have as many descriptors.
+    private func connectionLimit() -> Int {
+        let wanted = settings[Options.connectionLimit]
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
+        // What the database, the backends and the log need stays free.
+        let possible = max(16, Int(clamping: limit.rlim_cur) - 128)
+        if possible < wanted {
+            log.warning("http_connection_limit is \(wanted), but the limit of open files allows \(possible): raise it (LimitNOFILE=)")
+        }
+        return min(wanted, possible)
     }
 
     /// The address that is listened on, for the log: with port 0 the system chose it.

@@ -46,6 +46,7 @@ final class Supervisor {
     }
 
     func run() throws -> Never {
+        Supervisor.raiseDescriptorLimit()
         _ = clinker_become_subreaper()
         var signals = sigset_t()
         sigemptyset(&signals)
@@ -55,7 +56,8 @@ final class Supervisor {
         var stopping = false
         var stopDeadline = 0.0
         var pause = 0.0
-        var core = try startCore()
+        var restarts = 0
+        var core = try startCore(restarts: restarts)
         var startedAt = Timestamp.monotonic()
         while true {
             var wait = timespec(tv_sec: 1, tv_nsec: 0)
@@ -84,15 +86,16 @@ final class Supervisor {
             log.error("the core ended with \(describe(exit: status)): it is started again")
             pause = Timestamp.monotonic() - startedAt > 1 ? 0 : min(max(pause * 2, 0.02), 0.5)
             usleep(UInt32(pause * 1e6))
-            core = try startCore()
+            restarts += 1
+            core = try startCore(restarts: restarts)
             startedAt = Timestamp.monotonic()
         }
     }
 
-    private func startCore() throws -> (pid: pid_t, control: Int32) {
+    private func startCore(restarts: Int) throws -> (pid: pid_t, control: Int32) {
         let (mine, theirs) = try socketPair()
         defer { close(theirs) }
-        var arguments = ["core", "--state-dir", stateDirectory]
+        var arguments = ["core", "--state-dir", stateDirectory, "--restarts", "\(restarts)"]
         for file in options.files { arguments += ["--config", file] }
         let pid = try spawn(
             executablePath(), arguments,
@@ -129,6 +132,15 @@ final class Supervisor {
     }
 
     // MARK: before the start
+
+    /// Connections are descriptors: the children get as many as the system lets this process give.
+    private static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        guard getrlimit(resource, &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(resource, &limit)
+    }
 
     static func isLoopback(_ address: String) -> Bool { address.hasPrefix("127.") || address == "::1" || address == "localhost" }
 

@@ -2,6 +2,7 @@ import Glibc
 import JSON
 import Logging
 import Primitives
+import TestSupport
 import Testing
 
 @testable import HTTPServer
@@ -11,26 +12,22 @@ final class ServerUnderTest: Sendable {
     let port: UInt16
     private let server: HTTPServer
 
-    init(bodyLimit: Int = 1000, responder: @escaping Responder) throws {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                precondition(bind(descriptor, $0, length) == 0 && listen(descriptor, 64) == 0)
-                getsockname(descriptor, $0, &length)
-            }
-        }
-        self.port = UInt16(bigEndian: address.sin_port)
+    init(
+        bodyLimit: Int = 1000, connectionLimit: Int = 100, perAddress: Int = 0, requestTimeout: Int = 60, idleTimeout: Int = 5,
+        responder: @escaping Responder
+    ) throws {
+        let (descriptor, port) = try Loopback.listen()
+        self.port = port
         let sink = LogSink(descriptor: open("/dev/null", O_WRONLY))
         let chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["https://ok"]), FaultMiddleware(log: sink.logger("test")),
             BodyLimitMiddleware(limit: bodyLimit),
         ]
         server = try HTTPServer(
-            HTTPServer.Configuration(socket: descriptor, threads: 2, bodyLimit: bodyLimit, connectionLimit: 100, idleTimeout: 5), log: sink,
+            HTTPServer.Configuration(
+                socket: descriptor, threads: 2, bodyLimit: bodyLimit, connectionLimit: connectionLimit,
+                connectionLimitPerAddress: perAddress,
+                requestTimeout: requestTimeout, idleTimeout: idleTimeout), log: sink,
             responder: chain.chain(to: responder))
     }
 
@@ -38,33 +35,7 @@ final class ServerUnderTest: Sendable {
 
     /// Sends bytes on a new connection and reads until the server closes it or is silent for a while.
     func exchange(_ text: String, silence: Int = 300) -> String {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = port.bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        guard connected == 0 else { return "not connected" }
-        let bytes = Array(text.utf8)
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)) }
-            if count <= 0 { break }
-            sent += count
-        }
-        var answer: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65536)
-        while true {
-            var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-            guard poll(&ready, 1, Int32(silence)) > 0 else { break }
-            let count = recv(descriptor, &buffer, buffer.count, 0)
-            if count <= 0 { break }
-            answer += buffer[..<count]
-        }
-        return String(decoding: answer, as: UTF8.self)
+        String(decoding: (try? Loopback.exchange(port, Array(text.utf8), silence: silence)) ?? [], as: UTF8.self)
     }
 }
 
@@ -165,5 +136,46 @@ struct ServerTests {
             "OPTIONS /v3/x HTTP/1.1\r\nHost: h\r\nOrigin: https://ok\r\nAccess-Control-Request-Method: GET\r\n\r\n")
         #expect(preflight.contains("200 OK") && preflight.contains("Access-Control-Allow-Origin: https://ok"))
         #expect(!server.exchange("GET / HTTP/1.1\r\nHost: h\r\nOrigin: https://evil\r\n\r\n").contains("Access-Control-Allow-Origin"))
+    }
+
+    @Test(
+        "a request that arrives slower than allowed ends, however busily its bytes drip",
+        arguments: ["GET /x HT", "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"])
+    func slow(head: String) throws {
+        let server = try ServerUnderTest(requestTimeout: 1, responder: echo)
+        let descriptor = try Loopback.connect(server.port)
+        defer { close(descriptor) }
+        var drips = 0
+        var isOpen = Loopback.send(descriptor, Array(head.utf8))
+        while isOpen, drips < 100 {
+            isOpen = !Loopback.receive(descriptor, silence: 100).isClosed && Loopback.send(descriptor, [UInt8(ascii: "x")])
+            drips += 1
+        }
+        #expect(!isOpen, "after \(drips) bytes")
+        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\n\r\n").contains("GET /next"))
+    }
+
+    @Test("when connections run out, those that ask for nothing make room, the oldest first")
+    func crowded() throws {
+        let server = try ServerUnderTest(connectionLimit: 20, idleTimeout: 100, responder: echo)
+        let idle = try (0..<19).map { _ in
+            defer { usleep(2_000) }
+            return try Loopback.connect(server.port)
+        }
+        defer { for descriptor in idle { close(descriptor) } }
+        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", silence: 5_000).contains("GET /next"))
+        let closed = idle.map { Loopback.receive($0, silence: 300).isClosed }
+        #expect(closed.first == true && closed.last == false, "\(closed)")
+    }
+
+    @Test("one address may hold only so many connections")
+    func perAddress() throws {
+        let server = try ServerUnderTest(perAddress: 3, responder: echo)
+        let held = try (0..<3).map { _ in try Loopback.connect(server.port) }
+        defer { for descriptor in held { close(descriptor) } }
+        usleep(50_000)
+        #expect(server.exchange("GET /more HTTP/1.1\r\nHost: h\r\n\r\n") == "")
+        Loopback.send(held[0], Array("GET /held HTTP/1.1\r\nHost: h\r\n\r\n".utf8))
+        #expect(String(decoding: Loopback.receive(held[0], silence: 300).bytes, as: UTF8.self).contains("GET /held"))
     }
 }

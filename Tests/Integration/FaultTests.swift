@@ -59,37 +59,11 @@ struct FaultTests {
         }
     }
 
-    private let directory: String = {
-        var template = Array("/tmp/clinker-fault-XXXXXX".utf8CString)
-        return String(cString: mkdtemp(&template))
-    }()
-    private var faults: String { directory + "/faults" }
+    private let backend: FaultyBackend
+    private var files: Set<String> { backend.files }
+    private var faults: String { backend.faults }
 
-    private func service() throws -> ServiceUnderTest {
-        let plugin = directory + "/clinker-fault.so"
-        let root = ServiceUnderTest.root
-        let compiled = reap(
-            try spawn(
-                "/usr/bin/cc",
-                [
-                    "-std=c11", "-fPIC", "-shared", "-I", root + "/Sources/CDriver/include", "-o", plugin,
-                    root + "/Tests/DriverHostTests/Drivers/fault.c", "-ldl",
-                ], descriptors: []))
-        #expect(compiled == 0)
-        try ServiceUnderTest.write(faults, "")
-        return try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1", backends: "fault",
-            sections: """
-                [fault]
-                volume_driver = \(plugin)
-                wrapped = \(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so
-                faults = \(faults)
-                file_directory = \(directory)/volumes
-                driver_call_timeout = 1
-                """)
-    }
-
-    private var files: Set<String> { Set(ServiceUnderTest.entries(directory + "/volumes")) }
+    init() throws { backend = try FaultyBackend() }
 
     /// Rows, quota, pool and backend say the same. `failed`: volumes in error of a create, whose storage must be gone.
     private func audit(_ service: ServiceUnderTest, _ cell: String) throws {
@@ -168,7 +142,7 @@ struct FaultTests {
 
     @Test("every act, each of its driver calls, each fault", arguments: Act.allCases)
     func table(act: Act) throws {
-        let service = try service()
+        let service = try backend.service()
         for call in Self.calls[act] ?? [] {
             for fault in Fault.allCases { try run(act, call, fault, service) }
         }
@@ -176,7 +150,7 @@ struct FaultTests {
 
     @Test("a pool that lies about its capacity refuses what it cannot hold")
     func lies() throws {
-        let service = try service()
+        let service = try backend.service()
         try service.wait(try service.create(), "available")
         try ServiceUnderTest.write(faults, "lie x 1\n")
         // The host's death makes the backend come up again and its capacity be read anew.
@@ -190,7 +164,7 @@ struct FaultTests {
 
     @Test("a driver whose configuration is bad leaves its backend down with the reason, until it is mended")
     func badConfiguration() throws {
-        let service = try service()
+        let service = try backend.service()
         try ServiceUnderTest.write(faults, "open 8 2\n")
         for host in service.processes("driver-host") { kill(host, SIGKILL) }
         let id = try service.create()

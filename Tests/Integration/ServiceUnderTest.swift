@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// `clinker serve` as a user starts it: a process with a state directory of its own on a free port of loopback.
@@ -23,7 +24,7 @@ final class ServiceUnderTest: @unchecked Sendable {
         var template = Array("/tmp/clinker-service-XXXXXX".utf8CString)
         directory = String(cString: mkdtemp(&template))
         configuration = directory + "/clinker.conf"
-        port = try Self.freePort()
+        port = Int(try Loopback.freePort())
         try Self.write(
             configuration,
             """
@@ -122,16 +123,6 @@ final class ServiceUnderTest: @unchecked Sendable {
     func request(_ method: String, _ path: String, version: String? = "3.71", headers: [(String, String)] = [], body: String? = nil) throws
         -> Answer
     {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = UInt16(port).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        let connected = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        guard connected == 0 else { throw Failure("connection refused") }
         var text = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1:\(port)\r\nConnection: close\r\n"
         if let version { text += "OpenStack-API-Version: volume \(version)\r\n" }
         var hasType = false
@@ -145,16 +136,11 @@ final class ServiceUnderTest: @unchecked Sendable {
         } else {
             text += "\r\n"
         }
-        let bytes = Array(text.utf8)
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes.withUnsafeBytes { send(descriptor, $0.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL)) }
-            guard count > 0 else { break }
-            sent += count
-        }
-        var answer: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65536)
-        while case let count = recv(descriptor, &buffer, buffer.count, 0), count > 0 { answer += buffer[..<count] }
+        let answer = try Loopback.exchange(UInt16(port), Array(text.utf8))
+        return try Self.parse(answer)
+    }
+
+    static func parse(_ answer: [UInt8]) throws -> Answer {
         guard let end = answer.firstRange(of: Array("\r\n\r\n".utf8)) else { throw Failure("no answer") }
         let head = String(decoding: answer[..<end.lowerBound], as: UTF8.self).split(separator: "\r\n")
         // What has no status line is no answer: its sender died while it spoke.
@@ -217,22 +203,6 @@ final class ServiceUnderTest: @unchecked Sendable {
     struct Failure: Error, CustomStringConvertible {
         let description: String
         init(_ description: String) { self.description = description }
-    }
-
-    static func freePort() throws -> Int {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                _ = bind(descriptor, $0, length)
-                getsockname(descriptor, $0, &length)
-            }
-        }
-        return Int(UInt16(bigEndian: address.sin_port))
     }
 
     static func write(_ path: String, _ text: String) throws {

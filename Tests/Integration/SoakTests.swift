@@ -1,24 +1,13 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// Random death under load: 16 clients live volumes' lives while processes are killed and stopped at random. Then
 /// everything that was acknowledged must be there, and rows, quota, pools and files must say the same.
 @Suite("Random crash run", .serialized)
 struct SoakTests {
-    /// Numbers that a seed repeats: SplitMix64.
-    struct Seeded: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return z ^ (z >> 31)
-        }
-    }
-
     /// What the clients were told.
     final class Ledger: Sendable {
         struct State {
@@ -41,7 +30,7 @@ struct SoakTests {
 
     /// One life after the other until the end. A lost answer ends a life; what it left stays for the audit.
     private static func live(_ service: ServiceUnderTest, _ ledger: Ledger, seed: UInt64, until end: Double) {
-        var random = Seeded(state: seed)
+        var random = Seeded(seed)
         func ask(_ method: String, _ path: String, _ body: JSON? = nil) -> ServiceUnderTest.Answer? {
             do {
                 let answer = try service.api(method, path, body)
@@ -124,7 +113,7 @@ struct SoakTests {
                 finished.post()
             }
         }
-        var random = Seeded(state: seed &* 31)
+        var random = Seeded(seed &* 31)
         var kills = 0
         var longest = 0.0
         while Timestamp.monotonic() < end {

@@ -3,8 +3,9 @@ import JSON
 
 /// One operation of the API, said once: the routing, the checks and the documentation derive from this value.
 struct APIOperation: Sendable {
-    /// Name in logs and metrics: `volumes:create`.
-    let name: String
+    var name: String { route.name }
+    /// Carries the name in logs and metrics: `volumes:create`.
+    let route: Route
     let method: String
     /// Below `/v3` or `/v3/{project_id}`.
     let path: String
@@ -23,7 +24,7 @@ struct APIOperation: Sendable {
         policies: [PolicyRule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [], success: Int = 200,
         summary: String, handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
     ) {
-        self.name = name
+        route = Route(name)
         self.method = method
         self.path = path
         self.action = action

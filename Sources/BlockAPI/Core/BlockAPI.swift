@@ -38,6 +38,8 @@ public final class BlockAPI: Sendable {
     let extensions: [APIExtension]
     let volumeFields: [APIExtension.VolumeFields]
     private let router: Router<Endpoint>
+    /// What answers, for metrics.
+    public let routes: [Route]
     private let isProject: @Sendable (Substring) -> Bool
 
     /// Everything behind one method and path: one operation, or several told apart by action and microversion.
@@ -63,7 +65,9 @@ public final class BlockAPI: Sendable {
         volumeFields = extensions.compactMap(\.volumeFields)
         isProject = try Self.projectTest(settings[Options.projectIDRegex])
         var endpoints: [(method: String, path: String, operations: [APIOperation])] = []
-        for operation in OperationTable.operations(OperationTable.extensions) {
+        let operations = OperationTable.operations(OperationTable.extensions)
+        routes = operations.map(\.route) + [Discovery.root, Discovery.shown]
+        for operation in operations {
             if let index = endpoints.firstIndex(where: { $0.method == operation.method && $0.path == operation.path }) {
                 endpoints[index].operations.append(operation)
             } else {
@@ -117,7 +121,7 @@ public final class BlockAPI: Sendable {
 
         let body = try Self.body(request)
         let operation = try Self.choose(endpoint, version: version, body: body, request)
-        request.operationName = operation.name
+        request.route = operation.route
         if let schema = operation.schema(version) {
             guard let body else {
                 throw HTTPError.badRequest("A request body is required: send JSON with the Content-Type application/json.")

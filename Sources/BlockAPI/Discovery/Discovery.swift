@@ -3,22 +3,14 @@ import JSON
 
 /// Version discovery, answered to anybody in every auth mode: clients ask before they have a token.
 enum Discovery {
+    static let root = Route("versions:root")
+    static let shown = Route("versions:show")
+
     static func respond(_ request: HTTPRequest, publicEndpoint: String) throws(HTTPError) -> HTTPResponse {
         switch (request.method, request.rawPath) {
         case ("GET", "/"), ("GET", ""):
-            request.operationName = "versions:root"
+            request.route = root
             return versions(request, publicEndpoint: publicEndpoint, status: 300)
-        case ("GET", "/healthcheck"):
-            request.operationName = "healthcheck"
-            return .json { writer in
-                writer.beginObject()
-                writer.member("detailed", false)
-                writer.key("reasons")
-                writer.beginArray()
-                writer.string("OK")
-                writer.endArray()
-                writer.endObject()
-            }
         default: throw HTTPError.noRoute
         }
     }
@@ -28,7 +20,7 @@ enum Discovery {
         -> HTTPResponse
     {
         guard request.method == "GET" else { throw HTTPError.noRoute }
-        request.operationName = "versions:show"
+        request.route = shown
         if project == nil && !hasSlash {
             return HTTPResponse(
                 status: 302, headers: [(name: "Location", value: base(request, publicEndpoint) + "/v3/")],

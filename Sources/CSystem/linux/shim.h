@@ -4,13 +4,16 @@
 
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <time.h>
 
 extern int fallocate(int, int, off_t, off_t);
 extern int dup3(int, int, int);
+extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
 
 static inline int clinker_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 /* Orphans of the process's descendants become its children, so that it can reap them. */

@@ -11,4 +11,15 @@ static inline const struct sockaddr *clinker_client_address(struct MHD_Connectio
     return info ? info->client_addr : 0;
 }
 
+static inline int clinker_connection_socket(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info ? info->connect_fd : -1;
+}
+
+/* What the connection callback stored. */
+static inline void *clinker_connection_context(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : 0;
+}
+
 #endif

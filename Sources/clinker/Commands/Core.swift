@@ -5,11 +5,13 @@ struct Core: ParsableCommand {
     static let configuration = CommandConfiguration(shouldDisplay: false)
 
     @OptionGroup var options: ConfigurationOptions
+    /// How often the supervisor had to start it again.
+    @Option var restarts = 0
 
     func run() throws {
         CoreProcess.blockSignals()
         do {
-            try CoreProcess(options).run()
+            try CoreProcess(options, restarts: restarts).run()
         } catch {
             Exit.fail(error)
         }

@@ -1,0 +1,91 @@
+import Glibc
+import Primitives
+import Synchronization
+
+/// The open connections of a server, what each is waited for, and since when. libmicrohttpd's own time-out starts anew
+/// with every byte; the limits here do not, so a client that sends a byte now and then cannot hold a connection for ever.
+final class Connections: Sendable {
+    enum Phase: Int { case fresh, receiving, answering, idle }
+
+    /// Why a connection was closed before its client did.
+    enum Reason: String, CaseIterable { case slow, idle, crowded }
+
+    final class Connection: Sendable {
+        fileprivate let descriptor: Int32
+        /// Milliseconds of the monotonic clock, and in the two lowest bits the phase: one store changes both.
+        private let state: Atomic<Int>
+
+        fileprivate init(descriptor: Int32) {
+            self.descriptor = descriptor
+            state = Atomic(Self.pack(.fresh, Timestamp.monotonic()))
+        }
+
+        private static func pack(_ phase: Phase, _ now: Double) -> Int { Int(now * 1000) << 2 | phase.rawValue }
+
+        func enter(_ phase: Phase, at now: Double) { state.store(Self.pack(phase, now), ordering: .relaxed) }
+
+        fileprivate var now: (phase: Phase, since: Double) {
+            let packed = state.load(ordering: .relaxed)
+            return (Phase(rawValue: packed & 3) ?? .idle, Double(packed >> 2) / 1000)
+        }
+    }
+
+    private let open = Guarded<[ObjectIdentifier: Connection]>([:])
+    private let closed = Guarded<[Reason: Int]>([:])
+    private let limit: Int
+    private let requestTimeout: Double
+    private let idleTimeout: Double
+
+    init(limit: Int, requestTimeout: Int, idleTimeout: Int) {
+        self.limit = limit
+        self.requestTimeout = Double(requestTimeout)
+        self.idleTimeout = Double(idleTimeout)
+    }
+
+    var count: Int { open.withLock { $0.count } }
+    var closedEarly: [Reason: Int] { closed.withLock { $0 } }
+
+    /// A new connection; the caller keeps it until `remove`.
+    func add(descriptor: Int32) -> Connection {
+        let connection = Connection(descriptor: descriptor)
+        open.withLock { $0[ObjectIdentifier(connection)] = connection }
+        return connection
+    }
+
+    /// To be called before the descriptor is closed: under the lock nobody else touches it.
+    func remove(_ connection: Connection) { open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(connection)) } }
+
+    /// Ends connections whose time is over, and when few are left to give out, those that wait for nothing, longest first.
+    func sweep(at now: Double = Timestamp.monotonic()) {
+        open.withLock { open in
+            var ended: [Reason: Int] = [:]
+            var idle: [(since: Double, connection: Connection)] = []
+            for connection in open.values {
+                let (phase, since) = connection.now
+                let age = now - since
+                switch phase {
+                case .fresh, .receiving:
+                    if age > requestTimeout {
+                        Self.end(connection, .slow, &ended)
+                    } else if phase == .fresh {
+                        idle.append((since, connection))
+                    }
+                case .idle:
+                    if age > idleTimeout { Self.end(connection, .idle, &ended) } else { idle.append((since, connection)) }
+                case .answering: break
+                }
+            }
+            if open.count * 10 > limit * 9 {
+                idle.sort { $0.since < $1.since }
+                for (_, connection) in idle.prefix(max(0, open.count - limit * 8 / 10)) { Self.end(connection, .crowded, &ended) }
+            }
+            if !ended.isEmpty { closed.withLock { $0.merge(ended) { $0 + $1 } } }
+        }
+    }
+
+    /// The descriptor stays libmicrohttpd's: it sees the end of the stream and closes it.
+    private static func end(_ connection: Connection, _ reason: Reason, _ ended: inout [Reason: Int]) {
+        shutdown(connection.descriptor, Int32(SHUT_RDWR))
+        ended[reason, default: 0] += 1
+    }
+}

@@ -1,0 +1,32 @@
+import Glibc
+import JSON
+
+/// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a file says that nobody
+/// is to be sent here.
+public struct HealthcheckMiddleware: Middleware {
+    private let disablingFile: String
+    public static let route = Route("healthcheck")
+
+    public init(disablingFile: String) { self.disablingFile = disablingFile }
+
+    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
+        guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD" else { return try await next(request) }
+        request.route = Self.route
+        let isDisabled = !disablingFile.isEmpty && access(disablingFile, F_OK) == 0
+        if request.method == "HEAD" { return HTTPResponse(status: isDisabled ? 503 : 204, contentType: nil) }
+        let reason = isDisabled ? "DISABLED BY FILE" : "OK"
+        let status = isDisabled ? 503 : 200
+        guard request.header("Accept")?.contains("application/json") ?? false else {
+            return HTTPResponse(status: status, body: .text(reason), contentType: "text/plain; charset=UTF-8")
+        }
+        return .json(status) { writer in
+            writer.beginObject()
+            writer.member("detailed", false)
+            writer.key("reasons")
+            writer.beginArray()
+            writer.string(reason)
+            writer.endArray()
+            writer.endObject()
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import Glibc
+import Primitives
+import Testing
+
+/// The fault plugin around the file driver, in a directory of its own: compiled, configured, and told what to do wrong.
+struct FaultyBackend {
+    let directory: String
+    /// The file that says which calls go wrong, and how.
+    var faults: String { directory + "/faults" }
+    var files: Set<String> { Set(ServiceUnderTest.entries(directory + "/volumes")) }
+
+    init() throws {
+        var template = Array("/tmp/clinker-fault-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+        let root = ServiceUnderTest.root
+        let compiled = reap(
+            try spawn(
+                "/usr/bin/cc",
+                [
+                    "-std=c11", "-fPIC", "-shared", "-I", root + "/Sources/CDriver/include", "-o", directory + "/clinker-fault.so",
+                    root + "/Tests/DriverHostTests/Drivers/fault.c", "-ldl",
+                ], descriptors: []))
+        #expect(compiled == 0)
+        try set("")
+    }
+
+    func set(_ lines: String) throws { try ServiceUnderTest.write(faults, lines) }
+
+    /// A service whose one backend is this.
+    func service(options: String = "", more: String = "", callTimeout: Int = 1) throws -> ServiceUnderTest {
+        try ServiceUnderTest(
+            options: "quota_volumes = -1\nquota_gigabytes = -1\n\(options)", backends: "fault",
+            sections: """
+                [fault]
+                volume_driver = \(directory)/clinker-fault.so
+                wrapped = \(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so
+                faults = \(faults)
+                file_directory = \(directory)/volumes
+                max_over_subscription_ratio = 1000000
+                driver_call_timeout = \(callTimeout)
+                \(more)
+                """)
+    }
+}
