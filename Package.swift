@@ -26,7 +26,7 @@ let package = Package(
         .executableTarget(
             name: "clinker",
             dependencies: [
-                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "Database", "Settings", "JSON",
+                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "Database", "Settings", "JSON",
                 "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -48,6 +48,7 @@ let package = Package(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "JSON", "Primitives", logging],
             swiftSettings: strict + stayOnThread),
+        .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
@@ -63,6 +64,8 @@ let package = Package(
 
         .systemLibrary(
             name: "CGnuTLS", path: "Sources/CSystem/gnutls", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .systemLibrary(
+            name: "CCurl", path: "Sources/CSystem/curl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-gnutls-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
@@ -80,7 +83,7 @@ let package = Package(
         .testTarget(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers"], swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON", "Primitives", "TestSupport"], path: "Tests/Integration",
+            name: "IntegrationTests", dependencies: ["JSON", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
             exclude: ["clients", "captures"], swiftSettings: strict),
     ]
 )

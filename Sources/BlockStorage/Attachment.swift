@@ -62,26 +62,28 @@ public enum Attachments {
     static let insertSQL = SQL(
         """
         INSERT INTO attachments (id, volume_id, project_id, instance_id, attached_host, mountpoint, attach_status, attach_mode, attached_at,
-            connector, created_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            connector, created_at, reserved_by, expires_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """)
 
     @discardableResult
     static func insert(
         volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: String, mode: String?, attachedAt: String?,
-        connector: Secret?, in tx: any Transaction
+        connector: Secret?, reservedBy: String? = nil, expiresAt: String? = nil, in tx: any Transaction
     ) throws -> String {
         let id = UUID.random()
         try tx.run(
             insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .string(instanceID), .string(host), .string(mountpoint),
-            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(Timestamp.now()))
+            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(Timestamp.now()),
+            .string(reservedBy), .string(expiresAt))
         return id
     }
 
-    /// Reserves a volume for an instance or, with a connector to follow, for a host (API 3.27).
-    public static func reserve(volumeID: String, instanceID: String?, mode: String?, caller: Caller, in tx: any Transaction) throws
-        -> String
-    {
+    /// Reserves a volume for an instance or, with a connector to follow, for a host (API 3.27). A reservation that is not
+    /// connected within `lifetime` seconds is taken back by `reap`; nil: it stands until its owner deletes it.
+    public static func reserve(
+        volumeID: String, instanceID: String?, mode: String?, lifetime: Int? = nil, caller: Caller, in tx: any Transaction
+    ) throws -> String {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         let existing = try ofVolume(volumeID, in: tx)
         // Live migration attaches the same instance a second time.
@@ -102,7 +104,7 @@ public enum Attachments {
         }
         let id = try insert(
             volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: "reserved", mode: effective, attachedAt: nil,
-            connector: nil, in: tx)
+            connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(Timestamp.seconds() + Double($0)) }, in: tx)
         if !["in-use", "downloading"].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
@@ -113,7 +115,7 @@ public enum Attachments {
     }
 
     static let connectingSQL = SQL(
-        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, updated_at = ? WHERE id = ?"
+        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, expires_at = NULL, updated_at = ? WHERE id = ?"
     )
     /// Notes the connector before the driver is asked.
     public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
@@ -153,6 +155,22 @@ public enum Attachments {
     static let removeAllSQL = SQL("DELETE FROM attachments WHERE volume_id = ?")
     public static func remove(_ id: String, in tx: any Transaction) throws { try tx.run(removeSQL, .text(id)) }
     static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.run(removeAllSQL, .text(id)) }
+
+    static let expiredSQL = SQL(
+        "SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = 'reserved' AND connector IS NULL ORDER BY expires_at LIMIT 1000")
+
+    /// Takes back reservations whose time is over; returns how many.
+    public static func reap(in tx: any Transaction) throws -> Int {
+        let expired = try tx.rows(expiredSQL, .text(Timestamp.now())) { ($0.text(0), $0.text(1)) }
+        for (id, volumeID) in expired {
+            try remove(id, in: tx)
+            guard let volume = try Volumes.find(volumeID, in: tx) else { continue }
+            if ["reserved", "attaching"].contains(volume.status) { try Volumes.refreshAttachState(of: volumeID, in: tx) }
+            try Events.append(
+                "attachment.expired", volume: volume, caller: .service(requestID: "-"), data: ["attachment_id": .string(id)], in: tx)
+        }
+        return expired.count
+    }
 
     // MARK: the older style: actions of the volume
 

@@ -72,6 +72,7 @@ public enum Operations {
         """)
     static let claimsSQL = SQL("SELECT resource, exclusive, ticket FROM claims WHERE operation_id = ? ORDER BY resource")
     static let waitersSQL = SQL("SELECT DISTINCT operation_id, ticket FROM claims WHERE resource = ? AND held = 0 ORDER BY ticket")
+    static let claimedSQL = SQL("SELECT DISTINCT resource FROM claims")
     static let releaseSQL = SQL("DELETE FROM claims WHERE operation_id = ?")
     static let holdSQL = SQL("UPDATE claims SET held = 1 WHERE operation_id = ?")
     static let runSQL = SQL("UPDATE operations SET state = 'running', updated_at = ? WHERE id = ?")
@@ -142,17 +143,25 @@ public enum Operations {
             operationID: operation.id, requestID: operation.requestID,
             data: error.map { ["flow": .string(operation.flow), "error": .string($0)] } ?? ["flow": .string(operation.flow)], in: tx)
         for resource in resources {
-            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) {
-                let claims = try tx.rows(claimsSQL, .text(waiter)) { ($0.text(0), $0.bool(1), $0.text(2)) }
-                let free = try claims.allSatisfy {
-                    try !tx.exists(earlierSQL, .text($0.0), .text(waiter), .bool($0.1), .text($0.2))
-                }
-                guard free else { continue }
-                try tx.run(holdSQL, .text(waiter))
-                try tx.run(runSQL, .text(now), .text(waiter))
-                tx.onCommit { ready(waiter) }
-            }
+            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) { try run(waiting: waiter, ready: ready, in: tx) }
         }
+    }
+
+    /// Whether nothing that is before the operation claims what it claims.
+    static func canRun(_ id: String, in connection: any Connection) throws -> Bool {
+        try connection.rows(claimsSQL, .text(id)) { ($0.text(0), $0.bool(1), $0.text(2)) }.allSatisfy {
+            try !connection.exists(earlierSQL, .text($0.0), .text(id), .bool($0.1), .text($0.2))
+        }
+    }
+
+    /// Lets a waiting operation run if it can.
+    @discardableResult
+    static func run(waiting id: String, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction) throws -> Bool {
+        guard try canRun(id, in: tx) else { return false }
+        try tx.run(holdSQL, .text(id))
+        try tx.run(runSQL, .text(Timestamp.now()), .text(id))
+        tx.onCommit { ready(id) }
+        return true
     }
 
     static let purgeSQL = SQL(
@@ -160,6 +169,9 @@ public enum Operations {
     )
     /// Removes a bounded number of operations that finished before the time.
     public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
+
+    /// Resources that operations are at work on or wait for.
+    public static func claimed(in connection: any Connection) throws -> Set<String> { Set(try connection.rows(claimedSQL) { $0.text(0) }) }
 
     static let unfinishedSQL = SQL(
         "SELECT flow, state, count(*), min(created_at) FROM operations WHERE finished_at IS NULL GROUP BY flow, state ORDER BY flow, state")

@@ -2,7 +2,7 @@ public import Database
 
 /// What is promised of each pool, changed in the transactions that place and remove volumes.
 public enum Pools {
-    public struct Allocation: Sendable {
+    public struct Allocation: Sendable, Equatable {
         public var gigabytes = 0
         public var volumes = 0
         public init() {}

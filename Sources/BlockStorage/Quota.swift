@@ -60,6 +60,10 @@ public enum Quotas {
         return result
     }
 
+    static func usages(ofProject project: String, in connection: any Connection) throws -> [String: Int] {
+        try pairs(usagesSQL, project, in: connection)
+    }
+
     private static func pairs(_ sql: SQL, _ key: String, in connection: any Connection) throws -> [String: Int] {
         Dictionary(try connection.rows(sql, .text(key)) { ($0.text(0), $0.int(1)) }, uniquingKeysWith: { $1 })
     }

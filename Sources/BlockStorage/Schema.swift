@@ -91,5 +91,12 @@ public enum Schema {
                 "CREATE INDEX messages_of_project ON messages (project_id, created_at, id)",
                 "CREATE INDEX messages_by_end ON messages (expires_at)",
             ]),
+        Migration(
+            3, "who holds a reservation, and until when",
+            [
+                "ALTER TABLE attachments ADD COLUMN reserved_by TEXT",
+                "ALTER TABLE attachments ADD COLUMN expires_at TEXT",
+                "CREATE INDEX attachments_by_end ON attachments (expires_at) WHERE expires_at IS NOT NULL",
+            ]),
     ]
 }

@@ -39,6 +39,8 @@ public struct VolumeRequests: Sendable {
     let defaultZone: String
     let zoneFallback: Bool
     let clonedVolumeSameZone: Bool
+    let reservationTimeout: Int
+    let instanceReservationTimeout: Int
     /// Called after the commit for operations that can run.
     private let ready: @Sendable (String) -> Void
 
@@ -49,6 +51,8 @@ public struct VolumeRequests: Sendable {
         defaultZone = zone.isEmpty ? settings[Options.storageZone] : zone
         zoneFallback = settings[Options.zoneFallback]
         clonedVolumeSameZone = settings[Options.clonedVolumeSameZone]
+        reservationTimeout = settings[Options.reservationTimeout]
+        instanceReservationTimeout = settings[Options.instanceReservationTimeout]
         self.ready = ready
     }
 
@@ -181,6 +185,22 @@ public struct VolumeRequests: Sendable {
         try start(
             FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
             arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == "in-use")], claims: [.exclusive(id)], in: tx)
+    }
+
+    /// Makes the volume as large in its backend as its row says: an extension to the size that it should have.
+    @discardableResult
+    public func regrow(_ id: String, caller: Caller, in tx: any Transaction) throws -> String? {
+        guard let volume = try Volumes.find(id, in: tx), try Volumes.perform(.extend, on: id, in: tx) else { return nil }
+        return try start(
+            FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
+            arguments: ["new_size": JSON(volume.size), "attached": false], claims: [.exclusive(id)], in: tx)
+    }
+
+    /// Reserves a volume for an attachment that is connected later; returns its id.
+    public func reserve(volumeID: String, instanceID: String?, mode: String?, caller: Caller, in tx: any Transaction) throws -> String {
+        let lifetime = instanceID == nil ? reservationTimeout : instanceReservationTimeout
+        return try Attachments.reserve(
+            volumeID: volumeID, instanceID: instanceID, mode: mode, lifetime: lifetime > 0 ? lifetime : nil, caller: caller, in: tx)
     }
 
     // MARK: connect: these return the operation, whose result the caller waits for

@@ -35,6 +35,9 @@ public final class FlowEngine: Sendable {
         flows = Dictionary(VolumeFlows.all.map { ("\($0.name)/\($0.version)", $0) }, uniquingKeysWith: { first, _ in first })
     }
 
+    /// Flows that this release can carry out, as `name/version`.
+    var knownFlows: Set<String> { Set(flows.keys) }
+
     /// The doorbell: an operation is in the log and may run. Losing a ring costs nothing but time: `resume` finds it.
     public func ring(_ id: String) {
         state.withLock { state in

@@ -32,6 +32,15 @@ public struct StorageNames: Sendable {
     }
 
     public func volume(_ id: String) -> String { Self.fill(volumeTemplate, id) }
+    /// The id of the volume that the name stands for; nil if it is no name of ours.
+    func volumeID(_ name: String) -> String? {
+        let parts = volumeTemplate.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false)
+        let (prefix, suffix) = (parts.first ?? "", parts.count > 1 ? parts[1] : "")
+        guard name.hasPrefix(prefix), name.hasSuffix(suffix), name.utf8.count >= prefix.utf8.count + suffix.utf8.count else { return nil }
+        let id = String(name.dropFirst(prefix.count).dropLast(suffix.count))
+        return UUID.isUUIDLike(id) ? id : nil
+    }
+
     public func snapshot(_ id: String) -> String { Self.fill(snapshotTemplate, id) }
 
     private static func fill(_ template: String, _ id: String) -> String {

@@ -4,7 +4,7 @@ public import Logging
 import Primitives
 import Settings
 
-/// What happens by the clock: heartbeats, and the end of old history. Independent of what drivers do.
+/// What happens by the clock: heartbeats, the end of old reservations and of old history. Independent of what drivers do.
 public final class PeriodicTasks: Sendable {
     private let database: any Database
     private let backends: Backends
@@ -37,6 +37,12 @@ public final class PeriodicTasks: Sendable {
                 await purge()
             }
         }
+        Task {
+            while true {
+                await reap()
+                try? await Task.sleep(nanoseconds: UInt64(interval) * 1_000_000_000)
+            }
+        }
     }
 
     /// One heartbeat of every service. A service whose backend is down sends none: it is shown as down.
@@ -61,6 +67,13 @@ public final class PeriodicTasks: Sendable {
         Task {
             try? await database.write { try Services.beat(binary: "cinder-volume", host: host, zone: zone, backendState: "up", in: $0) }
         }
+    }
+
+    private func reap() async {
+        do {
+            let count = try await database.write { try Attachments.reap(in: $0) }
+            if count > 0 { log.warning("reservations were taken back: nobody came for them in time", metadata: ["count": "\(count)"]) }
+        } catch { log.error("old reservations could not be taken back: \(error)") }
     }
 
     private func purge() async {

@@ -83,6 +83,13 @@ public enum Options {
     public static let operationRetention = Option(
         "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
 
+    public static let reservationTimeout = Option(
+        "attachment_reservation_timeout", default: 86_400, range: 0...31_536_000,
+        help: "Seconds after which an attachment that names no instance and was never connected is taken back; 0: never.")
+    public static let instanceReservationTimeout = Option(
+        "instance_reservation_timeout", default: 0, range: 0...31_536_000,
+        help: "The same for attachments that name an instance; 0: never, for shelved instances keep theirs.")
+
     // MARK: quotas
     public static let quotaVolumes = Option(
         "quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
@@ -130,7 +137,8 @@ public enum Options {
         logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
         storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
         volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration, reportInterval.declaration,
-        serviceDownTime.declaration, operationRetention.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
+        serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
+        instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
         perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
         volumeDriver.declaration,

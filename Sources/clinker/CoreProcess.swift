@@ -74,20 +74,49 @@ final class CoreProcess: Sendable {
             onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
         backends.start()
         let defaultType = settings[Options.defaultVolumeType]
-        try blocking {
+        try Self.blocking {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
         let services = FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("flows"))
         let engine = FlowEngine(services)
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
-        try blocking { await periodic.beat() }
-        let server = try startServer(database, engine, backends)
+        try Self.blocking { await periodic.beat() }
+        let (server, control) = try startServers(database, engine, backends, services)
         try engine.resume()
         periodic.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         waitForEnd()
-        stop(server, engine, backends, database)
+        stop([server, control], engine, backends, database)
+    }
+
+    /// What `clinker doctor` does where no service runs: the same, with hosts of its own.
+    static func examineAlone(_ options: ConfigurationOptions, stateDirectory: String, repair: Bool) throws -> JSON {
+        let settings = try options.settings()
+        let lock = try Supervisor.takeLock(stateDirectory)
+        defer { close(lock) }
+        let sink = try logSink(settings)
+        let path = try ConfigurationOptions.databasePath(settings, stateDirectory: stateDirectory)
+        guard access(path, F_OK) == 0 else { throw SettingsError(["\(path) does not exist: no service ever ran here"]) }
+        let database = try SQLiteDatabase(path: path)
+        let backends = try Backends(
+            settings, node: settings[Options.host], stateDirectory: stateDirectory, inherited: [(source: lock, target: lockDescriptor)],
+            log: sink.logger("backend"))
+        backends.start()
+        let services = FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
+        // What a repair puts into the log runs when the service starts.
+        let requests = VolumeRequests(settings, ready: { _ in })
+        let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)
+        let report = Guarded(JSON.null)
+        try blocking {
+            try await database.migrate(Schema.migrations)
+            for entry in backends.entries { _ = await entry.backend.waitUntilUp(within: 10) }
+            let found = try await doctor.examine(repair: repair).json
+            report.withLock { $0 = found }
+        }
+        backends.stop()
+        database.close()
+        return report.withLock { $0 }
     }
 
     // MARK: start
@@ -111,12 +140,17 @@ final class CoreProcess: Sendable {
         return text.text
     }
 
-    private func startServer(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends) throws -> HTTPServer {
+    /// The API for everybody, and for the operator on this machine.
+    private func startServers(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices) throws
+        -> (HTTPServer, HTTPServer)
+    {
         let timeout = Double(settings[Options.rpcResponseTimeout])
+        let requests = VolumeRequests(settings, ready: { engine.ring($0) })
+        let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
         let api = try BlockAPI(
             BlockAPIServices(
-                database: database, requests: VolumeRequests(settings, ready: { engine.ring($0) }),
-                result: { try await engine.output(of: $0, within: timeout) }, pools: { try backends.pools(in: $0) }),
+                database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
+                pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json }),
             settings: settings)
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
@@ -135,7 +169,13 @@ final class CoreProcess: Sendable {
                 idleTimeout: settings[Options.connectionTimeout]),
             log: sink, responder: chain.chain(to: { try await api.respond($0) }))
         self.server.withLock { $0 = server }
-        return server
+        chain[chain.count - 1] = AuthMiddleware(OperatorAuthenticator())
+        let control = try HTTPServer(
+            HTTPServer.Configuration(
+                socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.maxBody], connectionLimit: 64,
+                idleTimeout: 900),
+            log: sink, responder: chain.chain(to: { try await api.respond($0) }))
+        return (server, control)
     }
 
     /// As many connections as asked for, if the process may have as many descriptors.
@@ -170,7 +210,7 @@ final class CoreProcess: Sendable {
     }
 
     /// Runs asynchronous work to its end; for the start and the end of the process only.
-    private func blocking(_ body: @escaping @Sendable () async throws -> Void) throws {
+    private static func blocking(_ body: @escaping @Sendable () async throws -> Void) throws {
         let done = Semaphore()
         let outcome = Outcome()
         Task {
@@ -206,10 +246,10 @@ final class CoreProcess: Sendable {
         }
     }
 
-    private func stop(_ server: HTTPServer, _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase) -> Never {
+    private func stop(_ servers: [HTTPServer], _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase) -> Never {
         let limit = Timestamp.monotonic() + Double(settings[Options.drainTimeout])
-        let answered = server.stop(within: Double(settings[Options.drainTimeout]))
-        try? blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
+        let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
+        try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
         let left = engine.runningCount
         backends.stop()
         if answered && left == 0 { database.close() }

@@ -145,7 +145,7 @@ final class Supervisor {
     static func isLoopback(_ address: String) -> Bool { address.hasPrefix("127.") || address == "::1" || address == "localhost" }
 
     /// Held by the supervisor and all its children: it is free only when every one of them is dead.
-    private static func takeLock(_ directory: String) throws -> Int32 {
+    static func takeLock(_ directory: String) throws -> Int32 {
         let path = directory + "/lock"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {

@@ -17,7 +17,7 @@ final class ServiceUnderTest: @unchecked Sendable {
     let directory: String
     private(set) var pid: pid_t = 0
     private(set) var port = 0
-    private let configuration: String
+    let configuration: String
 
     /// Starts it with an embedded-like configuration; `options` go into [DEFAULT], `sections` behind it.
     init(options: String = "", backends: String = "file", sections: String = "[file]\nvolume_driver = file\n", start: Bool = true) throws {

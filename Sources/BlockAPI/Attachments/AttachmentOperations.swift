@@ -57,7 +57,7 @@ enum AttachmentOperations {
         let mode = body?["mode"]?.string
         // Reservation and operation are one change: no death can leave a reservation that nobody knows of.
         let (id, operation) = try await request.change { tx in
-            let id = try Attachments.reserve(
+            let id = try request.service.requests.reserve(
                 volumeID: body?["volume_uuid"]?.string ?? "", instanceID: body?["instance_uuid"]?.string, mode: mode,
                 caller: request.caller, in: tx)
             let operation = try connector.map {

@@ -12,15 +12,18 @@ public struct BlockAPIServices: Sendable {
     public var result: @Sendable (_ operationID: String) async throws -> JSON
     /// The pools as they are now.
     public var pools: @Sendable (any Connection) throws -> [PoolState]
+    /// Compares database, operation log and backends; repairs what is safe if told to.
+    public var examine: @Sendable (_ repair: Bool) async throws -> JSON
 
     public init(
         database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
-        pools: @escaping @Sendable (any Connection) throws -> [PoolState]
+        pools: @escaping @Sendable (any Connection) throws -> [PoolState], examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON
     ) {
         self.database = database
         self.requests = requests
         self.result = result
         self.pools = pools
+        self.examine = examine
     }
 }
 
@@ -31,6 +34,7 @@ public final class BlockAPI: Sendable {
     let requests: VolumeRequests
     let result: @Sendable (String) async throws -> JSON
     let pools: @Sendable (any Connection) throws -> [PoolState]
+    let examine: @Sendable (Bool) async throws -> JSON
     let maxLimit: Int
     let defaultType: String
     let serviceDownTime: Int
@@ -57,6 +61,7 @@ public final class BlockAPI: Sendable {
         requests = services.requests
         result = services.result
         pools = services.pools
+        examine = services.examine
         maxLimit = settings[Options.maxLimit]
         defaultType = settings[Options.defaultVolumeType]
         serviceDownTime = settings[Options.serviceDownTime]

@@ -6,6 +6,7 @@ enum OperationTable {
 
     static let extensions: [APIExtension] =
         VolumeExtensions.all + VolumeTypeOperations.extensions + ServiceOperations.extensions + QuotaOperations.extensions
+        + DoctorOperations.extensions
 
     /// All operations, with what extensions add to their bodies.
     static func operations(_ extensions: [APIExtension]) -> [APIOperation] {

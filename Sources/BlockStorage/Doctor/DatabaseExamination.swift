@@ -1,0 +1,208 @@
+public import Database
+import JSON
+import Primitives
+
+/// The database against itself: charges, promises, states, attachments and the operation log.
+public enum DatabaseExamination {
+    /// Everything wrong, as of one snapshot. `knownFlows` are `name/version`; reservations older than `reservationAge` seconds
+    /// are stale; `ready` rings for an operation that can run.
+    public static func findings(
+        knownFlows: Set<String>, reservationAge: Int, ready: @escaping @Sendable (String) -> Void, in connection: any Connection
+    ) throws -> [Finding] {
+        try quotas(in: connection) + pools(in: connection) + stranded(in: connection) + attachStates(reservationAge, in: connection)
+            + operations(knownFlows, ready, in: connection)
+    }
+
+    // MARK: charges and promises
+
+    /// What a running extension has charged and claimed beyond the volume's row.
+    private struct Growth {
+        let volume: Volume
+        let charged, claimed: Int
+    }
+    static let extensionsSQL = SQL(
+        "SELECT resource_id, arguments, progress FROM operations WHERE finished_at IS NULL AND flow = '\(FlowName.extendVolume)'")
+
+    private static func growths(in connection: any Connection) throws -> [Growth] {
+        try connection.rows(extensionsSQL) { ($0.text(0), $0.text(1), $0.text(2)) }.compactMap { id, arguments, progress in
+            guard let volume = try Volumes.find(id, in: connection) else { return nil }
+            let size = try JSON(parsing: arguments)["new_size"]?.integer.map { Int($0) } ?? volume.size
+            return Growth(volume: volume, charged: size - volume.size, claimed: try JSON(parsing: progress)["claimed"]?.integer.map { Int($0) } ?? 0)
+        }
+    }
+
+    static let projectsSQL = SQL("SELECT DISTINCT project_id FROM volumes UNION SELECT project_id FROM quota_usages")
+    static let chargedSQL = SQL(
+        """
+        SELECT t.name, count(*), sum(v.size) FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id
+        WHERE v.project_id = ? AND v.consumes_quota = 1 GROUP BY t.name
+        """)
+    static let setUsageSQL = SQL(
+        "INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?) ON CONFLICT (project_id, resource) DO UPDATE SET in_use = excluded.in_use")
+
+    /// Resources whose charge is wrong, with what is charged and what it should be.
+    private static func drift(ofProject project: String, in connection: any Connection) throws -> [(resource: String, charged: Int, actual: Int)] {
+        var actual: [String: Int] = ["volumes": 0, "gigabytes": 0]
+        for (type, count, size) in try connection.rows(chargedSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
+            for (name, value) in [("volumes", count), ("gigabytes", size), ("volumes_" + type, count), ("gigabytes_" + type, size)] {
+                actual[name, default: 0] += value
+            }
+        }
+        for growth in try growths(in: connection) where growth.volume.projectID == project && growth.volume.consumesQuota {
+            actual["gigabytes", default: 0] += growth.charged
+            actual["gigabytes_" + growth.volume.typeName, default: 0] += growth.charged
+        }
+        let charged = try Quotas.usages(ofProject: project, in: connection)
+        let names = Set(actual.keys).union(charged.keys.filter { $0.hasPrefix("volumes") || $0.hasPrefix("gigabytes") })
+        var drift: [(resource: String, charged: Int, actual: Int)] = []
+        for name in names.sorted() {
+            let (was, should): (Int, Int) = (charged[name] ?? 0, actual[name] ?? 0)
+            if was != should { drift.append((resource: name, charged: was, actual: should)) }
+        }
+        return drift
+    }
+
+    private static func quotas(in connection: any Connection) throws -> [Finding] {
+        try connection.rows(projectsSQL) { $0.text(0) }.flatMap { project in
+            try drift(ofProject: project, in: connection).map { resource, charged, actual in
+                Finding(.quota, project, "Project \(project) is charged \(charged) for \(resource), but has \(actual).") { tx in
+                    guard let now = try drift(ofProject: project, in: tx).first(where: { $0.resource == resource }) else { return nil }
+                    try tx.run(setUsageSQL, .text(project), .text(resource), .int(now.actual))
+                    return "the charge was set to \(now.actual)"
+                }
+            }
+        }
+    }
+
+    static let poolHostsSQL = SQL("SELECT DISTINCT host FROM volumes WHERE host IS NOT NULL UNION SELECT host FROM pools")
+    static let placedSQL = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE host = ?")
+    static let promisedSQL = SQL("SELECT volumes, allocated_gb FROM pools WHERE host = ?")
+    static let setPoolSQL = SQL(
+        """
+        INSERT INTO pools (host, volumes, allocated_gb) VALUES (?, ?, ?)
+        ON CONFLICT (host) DO UPDATE SET volumes = excluded.volumes, allocated_gb = excluded.allocated_gb
+        """)
+
+    private static func allocation(_ sql: SQL, _ host: String, in connection: any Connection) throws -> Pools.Allocation {
+        var allocation = Pools.Allocation()
+        try connection.query(sql, [.text(host)]) { row in
+            (allocation.volumes, allocation.gigabytes) = (row.int(0), row.int(1))
+            return false
+        }
+        return allocation
+    }
+
+    private static func drift(ofPool host: String, in connection: any Connection) throws
+        -> (promised: Pools.Allocation, actual: Pools.Allocation)?
+    {
+        let promised = try allocation(promisedSQL, host, in: connection)
+        var actual = try allocation(placedSQL, host, in: connection)
+        for growth in try growths(in: connection) where growth.volume.host == host { actual.gigabytes += growth.claimed }
+        return promised == actual ? nil : (promised: promised, actual: actual)
+    }
+
+    private static func pools(in connection: any Connection) throws -> [Finding] {
+        try connection.rows(poolHostsSQL) { $0.text(0) }.compactMap { host in
+            guard let (promised, actual) = try drift(ofPool: host, in: connection) else { return nil }
+            return Finding(
+                .pool, host,
+                "Of pool \(host), \(promised.gigabytes) GiB for \(promised.volumes) volumes are promised, but it holds \(actual.gigabytes) GiB for \(actual.volumes)."
+            ) { tx in
+                guard let now = try drift(ofPool: host, in: tx) else { return nil }
+                try tx.run(setPoolSQL, .text(host), .int(now.actual.volumes), .int(now.actual.gigabytes))
+                return "the promise was set to \(now.actual.gigabytes) GiB for \(now.actual.volumes) volumes"
+            }
+        }
+    }
+
+    // MARK: states
+
+    /// Where a volume goes whose work ended without saying so.
+    private static let ends = ["creating": "error", "deleting": "error_deleting", "extending": "error_extending"]
+    static let strandedSQL = SQL(
+        """
+        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending')
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
+        """)
+    static let isStrandedSQL = SQL(
+        """
+        SELECT 1 FROM volumes WHERE id = ? AND status = ?
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
+        """)
+
+    private static func stranded(in connection: any Connection) throws -> [Finding] {
+        try connection.rows(strandedSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
+            Finding(.stranded, id, "Volume \(id) is \(status), but no operation is at work on it.") { tx in
+                guard let end = ends[status], try tx.exists(isStrandedSQL, .text(id), .text(status)) else { return nil }
+                try Volumes.setStatus(end, of: id, in: tx)
+                return "its status was set to \(end)"
+            }
+        }
+    }
+
+    static let contradictingSQL = SQL(
+        """
+        SELECT v.id, v.status, v.attach_status, coalesce(v.updated_at, v.created_at) FROM volumes v
+        WHERE (v.status IN ('in-use', 'attaching', 'detaching', 'reserved')
+            AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id))
+        OR (v.status = 'available' AND EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id AND a.attach_status = 'attached'))
+        """)
+    static let hasOperationSQL = SQL("SELECT 1 FROM operations WHERE resource_id = ? AND finished_at IS NULL LIMIT 1")
+    static let oldReservationsSQL = SQL(
+        """
+        SELECT id, volume_id, created_at, instance_id, reserved_by FROM attachments
+        WHERE attach_status = 'reserved' AND connector IS NULL AND created_at < ?
+        """)
+
+    private static func attachStates(_ reservationAge: Int, in connection: any Connection) throws -> [Finding] {
+        let limit = Timestamp.format(Timestamp.seconds() - Double(reservationAge))
+        var findings: [Finding] = []
+        for (id, status, attachStatus, since) in try connection.rows(
+            contradictingSQL, map: { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) })
+        {
+            // os-reserve leaves no attachment: it stands until it is old.
+            let isReservation = status == "attaching" || status == "detaching"
+            guard try !connection.exists(hasOperationSQL, .text(id)), !isReservation || since < limit else { continue }
+            let what = status == "available" ? "has an attachment" : "has no attachment"
+            findings.append(
+                Finding(isReservation ? .reservation : .attachState, id, "Volume \(id) is \(status) (\(attachStatus)) since \(since), but \(what).") { tx in
+                    guard let now = try Volumes.find(id, in: tx), now.status == status, try !tx.exists(hasOperationSQL, .text(id)) else { return nil }
+                    try Volumes.refreshAttachState(of: id, in: tx)
+                    return "its status was set to \(try Volumes.find(id, in: tx)?.status ?? "")"
+                })
+        }
+        for (id, volume, since, instance, owner) in try connection.rows(
+            oldReservationsSQL, .text(limit),
+            map: { ($0.text(0), $0.text(1), $0.text(2), $0.optionalText(3), $0.optionalText(4)) })
+        {
+            let holder = instance.map { "instance \($0)" } ?? owner.map { "user \($0)" } ?? "nobody known"
+            findings.append(
+                Finding(
+                    .reservation, id, "Attachment \(id) of volume \(volume) is reserved for \(holder) since \(since) and was never connected.",
+                    advice: "If its owner is gone, delete it: an instance that is shelved keeps its reservations."))
+        }
+        return findings
+    }
+
+    // MARK: the operation log
+
+    static let unfinishedSQL = SQL("SELECT id, flow, version, state, resource_id, created_at FROM operations WHERE finished_at IS NULL")
+
+    private static func operations(
+        _ knownFlows: Set<String>, _ ready: @escaping @Sendable (String) -> Void, in connection: any Connection
+    ) throws -> [Finding] {
+        try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3), $0.text(4), $0.text(5)) }.compactMap {
+            id, flow, version, state, resource, since in
+            if !knownFlows.contains("\(flow)/\(version)") {
+                return Finding(
+                    .operation, id, "Operation \(id) (\(flow) version \(version), on \(resource), since \(since)) is unknown to this release.",
+                    advice: "Run the release that wrote it until it is finished.")
+            }
+            guard state == "waiting", try Operations.canRun(id, in: connection) else { return nil }
+            return Finding(.operation, id, "Operation \(id) (\(flow) on \(resource), since \(since)) waits, but nothing is before it.") { tx in
+                guard try Operations.run(waiting: id, ready: ready, in: tx) else { return nil }
+                return "it was started"
+            }
+        }
+    }
+}

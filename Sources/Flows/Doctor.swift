@@ -1,0 +1,198 @@
+public import BlockStorage
+import Database
+import DriverHost
+public import JSON
+import Logging
+import Primitives
+public import Settings
+
+/// Compares what the database says of itself, of the operation log and of every backend. It may work beside the running
+/// service: what changes while it looks is left alone.
+public final class Doctor: Sendable {
+    private let services: FlowServices
+    private let engine: FlowEngine
+    private let requests: VolumeRequests
+    private let reservationAge: Int
+    /// Reading many rows holds a thread for a while: its own.
+    private let executor = ThreadExecutor(name: "doctor", threads: 1)
+
+    public init(_ services: FlowServices, engine: FlowEngine, requests: VolumeRequests, settings: Settings) {
+        self.services = services
+        self.engine = engine
+        self.requests = requests
+        let age = settings[Options.reservationTimeout]
+        reservationAge = age > 0 ? age : 86_400
+    }
+
+    /// What was looked at and found.
+    public struct Report: Sendable {
+        public internal(set) var findings: [Finding] = []
+        var volumes = 0
+        var attachments = 0
+        var operations = 0
+        var backends: [(host: String, objects: Int?)] = []
+
+        /// Findings that are left.
+        public var unrepaired: Int { findings.count { $0.outcome == nil } }
+
+        public var json: JSON {
+            .object([
+                "doctor": .object([
+                    "examined": .object([
+                        "volumes": JSON(volumes), "attachments": JSON(attachments), "operations": JSON(operations),
+                        "backends": .array(
+                            backends.map { .object(["host": .string($0.host), "objects": $0.objects.map { JSON($0) } ?? .null]) }),
+                    ]),
+                    "findings": .array(
+                        findings.map {
+                            .object([
+                                "kind": .string($0.kind.rawValue), "resource": .string($0.resource), "text": .string($0.text),
+                                "advice": JSON($0.advice), "repairable": .bool($0.isRepairable), "outcome": JSON($0.outcome),
+                            ])
+                        }),
+                ])
+            ])
+        }
+    }
+
+    /// A volume as the comparison with its backend needs it.
+    private struct Row {
+        let id: String
+        let size: Int
+        let status: String
+        let backend: String
+    }
+
+    private struct Snapshot {
+        var rows: [String: Row] = [:]
+        var claimed: Set<String> = []
+    }
+
+    static let rowsSQL = SQL("SELECT id, name_id, size, status, host FROM volumes WHERE host IS NOT NULL")
+    static let countsSQL = SQL(
+        "SELECT (SELECT count(*) FROM volumes), (SELECT count(*) FROM attachments), (SELECT count(*) FROM operations WHERE finished_at IS NULL)")
+
+    public func examine(repair: Bool) async throws -> Report {
+        try await Task(executorPreference: executor) { [self] in try await work(repair: repair) }.value
+    }
+
+    private func work(repair: Bool) async throws -> Report {
+        var report = Report()
+        let ready: @Sendable (String) -> Void = { [engine] in engine.ring($0) }
+        (report.volumes, report.attachments, report.operations) =
+            try services.database.read { try $0.first(Self.countsSQL) { ($0.int(0), $0.int(1), $0.int(2)) } } ?? (0, 0, 0)
+        report.findings = try services.database.read {
+            try DatabaseExamination.findings(knownFlows: engine.knownFlows, reservationAge: reservationAge, ready: ready, in: $0)
+        }
+        try await compareBackends(&report)
+        if repair {
+            for index in report.findings.indices {
+                report.findings[index] = try await report.findings[index].repaired(in: services.database)
+                let finding = report.findings[index]
+                if let outcome = finding.outcome {
+                    services.log.warning("repaired: \(finding.text) \(outcome)", metadata: ["resource": "\(finding.resource)"])
+                }
+            }
+        }
+        return report
+    }
+
+    // MARK: backends
+
+    private func snapshot() throws -> Snapshot {
+        try services.database.read { connection in
+            var snapshot = Snapshot()
+            try connection.query(Self.rowsSQL, []) { row in
+                let id = row.text(0)
+                let backend = String(row.text(4).prefix { $0 != "#" })
+                let name = services.names.volume(row.optionalText(1) ?? id)
+                snapshot.rows[name] = Row(id: id, size: row.int(2), status: row.text(3), backend: backend)
+                return true
+            }
+            snapshot.claimed = try Operations.claimed(in: connection)
+            return snapshot
+        }
+    }
+
+    private func compareBackends(_ report: inout Report) async throws {
+        let startedAt = Timestamp.now()
+        let before = try snapshot()
+        var listed: [String: [String: Int64]] = [:]
+        for entry in services.backends.entries {
+            do {
+                let objects = try await entry.backend.call(.listVolumes, .object([]))["volumes"]?.list ?? []
+                listed[entry.host] = Dictionary(
+                    objects.compactMap { object in object["name"]?.string.map { ($0, object["bytes"]?.integer ?? -1) } },
+                    uniquingKeysWith: { first, _ in first })
+                report.backends.append((entry.host, objects.count))
+            } catch {
+                report.backends.append((entry.host, nil))
+                let reason = (error as? DriverFailure)?.message ?? "\(error)"
+                report.findings.append(
+                    Finding(.backend, entry.host, "Backend \(entry.host) could not be asked: \(reason)", advice: "Its volumes were not compared."))
+            }
+        }
+        let after = try snapshot()
+        var strangers: [String: Int] = [:]
+        for (name, row) in before.rows {
+            guard services.backends.entry(row.backend) != nil else {
+                strangers[row.backend, default: 0] += 1
+                continue
+            }
+            guard let objects = listed[row.backend], let now = after.rows[name], now.status == row.status, now.size == row.size,
+                now.backend == row.backend, !before.claimed.contains(row.id), !after.claimed.contains(row.id)
+            else { continue }
+            compare(row, name, bytes: objects[name], &report)
+        }
+        for (host, count) in strangers.sorted(by: { $0.key < $1.key }) {
+            report.findings.append(
+                Finding(
+                    .backend, host, "\(count) volumes lie on \(host), which this node does not serve.",
+                    advice: "Enable the backend again under this name, or let the node that has it serve."))
+        }
+        for (host, objects) in listed.sorted(by: { $0.key < $1.key }) {
+            for name in objects.keys.sorted() where before.rows[name] == nil && after.rows[name] == nil {
+                guard let id = services.names.volumeID(name) else { continue }
+                // Made and removed while the backend was being asked.
+                let isRecent = try services.database.read { try Events.ofResource(id, in: $0) }.contains { $0.time >= startedAt }
+                guard !isRecent, !after.claimed.contains(id) else { continue }
+                report.findings.append(
+                    Finding(
+                        .orphanStorage, name, "\(host) holds \(name), but there is no volume \(id).",
+                        advice: "Nothing removes data that may be somebody's: look at it, then delete it in the backend."))
+            }
+        }
+    }
+
+    private func compare(_ row: Row, _ name: String, bytes: Int64?, _ report: inout Report) {
+        // A failed creation or deletion may or may not have left something: the next deletion settles it.
+        guard !["error", "error_deleting", "creating", "deleting"].contains(row.status) else { return }
+        guard let bytes else {
+            report.findings.append(
+                Finding(
+                    .missingStorage, row.id, "Volume \(row.id) is \(row.status), but \(row.backend) has no \(name).",
+                    advice: "Bring the object back from a backup, or set the volume to error and delete it."))
+            return
+        }
+        let wanted = Int64(row.size) << 30
+        guard bytes >= 0, bytes != wanted else { return }
+        guard bytes < wanted else {
+            report.findings.append(
+                Finding(
+                    .size, row.id, "Volume \(row.id) has \(row.size) GiB, but \(row.backend) says \(bytes) bytes.",
+                    advice: "What lies beyond the volume's size is not charged; extend the volume to use it."))
+            return
+        }
+        let text = "Volume \(row.id) has \(row.size) GiB, but \(row.backend) says only \(bytes) bytes."
+        guard row.status == "available" else {
+            report.findings.append(
+                Finding(.size, row.id, text, advice: "It can be extended to its size while it is available, but it is \(row.status)."))
+            return
+        }
+        report.findings.append(
+            Finding(.size, row.id, text) { [requests] tx in
+                try requests.regrow(row.id, caller: .service(requestID: UUID.random(prefix: "req-")), in: tx)
+                    .map { "operation \($0) extends it to its size" }
+            })
+    }
+}

@@ -1,0 +1,155 @@
+import CCurl
+import Glibc
+import Primitives
+
+/// HTTP as a client, on libcurl. Connections are kept and used again; a call blocks its thread, so it is made on threads of
+/// our own.
+public final class HTTPClient: Sendable {
+    public struct Request: Sendable {
+        public var method: String
+        public var url: String
+        public var headers: [(name: String, value: String)] = []
+        public var body: [UInt8]?
+        /// Seconds for everything, and for the connection alone.
+        public var timeout = 60.0
+        public var connectTimeout = 10.0
+        /// A socket of this machine to which all connections go, whatever the URL's host.
+        public var unixSocket: String?
+        /// Largest answer in bytes.
+        public var limit = 16 << 20
+
+        public init(_ method: String, _ url: String) {
+            self.method = method
+            self.url = url
+        }
+    }
+
+    public struct Response: Sendable {
+        public let status: Int
+        public let headers: [(name: String, value: String)]
+        public let body: [UInt8]
+
+        /// The first header of the name, in any case of letters.
+        public func header(_ name: String) -> String? {
+            let wanted = name.lowercased()
+            return headers.first { $0.name.lowercased() == wanted }?.value
+        }
+    }
+
+    /// No answer came; libcurl's words.
+    public struct Failure: Error, CustomStringConvertible, Sendable {
+        public let description: String
+        /// Whether the other end could not be reached at all, so that the request had no effect.
+        public let isUnreachable: Bool
+
+        public init(description: String, isUnreachable: Bool) {
+            self.description = description
+            self.isUnreachable = isUnreachable
+        }
+    }
+
+    /// Which certificates are believed.
+    public struct Trust: Sendable {
+        /// PEM file of authorities; the system's if nil.
+        public var authorities: String?
+        /// Whether any certificate is accepted.
+        public var isInsecure: Bool
+        public init(authorities: String? = nil, isInsecure: Bool = false) {
+            self.authorities = authorities
+            self.isInsecure = isInsecure
+        }
+    }
+
+    private struct Handle: @unchecked Sendable { let raw: UnsafeMutableRawPointer }
+    private let idle = Guarded<[Handle]>([])
+    private let trust: Trust
+    private static let initialized: Bool = curl_global_init(Int(CURL_GLOBAL_ALL)) == CURLE_OK
+
+    public init(trust: Trust = Trust()) { self.trust = trust }
+
+    deinit { for handle in idle.withLock({ $0 }) { curl_easy_cleanup(handle.raw) } }
+
+    /// What one transfer collects.
+    private final class Transfer {
+        var headers: [(name: String, value: String)] = []
+        var body: [UInt8] = []
+        var isTooLong = false
+        let limit: Int
+        init(limit: Int) { self.limit = limit }
+    }
+
+    /// Sends the request and waits for the answer, whatever its status.
+    public func send(_ request: Request) throws(Failure) -> Response {
+        guard Self.initialized, let handle = idle.withLock({ $0.popLast() }) ?? curl_easy_init().map({ Handle(raw: $0) }) else {
+            throw Failure(description: "libcurl could not be started", isUnreachable: true)
+        }
+        let curl = handle.raw
+        defer {
+            curl_easy_reset(curl)
+            idle.withLock { $0.append(handle) }
+        }
+        let transfer = Transfer(limit: request.limit)
+        let me = Unmanaged.passUnretained(transfer).toOpaque()
+        var lines: UnsafeMutablePointer<curl_slist>?
+        for header in request.headers { lines = curl_slist_append(lines, "\(header.name): \(header.value)") }
+        // Nobody waits for a server's leave to send a body.
+        lines = curl_slist_append(lines, "Expect:")
+        defer { curl_slist_free_all(lines) }
+        clinker_curl_text(curl, CURLOPT_URL, request.url)
+        clinker_curl_text(curl, CURLOPT_CUSTOMREQUEST, request.method)
+        if request.method == "HEAD" { clinker_curl_long(curl, CURLOPT_NOBODY, 1) }
+        clinker_curl_pointer(curl, CURLOPT_HTTPHEADER, lines)
+        clinker_curl_long(curl, CURLOPT_NOSIGNAL, 1)
+        clinker_curl_long(curl, CURLOPT_TIMEOUT_MS, Int(request.timeout * 1000))
+        clinker_curl_long(curl, CURLOPT_CONNECTTIMEOUT_MS, Int(request.connectTimeout * 1000))
+        clinker_curl_text(curl, CURLOPT_PROTOCOLS_STR, "http,https")
+        if let socket = request.unixSocket { clinker_curl_text(curl, CURLOPT_UNIX_SOCKET_PATH, socket) }
+        if let authorities = trust.authorities { clinker_curl_text(curl, CURLOPT_CAINFO, authorities) }
+        if trust.isInsecure {
+            clinker_curl_long(curl, CURLOPT_SSL_VERIFYPEER, 0)
+            clinker_curl_long(curl, CURLOPT_SSL_VERIFYHOST, 0)
+        }
+        clinker_curl_function(curl, CURLOPT_WRITEFUNCTION) { bytes, size, count, raw in
+            guard let bytes, let raw else { return 0 }
+            let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
+            guard transfer.body.count + size * count <= transfer.limit else {
+                transfer.isTooLong = true
+                return 0
+            }
+            transfer.body.append(contentsOf: UnsafeRawBufferPointer(start: bytes, count: size * count))
+            return size * count
+        }
+        clinker_curl_pointer(curl, CURLOPT_WRITEDATA, me)
+        clinker_curl_function(curl, CURLOPT_HEADERFUNCTION) { bytes, size, count, raw in
+            guard let bytes, let raw else { return 0 }
+            let line = String(decoding: UnsafeRawBufferPointer(start: bytes, count: size * count), as: UTF8.self)
+            let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
+            if line.hasPrefix("HTTP/") {
+                transfer.headers = []
+            } else if let colon = line.firstIndex(of: ":") {
+                let value = line[line.index(after: colon)...].drop { $0 == " " }
+                transfer.headers.append((name: String(line[..<colon]), value: String(value.prefix { $0 != "\r\n" && $0 != "\n" && $0 != "\r" })))
+            }
+            return size * count
+        }
+        clinker_curl_pointer(curl, CURLOPT_HEADERDATA, me)
+        let status: CURLcode
+        if let body = request.body {
+            status = body.withUnsafeBytes { raw in
+                clinker_curl_offset(curl, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(raw.count))
+                clinker_curl_pointer(curl, CURLOPT_POSTFIELDS, UnsafeMutableRawPointer(mutating: raw.baseAddress))
+                return withExtendedLifetime(transfer) { curl_easy_perform(curl) }
+            }
+        } else {
+            status = withExtendedLifetime(transfer) { curl_easy_perform(curl) }
+        }
+        guard status == CURLE_OK else {
+            let words = transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
+            throw Failure(
+                description: words, isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status))
+        }
+        var code = 0
+        clinker_curl_status(curl, &code)
+        return Response(status: code, headers: transfer.headers, body: transfer.body)
+    }
+}

@@ -1,0 +1,65 @@
+import Glibc
+import HTTPClient
+import JSON
+import Primitives
+
+/// The door for the operator of this machine: the API on a socket in the state directory. Whoever may open it (the
+/// service's user, and root) is an administrator.
+enum ControlSocket {
+    /// Paths of sockets are short; state directories need not be. An open directory has a short name too.
+    private static func path(_ directory: Int32) -> String { "/proc/self/fd/\(directory)/control" }
+
+    private static func open(_ stateDirectory: String) throws -> Int32 {
+        let directory = Glibc.open(stateDirectory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else {
+            let code = errno
+            throw SystemError(code, "cannot open \(stateDirectory)")
+        }
+        return directory
+    }
+
+    /// A listening socket; one that a dead core left is replaced.
+    static func listen(_ stateDirectory: String) throws -> Int32 {
+        let directory = try open(stateDirectory)
+        defer { close(directory) }
+        unlink(stateDirectory + "/control")
+        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path(directory).utf8) }
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+        }
+        guard status == 0, chmod(stateDirectory + "/control", 0o600) == 0, Glibc.listen(descriptor, 64) == 0 else {
+            let code = errno
+            close(descriptor)
+            throw SystemError(code, "cannot listen on \(stateDirectory)/control")
+        }
+        return descriptor
+    }
+
+    /// Asks the running service; nil if none runs.
+    static func ask(_ method: String, _ target: String, _ body: JSON, stateDirectory: String) throws -> JSON? {
+        let directory = try open(stateDirectory)
+        defer { close(directory) }
+        var request = HTTPClient.Request(method, "http://localhost" + target)
+        request.unixSocket = path(directory)
+        request.headers = [(name: "Content-Type", value: "application/json")]
+        request.body = Array(body.text.utf8)
+        request.timeout = 3600
+        request.limit = 1 << 30
+        do throws(HTTPClient.Failure) {
+            let response = try HTTPClient().send(request)
+            let answer = (try? JSON(parsing: response.body, limits: JSONLimits(bytes: request.limit))) ?? .null
+            guard response.status < 300 else {
+                throw HTTPClient.Failure(
+                    description: answer.object?.members.first?.value["message"]?.string ?? "the service answered \(response.status)",
+                    isUnreachable: false)
+            }
+            return answer
+        } catch {
+            if error.isUnreachable { return nil }
+            throw error
+        }
+    }
+}
