@@ -8,7 +8,7 @@ import Testing
 /// `clinker doctor`: what it finds, what it mends, and what it leaves to a person.
 @Suite("Doctor", .serialized)
 struct DoctorTests {
-    private static func examine(_ service: ServiceUnderTest, repair: Bool = false) async throws -> (status: Int32, findings: [JSON]) {
+    static func examine(_ service: ServiceUnderTest, repair: Bool = false) async throws -> (status: Int32, findings: [JSON]) {
         let (status, output) = try await ServiceUnderTest.run(
             ServiceUnderTest.binary, ["doctor", "--json", "--state-dir", service.state, "--config", service.configuration] + (repair ? ["--repair"] : []))
         guard let line = output.split(separator: "\n").first(where: { $0.hasPrefix("{\"doctor\"") }) else {

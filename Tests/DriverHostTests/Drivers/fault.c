@@ -2,12 +2,16 @@
  * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
  * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats).
+ * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
+ * else; a call that finds another one's lock is written into the file VIOLATIONS, and the most clones at once into PEAK.
  *     cc -std=c11 -fPIC -shared -I<Clinker>/Sources/CDriver/include -o clinker-fault.so fault.c -ldl */
 #define _GNU_SOURCE
 #include <clinker/driver.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,8 +20,39 @@
 struct fault {
     clinker_driver wrapped;
     void *instance;
-    char faults[512];
+    char faults[512], witness[512];
 };
+
+/* Locks what an argument names, without waiting; the descriptor to close afterwards, or -1. */
+static int lock(struct fault *me, clinker_call *call, const char *what, const char *argument, int mode) {
+    const char *name = clinker_string(call, argument);
+    char path[1200];
+    if (!me->witness[0] || !name) return -1;
+    snprintf(path, sizeof path, "%s/%s", me->witness, name);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, mode | LOCK_NB)) {
+        snprintf(path, sizeof path, "%s/VIOLATIONS", me->witness);
+        FILE *file = fopen(path, "a");
+        if (file) fprintf(file, "%s %s\n", what, name), fclose(file);
+    }
+    return fd;
+}
+
+static void count_clones(struct fault *me, int change) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static int now, most;
+    if (!me->witness[0]) return;
+    pthread_mutex_lock(&mutex);
+    now += change;
+    if (now > most) {
+        most = now;
+        char path[600];
+        snprintf(path, sizeof path, "%s/PEAK", me->witness);
+        FILE *file = fopen(path, "w");
+        if (file) fprintf(file, "%d", most), fclose(file);
+    }
+    pthread_mutex_unlock(&mutex);
+}
 
 /* Takes the action for a call out of the file; 0 if there is none. */
 static int take(struct fault *me, const char *name, char *action, size_t size) {
@@ -50,7 +85,20 @@ static void die(void) { kill(getpid(), SIGKILL); }
 
 typedef int (*plain_call)(void *, clinker_call *);
 
+static int act(struct fault *me, clinker_call *call, const char *name, plain_call wrapped);
+
 static int faulty(struct fault *me, clinker_call *call, const char *name, plain_call wrapped) {
+    int clones = !strcmp(name, "clone_volume");
+    int target = lock(me, call, name, "volume.name", LOCK_EX), source = lock(me, call, name, "source.name", LOCK_SH);
+    if (clones) count_clones(me, 1);
+    int result = act(me, call, name, wrapped);
+    if (clones) count_clones(me, -1);
+    if (target >= 0) close(target);
+    if (source >= 0) close(source);
+    return result;
+}
+
+static int act(struct fault *me, clinker_call *call, const char *name, plain_call wrapped) {
     char action[64] = "";
     if (!take(me, name, action, sizeof action)) return wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;
     int after = strchr(action, '!') != NULL, code = atoi(action);
@@ -99,6 +147,8 @@ static int fault_open(clinker_call *call, void **instance) {
     if (!me || !function) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "%s is no driver", path);
     me->wrapped = *function();
     snprintf(me->faults, sizeof me->faults, "%s", faults);
+    const char *witness = clinker_string(call, "witness");
+    snprintf(me->witness, sizeof me->witness, "%s", witness ? witness : "");
     char action[64] = "";
     if (take(me, "open", action, sizeof action)) return clinker_fail(call, atoi(action), "fault %s in open", action);
     int code = me->wrapped.open(call, &me->instance);
