@@ -5,7 +5,7 @@ SWIFT ?= swift
 RELEASE = -c release -Xswiftc -cross-module-optimization
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint format install soak sanitize clean
+.PHONY: help run build test bench lint format install soak fuzz sanitize clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,7 @@ test: ## Build and run every test, real clients included
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --skip IntegrationTests
 	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests
+	Tests/Fuzz/run 20
 
 bench: ## Measure against a C server on the same library, in one run
 	@.ci/setup build bench
@@ -58,6 +59,11 @@ soak: ## Kill random processes under the load of 16 clients for SOAK_SECONDS, th
 	@.ci/setup build
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
+
+FUZZ_SECONDS ?= 1800
+fuzz: ## Fuzz requests, JSON, configuration and the driver wire, FUZZ_SECONDS each
+	@.ci/setup build
+	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 SANITIZED = --filter JSONTests --filter PrimitivesTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
 	--filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests

@@ -87,3 +87,11 @@ let package = Package(
             exclude: ["clients", "captures"], swiftSettings: strict),
     ]
 )
+
+// Fuzzers need libFuzzer's instrumentation everywhere, and get its main() when they are linked: Tests/Fuzz/run.
+if Context.environment["CLINKER_FUZZ"] != nil {
+    package.targets.append(
+        .target(
+            name: "Fuzz", dependencies: ["BlockAPI", "DriverHost", "JSON", "Settings", "Primitives"], path: "Tests/Fuzz",
+            exclude: ["corpus", "run"], swiftSettings: strict))
+}

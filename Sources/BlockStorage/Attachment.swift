@@ -104,7 +104,8 @@ public enum Attachments {
         }
         let id = try insert(
             volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: "reserved", mode: effective, attachedAt: nil,
-            connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(Timestamp.seconds() + Double($0)) }, in: tx)
+            connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(Timestamp.seconds() + Double($0)) },
+            in: tx)
         if !["in-use", "downloading"].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
@@ -157,7 +158,8 @@ public enum Attachments {
     static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.run(removeAllSQL, .text(id)) }
 
     static let expiredSQL = SQL(
-        "SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = 'reserved' AND connector IS NULL ORDER BY expires_at LIMIT 1000")
+        "SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = 'reserved' AND connector IS NULL ORDER BY expires_at LIMIT 1000"
+    )
 
     /// Takes back reservations whose time is over; returns how many.
     public static func reap(in tx: any Transaction) throws -> Int {

@@ -70,7 +70,8 @@ public final class Doctor: Sendable {
 
     static let rowsSQL = SQL("SELECT id, name_id, size, status, host FROM volumes WHERE host IS NOT NULL")
     static let countsSQL = SQL(
-        "SELECT (SELECT count(*) FROM volumes), (SELECT count(*) FROM attachments), (SELECT count(*) FROM operations WHERE finished_at IS NULL)")
+        "SELECT (SELECT count(*) FROM volumes), (SELECT count(*) FROM attachments), (SELECT count(*) FROM operations WHERE finished_at IS NULL)"
+    )
 
     public func examine(repair: Bool) async throws -> Report {
         try await Task(executorPreference: executor) { [self] in try await work(repair: repair) }.value
@@ -129,7 +130,9 @@ public final class Doctor: Sendable {
                 report.backends.append((entry.host, nil))
                 let reason = (error as? DriverFailure)?.message ?? "\(error)"
                 report.findings.append(
-                    Finding(.backend, entry.host, "Backend \(entry.host) could not be asked: \(reason)", advice: "Its volumes were not compared."))
+                    Finding(
+                        .backend, entry.host, "Backend \(entry.host) could not be asked: \(reason)",
+                        advice: "Its volumes were not compared."))
             }
         }
         let after = try snapshot()

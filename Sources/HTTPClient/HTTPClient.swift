@@ -128,7 +128,8 @@ public final class HTTPClient: Sendable {
                 transfer.headers = []
             } else if let colon = line.firstIndex(of: ":") {
                 let value = line[line.index(after: colon)...].drop { $0 == " " }
-                transfer.headers.append((name: String(line[..<colon]), value: String(value.prefix { $0 != "\r\n" && $0 != "\n" && $0 != "\r" })))
+                transfer.headers.append(
+                    (name: String(line[..<colon]), value: String(value.prefix { $0 != "\r\n" && $0 != "\n" && $0 != "\r" })))
             }
             return size * count
         }
@@ -144,9 +145,11 @@ public final class HTTPClient: Sendable {
             status = withExtendedLifetime(transfer) { curl_easy_perform(curl) }
         }
         guard status == CURLE_OK else {
-            let words = transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
+            let words =
+                transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
             throw Failure(
-                description: words, isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status))
+                description: words,
+                isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status))
         }
         var code = 0
         clinker_curl_status(curl, &code)

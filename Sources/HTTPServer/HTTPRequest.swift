@@ -34,6 +34,8 @@ public final class HTTPRequest: @unchecked Sendable {
     /// The API version as it goes into the answer's headers.
     public var apiVersionHeader: StaticText?
 
+    /// Whether the texts of the headers are the request's to free.
+    private var ownsHeaders = false
     private let headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)]
 
     init(
@@ -54,11 +56,19 @@ public final class HTTPRequest: @unchecked Sendable {
 
     /// A request made in memory, for tests.
     public convenience init(method: String, uri: String, headers: [(String, String)] = [], body: [UInt8] = []) {
-        // Small and leaked on purpose: header texts are C strings that outlive the request.
         let copies = headers.map { (name: UnsafePointer(strdup($0.0)!), value: UnsafePointer<CChar>(strdup($0.1))) }
         self.init(method: method, uri: uri, headers: copies, remoteAddress: "127.0.0.1")
         self.body = body
         declaredLength = body.isEmpty ? nil : body.count
+        ownsHeaders = true
+    }
+
+    deinit {
+        guard ownsHeaders else { return }
+        for header in headers {
+            free(UnsafeMutablePointer(mutating: header.name))
+            free(UnsafeMutablePointer(mutating: header.value))
+        }
     }
 
     /// The parts of the path between slashes, empty ones included.

@@ -8,5 +8,7 @@ struct Clinker: ParsableCommand {
         commandName: "clinker",
         abstract: "A block-storage service: the OpenStack Block Storage API v3 in front, storage drivers behind.",
         version: version,
-        subcommands: [Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, Core.self, DriverHostCommand.self])
+        subcommands: [
+            Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, Core.self, DriverHostCommand.self,
+        ])
 }

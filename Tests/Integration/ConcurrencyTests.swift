@@ -30,7 +30,8 @@ struct ConcurrencyTests {
             case .extend: try service.api("POST", path + "/action", ["os-extend": ["new_size": 2]])
             case .reserve: try service.api("POST", path + "/action", ["os-reserve": [:]])
             case .attach:
-                try service.api("POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+                try service.api(
+                    "POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
             case .initialize:
                 try service.api("POST", path + "/action", ["os-initialize_connection": ["connector": LifecycleTests.connector]])
             case .clone: try service.api("POST", "/volumes", ["volume": ["source_volid": .string(id)]])
@@ -106,13 +107,17 @@ struct ConcurrencyTests {
             startThread("lane-\(lane)") {
                 for index in stride(from: lane, to: Self.interleavings, by: lanes) {
                     var random = Seeded(seed &+ UInt64(index))
-                    do { try Self.interleave(service, &random, "CLINKER_SEED=\(seed) #\(index)") } catch { Issue.record("seed \(seed) #\(index): \(error)") }
+                    do { try Self.interleave(service, &random, "CLINKER_SEED=\(seed) #\(index)") } catch {
+                        Issue.record("seed \(seed) #\(index): \(error)")
+                    }
                 }
                 finished.post()
             }
         }
         for _ in 0..<lanes { finished.wait() }
-        #expect((try? ServiceUnderTest.read(witness + "/VIOLATIONS")) == nil, "calls overlapped: \((try? ServiceUnderTest.read(witness + "/VIOLATIONS")) ?? "")")
+        #expect(
+            (try? ServiceUnderTest.read(witness + "/VIOLATIONS")) == nil,
+            "calls overlapped: \((try? ServiceUnderTest.read(witness + "/VIOLATIONS")) ?? "")")
         #expect(backend.files.isEmpty)
         #expect(try service.usage("volumes") == 0 && service.usage("gigabytes") == 0)
         let (status, findings) = try await DoctorTests.examine(service)

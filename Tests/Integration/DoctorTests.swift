@@ -10,7 +10,8 @@ import Testing
 struct DoctorTests {
     static func examine(_ service: ServiceUnderTest, repair: Bool = false) async throws -> (status: Int32, findings: [JSON]) {
         let (status, output) = try await ServiceUnderTest.run(
-            ServiceUnderTest.binary, ["doctor", "--json", "--state-dir", service.state, "--config", service.configuration] + (repair ? ["--repair"] : []))
+            ServiceUnderTest.binary,
+            ["doctor", "--json", "--state-dir", service.state, "--config", service.configuration] + (repair ? ["--repair"] : []))
         guard let line = output.split(separator: "\n").first(where: { $0.hasPrefix("{\"doctor\"") }) else {
             throw ServiceUnderTest.Failure("no report: \(output)")
         }
@@ -43,7 +44,8 @@ struct DoctorTests {
             try tx.run(text: "UPDATE volumes SET status = 'deleting' WHERE id = ?", [.text(ids[0])])
             try tx.run(text: "UPDATE volumes SET status = 'in-use', attach_status = 'attached' WHERE id = ?", [.text(ids[1])])
             try tx.run(text: "UPDATE attachments SET created_at = '2020-01-01T00:00:00.000000', expires_at = NULL", [])
-            let operation = "INSERT INTO operations (id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, progress, created_at, updated_at) VALUES (?, ?, 1, ?, 0, 0, 0, 'volume', ?, 'p', 'u', 'r', '{\"new_size\": 2}', '{}', '2026-01-01T00:00:00.000000', '2026-01-01T00:00:00.000000')"
+            let operation =
+                "INSERT INTO operations (id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, progress, created_at, updated_at) VALUES (?, ?, 1, ?, 0, 0, 0, 'volume', ?, 'p', 'u', 'r', '{\"new_size\": 2}', '{}', '2026-01-01T00:00:00.000000', '2026-01-01T00:00:00.000000')"
             try tx.run(text: operation, [.text("from-the-future"), .text("volume.teleport"), .text("running"), .text(ids[5])])
             try tx.run(text: operation, [.text("nobody-rang"), .text("volume.delete"), .text("waiting"), .text("gone")])
         }
@@ -57,7 +59,8 @@ struct DoctorTests {
 
         let expected: [String: Set<String>] = [
             "quota": [ServiceUnderTest.project], "pool": ["node@file#files"], "stranded": [ids[0]], "attach-state": [ids[1]],
-            "missing-storage": [ids[2]], "size": [ids[3], ids[4]], "orphan-storage": [orphan], "operation": ["from-the-future", "nobody-rang"],
+            "missing-storage": [ids[2]], "size": [ids[3], ids[4]], "orphan-storage": [orphan],
+            "operation": ["from-the-future", "nobody-rang"],
             "reservation": [attachmentID],
         ]
         let alone = try await Self.examine(service)
@@ -69,7 +72,8 @@ struct DoctorTests {
         #expect(Self.kinds(online.findings) == expected)
         let repaired = try await Self.examine(service, repair: true)
         let left: [String: Set<String>] = [
-            "missing-storage": [ids[2]], "size": [ids[4]], "orphan-storage": [orphan], "operation": ["from-the-future"], "reservation": [attachmentID],
+            "missing-storage": [ids[2]], "size": [ids[4]], "orphan-storage": [orphan], "operation": ["from-the-future"],
+            "reservation": [attachmentID],
         ]
         #expect(repaired.status == 1)
         #expect(Self.kinds(repaired.findings.filter { $0["outcome"] == .null }) == left)
@@ -99,7 +103,9 @@ struct DoctorTests {
 
     @Test("beside a busy service nothing is found that is only on its way")
     func busy() async throws {
-        let service = try ServiceUnderTest(options: "quota_volumes = -1\nquota_gigabytes = -1", sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
+        let service = try ServiceUnderTest(
+            options: "quota_volumes = -1\nquota_gigabytes = -1",
+            sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
         let end = Timestamp.monotonic() + 4
         let finished = Semaphore()
         for index in 0..<4 {

@@ -17,7 +17,8 @@ public struct BlockAPIServices: Sendable {
 
     public init(
         database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
-        pools: @escaping @Sendable (any Connection) throws -> [PoolState], examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON
+        pools: @escaping @Sendable (any Connection) throws -> [PoolState],
+        examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON
     ) {
         self.database = database
         self.requests = requests

@@ -27,7 +27,8 @@ public enum DatabaseExamination {
         try connection.rows(extensionsSQL) { ($0.text(0), $0.text(1), $0.text(2)) }.compactMap { id, arguments, progress in
             guard let volume = try Volumes.find(id, in: connection) else { return nil }
             let size = try JSON(parsing: arguments)["new_size"]?.integer.map { Int($0) } ?? volume.size
-            return Growth(volume: volume, charged: size - volume.size, claimed: try JSON(parsing: progress)["claimed"]?.integer.map { Int($0) } ?? 0)
+            return Growth(
+                volume: volume, charged: size - volume.size, claimed: try JSON(parsing: progress)["claimed"]?.integer.map { Int($0) } ?? 0)
         }
     }
 
@@ -38,10 +39,13 @@ public enum DatabaseExamination {
         WHERE v.project_id = ? AND v.consumes_quota = 1 GROUP BY t.name
         """)
     static let setUsageSQL = SQL(
-        "INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?) ON CONFLICT (project_id, resource) DO UPDATE SET in_use = excluded.in_use")
+        "INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?) ON CONFLICT (project_id, resource) DO UPDATE SET in_use = excluded.in_use"
+    )
 
     /// Resources whose charge is wrong, with what is charged and what it should be.
-    private static func drift(ofProject project: String, in connection: any Connection) throws -> [(resource: String, charged: Int, actual: Int)] {
+    private static func drift(ofProject project: String, in connection: any Connection) throws -> [(
+        resource: String, charged: Int, actual: Int
+    )] {
         var actual: [String: Int] = ["volumes": 0, "gigabytes": 0]
         for (type, count, size) in try connection.rows(chargedSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
             for (name, value) in [("volumes", count), ("gigabytes", size), ("volumes_" + type, count), ("gigabytes_" + type, size)] {
@@ -165,8 +169,13 @@ public enum DatabaseExamination {
             guard try !connection.exists(hasOperationSQL, .text(id)), !isReservation || since < limit else { continue }
             let what = status == "available" ? "has an attachment" : "has no attachment"
             findings.append(
-                Finding(isReservation ? .reservation : .attachState, id, "Volume \(id) is \(status) (\(attachStatus)) since \(since), but \(what).") { tx in
-                    guard let now = try Volumes.find(id, in: tx), now.status == status, try !tx.exists(hasOperationSQL, .text(id)) else { return nil }
+                Finding(
+                    isReservation ? .reservation : .attachState, id,
+                    "Volume \(id) is \(status) (\(attachStatus)) since \(since), but \(what)."
+                ) { tx in
+                    guard let now = try Volumes.find(id, in: tx), now.status == status, try !tx.exists(hasOperationSQL, .text(id)) else {
+                        return nil
+                    }
                     try Volumes.refreshAttachState(of: id, in: tx)
                     return "its status was set to \(try Volumes.find(id, in: tx)?.status ?? "")"
                 })
@@ -178,7 +187,8 @@ public enum DatabaseExamination {
             let holder = instance.map { "instance \($0)" } ?? owner.map { "user \($0)" } ?? "nobody known"
             findings.append(
                 Finding(
-                    .reservation, id, "Attachment \(id) of volume \(volume) is reserved for \(holder) since \(since) and was never connected.",
+                    .reservation, id,
+                    "Attachment \(id) of volume \(volume) is reserved for \(holder) since \(since) and was never connected.",
                     advice: "If its owner is gone, delete it: an instance that is shelved keeps its reservations."))
         }
         return findings
@@ -195,11 +205,13 @@ public enum DatabaseExamination {
             id, flow, version, state, resource, since in
             if !knownFlows.contains("\(flow)/\(version)") {
                 return Finding(
-                    .operation, id, "Operation \(id) (\(flow) version \(version), on \(resource), since \(since)) is unknown to this release.",
+                    .operation, id,
+                    "Operation \(id) (\(flow) version \(version), on \(resource), since \(since)) is unknown to this release.",
                     advice: "Run the release that wrote it until it is finished.")
             }
             guard state == "waiting", try Operations.canRun(id, in: connection) else { return nil }
-            return Finding(.operation, id, "Operation \(id) (\(flow) on \(resource), since \(since)) waits, but nothing is before it.") { tx in
+            return Finding(.operation, id, "Operation \(id) (\(flow) on \(resource), since \(since)) waits, but nothing is before it.") {
+                tx in
                 guard try Operations.run(waiting: id, ready: ready, in: tx) else { return nil }
                 return "it was started"
             }
