@@ -110,7 +110,7 @@ public protocol Database: Sendable {
 
 /// What the database engine said.
 public struct DatabaseError: Error, CustomStringConvertible, Sendable {
-    public enum Kind: Sendable { case constraint, full, corrupt, readOnly, unusable, other }
+    public enum Kind: Sendable { case constraint, full, corrupt, readOnly, io, unusable, other }
     public let kind: Kind
     public let message: String
     public let sql: String?

@@ -89,6 +89,7 @@ final class SQLiteConnection: Connection {
             case SQLITE_FULL: .full
             case SQLITE_CORRUPT, SQLITE_NOTADB: .corrupt
             case SQLITE_READONLY: .readOnly
+            case SQLITE_IOERR: .io
             default: .other
             }
         return DatabaseError(kind: kind, message: message, sql: sql)

@@ -195,7 +195,7 @@ public final class BlockAPI: Sendable {
                 }
             return HTTPError(status, error.message)
         }
-        if let error = error as? DatabaseError, error.kind == .full || error.kind == .readOnly {
+        if let error = error as? DatabaseError, [.full, .readOnly, .io].contains(error.kind) {
             return HTTPError(503, "The database cannot be written now. Try again later.", headers: [(name: "Retry-After", value: "30")])
         }
         return nil

@@ -1,0 +1,104 @@
+"""`clinker serve` inside the machine, and what the scenarios ask of it."""
+import http.client, json, os, pathlib, signal, subprocess, time
+
+PROJECT = "0123456789abcdef0123456789abcdef"
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def until(condition, seconds, what):
+    limit = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > limit:
+            raise SystemExit(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+class Service:
+    def __init__(self, binary, state, volumes=None, port=18776):
+        self.binary, self.state, self.port = binary, state, port
+        self.volumes = volumes or f"{state}/volumes"
+        self.config = f"/run/clinker-{port}.conf"
+        self.log = f"/run/clinker-{port}.log"
+        pathlib.Path(self.config).write_text(
+            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nhost = node\nenabled_backends = file\n"
+            "quota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n"
+            f"[file]\nvolume_driver = file\nfile_directory = {self.volumes}\nmax_over_subscription_ratio = 1000000\n")
+        self.process = None
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([self.binary, "serve", "--config", self.config, "--state-dir", self.state], stdout=log, stderr=log)
+
+        def answers():
+            if self.process.poll() is not None:
+                raise SystemExit(f"the service ended:\n{pathlib.Path(self.log).read_text()[-3000:]}")
+            try:
+                return self.ask("GET", "/scheduler-stats/get_pools")[1]["pools"]
+            except OSError:
+                return None
+
+        until(answers, 60, "the service's first pool")
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": "application/json", "OpenStack-API-Version": "volume 3.71"}
+        connection.request(method, f"/v3/{PROJECT}{path}", json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        text = response.read()
+        try:
+            return response.status, json.loads(text or b"{}")
+        except ValueError:
+            return response.status, {"text": text.decode(errors="replace")}
+
+    def create(self, **fields):
+        status, answer = self.ask("POST", "/volumes", {"volume": {"size": 1, **fields}})
+        if status != 202:
+            raise SystemExit(f"create: {status} {answer}")
+        return answer["volume"]["id"]
+
+    def volume(self, identity):
+        status, answer = self.ask("GET", f"/volumes/{identity}")
+        return answer["volume"] if status == 200 else None
+
+    def wait(self, identity, status, seconds=60):
+        def reached():
+            volume = self.volume(identity)
+            return (volume is None) if status is None else volume is not None and volume["status"] == status
+
+        until(reached, seconds, f"volume {identity} {status} (it is {(self.volume(identity) or {}).get('status')})")
+
+    def path(self, identity):
+        return f"{self.volumes}/volume-{identity}"
+
+    def settle(self):
+        moving = ("creating", "deleting", "extending")
+        until(lambda: not any(v["status"] in moving for v in self.ask("GET", "/volumes/detail?limit=1000")[1]["volumes"]), 60, "the volumes settle")
+
+    def check(self):
+        """The database is whole, and nothing disagrees with anything."""
+        for command in (["db", "check"], ["doctor"]):
+            done = subprocess.run([self.binary, *command, "--config", self.config, "--state-dir", self.state], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def kill(self):
+        """Everything at once, as a power cut does."""
+        pids = [self.process.pid]
+        for pid in pids:
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                pids += [int(child) for child in (task / "children").read_text().split()]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+        until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), 20, "every process is dead")
