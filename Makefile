@@ -20,7 +20,7 @@ build: ## Build the release into .build/release/clinker
 	$(SWIFT) build $(RELEASE)
 
 test: ## Build and run every test, real clients included
-	@.ci/setup build clients
+	@.ci/setup build clients machine
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --skip IntegrationTests
 	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests
@@ -55,10 +55,12 @@ install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libra
 	for library in $$wanted; do [ ! -e $$libraries/$$library ] || install -m 644 $$libraries/$$library $(DESTDIR)$(PREFIX)/lib/clinker/; done
 
 SOAK_SECONDS ?= 1800
-soak: ## Kill random processes under the load of 16 clients for SOAK_SECONDS, then audit
-	@.ci/setup build
+soak: ## Random kills, then mixed load, for SOAK_SECONDS each; 50 power cuts; every fuzzer for FUZZ_SECONDS
+	@.ci/setup build machine
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
+	CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 $(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|ConcurrencyTests|MachineTests'
+	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800
 fuzz: ## Fuzz requests, JSON, configuration and the driver wire, FUZZ_SECONDS each

@@ -8,11 +8,12 @@ public func spawn(
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    // Copies far away, so that no dup2 below overwrites a source that is still needed.
+    // Copies beyond all targets, so that no dup2 below overwrites a source that is still needed.
+    let beyond = (descriptors.map(\.target).max() ?? 2) + 1
     var copies: [Int32] = []
     defer { for copy in copies { close(copy) } }
     for (source, target) in descriptors {
-        let copy = fcntl(source, F_DUPFD_CLOEXEC, 200)
+        let copy = fcntl(source, F_DUPFD_CLOEXEC, beyond)
         if copy < 0 {
             let code = errno
             throw SystemError(code, "cannot pass a descriptor to \(executable)")

@@ -84,7 +84,7 @@ final class Supervisor {
             // What no restart can mend.
             if exited == Exit.configuration || exited == Exit.unavailable { exit(exited) }
             log.error("the core ended with \(describe(exit: status)): it is started again")
-            pause = Timestamp.monotonic() - startedAt > 1 ? 0 : min(max(pause * 2, 0.02), 0.5)
+            pause = Timestamp.monotonic() - startedAt > 1 ? 0 : min(max(pause * 2, 0.02), 0.2)
             usleep(UInt32(pause * 1e6))
             restarts += 1
             core = try startCore(restarts: restarts)

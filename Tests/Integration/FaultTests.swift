@@ -8,7 +8,7 @@ import Testing
 @Suite("Fault table", .serialized)
 struct FaultTests {
     /// What a user does.
-    enum Act: String, CaseIterable, Sendable { case create, clone, extend, delete, attach, detach }
+    enum Act: String, CaseIterable, Sendable { case create, clone, copy, extend, delete, attach, detach }
 
     /// How a call goes wrong: the fault plugin's action, once.
     enum Fault: String, CaseIterable, Sendable {
@@ -35,17 +35,24 @@ struct FaultTests {
 
     /// The driver calls of each flow.
     static let calls: [Act: [String]] = [
-        .create: ["create_volume"], .clone: ["clone_volume"], .extend: ["extend_volume"], .delete: ["unexport_volume", "delete_volume"],
+        .create: ["create_volume"], .clone: ["clone_volume"],
+        // A clone that the host makes over block handles.
+        .copy: ["create_volume", "open_handle", "get_size", "extents", "read", "write", "flush"], .extend: ["extend_volume"],
+        .delete: ["unexport_volume", "delete_volume"],
         .attach: ["export_volume", "connect_volume"], .detach: ["disconnect_volume", "unexport_volume"],
     ]
 
     /// The volume's state at the end (nil: gone), and of a request that waits, its status.
     static func expected(_ act: Act, _ call: String, _ fault: Fault) -> (state: String?, status: Int) {
         // An optional call that a driver leaves out has nothing to do.
-        let passes = fault.passes || (fault == .unsupported && ["export_volume", "unexport_volume", "disconnect_volume"].contains(call))
+        let passes =
+            fault.passes
+            // A clone that the driver leaves out is made by the host; a map that it leaves out is all data.
+            || (fault == .unsupported && ["clone_volume", "extents"].contains(call))
+            || (fault == .unsupported && ["export_volume", "unexport_volume", "disconnect_volume"].contains(call))
         switch act {
         case .create: return (passes ? "available" : "error", 202)
-        case .clone: return (passes ? "available" : "error", 202)
+        case .clone, .copy: return (passes ? "available" : "error", 202)
         case .extend:
             return (passes || fault == .busy || fault == .unsupported ? "available" : "error_extending", 202)
         case .delete: return (passes ? nil : fault == .busy ? "available" : "error_deleting", 202)
@@ -92,6 +99,7 @@ struct FaultTests {
         try service.wait(source, "available")
         var subject = source
         var attachment = ""
+        if act == .copy { try ServiceUnderTest.write(backend.directory + "/volumes/volume-" + source, "data to copy", keepingSize: true) }
         if act == .detach {
             let made = try service.api(
                 "POST", "/attachments", ["attachment": ["volume_uuid": .string(source), "connector": LifecycleTests.connector]])
@@ -103,7 +111,7 @@ struct FaultTests {
         var status = 202
         switch act {
         case .create: subject = try service.create()
-        case .clone: subject = try service.create(["source_volid": .string(source)])
+        case .clone, .copy: subject = try service.create(["source_volid": .string(source)])
         case .extend: status = try action(service, source, "os-extend", ["new_size": 2]).status
         case .delete: status = try service.api("DELETE", "/volumes/\(source)").status
         case .attach:
@@ -123,6 +131,10 @@ struct FaultTests {
         if !(act == .delete && call == "delete_volume" && fault == .errorAfter) { try audit(service, cell) }
         if subject != source {
             #expect(try service.volume(source)?["status"] == "available", "\(cell): source")
+            if act == .copy, expected.state == "available" {
+                let copied = try ServiceUnderTest.read(backend.directory + "/volumes/volume-" + subject, atMost: 12)
+                #expect(copied == "data to copy", "\(cell): the copy is not its source")
+            }
         }
         if expected.state == "error" || expected.state == "error_extending" {
             let messages = try service.api("GET", "/messages?resource_uuid=\(subject)").json["messages"]?.array
@@ -142,7 +154,7 @@ struct FaultTests {
 
     @Test("every act, each of its driver calls, each fault", arguments: Act.allCases)
     func table(act: Act) throws {
-        let service = try backend.service()
+        let service = try backend.service(more: act == .copy ? "emulate = true" : "")
         for call in Self.calls[act] ?? [] {
             for fault in Fault.allCases { try run(act, call, fault, service) }
         }

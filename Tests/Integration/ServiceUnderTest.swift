@@ -53,6 +53,10 @@ final class ServiceUnderTest: @unchecked Sendable {
 
     func start() throws {
         try launch()
+        try waitUntilServing()
+    }
+
+    func waitUntilServing() throws {
         let limit = Timestamp.monotonic() + 20
         while (try? request("GET", "/"))?.status != 300 {
             guard Timestamp.monotonic() < limit else { throw Failure("the service did not start:\n\(log)") }
@@ -60,11 +64,13 @@ final class ServiceUnderTest: @unchecked Sendable {
         }
     }
 
-    func launch() throws {
+    /// `wrapper`: a program and its arguments that runs the service.
+    func launch(wrapper: [String] = []) throws {
         let output = open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         defer { close(output) }
+        let command = wrapper + [Self.binary, "serve", "--config", configuration, "--state-dir", state]
         pid = try spawn(
-            Self.binary, ["serve", "--config", configuration, "--state-dir", state],
+            command[0], Array(command.dropFirst()),
             descriptors: [(source: output, target: 2), (source: output, target: 1)])
     }
 
@@ -205,18 +211,20 @@ final class ServiceUnderTest: @unchecked Sendable {
         init(_ description: String) { self.description = description }
     }
 
-    static func write(_ path: String, _ text: String) throws {
-        guard let file = fopen(path, "w") else { throw Failure("cannot write \(path)") }
+    static func write(_ path: String, _ text: String, keepingSize: Bool = false) throws {
+        guard let file = fopen(path, keepingSize ? "r+" : "w") else { throw Failure("cannot write \(path)") }
         fputs(text, file)
         fclose(file)
     }
 
-    static func read(_ path: String) throws -> String {
+    static func read(_ path: String, atMost limit: Int = .max) throws -> String {
         guard let file = fopen(path, "r") else { throw Failure("cannot read \(path)") }
         defer { fclose(file) }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
-        while case let count = fread(&chunk, 1, chunk.count, file), count > 0 { bytes += chunk[..<count] }
+        while bytes.count < limit, case let count = fread(&chunk, 1, min(chunk.count, limit - bytes.count), file), count > 0 {
+            bytes += chunk[..<count]
+        }
         return String(decoding: bytes, as: UTF8.self)
     }
 

@@ -184,4 +184,69 @@ struct SoakTests {
                 + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms,"
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
     }
+
+    /// Proportional memory in KiB and open descriptors of all the service's processes.
+    private static func footprint(_ service: ServiceUnderTest) -> (memory: Int, descriptors: Int) {
+        var memory = 0
+        var descriptors = 0
+        for pid in [service.pid] + service.processes("core") + service.processes("driver-host") {
+            descriptors += ServiceUnderTest.entries("/proc/\(pid)/fd").count
+            for line in ((try? ServiceUnderTest.read("/proc/\(pid)/smaps_rollup")) ?? "").split(separator: "\n")
+            where line.hasPrefix("Pss:") {
+                memory += line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+            }
+        }
+        return (memory, descriptors)
+    }
+
+    @Test("under mixed load memory does not grow and descriptors do not leak")
+    func endurance() throws {
+        var template = Array("/tmp/clinker-soak-XXXXXX".utf8CString)
+        let directory = String(cString: mkdtemp(&template)) + "/volumes"
+        let service = try ServiceUnderTest(
+            options: "quota_volumes = -1\nquota_gigabytes = -1",
+            sections: "[file]\nvolume_driver = file\nfile_directory = \(directory)\nmax_over_subscription_ratio = 1000000\n")
+        let ledger = Ledger()
+        let begin = Timestamp.monotonic()
+        let end = begin + Self.seconds
+        let finished = Semaphore()
+        for index in 0..<8 {
+            startThread("client-\(index)") {
+                Self.live(service, ledger, seed: Self.seed &+ UInt64(index), until: end)
+                finished.post()
+            }
+        }
+        startThread("reader") {
+            while Timestamp.monotonic() < end {
+                for path in ["/volumes/detail?limit=50", "/volumes/summary", "/limits", "/os-services", "/messages", "/types", "/nothing"] {
+                    _ = try? service.api("GET", path)
+                }
+                _ = try? service.request("GET", "/metrics")
+                _ = try? service.api("POST", "/volumes", ["volume": ["size": -1]])
+                usleep(2_000)
+            }
+            finished.post()
+        }
+        // The first sixth is for caches to fill: five minutes of thirty.
+        while Timestamp.monotonic() < begin + Self.seconds / 6 { usleep(50_000) }
+        let early = Self.footprint(service)
+        var samples: [Int] = []
+        while Timestamp.monotonic() < end {
+            usleep(useconds_t(min(Self.seconds / 60, 30) * 1e6))
+            samples.append(Self.footprint(service).memory)
+        }
+        for _ in 0..<9 { finished.wait() }
+        usleep(1_000_000)
+        let late = Self.footprint(service)
+        let told = ledger.state.withLock { $0 }
+        print(
+            "endurance: \(Int(Self.seconds)) s, \(told.lives) lives, memory \(early.memory) KiB after a sixth, \(late.memory) KiB at the end, most"
+                + " \(samples.max() ?? 0) KiB, descriptors \(early.descriptors) and \(late.descriptors)")
+        #expect(told.serverErrors.isEmpty && told.lostAnswers == 0, "\(told.serverErrors.prefix(3))")
+        #expect(late.descriptors <= early.descriptors, "descriptors leak: \(early.descriptors), then \(late.descriptors)")
+        // A run of seconds says little: caches are still filling.
+        #expect(
+            late.memory < early.memory * (Self.seconds < 600 ? 200 : 105) / 100,
+            "memory grows: \(early.memory) KiB, then \(late.memory) KiB")
+    }
 }

@@ -2,6 +2,7 @@
  * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
  * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats).
+ * Option emulate: clones are left to the host, over block handles, whose calls can go wrong too.
  * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
  * else; a call that finds another one's lock is written into the file VIOLATIONS, and the most clones at once into PEAK.
  *     cc -std=c11 -fPIC -shared -I<Clinker>/Sources/CDriver/include -o clinker-fault.so fault.c -ldl */
@@ -21,6 +22,7 @@ struct fault {
     clinker_driver wrapped;
     void *instance;
     char faults[512], witness[512];
+    int emulate;
 };
 
 /* Locks what an argument names, without waiting; the descriptor to close afterwards, or -1. */
@@ -118,9 +120,66 @@ static int act(struct fault *me, clinker_call *call, const char *name, plain_cal
         struct fault *me = instance;                                                                                   \
         return faulty(me, call, #name, me->wrapped.name);                                                              \
     }
-WRAP(capabilities) WRAP(create_volume) WRAP(delete_volume) WRAP(extend_volume) WRAP(clone_volume) WRAP(create_snapshot)
+WRAP(capabilities) WRAP(create_volume) WRAP(delete_volume) WRAP(extend_volume) WRAP(create_snapshot)
 WRAP(delete_snapshot) WRAP(create_volume_from_snapshot) WRAP(revert_to_snapshot) WRAP(export_volume) WRAP(ensure_export)
 WRAP(unexport_volume) WRAP(connect_volume) WRAP(disconnect_volume) WRAP(list_volumes)
+
+static int fault_clone_volume(void *instance, clinker_call *call) {
+    struct fault *me = instance;
+    return me->emulate ? CLINKER_UNSUPPORTED : faulty(me, call, "clone_volume", me->wrapped.clone_volume);
+}
+
+/* A block handle of the wrapped driver. */
+struct handle {
+    struct fault *me;
+    void *wrapped;
+};
+
+/* As act, for a call whose wrapped one is an expression. */
+#define ACT(name, wrapped_call)                                                                                        \
+    char action[64] = "";                                                                                              \
+    if (!take(me, name, action, sizeof action)) return wrapped_call;                                                   \
+    int after = strchr(action, '!') != NULL, code = atoi(action);                                                      \
+    if (!strcmp(action, "hang")) for (;;) pause();                                                                     \
+    if (!strcmp(action, "crash")) raise(SIGSEGV), die();                                                               \
+    if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);                                                  \
+    if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);                               \
+    int result = wrapped_call;                                                                                         \
+    if (!strcmp(action, "crash!")) die();                                                                              \
+    if (!strcmp(action, "core!")) kill(getppid(), SIGKILL), sleep(60);                                                 \
+    return code && after ? clinker_fail(call, code, "fault %s in %s", action, name) : result;
+
+static int open_wrapped(struct fault *me, clinker_call *call, uint32_t flags, void **handle) {
+    struct handle *made = calloc(1, sizeof *made);
+    if (!made) return CLINKER_RETRY;
+    made->me = me;
+    int code = me->wrapped.open_handle(me->instance, call, flags, &made->wrapped);
+    if (code) free(made); else *handle = made;
+    return code;
+}
+static int fault_open_handle(void *instance, clinker_call *call, uint32_t flags, void **handle) {
+    struct fault *me = instance;
+    ACT("open_handle", open_wrapped(me, call, flags, handle))
+}
+static void fault_close_handle(void *handle) {
+    struct handle *mine = handle;
+    mine->me->wrapped.close_handle(mine->wrapped);
+    free(mine);
+}
+#define HANDLE struct handle *mine = handle; struct fault *me = mine->me;
+static int fault_get_size(void *handle, clinker_call *call, uint64_t *bytes) {
+    HANDLE ACT("get_size", me->wrapped.get_size(mine->wrapped, call, bytes))
+}
+static int fault_read(void *handle, clinker_call *call, void *buffer, uint64_t offset, uint64_t length) {
+    HANDLE ACT("read", me->wrapped.read(mine->wrapped, call, buffer, offset, length))
+}
+static int fault_write(void *handle, clinker_call *call, const void *buffer, uint64_t offset, uint64_t length) {
+    HANDLE ACT("write", me->wrapped.write(mine->wrapped, call, buffer, offset, length))
+}
+static int fault_flush(void *handle, clinker_call *call) { HANDLE ACT("flush", me->wrapped.flush(mine->wrapped, call)) }
+static int fault_extents(void *handle, clinker_call *call, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque) {
+    HANDLE ACT("extents", me->wrapped.extents(mine->wrapped, call, offset, length, each, opaque))
+}
 
 static int fault_stats(void *instance, clinker_call *call) {
     struct fault *me = instance;
@@ -147,6 +206,7 @@ static int fault_open(clinker_call *call, void **instance) {
     if (!me || !function) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "%s is no driver", path);
     me->wrapped = *function();
     snprintf(me->faults, sizeof me->faults, "%s", faults);
+    me->emulate = clinker_boolean(call, "emulate", 0);
     const char *witness = clinker_string(call, "witness");
     snprintf(me->witness, sizeof me->witness, "%s", witness ? witness : "");
     char action[64] = "";
@@ -167,5 +227,7 @@ static const clinker_driver driver = {
     .create_volume_from_snapshot = fault_create_volume_from_snapshot, .revert_to_snapshot = fault_revert_to_snapshot,
     .export_volume = fault_export_volume, .ensure_export = fault_ensure_export, .unexport_volume = fault_unexport_volume,
     .connect_volume = fault_connect_volume, .disconnect_volume = fault_disconnect_volume, .list_volumes = fault_list_volumes,
+    .open_handle = fault_open_handle, .close_handle = fault_close_handle, .get_size = fault_get_size, .read = fault_read,
+    .write = fault_write, .flush = fault_flush, .extents = fault_extents,
 };
 CLINKER_DRIVER(driver)
