@@ -72,11 +72,11 @@ struct SoakTests {
                 }
             case 2:
                 let made = ask("POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
-                if let attachment = made?.json["attachment"]?["id"]?.string {
-                    for _ in 0..<20 where ask("DELETE", "/attachments/\(attachment)").map({ $0.status != 200 && $0.status != 404 }) ?? true
-                    {
-                        usleep(20_000)
-                    }
+                // An answer that was lost left an attachment of unknown name: it is the audit's.
+                guard let attachment = made?.json["attachment"]?["id"]?.string else { continue }
+                for _ in 0..<20 {
+                    if let status = ask("DELETE", "/attachments/\(attachment)")?.status, status == 200 || status == 404 { break }
+                    usleep(20_000)
                 }
                 _ = settle(id, "available")
             default: break
@@ -157,10 +157,12 @@ struct SoakTests {
         let transitional = ["creating", "deleting", "extending", "attaching", "detaching", "reserved"]
         let limit = Timestamp.monotonic() + 30
         var volumes: [JSON] = []
+        let settling = Timestamp.monotonic()
         repeat {
             usleep(50_000)
             volumes = try service.api("GET", "/volumes/detail").json["volumes"]?.array ?? []
         } while volumes.contains { transitional.contains($0["status"]?.string ?? "") } && Timestamp.monotonic() < limit
+        let settled = Timestamp.monotonic() - settling
         let rows = Set(volumes.compactMap { $0["id"]?.string })
         let stranded = volumes.filter { transitional.contains($0["status"]?.string ?? "") }
         #expect(stranded.isEmpty, "stranded: \(stranded.map { ($0["id"]?.string ?? "", $0["status"]?.string ?? "") })")
@@ -181,7 +183,8 @@ struct SoakTests {
         #expect(told.refused == 0, "connections refused")
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
-                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms,"
+                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms, settled"
+                + " \(Int(settled * 1000)) ms after the last kill,"
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
     }
 
