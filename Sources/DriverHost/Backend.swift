@@ -13,10 +13,12 @@ public final class Backend: Sendable {
         public var threads: Int
         /// Seconds without a sign of progress after which a call's host is killed.
         public var callTimeout: Double
+        /// Seconds that the driver may take to open.
+        public var openTimeout: Double
         /// Descriptors that the host must hold too: the lock of the state directory.
         public var inherited: [(source: Int32, target: Int32)]
         public init(
-            name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double,
+            name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double, openTimeout: Double,
             inherited: [(source: Int32, target: Int32)]
         ) {
             self.name = name
@@ -24,6 +26,7 @@ public final class Backend: Sendable {
             self.options = options
             self.threads = threads
             self.callTimeout = callTimeout
+            self.openTimeout = openTimeout
             self.inherited = inherited
         }
     }
@@ -46,6 +49,8 @@ public final class Backend: Sendable {
     private struct State {
         var wire: Wire?
         var pid: pid_t = 0
+        /// When a host that is still opening its driver is given up.
+        var openExpires: Double?
         var description: Description?
         var pending: [UInt64: Pending] = [:]
         var nextID: UInt64 = 1
@@ -184,6 +189,7 @@ public final class Backend: Sendable {
         let stopped = state.withLock { state in
             state.pid = pid
             state.wire = wire
+            state.openExpires = Timestamp.monotonic() + configuration.openTimeout
             return state.stopping
         }
         if stopped { shutdown(mine, Int32(SHUT_RDWR)) }
@@ -206,6 +212,7 @@ public final class Backend: Sendable {
                         vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]))
                     state.withLock {
                         $0.description = description
+                        $0.openExpires = nil
                         $0.lastError = nil
                     }
                     log.info("backend is up", metadata: ["backend": "\(name)", "driver": "\(description.driver)", "pid": "\(pid)"])
@@ -224,6 +231,7 @@ public final class Backend: Sendable {
         state.withLock {
             $0.wire = nil
             $0.pid = 0
+            $0.openExpires = nil
             $0.description = nil
         }
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
@@ -275,7 +283,15 @@ public final class Backend: Sendable {
 
     private func endExpiredLeases() {
         let now = Timestamp.monotonic()
-        let (pid, expired) = state.withLock { state in (state.pid, state.pending.values.first { $0.expires < now }) }
+        let (pid, opening, expired) = state.withLock { state in
+            (state.pid, state.openExpires.map { $0 < now } ?? false, state.pending.values.first { $0.expires < now })
+        }
+        if opening, pid > 0 {
+            log.error(
+                "the driver did not open within \(Int(configuration.openTimeout)) s: its host is killed", metadata: ["backend": "\(name)"])
+            kill(pid, SIGKILL)
+            return
+        }
         guard let expired, pid > 0 else { return }
         log.error(
             "a driver call showed no progress for \(Int(configuration.callTimeout)) s: its host is killed",

@@ -157,7 +157,8 @@ public final class Backends: Sendable {
                 let backend = Backend(
                     Backend.Configuration(
                         name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
-                        callTimeout: Double(settings[Options.callTimeout, backend: name]), inherited: inherited),
+                        callTimeout: Double(settings[Options.callTimeout, backend: name]),
+                        openTimeout: Double(settings[Options.openTimeout, backend: name]), inherited: inherited),
                     log: log,
                     onChange: { isUp in
                         guard let entry = started.withLock({ $0 }) else { return }

@@ -125,6 +125,9 @@ public enum Options {
     public static let callTimeout = Option(
         "driver_call_timeout", in: .backend, default: 3600, range: 1...604_800,
         help: "Seconds after which a driver call that shows no progress is given up and its host is killed.")
+    public static let openTimeout = Option(
+        "driver_open_timeout", in: .backend, default: 300, range: 1...86_400,
+        help: "Seconds that a driver may take to open its storage; then its host is killed and started again.")
     public static let fileDirectory = Option(
         "file_directory", in: .backend, default: "", help: "Driver file: directory of the volumes; <state>/volumes/<backend> if empty.")
 
@@ -143,7 +146,7 @@ public enum Options {
         perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
         volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
-        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, fileDirectory.declaration,
+        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, fileDirectory.declaration,
     ]
 
     static let backend = all.filter { $0.section == .backend }

@@ -49,4 +49,13 @@ struct StarvationTests {
         print("heartbeats every second while 40 calls hang: \(times.count) in 8 s, longest gap \(longest) s")
         #expect(try service.create().isEmpty == false)
     }
+
+    @Test("a driver that hangs while it opens is given up and opened again")
+    func hangingOpen() throws {
+        let backend = try FaultyBackend()
+        try backend.set("open hang 1\n")
+        let service = try backend.service(more: "driver_open_timeout = 1")
+        try service.wait(try service.create(), "available")
+        #expect(service.log.contains("the driver did not open within 1 s"))
+    }
 }

@@ -1,7 +1,8 @@
 /* fault: a driver around another one that fails on demand. Options: wrapped (path of the plugin), faults (a file), and
  * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
- * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats).
+ * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
+ * a later call of the name is meant).
  * Option emulate: clones are left to the host, over block handles, whose calls can go wrong too.
  * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
  * else; a call that finds another one's lock is written into the file VIOLATIONS, and the most clones at once into PEAK.
@@ -210,7 +211,8 @@ static int fault_open(clinker_call *call, void **instance) {
     const char *witness = clinker_string(call, "witness");
     snprintf(me->witness, sizeof me->witness, "%s", witness ? witness : "");
     char action[64] = "";
-    if (take(me, "open", action, sizeof action)) return clinker_fail(call, atoi(action), "fault %s in open", action);
+    if (take(me, "open", action, sizeof action) && !strcmp(action, "hang")) for (;;) pause();
+    if (action[0]) return clinker_fail(call, atoi(action), "fault %s in open", action);
     int code = me->wrapped.open(call, &me->instance);
     *instance = me;
     return code;
