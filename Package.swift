@@ -26,14 +26,14 @@ let package = Package(
         .executableTarget(
             name: "clinker",
             dependencies: [
-                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "Database", "Settings", "JSON",
+                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "Policy", "Database", "Settings", "JSON",
                 "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
 
         // The rooms, from the front door to the cellar. Arrows only point down.
-        .target(name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "CGnuTLS"], swiftSettings: strict),
+        .target(name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "Policy", "CGnuTLS"], swiftSettings: strict),
         .target(
             name: "Flows",
             dependencies: ["BlockStorage", "DriverHost", logging],
@@ -48,6 +48,7 @@ let package = Package(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "JSON", "Primitives", logging],
             swiftSettings: strict + stayOnThread),
+        .target(name: "Policy", dependencies: ["CYAML"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),
@@ -66,6 +67,8 @@ let package = Package(
             name: "CGnuTLS", path: "Sources/CSystem/gnutls", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
         .systemLibrary(
             name: "CCurl", path: "Sources/CSystem/curl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-gnutls-dev"])]),
+        .systemLibrary(
+            name: "CYAML", path: "Sources/CSystem/yaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
@@ -76,6 +79,7 @@ let package = Package(
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
+        .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database"], swiftSettings: strict),
         .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives"], swiftSettings: strict),
         .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),

@@ -172,6 +172,14 @@ public struct Identity: Sendable {
     public var projectID: String?
     public var roles: [String]
     public var isAdmin: Bool
+    /// The domain that a token is scoped to.
+    public var domainID: String?
+    public var userDomainID: String?
+    public var projectDomainID: String?
+    public var isSystemScoped = false
+    /// Roles of the service that passes the request on for its user, if it gave a token of its own.
+    public var serviceRoles: [String] = []
+
     public init(userID: String, projectID: String?, roles: [String], isAdmin: Bool) {
         self.userID = userID
         self.projectID = projectID

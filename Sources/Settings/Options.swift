@@ -47,6 +47,13 @@ public enum Options {
     public static let drainTimeout = Option(
         "graceful_shutdown_timeout", default: 30, range: 0...3600, help: "Seconds that running requests get when the service is stopped.")
 
+    public static let policyFile = Option(
+        "policy_file", in: .group("oslo_policy"), default: "policy.yaml",
+        help: "Rules that replace the defaults, read again when it changes; relative to the configuration file.")
+    public static let enforceNewDefaults = Option(
+        "enforce_new_defaults", in: .group("oslo_policy"), default: true,
+        help: "false: what older releases allowed is allowed too, to every user of a project.")
+
     // MARK: logs
     public static let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
     public static let logFile = Option("log_file", default: "", help: "File for the log; the standard error output if empty.")
@@ -143,7 +150,8 @@ public enum Options {
         serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
-        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration, policyFile.declaration,
+        enforceNewDefaults.declaration,
         volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
         backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, fileDirectory.declaration,

@@ -9,6 +9,7 @@ struct Clinker: ParsableCommand {
         abstract: "A block-storage service: the OpenStack Block Storage API v3 in front, storage drivers behind.",
         version: version,
         subcommands: [
-            Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, Core.self, DriverHostCommand.self,
+            Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, PolicyCommand.self,
+            Core.self, DriverHostCommand.self,
         ])
 }

@@ -22,6 +22,7 @@ final class CoreProcess: Sendable {
     private let sink: LogSink
     private let log: Logger
     private let restarts: Int
+    private let policies: PolicyWatch
     private let server = Guarded<HTTPServer?>(nil)
 
     init(_ options: ConfigurationOptions, restarts: Int) throws {
@@ -32,6 +33,7 @@ final class CoreProcess: Sendable {
         sink = try Self.logSink(settings)
         sink.isDebug = settings[Options.debug]
         log = sink.logger("core")
+        policies = try PolicyWatch(settings, files: options.files, log: sink.logger("policy"))
         for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] {
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         }
@@ -85,6 +87,7 @@ final class CoreProcess: Sendable {
         let (server, control) = try startServers(database, engine, backends, services)
         try engine.resume()
         periodic.start()
+        policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         waitForEnd()
         stop([server, control], engine, backends, database)
@@ -150,7 +153,8 @@ final class CoreProcess: Sendable {
         let api = try BlockAPI(
             BlockAPIServices(
                 database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
-                pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json }),
+                pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json },
+                policies: { [policies] in policies.current }),
             settings: settings)
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),

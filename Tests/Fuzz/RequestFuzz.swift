@@ -2,6 +2,7 @@ import BlockAPI
 import BlockStorage
 import Database
 import Glibc
+import Policy
 import Primitives
 import Settings
 
@@ -19,12 +20,14 @@ final class RequestFuzz: @unchecked Sendable {
         settings.set("DEFAULT", "quota_volumes", "1000")
         do {
             let database = try SQLiteDatabase(path: directory + "/db")
+            let policies = try Policies()
             let requests = VolumeRequests(settings, ready: { _ in })
             let api = try BlockAPI(
                 BlockAPIServices(
                     database: database, requests: requests, result: { _ in throw StorageError(.unavailable, "no backend") },
                     pools: { _ in [] },
-                    examine: { _ in .null }), settings: settings)
+                    examine: { _ in .null },
+                    policies: { policies }), settings: settings)
             let log = LogSink(descriptor: open("/dev/null", O_WRONLY)).logger("fuzz")
             let chain: [any Middleware] = [
                 RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["*"]), FaultMiddleware(log: log, translate: BlockAPI.translate),

@@ -30,18 +30,18 @@ enum AttachmentOperations {
             try answer(try request.database { try Attachments.get(request.parameters[0], for: request.caller, in: $0) })
         },
         APIOperation(
-            "attachments:create", "POST", "/attachments", versions: 27...71, policies: [.member("volume:attachment_create")],
+            "attachments:create", "POST", "/attachments", versions: 27...71, policies: ["volume:attachment_create"],
             bodies: [(27...53, creation(mode: false)), (54...71, creation(mode: true))],
             summary: "Reserve a volume for an instance, or connect it to a host", handler: create),
         APIOperation(
-            "attachments:update", "PUT", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_update")],
+            "attachments:update", "PUT", "/attachments/{id}", versions: 27...71, policies: ["volume:attachment_update"],
             body: connection, summary: "Connect a reserved volume to a host", handler: update),
         APIOperation(
-            "attachments:delete", "DELETE", "/attachments/{id}", versions: 27...71, policies: [.member("volume:attachment_delete")],
+            "attachments:delete", "DELETE", "/attachments/{id}", versions: 27...71, policies: ["volume:attachment_delete"],
             summary: "End a connection and the attachment", handler: delete),
         APIOperation(
             "attachments:os-complete", "POST", "/attachments/{id}/action", action: "os-complete", versions: 44...71,
-            policies: [.member("volume:attachment_complete")], body: .action("os-complete"), success: 204,
+            policies: ["volume:attachment_complete"], body: .action("os-complete"), success: 204,
             summary: "Say that the instance uses the volume"
         ) { request in
             try await request.change { try Attachments.complete(request.parameters[0], caller: request.caller, in: $0) }

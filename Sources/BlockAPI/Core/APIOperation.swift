@@ -1,5 +1,6 @@
 import HTTPServer
 import JSON
+import Policy
 
 /// One operation of the API, said once: the routing, the checks and the documentation derive from this value.
 struct APIOperation: Sendable {
@@ -12,7 +13,7 @@ struct APIOperation: Sendable {
     /// For `POST .../action`: the key of the body.
     var action: String?
     var versions: ClosedRange<Int> = APIVersion.all
-    var policies: [PolicyRule] = []
+    var policies: [Policies.Rule] = []
     /// The body's schema by microversion; the first whose range holds the request's applies.
     var bodies: [(versions: ClosedRange<Int>, schema: Schema)] = []
     var success = 200
@@ -21,7 +22,7 @@ struct APIOperation: Sendable {
 
     init(
         _ name: String, _ method: String, _ path: String, action: String? = nil, versions: ClosedRange<Int> = APIVersion.all,
-        policies: [PolicyRule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [], success: Int = 200,
+        policies: [Policies.Rule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [], success: Int = 200,
         summary: String, handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
     ) {
         route = Route(name)

@@ -2,6 +2,7 @@ import BlockStorage
 import Database
 import HTTPServer
 import JSON
+import Policy
 
 /// A request after routing: the operation's parameters, the checked body, who asks.
 struct APIRequest: Sendable {
@@ -13,6 +14,7 @@ struct APIRequest: Sendable {
     let body: JSON
     let identity: Identity
     let caller: Caller
+    let policies: Policies
     /// What stands before a resource's name in links.
     let links: Links
 

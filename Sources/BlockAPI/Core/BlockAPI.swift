@@ -2,6 +2,7 @@ public import BlockStorage
 public import Database
 public import HTTPServer
 import JSON
+public import Policy
 public import Settings
 
 /// What the API needs of the rooms below it, and gives to its handlers.
@@ -14,17 +15,21 @@ public struct BlockAPIServices: Sendable {
     public var pools: @Sendable (any Connection) throws -> [PoolState]
     /// Compares database, operation log and backends; repairs what is safe if told to.
     public var examine: @Sendable (_ repair: Bool) async throws -> JSON
+    /// The policies as they are now.
+    public var policies: @Sendable () -> Policies
 
     public init(
         database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
         pools: @escaping @Sendable (any Connection) throws -> [PoolState],
-        examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON
+        examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON,
+        policies: @escaping @Sendable () -> Policies
     ) {
         self.database = database
         self.requests = requests
         self.result = result
         self.pools = pools
         self.examine = examine
+        self.policies = policies
     }
 }
 
@@ -36,6 +41,7 @@ public final class BlockAPI: Sendable {
     let result: @Sendable (String) async throws -> JSON
     let pools: @Sendable (any Connection) throws -> [PoolState]
     let examine: @Sendable (Bool) async throws -> JSON
+    private let policies: @Sendable () -> Policies
     let maxLimit: Int
     let defaultType: String
     let serviceDownTime: Int
@@ -63,6 +69,7 @@ public final class BlockAPI: Sendable {
         result = services.result
         pools = services.pools
         examine = services.examine
+        policies = services.policies
         maxLimit = settings[Options.maxLimit]
         defaultType = settings[Options.defaultVolumeType]
         serviceDownTime = settings[Options.serviceDownTime]
@@ -123,6 +130,8 @@ public final class BlockAPI: Sendable {
         guard var identity = request.identity else { throw HTTPError(401, "Authentication required") }
         if identity.projectID == nil { identity.projectID = project.map(String.init) ?? identity.userID }
         if let project, project != identity.projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
+        let policies = self.policies()
+        identity.isAdmin = identity.isAdmin || policies.allows("context_is_admin", identity, project: identity.projectID ?? "")
         request.identity = identity
 
         let body = try Self.body(request)
@@ -134,7 +143,6 @@ public final class BlockAPI: Sendable {
             }
             try schema.check(body)
         }
-        for policy in operation.policies { try policy.enforce(identity) }
         var parameters: [String] = []
         for parameter in raw {
             guard let decoded = PercentEncoding.decode(parameter), !decoded.utf8.contains(0) else {
@@ -144,10 +152,11 @@ public final class BlockAPI: Sendable {
         }
         let caller = Caller(
             userID: identity.userID, projectID: identity.projectID ?? "", isAdmin: identity.isAdmin, requestID: request.requestID)
-        return try await operation.handler(
-            APIRequest(
-                http: request, service: self, version: version, parameters: parameters, body: body ?? .null, identity: identity,
-                caller: caller, links: Links(request, publicEndpoint: publicEndpoint, projectSegment: project)))
+        let asked = APIRequest(
+            http: request, service: self, version: version, parameters: parameters, body: body ?? .null, identity: identity, caller: caller,
+            policies: policies, links: Links(request, publicEndpoint: publicEndpoint, projectSegment: project))
+        for policy in operation.policies { try asked.enforce(policy) }
+        return try await operation.handler(asked)
     }
 
     /// The body as JSON; nil if there is none, or none that says what it is.

@@ -1,28 +1,36 @@
-import BlockStorage
 import HTTPServer
+import Policy
 
-/// A policy rule with its default, under the name that Cinder documents.
-struct PolicyRule: Sendable {
-    enum Default: Sendable { case anyone, admin, projectMember, projectReader }
-    let name: String
-    let standard: Default
+extension Identity: PolicyCredentials {
+    public var policyRoles: [String] { roles }
+    public var policyIsAdmin: Bool { isAdmin }
 
-    static func admin(_ name: String) -> PolicyRule { PolicyRule(name: name, standard: .admin) }
-    static func member(_ name: String) -> PolicyRule { PolicyRule(name: name, standard: .projectMember) }
-    static func reader(_ name: String) -> PolicyRule { PolicyRule(name: name, standard: .projectReader) }
-
-    /// Whether the caller may, in the project it works in.
-    func allows(_ identity: Identity) -> Bool {
-        if identity.isAdmin { return true }
-        switch standard {
-        case .anyone: return true
-        case .admin: return false
-        case .projectMember: return identity.roles.contains("member") || identity.roles.contains("manager")
-        case .projectReader: return identity.roles.contains { ["reader", "member", "manager"].contains($0) }
+    public func policyAttribute(_ name: String) -> String? {
+        switch name {
+        case "user_id", "user": userID
+        case "project_id", "tenant_id", "tenant": projectID
+        case "domain_id": domainID
+        case "user_domain_id": userDomainID
+        case "project_domain_id": projectDomainID
+        case "system_scope": isSystemScoped ? "all" : nil
+        // As Keystone says where no project is the admin's.
+        case "is_admin_project": "True"
+        default: nil
         }
     }
+}
 
-    func enforce(_ identity: Identity) throws(HTTPError) {
-        if !allows(identity) { throw HTTPError(403, "Policy doesn't allow \(name) to be performed.") }
+extension APIRequest {
+    /// Whether the caller may, in the project it works in.
+    func allows(_ rule: Policies.Rule) -> Bool { policies.allows(rule, identity, project: caller.projectID) { targetOfCaller($0) } }
+
+    /// Whether the caller may do it to something of the project.
+    func allows(_ rule: Policies.Rule, project: String) -> Bool { policies.allows(rule, identity, project: project) }
+
+    /// Throws Cinder's 403 if the caller may not.
+    func enforce(_ rule: Policies.Rule) throws(HTTPError) {
+        if !allows(rule) { throw HTTPError(403, "Policy doesn't allow \(rule.name) to be performed.") }
     }
+
+    private func targetOfCaller(_ name: String) -> String? { name == "user_id" ? identity.userID : nil }
 }

@@ -10,7 +10,7 @@ enum DoctorOperations {
             updated: "2026-11-21T00:00:00+00:00",
             operations: [
                 APIOperation(
-                    "doctor:examine", "POST", "/doctor", policies: [.admin("clinker:doctor")],
+                    "doctor:examine", "POST", "/doctor", policies: ["clinker:doctor"],
                     body: .object([("doctor", .object([("repair", .boolean)]))], required: ["doctor"]),
                     summary: "Compare database, operation log and backends"
                 ) { request in

@@ -6,10 +6,10 @@ import JSON
 enum MessageOperations {
     static let all: [APIOperation] = [
         APIOperation(
-            "messages:list", "GET", "/messages", versions: 3...71, policies: [.reader("message:get_all")], summary: "List user messages",
+            "messages:list", "GET", "/messages", versions: 3...71, policies: ["message:get_all"], summary: "List user messages",
             handler: list),
         APIOperation(
-            "messages:show", "GET", "/messages/{id}", versions: 3...71, policies: [.reader("message:get")], summary: "Show a user message"
+            "messages:show", "GET", "/messages/{id}", versions: 3...71, policies: ["message:get"], summary: "Show a user message"
         ) { request in
             let message = try request.database { try Messages.get(request.parameters[0], for: request.caller, in: $0) }
             return .json { writer in
@@ -20,7 +20,7 @@ enum MessageOperations {
             }
         },
         APIOperation(
-            "messages:delete", "DELETE", "/messages/{id}", versions: 3...71, policies: [.member("message:delete")], success: 204,
+            "messages:delete", "DELETE", "/messages/{id}", versions: 3...71, policies: ["message:delete"], success: 204,
             summary: "Delete a user message"
         ) { request in
             try await request.change { try Messages.delete(request.parameters[0], caller: request.caller, in: $0) }

@@ -6,7 +6,7 @@ import JSON
 enum QuotaOperations {
     static let core: [APIOperation] = [
         APIOperation(
-            "limits:show", "GET", "/limits", policies: [.reader("limits_extension:used_limits")], summary: "Show a project's limits",
+            "limits:show", "GET", "/limits", policies: ["limits_extension:used_limits"], summary: "Show a project's limits",
             handler: limits)
     ]
 
@@ -21,7 +21,7 @@ enum QuotaOperations {
 
     private static let quotaSets: [APIOperation] = [
         APIOperation(
-            "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: [.reader("volume_extension:quotas:show")],
+            "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: ["volume_extension:quotas:show"],
             summary: "Show a project's quotas"
         ) { request in
             var usage = false
@@ -38,7 +38,7 @@ enum QuotaOperations {
             return answer(entries, id: project, usage: usage)
         },
         APIOperation(
-            "quota-sets:defaults", "GET", "/os-quota-sets/{id}/defaults", policies: [.reader("volume_extension:quotas:show")],
+            "quota-sets:defaults", "GET", "/os-quota-sets/{id}/defaults", policies: ["volume_extension:quotas:show"],
             summary: "Show the quotas of a project that has none of its own"
         ) { request in
             let project = try target(request)
@@ -48,7 +48,7 @@ enum QuotaOperations {
             return answer(entries, id: project, usage: false)
         },
         APIOperation(
-            "quota-sets:update", "PUT", "/os-quota-sets/{id}", policies: [.admin("volume_extension:quotas:update")],
+            "quota-sets:update", "PUT", "/os-quota-sets/{id}", policies: ["volume_extension:quotas:update"],
             body: {
                 var set = Schema.object(others: true)
                 set.minimumMembers = 1
@@ -78,7 +78,7 @@ enum QuotaOperations {
             return answer(entries, id: nil, usage: false)
         },
         APIOperation(
-            "quota-sets:delete", "DELETE", "/os-quota-sets/{id}", policies: [.admin("volume_extension:quotas:delete")],
+            "quota-sets:delete", "DELETE", "/os-quota-sets/{id}", policies: ["volume_extension:quotas:delete"],
             summary: "Give a project the default quotas again"
         ) { request in
             let project = try target(request)

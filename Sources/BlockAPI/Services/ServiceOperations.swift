@@ -11,7 +11,7 @@ enum ServiceOperations {
             alias: "os-services", name: "Services", description: "Services support.", updated: "2012-10-28T00:00:00-00:00",
             operations: [
                 APIOperation(
-                    "services:list", "GET", "/os-services", policies: [.admin("volume_extension:services:index")], summary: "List services",
+                    "services:list", "GET", "/os-services", policies: ["volume_extension:services:index"], summary: "List services",
                     handler: services)
             ]),
         APIExtension(
@@ -25,7 +25,7 @@ enum ServiceOperations {
             updated: "2014-09-07T00:00:00+00:00",
             operations: [
                 APIOperation(
-                    "pools:list", "GET", "/scheduler-stats/get_pools", policies: [.admin("scheduler_extension:scheduler_stats:get_pools")],
+                    "pools:list", "GET", "/scheduler-stats/get_pools", policies: ["scheduler_extension:scheduler_stats:get_pools"],
                     summary: "List pools", handler: pools)
             ]),
     ]

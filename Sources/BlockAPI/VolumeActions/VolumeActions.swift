@@ -1,11 +1,12 @@
 import BlockStorage
 import HTTPServer
 import JSON
+import Policy
 
 /// `POST /volumes/{id}/action`
 enum VolumeActions {
     private static func action(
-        _ key: String, policies: [PolicyRule], body: Schema = .any, success: Int = 202, summary: String,
+        _ key: String, policies: [Policies.Rule], body: Schema = .any, success: Int = 202, summary: String,
         handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
     ) -> APIOperation {
         APIOperation(
@@ -13,8 +14,10 @@ enum VolumeActions {
             summary: summary, handler: handler)
     }
 
-    private static func rule(_ name: String) -> PolicyRule { .member("volume_extension:volume_actions:\(name)") }
-    private static func adminRule(_ name: String) -> PolicyRule { .admin("volume_extension:volume_admin_actions:\(name)") }
+    private static func rule(_ name: String) -> Policies.Rule { Policies.Rule(stringLiteral: "volume_extension:volume_actions:\(name)") }
+    private static func adminRule(_ name: String) -> Policies.Rule {
+        Policies.Rule(stringLiteral: "volume_extension:volume_admin_actions:\(name)")
+    }
     private static let accepted = HTTPResponse(status: 202)
 
     /// Every action is an extension in Cinder; this list is what the core has of its own: none.
@@ -89,12 +92,12 @@ enum VolumeActions {
             return accepted
         },
         action(
-            "os-extend", policies: [.member("volume:extend")],
+            "os-extend", policies: ["volume:extend"],
             body: .object([("new_size", .size(nullable: false))], required: ["new_size"]),
             summary: "Make a volume larger"
         ) { request in
             let size = request.body["os-extend"]?["new_size"]?.lenientInteger ?? 0
-            let allowAttached = request.version >= 42 && PolicyRule.member("volume:extend_attached_volume").allows(request.identity)
+            let allowAttached = request.version >= 42 && request.allows("volume:extend_attached_volume")
             try await request.change { tx in
                 try request.service.requests.extend(
                     request.parameters[0], to: size, allowAttached: allowAttached, caller: request.caller, in: tx)
@@ -102,7 +105,7 @@ enum VolumeActions {
             return accepted
         },
         action(
-            "os-set_bootable", policies: [.member("volume:update")], body: .object([("bootable", .boolean)], required: ["bootable"]),
+            "os-set_bootable", policies: ["volume:update"], body: .object([("bootable", .boolean)], required: ["bootable"]),
             success: 200,
             summary: "Say whether a volume can be booted from"
         ) { request in
@@ -111,7 +114,7 @@ enum VolumeActions {
             return HTTPResponse(status: 200)
         },
         action(
-            "os-update_readonly_flag", policies: [.member("volume:update_readonly_flag")],
+            "os-update_readonly_flag", policies: ["volume:update_readonly_flag"],
             body: .object([("readonly", .boolean)], required: ["readonly"]),
             summary: "Say whether a volume may be attached for reading only"
         ) { request in

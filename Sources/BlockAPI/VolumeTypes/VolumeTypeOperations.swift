@@ -1,15 +1,16 @@
 import BlockStorage
 import HTTPServer
 import JSON
+import Policy
 import Primitives
 
 /// `/types` and their extra specs.
 enum VolumeTypeOperations {
     static let core: [APIOperation] = [
         APIOperation(
-            "types:list", "GET", "/types", policies: [.reader("volume_extension:type_get_all")], summary: "List volume types", handler: list
+            "types:list", "GET", "/types", policies: ["volume_extension:type_get_all"], summary: "List volume types", handler: list
         ),
-        APIOperation("types:show", "GET", "/types/{id}", policies: [.reader("volume_extension:type_get")], summary: "Show a volume type") {
+        APIOperation("types:show", "GET", "/types/{id}", policies: ["volume_extension:type_get"], summary: "Show a volume type") {
             request in
             let isDefault = request.parameters[0] == "default"
             let type = try request.database { connection in
@@ -99,7 +100,7 @@ enum VolumeTypeOperations {
 
     private static let manage: [APIOperation] = [
         APIOperation(
-            "types:create", "POST", "/types", policies: [.admin("volume_extension:type_create")],
+            "types:create", "POST", "/types", policies: ["volume_extension:type_create"],
             body: .object(
                 [
                     (
@@ -128,7 +129,7 @@ enum VolumeTypeOperations {
             }
         },
         APIOperation(
-            "types:update", "PUT", "/types/{id}", policies: [.admin("volume_extension:type_update")],
+            "types:update", "PUT", "/types/{id}", policies: ["volume_extension:type_update"],
             body: .object(
                 [
                     (
@@ -160,7 +161,7 @@ enum VolumeTypeOperations {
             }
         },
         APIOperation(
-            "types:delete", "DELETE", "/types/{id}", policies: [.admin("volume_extension:type_delete")], success: 202,
+            "types:delete", "DELETE", "/types/{id}", policies: ["volume_extension:type_delete"], success: 202,
             summary: "Delete a volume type"
         ) { request in
             try await request.change { try VolumeTypes.delete(request.parameters[0], defaultName: request.service.defaultType, in: $0) }
@@ -173,8 +174,8 @@ enum VolumeTypeOperations {
     /// What users who are no administrators may see of a type.
     private static let visibleSpecs: Set<String> = ["RESKEY:availability_zones", "multiattach", "replication_enabled"]
 
-    private static func rule(_ name: String, _ standard: PolicyRule.Default) -> PolicyRule {
-        PolicyRule(name: "volume_extension:types_extra_specs:\(name)", standard: standard)
+    private static func rule(_ name: String) -> Policies.Rule {
+        Policies.Rule(stringLiteral: "volume_extension:types_extra_specs:\(name)")
     }
 
     private static func missing(_ request: APIRequest) -> StorageError {
@@ -183,7 +184,7 @@ enum VolumeTypeOperations {
 
     private static let extraSpecs: [APIOperation] = [
         APIOperation(
-            "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index", .projectReader)],
+            "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index")],
             summary: "Show a type's extra specs"
         ) { request in
             let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
@@ -195,7 +196,7 @@ enum VolumeTypeOperations {
             }
         },
         APIOperation(
-            "extra-specs:create", "POST", "/types/{type_id}/extra_specs", policies: [rule("create", .admin)],
+            "extra-specs:create", "POST", "/types/{type_id}/extra_specs", policies: [rule("create")],
             body: .object([("extra_specs", .metadata(keys: .extraSpecKey, nullableValues: true))], required: ["extra_specs"]),
             summary: "Add to a type's extra specs"
         ) { request in
@@ -212,7 +213,7 @@ enum VolumeTypeOperations {
             }
         },
         APIOperation(
-            "extra-specs:show", "GET", "/types/{type_id}/extra_specs/{key}", policies: [rule("show", .projectReader)],
+            "extra-specs:show", "GET", "/types/{type_id}/extra_specs/{key}", policies: [rule("show")],
             summary: "Show one of a type's extra specs"
         ) { request in
             let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
@@ -220,7 +221,7 @@ enum VolumeTypeOperations {
             return .json { $0.value(.object(JSONObject([(name: request.parameters[1], value: value)]))) }
         },
         APIOperation(
-            "extra-specs:update", "PUT", "/types/{type_id}/extra_specs/{key}", policies: [rule("update", .admin)],
+            "extra-specs:update", "PUT", "/types/{type_id}/extra_specs/{key}", policies: [rule("update")],
             body: {
                 var schema = Schema.metadata(keys: .extraSpecKey, nullableValues: true)
                 schema.minimumMembers = 1
@@ -234,7 +235,7 @@ enum VolumeTypeOperations {
             return .json { $0.value(.object(JSONObject([(name: key, value: value)]))) }
         },
         APIOperation(
-            "extra-specs:delete", "DELETE", "/types/{type_id}/extra_specs/{key}", policies: [rule("delete", .admin)], success: 202,
+            "extra-specs:delete", "DELETE", "/types/{type_id}/extra_specs/{key}", policies: [rule("delete")], success: 202,
             summary: "Remove one of a type's extra specs"
         ) { request in
             let failure = missing(request)
@@ -251,7 +252,7 @@ enum VolumeTypeOperations {
     // MARK: view
 
     private static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject {
-        if PolicyRule.admin("volume_extension:types_extra_specs:read_sensitive").allows(request.identity) { return specs }
+        if request.allows("volume_extension:types_extra_specs:read_sensitive") { return specs }
         return JSONObject(specs.members.filter { visibleSpecs.contains($0.name) })
     }
 
@@ -262,7 +263,7 @@ enum VolumeTypeOperations {
         writer.member("is_public", type.isPublic)
         writer.member("description", type.description)
         writer.member("extra_specs", .object(visible(type.extraSpecs, request)))
-        if showsQoS, PolicyRule.admin("volume_extension:access_types_qos_specs_id").allows(request.identity) {
+        if showsQoS, request.allows("volume_extension:access_types_qos_specs_id") {
             writer.member("qos_specs_id", type.qosSpecsID)
         }
         if showsAccess { writer.member("os-volume-type-access:is_public", type.isPublic) }

@@ -8,7 +8,7 @@ enum VolumeExtensions {
             alias: "os-vol-tenant-attr", name: "VolumeTenantAttribute", description: "Show the volume's project.",
             updated: "2011-11-03T00:00:00+00:00",
             volumeFields: { source, request, writer in
-                if PolicyRule.reader("volume_extension:volume_tenant_attribute").allows(request.identity) {
+                if request.allows("volume_extension:volume_tenant_attribute") {
                     writer.member("os-vol-tenant-attr:tenant_id", source.row.bytes(.projectID))
                 }
             }),
@@ -16,7 +16,7 @@ enum VolumeExtensions {
             alias: "os-vol-mig-status-attr", name: "VolumeMigStatusAttribute", description: "Show the state of a volume's migration.",
             updated: "2013-08-08T00:00:00+00:00",
             volumeFields: { source, request, writer in
-                if PolicyRule.admin("volume_extension:volume_mig_status_attribute").allows(request.identity) {
+                if request.allows("volume_extension:volume_mig_status_attribute") {
                     writer.member("os-vol-mig-status-attr:migstat", source.row.bytes(.migrationStatus))
                     writer.member("os-vol-mig-status-attr:name_id", source.row.bytes(.nameID))
                 }
@@ -25,7 +25,7 @@ enum VolumeExtensions {
             alias: "os-vol-host-attr", name: "VolumeHostAttribute", description: "Show the backend and pool of a volume.",
             updated: "2011-11-03T00:00:00+00:00",
             volumeFields: { source, request, writer in
-                if PolicyRule.admin("volume_extension:volume_host_attribute").allows(request.identity) {
+                if request.allows("volume_extension:volume_host_attribute") {
                     writer.member("os-vol-host-attr:host", source.row.bytes(.host))
                 }
             }),

@@ -15,7 +15,7 @@ enum VolumeMetadataOperations {
 
     static let all: [APIOperation] = [
         APIOperation(
-            "volume-metadata:list", "GET", "/volumes/{volume_id}/metadata", policies: [.reader("volume:get_volume_metadata")],
+            "volume-metadata:list", "GET", "/volumes/{volume_id}/metadata", policies: ["volume:get_volume_metadata"],
             summary: "Show a volume's metadata"
         ) { request in
             let metadata = try request.database { connection in
@@ -30,7 +30,7 @@ enum VolumeMetadataOperations {
             return response
         },
         APIOperation(
-            "volume-metadata:create", "POST", "/volumes/{volume_id}/metadata", policies: [.member("volume:create_volume_metadata")],
+            "volume-metadata:create", "POST", "/volumes/{volume_id}/metadata", policies: ["volume:create_volume_metadata"],
             body: whole, summary: "Add to a volume's metadata"
         ) { request in
             let new = request.body["metadata"]?.object ?? [:]
@@ -42,7 +42,7 @@ enum VolumeMetadataOperations {
             return answer("metadata", .object(metadata))
         },
         APIOperation(
-            "volume-metadata:replace", "PUT", "/volumes/{volume_id}/metadata", policies: [.member("volume:update_volume_metadata")],
+            "volume-metadata:replace", "PUT", "/volumes/{volume_id}/metadata", policies: ["volume:update_volume_metadata"],
             body: whole, summary: "Replace a volume's metadata"
         ) { request in
             let new = request.body["metadata"]?.object ?? [:]
@@ -52,7 +52,7 @@ enum VolumeMetadataOperations {
             }
         },
         APIOperation(
-            "volume-metadata:show", "GET", "/volumes/{volume_id}/metadata/{key}", policies: [.reader("volume:get_volume_metadata")],
+            "volume-metadata:show", "GET", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:get_volume_metadata"],
             summary: "Show one item of a volume's metadata"
         ) { request in
             let value = try request.database { connection in
@@ -63,7 +63,7 @@ enum VolumeMetadataOperations {
             return answer("meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
         },
         APIOperation(
-            "volume-metadata:update", "PUT", "/volumes/{volume_id}/metadata/{key}", policies: [.member("volume:update_volume_metadata")],
+            "volume-metadata:update", "PUT", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:update_volume_metadata"],
             body: item, summary: "Set one item of a volume's metadata"
         ) { request in
             let key = request.parameters[1]
@@ -74,7 +74,7 @@ enum VolumeMetadataOperations {
             }
         },
         APIOperation(
-            "volume-metadata:delete", "DELETE", "/volumes/{volume_id}/metadata/{key}", policies: [.member("volume:delete_volume_metadata")],
+            "volume-metadata:delete", "DELETE", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:delete_volume_metadata"],
             summary: "Remove one item of a volume's metadata"
         ) { request in
             let failure = missing(request)

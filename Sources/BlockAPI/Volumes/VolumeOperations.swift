@@ -5,22 +5,22 @@ import JSON
 /// `/volumes`
 enum VolumeOperations {
     static let all: [APIOperation] = [
-        APIOperation("volumes:list", "GET", "/volumes", policies: [.reader("volume:get_all")], summary: "List volumes") {
+        APIOperation("volumes:list", "GET", "/volumes", policies: ["volume:get_all"], summary: "List volumes") {
             try VolumeListing.list($0, detail: false)
         },
-        APIOperation("volumes:detail", "GET", "/volumes/detail", policies: [.reader("volume:get_all")], summary: "List volumes in detail") {
+        APIOperation("volumes:detail", "GET", "/volumes/detail", policies: ["volume:get_all"], summary: "List volumes in detail") {
             try VolumeListing.list($0, detail: true)
         },
         APIOperation(
-            "volumes:summary", "GET", "/volumes/summary", versions: 12...71, policies: [.reader("volume:get_all")],
+            "volumes:summary", "GET", "/volumes/summary", versions: 12...71, policies: ["volume:get_all"],
             summary: "Number and size of all volumes"
         ) { try VolumeListing.summary($0) },
-        APIOperation("volumes:show", "GET", "/volumes/{id}", policies: [.reader("volume:get")], summary: "Show a volume") { request in
+        APIOperation("volumes:show", "GET", "/volumes/{id}", policies: ["volume:get"], summary: "Show a volume") { request in
             let body = try request.database { try VolumeView.render(request.parameters[0], request, extended: true, in: $0) }
             return HTTPResponse(status: 200, body: .buffer(body))
         },
         APIOperation(
-            "volumes:create", "POST", "/volumes", policies: [.member("volume:create")],
+            "volumes:create", "POST", "/volumes", policies: ["volume:create"],
             bodies: [
                 (0...12, creation(groups: false, backups: false, strict: false)),
                 (13...46, creation(groups: true, backups: false, strict: false)),
@@ -28,12 +28,12 @@ enum VolumeOperations {
                 (53...71, creation(groups: true, backups: true, strict: true)),
             ], success: 202, summary: "Create a volume", handler: create),
         APIOperation(
-            "volumes:update", "PUT", "/volumes/{id}", policies: [.member("volume:update")],
+            "volumes:update", "PUT", "/volumes/{id}", policies: ["volume:update"],
             bodies: [(0...52, update(strict: false)), (53...71, update(strict: true))],
             summary: "Change name, description or metadata of a volume",
             handler: update),
         APIOperation(
-            "volumes:delete", "DELETE", "/volumes/{id}", policies: [.member("volume:delete")], success: 202, summary: "Delete a volume",
+            "volumes:delete", "DELETE", "/volumes/{id}", policies: ["volume:delete"], success: 202, summary: "Delete a volume",
             handler: delete),
     ]
 
@@ -123,7 +123,7 @@ enum VolumeOperations {
         }
         _ = try flag("cascade")
         let force = request.version >= 23 ? try flag("force") : false
-        if force { try PolicyRule.admin("volume:force_delete").enforce(request.identity) }
+        if force { try request.enforce("volume:force_delete") }
         try await request.change { tx in
             try request.service.requests.delete(request.parameters[0], force: force, caller: request.caller, in: tx)
         }

@@ -1,0 +1,96 @@
+import CYAML
+import Glibc
+
+/// A policy file: YAML (or JSON, which is YAML) that maps rules to expressions.
+public enum PolicyFile {
+    private static let largest = 1 << 20
+
+    /// The rules of a file in their order.
+    public static func read(_ path: String) throws(Policies.Problems) -> [(name: String, text: String)] {
+        guard let file = fopen(path, "re") else {
+            let code = errno
+            throw Policies.Problems(lines: ["cannot read the policy file \(path): \(String(cString: strerror(code)))"])
+        }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        while case let count = fread(&chunk, 1, chunk.count, file), count > 0 {
+            bytes += chunk[..<count]
+            guard bytes.count <= largest else { throw Policies.Problems(lines: ["\(path): larger than 1 MiB is no policy file"]) }
+        }
+        return try parse(bytes, name: path)
+    }
+
+    /// Old files hold a list of lists instead of an expression: any of the inner lists must hold in all its parts.
+    public static func parse(_ bytes: [UInt8], name: String) throws(Policies.Problems) -> [(name: String, text: String)] {
+        var parser = yaml_parser_t()
+        guard yaml_parser_initialize(&parser) == 1 else { throw Policies.Problems(lines: ["\(name): out of memory"]) }
+        defer { yaml_parser_delete(&parser) }
+        var document = yaml_document_t()
+        let loaded = bytes.withUnsafeBufferPointer { buffer in
+            yaml_parser_set_input_string(&parser, buffer.baseAddress, buffer.count)
+            return yaml_parser_load(&parser, &document) == 1
+        }
+        guard loaded else {
+            let problem = parser.problem.map { String(cString: $0) } ?? "not YAML"
+            throw Policies.Problems(lines: ["\(name):\(parser.problem_mark.line + 1): \(problem)"])
+        }
+        defer { yaml_document_delete(&document) }
+        guard let root = yaml_document_get_root_node(&document) else { return [] }
+        if root.pointee.type == YAML_SCALAR_NODE, text(root).isEmpty { return [] }
+        guard root.pointee.type == YAML_MAPPING_NODE else {
+            throw Policies.Problems(lines: ["\(name): a policy file maps rules to expressions"])
+        }
+        var rules: [(name: String, text: String)] = []
+        var problems: [String] = []
+        var pair = root.pointee.data.mapping.pairs.start
+        while let current = pair, current < root.pointee.data.mapping.pairs.top {
+            pair = current + 1
+            guard let key = yaml_document_get_node(&document, current.pointee.key), key.pointee.type == YAML_SCALAR_NODE,
+                let value = yaml_document_get_node(&document, current.pointee.value)
+            else { continue }
+            if let expression = expression(value, &document) {
+                rules.append((text(key), expression))
+            } else {
+                problems.append("\(name):\(value.pointee.start_mark.line + 1): rule \(text(key)) is no expression")
+            }
+        }
+        guard problems.isEmpty else { throw Policies.Problems(lines: problems) }
+        return rules
+    }
+
+    private static func text(_ node: UnsafeMutablePointer<yaml_node_t>) -> String {
+        let scalar = node.pointee.data.scalar
+        return String(decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
+    }
+
+    private static func items(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> [UnsafeMutablePointer<yaml_node_t>] {
+        var found: [UnsafeMutablePointer<yaml_node_t>] = []
+        var item = node.pointee.data.sequence.items.start
+        while let current = item, current < node.pointee.data.sequence.items.top {
+            if let child = yaml_document_get_node(&document, current.pointee) { found.append(child) }
+            item = current + 1
+        }
+        return found
+    }
+
+    private static func expression(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> String? {
+        if node.pointee.type == YAML_SCALAR_NODE { return text(node) }
+        guard node.pointee.type == YAML_SEQUENCE_NODE else { return nil }
+        let alternatives = items(node, &document)
+        if alternatives.isEmpty { return "@" }
+        var parts: [String] = []
+        for alternative in alternatives {
+            if alternative.pointee.type == YAML_SCALAR_NODE {
+                parts.append(text(alternative))
+            } else if alternative.pointee.type == YAML_SEQUENCE_NODE {
+                let inner = items(alternative, &document)
+                guard inner.allSatisfy({ $0.pointee.type == YAML_SCALAR_NODE }) else { return nil }
+                parts.append(inner.isEmpty ? "@" : "( " + inner.map { text($0) }.joined(separator: " and ") + " )")
+            } else {
+                return nil
+            }
+        }
+        return parts.joined(separator: " or ")
+    }
+}

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Policy
+import Settings
+
+struct PolicyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "policy", abstract: "Look at the policies.", subcommands: [List.self, Check.self])
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "List every rule with the expression in force; * marks those of the file.")
+        @OptionGroup var options: ConfigurationOptions
+
+        func run() throws {
+            do {
+                for rule in try PolicyCommand.policies(options).expressions {
+                    print("\(rule.isOverridden ? "*" : " ") \(rule.name): \(rule.text)")
+                }
+            } catch { Exit.fail(error, status: 1) }
+        }
+    }
+
+    struct Check: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Check the policy file; rules that nothing asks for are errors here.")
+        @OptionGroup var options: ConfigurationOptions
+
+        func run() throws {
+            do {
+                let policies = try PolicyCommand.policies(options)
+                if !policies.unused.isEmpty { throw SettingsError(policies.unused.map { "rule \($0) is asked for by nothing" }) }
+                print("good: \(policies.expressions.count { $0.isOverridden }) of \(policies.expressions.count) rules come from the file")
+            } catch { Exit.fail(error, status: 1) }
+        }
+    }
+
+    private static func policies(_ options: ConfigurationOptions) throws -> Policies {
+        let settings = try options.settings()
+        do throws(Policies.Problems) {
+            return try PolicyWatch.load(
+                PolicyWatch.path(settings, files: options.files), isNamed: settings.isSet(Options.policyFile),
+                withOlder: !settings[Options.enforceNewDefaults])
+        } catch { throw SettingsError(error.lines) }
+    }
+}

@@ -1,0 +1,99 @@
+import Testing
+
+@testable import Policy
+
+@Suite("Policies")
+struct PolicyTests {
+    struct Caller: PolicyCredentials {
+        var policyRoles: [String] = []
+        var policyIsAdmin = false
+        var attributes: [String: String] = ["user_id": "u", "project_id": "p"]
+        func policyAttribute(_ name: String) -> String? { attributes[name] }
+    }
+
+    static let admin = Caller(policyRoles: ["admin", "member", "reader"], policyIsAdmin: true)
+    static let member = Caller(policyRoles: ["member", "reader"])
+    static let reader = Caller(policyRoles: ["reader"])
+    static let nobody = Caller(policyRoles: ["custom"])
+
+    @Test(
+        "expressions mean what oslo.policy's mean",
+        arguments: [
+            ("", true), ("@", true), ("!", false), ("role:member", true), ("role:MEMBER", true), ("role:admin", false), ("not role:admin", true),
+            ("role:admin or role:reader", true), ("role:admin and role:reader", false), ("not role:admin and role:reader", true),
+            ("not (role:admin or role:reader)", false), ("role:admin or (role:reader and role:member)", true), ("((role:member))", true),
+            ("project_id:%(project_id)s", true), ("user_id:%(user_id)s", false), ("user_id:u", true), ("project_id:x", false),
+            ("'p':%(project_id)s", true), ("\"q\":%(project_id)s", false), ("is_admin:False", true), ("is_admin:True", false),
+            ("domain_id:%(domain_id)s", false), ("system_scope:all", false), ("role:member AND project_id:%(project_id)s", true),
+            ("(role:admin and project_id:%(project_id)s) or (role:member and project_id:%(project_id)s)", true),
+        ])
+    func language(expression: String, holds: Bool) throws {
+        let policies = try Policies(overrides: [("volume:create", expression)])
+        #expect(policies.allows("volume:create", Self.member, project: "p", target: { $0 == "user_id" ? "other" : nil }) == holds)
+    }
+
+    @Test(
+        "what is no expression is refused, and the rule is named",
+        arguments: [
+            "role", "role:a or", "and role:a", "(role:a", "role:a)", "role:a role:b", "not", "rule:nowhere", "http://example.com/%(x)s",
+            "rule:volume:create", "()", "role:a or or role:b", String(repeating: "(", count: 100) + "@" + String(repeating: ")", count: 100),
+        ])
+    func refused(expression: String) {
+        #expect {
+            try Policies(overrides: [("volume:create", expression)])
+        } throws: { error in
+            ((error as? Policies.Problems)?.lines ?? []).contains { $0.contains("rule volume:create: ") }
+        }
+    }
+
+    @Test("rules that refer to each other in a circle are refused")
+    func circle() {
+        #expect(throws: Policies.Problems.self) { try Policies(overrides: [("volume:create", "rule:a"), ("a", "rule:b"), ("b", "not rule:a")]) }
+    }
+
+    @Test("the defaults: administrators everything, members of a project what they own, readers only look")
+    func defaults() throws {
+        let policies = try Policies()
+        #expect(policies.expressions.count >= 167)
+        for (rule, member, reader) in [
+            ("volume:create" as Policies.Rule, true, false), ("volume:get", true, true), ("volume:delete", true, false), ("volume:force_delete", false, false),
+            ("volume_extension:services:index", false, false),
+        ] {
+            #expect(policies.allows(rule, Self.admin, project: "other"))
+            #expect(policies.allows(rule, Self.member, project: "p") == member)
+            #expect(!policies.allows(rule, Self.member, project: "other"))
+            #expect(policies.allows(rule, Self.reader, project: "p") == reader)
+            #expect(!policies.allows(rule, Self.nobody, project: "p"))
+        }
+    }
+
+    @Test("older defaults hold beside the standard ones only where the operator says so")
+    func older() throws {
+        #expect(try Policies(withOlder: true).allows("volume:delete", Self.nobody, project: "p"))
+        #expect(try !Policies(withOlder: true).allows("volume:delete", Self.nobody, project: "other"))
+        #expect(try Policies(withOlder: true).allows("volume:create", Self.nobody, project: "other"))
+        #expect(try !Policies(withOlder: true).allows("volume:force_delete", Self.nobody, project: "p"))
+    }
+
+    @Test("a change of a base rule reaches every rule that refers to it")
+    func bases() throws {
+        let policies = try Policies(overrides: [("xena_system_admin_or_project_member", "role:custom"), ("mine", "role:x")])
+        #expect(policies.allows("volume:create", Self.nobody, project: "p") && !policies.allows("volume:create", Self.member, project: "p"))
+        #expect(policies.unused == ["mine"])
+        #expect(policies.needsTarget("volume:create") == false)
+        #expect(try Policies(overrides: [("volume:create", "user_id:%(user_id)s")]).needsTarget("volume:create"))
+    }
+
+    @Test("files: YAML, JSON, lists of lists, comments; nothing is an empty file")
+    func files() throws {
+        func rules(_ text: String) throws -> [String: String] {
+            Dictionary(try PolicyFile.parse(Array(text.utf8), name: "f").map { ($0.name, $0.text) }, uniquingKeysWith: { $1 })
+        }
+        #expect(try rules("# only a comment\n").isEmpty)
+        #expect(try rules("\"volume:create\": \"role:a\"\n# x\nvolume:get: 'role:b'\n") == ["volume:create": "role:a", "volume:get": "role:b"])
+        #expect(try rules("{\"volume:create\": [[\"role:a\", \"role:b\"], [\"rule:c\"]], \"x\": []}") == ["volume:create": "( role:a and role:b ) or ( rule:c )", "x": "@"])
+        for broken in ["[1, 2]", "a: {b: c}", "a: b: c: d", "\"open", "a: [[[x]]]", "\u{0}"] {
+            #expect(throws: Policies.Problems.self, "\(broken)") { try PolicyFile.parse(Array(broken.utf8), name: "f") }
+        }
+    }
+}
