@@ -20,7 +20,7 @@ build: ## Build the release into .build/release/clinker
 	$(SWIFT) build $(RELEASE)
 
 test: ## Build and run every test, real clients included
-	@.ci/setup build clients machine
+	@.ci/setup build clients keystone machine
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --skip IntegrationTests
 	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests
@@ -77,4 +77,4 @@ sanitize: ## Run the tests of the rooms under the address and the thread sanitiz
 		$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
 
 clean: ## Remove what was built
-	rm -rf .build .clients
+	rm -rf .build .clients .keystone

@@ -66,6 +66,9 @@ public struct VolumeRequests: Sendable {
 
     /// Returns the new volume's id.
     public func create(_ new: NewVolume, caller: Caller, in tx: any Transaction) throws -> String {
+        guard !caller.projectID.isEmpty else {
+            throw StorageError(.invalid, "Invalid input received: a volume belongs to a project, and the token is for none.")
+        }
         if let id = new.snapshotID { throw StorageError(.notFound, "Snapshot \(id) could not be found.") }
         var source: Volume?
         if let id = new.sourceVolumeID { source = try Volumes.get(id, for: caller, in: tx) }

@@ -11,6 +11,8 @@ public final class SQLiteDatabase: Database {
     private let readers = Guarded<[Lent]>([])
     private let queue = BlockingQueue<Job>()
     private let stopped = Semaphore()
+    /// Connections kept for readers.
+    private static let idleReaders = 16
     /// Changes joined into one commit at most.
     private static let batchLimit = 256
 
@@ -65,7 +67,7 @@ public final class SQLiteDatabase: Database {
                 try connection.execute("PRAGMA temp_store=MEMORY")
                 return Lent(connection: connection)
             }()
-        defer { readers.withLock { $0.append(lent) } }
+        defer { giveBack(lent) }
         let connection = lent.connection
         // A snapshot costs locks of the file; as long as nothing was committed the last one still shows the truth.
         let now = commits.load(ordering: .acquiring)
@@ -88,14 +90,27 @@ public final class SQLiteDatabase: Database {
         try lent.connection.run(lent.connection.statement(Self.commit), []) { _ in true }
     }
 
-    /// Ends the snapshots of idle readers: an old one would keep the log from being checkpointed and started anew.
-    private func releaseSnapshots() {
-        var idle = readers.withLock { readers in
-            defer { readers = [] }
-            return readers
+    /// Ends the snapshots of idle readers: an old one would keep the log from being checkpointed and started anew. One
+    /// reader at a time is away, so that the pool does not look empty to those who read meanwhile.
+    func releaseSnapshots() {
+        for _ in 0..<Self.idleReaders {
+            let held = readers.withLock { readers in
+                readers.firstIndex { $0.snapshot >= 0 }.map { readers.remove(at: $0) }
+            }
+            guard var held else { return }
+            try? end(&held)
+            giveBack(held)
         }
-        for index in idle.indices { try? end(&idle[index]) }
-        readers.withLock { $0 += idle }
+    }
+
+    /// Readers beyond what is usually needed at once are closed.
+    private func giveBack(_ lent: Lent) {
+        let isWanted = readers.withLock { readers in
+            guard readers.count < Self.idleReaders else { return false }
+            readers.append(lent)
+            return true
+        }
+        if !isWanted { lent.connection.close() }
     }
 
     public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {

@@ -54,9 +54,13 @@ public final class HTTPClient: Sendable {
         public var authorities: String?
         /// Whether any certificate is accepted.
         public var isInsecure: Bool
-        public init(authorities: String? = nil, isInsecure: Bool = false) {
+        /// PEM files of the certificate and the key that the client shows.
+        public var certificate, key: String?
+        public init(authorities: String? = nil, isInsecure: Bool = false, certificate: String? = nil, key: String? = nil) {
             self.authorities = authorities
             self.isInsecure = isInsecure
+            self.certificate = certificate
+            self.key = key
         }
     }
 
@@ -105,6 +109,8 @@ public final class HTTPClient: Sendable {
         clinker_curl_text(curl, CURLOPT_PROTOCOLS_STR, "http,https")
         if let socket = request.unixSocket { clinker_curl_text(curl, CURLOPT_UNIX_SOCKET_PATH, socket) }
         if let authorities = trust.authorities { clinker_curl_text(curl, CURLOPT_CAINFO, authorities) }
+        if let certificate = trust.certificate { clinker_curl_text(curl, CURLOPT_SSLCERT, certificate) }
+        if let key = trust.key { clinker_curl_text(curl, CURLOPT_SSLKEY, key) }
         if trust.isInsecure {
             clinker_curl_long(curl, CURLOPT_SSL_VERIFYPEER, 0)
             clinker_curl_long(curl, CURLOPT_SSL_VERIFYHOST, 0)

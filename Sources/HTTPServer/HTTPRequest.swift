@@ -177,6 +177,8 @@ public struct Identity: Sendable {
     public var userDomainID: String?
     public var projectDomainID: String?
     public var isSystemScoped = false
+    /// Whether the URL's project is taken where none is known.
+    public var takesProjectFromURL = false
     /// Roles of the service that passes the request on for its user, if it gave a token of its own.
     public var serviceRoles: [String] = []
 

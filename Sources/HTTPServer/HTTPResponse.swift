@@ -40,6 +40,8 @@ public struct HTTPError: Error, Sendable {
     public var message: String
     /// The body is the router's own, not a fault of the API.
     public var isPlain: Bool
+    /// The body is the one that identity middleware gives.
+    var isChallenge = false
     public var headers: [(name: String, value: String)]
 
     public init(_ status: Int, _ message: String, isPlain: Bool = false, headers: [(name: String, value: String)] = []) {
@@ -53,6 +55,14 @@ public struct HTTPError: Error, Sendable {
     public static func notFound(_ message: String) -> HTTPError { HTTPError(404, message) }
     /// No such path, or no such method on it.
     public static let noRoute = HTTPError(404, "The resource could not be found.", isPlain: true)
+
+    /// Who asks is not known; the challenge says how to tell.
+    public static func unauthenticated(_ challenge: String) -> HTTPError {
+        var error = HTTPError(
+            401, "The request you have made requires authentication.", headers: [(name: "WWW-Authenticate", value: challenge)])
+        error.isChallenge = true
+        return error
+    }
 
     /// The key of the body.
     public var faultName: StaticString {
@@ -81,7 +91,18 @@ public struct HTTPError: Error, Sendable {
 
     public func response() -> HTTPResponse {
         var response: HTTPResponse
-        if isPlain {
+        if isChallenge {
+            response = .json(status) { writer in
+                writer.beginObject()
+                writer.key("error")
+                writer.beginObject()
+                writer.member("code", status)
+                writer.member("title", "Unauthorized")
+                writer.member("message", message)
+                writer.endObject()
+                writer.endObject()
+            }
+        } else if isPlain {
             response = .json(status) { writer in
                 writer.beginObject()
                 writer.member("message", message + "<br /><br />\n\n\n")

@@ -32,7 +32,8 @@ public struct Policies: Sendable {
         var problems: [String] = []
         var texts: [String: String] = [:]
         for rule in PolicyTable.all {
-            texts[rule.name] = withOlder ? rule.older.map { "(\(rule.standard)) or (\($0 == "@" ? "@" : $0))" } ?? rule.standard : rule.standard
+            texts[rule.name] =
+                withOlder ? rule.older.map { "(\(rule.standard)) or (\($0 == "@" ? "@" : $0))" } ?? rule.standard : rule.standard
         }
         var changed: Set<String> = []
         for (name, text) in overrides {
@@ -51,7 +52,9 @@ public struct Policies: Sendable {
         let all = parsed
         func resolve(_ name: String, _ path: [String]) throws(PolicyCheck.SyntaxError) -> PolicyCheck {
             guard let check = all[name] else { throw PolicyCheck.SyntaxError("there is no rule \(name)") }
-            guard !path.contains(name) else { throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))") }
+            guard !path.contains(name) else {
+                throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))")
+            }
             return try check.resolved { reference throws(PolicyCheck.SyntaxError) in try resolve(reference, path + [name]) }
         }
         var checks: [PolicyCheck] = []

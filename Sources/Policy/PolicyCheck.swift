@@ -139,7 +139,9 @@ indirect enum PolicyCheck: Sendable, Equatable {
                 } else {
                     left = .attribute(kind)
                 }
-                self = .equal(left, match.hasPrefix("%(") && match.hasSuffix(")s") ? .attribute(String(match.dropFirst(2).dropLast(2))) : .literal(match))
+                self = .equal(
+                    left,
+                    match.hasPrefix("%(") && match.hasSuffix(")s") ? .attribute(String(match.dropFirst(2).dropLast(2))) : .literal(match))
             }
         }
     }

@@ -64,7 +64,9 @@ public enum PolicyFile {
         return String(decoding: UnsafeBufferPointer(start: scalar.value, count: scalar.length), as: UTF8.self)
     }
 
-    private static func items(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> [UnsafeMutablePointer<yaml_node_t>] {
+    private static func items(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> [UnsafeMutablePointer<
+        yaml_node_t
+    >] {
         var found: [UnsafeMutablePointer<yaml_node_t>] = []
         var item = node.pointee.data.sequence.items.start
         while let current = item, current < node.pointee.data.sequence.items.top {

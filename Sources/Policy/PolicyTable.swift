@@ -20,9 +20,13 @@ public enum PolicyTable {
     static let bases: [Rule] = [
         Rule(name: "context_is_admin", standard: "role:admin", older: nil),
         Rule(name: "admin_api", standard: "is_admin:True or (role:admin and is_admin_project:True)", older: nil),
-        Rule(name: "admin_or_owner", standard: "is_admin:True or (role:admin and is_admin_project:True) or project_id:%(project_id)s", older: nil),
-        Rule(name: "xena_system_admin_or_project_reader", standard: "role:admin or (role:reader and project_id:%(project_id)s)", older: nil),
-        Rule(name: "xena_system_admin_or_project_member", standard: "role:admin or (role:member and project_id:%(project_id)s)", older: nil),
+        Rule(
+            name: "admin_or_owner", standard: "is_admin:True or (role:admin and is_admin_project:True) or project_id:%(project_id)s",
+            older: nil),
+        Rule(
+            name: "xena_system_admin_or_project_reader", standard: "role:admin or (role:reader and project_id:%(project_id)s)", older: nil),
+        Rule(
+            name: "xena_system_admin_or_project_member", standard: "role:admin or (role:member and project_id:%(project_id)s)", older: nil),
         Rule(
             name: "system_or_domain_or_project_admin",
             standard:
@@ -126,14 +130,19 @@ public enum PolicyTable {
         Rule(name: "volume_extension:access_types_extra_specs", standard: reader, older: "rule:admin_api"),
         Rule(name: "volume_extension:access_types_qos_specs_id", standard: admin, older: nil),
         Rule(name: "volume_extension:volume_type_encryption", standard: admin, older: nil),
-        Rule(name: "volume_extension:volume_type_encryption:create", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
+        Rule(
+            name: "volume_extension:volume_type_encryption:create", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
         Rule(name: "volume_extension:volume_type_encryption:get", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
-        Rule(name: "volume_extension:volume_type_encryption:update", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
-        Rule(name: "volume_extension:volume_type_encryption:delete", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
+        Rule(
+            name: "volume_extension:volume_type_encryption:update", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
+        Rule(
+            name: "volume_extension:volume_type_encryption:delete", standard: admin, older: "rule:volume_extension:volume_type_encryption"),
         Rule(name: "volume_extension:volume_type_access", standard: member, older: owner),
         Rule(name: "volume_extension:volume_type_access:addProjectAccess", standard: admin, older: nil),
         Rule(name: "volume_extension:volume_type_access:removeProjectAccess", standard: admin, older: nil),
-        Rule(name: "volume_extension:volume_type_access:get_all_for_type", standard: admin, older: "rule:volume_extension:volume_type_access"),
+        Rule(
+            name: "volume_extension:volume_type_access:get_all_for_type", standard: admin, older: "rule:volume_extension:volume_type_access"
+        ),
         Rule(name: "volume:extend", standard: member, older: owner),
         Rule(name: "volume:extend_attached_volume", standard: member, older: owner),
         Rule(name: "volume_extension:volume_admin_actions:extend_volume_completion", standard: admin, older: nil),

@@ -27,6 +27,9 @@ public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) 
     pthread_attr_destroy(&attributes)
 }
 
+/// Holds the thread for some seconds.
+public func pause(_ seconds: Double) { usleep(UInt32(max(0, seconds) * 1e6)) }
+
 /// A queue whose consumers block on threads of their own.
 public final class BlockingQueue<Element: Sendable>: Sendable {
     private struct State {

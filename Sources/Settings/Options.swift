@@ -16,8 +16,8 @@ public enum Options {
         "state_path", default: "/var/lib/cinder",
         help: "Directory of everything Clinker keeps. `--state-dir` wins; without a configuration file it is $XDG_STATE_HOME/clinker.")
     public static let authStrategy = Option(
-        "auth_strategy", default: "keystone", choices: ["noauth", "keystone"],
-        help: "How callers are identified. This release serves noauth: everybody is admin, so only loopback is listened on.")
+        "auth_strategy", default: "keystone", choices: ["noauth", "keystone", "http_basic"],
+        help: "How callers are identified: by Keystone's tokens, by a file of users, or (on loopback) not at all.")
     public static let maxLimit = Option(
         "osapi_max_limit", default: 1000, range: 1...1_000_000, help: "Most items in one answer of a list.")
     public static let projectIDRegex = Option(
@@ -53,6 +53,68 @@ public enum Options {
     public static let enforceNewDefaults = Option(
         "enforce_new_defaults", in: .group("oslo_policy"), default: true,
         help: "false: what older releases allowed is allowed too, to every user of a project.")
+
+    // MARK: identity
+    public static let basicUserFile = Option(
+        "http_basic_auth_user_file", default: "/etc/clinker/users",
+        help: "auth_strategy http_basic: lines of name:bcrypt hash:project id:role,role; read again when it changes.")
+    private static func keystone(_ name: String, default value: String = "", help: String) -> Option<String> {
+        Option(name, in: .group("keystone_authtoken"), default: value, help: help)
+    }
+    public static let keystoneURL = Option(
+        "auth_url", in: .group("keystone_authtoken"), default: [String](), help: "Keystone; several URLs are tried one after the other.")
+    public static let wwwAuthenticateURI = keystone("www_authenticate_uri", help: "Where clients whose token is refused are sent.")
+    public static let keystoneAuthType = Option(
+        "auth_type", in: .group("keystone_authtoken"), default: "password", choices: ["password", "v3password", "v3applicationcredential"],
+        help: "How Clinker identifies itself.")
+    public static let keystoneUsername = keystone("username", help: "Clinker's own account.")
+    public static let keystoneUserID = keystone("user_id", help: "Its id, instead of name and domain.")
+    public static let keystonePassword = Option(
+        "password", in: .group("keystone_authtoken"), default: Secret(""), help: "Its password.")
+    public static let keystoneUserDomainName = keystone("user_domain_name", help: "Its domain; Default if empty.")
+    public static let keystoneUserDomainID = keystone("user_domain_id", help: "The domain's id, instead of its name.")
+    public static let keystoneProjectName = keystone("project_name", help: "Project that Clinker's own token is for.")
+    public static let keystoneProjectID = keystone("project_id", help: "Its id, instead of name and domain.")
+    public static let keystoneProjectDomainName = keystone("project_domain_name", help: "Its domain; Default if empty.")
+    public static let keystoneProjectDomainID = keystone("project_domain_id", help: "The domain's id, instead of its name.")
+    public static let keystoneSystemScope = keystone(
+        "system_scope", help: "all: Clinker's own token is for the system instead of a project.")
+    public static let keystoneApplicationID = keystone("application_credential_id", help: "auth_type v3applicationcredential: its id.")
+    public static let keystoneApplicationName = keystone("application_credential_name", help: "Its name, with username and domain.")
+    public static let keystoneApplicationSecret = Option(
+        "application_credential_secret", in: .group("keystone_authtoken"), default: Secret(""), help: "Its secret.")
+    public static let keystoneCAFile = keystone(
+        "cafile", help: "PEM file of the authorities that Keystone's certificate is checked against.")
+    public static let keystoneCertFile = keystone("certfile", help: "PEM file of the certificate that Clinker shows.")
+    public static let keystoneKeyFile = keystone("keyfile", help: "PEM file of its key.")
+    public static let keystoneInsecure = Option(
+        "insecure", in: .group("keystone_authtoken"), default: false, help: "Any certificate is believed.")
+    public static let keystoneConnectTimeout = Option(
+        "http_connect_timeout", in: .group("keystone_authtoken"), default: 5, range: 1...600, help: "Seconds for a connection to Keystone.")
+    public static let keystoneRequestTimeout = Option(
+        "http_request_timeout", in: .group("keystone_authtoken"), default: 20, range: 1...600, help: "Seconds for a request to Keystone.")
+    public static let keystoneRetries = Option(
+        "http_request_max_retries", in: .group("keystone_authtoken"), default: 3, range: 0...100,
+        help: "Repetitions of a request that failed.")
+    public static let tokenCacheTime = Option(
+        "token_cache_time", in: .group("keystone_authtoken"), default: 300, range: -1...86_400,
+        help: "Seconds for which a token is believed (and one that is not valid refused) without asking; -1: always ask.")
+    public static let serviceTokenRoles = Option(
+        "service_token_roles", in: .group("keystone_authtoken"), default: ["service"],
+        help: "Roles of services whose token counts beside their user's.")
+    public static let serviceTokenRolesRequired = Option(
+        "service_token_roles_required", in: .group("keystone_authtoken"), default: false,
+        help: "Refuse requests whose service token has none of these roles.")
+    static let identity: [OptionDeclaration] = [
+        basicUserFile.declaration, keystoneURL.declaration, wwwAuthenticateURI.declaration, keystoneAuthType.declaration,
+        keystoneUsername.declaration, keystoneUserID.declaration, keystonePassword.declaration, keystoneUserDomainName.declaration,
+        keystoneUserDomainID.declaration, keystoneProjectName.declaration, keystoneProjectID.declaration,
+        keystoneProjectDomainName.declaration, keystoneProjectDomainID.declaration, keystoneSystemScope.declaration,
+        keystoneApplicationID.declaration, keystoneApplicationName.declaration, keystoneApplicationSecret.declaration,
+        keystoneCAFile.declaration, keystoneCertFile.declaration, keystoneKeyFile.declaration, keystoneInsecure.declaration,
+        keystoneConnectTimeout.declaration, keystoneRequestTimeout.declaration, keystoneRetries.declaration, tokenCacheTime.declaration,
+        serviceTokenRoles.declaration, serviceTokenRolesRequired.declaration,
+    ]
 
     // MARK: logs
     public static let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
@@ -139,7 +201,9 @@ public enum Options {
         "file_directory", in: .backend, default: "", help: "Driver file: directory of the volumes; <state>/volumes/<backend> if empty.")
 
     /// All of them, in the order in which they are documented.
-    public static let all: [OptionDeclaration] = [
+    public static let all: [OptionDeclaration] = service + identity
+
+    private static let service: [OptionDeclaration] = [
         listen.declaration, listenPort.declaration, workers.declaration, publicEndpoint.declaration, host.declaration,
         statePath.declaration, authStrategy.declaration, maxLimit.declaration, projectIDRegex.declaration, rpcResponseTimeout.declaration,
         connectionLimit.declaration, connectionLimitPerAddress.declaration, connectionTimeout.declaration, requestTimeout.declaration,
@@ -150,7 +214,8 @@ public enum Options {
         serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
-        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration, policyFile.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
+        policyFile.declaration,
         enforceNewDefaults.declaration,
         volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,

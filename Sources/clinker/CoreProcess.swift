@@ -7,6 +7,7 @@ import Glibc
 import HTTPServer
 import JSON
 import Logging
+import OpenStack
 import Primitives
 import Settings
 
@@ -159,7 +160,7 @@ final class CoreProcess: Sendable {
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
-            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]), AuthMiddleware(NoAuthenticator()),
+            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]), AuthMiddleware(try authenticator()),
         ]
         if settings[Options.serveMetrics] {
             chain.insert(MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }, at: chain.count - 1)
@@ -180,6 +181,14 @@ final class CoreProcess: Sendable {
                 idleTimeout: 900),
             log: sink, responder: chain.chain(to: { try await api.respond($0) }))
         return (server, control)
+    }
+
+    private func authenticator() throws -> any Authenticator {
+        switch settings[Options.authStrategy] {
+        case "keystone": KeystoneAuthenticator(try Keystone(settings, log: sink.logger("keystone")))
+        case "http_basic": BasicAuthenticator(try BasicUsers(settings, log: sink.logger("users")))
+        default: NoAuthenticator()
+        }
     }
 
     /// As many connections as asked for, if the process may have as many descriptors.

@@ -40,7 +40,9 @@ final class PolicyWatch: Sendable {
     static func path(_ settings: Settings, files: [String]) -> String {
         let name = settings[Options.policyFile]
         if name.hasPrefix("/") { return name }
-        let directory = files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") } ?? "/etc/clinker"
+        let directory =
+            files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
+            ?? "/etc/clinker"
         return (directory.isEmpty ? "." : directory) + "/" + name
     }
 

@@ -24,18 +24,13 @@ final class Supervisor {
         log = logSink.logger("supervisor")
         for warning in settings.warnings { log.warning("\(warning)") }
         drainTimeout = settings[Options.drainTimeout]
-        guard settings[Options.authStrategy] == "noauth" else {
-            throw SettingsError([
-                "[DEFAULT] auth_strategy = \(settings[Options.authStrategy]): this release serves noauth only; set auth_strategy = noauth"
-            ])
-        }
         guard !settings[Options.enabledBackends].isEmpty else {
             throw SettingsError([
                 "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
             ])
         }
         let address = settings[Options.listen]
-        if !insecureNoAuth, !Supervisor.isLoopback(address) {
+        if settings[Options.authStrategy] == "noauth", !insecureNoAuth, !Supervisor.isLoopback(address) {
             throw SettingsError([
                 "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(address) is refused; listen on 127.0.0.1, or say --insecure-noauth"
             ])

@@ -1,4 +1,5 @@
 import Glibc
+import Primitives
 import Testing
 
 @testable import Database
@@ -142,5 +143,43 @@ struct DatabaseTests {
         fclose(file)
         defer { unlink(path) }
         #expect { try SQLiteDatabase(path: path) } throws: { "\($0)".contains("not a database") && !"\($0)".contains("\n") }
+    }
+
+    @Test("readers are used again, however many commits go by: no connection is left over")
+    func pool() async throws {
+        let temporary = try TemporaryDatabase()
+        let (path, database) = (temporary.path, temporary.database)
+        _ = try await database.write { try $0.run(text: "CREATE TABLE t (x INTEGER)", []) }
+        func connections() -> Int {
+            guard let directory = opendir("/proc/self/fd") else { return -1 }
+            defer { closedir(directory) }
+            var count = 0
+            while let entry = readdir(directory) {
+                let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                    String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+                }
+                var buffer = [CChar](repeating: 0, count: 4096)
+                let length = readlink("/proc/self/fd/" + name, &buffer, buffer.count - 1)
+                if length > 0, String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) == path { count += 1 }
+            }
+            return count
+        }
+        let isOver = Guarded(false)
+        let finished = Semaphore()
+        for index in 0..<4 {
+            startThread("reader-\(index)") {
+                while !isOver.withLock({ $0 }) { _ = try? database.read { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } }
+                finished.post()
+            }
+        }
+        for round in 0..<200 {
+            _ = try await database.write { try $0.run(text: "INSERT INTO t VALUES (\(round % 7))", []) }
+            // What the writer does now and then, at its most unfortunate.
+            for _ in 0..<200 { database.releaseSnapshots() }
+        }
+        isOver.withLock { $0 = true }
+        for _ in 0..<4 { finished.wait() }
+        // The writer, four readers, and one that was away when the fourth came.
+        #expect(connections() <= 6, "\(connections()) connections")
     }
 }

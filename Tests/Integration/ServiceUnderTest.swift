@@ -20,7 +20,10 @@ final class ServiceUnderTest: @unchecked Sendable {
     let configuration: String
 
     /// Starts it with an embedded-like configuration; `options` go into [DEFAULT], `sections` behind it.
-    init(options: String = "", backends: String = "file", sections: String = "[file]\nvolume_driver = file\n", start: Bool = true) throws {
+    init(
+        auth: String = "noauth", options: String = "", backends: String = "file", sections: String = "[file]\nvolume_driver = file\n",
+        start: Bool = true
+    ) throws {
         var template = Array("/tmp/clinker-service-XXXXXX".utf8CString)
         directory = String(cString: mkdtemp(&template))
         configuration = directory + "/clinker.conf"
@@ -31,7 +34,7 @@ final class ServiceUnderTest: @unchecked Sendable {
             [DEFAULT]
             osapi_volume_listen = 127.0.0.1
             osapi_volume_listen_port = \(port)
-            auth_strategy = noauth
+            auth_strategy = \(auth)
             host = node
             enabled_backends = \(backends)
             \(options)
@@ -45,6 +48,7 @@ final class ServiceUnderTest: @unchecked Sendable {
             kill(pid, SIGKILL)
             reap(pid)
         }
+        if getenv("CLINKER_KEEP") == nil, let remover = try? spawn("/bin/rm", ["-rf", directory], descriptors: []) { reap(remover) }
     }
 
     var state: String { directory + "/state" }

@@ -96,14 +96,36 @@ struct SoakTests {
         }
     }
 
+    /// Waits for clients off the pool that tests share.
+    private static func wait(_ semaphore: Primitives.Semaphore, _ count: Int) async {
+        await withCheckedContinuation { continuation in
+            startThread("wait") {
+                for _ in 0..<count { semaphore.wait() }
+                continuation.resume()
+            }
+        }
+    }
+
+    /// Every volume, page by page.
+    private static func all(_ service: ServiceUnderTest) throws -> [JSON] {
+        var volumes: [JSON] = []
+        while true {
+            let marker = volumes.last?["id"]?.string.map { "&marker=\($0)" } ?? ""
+            guard let page = try service.api("GET", "/volumes/detail?limit=200" + marker).json["volumes"]?.array else {
+                throw ServiceUnderTest.Failure("no page of volumes")
+            }
+            volumes += page
+            if page.count < 200 { return volumes }
+        }
+    }
+
     @Test("after random kills nothing is stranded, lost, orphaned or charged twice")
-    func run() throws {
+    func run() async throws {
         let seed = Self.seed
-        var template = Array("/tmp/clinker-soak-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template)) + "/volumes"
         let service = try ServiceUnderTest(
             options: "quota_volumes = -1\nquota_gigabytes = -1",
-            sections: "[file]\nvolume_driver = file\nfile_directory = \(directory)\nmax_over_subscription_ratio = 1000000\n")
+            sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
+        let directory = service.state + "/volumes/file"
         let ledger = Ledger()
         let end = Timestamp.monotonic() + Self.seconds
         let finished = Semaphore()
@@ -142,7 +164,7 @@ struct SoakTests {
                 }
             }
         }
-        for _ in 0..<16 { finished.wait() }
+        await Self.wait(finished, 16)
         let told = ledger.state.withLock { $0 }
 
         // Attachments whose answer was lost are there for their owner to remove.
@@ -160,7 +182,7 @@ struct SoakTests {
         let settling = Timestamp.monotonic()
         repeat {
             usleep(50_000)
-            volumes = try service.api("GET", "/volumes/detail").json["volumes"]?.array ?? []
+            volumes = try Self.all(service)
         } while volumes.contains { transitional.contains($0["status"]?.string ?? "") } && Timestamp.monotonic() < limit
         let settled = Timestamp.monotonic() - settling
         let rows = Set(volumes.compactMap { $0["id"]?.string })
@@ -181,6 +203,8 @@ struct SoakTests {
         #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
         #expect(ServiceUnderTest.entries(directory).allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
         #expect(told.refused == 0, "connections refused")
+        let examined = try await DoctorTests.examine(service)
+        #expect(examined.findings.isEmpty, "\(examined.findings.prefix(5))")
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
                 + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms, settled"
@@ -204,11 +228,9 @@ struct SoakTests {
 
     @Test("under mixed load memory does not grow and descriptors do not leak")
     func endurance() throws {
-        var template = Array("/tmp/clinker-soak-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template)) + "/volumes"
         let service = try ServiceUnderTest(
             options: "quota_volumes = -1\nquota_gigabytes = -1",
-            sections: "[file]\nvolume_driver = file\nfile_directory = \(directory)\nmax_over_subscription_ratio = 1000000\n")
+            sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
         let ledger = Ledger()
         let begin = Timestamp.monotonic()
         let end = begin + Self.seconds

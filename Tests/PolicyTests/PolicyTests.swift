@@ -19,7 +19,8 @@ struct PolicyTests {
     @Test(
         "expressions mean what oslo.policy's mean",
         arguments: [
-            ("", true), ("@", true), ("!", false), ("role:member", true), ("role:MEMBER", true), ("role:admin", false), ("not role:admin", true),
+            ("", true), ("@", true), ("!", false), ("role:member", true), ("role:MEMBER", true), ("role:admin", false),
+            ("not role:admin", true),
             ("role:admin or role:reader", true), ("role:admin and role:reader", false), ("not role:admin and role:reader", true),
             ("not (role:admin or role:reader)", false), ("role:admin or (role:reader and role:member)", true), ("((role:member))", true),
             ("project_id:%(project_id)s", true), ("user_id:%(user_id)s", false), ("user_id:u", true), ("project_id:x", false),
@@ -36,7 +37,8 @@ struct PolicyTests {
         "what is no expression is refused, and the rule is named",
         arguments: [
             "role", "role:a or", "and role:a", "(role:a", "role:a)", "role:a role:b", "not", "rule:nowhere", "http://example.com/%(x)s",
-            "rule:volume:create", "()", "role:a or or role:b", String(repeating: "(", count: 100) + "@" + String(repeating: ")", count: 100),
+            "rule:volume:create", "()", "role:a or or role:b",
+            String(repeating: "(", count: 100) + "@" + String(repeating: ")", count: 100),
         ])
     func refused(expression: String) {
         #expect {
@@ -48,7 +50,9 @@ struct PolicyTests {
 
     @Test("rules that refer to each other in a circle are refused")
     func circle() {
-        #expect(throws: Policies.Problems.self) { try Policies(overrides: [("volume:create", "rule:a"), ("a", "rule:b"), ("b", "not rule:a")]) }
+        #expect(throws: Policies.Problems.self) {
+            try Policies(overrides: [("volume:create", "rule:a"), ("a", "rule:b"), ("b", "not rule:a")])
+        }
     }
 
     @Test("the defaults: administrators everything, members of a project what they own, readers only look")
@@ -56,7 +60,8 @@ struct PolicyTests {
         let policies = try Policies()
         #expect(policies.expressions.count >= 167)
         for (rule, member, reader) in [
-            ("volume:create" as Policies.Rule, true, false), ("volume:get", true, true), ("volume:delete", true, false), ("volume:force_delete", false, false),
+            ("volume:create" as Policies.Rule, true, false), ("volume:get", true, true), ("volume:delete", true, false),
+            ("volume:force_delete", false, false),
             ("volume_extension:services:index", false, false),
         ] {
             #expect(policies.allows(rule, Self.admin, project: "other"))
@@ -90,8 +95,12 @@ struct PolicyTests {
             Dictionary(try PolicyFile.parse(Array(text.utf8), name: "f").map { ($0.name, $0.text) }, uniquingKeysWith: { $1 })
         }
         #expect(try rules("# only a comment\n").isEmpty)
-        #expect(try rules("\"volume:create\": \"role:a\"\n# x\nvolume:get: 'role:b'\n") == ["volume:create": "role:a", "volume:get": "role:b"])
-        #expect(try rules("{\"volume:create\": [[\"role:a\", \"role:b\"], [\"rule:c\"]], \"x\": []}") == ["volume:create": "( role:a and role:b ) or ( rule:c )", "x": "@"])
+        #expect(
+            try rules("\"volume:create\": \"role:a\"\n# x\nvolume:get: 'role:b'\n") == ["volume:create": "role:a", "volume:get": "role:b"])
+        #expect(
+            try rules("{\"volume:create\": [[\"role:a\", \"role:b\"], [\"rule:c\"]], \"x\": []}") == [
+                "volume:create": "( role:a and role:b ) or ( rule:c )", "x": "@",
+            ])
         for broken in ["[1, 2]", "a: {b: c}", "a: b: c: d", "\"open", "a: [[[x]]]", "\u{0}"] {
             #expect(throws: Policies.Problems.self, "\(broken)") { try PolicyFile.parse(Array(broken.utf8), name: "f") }
         }

@@ -22,7 +22,8 @@ struct APIOperation: Sendable {
 
     init(
         _ name: String, _ method: String, _ path: String, action: String? = nil, versions: ClosedRange<Int> = APIVersion.all,
-        policies: [Policies.Rule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [], success: Int = 200,
+        policies: [Policies.Rule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [],
+        success: Int = 200,
         summary: String, handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
     ) {
         route = Route(name)

@@ -128,7 +128,7 @@ public final class BlockAPI: Sendable {
         request.apiVersionHeader = APIVersion.headers[version]
 
         guard var identity = request.identity else { throw HTTPError(401, "Authentication required") }
-        if identity.projectID == nil { identity.projectID = project.map(String.init) ?? identity.userID }
+        if identity.projectID == nil, identity.takesProjectFromURL { identity.projectID = project.map(String.init) ?? identity.userID }
         if let project, project != identity.projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
         let policies = self.policies()
         identity.isAdmin = identity.isAdmin || policies.allows("context_is_admin", identity, project: identity.projectID ?? "")
@@ -155,7 +155,11 @@ public final class BlockAPI: Sendable {
         let asked = APIRequest(
             http: request, service: self, version: version, parameters: parameters, body: body ?? .null, identity: identity, caller: caller,
             policies: policies, links: Links(request, publicEndpoint: publicEndpoint, projectSegment: project))
-        for policy in operation.policies { try asked.enforce(policy) }
+        for policy in operation.policies where !asked.allows(policy) {
+            // Who may not see a volume learns nothing of it.
+            if operation.path.hasPrefix("/volumes/{"), !asked.allows("volume:get") { throw StorageError.volumeNotFound(parameters[0]) }
+            try asked.enforce(policy)
+        }
         return try await operation.handler(asked)
     }
 

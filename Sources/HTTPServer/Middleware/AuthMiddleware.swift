@@ -34,7 +34,9 @@ public struct NoAuthenticator: Authenticator {
                 throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
             }
         }
-        return Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true)
+        var identity = Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true)
+        identity.takesProjectFromURL = true
+        return identity
     }
 }
 
@@ -43,6 +45,8 @@ public struct OperatorAuthenticator: Authenticator {
     public init() {}
 
     public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true)
+        var identity = Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true)
+        identity.takesProjectFromURL = true
+        return identity
     }
 }

@@ -7,7 +7,8 @@ struct PolicyCommand: ParsableCommand {
         commandName: "policy", abstract: "Look at the policies.", subcommands: [List.self, Check.self])
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List every rule with the expression in force; * marks those of the file.")
+        static let configuration = CommandConfiguration(
+            abstract: "List every rule with the expression in force; * marks those of the file.")
         @OptionGroup var options: ConfigurationOptions
 
         func run() throws {

@@ -1,0 +1,54 @@
+public import HTTPServer
+public import OpenStack
+import Primitives
+
+/// Identity from name and password (RFC 7617): for a service without Keystone and with several users.
+public struct BasicAuthenticator: Authenticator {
+    private let users: BasicUsers
+
+    public init(_ users: BasicUsers) { self.users = users }
+
+    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+        if request.rawPath == "/" || request.rawPath.isEmpty { return nil }
+        let refusal = HTTPError.unauthenticated("Basic realm=\"Block Storage\", charset=\"UTF-8\"")
+        guard let header = request.header("Authorization"), header.utf8.count <= 1024, header.lowercased().hasPrefix("basic "),
+            let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),
+            let colon = text.firstIndex(of: ":")
+        else { throw refusal }
+        guard let user = await users.authenticate(name: String(text[..<colon]), password: Secret(String(text[text.index(after: colon)...])))
+        else { throw refusal }
+        return Identity(userID: user.name, projectID: user.projectID, roles: user.roles, isAdmin: false)
+    }
+}
+
+/// Base64 with padding (RFC 4648).
+enum Base64 {
+    /// nil for anything else.
+    static func decode(_ text: some StringProtocol) -> [UInt8]? {
+        var bytes: [UInt8] = []
+        var bits: UInt32 = 0
+        var count = 0
+        let digits = text.utf8.filter { $0 != UInt8(ascii: " ") }
+        guard digits.count % 4 == 0 else { return nil }
+        let padding = digits.reversed().prefix { $0 == UInt8(ascii: "=") }.count
+        guard padding <= 2 else { return nil }
+        for byte in digits.dropLast(padding) {
+            let value: UInt8
+            switch byte {
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"): value = byte - UInt8(ascii: "A")
+            case UInt8(ascii: "a")...UInt8(ascii: "z"): value = byte - UInt8(ascii: "a") + 26
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): value = byte - UInt8(ascii: "0") + 52
+            case UInt8(ascii: "+"): value = 62
+            case UInt8(ascii: "/"): value = 63
+            default: return nil
+            }
+            bits = bits << 6 | UInt32(value)
+            count += 6
+            if count >= 8 {
+                count -= 8
+                bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(count)))
+            }
+        }
+        return bytes
+    }
+}

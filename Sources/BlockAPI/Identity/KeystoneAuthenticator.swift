@@ -1,0 +1,47 @@
+public import HTTPServer
+public import OpenStack
+
+/// Identity from Keystone's tokens, as keystonemiddleware finds it. Headers that claim an identity are never read.
+public struct KeystoneAuthenticator: Authenticator {
+    private let keystone: Keystone
+
+    public init(_ keystone: Keystone) { self.keystone = keystone }
+
+    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+        // The versions are for everybody.
+        if request.rawPath == "/" || request.rawPath.isEmpty { return nil }
+        guard let token = request.header("X-Auth-Token"), !token.isEmpty else { throw refusal }
+        let serviceToken = request.header("X-Service-Token")
+        if serviceToken == nil, let known = keystone.known(token) {
+            guard let known else { throw refusal }
+            return Self.identity(known)
+        }
+        do {
+            var serviceRoles: [String] = []
+            if let serviceToken {
+                guard let service = try await keystone.validate(serviceToken) else { throw refusal }
+                let roles = service.roles.filter { keystone.serviceRoles.contains($0) }
+                if roles.isEmpty && keystone.requiresServiceRoles { throw refusal }
+                serviceRoles = roles
+            }
+            // Long work outlives the user's token: a service that may vouches for it.
+            guard let found = try await keystone.validate(token, allowExpired: !serviceRoles.isEmpty) else { throw refusal }
+            var identity = Self.identity(found)
+            identity.serviceRoles = serviceRoles
+            return identity
+        } catch is Unavailable {
+            throw HTTPError(503, "The Keystone service is temporarily unavailable.", headers: [(name: "Retry-After", value: "5")])
+        }
+    }
+
+    private var refusal: HTTPError { .unauthenticated("Keystone uri=\"\(keystone.publicURL)\"") }
+
+    private static func identity(_ token: KeystoneToken) -> Identity {
+        var identity = Identity(userID: token.userID, projectID: token.projectID, roles: token.roles, isAdmin: false)
+        identity.domainID = token.domainID
+        identity.userDomainID = token.userDomainID
+        identity.projectDomainID = token.projectDomainID
+        identity.isSystemScoped = token.isSystemScoped
+        return identity
+    }
+}

@@ -1,0 +1,284 @@
+import HTTPClient
+import JSON
+public import Logging
+import Primitives
+public import Settings
+
+/// What a token says of its bearer.
+public struct KeystoneToken: Sendable {
+    public let userID: String
+    public let userDomainID: String?
+    public let projectID: String?
+    public let projectDomainID: String?
+    public let domainID: String?
+    public let isSystemScoped: Bool
+    public let roles: [String]
+    /// Seconds since 1970.
+    public let expires: Double
+}
+
+/// Asks Keystone's v3 API what tokens are worth (https://docs.openstack.org/api-ref/identity/v3/#validate-and-show-information-for-token):
+/// with a token of its own that is renewed in time, a cache, one question per token at a time, several URLs and retries.
+public final class Keystone: Sendable {
+    private enum Credentials: Sendable {
+        case password(user: String?, userID: String?, password: Secret, domain: JSONObject)
+        case application(id: String?, name: String?, secret: Secret, user: JSONObject)
+    }
+
+    private let urls: [String]
+    private let credentials: Credentials
+    private let scope: JSON
+    private let timeout: Double
+    private let connectTimeout: Double
+    private let retries: Int
+    private let client: HTTPClient
+    private let cache: VerdictCache<KeystoneToken>
+    private let executor = ThreadExecutor(name: "keystone", threads: 8)
+    private let own = Guarded<(token: Secret, expires: Double)?>(nil)
+    /// Only one thread renews the own token.
+    private let renewing = Guarded(())
+    /// The URL that answered last.
+    private let preferred = Guarded(0)
+    private let log: Logger
+
+    /// What a 401 tells clients.
+    public let publicURL: String
+    /// Roles that make a service's token count, and whether a token without them is refused.
+    public let serviceRoles: Set<String>
+    public let requiresServiceRoles: Bool
+
+    /// Longer than any token of Keystone's, shorter than what costs anything.
+    private static let longestToken = 8192
+
+    public init(_ settings: Settings, log: Logger) throws(SettingsError) {
+        self.log = log
+        var problems: [String] = []
+        func text(_ option: Option<String>) -> String? {
+            let value = settings[option]
+            return value.isEmpty ? nil : value
+        }
+        urls = settings[Options.keystoneURL].map(Self.normalize)
+        if urls.isEmpty { problems.append("[keystone_authtoken] auth_url is not set: it says where Keystone is") }
+        for url in urls where !url.hasPrefix("http://") && !url.hasPrefix("https://") {
+            problems.append("[keystone_authtoken] auth_url: '\(url)' is no URL")
+        }
+        switch settings[Options.keystoneAuthType] {
+        case "v3applicationcredential":
+            let id = text(Options.keystoneApplicationID)
+            let name = text(Options.keystoneApplicationName)
+            if id == nil && name == nil { problems.append("[keystone_authtoken] application_credential_id is not set") }
+            if settings[Options.keystoneApplicationSecret].reveal().isEmpty {
+                problems.append("[keystone_authtoken] application_credential_secret is not set")
+            }
+            credentials = .application(
+                id: id, name: name, secret: settings[Options.keystoneApplicationSecret],
+                user: Self.named(text(Options.keystoneUsername), text(Options.keystoneUserID), domain: settings))
+            scope = .null
+        default:
+            if text(Options.keystoneUsername) == nil && text(Options.keystoneUserID) == nil {
+                problems.append("[keystone_authtoken] username is not set: Clinker validates tokens with an account of its own")
+            }
+            if settings[Options.keystonePassword].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
+            credentials = .password(
+                user: text(Options.keystoneUsername), userID: text(Options.keystoneUserID), password: settings[Options.keystonePassword],
+                domain: Self.domain(settings[Options.keystoneUserDomainID], settings[Options.keystoneUserDomainName]))
+            if settings[Options.keystoneSystemScope] == "all" {
+                scope = ["system": ["all": true]]
+            } else if let id = text(Options.keystoneProjectID) {
+                scope = ["project": ["id": .string(id)]]
+            } else if let name = text(Options.keystoneProjectName) {
+                scope = [
+                    "project": [
+                        "name": .string(name),
+                        "domain": .object(
+                            Self.domain(settings[Options.keystoneProjectDomainID], settings[Options.keystoneProjectDomainName])),
+                    ]
+                ]
+            } else {
+                scope = .null
+            }
+        }
+        let authorities = settings[Options.keystoneCAFile]
+        client = HTTPClient(
+            trust: HTTPClient.Trust(
+                authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.keystoneInsecure],
+                certificate: text(Options.keystoneCertFile), key: text(Options.keystoneKeyFile)))
+        connectTimeout = Double(settings[Options.keystoneConnectTimeout])
+        timeout = Double(settings[Options.keystoneRequestTimeout])
+        retries = settings[Options.keystoneRetries]
+        cache = VerdictCache(seconds: Double(settings[Options.tokenCacheTime]))
+        publicURL = text(Options.wwwAuthenticateURI) ?? urls.first.map { $0 + "/v3" } ?? ""
+        serviceRoles = Set(settings[Options.serviceTokenRoles])
+        requiresServiceRoles = settings[Options.serviceTokenRolesRequired]
+        guard problems.isEmpty else { throw SettingsError(problems) }
+    }
+
+    private static func normalize(_ url: String) -> String {
+        var url = url
+        while url.hasSuffix("/") { url.removeLast() }
+        if url.hasSuffix("/v3") { url.removeLast(3) }
+        while url.hasSuffix("/") { url.removeLast() }
+        return url
+    }
+
+    private static func domain(_ id: String, _ name: String) -> JSONObject {
+        id.isEmpty ? ["name": .string(name.isEmpty ? "Default" : name)] : ["id": .string(id)]
+    }
+
+    private static func named(_ name: String?, _ id: String?, domain settings: Settings) -> JSONObject {
+        if let id { return ["id": .string(id)] }
+        guard let name else { return [:] }
+        return [
+            "name": .string(name),
+            "domain": .object(domain(settings[Options.keystoneUserDomainID], settings[Options.keystoneUserDomainName])),
+        ]
+    }
+
+    // MARK: validation
+
+    /// What the cache knows: no question, no wait. Outer nil: nothing; inner nil: the token is not valid.
+    public func known(_ token: String) -> KeystoneToken?? {
+        guard Self.isPlausible(token) else { return .some(nil) }
+        guard let verdict = cache.find(Digest(token)) else { return nil }
+        return .some(Self.current(verdict, allowExpired: false))
+    }
+
+    /// The token's meaning; nil if it is not valid. An expired one is taken where a service vouches for it.
+    public func validate(_ token: String, allowExpired: Bool = false) async throws(Unavailable) -> KeystoneToken? {
+        guard Self.isPlausible(token) else { return nil }
+        let key = Digest((allowExpired ? "expired " : "") + token)
+        let outcome = await cache.find(key) { [self] in
+            await Task(executorPreference: executor) { self.ask(token, allowExpired: allowExpired) }.value
+        }
+        return Self.current(try outcome.get(), allowExpired: allowExpired)
+    }
+
+    private static func current(_ verdict: VerdictCache<KeystoneToken>.Verdict, allowExpired: Bool) -> KeystoneToken? {
+        guard case .valid(let token) = verdict, allowExpired || token.expires > Timestamp.seconds() else { return nil }
+        return token
+    }
+
+    /// Whether Keystone need be asked at all; a header must not smuggle anything into another one.
+    private static func isPlausible(_ token: String) -> Bool {
+        !token.isEmpty && token.utf8.count <= longestToken && token.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+    }
+
+    private func ask(_ token: String, allowExpired: Bool) -> VerdictCache<KeystoneToken>.Outcome {
+        var refusedOwn = false
+        do throws(Unavailable) {
+            while true {
+                let mine = try ownToken()
+                let response = try exchange(
+                    "GET", "/v3/auth/tokens?nocatalog" + (allowExpired ? "&allow_expired=1" : ""),
+                    headers: [(name: "X-Auth-Token", value: mine.reveal()), (name: "X-Subject-Token", value: token)], body: nil)
+                switch response.status {
+                case 200:
+                    guard let json = try? JSON(parsing: response.body), let found = Self.token(json["token"] ?? .null) else {
+                        throw Unavailable(description: "Keystone's answer about a token is none")
+                    }
+                    return .success(.valid(found))
+                case 404: return .success(.invalid)
+                case 401 where !refusedOwn:
+                    // Our own token ended early: once more with a new one.
+                    refusedOwn = true
+                    own.withLock { if $0?.token == mine { $0 = nil } }
+                case 401, 403: throw Unavailable(description: "Keystone refuses Clinker's own account")
+                default: throw Unavailable(description: "Keystone answered \(response.status) about a token")
+                }
+            }
+        } catch {
+            log.error("a token could not be validated: \(error)")
+            return .failure(error)
+        }
+    }
+
+    private static func token(_ json: JSON) -> KeystoneToken? {
+        guard let user = json["user"]?["id"]?.string, let until = json["expires_at"]?.string.flatMap({ Timestamp.parse($0) }) else {
+            return nil
+        }
+        return KeystoneToken(
+            userID: user, userDomainID: json["user"]?["domain"]?["id"]?.string, projectID: json["project"]?["id"]?.string,
+            projectDomainID: json["project"]?["domain"]?["id"]?.string, domainID: json["domain"]?["id"]?.string,
+            isSystemScoped: json["system"]?["all"]?.bool ?? false, roles: json["roles"]?.array?.compactMap { $0["name"]?.string } ?? [],
+            expires: until)
+    }
+
+    // MARK: our own token
+
+    private func ownToken() throws(Unavailable) -> Secret {
+        if let current = own.withLock({ $0 }), current.expires > Timestamp.seconds() + 60 { return current.token }
+        let result: Result<Secret, Unavailable> = renewing.withLock { _ in
+            // Another thread may have renewed it meanwhile.
+            if let current = own.withLock({ $0 }), current.expires > Timestamp.seconds() + 60 { return .success(current.token) }
+            do throws(Unavailable) { return .success(try authenticate()) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    private func authenticate() throws(Unavailable) -> Secret {
+        var identity: JSONObject
+        switch credentials {
+        case .password(let user, let userID, let password, let domain):
+            var account: JSONObject = ["password": .string(password.reveal())]
+            if let userID {
+                account["id"] = .string(userID)
+            } else {
+                account["name"] = JSON(user)
+                account["domain"] = .object(domain)
+            }
+            identity = ["methods": ["password"], "password": ["user": .object(account)]]
+        case .application(let id, let name, let secret, let user):
+            var credential: JSONObject = ["secret": .string(secret.reveal())]
+            if let id {
+                credential["id"] = .string(id)
+            } else {
+                credential["name"] = JSON(name)
+                credential["user"] = .object(user)
+            }
+            identity = ["methods": ["application_credential"], "application_credential": .object(credential)]
+        }
+        var auth: JSONObject = ["identity": .object(identity)]
+        if scope != .null { auth["scope"] = scope }
+        let response = try exchange("POST", "/v3/auth/tokens?nocatalog", headers: [], body: .object(["auth": .object(auth)]))
+        guard response.status == 201, let token = response.header("X-Subject-Token"),
+            let until = (try? JSON(parsing: response.body))?["token"]?["expires_at"]?.string.flatMap({ Timestamp.parse($0) })
+        else { throw Unavailable(description: "Keystone answered \(response.status) to Clinker's own account") }
+        let secret = Secret(token)
+        own.withLock { $0 = (token: secret, expires: until) }
+        return secret
+    }
+
+    // MARK: the wire
+
+    /// Asks the URL that answered last, then the others; again after a pause if none answers.
+    private func exchange(_ method: String, _ path: String, headers: [(name: String, value: String)], body: JSON?) throws(Unavailable)
+        -> HTTPClient.Response
+    {
+        var last = Unavailable(description: "Keystone has no URL")
+        for attempt in 0...retries {
+            if attempt > 0 { pause(0.1 * Double(1 << min(attempt - 1, 5))) }
+            let first = preferred.withLock { $0 }
+            for offset in urls.indices {
+                let index = (first + offset) % urls.count
+                var request = HTTPClient.Request(method, urls[index] + path)
+                request.headers = headers + [(name: "Accept", value: "application/json")]
+                if let body {
+                    request.headers.append((name: "Content-Type", value: "application/json"))
+                    request.body = Array(body.text.utf8)
+                }
+                request.timeout = timeout
+                request.connectTimeout = connectTimeout
+                request.limit = 1 << 20
+                do throws(HTTPClient.Failure) {
+                    let response = try client.send(request)
+                    if response.status < 500 {
+                        preferred.withLock { $0 = index }
+                        return response
+                    }
+                    last = Unavailable(description: "Keystone at \(urls[index]) answered \(response.status)")
+                } catch { last = Unavailable(description: "Keystone at \(urls[index]): \(error)") }
+            }
+        }
+        throw last
+    }
+}

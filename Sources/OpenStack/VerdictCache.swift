@@ -1,0 +1,96 @@
+import Primitives
+
+/// Verdicts about secrets for a limited time, good and bad ones apart, so that a flood of bad ones displaces no good one;
+/// and one question at a time for each secret, however many ask.
+final class VerdictCache<Good: Sendable>: Sendable {
+    enum Verdict: Sendable {
+        case valid(Good)
+        case invalid
+    }
+    typealias Outcome = Result<Verdict, Unavailable>
+
+    private struct Entry: Sendable {
+        let verdict: Verdict
+        /// Of the monotonic clock.
+        let expires: Double
+    }
+
+    private struct State {
+        var good: [Digest: Entry] = [:]
+        var bad: [Digest: Entry] = [:]
+        var waiting: [Digest: [CheckedContinuation<Outcome, Never>]] = [:]
+    }
+
+    private let state = Guarded(State())
+    private let seconds: Double
+    private let capacity: Int
+
+    init(seconds: Double, capacity: Int = 20_000) {
+        self.seconds = seconds
+        self.capacity = capacity
+    }
+
+    /// What is known.
+    func find(_ key: Digest, now: Double = Timestamp.monotonic()) -> Verdict? {
+        state.withLock { state in
+            if let entry = state.good[key] ?? state.bad[key], entry.expires > now { return entry.verdict }
+            return nil
+        }
+    }
+
+    /// What is known, or what `ask` finds out; callers that come while it is being asked wait for the same answer.
+    func find(_ key: Digest, ask: @escaping @Sendable () async -> Outcome) async -> Outcome {
+        if let known = find(key) { return .success(known) }
+        return await withCheckedContinuation { continuation in
+            let isFirst = state.withLock { state in
+                state.waiting[key, default: []].append(continuation)
+                return state.waiting[key]?.count == 1
+            }
+            guard isFirst else { return }
+            Task {
+                let outcome = await ask()
+                let waiters = state.withLock { state in
+                    if case .success(let verdict) = outcome { store(verdict, key, &state) }
+                    return state.waiting.removeValue(forKey: key) ?? []
+                }
+                for waiter in waiters { waiter.resume(returning: outcome) }
+            }
+        }
+    }
+
+    /// Forgets everything, when what it rests on has changed.
+    func removeAll() {
+        state.withLock { state in
+            state.good = [:]
+            state.bad = [:]
+        }
+    }
+
+    private func store(_ verdict: Verdict, _ key: Digest, _ state: inout State) {
+        let now = Timestamp.monotonic()
+        guard seconds > 0 else { return }
+        let entry = Entry(verdict: verdict, expires: now + seconds)
+        if case .valid = verdict {
+            Self.makeRoom(&state.good, capacity, now)
+            state.good[key] = entry
+            state.bad[key] = nil
+        } else {
+            Self.makeRoom(&state.bad, capacity, now)
+            state.bad[key] = entry
+        }
+    }
+
+    /// Drops what is over; if that is not enough, the half that ends first.
+    private static func makeRoom(_ entries: inout [Digest: Entry], _ capacity: Int, _ now: Double) {
+        guard entries.count >= capacity else { return }
+        entries = entries.filter { $0.value.expires > now }
+        guard entries.count >= capacity else { return }
+        let middle = entries.values.map(\.expires).sorted()[entries.count / 2]
+        entries = entries.filter { $0.value.expires > middle }
+    }
+}
+
+/// Nothing could be found out: the caller is to come again, and is neither let in nor refused.
+public struct Unavailable: Error, CustomStringConvertible, Sendable {
+    public let description: String
+}

@@ -1,0 +1,310 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// Who asks: real tokens of a real Keystone, and what is no token.
+@Suite("Identity", .serialized)
+struct IdentityTests {
+    let keystone: KeystoneUnderTest
+
+    init() throws { keystone = try KeystoneUnderTest.shared.get() }
+
+    private func ask(
+        _ service: ServiceUnderTest, _ method: String, _ path: String, token: String?, project: String? = "alpha",
+        headers: [(String, String)] = [],
+        _ body: JSON? = nil
+    ) throws -> ServiceUnderTest.Answer {
+        let prefix = project.map { "/v3/\(keystone.project($0))" } ?? "/v3"
+        return try service.request(method, prefix + path, headers: (token.map { [("X-Auth-Token", $0)] } ?? []) + headers, body: body?.text)
+    }
+
+    private func refused(_ answer: ServiceUnderTest.Answer, _ why: String) {
+        #expect(answer.status == 401, "\(why): \(answer.status) \(answer.text)")
+        #expect(answer.header("WWW-Authenticate") == "Keystone uri=\"http://keystone.example:5000/v3\"")
+        #expect(
+            answer.json["error"] == ["code": 401, "title": "Unauthorized", "message": "The request you have made requires authentication."])
+    }
+
+    @Test("without a token, with garbage, an oversized or a revoked one: 401 as Cinder's, on every path but the versions")
+    func refusals() throws {
+        let service = try keystone.service(authtoken: "token_cache_time = 1")
+        for path in ["/volumes", "/nothing", "/types"] { refused(try ask(service, "GET", path, token: nil), path) }
+        refused(try service.request("GET", "/v3/"), "/v3/")
+        #expect(try service.request("GET", "/").status == 300)
+        #expect(try service.request("GET", "/healthcheck").status == 200)
+        let good = try keystone.token("alice", project: "alpha")
+        for bad in [
+            "garbage", "gAAAAABk", String(good.dropLast(4)) + "AAAA", String(repeating: "x", count: 9_000), "a b", good + "\u{E9}",
+            "../../v3/users",
+        ] {
+            refused(try ask(service, "GET", "/volumes", token: bad), String(bad.prefix(20)))
+        }
+        #expect(try ask(service, "GET", "/volumes", token: good).status == 200)
+        #expect(try keystone.ask("DELETE", "/auth/tokens", token: good).status == 204)
+        let limit = Timestamp.monotonic() + 10
+        while try ask(service, "GET", "/volumes", token: good).status == 200, Timestamp.monotonic() < limit { usleep(100_000) }
+        refused(try ask(service, "GET", "/volumes", token: good), "revoked")
+        #expect(!service.log.contains(good), "a token is in the log")
+        #expect(!service.log.contains("clinker-secret"))
+    }
+
+    @Test("headers that claim an identity claim nothing")
+    func forged() throws {
+        let service = try keystone.service()
+        let forged = [
+            ("X-User-Id", "root"), ("X-Roles", "admin"), ("X-Role", "admin"), ("X-Project-Id", keystone.project("beta")),
+            ("X-Identity-Status", "Confirmed"),
+            ("X-Is-Admin-Project", "True"), ("OpenStack-System-Scope", "all"), ("X-Service-Roles", "service"),
+        ]
+        refused(try ask(service, "GET", "/volumes", token: nil, headers: forged), "forged")
+        let alice = try keystone.token("alice", project: "alpha")
+        #expect(try ask(service, "GET", "/os-services", token: alice, headers: forged).status == 403)
+        #expect(try ask(service, "GET", "/volumes", token: alice, project: "beta", headers: forged).status == 400)
+    }
+
+    @Test("projects do not see each other; an administrator sees all; unscoped and system tokens belong to none")
+    func tenants() throws {
+        let service = try keystone.service()
+        let alice = try keystone.token("alice", project: "alpha")
+        let bob = try keystone.token("bob", project: "beta")
+        let root = try keystone.token("root", project: "alpha")
+        let made = try ask(service, "POST", "/volumes", token: alice, ["volume": ["size": 1]])
+        let id = made.json["volume"]?["id"]?.string ?? ""
+        #expect(made.status == 202 && made.json["volume"]?["user_id"]?.string == keystone.user("alice"))
+        #expect(made.json["volume"]?["migration_status"] == nil)
+        for (method, path, body) in [
+            ("GET", "/volumes/\(id)", nil as JSON?), ("DELETE", "/volumes/\(id)", nil),
+            ("PUT", "/volumes/\(id)", ["volume": ["name": "x"]]),
+            ("POST", "/volumes/\(id)/action", ["os-extend": ["new_size": 2]]), ("GET", "/volumes/\(id)/metadata", nil),
+            ("POST", "/attachments", ["attachment": ["volume_uuid": .string(id)]]),
+        ] {
+            let answer = try ask(service, method, path, token: bob, project: "beta", body)
+            #expect(answer.status == 404, "\(method) \(path): \(answer.status) \(answer.text)")
+        }
+        #expect(try ask(service, "POST", "/volumes", token: bob, project: "beta", ["volume": ["source_volid": .string(id)]]).status == 404)
+        for query in ["", "?all_tenants=1", "?project_id=\(keystone.project("alpha"))"] {
+            let answer = try ask(service, "GET", "/volumes" + query, token: bob, project: "beta")
+            #expect(answer.json["volumes"] == [] || answer.status == 400, "\(query): \(answer.text)")
+        }
+        let seen = try ask(service, "GET", "/volumes/detail?all_tenants=1", token: root).json["volumes"]?.array?.first
+        #expect(seen?["id"]?.string == id && seen?["os-vol-host-attr:host"] != nil)
+        #expect(try ask(service, "GET", "/volumes/\(id)", token: alice).json["volume"]?["os-vol-host-attr:host"] == nil)
+        #expect(try ask(service, "GET", "/volumes", token: alice, project: "beta").message == "Malformed request url")
+        let unscoped = try keystone.token("alice", project: nil)
+        #expect(try ask(service, "GET", "/volumes", token: unscoped, project: nil).status == 403)
+        let system = try keystone.token("sysadmin", project: "system")
+        #expect(try ask(service, "GET", "/os-services", token: system, project: nil).status == 200)
+        #expect(try ask(service, "GET", "/volumes/detail?all_tenants=1", token: system, project: nil).json["volumes"]?.array?.count == 1)
+        #expect(try ask(service, "POST", "/volumes", token: system, project: nil, ["volume": ["size": 1]]).status == 400)
+    }
+
+    @Test("Keystone is asked once for a token, however many clients bring it at once, and once for one that is bad")
+    func singleFlight() throws {
+        let proxy = try Proxy(to: keystone.port)
+        let service = try keystone.service(port: proxy.port)
+        let token = try keystone.token("alice", project: "alpha")
+        _ = proxy.count("")
+        for (brought, status) in [(token, 200), ("bad", 401)] {
+            let finished = Semaphore()
+            for index in 0..<24 {
+                startThread("client-\(index)") {
+                    #expect((try? ask(service, "GET", "/volumes", token: brought))?.status == status)
+                    finished.post()
+                }
+            }
+            for _ in 0..<24 { finished.wait() }
+            #expect(proxy.count("GET /v3/auth/tokens") == 1, "\(brought.prefix(10))")
+        }
+    }
+
+    @Test(
+        "when Keystone is down, slow or talks nonsense, known tokens go on and others get 503, never 401 and never in",
+        arguments: ["refuse", "hang", "500", "garbage", "empty"])
+    func outage(kind: String) throws {
+        let proxy = try Proxy(to: keystone.port)
+        let service = try keystone.service(port: proxy.port)
+        let known = try keystone.token("alice", project: "alpha")
+        let unknown = try keystone.token("rita", project: "alpha")
+        #expect(try ask(service, "GET", "/volumes", token: known).status == 200)
+        let failures: [String: Proxy.Mode] = [
+            "refuse": .refuse, "hang": .hang, "500": .answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"),
+            "garbage": .answer("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>!!\n"),
+            "empty": .answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+        ]
+        proxy.set(try #require(failures[kind]))
+        #expect(try ask(service, "GET", "/volumes", token: known).status == 200)
+        let answer = try ask(service, "GET", "/volumes", token: unknown)
+        #expect(answer.status == 503 && answer.header("Retry-After") != nil, "\(answer.status) \(answer.text)")
+        #expect(try service.request("GET", "/").status == 300)
+        proxy.set(.pass)
+        let limit = Timestamp.monotonic() + 20
+        while try ask(service, "GET", "/volumes", token: unknown).status != 200, Timestamp.monotonic() < limit { usleep(100_000) }
+        #expect(try ask(service, "GET", "/volumes", token: unknown).status == 200)
+    }
+
+    @Test("an account of our own that Keystone refuses is our failure: 503 and a line in the log")
+    func ownAccount() throws {
+        let service = try keystone.service(authtoken: "password = wrong")
+        #expect(try ask(service, "GET", "/volumes", token: try keystone.token("alice", project: "alpha")).status == 503)
+        #expect(service.log.contains("Clinker's own account"))
+    }
+
+    @Test("several URLs: the one that answers is asked; https with an unknown certificate is not believed")
+    func urls() throws {
+        let dead = try Loopback.freePort()
+        let service = try keystone.service(urls: "http://127.0.0.1:\(dead), http://127.0.0.1:\(keystone.port)/v3/")
+        let token = try keystone.token("alice", project: "alpha")
+        #expect(try ask(service, "GET", "/volumes", token: token).status == 200)
+        let tls = try TLSServer()
+        let distrusted = try keystone.service(urls: "https://127.0.0.1:\(tls.port)")
+        #expect(try ask(distrusted, "GET", "/volumes", token: token).status == 503)
+        #expect(distrusted.log.contains("ertificate") || distrusted.log.contains("SSL"), "\(distrusted.log.suffix(1000))")
+    }
+
+    @Test("an application credential serves as Clinker's own account")
+    func applicationCredential() throws {
+        let mine = try keystone.token("clinker", project: "service")
+        let made = try keystone.ask(
+            "POST", "/users/\(keystone.user("clinker"))/application_credentials",
+            ["application_credential": ["name": .string(UUID.random()), "secret": "of-the-application"]], token: mine)
+        let id = made.json["application_credential"]?["id"]?.string ?? ""
+        #expect(made.status == 201, "\(made.text)")
+        let service = try keystone.service(
+            authtoken:
+                "auth_type = v3applicationcredential\napplication_credential_id = \(id)\napplication_credential_secret = of-the-application"
+        )
+        #expect(try ask(service, "GET", "/volumes", token: try keystone.token("rita", project: "alpha")).status == 200)
+    }
+
+    @Test("a service's token beside the user's: good ones count, bad ones are refused, and roles are asked for where they must be")
+    func serviceTokens() throws {
+        let service = try keystone.service(authtoken: "service_token_roles = service\nservice_token_roles_required = True")
+        let alice = try keystone.token("alice", project: "alpha")
+        func with(_ token: String) throws -> Int {
+            try ask(service, "GET", "/volumes", token: alice, headers: [("X-Service-Token", token)]).status
+        }
+        #expect(try with(try keystone.token("nova", project: "service")) == 200)
+        #expect(try with(try keystone.token("rita", project: "alpha")) == 401)
+        #expect(try with("garbage") == 401)
+    }
+
+    @Test("users of a file: names and passwords of http_basic, with projects and roles; the file is read again")
+    func basic() async throws {
+        let directory = "/tmp/clinker-users-\(UUID.random())"
+        mkdir(directory, 0o700)
+        let file = directory + "/users"
+        func line(_ name: String, _ password: String, _ project: String, _ roles: String) async throws -> String {
+            let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, password])
+            return output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(project):\(roles)\n"
+        }
+        let beta = "0123456789abcdef0123456789abcde0"
+        let users = try await [
+            line("root", "r00t", ServiceUnderTest.project, "admin"), line("alice", "pass:word", ServiceUnderTest.project, "member"),
+            line("bob", "b0b", beta, "reader"),
+        ]
+        try ServiceUnderTest.write(file, "# users\n" + users.joined())
+        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(file)")
+        func ask(_ method: String, _ path: String, _ credentials: String?, project: String = ServiceUnderTest.project, _ body: JSON? = nil)
+            throws
+            -> ServiceUnderTest.Answer
+        {
+            try service.request(
+                method, "/v3/\(project)\(path)", headers: credentials.map { [("Authorization", "Basic " + Self.base64($0))] } ?? [],
+                body: body?.text)
+        }
+        #expect(try ask("GET", "/volumes", "alice:pass:word").status == 200)
+        #expect(try ask("POST", "/volumes", "alice:pass:word", ["volume": ["size": 1]]).status == 202)
+        #expect(try ask("GET", "/os-services", "alice:pass:word").status == 403)
+        #expect(try ask("GET", "/os-services", "root:r00t").status == 200)
+        #expect(try ask("GET", "/volumes", "bob:b0b", project: beta).json["volumes"] == [])
+        #expect(try ask("POST", "/volumes", "bob:b0b", project: beta, ["volume": ["size": 1]]).status == 403)
+        #expect(try ask("GET", "/volumes", "bob:b0b").status == 400)
+        for wrong in ["alice:wrong", "alice:", "alice", "nobody:x", ":", "", "alice:pass:word\u{0}", String(repeating: "x", count: 2000)] {
+            let answer = try ask("GET", "/volumes", wrong)
+            #expect(
+                answer.status == 401 && answer.header("WWW-Authenticate") == "Basic realm=\"Block Storage\", charset=\"UTF-8\"",
+                "\(wrong.prefix(20))")
+        }
+        #expect(try service.request("GET", "/v3/\(beta)/volumes", headers: [("Authorization", "Basic ????")]).status == 401)
+        #expect(try service.request("GET", "/v3/\(beta)/volumes", headers: [("Authorization", "Bearer x")]).status == 401)
+        // A user that is taken out is out; a broken file changes nothing.
+        try ServiceUnderTest.write(file, users[0])
+        var limit = Timestamp.monotonic() + 10
+        while try ask("GET", "/volumes", "alice:pass:word").status != 401, Timestamp.monotonic() < limit { usleep(100_000) }
+        #expect(try ask("GET", "/volumes", "alice:pass:word").status == 401)
+        try ServiceUnderTest.write(file, "nonsense\n")
+        limit = Timestamp.monotonic() + 10
+        while !service.log.contains("users not read again"), Timestamp.monotonic() < limit { usleep(100_000) }
+        #expect(try ask("GET", "/volumes", "root:r00t").status == 200)
+        #expect(!service.log.contains("r00t") && !service.log.contains("pass:word"))
+    }
+
+    static func base64(_ text: String) -> String {
+        let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+        let bytes = Array(text.utf8)
+        var result = ""
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+            let piece = bytes[start..<min(start + 3, bytes.count)]
+            let bits = piece.reduce(0) { $0 << 8 | Int($1) } << (8 * (3 - piece.count))
+            for index in 0..<4 { result.append(index <= piece.count ? digits[bits >> (18 - 6 * index) & 63] : "=") }
+        }
+        return result
+    }
+
+    @Test("policies of a file count at once when it changes; a broken file is refused at the start and an error later")
+    func policyFile() throws {
+        let file = "/tmp/clinker-policy-\(UUID.random()).yaml"
+        try ServiceUnderTest.write(file, "\"volume:create\": \"role:reader\"\n")
+        let service = try keystone.service(sections: "[oslo_policy]\npolicy_file = \(file)")
+        let rita = try keystone.token("rita", project: "alpha")
+        #expect(try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status == 202)
+        try ServiceUnderTest.write(file, "\"volume:create\": \"role:admin\"\n")
+        var limit = Timestamp.monotonic() + 10
+        while try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status != 403, Timestamp.monotonic() < limit {
+            usleep(100_000)
+        }
+        #expect(
+            try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).message
+                == "Policy doesn't allow volume:create to be performed.")
+        try ServiceUnderTest.write(file, "\"volume:create\": \"role:admin or\"\n")
+        limit = Timestamp.monotonic() + 10
+        while !service.log.contains("policies not read again"), Timestamp.monotonic() < limit { usleep(100_000) }
+        #expect(service.log.contains("rule volume:create: it ends too early"))
+        #expect(try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status == 403)
+        #expect(service.stop() == 0)
+        try service.launch()
+        #expect(service.waitForEnd() == 78)
+    }
+}
+
+/// A server that shows a certificate nobody signed.
+final class TLSServer {
+    let port: UInt16
+    private let pid: pid_t
+
+    init() throws {
+        let directory = "/tmp/clinker-tls-\(UUID.random())"
+        mkdir(directory, 0o700)
+        port = try Loopback.freePort()
+        let made = reap(
+            try spawn(
+                "/usr/bin/openssl",
+                [
+                    "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", directory + "/key", "-out", directory + "/cert", "-days",
+                    "1", "-subj", "/CN=127.0.0.1",
+                ],
+                descriptors: []))
+        #expect(made == 0)
+        pid = try spawn(
+            "/usr/bin/openssl",
+            ["s_server", "-quiet", "-www", "-accept", "\(port)", "-key", directory + "/key", "-cert", directory + "/cert"], descriptors: [])
+        usleep(300_000)
+    }
+
+    deinit {
+        kill(pid, SIGKILL)
+        reap(pid)
+    }
+}

@@ -1,0 +1,167 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// Every operation, asked by every kind of user with real tokens, against the documented defaults of its rules.
+@Suite("Role matrix", .serialized)
+struct RoleMatrixTests {
+    /// An operation and the rules that it needs. VOLUME, SPARE, TYPE, ATTACHMENT and PROJECT stand for things that exist.
+    struct Case: Sendable {
+        let method, path: String
+        let rules: [String]
+        var body: String?
+        init(_ method: String, _ path: String, _ rules: String..., body: String? = nil) {
+            self.method = method
+            self.path = path
+            self.rules = rules
+            self.body = body
+        }
+    }
+
+    private static func action(_ body: String, _ rules: String...) -> Case {
+        var made = Case("POST", "/volumes/VOLUME/action", body: body)
+        made = Case(made, rules: rules)
+        return made
+    }
+
+    static let cases: [Case] = [
+        Case("GET", "/volumes", "volume:get_all"), Case("GET", "/volumes/detail", "volume:get_all"),
+        Case("GET", "/volumes/summary", "volume:get_all"),
+        Case("GET", "/volumes/VOLUME", "volume:get"), Case("POST", "/volumes", "volume:create", body: #"{"volume": {"size": 1}}"#),
+        Case("PUT", "/volumes/VOLUME", "volume:update", body: #"{"volume": {"name": "n"}}"#),
+        Case("DELETE", "/volumes/NOTHING", "volume:delete"),
+        Case("DELETE", "/volumes/NOTHING?force=true", "volume:delete", "volume:force_delete"),
+        Case("GET", "/volumes/VOLUME/metadata", "volume:get_volume_metadata"),
+        Case("POST", "/volumes/VOLUME/metadata", "volume:create_volume_metadata", body: #"{"metadata": {"a": "b"}}"#),
+        Case("PUT", "/volumes/VOLUME/metadata", "volume:update_volume_metadata", body: #"{"metadata": {"a": "b"}}"#),
+        Case("GET", "/volumes/VOLUME/metadata/a", "volume:get_volume_metadata"),
+        Case("PUT", "/volumes/VOLUME/metadata/a", "volume:update_volume_metadata", body: #"{"meta": {"a": "b"}}"#),
+        Case("DELETE", "/volumes/VOLUME/metadata/none", "volume:delete_volume_metadata"),
+        action(#"{"os-extend": {"new_size": 1}}"#, "volume:extend"),
+        action(#"{"os-reserve": {}}"#, "volume_extension:volume_actions:reserve"),
+        action(#"{"os-unreserve": {}}"#, "volume_extension:volume_actions:unreserve"),
+        action(#"{"os-begin_detaching": {}}"#, "volume_extension:volume_actions:begin_detaching"),
+        action(#"{"os-roll_detaching": {}}"#, "volume_extension:volume_actions:roll_detaching"),
+        action(#"{"os-attach": {"host_name": "h", "mountpoint": "/dev/x", "mode": "xx"}}"#),
+        action(#"{"os-detach": {"attachment_id": "00000000-0000-0000-0000-000000000001"}}"#, "volume_extension:volume_actions:detach"),
+        action(#"{"os-initialize_connection": {"connector": {"host": "h"}}}"#, "volume_extension:volume_actions:initialize_connection"),
+        action(#"{"os-terminate_connection": {"connector": {"host": "h"}}}"#, "volume_extension:volume_actions:terminate_connection"),
+        action(#"{"os-set_bootable": {"bootable": true}}"#, "volume:update"),
+        action(#"{"os-update_readonly_flag": {"readonly": false}}"#, "volume:update_readonly_flag"),
+        action(#"{"os-reset_status": {"status": "available"}}"#, "volume_extension:volume_admin_actions:reset_status"),
+        action(
+            #"{"os-force_detach": {"attachment_id": "00000000-0000-0000-0000-000000000001"}}"#,
+            "volume_extension:volume_admin_actions:force_detach"),
+        Case("GET", "/attachments"), Case("GET", "/attachments/detail"), Case("GET", "/attachments/ATTACHMENT"),
+        Case("POST", "/attachments", "volume:attachment_create", body: #"{"attachment": {"volume_uuid": "NOTHING"}}"#),
+        Case("PUT", "/attachments/NOTHING", "volume:attachment_update", body: #"{"attachment": {"connector": {"host": "h"}}}"#),
+        Case("DELETE", "/attachments/NOTHING", "volume:attachment_delete"),
+        Case("POST", "/attachments/NOTHING/action", "volume:attachment_complete", body: #"{"os-complete": {}}"#),
+        Case("GET", "/types", "volume_extension:type_get_all"), Case("GET", "/types/TYPE", "volume_extension:type_get"),
+        Case("POST", "/types", "volume_extension:type_create", body: #"{"volume_type": {"name": "RANDOM"}}"#),
+        Case("PUT", "/types/TYPE", "volume_extension:type_update", body: #"{"volume_type": {"description": "d"}}"#),
+        Case("DELETE", "/types/NOTHING", "volume_extension:type_delete"),
+        Case("GET", "/types/TYPE/extra_specs", "volume_extension:types_extra_specs:index"),
+        Case("POST", "/types/NOTHING/extra_specs", "volume_extension:types_extra_specs:create", body: #"{"extra_specs": {"a": "b"}}"#),
+        Case("GET", "/types/TYPE/extra_specs/a", "volume_extension:types_extra_specs:show"),
+        Case("PUT", "/types/NOTHING/extra_specs/a", "volume_extension:types_extra_specs:update", body: #"{"a": "b"}"#),
+        Case("DELETE", "/types/NOTHING/extra_specs/a", "volume_extension:types_extra_specs:delete"),
+        Case("GET", "/os-quota-sets/PROJECT", "volume_extension:quotas:show"),
+        Case("GET", "/os-quota-sets/PROJECT/defaults", "volume_extension:quotas:show"),
+        Case("PUT", "/os-quota-sets/PROJECT", "volume_extension:quotas:update", body: #"{"quota_set": {"volumes": 100}}"#),
+        Case("DELETE", "/os-quota-sets/NOTHING", "volume_extension:quotas:delete"), Case("GET", "/limits", "limits_extension:used_limits"),
+        Case("GET", "/os-services", "volume_extension:services:index"), Case("GET", "/os-availability-zone"),
+        Case("GET", "/scheduler-stats/get_pools", "scheduler_extension:scheduler_stats:get_pools"), Case("GET", "/extensions"),
+        Case("GET", "/messages", "message:get_all"), Case("GET", "/messages/NOTHING", "message:get"),
+        Case("DELETE", "/messages/NOTHING", "message:delete"),
+    ]
+
+    /// Rule to default, from the documentation.
+    static let defaults: [String: String] = {
+        let text = (try? ServiceUnderTest.read(ServiceUnderTest.sources + "/captures/policies.tsv")) ?? ""
+        return Dictionary(
+            text.split(separator: "\n").filter { !$0.hasPrefix("#") }.compactMap { line in
+                let fields = line.split(separator: "\t")
+                return fields.count == 2 ? (String(fields[0]), String(fields[1])) : nil
+            }, uniquingKeysWith: { $1 })
+    }()
+
+    enum Role: String, CaseIterable, Sendable {
+        case admin, member, reader, service, custom
+        var user: String { [.admin: "root", .member: "alice", .reader: "rita", .service: "nova", .custom: "norma"][self] ?? "" }
+        var project: String { self == .service ? "service" : "alpha" }
+
+        func may(_ rule: String) -> Bool {
+            switch RoleMatrixTests.defaults[rule] {
+            case "admin": self == .admin
+            case "admin or project member": self == .admin || self == .member
+            case "admin or project reader": [.admin, .member, .reader].contains(self)
+            default: true
+            }
+        }
+    }
+
+    @Test("the table of defaults is whole, and every rule of a case is in it")
+    func table() {
+        #expect(Self.defaults.count == 161)
+        for rule in Self.cases.flatMap(\.rules) { #expect(Self.defaults[rule] != nil, "\(rule)") }
+    }
+
+    @Test("each operation is allowed or refused to each role as documented")
+    func matrix() throws {
+        let keystone = try KeystoneUnderTest.shared.get()
+        let service = try keystone.service(options: "quota_volumes = -1")
+        let root = try keystone.token("root", project: "alpha")
+        func ask(_ method: String, _ path: String, _ token: String, _ project: String, _ body: String? = nil) throws
+            -> ServiceUnderTest.Answer
+        {
+            try service.request(method, "/v3/\(keystone.project(project))\(path)", headers: [("X-Auth-Token", token)], body: body)
+        }
+        let volume = try ask("POST", "/volumes", root, "alpha", #"{"volume": {"size": 1}}"#).json["volume"]?["id"]?.string ?? ""
+        let limit = Timestamp.monotonic() + 20
+        while try ask("GET", "/volumes/\(volume)", root, "alpha").json["volume"]?["status"] != "available", Timestamp.monotonic() < limit {
+            usleep(10_000)
+        }
+        let type = try ask("GET", "/types/default", root, "alpha").json["volume_type"]?["id"]?.string ?? ""
+        for role in Role.allCases {
+            let token = try keystone.token(role.user, project: role.project)
+            for entry in Self.cases {
+                func fill(_ text: String) -> String {
+                    var text = text
+                    for (name, value) in [
+                        ("VOLUME", volume), ("TYPE", type), ("PROJECT", keystone.project(role.project)),
+                        ("NOTHING", "00000000-0000-0000-0000-00000000000f"),
+                        ("ATTACHMENT", "00000000-0000-0000-0000-00000000000e"), ("RANDOM", UUID.random()),
+                    ] { text = text.replacing(name, with: value) }
+                    return text
+                }
+                let answer = try ask(entry.method, fill(entry.path), token, role.project, entry.body.map(fill))
+                let told = "\(role) \(entry.method) \(entry.path) \(entry.body ?? ""): \(answer.status) \(answer.text.prefix(200))"
+                #expect(answer.status != 401 && answer.status < 500, "\(told)")
+                if entry.rules.allSatisfy(role.may) {
+                    #expect(answer.status != 403, "\(told)")
+                } else if entry.path.hasPrefix("/volumes/"), !entry.path.hasPrefix("/volumes/detail"),
+                    !entry.path.hasPrefix("/volumes/summary"), !role.may("volume:get")
+                {
+                    // Who may not see a volume learns nothing of it.
+                    #expect(answer.status == 404, "\(told)")
+                } else {
+                    #expect(answer.status == 403, "\(told)")
+                    let denied = entry.rules.filter { !role.may($0) }.map { "Policy doesn't allow \($0) to be performed." }
+                    #expect(denied.contains(answer.message ?? ""), "\(told)")
+                }
+            }
+        }
+    }
+}
+
+extension RoleMatrixTests.Case {
+    fileprivate init(_ other: RoleMatrixTests.Case, rules: [String]) {
+        method = other.method
+        path = other.path
+        body = other.body
+        self.rules = rules
+    }
+}
