@@ -9,6 +9,9 @@ public struct Message: Sendable {
         case updateAttachment = "004"
         case extendVolume = "007"
         case createVolume = "008"
+        case createSnapshot = "009"
+        case deleteSnapshot = "010"
+        case revertVolume = "011"
 
         var text: String {
             switch self {
@@ -16,6 +19,9 @@ public struct Message: Sendable {
             case .updateAttachment: "update attachment"
             case .extendVolume: "extend volume"
             case .createVolume: "create volume from backend storage"
+            case .createSnapshot: "create snapshot"
+            case .deleteSnapshot: "delete snapshot"
+            case .revertVolume: "update snapshot"
             }
         }
     }
@@ -26,6 +32,9 @@ public struct Message: Sendable {
         case noBackend = "003"
         case extendFailed = "010"
         case createFailed = "012"
+        case snapshotFailed = "013"
+        case snapshotBusy = "015"
+        case snapshotNotDeleted = "016"
         case attachFailed = "021"
 
         var text: String {
@@ -34,6 +43,9 @@ public struct Message: Sendable {
             case .noBackend: "Could not find any available weighted backend."
             case .extendFailed: "The storage could not make the volume larger."
             case .createFailed: "The storage could not make the volume."
+            case .snapshotFailed: "The storage could not make the snapshot."
+            case .snapshotBusy: "The snapshot is in use: something made from it depends on it."
+            case .snapshotNotDeleted: "The storage could not delete the snapshot."
             case .attachFailed: "The storage could not connect the volume."
             }
         }
@@ -69,13 +81,16 @@ public enum Messages {
 
     /// Tells the volume's project why an operation on it failed.
     public static func add(
-        _ action: Message.Action, _ detail: Message.Detail, volumeID: String, projectID: String, requestID: String, in tx: any Transaction
+        _ action: Message.Action, _ detail: Message.Detail, volumeID: String, snapshotID: String? = nil, projectID: String,
+        requestID: String,
+        in tx: any Transaction
     ) throws {
+        let kind = snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
         let now = Timestamp.seconds()
         try tx.run(
-            insertSQL, .text(UUID.random()), .text(projectID), .text("VOLUME_VOLUME_\(action.rawValue)_\(detail.rawValue)"),
+            insertSQL, .text(UUID.random()), .text(projectID), .text("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"),
             .text(requestID),
-            .text("VOLUME"), .text(volumeID), .text("\(action.text):\(detail.text)"), .text(Timestamp.format(now)),
+            .text(kind), .text(snapshotID ?? volumeID), .text("\(action.text):\(detail.text)"), .text(Timestamp.format(now)),
             .text(Timestamp.format(now + lifetime)))
     }
 

@@ -80,16 +80,25 @@ public enum Quotas {
         try add(project: project, type: type, volumes: 0, gigabytes: to - from, in: tx)
     }
 
-    public static func add(project: String, type: String, volumes: Int, gigabytes: Int, in tx: any Transaction) throws {
+    /// Charges what a snapshot takes, or refuses it.
+    static func charge(project: String, type: String, gigabytes: Int, snapshots: Int, defaults: Defaults, in tx: any Transaction) throws {
+        try check(
+            project: project, type: type, volumes: 0, gigabytes: gigabytes, snapshots: snapshots, totalSize: 0, defaults: defaults, in: tx)
+        try add(project: project, type: type, volumes: 0, gigabytes: gigabytes, snapshots: snapshots, in: tx)
+    }
+
+    public static func add(project: String, type: String, volumes: Int, gigabytes: Int, snapshots: Int = 0, in tx: any Transaction) throws {
         for (resource, delta) in [
-            ("volumes", volumes), ("gigabytes", gigabytes), ("volumes_" + type, volumes), ("gigabytes_" + type, gigabytes),
+            ("volumes", volumes), ("gigabytes", gigabytes), ("snapshots", snapshots), ("volumes_" + type, volumes),
+            ("gigabytes_" + type, gigabytes), ("snapshots_" + type, snapshots),
         ] where delta != 0 {
             try tx.run(addSQL, .text(project), .text(resource), .int(delta))
         }
     }
 
     private static func check(
-        project: String, type: String, volumes: Int, gigabytes: Int, totalSize: Int, defaults: Defaults, in tx: any Transaction
+        project: String, type: String, volumes: Int, gigabytes: Int, snapshots: Int = 0, totalSize: Int, defaults: Defaults,
+        in tx: any Transaction
     ) throws {
         var limits = Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 })
         limits.merge(try pairs(classSQL, "default", in: tx)) { $1 }
@@ -112,6 +121,11 @@ public enum Quotas {
             if let limit = limits[name], limit >= 0, volumes > 0, (usages[name] ?? 0) + volumes > limit {
                 throw StorageError(
                     .overQuota, "VolumeLimitExceeded: Maximum number of volumes allowed (\(limit)) exceeded for quota '\(name)'.")
+            }
+        }
+        for name in ["snapshots", "snapshots_" + type] {
+            if let limit = limits[name], limit >= 0, snapshots > 0, (usages[name] ?? 0) + snapshots > limit {
+                throw StorageError(.overQuota, "SnapshotLimitExceeded: Maximum number of snapshots allowed (\(limit)) exceeded")
             }
         }
     }

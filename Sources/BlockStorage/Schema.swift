@@ -98,5 +98,30 @@ public enum Schema {
                 "ALTER TABLE attachments ADD COLUMN expires_at TEXT",
                 "CREATE INDEX attachments_by_end ON attachments (expires_at) WHERE expires_at IS NOT NULL",
             ]),
+        Migration(
+            4, "snapshots",
+            [
+                """
+                CREATE TABLE snapshots (
+                    id TEXT PRIMARY KEY, volume_id TEXT NOT NULL REFERENCES volumes(id), project_id TEXT NOT NULL, user_id TEXT NOT NULL,
+                    name TEXT, description TEXT, size INTEGER NOT NULL, status TEXT NOT NULL, progress TEXT,
+                    volume_type_id TEXT NOT NULL REFERENCES volume_types(id), metadata TEXT NOT NULL, driver_data TEXT, provider_id TEXT,
+                    group_snapshot_id TEXT, encryption_key_id TEXT, consumes_quota INTEGER NOT NULL,
+                    created_at TEXT NOT NULL, updated_at TEXT)
+                """,
+                "CREATE INDEX snapshots_of_volume ON snapshots (volume_id, created_at, id)",
+                "CREATE INDEX snapshots_of_project ON snapshots (project_id, created_at, id)",
+                "CREATE INDEX snapshots_by_time ON snapshots (created_at, id)",
+                "CREATE INDEX snapshots_of_type ON snapshots (volume_type_id)",
+            ]),
+        Migration(
+            5, "projects that may use private types",
+            [
+                """
+                CREATE TABLE volume_type_projects (
+                    volume_type_id TEXT NOT NULL REFERENCES volume_types(id), project_id TEXT NOT NULL,
+                    PRIMARY KEY (volume_type_id, project_id))
+                """
+            ]),
     ]
 }

@@ -50,6 +50,27 @@ public enum Services {
         try connection.first(byHostSQL, .text(binary), .text(host)) { Service($0) }
     }
 
+    static let setDisabledSQL = SQL("UPDATE services SET disabled = ?, disabled_reason = ? WHERE id = ?")
+    /// Whether new volumes are placed on it.
+    public static func setDisabled(_ isDisabled: Bool, reason: String?, binary: String, host: String, in tx: any Transaction) throws {
+        guard let service = try find(binary: binary, host: host, in: tx) else {
+            throw StorageError(.notFound, "Service \(binary) could not be found on host \(host).")
+        }
+        try tx.run(setDisabledSQL, .bool(isDisabled), .string(reason), .text(service.id))
+    }
+
+    static let setFrozenSQL = SQL("UPDATE services SET frozen = ?, disabled = ?, disabled_reason = ? WHERE id = ?")
+    /// A frozen backend takes no new volumes, and no snapshot of it is made or removed.
+    public static func setFrozen(_ isFrozen: Bool, host: String, in tx: any Transaction) throws {
+        guard let service = try find(binary: "cinder-volume", host: host, in: tx) else {
+            throw StorageError(.invalid, "Service cinder-volume could not be found on host \(host).")
+        }
+        guard service.isFrozen != isFrozen else {
+            throw StorageError(.invalid, "Invalid service: Host \(host) is \(isFrozen ? "already" : "not") frozen.")
+        }
+        try tx.run(setFrozenSQL, .bool(isFrozen), .bool(isFrozen), .string(isFrozen ? "frozen" : nil), .text(service.id))
+    }
+
     /// A heartbeat; the first one makes the row.
     public static func beat(binary: String, host: String, zone: String, backendState: String?, in tx: any Transaction) throws {
         let now = Timestamp.now()

@@ -12,6 +12,9 @@ public enum FlowName {
     public static let disconnectVolume = "volume.disconnect"
     public static let connectAttachment = "attachment.connect"
     public static let deleteAttachment = "attachment.delete"
+    public static let createSnapshot = "snapshot.create"
+    public static let deleteSnapshot = "snapshot.delete"
+    public static let revertVolume = "volume.revert"
 }
 
 /// What a user asks for when creating a volume.
@@ -41,6 +44,8 @@ public struct VolumeRequests: Sendable {
     let clonedVolumeSameZone: Bool
     let reservationTimeout: Int
     let instanceReservationTimeout: Int
+    /// Whether snapshots are charged for their size too.
+    public let snapshotsChargeGigabytes: Bool
     /// Called after the commit for operations that can run.
     private let ready: @Sendable (String) -> Void
 
@@ -53,6 +58,7 @@ public struct VolumeRequests: Sendable {
         clonedVolumeSameZone = settings[Options.clonedVolumeSameZone]
         reservationTimeout = settings[Options.reservationTimeout]
         instanceReservationTimeout = settings[Options.instanceReservationTimeout]
+        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
         self.ready = ready
     }
 
@@ -69,7 +75,7 @@ public struct VolumeRequests: Sendable {
         guard !caller.projectID.isEmpty else {
             throw StorageError(.invalid, "Invalid input received: a volume belongs to a project, and the token is for none.")
         }
-        if let id = new.snapshotID { throw StorageError(.notFound, "Snapshot \(id) could not be found.") }
+        let snapshot = try new.snapshotID.map { try Snapshots.get($0, for: caller, in: tx) }
         var source: Volume?
         if let id = new.sourceVolumeID { source = try Volumes.get(id, for: caller, in: tx) }
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
@@ -79,9 +85,9 @@ public struct VolumeRequests: Sendable {
         }
         let type: VolumeType
         if let name = new.typeName {
-            type = try VolumeTypes.resolve(name, in: tx)
-        } else if let source {
-            type = try VolumeTypes.get(source.volumeTypeID, in: tx)
+            type = try VolumeTypes.resolve(name, for: caller, in: tx)
+        } else if let inherited = source?.volumeTypeID ?? snapshot?.volumeTypeID {
+            type = try VolumeTypes.get(inherited, in: tx)
         } else {
             guard let found = try VolumeTypes.named(defaultType, in: tx) else {
                 throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
@@ -99,7 +105,15 @@ public struct VolumeRequests: Sendable {
                 )
             }
         }
-        guard let size = new.size ?? source?.size else {
+        if let snapshot {
+            try checkSource(snapshot, size: new.size)
+            if snapshot.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(snapshot.volumeTypeID, in: tx), type: type)
+            {
+                throw StorageError.invalidInput(
+                    "Invalid volume_type provided: \(type.id) (requested type is not compatible; recommend omitting the type argument).")
+            }
+        }
+        guard let size = new.size ?? source?.size ?? snapshot?.size else {
             throw StorageError(
                 .invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
         }
@@ -108,21 +122,29 @@ public struct VolumeRequests: Sendable {
                 "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size."
             )
         }
-        let zone = try self.zone(new.zone, source: source, in: tx)
+        // A snapshot's content lies where its volume does.
+        let origin = try source ?? snapshot.flatMap { try Volumes.find($0.volumeID, in: tx) }
+        let zone = try self.zone(new.zone, source: origin, in: tx)
         try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: size, defaults: quotas, in: tx)
 
         let id = UUID.random()
         try tx.run(
             Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description),
             .int(size),
-            .text(zone), .text(type.id), .null, .string(source?.id), .bool(source?.bootable ?? false),
+            .text(zone), .text(type.id), .string(snapshot?.id), .string(source?.id), .bool(origin?.bootable ?? false),
             .bool(type.isMultiattach), .text(JSON.object(new.metadata).text),
-            .text(try source.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
+            .text(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
         var arguments: JSONObject = ["zones": [.string(zone)]]
         var claims = [Claim.exclusive(id)]
         if let source {
             arguments["source_volid"] = .string(source.id)
             claims.append(.shared(source.id))
+        }
+        if let snapshot {
+            arguments["snapshot_id"] = .string(snapshot.id)
+            claims.append(.shared(snapshot.id))
+            // The volume that it belongs to may be read for it.
+            claims.append(.shared(snapshot.volumeID))
         }
         if !new.schedulerHints.isEmpty { arguments["scheduler_hints"] = .object(new.schedulerHints) }
         try start(
@@ -158,11 +180,15 @@ public struct VolumeRequests: Sendable {
         "Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, "
         + "attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
 
-    public func delete(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
+    /// `cascade`: with its snapshots.
+    public func delete(_ id: String, force: Bool, cascade: Bool = false, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
-        guard try Volumes.perform(force ? .forceDelete : .delete, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        let transition: VolumeTransition = cascade ? (force ? .forceCascade : .cascade) : force ? .forceDelete : .delete
+        guard try Volumes.perform(transition, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
         try start(
-            FlowName.deleteVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx)
+            FlowName.deleteVolume, version: 2, volume: id, project: volume.projectID, caller: caller, arguments: [:],
+            claims: [.exclusive(id)] + snapshots.map { .exclusive($0.id) }, in: tx)
     }
 
     // MARK: extend
@@ -272,11 +298,13 @@ public struct VolumeRequests: Sendable {
     }
 
     @discardableResult
-    private func start(
-        _ flow: String, volume: String, project: String, caller: Caller, arguments: JSONObject, claims: [Claim], in tx: any Transaction
+    func start(
+        _ flow: String, version: Int = 1, volume: String, project: String, caller: Caller, arguments: JSONObject, claims: [Claim],
+        in tx: any Transaction
     ) throws -> String {
         try Operations.create(
-            flow: flow, version: 1, resourceType: "volume", resourceID: volume, projectID: project, caller: caller, arguments: arguments,
+            flow: flow, version: version, resourceType: "volume", resourceID: volume, projectID: project, caller: caller,
+            arguments: arguments,
             claims: claims, ready: ready, in: tx)
     }
 }

@@ -7,6 +7,7 @@ public struct VolumeTransition: Sendable {
         case notMigrating = "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))"
         case ungrouped = "group_id IS NULL"
         /// Attachments that failed do not count: they go with the volume.
+        case withoutSnapshots = "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
         case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status NOT LIKE 'error%')"
     }
 
@@ -35,16 +36,25 @@ public struct VolumeTransition: Sendable {
     public static let deletable = ["available", "error", "error_restoring", "error_extending", "error_managing"]
 
     public static let delete = VolumeTransition(
-        "delete", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+        "delete", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "deleting", remembers: true)
     public static let forceDelete = VolumeTransition(
-        "force delete", from: nil, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+        "force delete", from: nil, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "deleting",
+        remembers: true)
+    /// With all its snapshots.
+    public static let cascade = VolumeTransition(
+        "cascade", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+    public static let forceCascade = VolumeTransition(
+        "force cascade", from: nil, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+    public static let revert = VolumeTransition("revert", from: ["available"], to: "reverting", remembers: true)
     public static let extend = VolumeTransition("extend", from: ["available"], to: "extending", remembers: true)
     public static let extendAttached = VolumeTransition("extend", from: ["available", "in-use"], to: "extending", remembers: true)
     public static let reserve = VolumeTransition("reserve", from: ["available"], to: "attaching", allowsMultiattach: true)
     public static let beginDetaching = VolumeTransition(
         "begin detaching", from: ["in-use"], [.attached, .notMigrating], to: "detaching")
     public static let rollDetaching = VolumeTransition("roll detaching", from: ["detaching"], to: "in-use")
-    public static let all = [delete, forceDelete, extend, extendAttached, reserve, beginDetaching, rollDetaching]
+    public static let all = [
+        delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve, beginDetaching, rollDetaching,
+    ]
 }
 
 /// States that a volume can be set to by an administrator; the order is the one of Cinder's message.

@@ -36,7 +36,9 @@ public enum VolumeTypes {
     static let updateSQL = SQL("UPDATE volume_types SET name = ?, description = ?, is_public = ?, updated_at = ? WHERE id = ?")
     static let setSpecsSQL = SQL("UPDATE volume_types SET extra_specs = ?, updated_at = ? WHERE id = ?")
     static let deleteSQL = SQL("DELETE FROM volume_types WHERE id = ?")
-    static let usedSQL = SQL("SELECT 1 FROM volumes WHERE volume_type_id = ? LIMIT 1")
+    static let usedSQL = SQL(
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM volumes WHERE volume_type_id = ?1) OR EXISTS (SELECT 1 FROM snapshots WHERE volume_type_id = ?1)"
+    )
     static let countSQL = SQL("SELECT count(*) FROM volume_types")
 
     /// By id, as paths name it.
@@ -47,6 +49,65 @@ public enum VolumeTypes {
 
     public static func named(_ name: String, in connection: any Connection) throws -> VolumeType? {
         try connection.first(byName, .text(name)) { try VolumeType($0) }
+    }
+
+    // MARK: private types
+
+    static let accessSQL = SQL("SELECT project_id FROM volume_type_projects WHERE volume_type_id = ? ORDER BY project_id")
+    static let hasAccessSQL = SQL("SELECT 1 FROM volume_type_projects WHERE volume_type_id = ? AND project_id = ?")
+    static let grantSQL = SQL("INSERT INTO volume_type_projects (volume_type_id, project_id) VALUES (?, ?)")
+    static let revokeSQL = SQL("DELETE FROM volume_type_projects WHERE volume_type_id = ? AND project_id = ?")
+    static let revokeAllSQL = SQL("DELETE FROM volume_type_projects WHERE volume_type_id = ?")
+
+    /// Whether the caller may see and use the type: everybody a public one.
+    public static func isVisible(_ type: VolumeType, to caller: Caller, in connection: any Connection) throws -> Bool {
+        try type.isPublic || caller.isAdmin || connection.exists(hasAccessSQL, .text(type.id), .text(caller.projectID))
+    }
+
+    /// A type that the caller may see; another one does not exist for it.
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> VolumeType {
+        let type = try get(id, in: connection)
+        guard try isVisible(type, to: caller, in: connection) else { throw StorageError.typeNotFound(id) }
+        return type
+    }
+
+    /// Projects that may use a private type.
+    public static func projects(_ id: String, in connection: any Connection) throws -> [String] {
+        guard try !get(id, in: connection).isPublic else {
+            throw StorageError(.notFound, "Access list not available for public volume types.")
+        }
+        return try connection.rows(accessSQL, .text(id)) { $0.text(0) }
+    }
+
+    public static func grant(_ id: String, to project: String, in tx: any Transaction) throws {
+        try refusePublic(get(id, in: tx))
+        guard try !tx.exists(hasAccessSQL, .text(id), .text(project)) else {
+            throw StorageError(.conflict, "Volume type access for \(id) / \(project) combination already exists.")
+        }
+        try tx.run(grantSQL, .text(id), .text(project))
+    }
+
+    public static func revoke(_ id: String, from project: String, in tx: any Transaction) throws {
+        try refusePublic(get(id, in: tx))
+        guard try tx.run(revokeSQL, .text(id), .text(project)) == 1 else {
+            throw StorageError(.notFound, "Volume type access not found for \(id) / \(project) combination.")
+        }
+    }
+
+    private static func refusePublic(_ type: VolumeType) throws {
+        guard !type.isPublic else {
+            throw StorageError(.invalid, "Invalid volume type: Type access modification is not applicable to public volume type.")
+        }
+    }
+
+    /// By id or name, as bodies name it, if the caller may use it.
+    public static func resolve(_ idOrName: String, for caller: Caller, in connection: any Connection) throws -> VolumeType {
+        let type = try resolve(idOrName, in: connection)
+        guard try isVisible(type, to: caller, in: connection) else {
+            if UUID.isUUIDLike(idOrName) { throw StorageError.typeNotFound(idOrName) }
+            throw StorageError(.notFound, "Volume type with name \(idOrName) could not be found.")
+        }
+        return type
     }
 
     /// By id or name, as bodies name it.
@@ -99,6 +160,7 @@ public enum VolumeTypes {
         if try tx.first(countSQL, map: { $0.int(0) }) == 1 {
             throw StorageError(.invalid, "The last volume type cannot be deleted.")
         }
+        try tx.run(revokeAllSQL, .text(id))
         try tx.run(deleteSQL, .text(id))
         try Quotas.removeType(type.name, in: tx)
     }

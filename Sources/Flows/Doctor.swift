@@ -61,6 +61,8 @@ public final class Doctor: Sendable {
         let size: Int
         let status: String
         let backend: String
+        /// Its storage object is a snapshot's.
+        var isSnapshot = false
     }
 
     private struct Snapshot {
@@ -69,6 +71,8 @@ public final class Doctor: Sendable {
     }
 
     static let rowsSQL = SQL("SELECT id, name_id, size, status, host FROM volumes WHERE host IS NOT NULL")
+    static let snapshotRowsSQL = SQL(
+        "SELECT s.id, s.size, s.status, v.host FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE v.host IS NOT NULL")
     static let countsSQL = SQL(
         "SELECT (SELECT count(*) FROM volumes), (SELECT count(*) FROM attachments), (SELECT count(*) FROM operations WHERE finished_at IS NULL)"
     )
@@ -83,7 +87,9 @@ public final class Doctor: Sendable {
         (report.volumes, report.attachments, report.operations) =
             try services.database.read { try $0.first(Self.countsSQL) { ($0.int(0), $0.int(1), $0.int(2)) } } ?? (0, 0, 0)
         report.findings = try services.database.read {
-            try DatabaseExamination.findings(knownFlows: engine.knownFlows, reservationAge: reservationAge, ready: ready, in: $0)
+            try DatabaseExamination.findings(
+                knownFlows: engine.knownFlows, reservationAge: reservationAge,
+                snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, ready: ready, in: $0)
         }
         try await compareBackends(&report)
         if repair {
@@ -110,6 +116,12 @@ public final class Doctor: Sendable {
                 snapshot.rows[name] = Row(id: id, size: row.int(2), status: row.text(3), backend: backend)
                 return true
             }
+            try connection.query(Self.snapshotRowsSQL, []) { row in
+                let id = row.text(0)
+                snapshot.rows[services.names.snapshot(id)] = Row(
+                    id: id, size: row.int(1), status: row.text(2), backend: String(row.text(3).prefix { $0 != "#" }), isSnapshot: true)
+                return true
+            }
             snapshot.claimed = try Operations.claimed(in: connection)
             return snapshot
         }
@@ -122,9 +134,12 @@ public final class Doctor: Sendable {
         for entry in services.backends.entries {
             do {
                 let objects = try await entry.backend.call(.listVolumes, .object([]))["volumes"]?.list ?? []
-                listed[entry.host] = Dictionary(
-                    objects.compactMap { object in object["name"]?.string.map { ($0, object["bytes"]?.integer ?? -1) } },
-                    uniquingKeysWith: { first, _ in first })
+                var names: [String: Int64] = [:]
+                for object in objects {
+                    if let name = object["name"]?.string { names[name] = object["bytes"]?.integer ?? -1 }
+                    for snapshot in object["snapshots"]?.list ?? [] { if let name = snapshot["name"]?.string { names[name] = -1 } }
+                }
+                listed[entry.host] = names
                 report.backends.append((entry.host, objects.count))
             } catch {
                 report.backends.append((entry.host, nil))
@@ -155,13 +170,13 @@ public final class Doctor: Sendable {
         }
         for (host, objects) in listed.sorted(by: { $0.key < $1.key }) {
             for name in objects.keys.sorted() where before.rows[name] == nil && after.rows[name] == nil {
-                guard let id = services.names.volumeID(name) else { continue }
+                guard let id = services.names.volumeID(name) ?? services.names.snapshotID(name) else { continue }
                 // Made and removed while the backend was being asked.
                 let isRecent = try services.database.read { try Events.ofResource(id, in: $0) }.contains { $0.time >= startedAt }
                 guard !isRecent, !after.claimed.contains(id) else { continue }
                 report.findings.append(
                     Finding(
-                        .orphanStorage, name, "\(host) holds \(name), but there is no volume \(id).",
+                        .orphanStorage, name, "\(host) holds \(name), but there is no volume or snapshot \(id).",
                         advice: "Nothing removes data that may be somebody's: look at it, then delete it in the backend."))
             }
         }
@@ -170,13 +185,15 @@ public final class Doctor: Sendable {
     private func compare(_ row: Row, _ name: String, bytes: Int64?, _ report: inout Report) {
         // A failed creation or deletion may or may not have left something: the next deletion settles it.
         guard !["error", "error_deleting", "creating", "deleting"].contains(row.status) else { return }
+        let kind = row.isSnapshot ? "Snapshot" : "Volume"
         guard let bytes else {
             report.findings.append(
                 Finding(
-                    .missingStorage, row.id, "Volume \(row.id) is \(row.status), but \(row.backend) has no \(name).",
-                    advice: "Bring the object back from a backup, or set the volume to error and delete it."))
+                    .missingStorage, row.id, "\(kind) \(row.id) is \(row.status), but \(row.backend) has no \(name).",
+                    advice: "Bring the object back from a backup, or set the row to error and delete it."))
             return
         }
+        if row.isSnapshot { return }
         let wanted = Int64(row.size) << 30
         guard bytes >= 0, bytes != wanted else { return }
         guard bytes < wanted else {

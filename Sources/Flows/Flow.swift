@@ -72,6 +72,28 @@ struct FlowContext: Sendable {
         ])
     }
 
+    /// The snapshot that the operation is about.
+    func snapshot() throws -> Snapshot {
+        let id = operation.arguments["snapshot_id"]?.string ?? ""
+        guard let snapshot = try services.database.read({ try Snapshots.find(id, in: $0) }) else { throw StorageError.snapshotNotFound(id) }
+        return snapshot
+    }
+
+    /// What a driver is told of a snapshot.
+    func describe(_ snapshot: Snapshot) -> DriverValue {
+        .members([
+            "id": .string(snapshot.id), "name": .string(services.names.snapshot(snapshot.id)), "size": .integer(Int64(snapshot.size)),
+            "data": .optional(snapshot.driverData),
+        ])
+    }
+
+    /// Tells the user why the operation on a snapshot failed.
+    func tell(_ action: Message.Action, _ detail: Message.Detail, snapshotID: String, in tx: any Transaction) throws {
+        try Messages.add(
+            action, detail, volumeID: operation.resourceID, snapshotID: snapshotID, projectID: operation.projectID,
+            requestID: operation.requestID, in: tx)
+    }
+
     /// Tells the user why the operation failed.
     func tell(_ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction) throws {
         try Messages.add(

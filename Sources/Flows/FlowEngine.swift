@@ -32,7 +32,8 @@ public final class FlowEngine: Sendable {
 
     public init(_ services: FlowServices) {
         self.services = services
-        flows = Dictionary(VolumeFlows.all.map { ("\($0.name)/\($0.version)", $0) }, uniquingKeysWith: { first, _ in first })
+        flows = Dictionary(
+            (VolumeFlows.all + SnapshotFlows.all).map { ("\($0.name)/\($0.version)", $0) }, uniquingKeysWith: { first, _ in first })
     }
 
     /// Flows that this release can carry out, as `name/version`.

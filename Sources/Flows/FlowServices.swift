@@ -9,6 +9,7 @@ public struct FlowServices: Sendable {
     public let backends: Backends
     public let names: StorageNames
     public let maxAttempts: Int
+    public let snapshotsChargeGigabytes: Bool
     public let log: Logger
     public let progress = ProgressBoard()
 
@@ -17,6 +18,7 @@ public struct FlowServices: Sendable {
         self.backends = backends
         names = StorageNames(settings)
         maxAttempts = settings[Options.schedulerMaxAttempts]
+        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
         self.log = log
     }
 }
@@ -33,8 +35,12 @@ public struct StorageNames: Sendable {
 
     public func volume(_ id: String) -> String { Self.fill(volumeTemplate, id) }
     /// The id of the volume that the name stands for; nil if it is no name of ours.
-    func volumeID(_ name: String) -> String? {
-        let parts = volumeTemplate.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false)
+    func volumeID(_ name: String) -> String? { Self.id(name, volumeTemplate) }
+    /// The same for a snapshot.
+    func snapshotID(_ name: String) -> String? { Self.id(name, snapshotTemplate) }
+
+    private static func id(_ name: String, _ template: String) -> String? {
+        let parts = template.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false)
         let (prefix, suffix) = (parts.first ?? "", parts.count > 1 ? parts[1] : "")
         guard name.hasPrefix(prefix), name.hasSuffix(suffix), name.utf8.count >= prefix.utf8.count + suffix.utf8.count else { return nil }
         let id = String(name.dropFirst(prefix.count).dropLast(suffix.count))

@@ -6,7 +6,7 @@ import Primitives
 
 /// The flows of volumes.
 enum VolumeFlows {
-    static let all = [create, delete, extend, connect, disconnect, connectAttachment, deleteAttachment]
+    static let all = [create, delete, deleteWithSnapshots, extend, connect, disconnect, connectAttachment, deleteAttachment]
 
     // MARK: create
 
@@ -29,7 +29,10 @@ enum VolumeFlows {
                         volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
                         extraSpecs: type.extraSpecs, requiredBackend: nil,
                         attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
-                    if let source = volume.sourceVolumeID { request.requiredBackend = try Volumes.find(source, in: tx)?.backend }
+                    // What is copied lies on the source's backend.
+                    if let source = try volume.sourceVolumeID ?? volume.snapshotID.flatMap({ try Snapshots.find($0, in: tx)?.volumeID }) {
+                        request.requiredBackend = try Volumes.find(source, in: tx)?.backend
+                    }
                     let disabled = Set(try Services.all(in: tx).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
                     let pools = try context.services.backends.pools(in: tx).filter { !disabled.contains($0.backend) }
                     let placement = Scheduler().place(request, among: pools)
@@ -57,6 +60,19 @@ enum VolumeFlows {
                 perform: { context, _ in
                     let volume = try context.volume()
                     let entry = try context.backend(of: volume)
+                    if let snapshotID = volume.snapshotID {
+                        let (snapshot, origin) = try context.services.database.read { connection in
+                            let snapshot = try Snapshots.find(snapshotID, in: connection)
+                            return (snapshot, try snapshot.flatMap { try Volumes.find($0.volumeID, in: connection) })
+                        }
+                        guard let snapshot, let origin else { throw StorageError.snapshotNotFound(snapshotID) }
+                        return try await context.call(
+                            entry, .createVolumeFromSnapshot,
+                            .members([
+                                "volume": context.describe(volume), "snapshot": context.describe(snapshot),
+                                "source": context.describe(origin),
+                            ]))
+                    }
                     guard let sourceID = volume.sourceVolumeID else {
                         return try await context.call(entry, .createVolume, .members(["volume": context.describe(volume)]))
                     }
@@ -99,35 +115,69 @@ enum VolumeFlows {
 
     // MARK: delete
 
-    static let delete = Flow(
-        name: FlowName.deleteVolume, version: 1,
+    /// As the releases before snapshots wrote it into the log.
+    static let delete = deletion(version: 1, steps: [])
+
+    /// The snapshots first, each recorded with the volume.
+    static let deleteWithSnapshots = deletion(
+        version: 2,
         steps: [
             Step(
-                name: "remove",
+                name: "remove snapshots",
                 perform: { context, _ in
                     let volume = try context.volume()
-                    guard volume.host != nil else { return .object([]) }
+                    let snapshots = try context.services.database.read { try Snapshots.ofVolume(volume.id, in: $0) }
+                    guard volume.host != nil, !snapshots.isEmpty else { return .object([]) }
                     let entry = try context.backend(of: volume)
-                    let arguments = DriverValue.members(["volume": context.describe(volume)])
-                    _ = try await context.callIfServed(entry, .unexportVolume, arguments)
-                    // A backend that is down delays the deletion; it does not fail it.
-                    return try await context.call(entry, .deleteVolume, arguments, patience: nil)
+                    // The newest first: older ones may be what they rest on.
+                    for snapshot in snapshots.reversed() {
+                        _ = try await context.call(
+                            entry, .deleteSnapshot, .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)]),
+                            patience: nil)
+                    }
+                    return .object([])
                 },
                 record: { context, _, _, tx in
-                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
-                    if volume.consumesQuota {
-                        try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
+                    for snapshot in try Snapshots.ofVolume(context.volumeID, in: tx) {
+                        try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
                     }
-                    if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
-                    try Volumes.remove(volume, in: tx)
                 })
-        ],
-        failed: { context, _, failure, tx in
-            let volume = try Volumes.find(context.volumeID, in: tx)
-            try Volumes.setStatus(
-                failure.code == .busy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
-            return .over
-        })
+        ])
+
+    private static func deletion(version: Int, steps: [Step]) -> Flow {
+        Flow(
+            name: FlowName.deleteVolume, version: version,
+            steps: steps + [
+                Step(
+                    name: "remove",
+                    perform: { context, _ in
+                        let volume = try context.volume()
+                        guard volume.host != nil else { return .object([]) }
+                        let entry = try context.backend(of: volume)
+                        let arguments = DriverValue.members(["volume": context.describe(volume)])
+                        _ = try await context.callIfServed(entry, .unexportVolume, arguments)
+                        // A backend that is down delays the deletion; it does not fail it.
+                        return try await context.call(entry, .deleteVolume, arguments, patience: nil)
+                    },
+                    record: { context, _, _, tx in
+                        guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                        if volume.consumesQuota {
+                            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
+                        }
+                        if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
+                        try Volumes.remove(volume, in: tx)
+                    })
+            ],
+            failed: { context, _, failure, tx in
+                let volume = try Volumes.find(context.volumeID, in: tx)
+                let isBusy = failure.code == .busy
+                for snapshot in try Snapshots.ofVolume(context.volumeID, in: tx) where snapshot.status == "deleting" {
+                    try Snapshots.setStatus(isBusy ? "available" : "error_deleting", of: snapshot.id, in: tx)
+                }
+                try Volumes.setStatus(isBusy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
+                return .over
+            })
+    }
 
     // MARK: extend
 

@@ -164,6 +164,8 @@ public enum Options {
         "quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
     public static let quotaSnapshots = Option(
         "quota_snapshots", default: 10, range: -1...2_147_483_647, help: "Snapshots per project; -1: no limit.")
+    public static let noSnapshotGigabytes = Option(
+        "no_snapshot_gb_quota", default: false, help: "Snapshots are not charged for their size.")
     public static let quotaGigabytes = Option(
         "quota_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of volumes and snapshots per project; -1: no limit.")
     public static let quotaBackups = Option(
@@ -213,7 +215,8 @@ public enum Options {
         volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration, reportInterval.declaration,
         serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
-        quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration, quotaGroups.declaration,
+        noSnapshotGigabytes.declaration, quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration,
+        quotaGroups.declaration,
         perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
         policyFile.declaration,
         enforceNewDefaults.declaration,

@@ -259,6 +259,13 @@ struct AttackTests {
 
     /// Operations that read a body, each with one that it accepts; VOLUME and TYPE stand for resources that exist.
     static let bodies: [(method: String, path: String, body: String)] = [
+        ("POST", "/snapshots", #"{"snapshot": {"volume_id": "VOLUME", "name": "n", "description": "d", "metadata": {"a": "b"}}}"#),
+        ("PUT", "/snapshots/SNAPSHOT", #"{"snapshot": {"name": "n", "description": "d"}}"#),
+        ("POST", "/snapshots/SNAPSHOT/metadata", #"{"metadata": {"a": "b"}}"#),
+        ("PUT", "/snapshots/SNAPSHOT/metadata/a", #"{"meta": {"a": "b"}}"#),
+        ("POST", "/snapshots/SNAPSHOT/action", #"{"os-reset_status": {"status": "available"}}"#),
+        ("POST", "/snapshots/SNAPSHOT/action", #"{"os-update_snapshot_status": {"status": "available", "progress": "5%"}}"#),
+        ("POST", "/volumes/VOLUME/action", #"{"revert": {"snapshot_id": "SNAPSHOT"}}"#),
         (
             "POST", "/volumes",
             #"{"volume": {"size": 1, "name": "n", "description": "d", "metadata": {"a": "b"}, "volume_type": "__DEFAULT__"}}"#
@@ -333,18 +340,15 @@ struct AttackTests {
     }
 
     private func prepared() throws -> (service: ServiceUnderTest, fill: (String) -> String) {
-        let service = try ServiceUnderTest(options: "quota_volumes = -1\nquota_gigabytes = -1")
+        let service = try ServiceUnderTest(options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1")
         let volume = try service.create()
         try service.wait(volume, "available")
+        let snapshot = try SnapshotTests.snapshot(service, of: volume)
+        try SnapshotTests.wait(service, snapshot, "available")
         let type = try service.api("GET", "/types/default").json["volume_type"]?["id"]?.string ?? ""
         return (
             service,
-            { text in
-                String(
-                    text.split(separator: "VOLUME", omittingEmptySubsequences: false).joined(separator: volume).split(
-                        separator: "TYPE", omittingEmptySubsequences: false
-                    ).joined(separator: type))
-            }
+            { $0.replacing("VOLUME", with: volume).replacing("SNAPSHOT", with: snapshot).replacing("TYPE", with: type) }
         )
     }
 

@@ -29,7 +29,7 @@ struct FaultyBackend {
     /// A service whose one backend is this.
     func service(options: String = "", more: String = "", callTimeout: Int = 1) throws -> ServiceUnderTest {
         try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1\n\(options)", backends: "fault",
+            options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)", backends: "fault",
             sections: """
                 [fault]
                 volume_driver = \(directory)/clinker-fault.so

@@ -54,6 +54,26 @@ struct RoleMatrixTests {
         action(
             #"{"os-force_detach": {"attachment_id": "00000000-0000-0000-0000-000000000001"}}"#,
             "volume_extension:volume_admin_actions:force_detach"),
+        action(#"{"revert": {"snapshot_id": null}}"#, "volume:revert_to_snapshot"),
+        Case("GET", "/snapshots", "volume:get_all_snapshots"), Case("GET", "/snapshots/detail", "volume:get_all_snapshots"),
+        Case("GET", "/snapshots/NOTHING", "volume:get_snapshot"),
+        Case("POST", "/snapshots", "volume:create_snapshot", body: #"{"snapshot": {"volume_id": "NOTHING"}}"#),
+        Case("PUT", "/snapshots/NOTHING", "volume:update_snapshot", body: #"{"snapshot": {"name": "n"}}"#),
+        Case("DELETE", "/snapshots/NOTHING", "volume:delete_snapshot"),
+        Case(
+            "POST", "/snapshots/NOTHING/action", "volume_extension:snapshot_admin_actions:reset_status",
+            body: #"{"os-reset_status": {"status": "error"}}"#),
+        Case(
+            "POST", "/snapshots/NOTHING/action", "volume_extension:snapshot_admin_actions:force_delete", body: #"{"os-force_delete": {}}"#),
+        Case(
+            "POST", "/snapshots/NOTHING/action", "snapshot_extension:snapshot_actions:update_snapshot_status",
+            body: #"{"os-update_snapshot_status": {"status": "error"}}"#),
+        Case("GET", "/snapshots/NOTHING/metadata", "volume:get_snapshot_metadata"),
+        Case("POST", "/snapshots/NOTHING/metadata", "volume:update_snapshot_metadata", body: #"{"metadata": {"a": "b"}}"#),
+        Case("PUT", "/snapshots/NOTHING/metadata", "volume:update_snapshot_metadata", body: #"{"metadata": {"a": "b"}}"#),
+        Case("GET", "/snapshots/NOTHING/metadata/a", "volume:get_snapshot_metadata"),
+        Case("PUT", "/snapshots/NOTHING/metadata/a", "volume:update_snapshot_metadata", body: #"{"meta": {"a": "b"}}"#),
+        Case("DELETE", "/snapshots/NOTHING/metadata/a", "volume:delete_snapshot_metadata"),
         Case("GET", "/attachments"), Case("GET", "/attachments/detail"), Case("GET", "/attachments/ATTACHMENT"),
         Case("POST", "/attachments", "volume:attachment_create", body: #"{"attachment": {"volume_uuid": "NOTHING"}}"#),
         Case("PUT", "/attachments/NOTHING", "volume:attachment_update", body: #"{"attachment": {"connector": {"host": "h"}}}"#),
@@ -72,6 +92,16 @@ struct RoleMatrixTests {
         Case("GET", "/os-quota-sets/PROJECT/defaults", "volume_extension:quotas:show"),
         Case("PUT", "/os-quota-sets/PROJECT", "volume_extension:quotas:update", body: #"{"quota_set": {"volumes": 100}}"#),
         Case("DELETE", "/os-quota-sets/NOTHING", "volume_extension:quotas:delete"), Case("GET", "/limits", "limits_extension:used_limits"),
+        Case("GET", "/types/TYPE/os-volume-type-access", "volume_extension:volume_type_access:get_all_for_type"),
+        Case(
+            "POST", "/types/TYPE/action", "volume_extension:volume_type_access:addProjectAccess",
+            body: #"{"addProjectAccess": {"project": "p"}}"#),
+        Case(
+            "POST", "/types/TYPE/action", "volume_extension:volume_type_access:removeProjectAccess",
+            body: #"{"removeProjectAccess": {"project": "p"}}"#),
+        Case("PUT", "/os-services/enable", "volume_extension:services:update", body: #"{"host": "node@file", "binary": "cinder-volume"}"#),
+        Case("PUT", "/os-services/disable", "volume_extension:services:update", body: #"{"host": "nohost", "binary": "cinder-volume"}"#),
+        Case("PUT", "/os-services/thaw", "volume_extension:services:update", "volume:thaw_host", body: #"{"host": "node@file"}"#),
         Case("GET", "/os-services", "volume_extension:services:index"), Case("GET", "/os-availability-zone"),
         Case("GET", "/scheduler-stats/get_pools", "scheduler_extension:scheduler_stats:get_pools"), Case("GET", "/extensions"),
         Case("GET", "/messages", "message:get_all"), Case("GET", "/messages/NOTHING", "message:get"),

@@ -1,11 +1,13 @@
 /// The whole API. A new operation is one declaration in the list of its resource, and its handler.
 enum OperationTable {
     static let core: [APIOperation] =
-        VolumeOperations.all + VolumeMetadataOperations.all + VolumeActions.core + AttachmentOperations.all + VolumeTypeOperations.core
+        VolumeOperations.all + VolumeMetadataOperations.all + VolumeActions.core + SnapshotOperations.all
+        + SnapshotMetadataOperations.all + AttachmentOperations.all + VolumeTypeOperations.core
         + MessageOperations.all + ServiceOperations.core + DiscoveryOperations.all + QuotaOperations.core
 
     static let extensions: [APIExtension] =
-        VolumeExtensions.all + VolumeTypeOperations.extensions + ServiceOperations.extensions + QuotaOperations.extensions
+        VolumeExtensions.all + SnapshotOperations.extensions + VolumeTypeOperations.extensions + ServiceOperations.extensions
+        + QuotaOperations.extensions
         + DoctorOperations.extensions
 
     /// All operations, with what extensions add to their bodies.

@@ -1,6 +1,7 @@
 import BlockStorage
 import HTTPServer
 import JSON
+import Policy
 
 /// `/os-services`, `/os-availability-zone`, `/scheduler-stats/get_pools`
 enum ServiceOperations {
@@ -13,7 +14,7 @@ enum ServiceOperations {
                 APIOperation(
                     "services:list", "GET", "/os-services", policies: ["volume_extension:services:index"], summary: "List services",
                     handler: services)
-            ]),
+            ] + changes),
         APIExtension(
             alias: "os-availability-zone", name: "AvailabilityZones", description: "Describe Availability Zones.",
             updated: "2013-06-27T00:00:00+00:00",
@@ -29,6 +30,63 @@ enum ServiceOperations {
                     summary: "List pools", handler: pools)
             ]),
     ]
+
+    // MARK: changes
+
+    private static let hostPattern = Schema.string(1, 255, nullable: true, pattern: .host)
+
+    private static let changes: [APIOperation] = [
+        toggle("enable", disables: false), toggle("disable", disables: true), toggle("disable-log-reason", disables: true, hasReason: true),
+        freezing("freeze", "volume:freeze_host", true), freezing("thaw", "volume:thaw_host", false),
+    ]
+
+    private static func toggle(_ name: String, disables: Bool, hasReason: Bool = false) -> APIOperation {
+        var properties: [(name: String, schema: Schema)] = [
+            ("binary", .string(1, 255)), ("host", hostPattern), ("cluster", .string(0, 255, nullable: true)), ("service", .string(1, 255)),
+        ]
+        if hasReason { properties.append(("disabled_reason", .string(1, 255))) }
+        var body = Schema.object(properties)
+        body.anyRequired = ["binary", "service"]
+        return APIOperation(
+            "services:\(name)", "PUT", "/os-services/\(name)", policies: ["volume_extension:services:update"], body: body,
+            summary: disables ? "Place no volumes on a backend" : "Place volumes on a backend again"
+        ) { request in
+            let binary = request.body["binary"]?.string
+            guard let host = request.body["host"]?.string else {
+                throw HTTPError.badRequest("Missing required element 'host' in request body.")
+            }
+            let reason = request.body["disabled_reason"]?.trimmedString
+            if hasReason, reason?.isEmpty ?? true {
+                throw HTTPError.badRequest("Disabled reason contains invalid characters or is too long.")
+            }
+            let named = binary ?? request.body["service"]?.string ?? ""
+            try await request.change { try Services.setDisabled(disables, reason: reason, binary: named, host: host, in: $0) }
+            return .json { writer in
+                writer.beginObject()
+                writer.member("host", host)
+                writer.member("service", request.body["service"]?.string ?? "")
+                writer.member("binary", binary ?? "")
+                writer.member("status", disables ? "disabled" : "enabled")
+                writer.member("disabled", disables)
+                if hasReason { writer.member("disabled_reason", reason) }
+                writer.endObject()
+            }
+        }
+    }
+
+    private static func freezing(_ name: String, _ rule: Policies.Rule, _ isFrozen: Bool) -> APIOperation {
+        APIOperation(
+            "services:\(name)", "PUT", "/os-services/\(name)", policies: ["volume_extension:services:update", rule],
+            body: .object([("host", hostPattern), ("cluster", .string(0, 255, nullable: true))]),
+            summary: isFrozen ? "Freeze a backend" : "Thaw a backend"
+        ) { request in
+            guard let host = request.body["host"]?.string else {
+                throw HTTPError.badRequest("Missing required element 'host' in request body.")
+            }
+            try await request.change { try Services.setFrozen(isFrozen, host: host, in: $0) }
+            return HTTPResponse(status: 200)
+        }
+    }
 
     @Sendable private static func services(_ request: APIRequest) throws -> HTTPResponse {
         var found = try request.database { try Services.all(in: $0) }

@@ -25,6 +25,17 @@ enum VolumeActions {
 
     /// Extension os-volume-actions.
     static let volumeActions: [APIOperation] = [
+        APIOperation(
+            "volumes:revert", "POST", "/volumes/{id}/action", action: "revert", versions: 40...71, policies: ["volume:revert_to_snapshot"],
+            body: .action("revert", .object([("snapshot_id", Schema(kinds: [.string, .null]))], others: true)), success: 202,
+            summary: "Bring a volume back to its latest snapshot"
+        ) { request in
+            try await request.change {
+                try request.service.requests.revert(
+                    request.parameters[0], to: request.body["revert"]?["snapshot_id"]?.string, caller: request.caller, in: $0)
+            }
+            return accepted
+        },
         action(
             "os-attach", policies: [rule("attach")],
             body: {

@@ -20,7 +20,7 @@ enum VolumeTypeOperations {
                     }
                     return found
                 }
-                return try VolumeTypes.get(request.parameters[0], in: connection)
+                return try VolumeTypes.get(request.parameters[0], for: request.caller, in: connection)
             }
             return .json { writer in
                 writer.beginObject()
@@ -38,18 +38,22 @@ enum VolumeTypeOperations {
         APIExtension(
             alias: "os-types-extra-specs", name: "TypesExtraSpecs", description: "Type extra specs support.",
             updated: "2011-08-24T00:00:00+00:00", operations: extraSpecs),
+        VolumeTypeAccess.extension,
     ]
 
     // MARK: types
 
     @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
         let paging = try Paging(request)
-        var types = try request.database { try VolumeTypes.all(in: $0) }
+        var types = try request.database { connection in
+            try VolumeTypes.all(in: connection).filter { try VolumeTypes.isVisible($0, to: request.caller, in: connection) }
+        }
         // Administrators choose by is_public (true unless they say otherwise); others see the public ones.
         let asked = request.query("is_public")
         let wanted: Bool?
         if !request.identity.isAdmin {
-            wanted = true
+            // The public ones, and private ones of the project.
+            wanted = nil
         } else if let asked {
             if asked.lowercased() == "none" {
                 wanted = nil
@@ -187,7 +191,7 @@ enum VolumeTypeOperations {
             "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index")],
             summary: "Show a type's extra specs"
         ) { request in
-            let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
+            let specs = try request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
             return .json { writer in
                 writer.beginObject()
                 writer.key("extra_specs")
@@ -216,7 +220,7 @@ enum VolumeTypeOperations {
             "extra-specs:show", "GET", "/types/{type_id}/extra_specs/{key}", policies: [rule("show")],
             summary: "Show one of a type's extra specs"
         ) { request in
-            let specs = try request.database { try VolumeTypes.get(request.parameters[0], in: $0).extraSpecs }
+            let specs = try request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
             guard let value = visible(specs, request)[request.parameters[1]] else { throw missing(request) }
             return .json { $0.value(.object(JSONObject([(name: request.parameters[1], value: value)]))) }
         },

@@ -121,11 +121,11 @@ enum VolumeOperations {
             }
             return value
         }
-        _ = try flag("cascade")
+        let cascade = try flag("cascade")
         let force = request.version >= 23 ? try flag("force") : false
         if force { try request.enforce("volume:force_delete") }
         try await request.change { tx in
-            try request.service.requests.delete(request.parameters[0], force: force, caller: request.caller, in: tx)
+            try request.service.requests.delete(request.parameters[0], force: force, cascade: cascade, caller: request.caller, in: tx)
         }
         return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
     }

@@ -7,9 +7,11 @@ public enum DatabaseExamination {
     /// Everything wrong, as of one snapshot. `knownFlows` are `name/version`; reservations older than `reservationAge` seconds
     /// are stale; `ready` rings for an operation that can run.
     public static func findings(
-        knownFlows: Set<String>, reservationAge: Int, ready: @escaping @Sendable (String) -> Void, in connection: any Connection
+        knownFlows: Set<String>, reservationAge: Int, snapshotsChargeGigabytes: Bool, ready: @escaping @Sendable (String) -> Void,
+        in connection: any Connection
     ) throws -> [Finding] {
-        try quotas(in: connection) + pools(in: connection) + stranded(in: connection) + attachStates(reservationAge, in: connection)
+        try quotas(snapshotsChargeGigabytes, in: connection) + strandedSnapshots(in: connection) + pools(in: connection)
+            + stranded(in: connection) + attachStates(reservationAge, in: connection)
             + operations(knownFlows, ready, in: connection)
     }
 
@@ -38,12 +40,17 @@ public enum DatabaseExamination {
         SELECT t.name, count(*), sum(v.size) FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id
         WHERE v.project_id = ? AND v.consumes_quota = 1 GROUP BY t.name
         """)
+    static let chargedSnapshotsSQL = SQL(
+        """
+        SELECT t.name, count(*), sum(s.size) FROM snapshots s JOIN volume_types t ON t.id = s.volume_type_id
+        WHERE s.project_id = ? AND s.consumes_quota = 1 GROUP BY t.name
+        """)
     static let setUsageSQL = SQL(
         "INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?) ON CONFLICT (project_id, resource) DO UPDATE SET in_use = excluded.in_use"
     )
 
     /// Resources whose charge is wrong, with what is charged and what it should be.
-    private static func drift(ofProject project: String, in connection: any Connection) throws -> [(
+    private static func drift(ofProject project: String, _ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [(
         resource: String, charged: Int, actual: Int
     )] {
         var actual: [String: Int] = ["volumes": 0, "gigabytes": 0]
@@ -52,12 +59,22 @@ public enum DatabaseExamination {
                 actual[name, default: 0] += value
             }
         }
+        actual["snapshots"] = 0
+        for (type, count, size) in try connection.rows(chargedSnapshotsSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
+            let gigabytes = snapshotsChargeGigabytes ? size : 0
+            for (name, value) in [
+                ("snapshots", count), ("gigabytes", gigabytes), ("snapshots_" + type, count), ("gigabytes_" + type, gigabytes),
+            ] {
+                actual[name, default: 0] += value
+            }
+        }
         for growth in try growths(in: connection) where growth.volume.projectID == project && growth.volume.consumesQuota {
             actual["gigabytes", default: 0] += growth.charged
             actual["gigabytes_" + growth.volume.typeName, default: 0] += growth.charged
         }
         let charged = try Quotas.usages(ofProject: project, in: connection)
-        let names = Set(actual.keys).union(charged.keys.filter { $0.hasPrefix("volumes") || $0.hasPrefix("gigabytes") })
+        let names = Set(actual.keys).union(
+            charged.keys.filter { key in ["volumes", "gigabytes", "snapshots"].contains { key.hasPrefix($0) } })
         var drift: [(resource: String, charged: Int, actual: Int)] = []
         for name in names.sorted() {
             let (was, should): (Int, Int) = (charged[name] ?? 0, actual[name] ?? 0)
@@ -66,11 +83,13 @@ public enum DatabaseExamination {
         return drift
     }
 
-    private static func quotas(in connection: any Connection) throws -> [Finding] {
+    private static func quotas(_ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [Finding] {
         try connection.rows(projectsSQL) { $0.text(0) }.flatMap { project in
-            try drift(ofProject: project, in: connection).map { resource, charged, actual in
+            try drift(ofProject: project, snapshotsChargeGigabytes, in: connection).map { resource, charged, actual in
                 Finding(.quota, project, "Project \(project) is charged \(charged) for \(resource), but has \(actual).") { tx in
-                    guard let now = try drift(ofProject: project, in: tx).first(where: { $0.resource == resource }) else { return nil }
+                    guard
+                        let now = try drift(ofProject: project, snapshotsChargeGigabytes, in: tx).first(where: { $0.resource == resource })
+                    else { return nil }
                     try tx.run(setUsageSQL, .text(project), .text(resource), .int(now.actual))
                     return "the charge was set to \(now.actual)"
                 }
@@ -122,10 +141,10 @@ public enum DatabaseExamination {
     // MARK: states
 
     /// Where a volume goes whose work ended without saying so.
-    private static let ends = ["creating": "error", "deleting": "error_deleting", "extending": "error_extending"]
+    private static let ends = ["creating": "error", "deleting": "error_deleting", "extending": "error_extending", "reverting": "error"]
     static let strandedSQL = SQL(
         """
-        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending')
+        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending', 'reverting')
             AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
         """)
     static let isStrandedSQL = SQL(
@@ -139,6 +158,24 @@ public enum DatabaseExamination {
             Finding(.stranded, id, "Volume \(id) is \(status), but no operation is at work on it.") { tx in
                 guard let end = ends[status], try tx.exists(isStrandedSQL, .text(id), .text(status)) else { return nil }
                 try Volumes.setStatus(end, of: id, in: tx)
+                return "its status was set to \(end)"
+            }
+        }
+    }
+
+    static let strandedSnapshotsSQL = SQL(
+        """
+        SELECT s.id, s.status FROM snapshots s WHERE s.status IN ('creating', 'deleting', 'restoring')
+            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = s.volume_id AND o.finished_at IS NULL)
+        """)
+
+    private static func strandedSnapshots(in connection: any Connection) throws -> [Finding] {
+        try connection.rows(strandedSnapshotsSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
+            Finding(.stranded, id, "Snapshot \(id) is \(status), but no operation is at work on it.") { tx in
+                let still = try tx.rows(strandedSnapshotsSQL) { ($0.text(0), $0.text(1)) }.contains { $0 == (id, status) }
+                guard still else { return nil }
+                let end = status == "creating" ? "error" : status == "deleting" ? "error_deleting" : "available"
+                try Snapshots.setStatus(end, of: id, in: tx)
                 return "its status was set to \(end)"
             }
         }

@@ -1,0 +1,257 @@
+import BlockStorage
+import Database
+import HTTPServer
+import JSON
+
+/// `/snapshots`
+enum SnapshotOperations {
+    static let all: [APIOperation] = [
+        APIOperation("snapshots:list", "GET", "/snapshots", policies: ["volume:get_all_snapshots"], summary: "List snapshots") {
+            try list($0, detail: false)
+        },
+        APIOperation(
+            "snapshots:detail", "GET", "/snapshots/detail", policies: ["volume:get_all_snapshots"], summary: "List snapshots in detail"
+        ) { try list($0, detail: true) },
+        APIOperation("snapshots:show", "GET", "/snapshots/{id}", policies: ["volume:get_snapshot"], summary: "Show a snapshot") { request in
+            try answer(
+                try request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }, request, extended: true)
+        },
+        APIOperation(
+            "snapshots:create", "POST", "/snapshots", policies: ["volume:create_snapshot"],
+            body: .object(
+                [
+                    (
+                        "snapshot",
+                        .object(
+                            [
+                                ("name", .string(0, 255, nullable: true)), ("display_name", .string(0, 255, nullable: true)),
+                                ("description", .string(0, 255, nullable: true, format: .printable)), ("volume_id", .optionalUUID),
+                                ("force", .boolean), ("metadata", .metadata(nullable: true)),
+                            ], required: ["volume_id"])
+                    )
+                ], required: ["snapshot"]), success: 202, summary: "Create a snapshot", handler: create),
+        APIOperation(
+            "snapshots:update", "PUT", "/snapshots/{id}", policies: ["volume:update_snapshot"],
+            body: {
+                var snapshot = Schema.object([
+                    ("name", .string(0, 255, nullable: true)), ("description", .string(0, 255, nullable: true, format: .printable)),
+                    ("display_name", .string(0, 255, nullable: true)),
+                    ("display_description", .string(0, 255, nullable: true, format: .printable)),
+                ])
+                snapshot.anyRequired = ["name", "description", "display_name", "display_description"]
+                return .object([("snapshot", snapshot)], required: ["snapshot"])
+            }(), summary: "Change name or description of a snapshot"
+        ) { request in
+            let body = request.body["snapshot"]
+            func text(_ name: String, _ older: String) -> JSON? { (body?[name] ?? body?[older]).map { JSON($0.trimmedString) } }
+            let name = text("name", "display_name")
+            let description = text("description", "display_description")
+            let snapshot = try await request.change { tx in
+                try Snapshots.update(request.parameters[0], name: name, description: description, caller: request.caller, in: tx)
+                return try Snapshots.get(request.parameters[0], for: request.caller, in: tx)
+            }
+            return try answer(snapshot, request, extended: false)
+        },
+        APIOperation(
+            "snapshots:delete", "DELETE", "/snapshots/{id}", policies: ["volume:delete_snapshot"], success: 202,
+            summary: "Delete a snapshot"
+        ) { request in
+            try await request.change {
+                try request.service.requests.deleteSnapshot(request.parameters[0], force: false, caller: request.caller, in: $0)
+            }
+            return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
+        },
+    ]
+
+    private static let accepted = HTTPResponse(status: 202)
+
+    static let extensions: [APIExtension] = [
+        APIExtension(
+            alias: "os-extended-snapshot-attributes", name: "ExtendedSnapshotAttributes",
+            description: "Extended SnapshotAttributes support.",
+            updated: "2012-06-19T00:00:00+00:00"),
+        APIExtension(
+            alias: "os-snapshot-actions", name: "SnapshotActions", description: "Enable snapshot manager actions.",
+            updated: "2013-07-16T00:00:00+00:00",
+            operations: [
+                APIOperation(
+                    "snapshots:os-update_snapshot_status", "POST", "/snapshots/{id}/action", action: "os-update_snapshot_status",
+                    policies: ["snapshot_extension:snapshot_actions:update_snapshot_status"],
+                    body: .action(
+                        "os-update_snapshot_status",
+                        .object([("status", .string()), ("progress", Schema(kinds: [.string, .null]))], required: ["status"])),
+                    success: 202, summary: "Report the state of a snapshot that another service makes"
+                ) { request in
+                    let body = request.body["os-update_snapshot_status"]
+                    try await request.change {
+                        try Snapshots.report(
+                            request.parameters[0], status: body?["status"]?.string ?? "", progress: body?["progress"]?.string,
+                            caller: request.caller, in: $0)
+                    }
+                    return accepted
+                },
+                APIOperation(
+                    "snapshots:os-reset_status", "POST", "/snapshots/{id}/action", action: "os-reset_status",
+                    policies: ["volume_extension:snapshot_admin_actions:reset_status"],
+                    body: .action("os-reset_status", .object([("status", .string())], required: ["status"])), success: 202,
+                    summary: "Set the state of a snapshot"
+                ) { request in
+                    try await request.change {
+                        try Snapshots.resetStatus(
+                            request.parameters[0], status: request.body["os-reset_status"]?["status"]?.string ?? "", caller: request.caller,
+                            in: $0)
+                    }
+                    return accepted
+                },
+                APIOperation(
+                    "snapshots:os-force_delete", "POST", "/snapshots/{id}/action", action: "os-force_delete",
+                    policies: ["volume_extension:snapshot_admin_actions:force_delete"], body: .action("os-force_delete", .any),
+                    success: 202,
+                    summary: "Delete a snapshot whatever its state"
+                ) { request in
+                    try await request.change {
+                        try request.service.requests.deleteSnapshot(request.parameters[0], force: true, caller: request.caller, in: $0)
+                    }
+                    return accepted
+                },
+            ]),
+    ]
+
+    // MARK: handlers
+
+    @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
+        let body = request.body["snapshot"]
+        let force = body?["force"]?.lenientBool
+        if request.version >= 66, force == false {
+            throw HTTPError.badRequest(
+                "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, however, "
+                    + "when the 'force' flag is passed with a value evaluating to True, it is silently ignored.")
+        }
+        var new = NewSnapshot()
+        new.name = (body?["name"] ?? body?["display_name"])?.trimmedString
+        new.description = body?["description"]?.trimmedString
+        new.metadata = body?["metadata"]?.object ?? [:]
+        let asked = new
+        let allowsInUse = request.version >= 66 || force == true
+        let snapshot = try await request.change { tx in
+            let id = try request.service.requests.createSnapshot(
+                of: body?["volume_id"]?.string ?? "", asked, allowsInUse: allowsInUse, caller: request.caller, in: tx)
+            return try Snapshots.get(id, for: request.caller, in: tx)
+        }
+        return try answer(snapshot, request, extended: false, status: 202)
+    }
+
+    private static let memberFilters: Set<String> = ["name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"]
+
+    private static func filters(_ request: APIRequest) throws -> [SnapshotQuery.Filter] {
+        var result: [SnapshotQuery.Filter] = []
+        var unknown: [String] = []
+        for (name, value) in request.http.query where !Paging.names.contains(name) {
+            let isLike = name.hasSuffix("~")
+            let key = isLike ? String(name.dropLast()) : name
+            if !request.identity.isAdmin, !memberFilters.contains(key) {
+                unknown.append(name)
+                continue
+            }
+            if isLike && request.version < 34 { continue }
+            if key == "project_id" && request.wantsAllTenants { continue }
+            switch key {
+            case "metadata":
+                guard request.version >= 22 else { continue }
+                result.append(PythonText.dictionary(value).map { .metadata($0) } ?? .nothing)
+            case "availability_zone": result.append(.zone(value))
+            case "consumes_quota":
+                guard request.version >= 65 else { continue }
+                guard let bool = PythonText.bool(value) else {
+                    throw HTTPError.badRequest("Invalid input received: consumes_quota must be a boolean, not \(value)")
+                }
+                result.append(.equals(.consumes_quota, .bool(bool)))
+            default:
+                guard let column = SnapshotQuery.Column(rawValue: key == "name" ? "display_name" : key) else {
+                    result.append(.nothing)
+                    continue
+                }
+                if isLike {
+                    result.append(.contains(column, value))
+                } else if column.isInteger {
+                    result.append(Int(value).map { .equals(column, .int($0)) } ?? .nothing)
+                } else {
+                    result.append(.equals(column, .text(value)))
+                }
+            }
+        }
+        if !unknown.isEmpty, request.version >= 31 {
+            throw HTTPError.badRequest("Invalid filters \(unknown.sorted().joined(separator: ",")) are found in query options.")
+        }
+        return result
+    }
+
+    private static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
+        let paging = try Paging(request)
+        var query = SnapshotQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
+        query.offset = paging.offset
+        query.marker = paging.marker
+        query.filters = try filters(request)
+        for (key, ascending) in paging.sort {
+            guard let column = SnapshotQuery.Column(rawValue: key == "name" ? "display_name" : key), key != "name" || request.version >= 30
+            else {
+                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
+            }
+            query.sort.append((column: column, ascending: ascending))
+        }
+        let counts = request.version >= 45 ? request.query("with_count").flatMap { PythonText.bool($0) } ?? false : false
+        let asked = query
+        let (found, total) = try request.database { connection in
+            (try asked.page(in: connection), counts ? try asked.count(in: connection) : nil)
+        }
+        return try .json(capacity: 8192) { writer in
+            writer.beginObject()
+            writer.key("snapshots")
+            writer.beginArray()
+            for snapshot in found { try view(snapshot, request, isFull: detail, extended: detail, &writer) }
+            writer.endArray()
+            if asked.limit > 0, found.count >= asked.limit, let last = found.last {
+                request.links.writeNext(
+                    "snapshots_links", path: detail ? "snapshots/detail" : "snapshots", request: request.http, marker: last.id, &writer)
+            }
+            if let total { writer.member("count", total) }
+            writer.endObject()
+        }
+    }
+
+    // MARK: views
+
+    private static func answer(_ snapshot: Snapshot, _ request: APIRequest, extended: Bool, status: Int = 200) throws -> HTTPResponse {
+        try .json(status) { writer in
+            writer.beginObject()
+            writer.key("snapshot")
+            try view(snapshot, request, isFull: true, extended: extended, &writer)
+            writer.endObject()
+        }
+    }
+
+    /// `isFull`: more than a summary; `extended`: with the fields of the extension.
+    private static func view(_ snapshot: Snapshot, _ request: APIRequest, isFull: Bool, extended: Bool, _ writer: inout JSONWriter) throws {
+        writer.beginObject()
+        writer.member("id", snapshot.id)
+        writer.member("created_at", snapshot.createdAt)
+        writer.member("updated_at", snapshot.updatedAt)
+        writer.member("name", snapshot.name)
+        writer.member("description", snapshot.description)
+        writer.member("volume_id", snapshot.volumeID)
+        writer.member("status", snapshot.status)
+        writer.member("size", snapshot.size)
+        writer.key("metadata")
+        writer.raw(snapshot.metadata)
+        if isFull {
+            if request.version >= 14 { writer.memberNull("group_snapshot_id") }
+            if request.version >= 41 { writer.member("user_id", snapshot.userID) }
+            if request.version >= 65 { writer.member("consumes_quota", snapshot.consumesQuota) }
+        }
+        if extended, request.allows("volume_extension:extended_snapshot_attributes") {
+            writer.member("os-extended-snapshot-attributes:project_id", snapshot.projectID)
+            writer.member("os-extended-snapshot-attributes:progress", snapshot.progress)
+        }
+        writer.endObject()
+    }
+}

@@ -1,0 +1,102 @@
+public import Database
+
+/// A page of snapshots.
+public struct SnapshotQuery: Sendable {
+    /// Columns by which snapshots are filtered and sorted, under the names of the API.
+    public enum Column: String, Sendable {
+        case id, volume_id, name, status, size, created_at, updated_at, project_id, user_id, description, volume_type_id, consumes_quota
+        case display_name, display_description
+
+        var sql: String {
+            switch self {
+            case .display_name: "s.name"
+            case .display_description: "s.description"
+            default: "s.\(rawValue)"
+            }
+        }
+        public var isInteger: Bool { self == .size || self == .consumes_quota }
+        /// The column with a place for NULL in the order.
+        var sortable: String {
+            [.name, .description, .display_name, .display_description, .updated_at].contains(self) ? "coalesce(\(sql), '')" : sql
+        }
+    }
+
+    public enum Filter: Sendable {
+        case equals(Column, Value)
+        case contains(Column, String)
+        case metadata([(key: String, value: String)])
+        /// The zone of the volume.
+        case zone(String)
+        case nothing
+    }
+
+    public var projectID: String?
+    public var filters: [Filter] = []
+    public var sort: [(column: Column, ascending: Bool)] = []
+    public var limit: Int
+    public var offset = 0
+    public var marker: String?
+
+    public init(projectID: String?, limit: Int) {
+        self.projectID = projectID
+        self.limit = limit
+    }
+
+    private var conditions: Conditions {
+        var conditions = Conditions()
+        if let projectID { conditions.add("s.project_id = ?", .text(projectID)) }
+        for filter in filters {
+            switch filter {
+            case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
+            case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
+            case .contains(let column, let part):
+                let escaped = part.map { "\\%_".contains($0) ? "\\\($0)" : String($0) }.joined()
+                conditions.add("\(column.sql) LIKE ? ESCAPE '\\'", .text("%\(escaped)%"))
+            case .metadata(let pairs):
+                for pair in pairs {
+                    conditions.add(
+                        "EXISTS (SELECT 1 FROM json_each(s.metadata) m WHERE m.key = ? AND m.value = ?)", .text(pair.key), .text(pair.value)
+                    )
+                }
+            case .zone(let zone):
+                conditions.add("EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND v.availability_zone = ?)", .text(zone))
+            case .nothing: conditions.add("0")
+            }
+        }
+        return conditions
+    }
+
+    public func page(in connection: any Connection) throws -> [Snapshot] {
+        if limit == 0 { return [] }
+        var conditions = conditions
+        let order = KeysetPage(
+            table: "snapshots s",
+            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
+                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending, isInteger: $0.column.isInteger)
+            }, ties: ["s.created_at", "s.id"])
+        if let marker {
+            let scope = projectID.map { (sql: "s.project_id = ?", values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, idColumn: "s.id", scope: scope, in: connection) else {
+                throw StorageError.snapshotNotFound(marker)
+            }
+            conditions.add(behind.sql, behind.values)
+        }
+        var result: [Snapshot] = []
+        let text = Snapshot.select + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
+        try connection.query(text: text, conditions.values + [.int(limit), .int(offset)]) {
+            result.append(Snapshot($0))
+            return true
+        }
+        return result
+    }
+
+    /// How many there are, whatever the page.
+    public func count(in connection: any Connection) throws -> Int {
+        var count = 0
+        try connection.query(text: "SELECT count(*) FROM snapshots s" + conditions.whereClause, conditions.values) {
+            count = $0.int(0)
+            return false
+        }
+        return count
+    }
+}

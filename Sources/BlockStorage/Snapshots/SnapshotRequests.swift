@@ -1,0 +1,120 @@
+public import Database
+public import JSON
+import Primitives
+
+/// What a user asks for when making a snapshot.
+public struct NewSnapshot: Sendable {
+    public var name, description: String?
+    public var metadata: JSONObject = [:]
+    public init() {}
+}
+
+/// Requests about snapshots: everything checked and charged, the row and the operation written, in the caller's transaction.
+extension VolumeRequests {
+    /// Returns the new snapshot's id. `allowsInUse`: also of a volume that is attached.
+    public func createSnapshot(of volumeID: String, _ new: NewSnapshot, allowsInUse: Bool, caller: Caller, in tx: any Transaction) throws
+        -> String
+    {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard volume.host != nil else { throw StorageError.invalidVolume("volume is not assigned to a host") }
+        guard !volume.isMigrating else { throw StorageError.invalidVolume("Snapshot cannot be created while volume is migrating.") }
+        guard volume.status == "available" || (allowsInUse && volume.status == "in-use") else {
+            throw StorageError.invalidVolume(
+                "Volume \(volumeID) status must be available\(allowsInUse ? " or in-use" : ""), but current status is: \(volume.status).")
+        }
+        try refuseFrozen(volume, in: tx)
+        try Quotas.charge(
+            project: volume.projectID, type: volume.typeName, gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1,
+            defaults: quotas, in: tx)
+        let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
+        try startSnapshot(
+            FlowName.createSnapshot, snapshot: id, volume: volume, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        return id
+    }
+
+    /// `force`: whatever its state.
+    public func deleteSnapshot(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
+        let snapshot = try Snapshots.get(id, for: caller, in: tx)
+        guard let volume = try Volumes.find(snapshot.volumeID, in: tx) else { throw StorageError.volumeNotFound(snapshot.volumeID) }
+        guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("deleting", of: snapshot, in: tx) else {
+            throw StorageError(
+                .invalid,
+                "Invalid snapshot: Snapshot status must be available or error and snapshot must not be part of a group, but the status is \(snapshot.status)."
+            )
+        }
+        try refuseFrozen(volume, in: tx)
+        try startSnapshot(
+            FlowName.deleteSnapshot, snapshot: id, volume: volume, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
+    }
+
+    /// Brings the volume back to its latest snapshot.
+    public func revert(_ volumeID: String, to snapshotID: String?, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard let latest = try Snapshots.ofVolume(volumeID, in: tx).last else {
+            throw StorageError(.invalid, "Volume \(volumeID) doesn't have any snapshots.")
+        }
+        guard latest.id == snapshotID else {
+            throw StorageError(.invalid, "Specified snapshot \(snapshotID ?? "None") is None or not the latest one of volume \(volumeID).")
+        }
+        guard latest.size == volume.size else {
+            throw StorageError(
+                .invalid,
+                "Can't revert volume \(volumeID) to its latest snapshot \(latest.id). The volume size must be equal to the snapshot size.")
+        }
+        guard try Volumes.perform(.revert, on: volumeID, in: tx) else {
+            throw StorageError(
+                .conflict,
+                "Invalid volume: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). The volume is \(volume.status).")
+        }
+        guard latest.status == "available", try Snapshots.setStatus("restoring", of: latest, in: tx) else {
+            throw StorageError(
+                .conflict,
+                "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id), which is \(latest.status).")
+        }
+        try startSnapshot(
+            FlowName.revertVolume, snapshot: latest.id, volume: volume, caller: caller,
+            claims: [.exclusive(latest.id), .exclusive(volumeID)], in: tx)
+    }
+
+    /// Snapshots that go with their volume, all of them or none; returns them.
+    func deleteSnapshots(of volume: Volume, force: Bool, in tx: any Transaction) throws -> [Snapshot] {
+        let snapshots = try Snapshots.ofVolume(volume.id, in: tx)
+        for snapshot in snapshots {
+            guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("deleting", of: snapshot, in: tx)
+            else {
+                throw StorageError.invalidVolume(
+                    "Failed to update snapshot \(snapshot.id): it is \(snapshot.status), it must be available or error.")
+            }
+        }
+        return snapshots
+    }
+
+    /// A volume whose source is a snapshot: it must be whole, and the volume no smaller.
+    func checkSource(_ snapshot: Snapshot, size: Int?) throws {
+        guard snapshot.status == "available" else {
+            throw StorageError(.invalid, "Invalid snapshot: Originating snapshot status must be one of 'available' values")
+        }
+        if let size, size < snapshot.size {
+            throw StorageError.invalidInput(
+                "Volume size '\(size)'GB cannot be smaller than the snapshot size \(snapshot.size)GB. They must be >= original snapshot size."
+            )
+        }
+    }
+
+    private func refuseFrozen(_ volume: Volume, in tx: any Transaction) throws {
+        guard let backend = volume.backend, let service = try Services.find(binary: "cinder-volume", host: backend, in: tx),
+            service.isFrozen
+        else {
+            return
+        }
+        throw StorageError.invalidInput("Modification operations are not allowed on frozen storage backends.")
+    }
+
+    private func startSnapshot(
+        _ flow: String, snapshot: String, volume: Volume, caller: Caller, claims: [Claim], in tx: any Transaction
+    ) throws {
+        try start(
+            flow, volume: volume.id, project: volume.projectID, caller: caller, arguments: ["snapshot_id": .string(snapshot)],
+            claims: claims, in: tx)
+    }
+}
