@@ -27,7 +27,7 @@ test: ## Build and run every test, real clients included
 	Tests/Fuzz/run 20
 
 bench: ## Measure against a C server on the same library, in one run
-	@.ci/setup build bench
+	@.ci/setup build bench keystone
 	$(SWIFT) build $(RELEASE)
 	cc -O2 -o .build/bench-hello Tests/Bench/hello.c -lmicrohttpd
 	python3 Tests/Bench/bench.py .build/release/clinker .build/bench-hello
