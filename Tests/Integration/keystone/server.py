@@ -32,7 +32,7 @@ def prepare():
     manage("db_sync")
     for kind in ("fernet_setup", "credential_setup"):
         manage(kind, "--keystone-user", str(os.getuid()), "--keystone-group", str(os.getgid()))
-    manage("bootstrap", "--bootstrap-password", "admin-secret", "--bootstrap-internal-url", f"http://127.0.0.1:{port}/v3", "--bootstrap-region-id", "RegionOne")
+    manage("bootstrap", "--bootstrap-password", "admin-secret", "--bootstrap-internal-url", f"http://127.0.0.1:{port}/v3", "--bootstrap-public-url", f"http://127.0.0.1:{port}/v3", "--bootstrap-region-id", "RegionOne")
 
 
 def ask(method, path, body=None, token=None):
