@@ -6,6 +6,8 @@ final class SQLiteConnection: Connection {
     private var isOpen = true
     private var known: [SQLiteStatement?] = []
     private var composed: [String: SQLiteStatement] = [:]
+    /// Milliseconds.
+    static let busyTimeout: Int32 = 10_000
     private static let composedLimit = 128
 
     /// Opens the file and sets what every connection needs.
@@ -19,7 +21,7 @@ final class SQLiteConnection: Connection {
             throw DatabaseError(kind: .unusable, message: "cannot open the database \(path): \(message)")
         }
         handle = opened
-        sqlite3_busy_timeout(handle, 10_000)
+        sqlite3_busy_timeout(handle, Self.busyTimeout)
         sqlite3_extended_result_codes(handle, 1)
     }
 

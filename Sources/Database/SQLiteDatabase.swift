@@ -11,6 +11,9 @@ public final class SQLiteDatabase: Database {
     private let readers = Guarded<[Lent]>([])
     private let queue = BlockingQueue<Job>()
     private let stopped = Semaphore()
+    private let isEmptyingLog = Atomic<Bool>(false)
+    /// Bytes of the write-ahead log from which on it is emptied.
+    private static let logLimit = 32 << 20
     /// Connections kept for readers.
     private static let idleReaders = 16
     /// Changes joined into one commit at most.
@@ -103,14 +106,35 @@ public final class SQLiteDatabase: Database {
         }
     }
 
+    /// The write-ahead log begins anew only when no reader looks at it: under steady load that moment never comes by itself,
+    /// and the log grows until the disk is full. So it is brought about: no reader keeps its snapshot, the log is carried
+    /// into the database and cut. A reader that takes long makes it fail; then it is tried again.
+    private func emptyLog(_ connection: SQLiteConnection) {
+        isEmptyingLog.store(true, ordering: .releasing)
+        defer { isEmptyingLog.store(false, ordering: .releasing) }
+        releaseSnapshots()
+        // Writers wait meanwhile: not for long.
+        sqlite3_busy_timeout(connection.handle, 500)
+        defer { sqlite3_busy_timeout(connection.handle, SQLiteConnection.busyTimeout) }
+        try? connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    }
+
+    private var logSize: Int {
+        var info = stat()
+        return stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0
+    }
+
     /// Readers beyond what is usually needed at once are closed.
     private func giveBack(_ lent: Lent) {
+        var lent = lent
+        if isEmptyingLog.load(ordering: .acquiring) { try? end(&lent) }
+        let held = lent
         let isWanted = readers.withLock { readers in
             guard readers.count < Self.idleReaders else { return false }
-            readers.append(lent)
+            readers.append(held)
             return true
         }
-        if !isWanted { lent.connection.close() }
+        if !isWanted { held.connection.close() }
     }
 
     public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
@@ -169,7 +193,10 @@ public final class SQLiteDatabase: Database {
                 try connection.run(connection.statement(Self.commit), []) { _ in true }
                 commits.wrappingAdd(1, ordering: .releasing)
                 written += 1
-                if written % 64 == 0 { releaseSnapshots() }
+                if written % 64 == 0 {
+                    releaseSnapshots()
+                    if logSize > Self.logLimit { emptyLog(connection) }
+                }
             } catch {
                 failure = error
                 // After some errors SQLite has rolled back by itself; then this fails, and that is fine.
@@ -190,9 +217,8 @@ public final class SQLiteDatabase: Database {
         text.histogram("clinker_database_wait_seconds", waitTimes)
         text.family("clinker_database_commit_seconds", .histogram, "Seconds from the beginning of a commit until it was on stable storage.")
         text.histogram("clinker_database_commit_seconds", commitTimes)
-        var info = stat()
         text.family("clinker_database_log_bytes", .gauge, "Size of the write-ahead log.")
-        text.sample("clinker_database_log_bytes", stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0)
+        text.sample("clinker_database_log_bytes", logSize)
     }
 }
 

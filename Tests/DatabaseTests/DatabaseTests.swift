@@ -182,4 +182,26 @@ struct DatabaseTests {
         // The writer, four readers, and one that was away when the fourth came.
         #expect(connections() <= 6, "\(connections()) connections")
     }
+
+    @Test("the write-ahead log stays small under steady reading and writing")
+    func log() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        _ = try await database.write { try $0.run(text: "CREATE TABLE t (x TEXT)", []) }
+        let isOver = Guarded(false)
+        let finished = Semaphore()
+        for index in 0..<2 {
+            startThread("reader-\(index)") {
+                while !isOver.withLock({ $0 }) { _ = try? database.read { try $0.rows(SQL("SELECT max(rowid) FROM t")) { $0.int(0) } } }
+                finished.post()
+            }
+        }
+        let text = String(repeating: "x", count: 200_000)
+        for _ in 0..<700 { _ = try await database.write { try $0.run(text: "INSERT INTO t VALUES (?)", [.text(text)]) } }
+        isOver.withLock { $0 = true }
+        for _ in 0..<2 { finished.wait() }
+        var info = stat()
+        #expect(stat(temporary.path + "-wal", &info) == 0 && info.st_size < 80 << 20, "\(info.st_size) bytes")
+        #expect(try database.read { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } == [700])
+    }
 }
