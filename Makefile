@@ -63,11 +63,11 @@ soak: ## Random kills, then mixed load, for SOAK_SECONDS each; 50 power cuts; ev
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800
-fuzz: ## Fuzz requests, JSON, configuration and the driver wire, FUZZ_SECONDS each
+fuzz: ## Fuzz requests, JSON, configuration, policies and the driver wire, FUZZ_SECONDS each
 	@.ci/setup build
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
-SANITIZED = --filter JSONTests --filter PrimitivesTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
+SANITIZED = --filter JSONTests --filter PolicyTests --filter PrimitivesTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
 	--filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests
 sanitize: ## Run the tests of the rooms under the address and the thread sanitizer
 	@.ci/setup build

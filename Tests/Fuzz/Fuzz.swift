@@ -7,9 +7,10 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "request": return RequestFuzz().run
     case "json": return JSONFuzz.run
     case "configuration": return ConfigurationFuzz.run
+    case "policy": return PolicyFuzz.run
     case "wire": return WireFuzz.run
     default:
-        writeError("CLINKER_FUZZ must be request, json, configuration or wire")
+        writeError("CLINKER_FUZZ must be request, json, configuration, policy or wire")
         exit(64)
     }
 }()

@@ -158,14 +158,14 @@ struct ServerTests {
     @Test("when connections run out, those that ask for nothing make room, the oldest first")
     func crowded() throws {
         let server = try ServerUnderTest(connectionLimit: 20, idleTimeout: 100, responder: echo)
-        let idle = try (0..<19).map { _ in
+        // More than there are: the rest waits to be accepted.
+        let idle = try (0..<40).map { _ in
             defer { usleep(2_000) }
             return try Loopback.connect(server.port)
         }
         defer { for descriptor in idle { close(descriptor) } }
-        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", silence: 5_000).contains("GET /next"))
-        let closed = idle.map { Loopback.receive($0, silence: 300).isClosed }
-        #expect(closed.first == true && closed.last == false, "\(closed)")
+        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", silence: 30_000).contains("GET /next"))
+        #expect(Loopback.receive(idle[0], silence: 5_000).isClosed)
     }
 
     @Test("one address may hold only so many connections")
