@@ -73,9 +73,10 @@ final class KeystoneUnderTest: Sendable {
         return token
     }
 
-    /// A service that trusts this Keystone, through the proxy if there is one.
+    /// A service that trusts this Keystone, through the proxy if there is one, and waits for it so many seconds.
     func service(
-        options: String = "", port: UInt16? = nil, urls: String? = nil, authtoken: String = "token_cache_time = 300", sections: String = ""
+        options: String = "", port: UInt16? = nil, urls: String? = nil, patience: Int = 60, authtoken: String = "token_cache_time = 300",
+        sections: String = ""
     ) throws -> ServiceUnderTest {
         try ServiceUnderTest(
             auth: "keystone", options: options,
@@ -88,8 +89,8 @@ final class KeystoneUnderTest: Sendable {
                 username = clinker
                 password = clinker-secret
                 project_name = service
-                http_connect_timeout = 2
-                http_request_timeout = 2
+                http_connect_timeout = \(patience)
+                http_request_timeout = \(patience)
                 http_request_max_retries = 1
                 \(authtoken)
                 \(sections)

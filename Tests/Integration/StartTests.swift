@@ -38,7 +38,9 @@ struct StartTests {
         try await expectRefusal(Self.head, "enabled_backends names no backend")
         try await expectRefusal(
             "[DEFAULT]\nauth_strategy = noauth\nenabled_backends = file\n[file]\nvolume_driver = file\n", "everybody is admin")
-        try await expectRefusal("[DEFAULT]\nenabled_backends = file\n[file]\nvolume_driver = file\n", "set auth_strategy = noauth")
+        try await expectRefusal(
+            "[DEFAULT]\nenabled_backends = file\n[file]\nvolume_driver = file\n[keystone_authtoken]\nusername = x\npassword = y\n",
+            "[keystone_authtoken] auth_url is not set")
         try await expectRefusal(Self.head + "enabled_backends = x\n[x]\nvolume_driver = nosuch\n", "no such plugin")
         try await expectRefusal(Self.head + "enabled_backends = x\n[x]\na = b\n", "[x] volume_driver is not set")
         try await expectRefusal(
