@@ -64,6 +64,11 @@ struct Conditions {
         values += more
     }
 
+    /// The column holds the text somewhere; no character of the text is a pattern.
+    mutating func add(_ column: String, contains text: String) {
+        add("\(column) LIKE ? ESCAPE '\\'", .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
+    }
+
     /// ` WHERE ...`, or nothing.
     var whereClause: String { sql.isEmpty ? "" : " WHERE " + sql.joined(separator: " AND ") }
 }

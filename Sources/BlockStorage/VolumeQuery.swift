@@ -76,10 +76,7 @@ public struct VolumeQuery: Sendable {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
             case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
-            case .contains(let column, let text):
-                conditions.add(
-                    "\(column.sql) LIKE ? ESCAPE '\\'",
-                    .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
+            case .contains(let column, let text): conditions.add(column.sql, contains: text)
             case .compare(let column, let comparison, let value): conditions.add("\(column.sql) \(comparison) ?", value)
             case .host(let host):
                 // Prefixes as ranges: an index serves them, and no character of the name is a pattern.

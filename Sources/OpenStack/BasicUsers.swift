@@ -15,13 +15,8 @@ public struct BasicUser: Sendable, Equatable {
 /// Users with passwords from a file whose lines read `name:bcrypt hash:project id:role,role`, as `htpasswd -B` makes the
 /// first two fields. The file is read again when it changes.
 public final class BasicUsers: Sendable {
-    private struct State {
-        var users: [String: BasicUser]
-        var stamp: [Int]
-    }
-
     private let path: String
-    private let state: Guarded<State>
+    private let users: Guarded<[String: BasicUser]>
     /// bcrypt is slow on purpose: a password that was right stays so for a while.
     private let cache = VerdictCache<BasicUser>(seconds: 300, capacity: 2000)
     private let executor = ThreadExecutor(name: "password", threads: 2)
@@ -30,29 +25,18 @@ public final class BasicUsers: Sendable {
 
     public init(_ settings: Settings, log: Logger) throws(SettingsError) {
         path = settings[Options.basicUserFile]
-        state = Guarded(State(users: try Self.read(path), stamp: Self.stamp(path)))
-        startThread("users") { [self] in
-            while true {
-                sleep(1)
-                let stamp = Self.stamp(path)
-                guard stamp != state.withLock({ $0.stamp }) else { continue }
-                do throws(SettingsError) {
-                    let users = try Self.read(path)
-                    state.withLock { $0 = State(users: users, stamp: stamp) }
-                    cache.removeAll()
-                    log.info("users read again", metadata: ["file": "\(path)", "users": "\(users.count)"])
-                } catch {
-                    state.withLock { $0.stamp = stamp }
-                    for problem in error.problems { log.error("users not read again: \(problem)") }
-                }
+        let watch = FileWatch(path)
+        users = Guarded(try Self.read(path))
+        watch.start("users") { [self] in
+            do throws(SettingsError) {
+                let fresh = try Self.read(path)
+                users.withLock { $0 = fresh }
+                cache.removeAll()
+                log.info("users read again", metadata: ["file": "\(path)", "users": "\(fresh.count)"])
+            } catch {
+                for problem in error.problems { log.error("users not read again: \(problem)") }
             }
         }
-    }
-
-    private static func stamp(_ path: String) -> [Int] {
-        var info = stat()
-        guard stat(path, &info) == 0 else { return [] }
-        return [Int(info.st_ino), Int(info.st_size), info.st_mtim.tv_sec, info.st_mtim.tv_nsec]
     }
 
     private static func read(_ path: String) throws(SettingsError) -> [String: BasicUser] {
@@ -98,7 +82,7 @@ public final class BasicUsers: Sendable {
 
     /// The user, if the password is right.
     public func authenticate(name: String, password: Secret) async -> BasicUser? {
-        let user = state.withLock { $0.users[name] }
+        let user = users.withLock { $0[name] }
         let hash = user?.hash ?? Self.nobody
         // Another user's password of the same text is another key; a changed hash is one too.
         let key = Digest(name + "\0" + hash + "\0" + password.reveal())

@@ -102,3 +102,15 @@ struct Links: Sendable {
         writer.endArray()
     }
 }
+
+extension HTTPResponse {
+    /// An object of one member.
+    static func json(of key: String, _ value: JSON) -> HTTPResponse {
+        .json { writer in
+            writer.beginObject()
+            writer.key(key)
+            writer.value(value)
+            writer.endObject()
+        }
+    }
+}

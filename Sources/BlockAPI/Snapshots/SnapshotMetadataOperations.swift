@@ -16,7 +16,7 @@ enum SnapshotMetadataOperations {
         APIOperation(
             "snapshot-metadata:list", "GET", "/snapshots/{snapshot_id}/metadata", policies: ["volume:get_snapshot_metadata"],
             summary: "Show a snapshot's metadata"
-        ) { answer("metadata", .object(try metadata($0))) },
+        ) { HTTPResponse.json(of: "metadata", .object(try metadata($0))) },
         APIOperation(
             "snapshot-metadata:create", "POST", "/snapshots/{snapshot_id}/metadata", policies: ["volume:update_snapshot_metadata"],
             body: whole, summary: "Add to a snapshot's metadata"
@@ -25,21 +25,21 @@ enum SnapshotMetadataOperations {
             let metadata = try await change(request) { metadata in
                 for member in new.members { metadata[member.name] = member.value }
             }
-            return answer("metadata", .object(metadata))
+            return HTTPResponse.json(of: "metadata", .object(metadata))
         },
         APIOperation(
             "snapshot-metadata:replace", "PUT", "/snapshots/{snapshot_id}/metadata", policies: ["volume:update_snapshot_metadata"],
             body: whole, summary: "Replace a snapshot's metadata"
         ) { request in
             let new = request.body["metadata"]?.object ?? [:]
-            return answer("metadata", .object(try await change(request) { $0 = new }))
+            return HTTPResponse.json(of: "metadata", .object(try await change(request) { $0 = new }))
         },
         APIOperation(
             "snapshot-metadata:show", "GET", "/snapshots/{snapshot_id}/metadata/{key}", policies: ["volume:get_snapshot_metadata"],
             summary: "Show one item of a snapshot's metadata"
         ) { request in
             guard let value = try metadata(request)[request.parameters[1]] else { throw missing(request) }
-            return answer("meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
+            return HTTPResponse.json(of: "meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
         },
         APIOperation(
             "snapshot-metadata:update", "PUT", "/snapshots/{snapshot_id}/metadata/{key}", policies: ["volume:update_snapshot_metadata"],
@@ -48,7 +48,7 @@ enum SnapshotMetadataOperations {
             let key = request.parameters[1]
             guard let value = request.body["meta"]?[key] else { throw HTTPError.badRequest("Request body and URI mismatch") }
             _ = try await change(request) { $0[key] = value }
-            return answer("meta", .object(JSONObject([(name: key, value: value)])))
+            return HTTPResponse.json(of: "meta", .object(JSONObject([(name: key, value: value)])))
         },
         APIOperation(
             "snapshot-metadata:delete", "DELETE", "/snapshots/{snapshot_id}/metadata/{key}", policies: ["volume:delete_snapshot_metadata"],
@@ -76,14 +76,5 @@ enum SnapshotMetadataOperations {
 
     private static func missing(_ request: APIRequest) -> StorageError {
         StorageError(.notFound, "Snapshot \(request.parameters[0]) has no metadata with key \(request.parameters[1]).")
-    }
-
-    private static func answer(_ key: String, _ value: JSON) -> HTTPResponse {
-        .json { writer in
-            writer.beginObject()
-            writer.key(key)
-            writer.value(value)
-            writer.endObject()
-        }
     }
 }

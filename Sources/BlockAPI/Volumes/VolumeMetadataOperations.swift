@@ -22,7 +22,7 @@ enum VolumeMetadataOperations {
                 _ = try Volumes.get(request.parameters[0], for: request.caller, in: connection)
                 return try Volumes.map(.user, of: request.parameters[0], in: connection)
             }
-            var response = answer("metadata", .object(metadata))
+            var response = HTTPResponse.json(of: "metadata", .object(metadata))
             if request.version >= 15 {
                 response.headers.append((name: "Etag", value: etag(metadata)))
                 response.contentType = "text/html; charset=UTF-8"
@@ -39,7 +39,7 @@ enum VolumeMetadataOperations {
                     for member in new.members { metadata[member.name] = member.value }
                 }
             }
-            return answer("metadata", .object(metadata))
+            return HTTPResponse.json(of: "metadata", .object(metadata))
         },
         APIOperation(
             "volume-metadata:replace", "PUT", "/volumes/{volume_id}/metadata", policies: ["volume:update_volume_metadata"],
@@ -48,7 +48,7 @@ enum VolumeMetadataOperations {
             let new = request.body["metadata"]?.object ?? [:]
             return try await matching(request) { tx in
                 try Volumes.updateMetadata(request.parameters[0], caller: request.caller, in: tx) { $0 = new }
-                return answer("metadata", .object(new))
+                return HTTPResponse.json(of: "metadata", .object(new))
             }
         },
         APIOperation(
@@ -60,7 +60,7 @@ enum VolumeMetadataOperations {
                 return try Volumes.map(.user, of: request.parameters[0], in: connection)[request.parameters[1]]
             }
             guard let value else { throw missing(request) }
-            return answer("meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
+            return HTTPResponse.json(of: "meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
         },
         APIOperation(
             "volume-metadata:update", "PUT", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:update_volume_metadata"],
@@ -70,7 +70,7 @@ enum VolumeMetadataOperations {
             guard let value = request.body["meta"]?[key] else { throw HTTPError.badRequest("Request body and URI mismatch") }
             return try await matching(request) { tx in
                 try Volumes.updateMetadata(request.parameters[0], caller: request.caller, in: tx) { $0[key] = value }
-                return answer("meta", .object(JSONObject([(name: key, value: value)])))
+                return HTTPResponse.json(of: "meta", .object(JSONObject([(name: key, value: value)])))
             }
         },
         APIOperation(
@@ -87,15 +87,6 @@ enum VolumeMetadataOperations {
             return HTTPResponse(status: 200, contentType: "text/html; charset=UTF-8")
         },
     ]
-
-    private static func answer(_ key: String, _ value: JSON) -> HTTPResponse {
-        .json { writer in
-            writer.beginObject()
-            writer.key(key)
-            writer.value(value)
-            writer.endObject()
-        }
-    }
 
     private static func missing(_ request: APIRequest) -> StorageError {
         StorageError(.notFound, "Volume \(request.parameters[0]) has no metadata with key \(request.parameters[1]).")

@@ -49,9 +49,7 @@ public struct SnapshotQuery: Sendable {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
             case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
-            case .contains(let column, let part):
-                let escaped = part.map { "\\%_".contains($0) ? "\\\($0)" : String($0) }.joined()
-                conditions.add("\(column.sql) LIKE ? ESCAPE '\\'", .text("%\(escaped)%"))
+            case .contains(let column, let text): conditions.add(column.sql, contains: text)
             case .metadata(let pairs):
                 for pair in pairs {
                     conditions.add(
