@@ -26,7 +26,8 @@ let package = Package(
         .executableTarget(
             name: "clinker",
             dependencies: [
-                "BlockAPI", "Flows", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "OpenStack", "Policy", "Database",
+                "BlockAPI", "Flows", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "OpenStack", "Policy",
+                "Database",
                 "Settings", "JSON",
                 "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -37,8 +38,9 @@ let package = Package(
         .target(name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS"], swiftSettings: strict),
         .target(
             name: "Flows",
-            dependencies: ["BlockStorage", "DriverHost", logging],
+            dependencies: ["BlockStorage", "DriverHost", "Transfers", logging],
             swiftSettings: strict),
+        .target(name: "Transfers", dependencies: ["DriverHost", "Primitives"], swiftSettings: strict),
         .target(
             name: "DriverHost",
             dependencies: ["CDriver", "Settings", "Primitives", logging],

@@ -120,6 +120,24 @@ final class FileDriver: VolumeDriver {
         }
     }
 
+    /// Takes over a file of the directory by giving it the volume's name.
+    func manageVolume(_ call: Call) throws {
+        let path = try path(call, "volume.name")
+        let reference = try self.path(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        if reference != path, let file = try? File(reference, writable: false) {
+            file.close()
+            guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
+            guard rename(reference, path) == 0 else { throw File.error("cannot rename \(reference)") }
+            try File.flushDirectory(directory)
+        }
+        let file = try File(path, writable: false)
+        defer { file.close() }
+        call.set("size", Int64((try file.size + 1_073_741_823) >> 30))
+    }
+
+    /// The file stays as it is.
+    func unmanageVolume(_ call: Call) throws {}
+
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let name = call.string("snapshot.name") != nil ? "snapshot.name" : "volume.name"
         return try FileHandle(File(path(call, name), writable: writable))

@@ -124,6 +124,16 @@ public enum Operations {
             .text(Timestamp.now()), .text(id))
     }
 
+    static let progressSQL = SQL("SELECT progress FROM operations WHERE id = ? AND finished_at IS NULL")
+    static let setProgressSQL = SQL("UPDATE operations SET progress = ?, updated_at = ? WHERE id = ?")
+    /// Records how far the present step got, so that its repetition need not begin at nothing.
+    public static func checkpoint(_ id: String, _ name: String, _ value: JSON, in tx: any Transaction) throws {
+        guard let text = try tx.first(progressSQL, .text(id), map: { $0.text(0) }) else { return }
+        var progress = try JSON(parsing: text).object ?? [:]
+        progress[name] = value
+        try tx.run(setProgressSQL, .text(JSON.object(progress).text), .text(Timestamp.now()), .text(id))
+    }
+
     public static func setVerdicts(_ verdicts: JSON, of id: String, in tx: any Transaction) throws {
         try tx.run(verdictsSQL, .text(verdicts.text), .text(id))
     }

@@ -96,13 +96,66 @@ public enum Quotas {
         }
     }
 
+    /// What is charged under the name of one type.
+    public struct TypeCharge: Sendable, Equatable {
+        public var volumes = 0
+        public var gigabytes = 0
+        public var snapshots = 0
+        init() {}
+
+        /// Of a volume with its snapshots.
+        public init(of volume: Volume, snapshotsChargeGigabytes: Bool, in connection: any Connection) throws {
+            if volume.consumesQuota { (volumes, gigabytes) = (1, volume.size) }
+            for snapshot in try Snapshots.ofVolume(volume.id, in: connection) where snapshot.consumesQuota {
+                snapshots += 1
+                if snapshotsChargeGigabytes { gigabytes += snapshot.size }
+            }
+        }
+
+        /// The same with the sign turned.
+        public var negated: TypeCharge {
+            var other = self
+            (other.volumes, other.gigabytes, other.snapshots) = (-volumes, -gigabytes, -snapshots)
+            return other
+        }
+
+        func entries(_ type: String) -> [(resource: String, delta: Int)] {
+            [("volumes_" + type, volumes), ("gigabytes_" + type, gigabytes), ("snapshots_" + type, snapshots)]
+        }
+    }
+
+    /// Charges what changes its type under the new one's name, or refuses it.
+    static func chargeType(_ type: String, _ charge: TypeCharge, project: String, defaults: Defaults, in tx: any Transaction) throws {
+        let limits = try self.limits(project: project, defaults: defaults, in: tx)
+        let usages = try pairs(usagesSQL, project, in: tx)
+        for (resource, delta) in charge.entries(type) {
+            guard let limit = limits[resource], limit >= 0, delta > 0, (usages[resource] ?? 0) + delta > limit else { continue }
+            throw StorageError(
+                .overQuota,
+                "Quota exceeded for \(resource): \(delta) requested, the limit is \(limit) and \(usages[resource] ?? 0) is used already.")
+        }
+        try addType(type, charge, project: project, in: tx)
+    }
+
+    /// Changes what is charged under the name of a type.
+    public static func addType(_ type: String, _ charge: TypeCharge, project: String, in tx: any Transaction) throws {
+        for (resource, delta) in charge.entries(type) where delta != 0 {
+            try tx.run(addSQL, .text(project), .text(resource), .int(delta))
+        }
+    }
+
+    private static func limits(project: String, defaults: Defaults, in tx: any Transaction) throws -> [String: Int] {
+        var limits = Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 })
+        limits.merge(try pairs(classSQL, "default", in: tx)) { $1 }
+        limits.merge(try pairs(limitsSQL, project, in: tx)) { $1 }
+        return limits
+    }
+
     private static func check(
         project: String, type: String, volumes: Int, gigabytes: Int, snapshots: Int = 0, totalSize: Int, defaults: Defaults,
         in tx: any Transaction
     ) throws {
-        var limits = Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 })
-        limits.merge(try pairs(classSQL, "default", in: tx)) { $1 }
-        limits.merge(try pairs(limitsSQL, project, in: tx)) { $1 }
+        let limits = try self.limits(project: project, defaults: defaults, in: tx)
         let usages = try pairs(usagesSQL, project, in: tx)
         if let limit = limits["per_volume_gigabytes"], limit >= 0, totalSize > limit {
             throw StorageError(

@@ -155,7 +155,7 @@ public enum Volumes {
             return (
                 transition.name + (transition.from ?? []).joined(),
                 SQL(
-                    "UPDATE volumes SET \(previous)status = '\(transition.to)', updated_at = ? WHERE id = ? AND "
+                    "UPDATE volumes SET \(previous)status = \(transition.to.map { "'\($0)'" } ?? "status"), updated_at = ? WHERE id = ? AND "
                         + conditions.joined(separator: " AND "))
             )
         }, uniquingKeysWith: { first, _ in first })
@@ -177,6 +177,49 @@ public enum Volumes {
     public static func place(_ id: String, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
         let now = Timestamp.now()
         try tx.run(placeSQL, .string(host), .string(serviceID), .string(zone), .text(now), .text(now), .text(id))
+    }
+
+    /// Where a volume's storage object is, and what it is called.
+    public struct Location: Sendable {
+        public var host: String
+        public var serviceID, zone: String?
+        /// The id in the object's name, if it is not the volume's own.
+        public var nameID: String?
+        public var driverData: String?
+        public var providerID: String?
+        public var sharedTargets: Bool?
+        public init(host: String) { self.host = host }
+    }
+
+    static let relocateSQL = SQL(
+        """
+        UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, name_id = ?, driver_data = ?, provider_id = ?,
+            shared_targets = ?, updated_at = ? WHERE id = ?
+        """)
+    /// From now on the volume is what lies there.
+    public static func relocate(_ id: String, to place: Location, in tx: any Transaction) throws {
+        try tx.run(
+            relocateSQL, .text(place.host), .string(place.serviceID), .string(place.zone), .string(place.nameID), .string(place.driverData),
+            .string(place.providerID), place.sharedTargets.map { .bool($0) } ?? .null, .text(Timestamp.now()), .text(id))
+    }
+
+    static let renameObjectSQL = SQL("UPDATE volumes SET name_id = NULL, driver_data = ? WHERE id = ?")
+    /// The storage object has the volume's own name again.
+    public static func objectRenamed(_ id: String, driverData: String?, in tx: any Transaction) throws {
+        try tx.run(renameObjectSQL, .string(driverData), .text(id))
+    }
+
+    static let setMigrationStatusSQL = SQL("UPDATE volumes SET migration_status = ?, updated_at = ? WHERE id = ?")
+    public static func setMigrationStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+        try tx.run(setMigrationStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+    }
+
+    static let setTypeSQL = SQL("UPDATE volumes SET volume_type_id = ?, multiattach = ?, updated_at = ? WHERE id = ?")
+    static let setSnapshotTypeSQL = SQL("UPDATE snapshots SET volume_type_id = ? WHERE volume_id = ?")
+    /// Gives the volume, and its snapshots with it, another type.
+    public static func setType(_ type: VolumeType, of id: String, in tx: any Transaction) throws {
+        try tx.run(setTypeSQL, .text(type.id), .bool(type.isMultiattach), .text(Timestamp.now()), .text(id))
+        try tx.run(setSnapshotTypeSQL, .text(type.id), .text(id))
     }
 
     static let madeSQL = SQL(

@@ -15,6 +15,8 @@ public enum FlowName {
     public static let createSnapshot = "snapshot.create"
     public static let deleteSnapshot = "snapshot.delete"
     public static let revertVolume = "volume.revert"
+    public static let retypeVolume = "volume.retype"
+    public static let migrateVolume = "volume.migrate"
 }
 
 /// What a user asks for when creating a volume.
@@ -107,8 +109,8 @@ public struct VolumeRequests: Sendable {
         }
         if let snapshot {
             try checkSource(snapshot, size: new.size)
-            if snapshot.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(snapshot.volumeTypeID, in: tx), type: type)
-            {
+            // Another backend's type is none of these: the content is copied there.
+            if snapshot.volumeTypeID != type.id, try VolumeTypes.get(snapshot.volumeTypeID, in: tx).isMultiattach != type.isMultiattach {
                 throw StorageError.invalidInput(
                     "Invalid volume_type provided: \(type.id) (requested type is not compatible; recommend omitting the type argument).")
             }

@@ -15,14 +15,15 @@ public struct VolumeTransition: Sendable {
     /// nil: any.
     public let from: [String]?
     public let conditions: [Condition]
-    public let to: String
+    /// nil: the state stays.
+    public let to: String?
     /// Whether the state left is kept in `previous_status`, for the way back.
     public let remembers: Bool
     /// Also allowed from `in-use` when the volume is multiattach.
     public let allowsMultiattach: Bool
 
     init(
-        _ name: String, from: [String]?, _ conditions: [Condition] = [], to: String, remembers: Bool = false,
+        _ name: String, from: [String]?, _ conditions: [Condition] = [], to: String?, remembers: Bool = false,
         allowsMultiattach: Bool = false
     ) {
         self.name = name
@@ -52,8 +53,16 @@ public struct VolumeTransition: Sendable {
     public static let beginDetaching = VolumeTransition(
         "begin detaching", from: ["in-use"], [.attached, .notMigrating], to: "detaching")
     public static let rollDetaching = VolumeTransition("roll detaching", from: ["detaching"], to: "in-use")
+    /// Migration keeps the volume's own state, or locks the volume.
+    public static let migrate = VolumeTransition(
+        "migrate", from: ["available", "in-use"], [.notMigrating, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
+    public static let migrateLocked = VolumeTransition(
+        "migrate locked", from: ["available"], [.notMigrating, .ungrouped, .withoutSnapshots], to: "maintenance", remembers: true)
+    public static let retype = VolumeTransition(
+        "retype", from: ["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
     public static let all = [
-        delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve, beginDetaching, rollDetaching,
+        migrate, migrateLocked, retype, delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve, beginDetaching,
+        rollDetaching,
     ]
 }
 

@@ -83,12 +83,19 @@ public final class Driver: @unchecked Sendable {
             }
         }
 
+        /// Bytes of a request that the driver likes best.
         public var preferredSize: Int {
-            var minimum: UInt32 = 1
-            var preferred: UInt32 = 1 << 20
-            var maximum: UInt32 = 32 << 20
-            _ = table.block_size?(raw, &minimum, &preferred, &maximum)
-            return Int(max(minimum, min(preferred, maximum), 4096))
+            let sizes = blockSizes
+            return Int(max(sizes.minimum, min(sizes.preferred, sizes.maximum), 4096))
+        }
+
+        /// Bytes of which every offset and length must be a multiple.
+        public var alignment: UInt64 { UInt64(max(1, blockSizes.minimum)) }
+
+        private var blockSizes: (minimum: UInt32, preferred: UInt32, maximum: UInt32) {
+            var sizes: (minimum: UInt32, preferred: UInt32, maximum: UInt32) = (1, 1 << 20, 32 << 20)
+            _ = table.block_size?(raw, &sizes.minimum, &sizes.preferred, &sizes.maximum)
+            return sizes
         }
 
         public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
@@ -172,38 +179,12 @@ public final class Driver: @unchecked Sendable {
                 target2 = .members(["volume": .object(volume)])
             }
         }
-        try copy(from: source, to: target2, targetIsZero: isNew, context)
-        return result
-    }
-
-    private func copy(from source: DriverValue, to target: DriverValue, targetIsZero: Bool, _ context: CallContext) throws {
+        var copy = BlockCopy(targetIsZero: isNew)
+        copy.onProgress = { context.progress($0, $1) }
+        copy.isCancelled = { context.isCancelled }
         try withHandle(source, writable: false) { input in
-            try withHandle(target, writable: true) { output in
-                let size = try input.size
-                let room = try output.size
-                guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
-                let buffer = UnsafeMutableRawBufferPointer.allocate(
-                    byteCount: max(input.preferredSize, output.preferredSize), alignment: 4096)
-                defer { buffer.deallocate() }
-                for extent in try input.extents(offset: 0, length: size) {
-                    if extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0 {
-                        if !targetIsZero { try output.zero(offset: extent.offset, length: extent.length) }
-                        continue
-                    }
-                    var position = extent.offset
-                    while position < extent.offset + extent.length {
-                        if context.isCancelled { throw DriverFailure(.cancelled, "cancelled") }
-                        let count = Int(min(UInt64(buffer.count), extent.offset + extent.length - position))
-                        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-                        try input.read(into: piece, at: position)
-                        try output.write(UnsafeRawBufferPointer(piece), at: position)
-                        position += UInt64(count)
-                        context.progress(position, size)
-                    }
-                }
-                if !targetIsZero, room > size { try output.zero(offset: size, length: room - size) }
-                try output.flush()
-            }
+            try withHandle(target2, writable: true) { output in try copy.run(from: input, to: output) }
         }
+        return result
     }
 }

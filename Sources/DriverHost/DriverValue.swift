@@ -93,7 +93,7 @@ public indirect enum DriverValue: Sendable, Equatable {
 /// What cannot be decoded is refused: the other side may be broken.
 public struct WireError: Error, CustomStringConvertible, Sendable {
     public let description: String
-    init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }
 
 extension DriverValue {

@@ -9,28 +9,34 @@ import Primitives
 ///                    cancel                                             progress {done, total}, log {level, message}
 ///
 /// When either end closes, the other one ends all calls: a call outlives neither its host nor its core.
-struct Frame: Sendable {
+package struct Frame: Sendable {
     /// Version of this wire; both ends are the same program, so any difference is an error.
-    static let version: Int64 = 1
+    package static let version: Int64 = 1
     static let maximum = 16 << 20
 
-    enum Kind: UInt8, Sendable { case open = 1, opened, call, cancel, result, failed, progress, log }
+    package enum Kind: UInt8, Sendable { case open = 1, opened, call, cancel, result, failed, progress, log }
 
-    let kind: Kind
-    let id: UInt64
-    let value: DriverValue
+    package let kind: Kind
+    package let id: UInt64
+    package let value: DriverValue
+
+    package init(kind: Kind, id: UInt64, value: DriverValue) {
+        self.kind = kind
+        self.id = id
+        self.value = value
+    }
 }
 
 /// One end of the wire. Any thread may send; one thread receives.
-final class Wire: Sendable {
-    let descriptor: Int32
+package final class Wire: Sendable {
+    package let descriptor: Int32
     private let sending = Guarded<Bool>(true)
 
-    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    package init(_ descriptor: Int32) { self.descriptor = descriptor }
 
     /// False if the other end is gone.
     @discardableResult
-    func send(_ frame: Frame) -> Bool {
+    package func send(_ frame: Frame) -> Bool {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(256)
         DriverValue.append(UInt32(0), to: &bytes)
@@ -58,7 +64,7 @@ final class Wire: Sendable {
     }
 
     /// Waits for the next frame; nil when the other end is gone. Throws on what is no frame.
-    func receive() throws -> Frame? {
+    package func receive() throws -> Frame? {
         guard let head = try bytes(4) else { return nil }
         let length = head.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
         guard length >= 9, length <= Frame.maximum else { throw WireError("a frame of \(length) bytes") }

@@ -17,6 +17,8 @@ public final class BackendEntry: Sendable {
     let reservedPercentage: Int
     let maxOverSubscription: String
     let statsInterval: Int
+    /// Bytes in a second; 0: no limit.
+    let copyLimit: Int
     private let report = Guarded<Report?>(nil)
     private let downSince = Guarded<Double?>(nil)
     /// Seconds for which a backend that went down is still placed on: its host is being started again.
@@ -36,7 +38,7 @@ public final class BackendEntry: Sendable {
 
     init(
         host: String, zone: String, backendName: String, backend: Backend, reservedPercentage: Int, maxOverSubscription: String,
-        statsInterval: Int
+        statsInterval: Int, copyLimit: Int
     ) {
         self.host = host
         self.zone = zone
@@ -45,6 +47,7 @@ public final class BackendEntry: Sendable {
         self.reservedPercentage = reservedPercentage
         self.maxOverSubscription = maxOverSubscription
         self.statsInterval = statsInterval
+        self.copyLimit = copyLimit
     }
 
     var hasReported: Bool { report.withLock { $0 != nil } }
@@ -172,7 +175,8 @@ public final class Backends: Sendable {
                     backendName: displayName.isEmpty ? name : displayName,
                     backend: backend, reservedPercentage: settings[Options.reservedPercentage, backend: name],
                     maxOverSubscription: settings[Options.maxOverSubscription, backend: name],
-                    statsInterval: settings[Options.statsInterval, backend: name])
+                    statsInterval: settings[Options.statsInterval, backend: name],
+                    copyLimit: settings[Options.copyLimit, backend: name])
                 started.withLock { $0 = entry }
                 entries.append(entry)
             } catch let error as SettingsError {

@@ -169,14 +169,15 @@ public final class Doctor: Sendable {
                     advice: "Enable the backend again under this name, or let the node that has it serve."))
         }
         for (host, objects) in listed.sorted(by: { $0.key < $1.key }) {
-            for name in objects.keys.sorted() where before.rows[name] == nil && after.rows[name] == nil {
+            // Under a row's name on another backend lies what a move could not remove.
+            for name in objects.keys.sorted() where before.rows[name]?.backend != host && after.rows[name]?.backend != host {
                 guard let id = services.names.volumeID(name) ?? services.names.snapshotID(name) else { continue }
                 // Made and removed while the backend was being asked.
                 let isRecent = try services.database.read { try Events.ofResource(id, in: $0) }.contains { $0.time >= startedAt }
                 guard !isRecent, !after.claimed.contains(id) else { continue }
                 report.findings.append(
                     Finding(
-                        .orphanStorage, name, "\(host) holds \(name), but there is no volume or snapshot \(id).",
+                        .orphanStorage, name, "\(host) holds \(name), but there is no volume or snapshot \(id) there.",
                         advice: "Nothing removes data that may be somebody's: look at it, then delete it in the backend."))
             }
         }

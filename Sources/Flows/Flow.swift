@@ -25,6 +25,9 @@ struct Flow: Sendable {
 /// the fact that it is done, in one transaction by `record`. Steps without `perform` share the transaction of the step before.
 struct Step: Sendable {
     let name: String
+    /// Behind the point of no return: the operation is not taken back any more, and nobody can cancel it. Its `perform` must
+    /// deal with failures itself.
+    var isPastReturn = false
     var perform: (@Sendable (FlowContext, JSONObject) async throws -> DriverValue)?
     var record: (@Sendable (FlowContext, inout JSONObject, DriverValue, any Transaction) throws -> Void)?
     var undo: (@Sendable (FlowContext, JSONObject) async throws -> Void)?
@@ -56,20 +59,41 @@ struct FlowContext: Sendable {
         return volume
     }
 
+    /// The volume inside of a transaction.
+    func volume(in tx: any Transaction) throws -> Volume {
+        guard let volume = try Volumes.find(volumeID, in: tx) else { throw StorageError.volumeNotFound(volumeID) }
+        return volume
+    }
+
     func backend(of volume: Volume) throws -> BackendEntry {
-        guard let host = volume.backend, let entry = services.backends.entry(host) else {
-            throw DriverFailure(.unavailable, "no backend of this node serves \(volume.host ?? "a volume without a host")")
+        guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
+        return try backend(of: host)
+    }
+
+    /// `host`: `node@backend#pool`
+    func backend(of host: String) throws -> BackendEntry {
+        guard let entry = services.backends.entry(String(host.prefix { $0 != "#" })) else {
+            throw DriverFailure(.unavailable, "no backend of this node serves \(host)")
         }
         return entry
     }
 
     /// What a driver is told of a volume.
     func describe(_ volume: Volume) -> DriverValue {
+        describe(volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData)
+    }
+
+    /// The same for another storage object of the volume: `id` is what its name holds.
+    func describe(_ volume: Volume, as id: String, host: String, data: String?) -> DriverValue {
         .members([
-            "id": .string(volume.id), "name": .string(services.names.volume(volume.nameID ?? volume.id)),
-            "size": .integer(Int64(volume.size)),
-            "pool": .optional(volume.pool), "data": .optional(volume.driverData),
+            "id": .string(id), "name": .string(services.names.volume(id)), "size": .integer(Int64(volume.size)),
+            "pool": .optional(host.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init)), "data": .optional(data),
         ])
+    }
+
+    /// Whether a backend's volumes share targets; nil if its driver says null.
+    static func sharedTargets(_ capabilities: DriverValue?) -> Bool? {
+        capabilities?["shared_targets"] == .null ? nil : capabilities?["shared_targets"]?.boolean ?? false
     }
 
     /// The snapshot that the operation is about.

@@ -33,7 +33,8 @@ public final class FlowEngine: Sendable {
     public init(_ services: FlowServices) {
         self.services = services
         flows = Dictionary(
-            (VolumeFlows.all + SnapshotFlows.all).map { ("\($0.name)/\($0.version)", $0) }, uniquingKeysWith: { first, _ in first })
+            (VolumeFlows.all + SnapshotFlows.all + MoveFlows.all).map { ("\($0.name)/\($0.version)", $0) },
+            uniquingKeysWith: { first, _ in first })
     }
 
     /// Flows that this release can carry out, as `name/version`.
@@ -215,9 +216,7 @@ public final class FlowEngine: Sendable {
         let started = Timestamp.monotonic()
         log("step starts", step, operation)
         do {
-            try Task.checkCancellation()
-            let output = try await step.perform?(context, cursor.progress) ?? .object([])
-            try Task.checkCancellation()
+            let output = try await perform(step, context, cursor.progress)
             let before = cursor
             let ready: @Sendable (String) -> Void = { [self] in ring($0) }
             cursor = try await services.database.write { tx in
@@ -277,6 +276,15 @@ public final class FlowEngine: Sendable {
             }
             return false
         }
+    }
+
+    private func perform(_ step: Step, _ context: FlowContext, _ progress: JSONObject) async throws -> DriverValue {
+        guard let work = step.perform else { return .object([]) }
+        if step.isPastReturn { return try await Task(executorPreference: executor) { try await work(context, progress) }.value }
+        try Task.checkCancellation()
+        let output = try await work(context, progress)
+        try Task.checkCancellation()
+        return output
     }
 
     /// Takes the step at the cursor and all before it back, then ends the operation or begins it again; true when finished.

@@ -1,3 +1,4 @@
+public import BlockStorage
 public import Database
 public import Logging
 import Primitives
@@ -8,8 +9,10 @@ public struct FlowServices: Sendable {
     public let database: any Database
     public let backends: Backends
     public let names: StorageNames
+    public let scheduler: Scheduler
     public let maxAttempts: Int
     public let snapshotsChargeGigabytes: Bool
+    let snapshotSameHost: Bool
     public let log: Logger
     public let progress = ProgressBoard()
 
@@ -17,8 +20,10 @@ public struct FlowServices: Sendable {
         self.database = database
         self.backends = backends
         names = StorageNames(settings)
+        scheduler = Scheduler()
         maxAttempts = settings[Options.schedulerMaxAttempts]
         snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
+        snapshotSameHost = settings[Options.snapshotSameHost]
         self.log = log
     }
 }

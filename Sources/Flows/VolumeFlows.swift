@@ -14,35 +14,29 @@ enum VolumeFlows {
         name: FlowName.createVolume, version: 1,
         steps: [
             Step(
-                name: "place",
-                perform: { context, _ in
-                    await context.services.backends.waitForReports()
-                    return .object([])
-                },
+                name: "place", perform: FlowContext.awaitReports,
                 record: { context, progress, _, tx in
-                    guard let volume = try Volumes.find(context.volumeID, in: tx) else {
-                        throw StorageError.volumeNotFound(context.volumeID)
-                    }
+                    let volume = try context.volume(in: tx)
                     let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
                     let arguments = context.operation.arguments
                     var request = PlacementRequest(
                         volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
                         extraSpecs: type.extraSpecs, requiredBackend: nil,
                         attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
-                    // What is copied lies on the source's backend.
-                    if let source = try volume.sourceVolumeID ?? volume.snapshotID.flatMap({ try Snapshots.find($0, in: tx)?.volumeID }) {
+                    let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: tx) }
+                    // What is cloned lies on the source's backend.
+                    if let source = volume.sourceVolumeID ?? snapshot?.volumeID {
                         request.requiredBackend = try Volumes.find(source, in: tx)?.backend
                     }
-                    let disabled = Set(try Services.all(in: tx).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
-                    let pools = try context.services.backends.pools(in: tx).filter { !disabled.contains($0.backend) }
-                    let placement = Scheduler().place(request, among: pools)
-                    try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
-                    guard let pool = placement.choice else {
-                        let reasons = placement.verdicts.map { "\($0.pool): \($0.filter ?? "") \($0.reason ?? "")" }.joined(separator: "; ")
-                        throw StorageError(
-                            .failed, "No valid backend was found. \(reasons.isEmpty ? "No backend is up and enabled." : reasons)")
+                    let pool: PoolState
+                    do {
+                        pool = try context.place(request, volume, in: tx)
+                    } catch let refusal as StorageError {
+                        // A snapshot's content can be copied elsewhere, where its type or the operator allows.
+                        guard let snapshot, snapshot.volumeTypeID != type.id || !context.services.snapshotSameHost else { throw refusal }
+                        request.requiredBackend = nil
+                        pool = try context.place(request, volume, in: tx)
                     }
-                    try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
                     let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
                     try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
                     progress["host"] = .string(pool.host)
@@ -57,7 +51,7 @@ enum VolumeFlows {
                 }),
             Step(
                 name: "make",
-                perform: { context, _ in
+                perform: { context, progress in
                     let volume = try context.volume()
                     let entry = try context.backend(of: volume)
                     if let snapshotID = volume.snapshotID {
@@ -66,6 +60,9 @@ enum VolumeFlows {
                             return (snapshot, try snapshot.flatMap { try Volumes.find($0.volumeID, in: connection) })
                         }
                         guard let snapshot, let origin else { throw StorageError.snapshotNotFound(snapshotID) }
+                        guard volume.backend == origin.backend else {
+                            return try await copy(snapshot, of: origin, to: volume, context, progress)
+                        }
                         return try await context.call(
                             entry, .createVolumeFromSnapshot,
                             .members([
@@ -81,22 +78,20 @@ enum VolumeFlows {
                         entry, .cloneVolume, .members(["volume": context.describe(volume), "source": context.describe(source)]))
                 },
                 record: { context, progress, output, tx in
-                    guard let volume = try Volumes.find(context.volumeID, in: tx) else {
-                        throw StorageError.volumeNotFound(context.volumeID)
-                    }
+                    let volume = try context.volume(in: tx)
                     let capabilities = try context.backend(of: volume).backend.description?.capabilities
                     try Volumes.made(
                         volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
-                        sharedTargets: capabilities?["shared_targets"] == .null ? nil : capabilities?["shared_targets"]?.boolean ?? false,
-                        in: tx)
+                        sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
                     progress["made"] = true
+                    progress[FlowContext.copied] = nil
                 },
                 undo: { context, _ in
                     let volume = try context.volume()
                     guard volume.host != nil else { return }
                     _ = try await context.call(
                         context.backend(of: volume), .deleteVolume, .members(["volume": context.describe(volume)]), patience: 5)
-                }),
+                }, recordUndo: { _, progress, _ in progress[FlowContext.copied] = nil }),
         ],
         failed: { context, progress, failure, tx in
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
@@ -112,6 +107,21 @@ enum VolumeFlows {
             try context.tell(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
             return .over
         })
+
+    /// A snapshot's content on another backend: an empty volume, and its bytes.
+    private static func copy(
+        _ snapshot: Snapshot, of origin: Volume, to volume: Volume, _ context: FlowContext, _ progress: JSONObject
+    ) async throws -> DriverValue {
+        let entry = try context.backend(of: volume)
+        let made = try await context.call(entry, .createVolume, .members(["volume": context.describe(volume)]))
+        let data = made["data"]?.string
+        let target = context.describe(volume, as: volume.id, host: volume.host ?? "", data: data)
+        try await context.copy(
+            from: (
+                context.backend(of: origin), .members(["volume": context.describe(origin), "snapshot": context.describe(snapshot)])
+            ), to: (entry, .members(["volume": target])), progress: progress)
+        return made
+    }
 
     // MARK: delete
 
@@ -185,11 +195,7 @@ enum VolumeFlows {
         name: FlowName.extendVolume, version: 1,
         steps: [
             Step(
-                name: "claim capacity",
-                perform: { context, _ in
-                    await context.services.backends.waitForReports()
-                    return .object([])
-                },
+                name: "claim capacity", perform: FlowContext.awaitReports,
                 record: { context, progress, _, tx in
                     guard let volume = try Volumes.find(context.volumeID, in: tx), let host = volume.host else {
                         throw StorageError.volumeNotFound(context.volumeID)
@@ -198,7 +204,7 @@ enum VolumeFlows {
                     let request = PlacementRequest(
                         volumeID: volume.id, size: delta, zones: [], extraSpecs: [:], requiredBackend: nil, attempted: [], currentHost: host
                     )
-                    let placement = Scheduler().place(request, among: try context.services.backends.pools(in: tx))
+                    let placement = context.services.scheduler.place(request, among: try context.services.backends.pools(in: tx))
                     try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
                     guard placement.choice != nil else {
                         throw StorageError(

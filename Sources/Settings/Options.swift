@@ -139,6 +139,9 @@ public enum Options {
         "allow_availability_zone_fallback", default: false, help: "Use the default zone when the zone asked for does not exist.")
     public static let clonedVolumeSameZone = Option(
         "cloned_volume_same_az", default: true, help: "A clone must be in the zone of its source.")
+    public static let snapshotSameHost = Option(
+        "snapshot_same_host", default: true,
+        help: "A volume made from a snapshot must be on the snapshot's backend, unless its type forbids.")
     public static let volumeNameTemplate = Option(
         "volume_name_template", default: "volume-%s", help: "Name of a volume in its backend; %s is its id.")
     public static let snapshotNameTemplate = Option(
@@ -199,6 +202,9 @@ public enum Options {
     public static let openTimeout = Option(
         "driver_open_timeout", in: .backend, default: 300, range: 1...86_400,
         help: "Seconds that a driver may take to open its storage; then its host is killed and started again.")
+    public static let copyLimit = Option(
+        "volume_copy_bps_limit", in: .backend, default: 0, range: 0...1e15,
+        help: "Bytes in a second that a copy from or to this backend may move; 0: no limit.")
     public static let fileDirectory = Option(
         "file_directory", in: .backend, default: "", help: "Driver file: directory of the volumes; <state>/volumes/<backend> if empty.")
 
@@ -212,7 +218,8 @@ public enum Options {
         serveMetrics.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration,
         logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
         storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
-        volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration, reportInterval.declaration,
+        snapshotSameHost.declaration, volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration,
+        reportInterval.declaration,
         serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         noSnapshotGigabytes.declaration, quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration,
@@ -222,7 +229,8 @@ public enum Options {
         enforceNewDefaults.declaration,
         volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
-        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, fileDirectory.declaration,
+        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
+        fileDirectory.declaration,
     ]
 
     static let backend = all.filter { $0.section == .backend }

@@ -10,6 +10,6 @@ struct Clinker: ParsableCommand {
         version: version,
         subcommands: [
             Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, PolicyCommand.self,
-            Core.self, DriverHostCommand.self,
+            Core.self, DriverHostCommand.self, TransferCommand.self,
         ])
 }

@@ -116,6 +116,20 @@ enum VolumeActions {
             return accepted
         },
         action(
+            "os-retype", policies: ["volume:retype"],
+            body: .object(
+                [("new_type", .string()), ("migration_policy", .choice("on-demand", "never", nullable: true))], required: ["new_type"]),
+            summary: "Give a volume another type"
+        ) { request in
+            let body = request.body["os-retype"]
+            try await request.change { tx in
+                try request.service.requests.retype(
+                    request.parameters[0], to: body?["new_type"]?.string ?? "",
+                    mayMigrate: body?["migration_policy"]?.string == "on-demand", caller: request.caller, in: tx)
+            }
+            return accepted
+        },
+        action(
             "os-set_bootable", policies: ["volume:update"], body: .object([("bootable", .boolean)], required: ["bootable"]),
             success: 200,
             summary: "Say whether a volume can be booted from"
@@ -136,34 +150,85 @@ enum VolumeActions {
     ]
 
     /// Extension os-admin-actions.
-    static let adminActions: [APIOperation] = [
-        action(
-            "os-reset_status", policies: [adminRule("reset_status")],
-            body: .object([
-                ("status", Schema(kinds: [.string, .null])), ("attach_status", Schema(kinds: [.string, .null])),
-                ("migration_status", Schema(kinds: [.string, .null])),
-            ]), summary: "Set a volume's states", handler: resetStatus),
-        action("os-force_delete", policies: [adminRule("force_delete")], summary: "Delete a volume whatever its state") { request in
-            try await request.change {
-                try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0)
-            }
-            return accepted
-        },
-        action(
-            "os-force_detach", policies: [adminRule("force_detach")],
-            body: .object([("connector", Schema(kinds: [.string, .object, .null])), ("attachment_id", .string(nullable: true))]),
-            summary: "End a connection and detach"
-        ) { request in
-            let body = request.body["os-force_detach"]
-            let operation = try await request.change {
-                try request.service.requests.disconnect(
-                    volumeID: request.parameters[0], connector: body?["connector"]?.object == nil ? nil : body?["connector"],
-                    detach: .some(body?["attachment_id"]?.string), caller: request.caller, in: $0)
-            }
-            _ = try await request.outcome(operation, failure: "Unable to detach the volume")
-            return accepted
-        },
-    ]
+    static let adminActions: [APIOperation] =
+        [
+            action(
+                "os-reset_status", policies: [adminRule("reset_status")],
+                body: .object([
+                    ("status", Schema(kinds: [.string, .null])), ("attach_status", Schema(kinds: [.string, .null])),
+                    ("migration_status", Schema(kinds: [.string, .null])),
+                ]), summary: "Set a volume's states", handler: resetStatus),
+            action("os-force_delete", policies: [adminRule("force_delete")], summary: "Delete a volume whatever its state") { request in
+                try await request.change {
+                    try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0)
+                }
+                return accepted
+            },
+            action(
+                "os-force_detach", policies: [adminRule("force_detach")],
+                body: .object([("connector", Schema(kinds: [.string, .object, .null])), ("attachment_id", .string(nullable: true))]),
+                summary: "End a connection and detach"
+            ) { request in
+                let body = request.body["os-force_detach"]
+                let operation = try await request.change {
+                    try request.service.requests.disconnect(
+                        volumeID: request.parameters[0], connector: body?["connector"]?.object == nil ? nil : body?["connector"],
+                        detach: .some(body?["attachment_id"]?.string), caller: request.caller, in: $0)
+                }
+                _ = try await request.outcome(operation, failure: "Unable to detach the volume")
+                return accepted
+            },
+        ] + migrate
+
+    private static let migrate: [APIOperation] = {
+        let flags: [(name: String, schema: Schema)] = [("force_host_copy", .boolean), ("lock_volume", .boolean)]
+        let name = "os-migrate_volume"
+        return [
+            APIOperation(
+                "volumes:os-migrate_volume", "POST", "/volumes/{id}/action", action: name, policies: [adminRule("migrate_volume")],
+                bodies: [
+                    (0...15, .action(name, .object([("host", .string(0, 255))] + flags, required: ["host"]))),
+                    (
+                        16...71,
+                        .action(
+                            name,
+                            .object([("host", .string(0, 255, nullable: true)), ("cluster", .string(0, 255, nullable: true))] + flags))
+                    ),
+                ], success: 202, summary: "Copy a volume to another backend or pool"
+            ) { request in
+                let body = request.body["os-migrate_volume"]
+                let (host, cluster) = (body?["host"]?.string ?? "", body?["cluster"]?.string ?? "")
+                guard host.isEmpty != cluster.isEmpty else {
+                    throw HTTPError.badRequest(
+                        host.isEmpty
+                            ? "One of host or cluster must be specified to migrate a volume."
+                            : "Only one of host and cluster may be specified to migrate a volume.")
+                }
+                guard cluster.isEmpty else { throw HTTPError.badRequest("Invalid host: No available service named '\(cluster)'") }
+                let downAfter = request.service.serviceDownTime
+                try await request.change { tx in
+                    try request.service.requests.migrate(
+                        request.parameters[0], to: host, locks: body?["lock_volume"]?.lenientBool ?? false, downAfter: downAfter,
+                        caller: request.caller, in: tx)
+                }
+                return accepted
+            },
+            action(
+                "os-migrate_volume_completion", policies: [adminRule("migrate_volume_completion")],
+                body: .object(
+                    [("new_volume", .uuid), ("error", Schema(kinds: [.string, .null, .boolean]))], required: ["new_volume"]),
+                success: 200, summary: "Say that the compute service has moved an attached volume"
+            ) { request in
+                // Only a migration through the compute service has a second volume, and none is served.
+                let other = request.body["os-migrate_volume_completion"]?["new_volume"]?.string ?? ""
+                try request.database {
+                    let volume = try Volumes.get(request.parameters[0], for: request.caller, in: $0)
+                    throw StorageError.invalidVolume("Volume \(volume.id) is not being migrated to volume \(other).")
+                }
+                return accepted
+            },
+        ]
+    }()
 
     // MARK: handlers
 

@@ -17,20 +17,37 @@ public enum DatabaseExamination {
 
     // MARK: charges and promises
 
-    /// What a running extension has charged and claimed beyond the volume's row.
-    private struct Growth {
+    /// What a running operation has charged and claimed beyond the volume's row.
+    private struct InFlight {
         let volume: Volume
-        let charged, claimed: Int
+        var charges: [(resource: String, amount: Int)] = []
+        /// The pool, with what is claimed of it.
+        var claim: (host: String, gigabytes: Int, volumes: Int)?
     }
-    static let extensionsSQL = SQL(
-        "SELECT resource_id, arguments, progress FROM operations WHERE finished_at IS NULL AND flow = '\(FlowName.extendVolume)'")
+    static let changingSQL = SQL(
+        """
+        SELECT resource_id, flow, arguments, progress FROM operations WHERE finished_at IS NULL
+            AND flow IN ('\(FlowName.extendVolume)', '\(FlowName.retypeVolume)', '\(FlowName.migrateVolume)')
+        """)
 
-    private static func growths(in connection: any Connection) throws -> [Growth] {
-        try connection.rows(extensionsSQL) { ($0.text(0), $0.text(1), $0.text(2)) }.compactMap { id, arguments, progress in
+    private static func inFlight(_ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [InFlight] {
+        try connection.rows(changingSQL) { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) }.compactMap { id, flow, arguments, progress in
             guard let volume = try Volumes.find(id, in: connection) else { return nil }
-            let size = try JSON(parsing: arguments)["new_size"]?.integer.map { Int($0) } ?? volume.size
-            return Growth(
-                volume: volume, charged: size - volume.size, claimed: try JSON(parsing: progress)["claimed"]?.integer.map { Int($0) } ?? 0)
+            let (arguments, progress) = (try JSON(parsing: arguments), try JSON(parsing: progress))
+            var entry = InFlight(volume: volume)
+            if flow == FlowName.extendVolume {
+                let growth = (arguments["new_size"]?.integer.map { Int($0) } ?? volume.size) - volume.size
+                if volume.consumesQuota { entry.charges = [("gigabytes", growth), ("gigabytes_" + volume.typeName, growth)] }
+                if let host = volume.host { entry.claim = (host, progress["claimed"]?.integer.map { Int($0) } ?? 0, 0) }
+                return entry
+            }
+            if let host = progress["claim"]?.string { entry.claim = (host, volume.size, 1) }
+            // Until the volume has its new type, it is charged under both.
+            if let type = arguments["type_id"]?.string, type != volume.volumeTypeID {
+                let charge = try Quotas.TypeCharge(of: volume, snapshotsChargeGigabytes: snapshotsChargeGigabytes, in: connection)
+                entry.charges = charge.entries(try VolumeTypes.get(type, in: connection).name).map { ($0.resource, $0.delta) }
+            }
+            return entry
         }
     }
 
@@ -50,9 +67,9 @@ public enum DatabaseExamination {
     )
 
     /// Resources whose charge is wrong, with what is charged and what it should be.
-    private static func drift(ofProject project: String, _ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [(
-        resource: String, charged: Int, actual: Int
-    )] {
+    private static func drift(
+        ofProject project: String, _ snapshotsChargeGigabytes: Bool, _ changes: [InFlight], in connection: any Connection
+    ) throws -> [(resource: String, charged: Int, actual: Int)] {
         var actual: [String: Int] = ["volumes": 0, "gigabytes": 0]
         for (type, count, size) in try connection.rows(chargedSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
             for (name, value) in [("volumes", count), ("gigabytes", size), ("volumes_" + type, count), ("gigabytes_" + type, size)] {
@@ -68,9 +85,8 @@ public enum DatabaseExamination {
                 actual[name, default: 0] += value
             }
         }
-        for growth in try growths(in: connection) where growth.volume.projectID == project && growth.volume.consumesQuota {
-            actual["gigabytes", default: 0] += growth.charged
-            actual["gigabytes_" + growth.volume.typeName, default: 0] += growth.charged
+        for change in changes where change.volume.projectID == project {
+            for (resource, amount) in change.charges { actual[resource, default: 0] += amount }
         }
         let charged = try Quotas.usages(ofProject: project, in: connection)
         let names = Set(actual.keys).union(
@@ -84,11 +100,15 @@ public enum DatabaseExamination {
     }
 
     private static func quotas(_ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [Finding] {
-        try connection.rows(projectsSQL) { $0.text(0) }.flatMap { project in
-            try drift(ofProject: project, snapshotsChargeGigabytes, in: connection).map { resource, charged, actual in
+        let changes = try inFlight(snapshotsChargeGigabytes, in: connection)
+        return try connection.rows(projectsSQL) { $0.text(0) }.flatMap { project in
+            try drift(ofProject: project, snapshotsChargeGigabytes, changes, in: connection).map { resource, charged, actual in
                 Finding(.quota, project, "Project \(project) is charged \(charged) for \(resource), but has \(actual).") { tx in
+                    let changes = try inFlight(snapshotsChargeGigabytes, in: tx)
                     guard
-                        let now = try drift(ofProject: project, snapshotsChargeGigabytes, in: tx).first(where: { $0.resource == resource })
+                        let now = try drift(ofProject: project, snapshotsChargeGigabytes, changes, in: tx).first(where: {
+                            $0.resource == resource
+                        })
                     else { return nil }
                     try tx.run(setUsageSQL, .text(project), .text(resource), .int(now.actual))
                     return "the charge was set to \(now.actual)"
@@ -115,23 +135,28 @@ public enum DatabaseExamination {
         return allocation
     }
 
-    private static func drift(ofPool host: String, in connection: any Connection) throws
+    private static func drift(ofPool host: String, _ changes: [InFlight], in connection: any Connection) throws
         -> (promised: Pools.Allocation, actual: Pools.Allocation)?
     {
         let promised = try allocation(promisedSQL, host, in: connection)
         var actual = try allocation(placedSQL, host, in: connection)
-        for growth in try growths(in: connection) where growth.volume.host == host { actual.gigabytes += growth.claimed }
+        for change in changes {
+            guard let claim = change.claim, claim.host == host else { continue }
+            actual.gigabytes += claim.gigabytes
+            actual.volumes += claim.volumes
+        }
         return promised == actual ? nil : (promised: promised, actual: actual)
     }
 
     private static func pools(in connection: any Connection) throws -> [Finding] {
-        try connection.rows(poolHostsSQL) { $0.text(0) }.compactMap { host in
-            guard let (promised, actual) = try drift(ofPool: host, in: connection) else { return nil }
+        let changes = try inFlight(false, in: connection)
+        return try connection.rows(poolHostsSQL) { $0.text(0) }.compactMap { host in
+            guard let (promised, actual) = try drift(ofPool: host, changes, in: connection) else { return nil }
             return Finding(
                 .pool, host,
                 "Of pool \(host), \(promised.gigabytes) GiB for \(promised.volumes) volumes are promised, but it holds \(actual.gigabytes) GiB for \(actual.volumes)."
             ) { tx in
-                guard let now = try drift(ofPool: host, in: tx) else { return nil }
+                guard let now = try drift(ofPool: host, inFlight(false, in: tx), in: tx) else { return nil }
                 try tx.run(setPoolSQL, .text(host), .int(now.actual.volumes), .int(now.actual.gigabytes))
                 return "the promise was set to \(now.actual.gigabytes) GiB for \(now.actual.volumes) volumes"
             }
@@ -141,10 +166,12 @@ public enum DatabaseExamination {
     // MARK: states
 
     /// Where a volume goes whose work ended without saying so.
-    private static let ends = ["creating": "error", "deleting": "error_deleting", "extending": "error_extending", "reverting": "error"]
+    private static let ends = [
+        "creating": "error", "deleting": "error_deleting", "extending": "error_extending", "reverting": "error", "retyping": "error",
+    ]
     static let strandedSQL = SQL(
         """
-        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending', 'reverting')
+        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending', 'reverting', 'retyping')
             AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
         """)
     static let isStrandedSQL = SQL(

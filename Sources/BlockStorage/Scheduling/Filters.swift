@@ -6,12 +6,14 @@ public struct PlacementRequest: Sendable {
     public var size: Int
     public var zones: [String]
     public var extraSpecs: JSONObject
-    /// `host@backend` to which a source pins the volume.
+    /// `host@backend`, or `host@backend#pool`, to which a source or an administrator pins the volume.
     public var requiredBackend: String?
     /// Backends that failed with this volume already.
     public var attempted: [String]
     /// Set when the volume lies on this pool already and grows.
     public var currentHost: String?
+    /// The pool on which the volume lies already with its whole size.
+    public var occupiedHost: String?
 
     public init(
         volumeID: String, size: Int, zones: [String], extraSpecs: JSONObject, requiredBackend: String?, attempted: [String],
@@ -39,7 +41,7 @@ public protocol PlacementFilter: Sendable {
 struct RequiredBackendFilter: PlacementFilter {
     let name = "RequiredBackend"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
-        guard let required = request.requiredBackend, required != pool.backend else { return nil }
+        guard let required = request.requiredBackend, required != pool.backend, required != pool.host else { return nil }
         return "the volume must be on \(required)"
     }
 }
@@ -63,7 +65,7 @@ struct CapacityFilter: PlacementFilter {
     let name = "CapacityFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
         let requested = Double(request.size)
-        guard requested > 0, let total = pool.totalGB else { return nil }
+        guard requested > 0, request.occupiedHost != pool.host, let total = pool.totalGB else { return nil }
         guard total > 0 else { return "the pool has no capacity" }
         let free = pool.virtualFree(thin: request.isThin) ?? 0
         if request.isThin && pool.isThin {

@@ -1,0 +1,57 @@
+public import Database
+import JSON
+import Primitives
+
+/// Requests that give a volume another type or another place.
+extension VolumeRequests {
+    /// `mayMigrate`: the volume may be copied to another pool where its own does not fit the type.
+    public func retype(_ id: String, to typeName: String, mayMigrate: Bool, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(id, for: caller, in: tx)
+        let type = try VolumeTypes.resolve(typeName, for: caller, in: tx)
+        let old = try VolumeTypes.get(volume.volumeTypeID, in: tx)
+        if type.isMultiattach != old.isMultiattach, volume.status != "available" {
+            throw StorageError.invalidInput(
+                "Invalid volume_type passed: changing the multiattach type requires the volume to be in 'available' status.")
+        }
+        guard type.id != old.id, try Volumes.perform(.retype, on: id, in: tx) else {
+            throw StorageError.invalidVolume(
+                "Retype needs volume to be in available or in-use state, not be part of an active migration or a consistency group, "
+                    + "requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change."
+            )
+        }
+        let charge = try Quotas.TypeCharge(of: volume, snapshotsChargeGigabytes: snapshotsChargeGigabytes, in: tx)
+        try Quotas.chargeType(type.name, charge, project: volume.projectID, defaults: quotas, in: tx)
+        let target = UUID.random()
+        try start(
+            FlowName.retypeVolume, volume: id, project: volume.projectID, caller: caller,
+            arguments: [
+                "type_id": .string(type.id), "may_migrate": .bool(mayMigrate), "target_id": .string(target),
+            ], claims: [.exclusive(id), .exclusive(target)], in: tx)
+    }
+
+    /// `host`: `node@backend` or `node@backend#pool`. `locks`: nobody may use the volume meanwhile.
+    public func migrate(_ id: String, to host: String, locks: Bool, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(id, for: caller, in: tx)
+        let backend = String(host.prefix { $0 != "#" })
+        let service = try Services.find(binary: "cinder-volume", host: backend, in: tx)
+        guard let service, !service.isDisabled, !service.isFrozen, service.isUp(downAfter: seconds) else {
+            throw StorageError(.invalid, "Invalid host: No available service named '\(host)'")
+        }
+        guard volume.host != host, volume.backend != host else {
+            throw StorageError(.invalid, "Invalid host: Destination host must be different than the current host.")
+        }
+        guard volume.status != "in-use" else {
+            throw StorageError.invalidVolume("An attached volume cannot be migrated without a compute service: detach it first.")
+        }
+        guard try Volumes.perform(locks ? .migrateLocked : .migrate, on: id, in: tx) else {
+            throw StorageError.invalidVolume(
+                "Volume \(id) status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group "
+                    + "and destination host/cluster must be different than the current one")
+        }
+        try Volumes.setMigrationStatus("starting", of: id, in: tx)
+        let target = UUID.random()
+        try start(
+            FlowName.migrateVolume, volume: id, project: volume.projectID, caller: caller,
+            arguments: ["host": .string(host), "target_id": .string(target)], claims: [.exclusive(id), .exclusive(target)], in: tx)
+    }
+}

@@ -1,0 +1,154 @@
+import CDriver
+import Glibc
+import Primitives
+
+/// Copies what one block handle holds into another. A thread of its own reads ahead while the caller's writes; holes and
+/// zeroes are not copied into a target that is zero already.
+public struct BlockCopy: Sendable {
+    /// The target reads as zeroes wherever this copy has not written.
+    public var targetIsZero: Bool
+    /// Bytes at the beginning that an earlier attempt has copied and flushed.
+    public var start: UInt64 = 0
+    /// At most so many bytes in a second; 0: as fast as it goes.
+    public var bytesPerSecond = 0
+    /// Position and size in bytes, some ten times a second.
+    public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
+    /// Everything before the position is on stable storage.
+    public var onCheckpoint: (@Sendable (UInt64) -> Void)?
+    public var isCancelled: @Sendable () -> Bool = { false }
+
+    public init(targetIsZero: Bool) { self.targetIsZero = targetIsZero }
+
+    /// Bytes written between two checkpoints.
+    private static let checkpointInterval: UInt64 = 256 << 20
+    /// Bytes whose map is asked for at once: a map of everything may be long.
+    private static let window: UInt64 = 4 << 30
+    private static let slots = 4
+
+    private enum Piece: Sendable {
+        case data(slot: Int, offset: UInt64, count: Int)
+        case zero(offset: UInt64, length: UInt64)
+    }
+
+    /// What the two threads share; the buffers pass between them through the queues.
+    private final class Pipe: @unchecked Sendable {
+        let input: Driver.Handle
+        let buffers: [UnsafeMutableRawBufferPointer]
+        let free = BlockingQueue<Int>()
+        let ready = BlockingQueue<Piece>()
+        let ended = Semaphore()
+        let failure = Guarded<(any Error)?>(nil)
+
+        init(_ input: Driver.Handle, pieceSize: Int) {
+            self.input = input
+            buffers = (0..<slots).map { _ in .allocate(byteCount: pieceSize, alignment: 4096) }
+            for slot in 0..<slots { free.append(slot) }
+        }
+
+        deinit { for buffer in buffers { buffer.deallocate() } }
+    }
+
+    /// Copies; throws the first failure of either side, or `cancelled`. The target is flushed at the end.
+    public func run(from input: Driver.Handle, to output: Driver.Handle) throws {
+        let size = try input.size
+        let room = try output.size
+        guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
+        let alignment = max(input.alignment, output.alignment)
+        let pieceSize = (UInt64(max(input.preferredSize, output.preferredSize)) + alignment - 1) / alignment * alignment
+        let pipe = Pipe(input, pieceSize: Int(pieceSize))
+        startThread("copy-read") { [self] in
+            do { try read(pipe, size: size, alignment: alignment) } catch { pipe.failure.withLock { $0 = error } }
+            pipe.ready.close()
+            pipe.ended.post()
+        }
+        defer {
+            // The reader works with the caller's handle: it must have ended.
+            pipe.free.close()
+            pipe.ended.wait()
+        }
+        try write(pipe, to: output, size: size)
+        if let failure = pipe.failure.withLock({ $0 }) { throw failure }
+        if !targetIsZero, room > size { try output.zero(offset: size, length: room - size) }
+        try output.flush()
+        onProgress(size, size)
+    }
+
+    private func read(_ pipe: Pipe, size: UInt64, alignment: UInt64) throws {
+        var position = start / alignment * alignment
+        while position < size {
+            let end = min(size, (position / Self.window + 1) * Self.window)
+            for extent in try pipe.input.extents(offset: position, length: end - position) {
+                let isZero = extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0
+                if isZero, targetIsZero { continue }
+                // Outwards to whole blocks, yet nothing twice.
+                let first = max(position, extent.offset / alignment * alignment)
+                let last = min(size, (extent.offset + extent.length + alignment - 1) / alignment * alignment)
+                guard first < last else { continue }
+                if isZero {
+                    guard pipe.ready.append(.zero(offset: first, length: last - first)) else { return }
+                } else {
+                    guard try read(pipe, from: first, to: last) else { return }
+                }
+                position = last
+            }
+            position = max(position, end)
+        }
+    }
+
+    /// False if nobody writes any more.
+    private func read(_ pipe: Pipe, from first: UInt64, to last: UInt64) throws -> Bool {
+        var position = first
+        while position < last {
+            guard let slot = pipe.free.take(atMost: 1)?.first else { return false }
+            let buffer = pipe.buffers[slot]
+            let count = Int(min(UInt64(buffer.count), last - position))
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+            try pipe.input.read(into: piece, at: position)
+            if targetIsZero, Self.isZero(piece) {
+                guard pipe.free.append(slot) else { return false }
+            } else {
+                guard pipe.ready.append(.data(slot: slot, offset: position, count: count)) else { return false }
+            }
+            position += UInt64(count)
+        }
+        return true
+    }
+
+    private func write(_ pipe: Pipe, to output: Driver.Handle, size: UInt64) throws {
+        let startedAt = Timestamp.monotonic()
+        var copied: UInt64 = 0
+        var sinceCheckpoint: UInt64 = 0
+        var toldAt = startedAt
+        while let piece = pipe.ready.take(atMost: 1)?.first {
+            if isCancelled() { throw DriverFailure(.cancelled, "cancelled") }
+            let position: UInt64
+            switch piece {
+            case .zero(let offset, let length):
+                try output.zero(offset: offset, length: length)
+                position = offset + length
+            case .data(let slot, let offset, let count):
+                try output.write(UnsafeRawBufferPointer(rebasing: pipe.buffers[slot][..<count]), at: offset)
+                pipe.free.append(slot)
+                position = offset + UInt64(count)
+                copied += UInt64(count)
+                sinceCheckpoint += UInt64(count)
+                if bytesPerSecond > 0 { pause(min(60, Double(copied) / Double(bytesPerSecond) - (Timestamp.monotonic() - startedAt))) }
+            }
+            if let onCheckpoint, sinceCheckpoint >= Self.checkpointInterval {
+                try output.flush()
+                onCheckpoint(position)
+                sinceCheckpoint = 0
+            }
+            let now = Timestamp.monotonic()
+            if now - toldAt >= 0.1 {
+                onProgress(position, size)
+                toldAt = now
+            }
+        }
+    }
+
+    private static func isZero(_ bytes: UnsafeMutableRawBufferPointer) -> Bool {
+        guard let base = bytes.baseAddress, bytes.count > 1 else { return bytes.allSatisfy { $0 == 0 } }
+        return bytes[0] == 0 && memcmp(base, base + 1, bytes.count - 1) == 0
+    }
+}

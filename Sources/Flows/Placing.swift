@@ -1,0 +1,37 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+extension FlowContext {
+    /// Waits for the first reports of the backends: the pools are then known.
+    @Sendable static func awaitReports(_ context: FlowContext, _ progress: JSONObject) async throws -> DriverValue {
+        await context.services.backends.waitForReports()
+        return .object([])
+    }
+
+    /// Asks the scheduler, keeps its verdicts with the operation, and claims the chosen pool's capacity for the volume.
+    func place(_ request: PlacementRequest, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
+        let placement = services.scheduler.place(request, among: try services.backends.usablePools(in: tx))
+        try Operations.setVerdicts(placement.verdicts.json, of: operation.id, in: tx)
+        guard let pool = placement.choice else { throw StorageError(.failed, placement.refusal) }
+        try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
+        return pool
+    }
+}
+
+extension Scheduler.Placement {
+    /// Why nothing was chosen, pool by pool: for administrators and the log.
+    var refusal: String {
+        let reasons = verdicts.compactMap { verdict in verdict.filter.map { "\(verdict.pool): \($0) \(verdict.reason ?? "")" } }
+        return "No valid backend was found. \(reasons.isEmpty ? "No backend is up and enabled." : reasons.joined(separator: "; "))"
+    }
+}
+
+extension Backends {
+    /// Pools of backends that are enabled and not frozen.
+    public func usablePools(in connection: any Connection) throws -> [PoolState] {
+        let disabled = Set(try Services.all(in: connection).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
+        return try pools(in: connection).filter { !disabled.contains($0.backend) }
+    }
+}

@@ -1,0 +1,112 @@
+public import DriverHost
+import Glibc
+import Primitives
+
+/// A copy between two backends, in a process of its own that opens the drivers of both ends.
+public struct Transfer: Sendable {
+    /// One end: a backend, and the volume (with a snapshot or without) as its driver is told of it.
+    public struct End: Sendable {
+        let backend: Backend.Configuration
+        let object: DriverValue
+        public init(_ backend: Backend.Configuration, object: DriverValue) {
+            self.backend = backend
+            self.object = object
+        }
+
+        fileprivate var value: DriverValue {
+            .members(["plugin": .string(backend.pluginPath), "options": backend.options, "object": object])
+        }
+    }
+
+    private let source, target: End
+    /// Bytes at the beginning that are copied already, on stable storage.
+    public var start: UInt64 = 0
+    /// At most so many bytes in a second; 0: as fast as it goes.
+    public var bytesPerSecond = 0
+    /// Done and total, in bytes.
+    public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
+    /// Everything before the position is copied and on stable storage.
+    public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
+
+    /// The target must read as zeroes where nothing was copied yet.
+    public init(from source: End, to target: End) {
+        self.source = source
+        self.target = target
+    }
+
+    /// Copies. Ends with `hostDied` if the process dies or shows no progress for the backends' call time-out; cancelling the
+    /// task kills it. When this returns or throws, the process is dead and reaped: nothing writes any more.
+    public func run() async throws {
+        let child = Guarded<pid_t>(0)
+        let cancelled = Guarded(false)
+        try await withTaskCancellationHandler {
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
+                startThread("transfer") { continuation.resume(with: Result { try work(child, cancelled) }) }
+            }
+        } onCancel: {
+            cancelled.withLock { $0 = true }
+            child.withLock { pid in if pid > 0 { kill(pid, SIGKILL) } }
+        }
+    }
+
+    /// The same, its failure as a value.
+    public func outcome() async -> Result<Void, any Error> {
+        do { return .success(try await run()) } catch { return .failure(error) }
+    }
+
+    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws {
+        let (mine, theirs) = try socketPair()
+        defer { close(mine) }
+        // Silence means that a driver hangs: receiving gives up then.
+        var lease = timeval(tv_sec: Int(max(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
+        setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
+        let pid: pid_t
+        do {
+            defer { close(theirs) }
+            pid = try spawn(
+                executablePath(),
+                ["transfer", "--from", source.backend.name, "--to", target.backend.name, "--descriptor", "3"],
+                descriptors: [(source: theirs, target: 3)] + source.backend.inherited)
+        }
+        child.withLock { $0 = pid }
+        if cancelled.withLock({ $0 }) { kill(pid, SIGKILL) }
+        let wire = Wire(mine)
+        wire.send(
+            Frame(
+                kind: .open, id: 0,
+                value: .members([
+                    "wire": .integer(Frame.version), "source": source.value, "target": target.value, "start": .integer(Int64(start)),
+                    "bytes_per_second": .integer(Int64(bytesPerSecond)),
+                ])))
+        let answer = listen(wire)
+        kill(pid, SIGKILL)
+        child.withLock { $0 = 0 }
+        let status = reap(pid)
+        if cancelled.withLock({ $0 }) { throw DriverFailure(.cancelled, "cancelled") }
+        switch answer {
+        case .success?: return
+        case .failure(let failure)?: throw failure
+        case nil: throw DriverFailure(.hostDied, "the transfer ended with \(describe(exit: status))")
+        }
+    }
+
+    /// How it went; nil if the process died or fell silent.
+    private func listen(_ wire: Wire) -> Result<Void, DriverFailure>? {
+        while let frame = (try? wire.receive()) ?? nil {
+            switch frame.kind {
+            case .progress:
+                if let position = frame.value["checkpoint"]?.integer {
+                    onCheckpoint(UInt64(clamping: position))
+                } else {
+                    onProgress(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
+                }
+            case .result: return .success(())
+            case .failed:
+                let code = DriverFailure.Code(rawValue: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
+                return .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message"))
+            default: break
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,54 @@
+import DriverHost
+import Glibc
+import Primitives
+
+/// The child of one transfer: opens the drivers of both ends in itself, copies, says how it went and ends. It ends too when
+/// the core closes the wire, so that no copy outlives the one who asked for it.
+public enum TransferProcess {
+    public static func run(descriptor: Int32) -> Never {
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        let wire = Wire(descriptor)
+        guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }
+        startThread("wire") {
+            while ((try? wire.receive()) ?? nil) != nil {}
+            _exit(0)
+        }
+        do {
+            guard order.value["wire"]?.integer == Frame.version else {
+                throw WireError("the core speaks another wire: restart the whole service after an upgrade")
+            }
+            try copy(order.value, wire)
+            wire.send(Frame(kind: .result, id: 0, value: .object([])))
+        } catch {
+            let known = error as? DriverFailure
+            let code = known?.code ?? (error is PluginError ? .badConfiguration : .error)
+            wire.send(
+                Frame(
+                    kind: .failed, id: 0,
+                    value: .members(["code": .integer(Int64(code.rawValue)), "message": .string(known?.message ?? "\(error)")])))
+        }
+        _exit(0)
+    }
+
+    private static func copy(_ order: DriverValue, _ wire: Wire) throws {
+        func driver(_ end: String) throws -> Driver {
+            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([]))
+        }
+        let (source, target) = (try driver("source"), try driver("target"))
+        var copy = BlockCopy(targetIsZero: true)
+        copy.start = UInt64(clamping: order["start"]?.integer ?? 0)
+        copy.bytesPerSecond = Int(order["bytes_per_second"]?.integer ?? 0)
+        copy.onProgress = { done, total in
+            wire.send(
+                Frame(
+                    kind: .progress, id: 0,
+                    value: .members(["done": .integer(Int64(clamping: done)), "total": .integer(Int64(clamping: total))])))
+        }
+        copy.onCheckpoint = { position in
+            wire.send(Frame(kind: .progress, id: 0, value: .members(["checkpoint": .integer(Int64(clamping: position))])))
+        }
+        try source.withHandle(order["source"]?["object"] ?? .null, writable: false) { input in
+            try target.withHandle(order["target"]?["object"] ?? .null, writable: true) { output in try copy.run(from: input, to: output) }
+        }
+    }
+}

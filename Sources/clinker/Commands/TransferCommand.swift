@@ -1,0 +1,14 @@
+import ArgumentParser
+import Transfers
+
+/// The process of one copy between two backends. Started by the core.
+struct TransferCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "transfer", shouldDisplay: false)
+
+    /// For process lists only: what is copied comes over the wire.
+    @Option var from: String
+    @Option var to: String
+    @Option var descriptor: Int32
+
+    func run() throws { TransferProcess.run(descriptor: descriptor) }
+}
