@@ -19,16 +19,30 @@ public final class BackendEntry: Sendable {
     let statsInterval: Int
     /// Bytes in a second; 0: no limit.
     let copyLimit: Int
+    /// The operator's expressions; empty: the driver's.
+    let filterFunction, goodnessFunction: String
     private let report = Guarded<Report?>(nil)
     private let downSince = Guarded<Double?>(nil)
     /// Seconds for which a backend that went down is still placed on: its host is being started again.
     private static let grace = 30.0
 
     struct Report: Sendable {
-        let pools: [DriverValue]
-        let description: Backend.Description
+        let pools: [Pool]
+        let isThin, isThick: Bool
         let timestamp: String
         let readAt = Timestamp.monotonic()
+        /// What was promised of each pool when the report was first used: what came since is in none of its numbers.
+        var baseline: [String: Pools.Allocation]?
+    }
+
+    /// A pool as the driver reported it.
+    struct Pool: Sendable {
+        let host: String
+        /// Everything that does not change with what is promised.
+        let capabilities: JSONObject
+        let total, free, provisioned: Double?
+        let reserved: Int64
+        let ratio: String
     }
 
     /// Seconds since the capacity was read; nil if it never was.
@@ -36,18 +50,23 @@ public final class BackendEntry: Sendable {
 
     func changed(isUp: Bool) { downSince.withLock { $0 = isUp ? nil : Timestamp.monotonic() } }
 
-    init(
-        host: String, zone: String, backendName: String, backend: Backend, reservedPercentage: Int, maxOverSubscription: String,
-        statsInterval: Int, copyLimit: Int
-    ) {
+    init(host: String, zone: String, backendName: String, backend: Backend, settings: Settings) throws(SettingsError) {
+        let name = backend.name
         self.host = host
         self.zone = zone
         self.backendName = backendName
         self.backend = backend
-        self.reservedPercentage = reservedPercentage
-        self.maxOverSubscription = maxOverSubscription
-        self.statsInterval = statsInterval
-        self.copyLimit = copyLimit
+        reservedPercentage = settings[Options.reservedPercentage, backend: name]
+        maxOverSubscription = settings[Options.maxOverSubscription, backend: name]
+        statsInterval = settings[Options.statsInterval, backend: name]
+        copyLimit = settings[Options.copyLimit, backend: name]
+        filterFunction = settings[Options.filterFunction, backend: name]
+        goodnessFunction = settings[Options.goodnessFunction, backend: name]
+        for (option, text) in [(Options.filterFunction, filterFunction), (Options.goodnessFunction, goodnessFunction)] where !text.isEmpty {
+            do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
+                throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
+            }
+        }
     }
 
     var hasReported: Bool { report.withLock { $0 != nil } }
@@ -57,48 +76,67 @@ public final class BackendEntry: Sendable {
         do {
             let stats = try await backend.call(.stats, .object([]))
             guard let description = backend.description else { return }
-            let pools = stats["pools"]?.list ?? []
-            report.withLock { $0 = Report(pools: pools, description: description, timestamp: Timestamp.now()) }
+            func flag(_ name: String) -> Bool { description.capabilities[name]?.boolean ?? false }
+            let timestamp = Timestamp.now()
+            let pools = (stats["pools"]?.list ?? []).map { pool($0, description, timestamp) }
+            report.withLock {
+                $0 = Report(
+                    pools: pools, isThin: flag("thin_provisioning_support"), isThick: flag("thick_provisioning_support"),
+                    timestamp: timestamp)
+            }
         } catch {
             log.warning("the capacity of a backend cannot be read: \(error)", metadata: ["backend": "\(backend.name)"])
         }
     }
 
+    private func pool(_ pool: DriverValue, _ description: Backend.Description, _ timestamp: String) -> Pool {
+        func capacity(_ name: String) -> Double? { pool[name]?.real.flatMap { $0 < 0 ? nil : $0 } }
+        let reserved = pool["reserved_percentage"]?.integer ?? Int64(reservedPercentage)
+        let ratio = pool["max_over_subscription_ratio"]?.string ?? maxOverSubscription
+        var capabilities: JSONObject = [
+            "volume_backend_name": .string(backendName), "vendor_name": .string(description.vendor),
+            "driver_version": .string(description.version),
+        ]
+        if case .object(let members) = description.capabilities {
+            for member in members { capabilities[member.name] = member.value.json }
+        }
+        capabilities["total_capacity_gb"] = capacity("total_capacity_gb").map { .real($0) } ?? "unknown"
+        capabilities["free_capacity_gb"] = capacity("free_capacity_gb").map { .real($0) } ?? "unknown"
+        capabilities["reserved_percentage"] = .integer(reserved)
+        capabilities["QoS_support"] = capabilities["QoS_support"] ?? false
+        capabilities["max_over_subscription_ratio"] = Double(ratio).map { .real($0) } ?? .string(ratio)
+        // The operator's word wins over the driver's.
+        for (name, own) in [("filter_function", filterFunction), ("goodness_function", goodnessFunction)] {
+            capabilities[name] = JSON(own.isEmpty ? pool[name]?.string : own)
+        }
+        capabilities["timestamp"] = .string(timestamp)
+        return Pool(
+            host: "\(host)#\(pool["name"]?.string ?? backendName)", capabilities: capabilities, total: capacity("total_capacity_gb"),
+            free: capacity("free_capacity_gb"), provisioned: capacity("provisioned_capacity_gb"), reserved: reserved, ratio: ratio)
+    }
+
     /// The pools as placement sees them; none when the backend has been down for more than a moment.
     func pools(_ allocations: [String: Pools.Allocation]) -> [PoolState] {
-        guard let report = report.withLock({ $0 }) else { return [] }
+        let known: Report? = report.withLock { report in
+            if report?.baseline == nil { report?.baseline = allocations }
+            return report
+        }
+        guard let report = known else { return [] }
         if let since = downSince.withLock({ $0 }), Timestamp.monotonic() - since > Self.grace { return [] }
-        let description = report.description
-        func flag(_ name: String) -> Bool { description.capabilities[name]?.boolean ?? false }
         return report.pools.map { pool in
-            let host = "\(self.host)#\(pool["name"]?.string ?? backendName)"
-            let allocation = allocations[host] ?? Pools.Allocation()
-            func capacity(_ name: String) -> Double? { pool[name]?.real.flatMap { $0 < 0 ? nil : $0 } }
-            let reserved = pool["reserved_percentage"]?.integer ?? Int64(reservedPercentage)
-            let ratio = pool["max_over_subscription_ratio"]?.string ?? maxOverSubscription
-            let provisioned = capacity("provisioned_capacity_gb") ?? Double(allocation.gigabytes)
-            var capabilities: JSONObject = [
-                "volume_backend_name": .string(backendName), "vendor_name": .string(description.vendor),
-                "driver_version": .string(description.version),
-            ]
-            if case .object(let members) = description.capabilities {
-                for member in members { capabilities[member.name] = member.value.json }
-            }
-            capabilities["total_capacity_gb"] = capacity("total_capacity_gb").map { .real($0) } ?? "unknown"
-            capabilities["free_capacity_gb"] = capacity("free_capacity_gb").map { .real($0) } ?? "unknown"
-            capabilities["reserved_percentage"] = .integer(reserved)
-            capabilities["QoS_support"] = capabilities["QoS_support"] ?? false
+            let allocation = allocations[pool.host] ?? Pools.Allocation()
+            // What was promised since the driver looked is in none of its numbers.
+            let since = Double(allocation.gigabytes - (report.baseline?[pool.host]?.gigabytes ?? 0))
+            let provisioned = pool.provisioned.map { max(0, $0 + since) } ?? Double(allocation.gigabytes)
+            let free = pool.free.map { max(0, $0 - max(0, since)) }
+            var capabilities = pool.capabilities
+            if let free { capabilities["free_capacity_gb"] = .real(free) }
             capabilities["provisioned_capacity_gb"] = .real(provisioned)
-            capabilities["max_over_subscription_ratio"] = Double(ratio).map { .real($0) } ?? .string(ratio)
             capabilities["allocated_capacity_gb"] = JSON(allocation.gigabytes)
-            capabilities["filter_function"] = .null
-            capabilities["goodness_function"] = .null
-            capabilities["timestamp"] = .string(report.timestamp)
             return PoolState(
-                host: host, zone: zone, capabilities: capabilities, totalGB: capacity("total_capacity_gb"),
-                freeGB: capacity("free_capacity_gb"), provisionedGB: provisioned, allocatedGB: Double(allocation.gigabytes),
-                volumes: allocation.volumes, reservedPercentage: Double(reserved), maxOverSubscriptionRatio: ratio,
-                isThin: flag("thin_provisioning_support"), isThick: flag("thick_provisioning_support"), timestamp: report.timestamp)
+                host: pool.host, zone: zone, capabilities: capabilities, totalGB: pool.total, freeGB: free, provisionedGB: provisioned,
+                allocatedGB: Double(allocation.gigabytes), volumes: allocation.volumes, reservedPercentage: Double(pool.reserved),
+                maxOverSubscriptionRatio: pool.ratio, isThin: report.isThin, isThick: report.isThick, timestamp: report.timestamp)
         }
     }
 }
@@ -170,13 +208,9 @@ public final class Backends: Sendable {
                         Task { await entry.refresh(log) }
                         onUp(entry.host, entry.zone)
                     })
-                let entry = BackendEntry(
+                let entry = try BackendEntry(
                     host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone,
-                    backendName: displayName.isEmpty ? name : displayName,
-                    backend: backend, reservedPercentage: settings[Options.reservedPercentage, backend: name],
-                    maxOverSubscription: settings[Options.maxOverSubscription, backend: name],
-                    statsInterval: settings[Options.statsInterval, backend: name],
-                    copyLimit: settings[Options.copyLimit, backend: name])
+                    backendName: displayName.isEmpty ? name : displayName, backend: backend, settings: settings)
                 started.withLock { $0 = entry }
                 entries.append(entry)
             } catch let error as SettingsError {

@@ -16,11 +16,11 @@ public struct FlowServices: Sendable {
     public let log: Logger
     public let progress = ProgressBoard()
 
-    public init(database: any Database, backends: Backends, settings: Settings, log: Logger) {
+    public init(database: any Database, backends: Backends, settings: Settings, log: Logger) throws(SettingsError) {
         self.database = database
         self.backends = backends
         names = StorageNames(settings)
-        scheduler = Scheduler()
+        scheduler = try Scheduler(settings)
         maxAttempts = settings[Options.schedulerMaxAttempts]
         snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
         snapshotSameHost = settings[Options.snapshotSameHost]

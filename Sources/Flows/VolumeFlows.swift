@@ -23,6 +23,8 @@ enum VolumeFlows {
                         volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
                         extraSpecs: type.extraSpecs, requiredBackend: nil,
                         attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
+                    request.typeID = type.id
+                    request.hints = try SchedulerHints(arguments["scheduler_hints"]?.object ?? [:], in: tx)
                     let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: tx) }
                     // What is cloned lies on the source's backend.
                     if let source = volume.sourceVolumeID ?? snapshot?.volumeID {
@@ -201,9 +203,10 @@ enum VolumeFlows {
                         throw StorageError.volumeNotFound(context.volumeID)
                     }
                     let delta = Int(context.operation.arguments["new_size"]?.integer ?? 0) - volume.size
-                    let request = PlacementRequest(
+                    var request = PlacementRequest(
                         volumeID: volume.id, size: delta, zones: [], extraSpecs: [:], requiredBackend: nil, attempted: [], currentHost: host
                     )
+                    request.growsAttached = context.operation.arguments["attached"]?.bool ?? false
                     let placement = context.services.scheduler.place(request, among: try context.services.backends.pools(in: tx))
                     try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
                     guard placement.choice != nil else {

@@ -148,6 +148,21 @@ public enum Options {
         "snapshot_name_template", default: "snapshot-%s", help: "Name of a snapshot in its backend; %s is its id.")
     public static let schedulerMaxAttempts = Option(
         "scheduler_max_attempts", default: 3, range: 1...100, help: "Backends tried for one volume.")
+    public static let schedulerFilters = Option(
+        "scheduler_default_filters", default: ["AvailabilityZoneFilter", "CapacityFilter", "CapabilitiesFilter"],
+        help: "Filters that a pool must pass, in their order; also DriverFilter, JsonFilter, SameBackendFilter, DifferentBackendFilter.")
+    public static let schedulerWeighers = Option(
+        "scheduler_default_weighers", default: ["CapacityWeigher"],
+        help: "What pools are weighed by: CapacityWeigher, AllocatedCapacityWeigher, VolumeNumberWeigher, ChanceWeigher, GoodnessWeigher.")
+    public static let schedulerWeightHandler = Option(
+        "scheduler_weight_handler", default: "cinder.scheduler.weights.OrderedHostWeightHandler",
+        help: "OrderedHostWeightHandler takes the heaviest, StochasticHostWeightHandler draws by weight.")
+    public static let capacityWeight = Option(
+        "capacity_weight_multiplier", default: 1.0, help: "Weight of the capacity that is free; negative: the fullest pool first.")
+    public static let allocatedCapacityWeight = Option(
+        "allocated_capacity_weight_multiplier", default: -1.0, help: "Weight of the capacity that is promised.")
+    public static let volumeNumberWeight = Option(
+        "volume_number_multiplier", default: -1.0, help: "Weight of the number of volumes.")
     public static let reportInterval = Option(
         "report_interval", default: 10, range: 1...3600, help: "Seconds between heartbeats of a service.")
     public static let serviceDownTime = Option(
@@ -189,6 +204,12 @@ public enum Options {
         "reserved_percentage", in: .backend, default: 0, range: 0...100, help: "Percent of the capacity kept free.")
     public static let maxOverSubscription = Option(
         "max_over_subscription_ratio", in: .backend, default: "20.0", help: "How often thin capacity may be promised; or auto.")
+    public static let filterFunction = Option(
+        "filter_function", in: .backend, default: "",
+        help: "Expression that must hold for a volume to be placed here, with the DriverFilter; wins over the driver's.")
+    public static let goodnessFunction = Option(
+        "goodness_function", in: .backend, default: "",
+        help: "Expression from 0 to 100 that says how well a volume is placed here, with the GoodnessWeigher; wins over the driver's.")
     public static let backendZone = Option(
         "backend_availability_zone", in: .backend, default: "", help: "Zone of the backend; the node's if empty.")
     public static let backendThreads = Option(
@@ -228,7 +249,8 @@ public enum Options {
         policyFile.declaration,
         enforceNewDefaults.declaration,
         volumeDriver.declaration,
-        volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, backendZone.declaration,
+        volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, filterFunction.declaration,
+        goodnessFunction.declaration, backendZone.declaration,
         backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
         fileDirectory.declaration,
     ]

@@ -81,7 +81,7 @@ final class CoreProcess: Sendable {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
-        let services = FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("flows"))
+        let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("flows"))
         let engine = FlowEngine(services)
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         try Self.blocking { await periodic.beat() }
@@ -107,7 +107,7 @@ final class CoreProcess: Sendable {
             settings, node: settings[Options.host], stateDirectory: stateDirectory, inherited: [(source: lock, target: lockDescriptor)],
             log: sink.logger("backend"))
         backends.start()
-        let services = FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
+        let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
         // What a repair puts into the log runs when the service starts.
         let requests = VolumeRequests(settings, ready: { _ in })
         let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)

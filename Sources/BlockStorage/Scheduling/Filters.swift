@@ -14,6 +14,12 @@ public struct PlacementRequest: Sendable {
     public var currentHost: String?
     /// The pool on which the volume lies already with its whole size.
     public var occupiedHost: String?
+    public var hints = SchedulerHints.none
+    public var typeID: String?
+    /// What the type's QoS asks of the backend.
+    public var qosSpecs: JSONObject = [:]
+    /// The volume grows while it is attached.
+    public var growsAttached = false
 
     public init(
         volumeID: String, size: Int, zones: [String], extraSpecs: JSONObject, requiredBackend: String?, attempted: [String],
@@ -65,7 +71,12 @@ struct CapacityFilter: PlacementFilter {
     let name = "CapacityFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
         let requested = Double(request.size)
-        guard requested > 0, request.occupiedHost != pool.host, let total = pool.totalGB else { return nil }
+        guard requested > 0, request.occupiedHost != pool.host else { return nil }
+        // What is unknown or infinite is enough, unless a part of it is to stay free.
+        guard pool.freeGB != nil else { return nil }
+        guard let total = pool.totalGB else {
+            return pool.reservedPercentage == 0 ? nil : "\(pool.reservedPercentage) % of a capacity that is not known are reserved"
+        }
         guard total > 0 else { return "the pool has no capacity" }
         let free = pool.virtualFree(thin: request.isThin) ?? 0
         if request.isThin && pool.isThin {
@@ -84,6 +95,9 @@ struct CapacityFilter: PlacementFilter {
 struct CapabilitiesFilter: PlacementFilter {
     let name = "CapabilitiesFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        if request.growsAttached, pool.capabilities["online_extend_support"]?.bool == false {
+            return "it cannot extend volumes that are attached"
+        }
         for (key, requirement) in request.extraSpecs.members {
             var path = key.split(separator: ":").map(String.init)
             if path.count > 1 {
@@ -94,7 +108,7 @@ struct CapabilitiesFilter: PlacementFilter {
             for name in path { value = value?[name] }
             guard let requirement = requirement.string else { continue }
             guard let value, value != .null else { return "it has no capability \(path.joined(separator: ":"))" }
-            let candidates = value.array ?? [value]
+            let candidates = path == ["storage_protocol"] ? StorageProtocol.variants(value).compactMap(\.self) : value.array ?? [value]
             if !candidates.contains(where: { Self.satisfies(Self.text($0), requirement) }) {
                 return "\(path.joined(separator: ":")) is \(Self.text(value)), the type wants \(requirement)"
             }

@@ -1,13 +1,16 @@
 public import JSON
+public import Settings
 
-/// Chooses the pool of a volume: filters refuse, weighers order, the first wins.
+/// Chooses the pool of a volume: filters refuse, weighers order, one wins.
 public struct Scheduler: Sendable {
     /// Why a pool was refused, or its weight.
     public struct Verdict: Sendable, Equatable {
         public let pool: String
-        public let filter: String?
-        public let reason: String?
-        public let weight: Double?
+        public var filter: String?
+        public var reason: String?
+        public var weight: Double?
+        /// By weigher: the part of the weight, before the parts were added.
+        public var parts: [String: Double] = [:]
     }
 
     public struct Placement: Sendable {
@@ -15,11 +18,64 @@ public struct Scheduler: Sendable {
         public let verdicts: [Verdict]
     }
 
-    private let filters: [any PlacementFilter] = [
-        RequiredBackendFilter(), IgnoreAttemptedHostsFilter(), AvailabilityZoneFilter(), CapacityFilter(), CapabilitiesFilter(),
-    ]
+    /// How the winner is found among weights.
+    enum Handler: String, CaseIterable { case ordered = "OrderedHostWeightHandler", stochastic = "StochasticHostWeightHandler" }
 
-    public init() {}
+    private let filters: [any PlacementFilter]
+    private let weighers: [any PlacementWeigher]
+    private let handler: Handler
+    private let random: @Sendable () -> Double
+
+    /// As Cinder is without configuration.
+    public init() {
+        filters = [
+            RequiredBackendFilter(), IgnoreAttemptedHostsFilter(), AvailabilityZoneFilter(), CapacityFilter(), CapabilitiesFilter(),
+        ]
+        weighers = [CapacityWeigher(multiplier: 1)]
+        handler = .ordered
+        random = { .random(in: 0..<1) }
+    }
+
+    /// As configured. Throws which filter, weigher or handler is not known. `random` gives 0..<1.
+    public init(_ settings: Settings, random: @escaping @Sendable () -> Double = { .random(in: 0..<1) }) throws(SettingsError) {
+        let functions = DriverFunctions()
+        let knownFilters: [any PlacementFilter] = [
+            AvailabilityZoneFilter(), CapacityFilter(), CapabilitiesFilter(), DriverFilter(functions: functions), JsonFilter(),
+            SameBackendFilter(), DifferentBackendFilter(),
+        ]
+        let knownWeighers: [any PlacementWeigher] = [
+            CapacityWeigher(multiplier: settings[Options.capacityWeight]),
+            AllocatedCapacityWeigher(multiplier: settings[Options.allocatedCapacityWeight]),
+            VolumeNumberWeigher(multiplier: settings[Options.volumeNumberWeight]), ChanceWeigher(random: random),
+            GoodnessWeigher(functions: functions),
+        ]
+        var problems: [String] = []
+        /// Names may be given with their Python module.
+        func find<T>(_ option: Option<[String]>, _ known: [T], _ name: (T) -> String) -> [T] {
+            settings[option].compactMap { asked in
+                let short = asked.split(separator: ".").last.map(String.init) ?? asked
+                if let found = known.first(where: { name($0) == short }) { return found }
+                problems.append(
+                    short == "InstanceLocalityFilter"
+                        ? "[DEFAULT] \(option.declaration.name): InstanceLocalityFilter asks a compute service, which is not served yet"
+                        : "[DEFAULT] \(option.declaration.name): there is no '\(asked)'; known are \(known.map(name).joined(separator: ", "))"
+                )
+                return nil
+            }
+        }
+        let asked = find(Options.schedulerFilters, knownFilters) { $0.name }
+        filters = [RequiredBackendFilter(), IgnoreAttemptedHostsFilter()] + asked
+        weighers = find(Options.schedulerWeighers, knownWeighers) { $0.name }
+        let handlerName = settings[Options.schedulerWeightHandler].split(separator: ".").last.map(String.init) ?? ""
+        handler = Handler(rawValue: handlerName) ?? .ordered
+        if Handler(rawValue: handlerName) == nil {
+            problems.append(
+                "[DEFAULT] scheduler_weight_handler: there is no '\(handlerName)'; known are "
+                    + Handler.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        self.random = random
+        guard problems.isEmpty else { throw SettingsError(problems) }
+    }
 
     public func place(_ request: PlacementRequest, among pools: [PoolState]) -> Placement {
         var verdicts: [Verdict] = []
@@ -28,28 +84,40 @@ public struct Scheduler: Sendable {
             if let current = request.currentHost, current != pool.host { continue }
             for filter in filters {
                 if let reason = filter.refusal(of: pool, for: request) {
-                    verdicts.append(Verdict(pool: pool.host, filter: filter.name, reason: reason, weight: nil))
+                    verdicts.append(Verdict(pool: pool.host, filter: filter.name, reason: reason))
                     continue pools
                 }
             }
             candidates.append(pool)
         }
-        let weights = Self.normalized(candidates.map { Self.capacityWeight($0, thin: request.isThin) })
-        for (pool, weight) in zip(candidates, weights) {
-            verdicts.append(Verdict(pool: pool.host, filter: nil, reason: nil, weight: weight))
+        var accepted = candidates.map { Verdict(pool: $0.host, weight: 0) }
+        for weigher in weighers {
+            var weights = WeightScale.finite(candidates.map { weigher.weight(of: $0, for: request) })
+            // The stochastic handler draws by the weights as they are.
+            if handler == .ordered { weights = WeightScale.normalized(weights) }
+            for index in accepted.indices {
+                accepted[index].parts[weigher.name] = weights[index] * weigher.multiplier
+                accepted[index].weight = (accepted[index].weight ?? 0) + weights[index] * weigher.multiplier
+            }
         }
-        var best: Int?
-        for index in candidates.indices where best.map({ weights[index] > weights[$0] }) ?? true { best = index }
-        return Placement(choice: best.map { candidates[$0] }, verdicts: verdicts)
+        let chosen = choose(accepted.map { $0.weight ?? 0 })
+        return Placement(choice: chosen.map { candidates[$0] }, verdicts: verdicts + accepted)
     }
 
-    /// Cinder's CapacityWeigher with multiplier 1: virtual free capacity; unknown counts as -1.
-    static func capacityWeight(_ pool: PoolState, thin: Bool) -> Double { pool.virtualFree(thin: thin) ?? -1 }
-
-    /// Weights brought to 0...1; all equal gives 0.
-    static func normalized(_ weights: [Double]) -> [Double] {
-        guard let low = weights.min(), let high = weights.max(), high > low else { return weights.map { _ in 0 } }
-        return weights.map { ($0 - low) / (high - low) }
+    /// The index of the winner.
+    private func choose(_ weights: [Double]) -> Int? {
+        guard !weights.isEmpty else { return nil }
+        if handler == .stochastic {
+            let total = weights.reduce(0) { $0 + max(0, $1) }
+            var ticket = random() * total
+            for (index, weight) in weights.enumerated() where weight > 0 {
+                ticket -= weight
+                if ticket < 0 { return index }
+            }
+        }
+        var best = 0
+        for index in weights.indices where weights[index] > weights[best] { best = index }
+        return best
     }
 }
 
@@ -62,6 +130,10 @@ extension [Scheduler.Verdict] {
                 if let filter = verdict.filter { object["filter"] = .string(filter) }
                 if let reason = verdict.reason { object["reason"] = .string(reason) }
                 if let weight = verdict.weight { object["weight"] = .real(weight) }
+                if !verdict.parts.isEmpty {
+                    object["weights"] = .object(
+                        JSONObject(verdict.parts.sorted { $0.key < $1.key }.map { (name: $0.key, value: .real($0.value)) }))
+                }
                 return .object(object)
             })
     }
