@@ -35,7 +35,9 @@ let package = Package(
             swiftSettings: strict),
 
         // The rooms, from the front door to the cellar. Arrows only point down.
-        .target(name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS"], swiftSettings: strict),
+        .target(
+            name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Primitives", logging],
+            swiftSettings: strict),
         .target(
             name: "Flows",
             dependencies: ["BlockStorage", "DriverHost", "Transfers", logging],

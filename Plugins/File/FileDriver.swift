@@ -120,23 +120,12 @@ final class FileDriver: VolumeDriver {
         }
     }
 
-    /// Takes over a file of the directory by giving it the volume's name.
-    func manageVolume(_ call: Call) throws {
-        let path = try path(call, "volume.name")
-        let reference = try self.path(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
-        if reference != path, let file = try? File(reference, writable: false) {
-            file.close()
-            guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
-            guard rename(reference, path) == 0 else { throw File.error("cannot rename \(reference)") }
-            try File.flushDirectory(directory)
-        }
-        let file = try File(path, writable: false)
-        defer { file.close() }
-        call.set("size", Int64((try file.size + 1_073_741_823) >> 30))
-    }
+    func manageVolume(_ call: Call) throws { try takeOver(path(call, "volume.name"), call) }
+    func manageSnapshot(_ call: Call) throws { try takeOver(path(call, "snapshot.name"), call) }
 
-    /// The file stays as it is.
+    // What is left to itself stays as it is.
     func unmanageVolume(_ call: Call) throws {}
+    func unmanageSnapshot(_ call: Call) throws {}
 
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let name = call.string("snapshot.name") != nil ? "snapshot.name" : "volume.name"
@@ -186,6 +175,25 @@ final class FileDriver: VolumeDriver {
             unlink(partial)
             throw error
         }
+    }
+
+    /// Gives a file of the directory the name under which it is ours.
+    private func takeOver(_ path: String, _ call: Call) throws {
+        let reference = try self.path(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        guard !reference.hasSuffix(".partial") else { throw DriverError(CLINKER_INVALID, "\(reference) is not whole") }
+        if reference != path, let file = try? File(reference, writable: false) {
+            file.close()
+            guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
+            guard rename(reference, path) == 0 else { throw File.error("cannot rename \(reference)") }
+            try File.flushDirectory(directory)
+        }
+        // Volumes are whole GiB: what is missing reads as zeroes.
+        let file = try File(path, writable: true)
+        defer { file.close() }
+        let size = max(1, (try file.size + 1_073_741_823) >> 30)
+        if try file.size < size << 30 { try file.truncate(to: size << 30) }
+        try file.flush()
+        call.set("size", Int64(size))
     }
 
     private func remove(_ path: String) throws {

@@ -2,8 +2,48 @@ public import Database
 public import JSON
 import Primitives
 
+/// Something that happened.
+public struct Event: Sendable {
+    public let id: Int64
+    public let time, kind, resourceType, resourceID, projectID: String
+    public let operationID: String?
+    public let requestID: String
+    /// JSON text.
+    public let data: String
+
+    static let columns = "id, time, kind, resource_type, resource_id, project_id, operation_id, request_id, data"
+
+    init(_ row: any Row) {
+        id = row.integer(0)
+        time = row.text(1)
+        kind = row.text(2)
+        resourceType = row.text(3)
+        resourceID = row.text(4)
+        projectID = row.text(5)
+        operationID = row.optionalText(6)
+        requestID = row.text(7)
+        data = row.text(8)
+    }
+}
+
 /// The append-only history.
 public enum Events {
+    static let afterSQL = SQL("SELECT \(Event.columns) FROM events WHERE id > ? ORDER BY id LIMIT ?")
+    /// Events behind the one of that number, oldest first.
+    public static func after(_ id: Int64, limit: Int, in connection: any Connection) throws -> [Event] {
+        try connection.rows(afterSQL, .integer(id), .int(limit)) { Event($0) }
+    }
+
+    static let lastSQL = SQL("SELECT max(id) FROM events")
+    /// The number of the latest event; 0 if there is none.
+    public static func last(in connection: any Connection) throws -> Int64 { try connection.first(lastSQL) { $0.integer(0) } ?? 0 }
+
+    static let ofOperationSQL = SQL("SELECT \(Event.columns) FROM events WHERE resource_id = ? AND operation_id = ? ORDER BY id")
+    /// What happened to a resource by one operation, oldest first.
+    public static func of(_ operation: Operation, in connection: any Connection) throws -> [Event] {
+        try connection.rows(ofOperationSQL, .text(operation.resourceID), .text(operation.id)) { Event($0) }
+    }
+
     static let insert = SQL(
         """
         INSERT INTO events (time, kind, resource_type, resource_id, project_id, operation_id, request_id, data)

@@ -7,6 +7,7 @@ public struct Message: Sendable {
     public enum Action: String, Sendable {
         case scheduleVolume = "001"
         case updateAttachment = "004"
+        case unmanageVolume = "006"
         case extendVolume = "007"
         case createVolume = "008"
         case createSnapshot = "009"
@@ -17,6 +18,7 @@ public struct Message: Sendable {
             switch self {
             case .scheduleVolume: "schedule allocate volume"
             case .updateAttachment: "update attachment"
+            case .unmanageVolume: "unmanage volume"
             case .extendVolume: "extend volume"
             case .createVolume: "create volume from backend storage"
             case .createSnapshot: "create snapshot"

@@ -17,11 +17,14 @@ public struct Operation: Sendable {
     /// What finished steps left for later ones.
     public let progress: JSONObject
     public let error: String?
-    public let createdAt: String
+    public let createdAt, updatedAt: String
+    public let finishedAt: String?
+    /// Somebody asked for it to be taken back.
+    public let isCancelled: Bool
 
     static let columns =
         "id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, "
-        + "progress, error, created_at"
+        + "progress, error, created_at, updated_at, finished_at, cancelled"
 
     init(_ row: any Row) throws {
         id = row.text(0)
@@ -40,6 +43,9 @@ public struct Operation: Sendable {
         progress = try JSON(parsing: row.text(13)).object ?? [:]
         error = row.optionalText(14)
         createdAt = row.text(15)
+        updatedAt = row.text(16)
+        finishedAt = row.optionalText(17)
+        isCancelled = row.bool(18)
     }
 
     public var caller: Caller { Caller(userID: userID, projectID: projectID, isAdmin: true, requestID: requestID) }
@@ -104,6 +110,37 @@ public enum Operations {
             requestID: caller.requestID, data: ["flow": .string(flow)], in: tx)
         if free { tx.onCommit { ready(id) } }
         return id
+    }
+
+    static let latestSQL = SQL(
+        "SELECT \(Operation.columns) FROM operations WHERE resource_id = ? ORDER BY created_at DESC, id DESC LIMIT 1")
+    /// The latest operation on a resource.
+    public static func latest(of resource: String, in connection: any Connection) throws -> Operation? {
+        try connection.first(latestSQL, .text(resource)) { try Operation($0) }
+    }
+
+    /// An operation that the caller may see.
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Operation {
+        guard let operation = try find(id, in: connection), caller.isAdmin || operation.projectID == caller.projectID else {
+            throw StorageError.operationNotFound(id)
+        }
+        return operation
+    }
+
+    static let cancelSQL = SQL("UPDATE operations SET cancelled = 1, updated_at = ? WHERE id = ? AND finished_at IS NULL AND reverting = 0")
+    /// Asks for the operation to be taken back; false if it is over, or being taken back already.
+    public static func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws -> Bool {
+        guard try tx.run(cancelSQL, .text(Timestamp.now()), .text(operation.id)) == 1 else { return false }
+        try Events.append(
+            "operation.cancel", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+            operationID: operation.id, requestID: caller.requestID, data: ["flow": .string(operation.flow)], in: tx)
+        return true
+    }
+
+    static let verdictsOfSQL = SQL("SELECT verdicts FROM operations WHERE id = ?")
+    /// What the scheduler said of each pool; nil if it was not asked.
+    public static func verdicts(of id: String, in connection: any Connection) throws -> JSON? {
+        try connection.first(verdictsOfSQL, .text(id)) { try $0.optionalText(0).map { try JSON(parsing: $0) } } ?? nil
     }
 
     public static func find(_ id: String, in connection: any Connection) throws -> Operation? {

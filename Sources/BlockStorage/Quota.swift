@@ -49,15 +49,33 @@ public enum Quotas {
         var limits = try pairs(classSQL, "default", in: connection)
         if !ignoringOwnLimits { limits.merge(try pairs(limitsSQL, project, in: connection)) { $1 } }
         let usages = try pairs(usagesSQL, project, in: connection)
-        func entry(_ name: String, _ otherwise: Int) -> Entry {
-            Entry(resource: name, limit: limits[name] ?? otherwise, inUse: usages[name] ?? 0)
+        return try names(defaults, in: connection).map {
+            Entry(resource: $0.name, limit: limits[$0.name] ?? $0.defaultLimit, inUse: usages[$0.name] ?? 0)
         }
-        var result = defaults.resources.dropLast().map { entry($0.name, $0.defaultLimit) }
-        for type in try VolumeTypes.all(in: connection) {
-            for kind in ["volumes", "gigabytes", "snapshots"] { result.append(entry("\(kind)_\(type.name)", -1)) }
+    }
+
+    /// The limits of a class, without usage; those that it does not set are the configured ones.
+    public static func entries(ofClass name: String, defaults: Defaults, in connection: any Connection) throws -> [Entry] {
+        let limits = try pairs(classSQL, name, in: connection)
+        return try names(defaults, in: connection).map { Entry(resource: $0.name, limit: limits[$0.name] ?? $0.defaultLimit, inUse: 0) }
+    }
+
+    static let setClassSQL = SQL(
+        """
+        INSERT INTO quota_class_limits (class_name, resource, hard_limit) VALUES (?, ?, ?)
+        ON CONFLICT (class_name, resource) DO UPDATE SET hard_limit = excluded.hard_limit
+        """)
+    /// Sets limits of a class; those of the class `default` hold for every project that has none of its own.
+    public static func setLimits(_ limits: [(resource: String, limit: Int)], class name: String, in tx: any Transaction) throws {
+        for (resource, limit) in limits { try tx.run(setClassSQL, .text(name), .text(resource), .int(limit)) }
+    }
+
+    /// All resources in the order of the answers, those of types among them.
+    private static func names(_ defaults: Defaults, in connection: any Connection) throws -> [Resource] {
+        let types = try VolumeTypes.all(in: connection).flatMap { type in
+            ["volumes", "gigabytes", "snapshots"].map { Resource(name: "\($0)_\(type.name)", defaultLimit: -1) }
         }
-        if let last = defaults.resources.last { result.append(entry(last.name, last.defaultLimit)) }
-        return result
+        return defaults.resources.dropLast() + types + defaults.resources.suffix(1)
     }
 
     static func usages(ofProject project: String, in connection: any Connection) throws -> [String: Int] {
@@ -75,7 +93,7 @@ public enum Quotas {
     }
 
     /// Charges what a volume grows by.
-    static func chargeGrowth(project: String, type: String, from: Int, to: Int, defaults: Defaults, in tx: any Transaction) throws {
+    public static func chargeGrowth(project: String, type: String, from: Int, to: Int, defaults: Defaults, in tx: any Transaction) throws {
         try check(project: project, type: type, volumes: 0, gigabytes: to - from, totalSize: to, defaults: defaults, in: tx)
         try add(project: project, type: type, volumes: 0, gigabytes: to - from, in: tx)
     }

@@ -123,5 +123,17 @@ public enum Schema {
                     PRIMARY KEY (volume_type_id, project_id))
                 """
             ]),
+        Migration(
+            6, "volumes by the id in their object's name; a project's own default type; operations that are cancelled and listed",
+            [
+                "ALTER TABLE operations ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0",
+                "CREATE INDEX operations_by_time ON operations (created_at, id)",
+                "CREATE INDEX operations_of_project ON operations (project_id, created_at, id)",
+                "CREATE INDEX volumes_by_name_id ON volumes (name_id) WHERE name_id IS NOT NULL",
+                """
+                CREATE TABLE default_types (
+                    project_id TEXT PRIMARY KEY, volume_type_id TEXT NOT NULL REFERENCES volume_types(id))
+                """,
+            ]),
     ]
 }

@@ -50,6 +50,18 @@ public enum Services {
         try connection.first(byHostSQL, .text(binary), .text(host)) { Service($0) }
     }
 
+    /// The backend's service, if new work may go there; refused with Cinder's words. `host`: `node@backend` or `node@backend#pool`.
+    @discardableResult
+    public static func usable(_ host: String, downAfter seconds: Int, in connection: any Connection) throws -> Service {
+        guard let service = try find(binary: "cinder-volume", host: String(host.prefix { $0 != "#" }), in: connection) else {
+            throw StorageError(.invalid, "Host '\(host)' not found")
+        }
+        guard !service.isDisabled, !service.isFrozen, service.isUp(downAfter: seconds) else {
+            throw StorageError(.invalid, "Service is unavailable at this time.")
+        }
+        return service
+    }
+
     static let setDisabledSQL = SQL("UPDATE services SET disabled = ?, disabled_reason = ? WHERE id = ?")
     /// Whether new volumes are placed on it.
     public static func setDisabled(_ isDisabled: Bool, reason: String?, binary: String, host: String, in tx: any Transaction) throws {
@@ -57,6 +69,23 @@ public enum Services {
             throw StorageError(.notFound, "Service \(binary) could not be found on host \(host).")
         }
         try tx.run(setDisabledSQL, .bool(isDisabled), .string(reason), .text(service.id))
+    }
+
+    static let removeSQL = SQL("DELETE FROM services WHERE id = ?")
+    static let hasVolumesSQL = SQL("SELECT count(*) FROM volumes WHERE host = ?1 OR (host > ?1 || '#' AND host < ?1 || '$')")
+    /// Forgets a service that is gone for good: one that is down and has no volumes.
+    public static func remove(binary: String, host: String, downAfter seconds: Int, in tx: any Transaction) throws {
+        guard let service = try find(binary: binary, host: host, in: tx) else {
+            throw StorageError(.notFound, "Service \(binary) could not be found on host \(host).")
+        }
+        guard !service.isUp(downAfter: seconds) else {
+            throw StorageError(.conflict, "Service \(binary) on host \(host) is up: stop it, or take it out of enabled_backends, first.")
+        }
+        let volumes = try tx.first(hasVolumesSQL, .text(host)) { $0.int(0) } ?? 0
+        guard volumes == 0 else {
+            throw StorageError(.conflict, "Service \(binary) on host \(host) still has \(volumes) volumes: migrate or delete them first.")
+        }
+        try tx.run(removeSQL, .text(service.id))
     }
 
     static let setFrozenSQL = SQL("UPDATE services SET frozen = ?, disabled = ?, disabled_reason = ? WHERE id = ?")

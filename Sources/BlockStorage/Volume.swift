@@ -136,6 +136,12 @@ public enum Volumes {
             metadata, admin_metadata, image_metadata, created_at)
         VALUES (?, ?, ?, ?, ?, ?, 'creating', 'detached', ?, NULL, ?, ?, ?, ?, ?, 1, 1, ?, '{}', ?, ?)
         """)
+    static let insertManagedSQL = SQL(
+        """
+        INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host,
+            volume_type_id, bootable, multiattach, shared_targets, consumes_quota, metadata, admin_metadata, image_metadata, created_at)
+        VALUES (?, ?, ?, ?, ?, 0, 'managing', 'detached', ?, NULL, ?, ?, ?, 1, 1, ?, '{}', '{}', ?)
+        """)
     static let removeSQL = SQL("DELETE FROM volumes WHERE id = ?")
     /// Removes the row; the history stays in the events.
     public static func remove(_ volume: Volume, in tx: any Transaction) throws {
@@ -164,6 +170,12 @@ public enum Volumes {
     public static func perform(_ transition: VolumeTransition, on id: String, in tx: any Transaction) throws -> Bool {
         guard let sql = transitions[transition.name + (transition.from ?? []).joined()] else { return false }
         return try tx.run(sql, .text(Timestamp.now()), .text(id)) == 1
+    }
+
+    static let namedSQL = SQL(VolumeColumn.select + " WHERE v.id = ?1 OR v.name_id = ?1")
+    /// The volumes whose storage object may have the id in its name.
+    public static func named(_ nameID: String, in connection: any Connection) throws -> [Volume] {
+        try connection.rows(namedSQL, .text(nameID)) { Volume($0) }.filter { ($0.nameID ?? $0.id) == nameID }
     }
 
     static let setStatusSQL = SQL("UPDATE volumes SET status = ?, updated_at = ? WHERE id = ?")

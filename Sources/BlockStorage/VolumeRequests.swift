@@ -17,6 +17,10 @@ public enum FlowName {
     public static let revertVolume = "volume.revert"
     public static let retypeVolume = "volume.retype"
     public static let migrateVolume = "volume.migrate"
+    public static let manageVolume = "volume.manage"
+    public static let unmanageVolume = "volume.unmanage"
+    public static let manageSnapshot = "snapshot.manage"
+    public static let unmanageSnapshot = "snapshot.unmanage"
 }
 
 /// What a user asks for when creating a volume.
@@ -40,6 +44,7 @@ public struct NewVolume: Sendable {
 /// writes the resource and the operation in the caller's one transaction.
 public struct VolumeRequests: Sendable {
     public let quotas: Quotas.Defaults
+    public let names: StorageNames
     let defaultType: String
     let defaultZone: String
     let zoneFallback: Bool
@@ -53,6 +58,7 @@ public struct VolumeRequests: Sendable {
 
     public init(_ settings: Settings, ready: @escaping @Sendable (String) -> Void) {
         quotas = Quotas.Defaults(settings)
+        names = StorageNames(settings)
         defaultType = settings[Options.defaultVolumeType]
         let zone = settings[Options.defaultZone]
         defaultZone = zone.isEmpty ? settings[Options.storageZone] : zone
@@ -91,10 +97,7 @@ public struct VolumeRequests: Sendable {
         } else if let inherited = source?.volumeTypeID ?? snapshot?.volumeTypeID {
             type = try VolumeTypes.get(inherited, in: tx)
         } else {
-            guard let found = try VolumeTypes.named(defaultType, in: tx) else {
-                throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
-            }
-            type = found
+            type = try defaultType(of: caller, in: tx)
         }
         if let source {
             guard ["available", "in-use"].contains(source.status) else {
@@ -152,6 +155,15 @@ public struct VolumeRequests: Sendable {
         try start(
             FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
         return id
+    }
+
+    /// The type of volumes that name none: the project's own default, else the configured one.
+    func defaultType(of caller: Caller, in connection: any Connection) throws -> VolumeType {
+        if let own = try DefaultTypes.find(caller.projectID, in: connection) { return try VolumeTypes.get(own, in: connection) }
+        guard let found = try VolumeTypes.named(defaultType, in: connection) else {
+            throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
+        }
+        return found
     }
 
     /// A clone may have another type if nothing about where it lies or how it may be attached differs.

@@ -41,6 +41,9 @@ public struct VolumeTransition: Sendable {
     public static let forceDelete = VolumeTransition(
         "force delete", from: nil, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "deleting",
         remembers: true)
+    public static let unmanage = VolumeTransition(
+        "unmanage", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "unmanaging",
+        remembers: true)
     /// With all its snapshots.
     public static let cascade = VolumeTransition(
         "cascade", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
@@ -61,7 +64,8 @@ public struct VolumeTransition: Sendable {
     public static let retype = VolumeTransition(
         "retype", from: ["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
     public static let all = [
-        migrate, migrateLocked, retype, delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve, beginDetaching,
+        migrate, migrateLocked, retype, unmanage, delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve,
+        beginDetaching,
         rollDetaching,
     ]
 }

@@ -153,7 +153,7 @@ public enum VolumeTypes {
 
     public static func delete(_ id: String, defaultName: String, in tx: any Transaction) throws {
         let type = try get(id, in: tx)
-        if type.name == defaultName {
+        if try type.name == defaultName || DefaultTypes.isUsed(id, in: tx) {
             throw StorageError(.invalid, "The volume type \(id) is a default volume type and cannot be deleted.")
         }
         if try tx.exists(usedSQL, .text(id)) { throw inUse(id) }

@@ -62,6 +62,10 @@ public final class SQLiteDatabase: Database {
         }
     }
 
+    private let onCommit = Guarded<(@Sendable () -> Void)?>(nil)
+    /// Sets what is called, on the writer's thread, after every commit.
+    public func setCommitHandler(_ handler: @escaping @Sendable () -> Void) { onCommit.withLock { $0 = handler } }
+
     public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
         var lent =
             try readers.withLock { $0.popLast() }
@@ -192,6 +196,7 @@ public final class SQLiteDatabase: Database {
                 for job in jobs { finish.append(job.run(transaction)) }
                 try connection.run(connection.statement(Self.commit), []) { _ in true }
                 commits.wrappingAdd(1, ordering: .releasing)
+                onCommit.withLock { $0 }?()
                 written += 1
                 if written % 64 == 0 {
                     releaseSnapshots()

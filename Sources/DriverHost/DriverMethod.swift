@@ -21,6 +21,8 @@ public enum DriverMethod: String, Sendable, CaseIterable {
     case manageVolume = "manage_volume"
     case unmanageVolume = "unmanage_volume"
     case fence
+    case manageSnapshot = "manage_snapshot"
+    case unmanageSnapshot = "unmanage_snapshot"
 
     typealias Function = @convention(c) (UnsafeMutableRawPointer?, UnsafeMutablePointer<clinker_call>?) -> Int32
 
@@ -45,6 +47,8 @@ public enum DriverMethod: String, Sendable, CaseIterable {
         case .manageVolume: table.manage_volume
         case .unmanageVolume: table.unmanage_volume
         case .fence: table.fence
+        case .manageSnapshot: table.manage_snapshot
+        case .unmanageSnapshot: table.unmanage_snapshot
         }
     }
 }

@@ -21,6 +21,8 @@ public protocol VolumeDriver: AnyObject {
     func manageVolume(_ call: Call) throws
     func unmanageVolume(_ call: Call) throws
     func fence(_ call: Call) throws
+    func manageSnapshot(_ call: Call) throws
+    func unmanageSnapshot(_ call: Call) throws
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle
 }
 
@@ -40,6 +42,8 @@ extension VolumeDriver {
     public func manageVolume(_ call: Call) throws { throw DriverError.unsupported }
     public func unmanageVolume(_ call: Call) throws { throw DriverError.unsupported }
     public func fence(_ call: Call) throws { throw DriverError.unsupported }
+    public func manageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
+    public func unmanageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
     public func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle { throw DriverError.unsupported }
 }
 
@@ -112,6 +116,8 @@ public func makeDriverTable(
     table.manage_volume = { perform($0, $1) { try $0.manageVolume($1) } }
     table.unmanage_volume = { perform($0, $1) { try $0.unmanageVolume($1) } }
     table.fence = { perform($0, $1) { try $0.fence($1) } }
+    table.manage_snapshot = { perform($0, $1) { try $0.manageSnapshot($1) } }
+    table.unmanage_snapshot = { perform($0, $1) { try $0.unmanageSnapshot($1) } }
     table.open_handle = { instance, call, flags, result in
         perform(instance, call) { driver, call in
             guard let result else { throw DriverError(CLINKER_INVALID, "no place for the handle") }

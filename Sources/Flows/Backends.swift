@@ -242,9 +242,33 @@ public final class Backends: Sendable {
 
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
-    func waitForReports() async {
+    public func waitForReports() async {
         while entries.contains(where: { !$0.hasReported }), Timestamp.monotonic() - startedAt < 30 {
             try? await Task.sleep(nanoseconds: 5_000_000)
+        }
+    }
+
+    /// Everything that a backend holds, as its driver lists it.
+    public func list(_ host: String, requestID: String, within seconds: Double) async throws -> JSON {
+        guard let entry = entry(host) else { throw StorageError(.unavailable, "No node that runs serves \(host).") }
+        do {
+            let promise = Promise()
+            let call = Task {
+                do { promise.fulfil(.success(try await entry.backend.call(.listVolumes, .object([]), requestID: requestID))) } catch {
+                    promise.fulfil(.failure(error))
+                }
+            }
+            let timer = Task {
+                try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
+                if promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) { call.cancel() }
+            }
+            defer { timer.cancel() }
+            return try await promise.value().json
+        } catch let failure as DriverFailure {
+            switch failure.code {
+            case .unsupported: throw StorageError(.invalid, "The driver of \(host) cannot list what its storage holds.")
+            default: throw StorageError(.unavailable, "The backend \(host) could not be asked.")
+            }
         }
     }
 

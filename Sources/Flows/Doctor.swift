@@ -173,8 +173,12 @@ public final class Doctor: Sendable {
             for name in objects.keys.sorted() where before.rows[name]?.backend != host && after.rows[name]?.backend != host {
                 guard let id = services.names.volumeID(name) ?? services.names.snapshotID(name) else { continue }
                 // Made and removed while the backend was being asked.
-                let isRecent = try services.database.read { try Events.ofResource(id, in: $0) }.contains { $0.time >= startedAt }
-                guard !isRecent, !after.claimed.contains(id) else { continue }
+                // Or left there on purpose.
+                let history = try services.database.read { try Events.ofResource(id, in: $0) }
+                let isExpected = history.contains {
+                    $0.time >= startedAt || ($0.kind == "operation.done" && $0.data.contains(".unmanage\""))
+                }
+                guard !isExpected, !after.claimed.contains(id) else { continue }
                 report.findings.append(
                     Finding(
                         .orphanStorage, name, "\(host) holds \(name), but there is no volume or snapshot \(id) there.",

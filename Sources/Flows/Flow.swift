@@ -12,6 +12,8 @@ struct Flow: Sendable {
     var whenInterrupted = Interruption.resume
     /// A client waits for the output of the last step.
     var isAwaited = false
+    /// Whether a user may have it taken back: what it leaves then is whole.
+    var isCancellable = false
     let steps: [Step]
     /// After a failure, when every step was taken back (`undone`) or could not be: sets the final states, or asks for
     /// another attempt.

@@ -1,5 +1,5 @@
-import BlockStorage
-import Database
+public import BlockStorage
+public import Database
 public import DriverHost
 public import JSON
 import Logging
@@ -33,7 +33,7 @@ public final class FlowEngine: Sendable {
     public init(_ services: FlowServices) {
         self.services = services
         flows = Dictionary(
-            (VolumeFlows.all + SnapshotFlows.all + MoveFlows.all).map { ("\($0.name)/\($0.version)", $0) },
+            (VolumeFlows.all + SnapshotFlows.all + MoveFlows.all + ManageFlows.all).map { ("\($0.name)/\($0.version)", $0) },
             uniquingKeysWith: { first, _ in first })
     }
 
@@ -106,6 +106,30 @@ public final class FlowEngine: Sendable {
             return state.running[id]
         }
         task?.cancel()
+    }
+
+    /// Names of a flow's steps, in their order.
+    public func steps(of operation: Operation) -> [String] {
+        flows["\(operation.flow)/\(operation.version)"]?.steps.map(\.name) ?? []
+    }
+
+    /// 0...1; nil where nothing was reported.
+    public func progress(of id: String) -> Double? { services.progress.fraction(id) }
+
+    /// Has an operation taken back, durably. Refused with the reason where that cannot be.
+    public func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws {
+        func refusal(_ reason: String) -> StorageError {
+            StorageError(.conflict, "Operation \(operation.id) (\(operation.flow)) cannot be cancelled: \(reason).")
+        }
+        guard let flow = flows["\(operation.flow)/\(operation.version)"], flow.isCancellable else {
+            throw refusal("what it does is either done whole or not at all")
+        }
+        guard operation.finishedAt == nil else { throw refusal("it is \(operation.state)") }
+        guard !flow.steps[min(max(operation.step, 0), flow.steps.count - 1)].isPastReturn else {
+            throw refusal("it is past the point of no return")
+        }
+        guard try Operations.cancel(operation, caller: caller, in: tx) else { throw refusal("it is being taken back already") }
+        tx.onCommit { [self] in state.withLock { $0.running[operation.id] }?.cancel() }
     }
 
     /// Lets nothing start any more and waits (at most `seconds`) for what runs; the rest is the next start's.
@@ -189,6 +213,10 @@ public final class FlowEngine: Sendable {
             failure: operation.error.map { FlowFailure(step: "", message: $0, code: nil, undone: true) })
         if interrupted, !cursor.reverting, flow.whenInterrupted == .revert {
             cursor.failure = FlowFailure(step: "", message: "the request was interrupted", code: .cancelled, undone: true)
+            cursor.reverting = true
+        }
+        if operation.isCancelled, !cursor.reverting, !flow.steps[cursor.step].isPastReturn {
+            cursor.failure = FlowFailure(step: "", message: "cancelled", code: .cancelled, undone: true)
             cursor.reverting = true
         }
         while true {

@@ -11,7 +11,7 @@ enum MoveFlows {
     // MARK: where
 
     static let migrate = Flow(
-        name: FlowName.migrateVolume, version: 1,
+        name: FlowName.migrateVolume, version: 1, isCancellable: true,
         steps: [
             Step(
                 name: "place", perform: FlowContext.awaitReports,
@@ -38,7 +38,7 @@ enum MoveFlows {
         })
 
     static let retype = Flow(
-        name: FlowName.retypeVolume, version: 1,
+        name: FlowName.retypeVolume, version: 1, isCancellable: true,
         steps: [
             Step(
                 name: "place", perform: FlowContext.awaitReports,

@@ -10,9 +10,13 @@ extension FlowContext {
         return .object([])
     }
 
-    /// Asks the scheduler, keeps its verdicts with the operation, and claims the chosen pool's capacity for the volume.
+    /// Asks the scheduler, and claims what it chose.
     func place(_ request: PlacementRequest, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
-        let placement = services.scheduler.place(request, among: try services.backends.usablePools(in: tx))
+        try claim(services.scheduler.place(request, among: services.backends.usablePools(in: tx)), volume, in: tx)
+    }
+
+    /// Keeps the scheduler's verdicts with the operation, and claims the chosen pool's capacity for the volume.
+    func claim(_ placement: Scheduler.Placement, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
         try Operations.setVerdicts(placement.verdicts.json, of: operation.id, in: tx)
         guard let pool = placement.choice else { throw StorageError(.failed, placement.refusal) }
         try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)

@@ -12,7 +12,7 @@ enum SnapshotFlows {
     }
 
     static let create = Flow(
-        name: FlowName.createSnapshot, version: 1,
+        name: FlowName.createSnapshot, version: 1, isCancellable: true,
         steps: [
             Step(
                 name: "make",

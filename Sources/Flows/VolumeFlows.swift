@@ -11,34 +11,17 @@ enum VolumeFlows {
     // MARK: create
 
     static let create = Flow(
-        name: FlowName.createVolume, version: 1,
+        name: FlowName.createVolume, version: 1, isCancellable: true,
         steps: [
             Step(
                 name: "place", perform: FlowContext.awaitReports,
                 record: { context, progress, _, tx in
                     let volume = try context.volume(in: tx)
-                    let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
-                    let arguments = context.operation.arguments
-                    var request = PlacementRequest(
-                        volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
-                        extraSpecs: type.extraSpecs, requiredBackend: nil,
-                        attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [])
-                    request.typeID = type.id
-                    request.hints = try SchedulerHints(arguments["scheduler_hints"]?.object ?? [:], in: tx)
-                    let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: tx) }
-                    // What is cloned lies on the source's backend.
-                    if let source = volume.sourceVolumeID ?? snapshot?.volumeID {
-                        request.requiredBackend = try Volumes.find(source, in: tx)?.backend
-                    }
-                    let pool: PoolState
-                    do {
-                        pool = try context.place(request, volume, in: tx)
-                    } catch let refusal as StorageError {
-                        // A snapshot's content can be copied elsewhere, where its type or the operator allows.
-                        guard let snapshot, snapshot.volumeTypeID != type.id || !context.services.snapshotSameHost else { throw refusal }
-                        request.requiredBackend = nil
-                        pool = try context.place(request, volume, in: tx)
-                    }
+                    let placement = try context.services.scheduler.place(
+                        new: volume, arguments: context.operation.arguments,
+                        attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [],
+                        snapshotSameHost: context.services.snapshotSameHost, among: context.services.backends.usablePools(in: tx), in: tx)
+                    let pool = try context.claim(placement, volume, in: tx)
                     let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
                     try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
                     progress["host"] = .string(pool.host)
@@ -156,6 +139,15 @@ enum VolumeFlows {
                 })
         ])
 
+    /// Removes the row, and gives back what it was charged and what was claimed for it.
+    static func remove(_ volume: Volume, in tx: any Transaction) throws {
+        if volume.consumesQuota {
+            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
+        }
+        if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
+        try Volumes.remove(volume, in: tx)
+    }
+
     private static func deletion(version: Int, steps: [Step]) -> Flow {
         Flow(
             name: FlowName.deleteVolume, version: version,
@@ -172,12 +164,7 @@ enum VolumeFlows {
                         return try await context.call(entry, .deleteVolume, arguments, patience: nil)
                     },
                     record: { context, _, _, tx in
-                        guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
-                        if volume.consumesQuota {
-                            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
-                        }
-                        if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
-                        try Volumes.remove(volume, in: tx)
+                        if let volume = try Volumes.find(context.volumeID, in: tx) { try remove(volume, in: tx) }
                     })
             ],
             failed: { context, _, failure, tx in

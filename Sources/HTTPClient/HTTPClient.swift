@@ -17,6 +17,8 @@ public final class HTTPClient: Sendable {
         public var unixSocket: String?
         /// Largest answer in bytes.
         public var limit = 16 << 20
+        /// Takes the body of a successful answer piece by piece instead of keeping it; false ends the transfer.
+        public var onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)?
 
         public init(_ method: String, _ url: String) {
             self.method = method
@@ -78,8 +80,13 @@ public final class HTTPClient: Sendable {
         var headers: [(name: String, value: String)] = []
         var body: [UInt8] = []
         var isTooLong = false
+        var status = 0
         let limit: Int
-        init(limit: Int) { self.limit = limit }
+        let onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)?
+        init(_ request: Request) {
+            limit = request.limit
+            onBody = request.onBody
+        }
     }
 
     /// Sends the request and waits for the answer, whatever its status.
@@ -92,7 +99,7 @@ public final class HTTPClient: Sendable {
             curl_easy_reset(curl)
             idle.withLock { $0.append(handle) }
         }
-        let transfer = Transfer(limit: request.limit)
+        let transfer = Transfer(request)
         let me = Unmanaged.passUnretained(transfer).toOpaque()
         var lines: UnsafeMutablePointer<curl_slist>?
         for header in request.headers { lines = curl_slist_append(lines, "\(header.name): \(header.value)") }
@@ -118,6 +125,9 @@ public final class HTTPClient: Sendable {
         clinker_curl_function(curl, CURLOPT_WRITEFUNCTION) { bytes, size, count, raw in
             guard let bytes, let raw else { return 0 }
             let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
+            if let onBody = transfer.onBody, transfer.status < 300 {
+                return onBody(UnsafeRawBufferPointer(start: bytes, count: size * count)) ? size * count : 0
+            }
             guard transfer.body.count + size * count <= transfer.limit else {
                 transfer.isTooLong = true
                 return 0
@@ -132,6 +142,7 @@ public final class HTTPClient: Sendable {
             let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
             if line.hasPrefix("HTTP/") {
                 transfer.headers = []
+                transfer.status = line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
             } else if let colon = line.firstIndex(of: ":") {
                 let value = line[line.index(after: colon)...].drop { $0 == " " }
                 transfer.headers.append(

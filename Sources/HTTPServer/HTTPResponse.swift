@@ -7,6 +7,8 @@ public struct HTTPResponse: Sendable {
         /// A `malloc`ed buffer that the server frees.
         case buffer(JSONWriter.Buffer)
         case text(String)
+        /// Bytes that come as they arise, until the stream ends.
+        case stream(any HTTPStream)
     }
 
     public var status: Int

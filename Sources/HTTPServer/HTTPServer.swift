@@ -268,6 +268,7 @@ private final class Exchange: @unchecked Sendable {
             body = text.withUTF8 {
                 MHD_create_response_from_buffer($0.count, UnsafeMutableRawPointer(mutating: $0.baseAddress), .RESPMEM_MUST_COPY)
             }
+        case .stream(let stream): body = Streaming.response(stream, connection)
         }
         guard let body else { return .NO }
         defer { MHD_destroy_response(body) }
@@ -346,5 +347,48 @@ private final class Exchange: @unchecked Sendable {
         let length = address.pointee.sa_family == sa_family_t(AF_INET6) ? MemoryLayout<sockaddr_in6>.size : MemoryLayout<sockaddr_in>.size
         guard getnameinfo(address, socklen_t(length), &text, socklen_t(text.count), nil, 0, NI_NUMERICHOST) == 0 else { return "-" }
         return text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    }
+}
+
+/// A stream's response: libmicrohttpd asks for its bytes, and the connection sleeps while there are none.
+private final class Streaming: @unchecked Sendable {
+    private let stream: any HTTPStream
+    private let connection: OpaquePointer
+
+    private init(_ stream: any HTTPStream, _ connection: OpaquePointer) {
+        self.stream = stream
+        self.connection = connection
+    }
+
+    private static let blockSize = 1024
+
+    static func response(_ stream: any HTTPStream, _ connection: OpaquePointer) -> OpaquePointer? {
+        let me = Unmanaged.passRetained(Streaming(stream, connection)).toOpaque()
+        let response = MHD_create_response_from_callback(
+            UInt64.max, blockSize,
+            { raw, _, buffer, size in
+                guard let raw, let buffer else { return -2 }
+                return Unmanaged<Streaming>.fromOpaque(raw).takeUnretainedValue().read(buffer, size)
+            }, me,
+            { raw in
+                guard let raw else { return }
+                Unmanaged<Streaming>.fromOpaque(raw).takeRetainedValue().stream.closed()
+            })
+        if response == nil { Unmanaged<Streaming>.fromOpaque(me).release() }
+        return response
+    }
+
+    private func read(_ buffer: UnsafeMutablePointer<CChar>, _ size: Int) -> Int {
+        let piece = stream.read(
+            into: UnsafeMutableRawBufferPointer(start: buffer, count: size),
+            park: { [self] in
+                MHD_suspend_connection(connection)
+                return { [self] in MHD_resume_connection(connection) }
+            })
+        return switch piece {
+        case .bytes(let count): count
+        case .later: 0
+        case .end: -1
+        }
     }
 }

@@ -204,6 +204,11 @@ public enum PolicyTable {
 
         // Beside Cinder's API.
         Rule(name: "clinker:doctor", standard: admin, older: nil),
+        Rule(name: "clinker:operations_get", standard: reader, older: owner),
+        Rule(name: "clinker:operations_cancel", standard: member, older: owner),
+        Rule(name: "clinker:operations_explain", standard: admin, older: nil),
+        Rule(name: "clinker:services_remove", standard: admin, older: nil),
+        Rule(name: "clinker:events_get", standard: reader, older: owner),
     ]
 
     /// All of them.

@@ -1,7 +1,6 @@
 import CLinux
 import Glibc
 public import Logging
-import Synchronization
 
 /// Where log lines go: one descriptor, one writer. Lines of the application are written at once; access lines are
 /// gathered and written at least every 100 ms.
@@ -14,12 +13,12 @@ public final class LogSink: Sendable {
     private let buffer = Guarded<[UInt8]>([])
     /// Held by the thread that writes; the value is the buffer that is not gathered into.
     private let writing = Guarded<[UInt8]>([])
-    private let debug = Atomic<Bool>(false)
+    public let levels = LogLevels()
 
-    /// Whether records of level debug are written; may change while loggers are in use.
+    /// Whether all loggers write records of level debug; may change while they are in use.
     public var isDebug: Bool {
-        get { debug.load(ordering: .relaxed) }
-        set { debug.store(newValue, ordering: .relaxed) }
+        get { levels.common == .debug }
+        set { levels.common = newValue ? .debug : .info }
     }
 
     public init(descriptor: Int32 = 2, format: Format = .keyValue) {
@@ -101,7 +100,9 @@ public final class LogSink: Sendable {
     }
 
     /// A logger that writes here, at the level of the sink.
-    public func logger(_ label: String) -> Logger { Logger(label: label) { LineLogHandler(label: $0, sink: self) } }
+    public func logger(_ label: String) -> Logger {
+        Logger(label: label) { LineLogHandler(label: $0, sink: self, level: levels.level($0)) }
+    }
 }
 
 /// An operating system error, with its text.
@@ -120,11 +121,12 @@ public struct SystemError: Error, CustomStringConvertible, Sendable {
 struct LineLogHandler: LogHandler {
     let label: String
     let sink: LogSink
+    let level: LogLevels.Level
     var metadata: Logger.Metadata = [:]
 
-    /// The sink's: one switch for all loggers.
+    /// The logger's own, wherever it was copied to.
     var logLevel: Logger.Level {
-        get { sink.isDebug ? .debug : .info }
+        get { level.value }
         set { _ = newValue }
     }
 

@@ -9,7 +9,9 @@ struct Clinker: ParsableCommand {
         abstract: "A block-storage service: the OpenStack Block Storage API v3 in front, storage drivers behind.",
         version: version,
         subcommands: [
-            Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, PolicyCommand.self,
+            Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, OperationCommand.self,
+            ServiceCommand.self,
+            PolicyCommand.self,
             Core.self, DriverHostCommand.self, TransferCommand.self,
         ])
 }

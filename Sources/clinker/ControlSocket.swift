@@ -2,6 +2,7 @@ import Glibc
 import HTTPClient
 import JSON
 import Primitives
+import Settings
 
 /// The door for the operator of this machine: the API on a socket in the state directory. Whoever may open it (the
 /// service's user, and root) is an administrator.
@@ -38,16 +39,23 @@ enum ControlSocket {
         return descriptor
     }
 
-    /// Asks the running service; nil if none runs.
-    static func ask(_ method: String, _ target: String, _ body: JSON, stateDirectory: String) throws -> JSON? {
+    /// Asks the running service; nil if none runs. `onBody` takes an answer that has no end, piece by piece.
+    static func ask(
+        _ method: String, _ target: String, _ body: JSON? = nil, stateDirectory: String, seconds: Double = 3600,
+        onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)? = nil
+    ) throws -> JSON? {
         let directory = try open(stateDirectory)
         defer { close(directory) }
         var request = HTTPClient.Request(method, "http://localhost" + target)
         request.unixSocket = path(directory)
-        request.headers = [(name: "Content-Type", value: "application/json")]
-        request.body = Array(body.text.utf8)
-        request.timeout = 3600
+        request.headers = [(name: "OpenStack-API-Version", value: "volume 3.71")]
+        if let body {
+            request.headers.append((name: "Content-Type", value: "application/json"))
+            request.body = Array(body.text.utf8)
+        }
+        request.timeout = seconds
         request.limit = 1 << 30
+        request.onBody = onBody
         do throws(HTTPClient.Failure) {
             let response = try HTTPClient().send(request)
             let answer = (try? JSON(parsing: response.body, limits: JSONLimits(bytes: request.limit))) ?? .null
@@ -61,5 +69,17 @@ enum ControlSocket {
             if error.isUnreachable { return nil }
             throw error
         }
+    }
+
+    /// The same where a service must run.
+    static func command(
+        _ options: ConfigurationOptions, _ method: String, _ target: String, _ body: JSON? = nil, seconds: Double = 3600,
+        onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)? = nil
+    ) throws -> JSON {
+        let directory = try options.openStateDirectory(options.settings())
+        guard let answer = try ask(method, target, body, stateDirectory: directory, seconds: seconds, onBody: onBody) else {
+            throw SettingsError(["no service runs with the state directory \(directory): start it with 'clinker serve'"])
+        }
+        return answer
     }
 }

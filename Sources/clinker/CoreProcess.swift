@@ -85,12 +85,15 @@ final class CoreProcess: Sendable {
         let engine = FlowEngine(services)
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         try Self.blocking { await periodic.beat() }
-        let (server, control) = try startServers(database, engine, backends, services)
+        let events = EventHub(database: database, log: sink.logger("events"))
+        database.setCommitHandler { events.ring() }
+        let (server, control) = try startServers(database, engine, backends, services, events)
         try engine.resume()
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         waitForEnd()
+        events.close()
         stop([server, control], engine, backends, database)
     }
 
@@ -145,22 +148,33 @@ final class CoreProcess: Sendable {
     }
 
     /// The API for everybody, and for the operator on this machine.
-    private func startServers(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices) throws
+    private func startServers(
+        _ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices, _ events: EventHub
+    ) throws
         -> (HTTPServer, HTTPServer)
     {
         let timeout = Double(settings[Options.rpcResponseTimeout])
         let requests = VolumeRequests(settings, ready: { engine.ring($0) })
         let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
-        let api = try BlockAPI(
-            BlockAPIServices(
-                database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
-                pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json },
-                policies: { [policies] in policies.current }),
-            settings: settings)
+        let authenticator = try authenticator()
+        let tickets = StreamTickets()
+        var doors = BlockAPIServices(
+            database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
+            pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json },
+            policies: { [policies] in policies.current }, scheduler: services.scheduler,
+            listBackend: { try await backends.list($0, requestID: $1, within: timeout) }, logLevels: sink.levels,
+            operations: OperationDoors(
+                steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
+                cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
+                awaitPools: { await backends.waitForReports() }),
+            events: events, tickets: tickets)
+        if let keystone = authenticator as? KeystoneAuthenticator { doors.projectExists = { try await keystone.knowsProject($0) } }
+        let api = try BlockAPI(doors, settings: settings)
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
-            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]), AuthMiddleware(try authenticator()),
+            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]),
+            AuthMiddleware(TicketAuthenticator(tickets, else: authenticator)),
         ]
         if settings[Options.serveMetrics] {
             chain.insert(MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }, at: chain.count - 1)

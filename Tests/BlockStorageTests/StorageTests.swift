@@ -138,7 +138,7 @@ struct StorageTests {
                 // beginDetaching needs an attachment beside the state.
                 let expected = (transition.from?.contains(state) ?? true) && !transition.conditions.contains(.attached)
                 #expect(moved == expected, "\(transition.name) from \(state)")
-                #expect(try storage.status(id) == (expected ? transition.to : state))
+                #expect(try storage.status(id) == (expected ? transition.to ?? state : state))
                 try await storage.database.write { tx in
                     if let volume = try Volumes.find(id, in: tx) {
                         try Quotas.add(project: "p", type: "__DEFAULT__", volumes: -1, gigabytes: -1, in: tx)

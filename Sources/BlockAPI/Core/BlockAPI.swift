@@ -3,6 +3,7 @@ public import Database
 public import HTTPServer
 import JSON
 public import Policy
+public import Primitives
 public import Settings
 
 /// What the API needs of the rooms below it, and gives to its handlers.
@@ -17,12 +18,24 @@ public struct BlockAPIServices: Sendable {
     public var examine: @Sendable (_ repair: Bool) async throws -> JSON
     /// The policies as they are now.
     public var policies: @Sendable () -> Policies
+    public var scheduler: Scheduler
+    /// Everything that a backend holds, as its driver lists it.
+    public var listBackend: @Sendable (_ host: String, _ requestID: String) async throws -> JSON
+    /// Whether the identity service knows the project; true where nobody can say.
+    public var projectExists: @Sendable (_ project: String) async throws -> Bool = { _ in true }
+    /// The levels of the log by logger, and how to set them.
+    public var logLevels: LogLevels
+    public var operations: OperationDoors
+    public var events: EventHub
+    public var tickets: StreamTickets
 
     public init(
         database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
         pools: @escaping @Sendable (any Connection) throws -> [PoolState],
         examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON,
-        policies: @escaping @Sendable () -> Policies
+        policies: @escaping @Sendable () -> Policies, scheduler: Scheduler,
+        listBackend: @escaping @Sendable (_ host: String, _ requestID: String) async throws -> JSON, logLevels: LogLevels,
+        operations: OperationDoors, events: EventHub, tickets: StreamTickets
     ) {
         self.database = database
         self.requests = requests
@@ -30,6 +43,12 @@ public struct BlockAPIServices: Sendable {
         self.pools = pools
         self.examine = examine
         self.policies = policies
+        self.scheduler = scheduler
+        self.listBackend = listBackend
+        self.logLevels = logLevels
+        self.operations = operations
+        self.events = events
+        self.tickets = tickets
     }
 }
 
@@ -42,6 +61,14 @@ public final class BlockAPI: Sendable {
     let pools: @Sendable (any Connection) throws -> [PoolState]
     let examine: @Sendable (Bool) async throws -> JSON
     private let policies: @Sendable () -> Policies
+    let scheduler: Scheduler
+    let listBackend: @Sendable (String, String) async throws -> JSON
+    let projectExists: @Sendable (String) async throws -> Bool
+    let logLevels: LogLevels
+    let operations: OperationDoors
+    let events: EventHub
+    let tickets: StreamTickets
+    let snapshotSameHost: Bool
     let maxLimit: Int
     let defaultType: String
     let serviceDownTime: Int
@@ -70,6 +97,14 @@ public final class BlockAPI: Sendable {
         pools = services.pools
         examine = services.examine
         policies = services.policies
+        scheduler = services.scheduler
+        listBackend = services.listBackend
+        projectExists = services.projectExists
+        logLevels = services.logLevels
+        operations = services.operations
+        events = services.events
+        tickets = services.tickets
+        snapshotSameHost = settings[Options.snapshotSameHost]
         maxLimit = settings[Options.maxLimit]
         defaultType = settings[Options.defaultVolumeType]
         serviceDownTime = settings[Options.serviceDownTime]

@@ -3,11 +3,13 @@ enum OperationTable {
     static let core: [APIOperation] =
         VolumeOperations.all + VolumeMetadataOperations.all + VolumeActions.core + SnapshotOperations.all
         + SnapshotMetadataOperations.all + AttachmentOperations.all + VolumeTypeOperations.core
+        + DefaultTypeOperations.all + ResourceFilters.operations
         + MessageOperations.all + ServiceOperations.core + DiscoveryOperations.all + QuotaOperations.core
 
     static let extensions: [APIExtension] =
         VolumeExtensions.all + SnapshotOperations.extensions + VolumeTypeOperations.extensions + ServiceOperations.extensions
         + QuotaOperations.extensions
+        + HostOperations.extensions + ManageOperations.extensions + OperationOperations.extensions + EventOperations.extensions
         + DoctorOperations.extensions
 
     /// All operations, with what extensions add to their bodies.

@@ -30,9 +30,17 @@ public struct KeystoneAuthenticator: Authenticator {
             identity.serviceRoles = serviceRoles
             return identity
         } catch is Unavailable {
-            throw HTTPError(503, "The Keystone service is temporarily unavailable.", headers: [(name: "Retry-After", value: "5")])
+            throw Self.unavailable
         }
     }
+
+    /// Whether Keystone knows the project.
+    public func knowsProject(_ id: String) async throws -> Bool {
+        do { return try await keystone.knowsProject(id) } catch { throw Self.unavailable }
+    }
+
+    private static let unavailable = HTTPError(
+        503, "The Keystone service is temporarily unavailable.", headers: [(name: "Retry-After", value: "5")])
 
     private var refusal: HTTPError { .unauthenticated("Keystone uri=\"\(keystone.publicURL)\"") }
 

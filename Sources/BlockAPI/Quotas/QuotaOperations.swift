@@ -15,6 +15,9 @@ enum QuotaOperations {
             alias: "os-quota-sets", name: "Quotas", description: "Quota management support.", updated: "2011-08-08T00:00:00+00:00",
             operations: quotaSets),
         APIExtension(
+            alias: "os-quota-class-sets", name: "QuotaClasses", description: "Quota classes management support.",
+            updated: "2012-03-12T00:00:00+00:00", operations: classes),
+        APIExtension(
             alias: "os-used-limits", name: "UsedLimits", description: "Provide data on limited resources that are being used.",
             updated: "2013-10-03T00:00:00+00:00"),
     ]
@@ -56,23 +59,10 @@ enum QuotaOperations {
             }(), summary: "Set quotas of a project"
         ) { request in
             let project = try target(request)
-            var limits: [(resource: String, limit: Int)] = []
-            let set = request.body["quota_set"]?.object ?? [:]
             let known = try request.database { try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0) }
-                .map(\.resource)
-            let bad = set.names.filter { !known.contains($0) && $0 != "tenant_id" && $0 != "id" }.sorted()
-            guard bad.isEmpty else {
-                throw HTTPError.badRequest("Invalid input received: Bad key(s) in quota set: \(bad.joined(separator: ", "))")
-            }
-            for (name, value) in set.members where name != "tenant_id" && name != "id" {
-                guard let number = value.lenientInteger else { throw HTTPError.badRequest("\(name) must be an integer") }
-                guard number >= -1 else { throw HTTPError.badRequest("\(name) must be >= -1") }
-                guard number <= 2_147_483_647 else { throw HTTPError.badRequest("\(name) must be <= 2147483647") }
-                limits.append((resource: name, limit: number))
-            }
-            let new = limits
+            let limits = try limits(request.body["quota_set"]?.object ?? [:], known, "quota set")
             let entries = try await request.change { tx in
-                try Quotas.setLimits(new, project: project, defaults: request.service.requests.quotas, in: tx)
+                try Quotas.setLimits(limits, project: project, defaults: request.service.requests.quotas, in: tx)
                 return try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: tx)
             }
             return answer(entries, id: nil, usage: false)
@@ -87,6 +77,51 @@ enum QuotaOperations {
         },
     ]
 
+    /// Limits as a body gives them, checked against the resources that there are.
+    private static func limits(_ set: JSONObject, _ known: [Quotas.Entry], _ what: String) throws(HTTPError) -> [(
+        resource: String, limit: Int
+    )] {
+        let given = set.members.filter { $0.name != "tenant_id" && $0.name != "id" }
+        let bad = given.map(\.name).filter { name in !known.contains { $0.resource == name } }.sorted()
+        guard bad.isEmpty else { throw .badRequest("Invalid input received: Bad key(s) in \(what): \(bad.joined(separator: ", "))") }
+        var limits: [(resource: String, limit: Int)] = []
+        for (name, value) in given {
+            guard let number = value.lenientInteger else { throw .badRequest("\(name) must be an integer") }
+            guard number >= -1 else { throw .badRequest("\(name) must be >= -1") }
+            guard number <= 2_147_483_647 else { throw .badRequest("\(name) must be <= 2147483647") }
+            limits.append((resource: name, limit: number))
+        }
+        return limits
+    }
+
+    private static let classes: [APIOperation] = [
+        APIOperation(
+            "quota-classes:show", "GET", "/os-quota-class-sets/{id}", policies: ["volume_extension:quota_classes:get"],
+            summary: "Show the quotas of a class"
+        ) { request in
+            let name = request.parameters[0]
+            let entries = try request.database { try Quotas.entries(ofClass: name, defaults: request.service.requests.quotas, in: $0) }
+            return answer(entries, key: "quota_class_set", id: name, usage: false)
+        },
+        APIOperation(
+            "quota-classes:update", "PUT", "/os-quota-class-sets/{id}", policies: ["volume_extension:quota_classes:update"],
+            body: .object([("quota_class_set", .object(others: true))], required: ["quota_class_set"]), summary: "Set quotas of a class"
+        ) { request in
+            let name = request.parameters[0]
+            guard name.utf8.count <= 255 else {
+                throw HTTPError.badRequest("Invalid input received: quota_class has more than 255 characters.")
+            }
+            let defaults = request.service.requests.quotas
+            let known = try request.database { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
+            let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set")
+            let entries = try await request.change { tx in
+                try Quotas.setLimits(limits, class: name, in: tx)
+                return try Quotas.entries(ofClass: name, defaults: defaults, in: tx)
+            }
+            return answer(entries, key: "quota_class_set", id: nil, usage: false)
+        },
+    ]
+
     /// The project asked about: one's own, or any for administrators.
     private static func target(_ request: APIRequest) throws(HTTPError) -> String {
         let project = request.parameters[0]
@@ -97,10 +132,10 @@ enum QuotaOperations {
         return project
     }
 
-    private static func answer(_ entries: [Quotas.Entry], id: String?, usage: Bool) -> HTTPResponse {
+    private static func answer(_ entries: [Quotas.Entry], key: StaticString = "quota_set", id: String?, usage: Bool) -> HTTPResponse {
         .json { writer in
             writer.beginObject()
-            writer.key("quota_set")
+            writer.key(key)
             writer.beginObject()
             for entry in entries {
                 writer.key(entry.resource)

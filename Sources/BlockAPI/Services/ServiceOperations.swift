@@ -14,7 +14,25 @@ enum ServiceOperations {
                 APIOperation(
                     "services:list", "GET", "/os-services", policies: ["volume_extension:services:index"], summary: "List services",
                     handler: services)
-            ] + changes),
+            ] + changes + LogOperations.all),
+        APIExtension(
+            alias: "clinker-services", name: "ServiceRemoval", description: "Forgets services that are gone for good.",
+            updated: "2026-11-21T00:00:00+00:00",
+            operations: [
+                APIOperation(
+                    "services:remove", "PUT", "/os-services/remove", policies: ["clinker:services_remove"],
+                    body: .object(
+                        [("binary", .string(1, 255)), ("host", .string(1, 255, pattern: .host))], required: ["binary", "host"]),
+                    success: 202, summary: "Forget a service that is down and has no volumes"
+                ) { request in
+                    try await request.change {
+                        try Services.remove(
+                            binary: request.body["binary"]?.string ?? "", host: request.body["host"]?.string ?? "",
+                            downAfter: request.service.serviceDownTime, in: $0)
+                    }
+                    return HTTPResponse(status: 202)
+                }
+            ]),
         APIExtension(
             alias: "os-availability-zone", name: "AvailabilityZones", description: "Describe Availability Zones.",
             updated: "2013-06-27T00:00:00+00:00",
@@ -163,7 +181,7 @@ enum ServiceOperations {
         if request.version >= 35, let name = request.query("volume_type") {
             let specs = try request.database { try VolumeTypes.resolve(name, in: $0).extraSpecs }
             let placement = PlacementRequest(volumeID: "", size: 0, zones: [], extraSpecs: specs, requiredBackend: nil, attempted: [])
-            let suitable = Set(Scheduler().place(placement, among: found).verdicts.filter { $0.filter == nil }.map(\.pool))
+            let suitable = Set(request.service.scheduler.place(placement, among: found).verdicts.filter { $0.filter == nil }.map(\.pool))
             found.removeAll { !suitable.contains($0.host) }
         }
         return .json(capacity: 4096) { writer in

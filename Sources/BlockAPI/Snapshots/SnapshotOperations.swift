@@ -141,7 +141,7 @@ enum SnapshotOperations {
         return try answer(snapshot, request, extended: false, status: 202)
     }
 
-    private static let memberFilters: Set<String> = ["name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"]
+    private static let memberFilters = ResourceFilters.of("snapshot")
 
     private static func filters(_ request: APIRequest) throws -> [SnapshotQuery.Filter] {
         var result: [SnapshotQuery.Filter] = []
@@ -221,7 +221,7 @@ enum SnapshotOperations {
 
     // MARK: views
 
-    private static func answer(_ snapshot: Snapshot, _ request: APIRequest, extended: Bool, status: Int = 200) throws -> HTTPResponse {
+    static func answer(_ snapshot: Snapshot, _ request: APIRequest, extended: Bool, status: Int = 200) throws -> HTTPResponse {
         try .json(status) { writer in
             writer.beginObject()
             writer.key("snapshot")

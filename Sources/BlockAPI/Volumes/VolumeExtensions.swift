@@ -32,9 +32,9 @@ enum VolumeExtensions {
         APIExtension(
             alias: "OS-SCH-HNT", name: "SchedulerHints", description: "Pass hints to the scheduler when a volume is created.",
             updated: "2013-04-18T00:00:00+00:00",
-            bodyMembers: [
-                (operation: "volumes:create", name: "OS-SCH-HNT:scheduler_hints", schema: Schema(kinds: [.object, .null]))
-            ]),
+            bodyMembers: ["volumes:create", "operations:explain"].map {
+                (operation: $0, name: "OS-SCH-HNT:scheduler_hints", schema: Schema(kinds: [.object, .null]))
+            }),
         APIExtension(
             alias: "os-volume-actions", name: "VolumeActions", description: "Actions of volumes: attach, detach, extend and others.",
             updated: "2012-05-31T00:00:00+00:00", operations: VolumeActions.volumeActions),

@@ -7,10 +7,7 @@ import Primitives
 /// The lists of volumes: what the query's words mean.
 enum VolumeListing {
     /// Filters that everybody may use.
-    static let memberFilters: Set<String> = [
-        "name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "created_at", "updated_at",
-        "consumes_quota", "glance_metadata",
-    ]
+    static let memberFilters = ResourceFilters.of("volume").union(["glance_metadata"])
     /// Filters that have a LIKE form.
     static let likeFilters: Set<String> = ["name", "status", "availability_zone", "description", "host", "display_name"]
 

@@ -21,12 +21,7 @@ enum VolumeOperations {
         },
         APIOperation(
             "volumes:create", "POST", "/volumes", policies: ["volume:create"],
-            bodies: [
-                (0...12, creation(groups: false, backups: false, strict: false)),
-                (13...46, creation(groups: true, backups: false, strict: false)),
-                (47...52, creation(groups: true, backups: true, strict: false)),
-                (53...71, creation(groups: true, backups: true, strict: true)),
-            ], success: 202, summary: "Create a volume", handler: create),
+            bodies: creationBodies, success: 202, summary: "Create a volume", handler: create),
         APIOperation(
             "volumes:update", "PUT", "/volumes/{id}", policies: ["volume:update"],
             bodies: [(0...52, update(strict: false)), (53...71, update(strict: true))],
@@ -56,6 +51,16 @@ enum VolumeOperations {
     }
 
     @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
+        let new = try newVolume(request)
+        let answer = try await request.change { tx in
+            let id = try request.service.requests.create(new, caller: request.caller, in: tx)
+            return try VolumeView.render(id, request, extended: false, in: tx)
+        }
+        return HTTPResponse(status: 202, body: .buffer(answer))
+    }
+
+    /// What the body asks for.
+    static func newVolume(_ request: APIRequest) throws(HTTPError) -> NewVolume {
         let body = request.body["volume"]
         var new = NewVolume()
         func text(_ name: String) -> String? { body?[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
@@ -76,13 +81,15 @@ enum VolumeOperations {
         new.imageRef = text("imageRef") ?? text("image_id")
         new.metadata = body?["metadata"]?.object ?? [:]
         new.schedulerHints = (request.body["OS-SCH-HNT:scheduler_hints"] ?? body?["scheduler_hints"])?.object ?? [:]
-        let asked = new
-        let answer = try await request.change { tx in
-            let id = try request.service.requests.create(asked, caller: request.caller, in: tx)
-            return try VolumeView.render(id, request, extended: false, in: tx)
-        }
-        return HTTPResponse(status: 202, body: .buffer(answer))
+        return new
     }
+
+    static let creationBodies = [
+        (versions: 0...12, schema: creation(groups: false, backups: false, strict: false)),
+        (versions: 13...46, schema: creation(groups: true, backups: false, strict: false)),
+        (versions: 47...52, schema: creation(groups: true, backups: true, strict: false)),
+        (versions: 53...71, schema: creation(groups: true, backups: true, strict: true)),
+    ]
 
     // MARK: update
 

@@ -98,6 +98,15 @@ public enum Snapshots {
         try tx.run(madeSQL, .string(driverData), .text(Timestamp.now()), .text(id))
     }
 
+    static let resizeSQL = SQL("UPDATE snapshots SET size = ? WHERE id = ?")
+    /// The size that the backend says, and its charge.
+    public static func resize(_ snapshot: Snapshot, to size: Int, chargesGigabytes: Bool, in tx: any Transaction) throws {
+        if snapshot.consumesQuota, chargesGigabytes {
+            try Quotas.add(project: snapshot.projectID, type: snapshot.typeName, volumes: 0, gigabytes: size - snapshot.size, in: tx)
+        }
+        try tx.run(resizeSQL, .int(size), .text(snapshot.id))
+    }
+
     static let setStatusSQL = SQL("UPDATE snapshots SET status = ?, updated_at = ? WHERE id = ?")
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
         try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))

@@ -246,7 +246,8 @@ typedef struct clinker_driver {
     /* Results: volumes list of objects: name string, size integer (GiB, rounded up), bytes integer,
      * snapshots list of objects with name string. Everything that lies in the backend, ours or not. */
     int (*list_volumes)(void *instance, clinker_call *);
-    /* Arguments: reference object. Takes over an existing object under volume.name. Result: size integer, data. */
+    /* Arguments: reference object, with source-name or source-id. Takes over an existing object under volume.name;
+     * one that has this name already is taken over. Result: size integer (GiB, rounded up), data. */
     int (*manage_volume)(void *instance, clinker_call *);
     int (*unmanage_volume)(void *instance, clinker_call *);
 
@@ -274,6 +275,12 @@ typedef struct clinker_driver {
     int (*changed)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
     /* Optional: takes a request and completes it later. Returns other than OK only if it did not take it. */
     int (*submit)(void *handle, clinker_request *);
+
+    /* -- manage, continued ----------------------------------------------------------------------------------- */
+
+    /* As manage_volume and unmanage_volume, for a snapshot of a volume: takes it over under snapshot.name. */
+    int (*manage_snapshot)(void *instance, clinker_call *);
+    int (*unmanage_snapshot)(void *instance, clinker_call *);
 } clinker_driver;
 
 /* The exported symbol. */

@@ -1,0 +1,97 @@
+public import Database
+public import JSON
+import Primitives
+
+/// What an administrator says of a storage object that is to become a volume.
+public struct ManagedVolume: Sendable {
+    public var name, description, typeName, zone: String?
+    public var isBootable = false
+    public var metadata: JSONObject = [:]
+    /// `node@backend` or `node@backend#pool`
+    public var host: String
+    /// What the driver knows the object by: `source-name` or `source-id`.
+    public var reference: JSONObject
+    public init(host: String, reference: JSONObject) {
+        self.host = host
+        self.reference = reference
+    }
+
+    var referenceName: String? { (reference["source-name"] ?? reference["source-id"])?.string }
+}
+
+/// Requests that take over what lies in a backend, or leave it there.
+extension VolumeRequests {
+    /// Returns the new volume's id. Its size is charged once it is known.
+    public func manage(_ managed: ManagedVolume, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws -> String {
+        let service = try Services.usable(managed.host, downAfter: seconds, in: tx)
+        if let name = managed.referenceName, let owner = try owner(of: name, on: service.host, in: tx) {
+            throw StorageError.invalidInput("Unable to manage existing volume. Volume \(owner) already managed.")
+        }
+        let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
+        try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: 0, defaults: quotas, in: tx)
+        let id = UUID.random()
+        try tx.run(
+            Volumes.insertManagedSQL, .text(id), .text(caller.projectID), .text(caller.userID), .string(managed.name),
+            .string(managed.description), .text(managed.zone ?? service.zone), .text(type.id), .bool(managed.isBootable),
+            .bool(type.isMultiattach), .text(JSON.object(managed.metadata).text), .text(Timestamp.now()))
+        try start(
+            FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
+            arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)
+        return id
+    }
+
+    /// The volume, snapshot or running operation that a storage object belongs to; nil if it is nobody's.
+    public func owner(of name: String, on backend: String, in connection: any Connection) throws -> String? {
+        if let id = names.volumeID(name) {
+            if let volume = try Volumes.named(id, in: connection).first(where: { $0.backend == backend }) { return volume.id }
+            return try Operations.claimed(in: connection).contains(id) ? id : nil
+        }
+        guard let id = names.snapshotID(name), let snapshot = try Snapshots.find(id, in: connection) else { return nil }
+        return snapshot.id
+    }
+
+    /// Forgets the volume; its storage stays.
+    public func unmanage(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.get(id, for: caller, in: tx)
+        guard try Volumes.perform(.unmanage, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        try start(
+            FlowName.unmanageVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx
+        )
+    }
+
+    /// Returns the new snapshot's id.
+    public func manageSnapshot(
+        of volumeID: String, _ new: NewSnapshot, reference: JSONObject, downAfter seconds: Int, caller: Caller, in tx: any Transaction
+    ) throws -> String {
+        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
+        try Services.usable(host, downAfter: seconds, in: tx)
+        if let name = (reference["source-name"] ?? reference["source-id"])?.string,
+            let owner = try owner(of: name, on: volume.backend ?? "", in: tx)
+        {
+            throw StorageError.invalidInput("Unable to manage existing snapshot. Snapshot \(owner) already managed.")
+        }
+        try Quotas.charge(
+            project: volume.projectID, type: volume.typeName, gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1,
+            defaults: quotas, in: tx)
+        let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
+        try start(
+            FlowName.manageSnapshot, volume: volume.id, project: volume.projectID, caller: caller,
+            arguments: ["snapshot_id": .string(id), "reference": .object(reference)], claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        return id
+    }
+
+    /// Forgets the snapshot; its storage stays.
+    public func unmanageSnapshot(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        let snapshot = try Snapshots.get(id, for: caller, in: tx)
+        guard SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("unmanaging", of: snapshot, in: tx) else {
+            throw StorageError(
+                .invalid,
+                "Invalid snapshot: Snapshot status must be available or error and snapshot must not be part of a group, but the status is \(snapshot.status)."
+            )
+        }
+        try start(
+            FlowName.unmanageSnapshot, volume: snapshot.volumeID, project: snapshot.projectID, caller: caller,
+            arguments: ["snapshot_id": .string(id)], claims: [.exclusive(id), .shared(snapshot.volumeID)], in: tx)
+    }
+}

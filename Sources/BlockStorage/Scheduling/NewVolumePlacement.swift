@@ -1,0 +1,25 @@
+public import Database
+public import JSON
+
+extension Scheduler {
+    /// Where a new volume goes. What is cloned, or made of a snapshot, goes where its source is; a snapshot's content can be
+    /// copied elsewhere where the volume's type or the operator (`snapshotSameHost`) allows. `arguments` are the operation's.
+    public func place(
+        new volume: Volume, arguments: JSONObject, attempted: [String], snapshotSameHost: Bool, among pools: [PoolState],
+        in connection: any Connection
+    ) throws -> Placement {
+        let type = try VolumeTypes.get(volume.volumeTypeID, in: connection)
+        var request = PlacementRequest(
+            volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
+            extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: attempted)
+        request.typeID = type.id
+        request.hints = try SchedulerHints(arguments["scheduler_hints"]?.object ?? [:], in: connection)
+        let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: connection) }
+        guard let source = volume.sourceVolumeID ?? snapshot?.volumeID else { return place(request, among: pools) }
+        request.requiredBackend = try Volumes.find(source, in: connection)?.backend
+        let beside = place(request, among: pools)
+        guard beside.choice == nil, let snapshot, snapshot.volumeTypeID != type.id || !snapshotSameHost else { return beside }
+        request.requiredBackend = nil
+        return place(request, among: pools)
+    }
+}

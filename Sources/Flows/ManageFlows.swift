@@ -1,0 +1,165 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+/// Flows that take over what lies in a backend, or leave it there.
+enum ManageFlows {
+    static let all = [manage, unmanage, manageSnapshot, unmanageSnapshot]
+
+    private static func reference(_ context: FlowContext) -> DriverValue { DriverValue(context.operation.arguments["reference"] ?? .null) }
+
+    static let manage = Flow(
+        name: FlowName.manageVolume, version: 1,
+        steps: [
+            Step(
+                name: "measure",
+                perform: { context, _ in
+                    await context.services.backends.waitForReports()
+                    let host = context.operation.arguments["host"]?.string ?? ""
+                    let listing: DriverValue
+                    do { listing = try await context.call(context.backend(of: host), .listVolumes, .object([])) } catch let failure
+                        as DriverFailure where failure.code == .unsupported
+                    {
+                        return .object([])
+                    }
+                    let name = (reference(context)["source-name"] ?? reference(context)["source-id"])?.string
+                    guard let name else { return .object([]) }
+                    guard let found = listing["volumes"]?.list?.first(where: { $0["name"]?.string == name }) else {
+                        throw DriverFailure(.notFound, "\(host) holds no \(name)")
+                    }
+                    return .members(["size": found["size"] ?? .integer(0)])
+                },
+                record: { context, progress, output, tx in
+                    let volume = try context.volume(in: tx)
+                    let asked = context.operation.arguments["host"]?.string ?? ""
+                    guard let pool = try context.services.backends.pools(in: tx).first(where: { $0.host == asked || $0.backend == asked })
+                    else { throw StorageError(.failed, "\(asked) has reported no such pool.") }
+                    let size = Int(output["size"]?.integer ?? 0)
+                    if size > 0 {
+                        try Quotas.chargeGrowth(
+                            project: volume.projectID, type: volume.typeName, from: 0, to: size, defaults: context.services.quotas, in: tx)
+                    }
+                    try Pools.add(pool.host, gigabytes: size, volumes: 1, in: tx)
+                    let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
+                    try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
+                    try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
+                    progress["host"] = .string(pool.host)
+                },
+                recordUndo: { context, progress, tx in
+                    guard let host = progress["host"]?.string, let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: -volume.size, in: tx)
+                    try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
+                    try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                    try Volumes.resize(volume.id, to: 0, status: "managing", in: tx)
+                    progress["host"] = nil
+                }),
+            Step(
+                name: "take over",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    return try await context.call(
+                        context.backend(of: volume), .manageVolume,
+                        .members(["volume": context.describe(volume), "reference": reference(context)]))
+                },
+                record: { context, _, output, tx in
+                    let volume = try context.volume(in: tx)
+                    let size = Int(output["size"]?.integer ?? Int64(volume.size))
+                    if size != volume.size, let host = volume.host {
+                        try Quotas.add(
+                            project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: size - volume.size, in: tx)
+                        try Pools.add(host, gigabytes: size - volume.size, volumes: 0, in: tx)
+                        try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
+                    }
+                    let capabilities = try context.backend(of: volume).backend.description?.capabilities
+                    try Volumes.made(
+                        volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
+                        sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
+                }),
+        ],
+        failed: { context, _, _, tx in
+            try Volumes.setStatus("error_managing", of: context.volumeID, in: tx)
+            try context.tell(.createVolume, .createFailed, in: tx)
+            return .over
+        })
+
+    static let unmanage = Flow(
+        name: FlowName.unmanageVolume, version: 1,
+        steps: [
+            Step(
+                name: "leave",
+                perform: { context, _ in
+                    let volume = try context.volume()
+                    guard volume.host != nil else { return .object([]) }
+                    let entry = try context.backend(of: volume)
+                    let arguments = DriverValue.members(["volume": context.describe(volume)])
+                    _ = try await context.callIfServed(entry, .unexportVolume, arguments)
+                    return try await context.callIfServed(entry, .unmanageVolume, arguments)
+                },
+                record: { context, _, _, tx in
+                    guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    try VolumeFlows.remove(volume, in: tx)
+                })
+        ],
+        failed: { context, _, _, tx in
+            try Volumes.setStatus("error_unmanaging", of: context.volumeID, in: tx)
+            try context.tell(.unmanageVolume, .unknown, in: tx)
+            return .over
+        })
+
+    static let manageSnapshot = Flow(
+        name: FlowName.manageSnapshot, version: 1,
+        steps: [
+            Step(
+                name: "take over",
+                perform: { context, _ in
+                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    return try await context.call(
+                        context.backend(of: volume), .manageSnapshot,
+                        .members([
+                            "volume": context.describe(volume), "snapshot": context.describe(snapshot), "reference": reference(context),
+                        ]))
+                },
+                record: { context, _, output, tx in
+                    guard let id = context.operation.arguments["snapshot_id"]?.string, let snapshot = try Snapshots.find(id, in: tx) else {
+                        return
+                    }
+                    if let size = output["size"]?.integer, size > 0 {
+                        try Snapshots.resize(
+                            snapshot, to: Int(size), chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
+                    }
+                    try Snapshots.made(id, driverData: output["data"]?.string, in: tx)
+                })
+        ],
+        failed: { context, _, _, tx in
+            guard let id = context.operation.arguments["snapshot_id"]?.string else { return .over }
+            try Snapshots.setStatus("error", of: id, in: tx)
+            try context.tell(.createSnapshot, .snapshotFailed, snapshotID: id, in: tx)
+            return .over
+        })
+
+    static let unmanageSnapshot = Flow(
+        name: FlowName.unmanageSnapshot, version: 1,
+        steps: [
+            Step(
+                name: "leave",
+                perform: { context, _ in
+                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    return try await context.callIfServed(
+                        context.backend(of: volume), .unmanageSnapshot,
+                        .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)]))
+                },
+                record: { context, _, _, tx in
+                    guard let id = context.operation.arguments["snapshot_id"]?.string, let snapshot = try Snapshots.find(id, in: tx) else {
+                        return
+                    }
+                    try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
+                })
+        ],
+        failed: { context, _, _, tx in
+            guard let id = context.operation.arguments["snapshot_id"]?.string else { return .over }
+            try Snapshots.setStatus("error", of: id, in: tx)
+            try context.tell(.deleteSnapshot, .unknown, snapshotID: id, in: tx)
+            return .over
+        })
+}
