@@ -28,6 +28,9 @@ public struct Event: Sendable {
 
 /// The append-only history.
 public enum Events {
+    /// How the kind ends of what says that storage was left to itself.
+    public static let leftSuffix = ".left"
+
     static let afterSQL = SQL("SELECT \(Event.columns) FROM events WHERE id > ? ORDER BY id LIMIT ?")
     /// Events behind the one of that number, oldest first.
     public static func after(_ id: Int64, limit: Int, in connection: any Connection) throws -> [Event] {

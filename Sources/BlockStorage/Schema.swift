@@ -124,9 +124,14 @@ public enum Schema {
                 """
             ]),
         Migration(
-            6, "volumes by the id in their object's name; a project's own default type; operations that are cancelled and listed",
+            6,
+            "volumes by the id in their object's name; a project's own default type; operations that are cancelled and listed; lists by name, status and type",
             [
                 "ALTER TABLE operations ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0",
+                "CREATE INDEX volumes_by_name ON volumes (name, project_id, created_at, id)",
+                "CREATE INDEX volumes_by_status ON volumes (status, created_at, id)",
+                "DROP INDEX volumes_of_type",
+                "CREATE INDEX volumes_of_type ON volumes (volume_type_id, created_at, id)",
                 "CREATE INDEX operations_by_time ON operations (created_at, id)",
                 "CREATE INDEX operations_of_project ON operations (project_id, created_at, id)",
                 "CREATE INDEX volumes_by_name_id ON volumes (name_id) WHERE name_id IS NOT NULL",

@@ -129,12 +129,8 @@ public final class BackendEntry: Sendable {
             let since = Double(allocation.gigabytes - (report.baseline?[pool.host]?.gigabytes ?? 0))
             let provisioned = pool.provisioned.map { max(0, $0 + since) } ?? Double(allocation.gigabytes)
             let free = pool.free.map { max(0, $0 - max(0, since)) }
-            var capabilities = pool.capabilities
-            if let free { capabilities["free_capacity_gb"] = .real(free) }
-            capabilities["provisioned_capacity_gb"] = .real(provisioned)
-            capabilities["allocated_capacity_gb"] = JSON(allocation.gigabytes)
             return PoolState(
-                host: pool.host, zone: zone, capabilities: capabilities, totalGB: pool.total, freeGB: free, provisionedGB: provisioned,
+                host: pool.host, zone: zone, capabilities: pool.capabilities, totalGB: pool.total, freeGB: free, provisionedGB: provisioned,
                 allocatedGB: Double(allocation.gigabytes), volumes: allocation.volumes, reservedPercentage: Double(pool.reserved),
                 maxOverSubscriptionRatio: pool.ratio, isThin: report.isThin, isThick: report.isThick, timestamp: report.timestamp)
         }

@@ -175,9 +175,7 @@ public final class Doctor: Sendable {
                 // Made and removed while the backend was being asked.
                 // Or left there on purpose.
                 let history = try services.database.read { try Events.ofResource(id, in: $0) }
-                let isExpected = history.contains {
-                    $0.time >= startedAt || ($0.kind == "operation.done" && $0.data.contains(".unmanage\""))
-                }
+                let isExpected = history.contains { $0.time >= startedAt || $0.kind.hasSuffix(Events.leftSuffix) }
                 guard !isExpected, !after.claimed.contains(id) else { continue }
                 report.findings.append(
                     Finding(

@@ -98,6 +98,7 @@ enum ManageFlows {
                 },
                 record: { context, _, _, tx in
                     guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
+                    try context.left(volume.nameID ?? volume.id, "volume", in: tx)
                     try VolumeFlows.remove(volume, in: tx)
                 })
         ],
@@ -153,6 +154,7 @@ enum ManageFlows {
                     guard let id = context.operation.arguments["snapshot_id"]?.string, let snapshot = try Snapshots.find(id, in: tx) else {
                         return
                     }
+                    try context.left(id, "snapshot", in: tx)
                     try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
                 })
         ],
@@ -162,4 +164,13 @@ enum ManageFlows {
             try context.tell(.deleteSnapshot, .unknown, snapshotID: id, in: tx)
             return .over
         })
+}
+
+extension FlowContext {
+    /// Notes that a storage object stays where it is though nothing is known of it any more: no finding for the doctor.
+    fileprivate func left(_ id: String, _ type: String, in tx: any Transaction) throws {
+        try Events.append(
+            type + Events.leftSuffix, resourceType: type, resourceID: id, projectID: operation.projectID, operationID: operation.id,
+            requestID: operation.requestID, in: tx)
+    }
 }

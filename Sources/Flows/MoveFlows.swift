@@ -52,10 +52,10 @@ enum MoveFlows {
                     let pools = try context.services.backends.pools(in: tx).filter { $0.host == volume.host }
                     let staying = context.services.scheduler.place(request, among: pools)
                     guard staying.choice == nil else {
-                        return try Operations.setVerdicts(staying.verdicts.json, of: context.operation.id, in: tx)
+                        return try Operations.setVerdicts(staying.verdicts.abridged.json, of: context.operation.id, in: tx)
                     }
                     guard context.operation.arguments["may_migrate"]?.bool == true else {
-                        try Operations.setVerdicts(staying.verdicts.json, of: context.operation.id, in: tx)
+                        try Operations.setVerdicts(staying.verdicts.abridged.json, of: context.operation.id, in: tx)
                         throw StorageError(
                             .failed, "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
                     }

@@ -17,7 +17,7 @@ extension FlowContext {
 
     /// Keeps the scheduler's verdicts with the operation, and claims the chosen pool's capacity for the volume.
     func claim(_ placement: Scheduler.Placement, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
-        try Operations.setVerdicts(placement.verdicts.json, of: operation.id, in: tx)
+        try Operations.setVerdicts(placement.verdicts.abridged.json, of: operation.id, in: tx)
         guard let pool = placement.choice else { throw StorageError(.failed, placement.refusal) }
         try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
         return pool
@@ -27,7 +27,7 @@ extension FlowContext {
 extension Scheduler.Placement {
     /// Why nothing was chosen, pool by pool: for administrators and the log.
     var refusal: String {
-        let reasons = verdicts.compactMap { verdict in verdict.filter.map { "\(verdict.pool): \($0) \(verdict.reason ?? "")" } }
+        let reasons = verdicts.abridged.compactMap { verdict in verdict.filter.map { "\(verdict.pool): \($0) \(verdict.reason ?? "")" } }
         return "No valid backend was found. \(reasons.isEmpty ? "No backend is up and enabled." : reasons.joined(separator: "; "))"
     }
 }

@@ -195,7 +195,7 @@ enum VolumeFlows {
                     )
                     request.growsAttached = context.operation.arguments["attached"]?.bool ?? false
                     let placement = context.services.scheduler.place(request, among: try context.services.backends.pools(in: tx))
-                    try Operations.setVerdicts(placement.verdicts.json, of: context.operation.id, in: tx)
+                    try Operations.setVerdicts(placement.verdicts.abridged.json, of: context.operation.id, in: tx)
                     guard placement.choice != nil else {
                         throw StorageError(
                             .failed, "No valid backend was found. \(placement.verdicts.first?.reason ?? "The volume's backend is down.")")

@@ -34,7 +34,7 @@ public struct Transfer: Sendable {
         self.target = target
     }
 
-    /// Copies. Ends with `hostDied` if the process dies or shows no progress for the backends' call time-out; cancelling the
+    /// Copies. Ends with `hostDied` if the process dies or shows no progress for the shorter of the backends' call time-outs; cancelling the
     /// task kills it. When this returns or throws, the process is dead and reaped: nothing writes any more.
     public func run() async throws {
         let child = Guarded<pid_t>(0)
@@ -58,7 +58,7 @@ public struct Transfer: Sendable {
         let (mine, theirs) = try socketPair()
         defer { close(mine) }
         // Silence means that a driver hangs: receiving gives up then.
-        var lease = timeval(tv_sec: Int(max(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
+        var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
         let pid: pid_t
         do {

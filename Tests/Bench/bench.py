@@ -62,11 +62,12 @@ def wrk(url, connections, seconds, pids, headers=()):
 class Service:
     """`clinker serve` in a state directory of its own."""
 
-    def __init__(self, binary, directory, port=18776, identity="auth_strategy = noauth", sections=""):
+    def __init__(self, binary, directory, port=18776, identity="auth_strategy = noauth", sections="", backends="file"):
         self.port = port
+        os.makedirs(directory, exist_ok=True)
         config = pathlib.Path(directory, "bench.conf")
         config.write_text(
-            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\n{identity}\nenabled_backends = file\n"
+            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\n{identity}\nenabled_backends = {backends}\n"
             f"quota_volumes = -1\nquota_gigabytes = -1\nlog_file = {directory}/access.log\n[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n{sections}")
         self.started = time.monotonic()
         self.process = subprocess.Popen([binary, "serve", "--config", str(config), "--state-dir", f"{directory}/state"])
@@ -339,6 +340,9 @@ def main():
         report("memory, PSS of all processes", f"{memory:.0f} MB", "<= 80 MB", memory <= 80)
         service.stop()
         identified(binary, directory, seconds, shown, report)
+        import backends
+
+        backends.measure(binary, directory, report, quick="--quick" in sys.argv)
         if "--quick" not in sys.argv:
             middle = fill(directory, 1_000_000)
             service = Service(binary, directory)
@@ -361,4 +365,5 @@ def main():
         print("| " + " | ".join(row) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()

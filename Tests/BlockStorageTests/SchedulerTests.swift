@@ -211,7 +211,7 @@ struct SchedulerTests {
         let storage = try await Storage()
         var request = request(1)
         request.hints = try storage.database.read { try SchedulerHints(["query": .string(query)], in: $0) }
-        let pool = pool("h", capabilities: ["vendor_name": "Clinker", "free_capacity_gb": 50, "a": ["b": "deep"]])
+        let pool = pool("h", free: 50, capabilities: ["vendor_name": "Clinker", "a": ["b": "deep"]])
         #expect((JsonFilter().refusal(of: pool, for: request) == nil) == holds)
     }
 

@@ -250,3 +250,38 @@ struct StorageTests {
         try await storage.database.write { try VolumeTypes.delete(gold.id, defaultName: "__DEFAULT__", in: $0) }
     }
 }
+
+@Suite("Lists of volumes")
+struct VolumeQueryTests {
+    /// The scope, the filters, and what each line of the plan must and must not hold.
+    @Test("filters are served by an index, in a project by no more than its rows")
+    func plans() async throws {
+        let storage = try await Storage()
+        func plan(_ project: String?, _ filters: [VolumeQuery.Filter]) throws -> String {
+            var query = VolumeQuery(projectID: project, limit: 50)
+            query.filters = filters
+            return try storage.database.read { try query.plan(in: $0) }.joined(separator: "; ")
+        }
+        for (project, filters, index, sorts) in [
+            (nil, [], "volumes_by_time", false), ("p", [], "volumes_of_project (project_id=?)", false),
+            (nil, [.equals(.id, .text("i"))], "autoindex_volumes_1 (id=?)", false),
+            ("p", [.equals(.id, .text("i"))], "autoindex_volumes_1 (id=?)", true),
+            (nil, [.equals(.display_name, .text("n"))], "volumes_by_name (name=?)", true),
+            ("p", [.equals(.display_name, .text("n"))], "volumes_by_name (name=? AND project_id=?)", false),
+            (nil, [.equals(.status, .text("error"))], "volumes_by_status (status=?)", false),
+            ("p", [.equals(.status, .text("error"))], "volumes_of_project (project_id=?)", false),
+            (nil, [.host("h@b#p")], "volumes_on_host", true), ("p", [.host("h@b#p")], "volumes_of_project (project_id=?)", false),
+            (nil, [.equals(.volume_type_id, .text("t"))], "volumes_of_type (volume_type_id=?)", false),
+            ("p", [.equals(.volume_type_id, .text("t"))], "volumes_of_project (project_id=?)", false),
+            ("p", [.contains(.description, "x")], "volumes_of_project (project_id=?)", false),
+            ("p", [.map(.metadata, [(key: "a", value: "b")])], "volumes_of_project (project_id=?)", false),
+            ("p", [.equals(.size, .int(1))], "volumes_of_project (project_id=?)", false),
+            ("p", [.compare(.created_at, ">", .text("2026"))], "volumes_of_project (project_id=? AND created_at>?)", false),
+        ] as [(String?, [VolumeQuery.Filter], String, Bool)] {
+            let plan = try plan(project, filters)
+            #expect(plan.contains(index), "\(project ?? "all") \(filters): \(plan)")
+            #expect(plan.contains("TEMP B-TREE") == sorts, "sorts? \(project ?? "all") \(filters): \(plan)")
+            #expect(!plan.contains("SCAN v;") && !plan.hasSuffix("SCAN v"), "\(plan)")
+        }
+    }
+}

@@ -297,6 +297,25 @@ struct AttackTests {
         ("POST", "/types/TYPE/extra_specs", #"{"extra_specs": {"a": "b"}}"#),
         ("PUT", "/types/TYPE/extra_specs/a", #"{"a": "b"}"#),
         ("PUT", "/os-quota-sets/\(project)", #"{"quota_set": {"volumes": 100, "gigabytes": 1000}}"#),
+        ("PUT", "/os-quota-class-sets/gold", #"{"quota_class_set": {"volumes": 100, "gigabytes": 1000}}"#),
+        ("PUT", "/default-types/\(project)", #"{"default_type": {"volume_type": "__DEFAULT__"}}"#),
+        ("POST", "/volumes/VOLUME/action", #"{"os-retype": {"new_type": "nope", "migration_policy": "never"}}"#),
+        ("POST", "/volumes/VOLUME/action", #"{"os-migrate_volume": {"host": "nowhere", "force_host_copy": true, "lock_volume": false}}"#),
+        (
+            "POST", "/manageable_volumes",
+            #"{"volume": {"host": "nowhere", "ref": {"source-name": "x"}, "name": "n", "bootable": true, "metadata": {"a": "b"}, "volume_type": "__DEFAULT__"}}"#
+        ),
+        (
+            "POST", "/manageable_snapshots",
+            #"{"snapshot": {"volume_id": "VOLUME", "ref": {"source-name": "x"}, "name": "n", "metadata": {"a": "b"}}}"#
+        ),
+        ("PUT", "/os-services/set-log", #"{"binary": "*", "server": "nowhere", "prefix": "x", "level": "INFO"}"#),
+        ("PUT", "/os-services/remove", #"{"binary": "cinder-volume", "host": "nowhere"}"#),
+        ("PUT", "/os-hosts/nowhere", #"{"status": "enable"}"#),
+        (
+            "POST", "/operations/explain",
+            #"{"volume": {"size": 1, "volume_type": "__DEFAULT__", "availability_zone": "nova", "metadata": {"a": "b"}}, "OS-SCH-HNT:scheduler_hints": {"query": "[]", "same_host": []}}"#
+        ),
     ]
 
     /// Bodies that no operation accepts.

@@ -15,22 +15,79 @@ struct ClientTests {
             "/usr/bin/env", ["PATH=\(clients)/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-e", script] + arguments)
     }
 
-    @Test("the README's walk, word for word: create, attach, fill, detach, clone, extend, read both back, delete")
-    func walk() async throws {
+    /// Runs the README's walk; `identity` replaces what it says of who asks, as the options of the two commands.
+    private func walk(_ service: ServiceUnderTest, identity: (cloud: String, cinder: String)? = nil, environment: [String] = [])
+        async throws
+    {
         let readme = try ServiceUnderTest.read(ServiceUnderTest.root + "/README.md")
         let marker = try #require(readme.ranges(of: "<!-- walk -->").first)
         let begin = try #require(readme[marker.upperBound...].ranges(of: "```sh\n").first)
         let end = try #require(readme[begin.upperBound...].ranges(of: "```").first)
-        let service = try ServiceUnderTest()
+        var lines = readme[begin.upperBound..<end.lowerBound].replacing(":8776", with: ":\(service.port)")
+            .split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        if let identity {
+            var replaced = 0
+            for (name, value) in [("cloud", identity.cloud), ("noauth", identity.cinder)] {
+                for index in lines.indices where lines[index].hasPrefix(name + "=") {
+                    lines[index] = "\(name)=\"\(value)\""
+                    replaced += 1
+                }
+            }
+            #expect(replaced == 2)
+        }
         let script = service.directory + "/walk.sh"
-        let text = readme[begin.upperBound..<end.lowerBound].split(separator: ":8776", omittingEmptySubsequences: false)
-        #expect(text.count > 1)
-        try ServiceUnderTest.write(script, "cd \(service.directory)\n" + text.joined(separator: ":\(service.port)"))
-        let result = try await bash(script)
+        try ServiceUnderTest.write(script, "cd \(service.directory)\n" + lines.joined(separator: "\n"))
+        let result = try await ServiceUnderTest.run(
+            "/usr/bin/env", environment + ["PATH=\(clients)/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-e", script])
         #expect(result.status == 0, "\(result.output)")
         #expect(result.output.ranges(of: "hello from first").count == 2, "\(result.output)")
-        #expect(try service.api("GET", "/volumes").json["volumes"] == [])
         #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
+    }
+
+    @Test("the README's walk, word for word: create, attach, fill, detach, clone, extend, read both back, delete")
+    func walk() async throws {
+        let service = try ServiceUnderTest()
+        try await walk(service)
+        #expect(try service.api("GET", "/volumes").json["volumes"] == [])
+    }
+
+    @Test("the README's walk by a member of a project, known to a real Keystone")
+    func walkWithKeystone() async throws {
+        let keystone = try KeystoneUnderTest.shared.get()
+        let service = try keystone.service()
+        let config = try clouds(service, users: ["alice"]) { keystoneCloud(keystone, service, $0, $1) }
+        let endpoint = "http://127.0.0.1:\(service.port)/v3/\(keystone.project("alpha"))"
+        try await walk(
+            service,
+            identity: (
+                cloud: "--os-cloud alice",
+                cinder: "--os-auth-url http://127.0.0.1:\(keystone.port)/v3 --os-username alice --os-password alice-secret"
+                    + " --os-project-name alpha --os-user-domain-id default --os-project-domain-id default --os-endpoint \(endpoint)"
+                    + " --os-volume-api-version 3.71"
+            ), environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
+    }
+
+    @Test("the README's walk by a user of a file")
+    func walkWithPassword() async throws {
+        let service = try await basicService()
+        let config = try clouds(service, users: ["alice"]) { basicCloud(service, $0, $1) }
+        let project = Self.projects["alpha"] ?? ""
+        try await walk(
+            service,
+            identity: (
+                cloud: "--os-cloud alice",
+                cinder: "--os-auth-type http_basic --os-username alice --os-password alice-secret --os-project-id \(project)"
+                    + " --os-endpoint http://127.0.0.1:\(service.port)/v3/\(project) --os-volume-api-version 3.71"
+            ), environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
+    }
+
+    @Test("the openstack command moves volumes between backends: migrate, retype, manage, quota, messages, services")
+    func moves() async throws {
+        let service = try MoveTests.service()
+        let result = try await bash(
+            ServiceUnderTest.sources + "/clients/moves.sh", ["http://127.0.0.1:\(service.port)", service.state + "/volumes"])
+        #expect(result.status == 0 && result.output.hasSuffix("moves: done\n"), "\(result.output)\n\(service.log.suffix(2000))")
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
     }
 
     @Test("other commands and forms of the openstack and cinder clients")
@@ -48,12 +105,55 @@ struct ClientTests {
         #expect(result.status == 0 && result.output.hasSuffix("sdk: done\n"), "\(result.output)")
     }
 
-    private func cloud(_ service: ServiceUnderTest, _ cloud: (_ name: String, _ project: String) -> String) async throws {
-        let entries = [("alice", "alpha"), ("root", "alpha"), ("bob", "beta")].map { name, project in
+    // MARK: users of a cloud
+
+    private static let projects = ["alpha": "0123456789abcdef0123456789abcdea", "beta": "0123456789abcdef0123456789abcdeb"]
+    private static let users = [("alice", "alpha", "member"), ("root", "alpha", "admin"), ("bob", "beta", "member")]
+
+    /// Writes a clouds.yaml with a cloud for each user.
+    private func clouds(_ service: ServiceUnderTest, users: [String], _ cloud: (_ name: String, _ project: String) -> String) throws
+        -> String
+    {
+        let entries = Self.users.filter { users.contains($0.0) }.map { name, project, _ in
             "  \(name):\n    volume_api_version: '3'\n    block_storage_default_microversion: '3.71'\n" + cloud(name, project)
         }
         let config = service.directory + "/clouds.yaml"
         try ServiceUnderTest.write(config, "clouds:\n" + entries.joined())
+        return config
+    }
+
+    private func keystoneCloud(_ keystone: KeystoneUnderTest, _ service: ServiceUnderTest, _ name: String, _ project: String) -> String {
+        """
+            auth: {auth_url: 'http://127.0.0.1:\(keystone.port)/v3', username: \(name), password: \(name)-secret, project_name: \(project), user_domain_id: default, project_domain_id: default}
+            block_storage_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(keystone.project(project))
+            volume_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(keystone.project(project))
+
+        """
+    }
+
+    private func basicCloud(_ service: ServiceUnderTest, _ name: String, _ project: String) -> String {
+        let endpoint = "http://127.0.0.1:\(service.port)/v3/\(Self.projects[project] ?? "")"
+        return """
+                auth_type: http_basic
+                auth: {endpoint: '\(endpoint)', username: \(name), password: \(name)-secret}
+                block_storage_endpoint_override: \(endpoint)
+                volume_endpoint_override: \(endpoint)
+
+            """
+    }
+
+    private func basicService() async throws -> ServiceUnderTest {
+        let path = "/tmp/clinker-users-\(UUID.random())"
+        var lines = ""
+        for (name, project, role) in Self.users {
+            let (_, hash) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, name + "-secret"])
+            lines += hash.prefix { !$0.isNewline } + ":\(Self.projects[project] ?? ""):\(role)\n"
+        }
+        try ServiceUnderTest.write(path, lines)
+        return try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(path)")
+    }
+
+    private func cloud(_ service: ServiceUnderTest, _ config: String) async throws {
         let result = try await ServiceUnderTest.run(
             "/usr/bin/env",
             [
@@ -67,35 +167,12 @@ struct ClientTests {
     func keystone() async throws {
         let keystone = try KeystoneUnderTest.shared.get()
         let service = try keystone.service()
-        try await cloud(service) { name, project in
-            """
-                auth: {auth_url: 'http://127.0.0.1:\(keystone.port)/v3', username: \(name), password: \(name)-secret, project_name: \(project), user_domain_id: default, project_domain_id: default}
-                block_storage_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(keystone.project(project))
-                volume_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(keystone.project(project))
-
-            """
-        }
+        try await cloud(service, clouds(service, users: ["alice", "root", "bob"]) { keystoneCloud(keystone, service, $0, $1) })
     }
 
     @Test("users of a file, without an identity service")
     func basic() async throws {
-        let users = "/tmp/clinker-users-\(UUID.random())"
-        let projects = ["alpha": "0123456789abcdef0123456789abcdea", "beta": "0123456789abcdef0123456789abcdeb"]
-        var lines = ""
-        for (name, project, role) in [("alice", "alpha", "member"), ("root", "alpha", "admin"), ("bob", "beta", "member")] {
-            let (_, hash) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, name + "-secret"])
-            lines += hash.prefix { !$0.isNewline } + ":\(projects[project] ?? ""):\(role)\n"
-        }
-        try ServiceUnderTest.write(users, lines)
-        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(users)")
-        try await cloud(service) { name, project in
-            """
-                auth_type: http_basic
-                auth: {endpoint: 'http://127.0.0.1:\(service.port)/v3/\(projects[project] ?? "")', username: \(name), password: \(name)-secret}
-                block_storage_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(projects[project] ?? "")
-                volume_endpoint_override: http://127.0.0.1:\(service.port)/v3/\(projects[project] ?? "")
-
-            """
-        }
+        let service = try await basicService()
+        try await cloud(service, clouds(service, users: ["alice", "root", "bob"]) { basicCloud(service, $0, $1) })
     }
 }

@@ -26,10 +26,14 @@ struct FaultyBackend {
 
     func set(_ lines: String) throws { try ServiceUnderTest.write(faults, lines) }
 
-    /// A service whose one backend is this.
-    func service(options: String = "", more: String = "", callTimeout: Int = 1) throws -> ServiceUnderTest {
+    /// A service with this backend.
+    /// `beside`: another backend, with its section.
+    func service(options: String = "", more: String = "", callTimeout: Int = 1, beside: (name: String, section: String)? = nil) throws
+        -> ServiceUnderTest
+    {
         try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)", backends: "fault",
+            options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)",
+            backends: (["fault"] + [beside?.name].compactMap(\.self)).joined(separator: ","),
             sections: """
                 [fault]
                 volume_driver = \(directory)/clinker-fault.so
@@ -39,6 +43,7 @@ struct FaultyBackend {
                 max_over_subscription_ratio = 1000000
                 driver_call_timeout = \(callTimeout)
                 \(more)
+                \(beside?.section ?? "")
                 """)
     }
 }

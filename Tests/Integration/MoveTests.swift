@@ -69,7 +69,8 @@ struct MoveTests {
             }
             usleep(10_000)
         }
-        throw ServiceUnderTest.Failure("the migration has no end:\n\(service.log.suffix(3000))")
+        let log = service.log.split(separator: "\n").filter { !$0.contains(" ACCESS ") }.suffix(20).joined(separator: "\n")
+        throw ServiceUnderTest.Failure("the migration has no end: \(try service.volume(id)?.text ?? "")\n\(log)")
     }
 
     private func allocated(_ service: ServiceUnderTest) throws -> [String: Int64] {

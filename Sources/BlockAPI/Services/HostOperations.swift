@@ -99,7 +99,7 @@ enum HostOperations {
         guard let pool = pools.first(where: { $0.host == host || $0.backend == backend }) else {
             throw StorageError(.unavailable, "The backend \(backend) is down and has said nothing of itself.")
         }
-        func known(_ name: String) -> JSON { pool.capabilities[name] ?? .null }
+        func known(_ name: String) -> JSON { pool.capability(name) ?? .null }
         return .json { writer in
             writer.beginObject()
             writer.member("namespace", "OS::Storage::Capabilities::\(host)")
@@ -111,7 +111,7 @@ enum HostOperations {
             writer.member("display_name", known("display_name"))
             writer.member("description", known("description"))
             writer.member("visibility", known("visibility"))
-            writer.member("replication_targets", pool.capabilities["replication_targets"] ?? [])
+            writer.member("replication_targets", pool.capability("replication_targets") ?? [])
             writer.member("properties", common)
             writer.endObject()
         }

@@ -173,7 +173,7 @@ enum ServiceOperations {
         if request.version >= 28 {
             for (name, value) in request.http.query where !["detail", "name", "volume_type"].contains(name) {
                 found.removeAll { pool in
-                    guard let capability = pool.capabilities[name] else { return true }
+                    guard let capability = pool.capability(name) else { return true }
                     return capability.string.map { $0 != value } ?? (PythonText.str(capability) != value && capability.text != value)
                 }
             }

@@ -8,11 +8,11 @@ struct DriverFunctions: Sendable {
 
     /// The value of a pool's function; nil if it has none.
     func value(_ name: String, of pool: PoolState, for request: PlacementRequest) throws(Expression.Problem) -> [Expression.Value]? {
-        guard let text = pool.capabilities[name]?.string, !text.isEmpty else { return nil }
+        guard let text = pool.capability(name)?.string, !text.isEmpty else { return nil }
         let expression = try read(text).get()
         // A protocol that has several names may be meant under any of them.
         var values: [Expression.Value] = []
-        for variant in StorageProtocol.variants(pool.capabilities["storage_protocol"]) {
+        for variant in StorageProtocol.variants(pool.capability("storage_protocol")) {
             values.append(
                 try expression.evaluate { space, name in
                     let found = name == "storage_protocol" && (space == "stats" || space == "capabilities") ? variant : nil
@@ -39,9 +39,9 @@ struct DriverFunctions: Sendable {
             switch name {
             case "host": .string(pool.host)
             case "allocated_capacity_gb": .real(pool.allocatedGB)
-            default: pool.capabilities[name]
+            default: pool.capability(name)
             }
-        case "capabilities": pool.capabilities[name]
+        case "capabilities": pool.capability(name)
         case "volume":
             switch name {
             case "id": .string(request.volumeID)
@@ -83,7 +83,7 @@ struct DriverFilter: PlacementFilter {
         do throws(Expression.Problem) {
             guard let values = try functions.value("filter_function", of: pool, for: request) else { return nil }
             return values.contains(where: \.isTrue)
-                ? nil : "its filter function does not hold: \(pool.capabilities["filter_function"]?.string ?? "")"
+                ? nil : "its filter function does not hold: \(pool.capability("filter_function")?.string ?? "")"
         } catch { return "its filter function cannot be evaluated: \(error)" }
     }
 }

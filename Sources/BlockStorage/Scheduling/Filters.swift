@@ -95,7 +95,7 @@ struct CapacityFilter: PlacementFilter {
 struct CapabilitiesFilter: PlacementFilter {
     let name = "CapabilitiesFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
-        if request.growsAttached, pool.capabilities["online_extend_support"]?.bool == false {
+        if request.growsAttached, pool.capability("online_extend_support")?.bool == false {
             return "it cannot extend volumes that are attached"
         }
         for (key, requirement) in request.extraSpecs.members {
@@ -104,8 +104,8 @@ struct CapabilitiesFilter: PlacementFilter {
                 guard path[0] == "capabilities" else { continue }
                 path.removeFirst()
             }
-            var value: JSON? = .object(pool.capabilities)
-            for name in path { value = value?[name] }
+            var value = pool.capability(path[0])
+            for name in path.dropFirst() { value = value?[name] }
             guard let requirement = requirement.string else { continue }
             guard let value, value != .null else { return "it has no capability \(path.joined(separator: ":"))" }
             let candidates = path == ["storage_protocol"] ? StorageProtocol.variants(value).compactMap(\.self) : value.array ?? [value]

@@ -158,7 +158,7 @@ struct JsonFilter: PlacementFilter {
             case "host": .string(pool.host)
             case "capabilities": .object(pool.capabilities)
             case "allocated_capacity_gb": .real(pool.allocatedGB)
-            default: pool.capabilities[first]
+            default: pool.capability(first)
             }
         for name in names.dropFirst() { value = value?[name] }
         return value ?? .null

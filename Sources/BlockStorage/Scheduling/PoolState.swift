@@ -5,8 +5,8 @@ public struct PoolState: Sendable {
     /// `host@backend#pool`
     public let host: String
     public let zone: String
-    /// Everything reported: the driver's capabilities, the pool's numbers, the backend's name.
-    public var capabilities: JSONObject
+    /// What was reported and does not change until the next report: the driver's capabilities, the backend's name.
+    private let reported: JSONObject
     /// nil: unknown or infinite.
     public var totalGB: Double?
     public var freeGB: Double?
@@ -27,7 +27,7 @@ public struct PoolState: Sendable {
     ) {
         self.host = host
         self.zone = zone
-        self.capabilities = capabilities
+        reported = capabilities
         self.totalGB = totalGB
         self.freeGB = freeGB
         self.provisionedGB = provisionedGB ?? allocatedGB
@@ -38,6 +38,23 @@ public struct PoolState: Sendable {
         self.isThin = isThin
         self.isThick = isThick
         self.timestamp = timestamp
+    }
+
+    /// A capability by its name: one of the numbers that change with every volume, or what was reported.
+    public func capability(_ name: String) -> JSON? {
+        switch name {
+        case "free_capacity_gb": freeGB.map { .real($0) } ?? reported[name] ?? "unknown"
+        case "provisioned_capacity_gb": .real(provisionedGB)
+        case "allocated_capacity_gb": .integer(Int64(allocatedGB))
+        default: reported[name]
+        }
+    }
+
+    /// All of them.
+    public var capabilities: JSONObject {
+        var all = reported
+        for name in ["free_capacity_gb", "provisioned_capacity_gb", "allocated_capacity_gb"] { all[name] = capability(name) }
+        return all
     }
 
     /// `host@backend`

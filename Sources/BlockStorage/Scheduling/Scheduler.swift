@@ -122,7 +122,16 @@ public struct Scheduler: Sendable {
 }
 
 extension [Scheduler.Verdict] {
-    /// For the operation's record.
+    private static let kept = 100
+
+    /// What an operation's record keeps: all, or of very many the heaviest pools and some of those refused.
+    public var abridged: [Scheduler.Verdict] {
+        guard count > Self.kept else { return self }
+        let accepted = filter { $0.filter == nil }.sorted { ($0.weight ?? 0) > ($1.weight ?? 0) }.prefix(Self.kept / 2)
+        return Array(accepted) + filter { $0.filter != nil }.prefix(Self.kept - accepted.count)
+    }
+
+    /// As clients see them.
     public var json: JSON {
         .array(
             map { verdict in
