@@ -203,14 +203,14 @@ public final class Keystone: Sendable {
             expires: until)
     }
 
-    /// Whether Keystone knows the project; Clinker's own account must be allowed to ask.
-    public func knowsProject(_ id: String) async throws(Unavailable) -> Bool {
+    /// Whether Keystone knows the project, asked with the token of a user who may know.
+    public func knowsProject(_ id: String, token: Secret) async throws(Unavailable) -> Bool {
         guard id.utf8.allSatisfy({ $0 == 45 || $0 == 95 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) })
         else { return false }
         let answer = await Task(executorPreference: executor) { () -> Result<Bool, Unavailable> in
             do throws(Unavailable) {
                 let response = try self.exchange(
-                    "GET", "/v3/projects/\(id)", headers: [(name: "X-Auth-Token", value: try self.ownToken().reveal())], body: nil)
+                    "GET", "/v3/projects/\(id)", headers: [(name: "X-Auth-Token", value: token.reveal())], body: nil)
                 switch response.status {
                 case 200: return .success(true)
                 case 404: return .success(false)

@@ -168,7 +168,9 @@ final class CoreProcess: Sendable {
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
                 awaitPools: { await backends.waitForReports() }),
             events: events, tickets: tickets)
-        if let keystone = authenticator as? KeystoneAuthenticator { doors.projectExists = { try await keystone.knowsProject($0) } }
+        if let keystone = authenticator as? KeystoneAuthenticator {
+            doors.projectExists = { try await keystone.knowsProject($0, token: $1) }
+        }
         let api = try BlockAPI(doors, settings: settings)
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),

@@ -50,6 +50,79 @@ struct IdentityTests {
         #expect(!service.log.contains("clinker-secret"))
     }
 
+    @Test("an expired token is none, unless a service that may vouches for it")
+    func expired() throws {
+        let service = try keystone.service()
+        let expired = keystone.expiredToken
+        #expect(expired.hasPrefix("gAAAA"))
+        refused(try ask(service, "GET", "/volumes", token: expired), "expired")
+        let nova = try keystone.token("nova", project: "service")
+        #expect(try ask(service, "GET", "/volumes", token: expired, headers: [("X-Service-Token", nova)]).status == 200)
+        let bob = try keystone.token("bob", project: "beta")
+        let strict = try keystone.service(authtoken: "service_token_roles_required = True")
+        refused(try ask(strict, "GET", "/volumes", token: expired, headers: [("X-Service-Token", bob)]), "no service's token")
+        refused(try ask(service, "GET", "/volumes", token: expired, headers: [("X-Service-Token", expired)]), "vouching for itself")
+        refused(try ask(service, "GET", "/volumes", token: expired), "still expired")
+    }
+
+    /// The names in an answer, at every depth; of lists the first item. What is named after a type differs between clouds.
+    private func shape(_ value: JSON, _ path: String = "") -> Set<String> {
+        switch value {
+        case .object(let object):
+            return object.members.reduce(into: []) { names, member in
+                if ["volumes_", "gigabytes_", "snapshots_"].contains(where: { member.name.hasPrefix($0) }) { return }
+                names.formUnion([path + "/" + member.name])
+                // What is in it is the driver's.
+                if member.name == "connection_info" { return }
+                names.formUnion(shape(member.value, path + "/" + member.name))
+            }
+        case .array(let items): return items.first.map { shape($0, path + "/0") } ?? []
+        default: return []
+        }
+    }
+
+    @Test("each captured exchange of a real Cinder with a real Keystone: status, refusal, challenge, and what each role sees")
+    func captures() throws {
+        let service = try keystone.service(
+            options: "quota_volumes = 100000", authtoken: "token_cache_time = 300\nservice_token_roles = service")
+        let tokens = try ["root", "alice", "rita"].reduce(into: ["bad": "gAAAAABnothing"]) {
+            $0[$1] = try keystone.token($1, project: "alpha")
+        }
+        let nova = try keystone.token("nova", project: "service")
+        _ = try ask(service, "POST", "/types", token: tokens["root"], ["volume_type": ["name": "fake"]])
+        var known = ["PROJECT": keystone.project("alpha"), "ffffffffffffffffffffffffffffffff": "ffffffffffffffffffffffffffffffff"]
+        let types = try ask(service, "GET", "/types", token: tokens["root"]).json["volume_types"]?.array ?? []
+        for type in types { known[type["name"] == "fake" ? "FAKE" : "TYPE"] = type["id"]?.string }
+        for line in try ServiceUnderTest.read(ServiceUnderTest.sources + "/captures/identity.jsonl").split(separator: "\n") {
+            let entry = try JSON(parsing: String(line))
+            func fill(_ text: String) -> String { known.reduce(text) { $0.replacing($1.key, with: $1.value) } }
+            var headers: [(String, String)] = []
+            if let user = entry["user"]?.string { headers.append(("X-Auth-Token", tokens[user] ?? "")) }
+            if entry["service"] == true { headers.append(("X-Service-Token", nova)) }
+            let answer = try service.request(
+                entry["method"]?.string ?? "", fill(entry["path"]?.string ?? ""), version: entry["version"]?.string, headers: headers,
+                body: entry["body"]?.string.map(fill))
+            let told = "\(entry["name"]?.string ?? ""): \(answer.status) \(answer.text.prefix(300))"
+            #expect(answer.status == Int(entry["status"]?.integer ?? 0), "\(told)")
+            #expect(answer.header("WWW-Authenticate") == entry["challenge"]?.string, "\(told)")
+            guard let captured = entry["answer"], captured != .null else { continue }
+            if answer.status >= 400 {
+                #expect(answer.json == (try JSON(parsing: fill(captured.text))), "\(told)")
+            } else {
+                let (ours, theirs) = (shape(answer.json), shape(captured))
+                #expect(ours == theirs, "\(told): \(ours.symmetricDifference(theirs))")
+            }
+            if let id = answer.json["volume"]?["id"]?.string, known["VOLUME"] == nil {
+                known["VOLUME"] = id
+                let limit = Timestamp.monotonic() + 20
+                while try ask(service, "GET", "/volumes/\(id)", token: tokens["root"]).json["volume"]?["status"] != "available",
+                    Timestamp.monotonic() < limit
+                { usleep(10_000) }
+            }
+            if let id = answer.json["attachment"]?["id"]?.string { known["ATTACHMENT"] = id }
+        }
+    }
+
     @Test("headers that claim an identity claim nothing")
     func forged() throws {
         let service = try keystone.service()

@@ -43,6 +43,9 @@ final class KeystoneUnderTest: Sendable {
     func project(_ name: String) -> String { facts["projects"]?[name]?.string ?? "" }
     func user(_ name: String) -> String { facts["users"]?[name]?.string ?? "" }
 
+    /// Alice's token for alpha, which was good until an hour before the start.
+    var expiredToken: String { facts["expired"]?.string ?? "" }
+
     func ask(_ method: String, _ path: String, _ body: JSON? = nil, token: String? = nil) throws -> ServiceUnderTest.Answer {
         var text = "\(method) /v3\(path) HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
         if let token { text += "X-Auth-Token: \(token)\r\nX-Subject-Token: \(token)\r\n" }

@@ -241,7 +241,8 @@ struct RoleMatrixTests {
                 } else {
                     #expect(answer.status == 403, "\(told)")
                     let denied = entry.rules.filter { !role.may($0) }.map { "Policy doesn't allow \($0) to be performed." }
-                    #expect(denied.contains(answer.message ?? ""), "\(told)")
+                    let ownWords = entry.path.hasPrefix("/default-types") ? ["You are not authorized to perform this operation."] : denied
+                    #expect(ownWords.contains(answer.message ?? ""), "\(told)")
                 }
             }
         }

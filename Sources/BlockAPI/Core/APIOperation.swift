@@ -14,6 +14,8 @@ struct APIOperation: Sendable {
     var action: String?
     var versions: ClosedRange<Int> = APIVersion.all
     var policies: [Policies.Rule] = []
+    /// What who may not is told, where it is not the rule's name.
+    var refusal: String?
     /// The body's schema by microversion; the first whose range holds the request's applies.
     var bodies: [(versions: ClosedRange<Int>, schema: Schema)] = []
     var success = 200
@@ -23,7 +25,7 @@ struct APIOperation: Sendable {
     init(
         _ name: String, _ method: String, _ path: String, action: String? = nil, versions: ClosedRange<Int> = APIVersion.all,
         policies: [Policies.Rule] = [], body: Schema? = nil, bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [],
-        success: Int = 200,
+        success: Int = 200, refusal: String? = nil,
         summary: String, handler: @escaping @Sendable (APIRequest) async throws -> HTTPResponse
     ) {
         route = Route(name)
@@ -34,6 +36,7 @@ struct APIOperation: Sendable {
         self.policies = policies
         self.bodies = body.map { [(APIVersion.all, $0)] } ?? bodies
         self.success = success
+        self.refusal = refusal
         self.summary = summary
         self.handler = handler
     }

@@ -22,7 +22,7 @@ public struct BlockAPIServices: Sendable {
     /// Everything that a backend holds, as its driver lists it.
     public var listBackend: @Sendable (_ host: String, _ requestID: String) async throws -> JSON
     /// Whether the identity service knows the project; true where nobody can say.
-    public var projectExists: @Sendable (_ project: String) async throws -> Bool = { _ in true }
+    public var projectExists: @Sendable (_ project: String, _ token: Secret) async throws -> Bool = { _, _ in true }
     /// The levels of the log by logger, and how to set them.
     public var logLevels: LogLevels
     public var operations: OperationDoors
@@ -63,7 +63,7 @@ public final class BlockAPI: Sendable {
     private let policies: @Sendable () -> Policies
     let scheduler: Scheduler
     let listBackend: @Sendable (String, String) async throws -> JSON
-    let projectExists: @Sendable (String) async throws -> Bool
+    let projectExists: @Sendable (String, Secret) async throws -> Bool
     let logLevels: LogLevels
     let operations: OperationDoors
     let events: EventHub
@@ -193,6 +193,7 @@ public final class BlockAPI: Sendable {
         for policy in operation.policies where !asked.allows(policy) {
             // Who may not see a volume learns nothing of it.
             if operation.path.hasPrefix("/volumes/{"), !asked.allows("volume:get") { throw StorageError.volumeNotFound(parameters[0]) }
+            if let refusal = operation.refusal { throw HTTPError(403, refusal) }
             try asked.enforce(policy)
         }
         return try await operation.handler(asked)

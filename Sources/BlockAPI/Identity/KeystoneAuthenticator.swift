@@ -1,5 +1,6 @@
 public import HTTPServer
 public import OpenStack
+public import Primitives
 
 /// Identity from Keystone's tokens, as keystonemiddleware finds it. Headers that claim an identity are never read.
 public struct KeystoneAuthenticator: Authenticator {
@@ -34,9 +35,9 @@ public struct KeystoneAuthenticator: Authenticator {
         }
     }
 
-    /// Whether Keystone knows the project.
-    public func knowsProject(_ id: String) async throws -> Bool {
-        do { return try await keystone.knowsProject(id) } catch { throw Self.unavailable }
+    /// Whether Keystone knows the project, asked with the token of a user who may know.
+    public func knowsProject(_ id: String, token: Secret) async throws -> Bool {
+        do { return try await keystone.knowsProject(id, token: token) } catch { throw Self.unavailable }
     }
 
     private static let unavailable = HTTPError(

@@ -7,7 +7,7 @@ sysadmin (admin on the system). Every password is the user's name and "-secret".
 its standard input ends.
 Runs with the Python that has Keystone.
 """
-import http.client, json, os, pathlib, subprocess, sys, threading, time
+import base64, http.client, json, os, pathlib, subprocess, sys, threading, time
 
 directory, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 binaries = pathlib.Path(sys.executable).parent
@@ -69,7 +69,17 @@ def populate():
         ask("PUT", f"/projects/{projects[project]}/users/{users[name]}/roles/{roles[role]}", token=token)
     user("sysadmin")
     ask("PUT", f"/system/users/{users['sysadmin']}/roles/{roles['admin']}", token=token)
-    return {"projects": projects, "users": users}
+    return {"projects": projects, "users": users, "expired": expired(users["alice"], projects["alpha"])}
+
+
+def expired(user, project):
+    """A token that was good until an hour ago, made as Keystone makes its own."""
+    from keystone.token import token_formatters
+
+    until = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - 3600))
+    audit = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+    return token_formatters.TokenFormatter().create_token(
+        user, until, [audit], token_formatters.ProjectScopedPayload, methods=["password"], project_id=project)
 
 
 def main():
