@@ -138,12 +138,24 @@ final class File {
 /// A file's bytes for copies, backups and images.
 final class FileHandle: BlockHandle {
     private let file: File
+    /// What was written and not yet handed to the device.
+    private var unsent: Range<UInt64> = 0..<0
+    private static let batch: UInt64 = 8 << 20
     init(_ file: File) { self.file = file }
 
     var size: UInt64 { get throws { try file.size } }
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws { try file.read(buffer, at: offset) }
-    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws { try file.write(buffer, at: offset) }
     func flush() throws { try file.flush() }
+
+    /// What is written in a row goes to the device at once, so that a flush has little left to wait for.
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        try file.write(buffer, at: offset)
+        let end = offset + UInt64(buffer.count)
+        unsent = (unsent.upperBound == offset ? unsent.lowerBound : offset)..<end
+        guard end - unsent.lowerBound >= Self.batch else { return }
+        _ = clinker_start_writeback(file.descriptor, off_t(unsent.lowerBound), off_t(end - unsent.lowerBound))
+        unsent = end..<end
+    }
     func close() { file.close() }
 
     func zero(offset: UInt64, length: UInt64) throws {
