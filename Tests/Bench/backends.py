@@ -163,7 +163,14 @@ def followers(binary, directory, count, report):
     service.stop()
 
 
+def policies(binary, directory, report):
+    text = subprocess.run([binary, "policy", "check", "--time"], capture_output=True, text=True, check=True).stdout
+    nanoseconds = float(text.split("takes ")[1].split(" ns")[0])
+    report("a policy check", f"{nanoseconds:.0f} ns", "< 1 us", nanoseconds < 1000)
+
+
 def measure(binary, directory, report, quick=False):
+    policies(binary, directory, report)
     driver = null_driver(directory)
     placement(binary, directory, driver, report)
     lives(binary, directory, driver, 4_000 if quick else 20_000, report)
