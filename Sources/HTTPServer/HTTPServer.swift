@@ -110,7 +110,17 @@ public final class HTTPServer: @unchecked Sendable {
             throw SystemError(code, "the HTTP server could not be started")
         }
         startThread("http-sweep") { [connections, sweeping] in
-            while !sweeping.wait(seconds: 1) { connections.sweep() }
+            var most = 0
+            while !sweeping.wait(seconds: 1) {
+                connections.sweep()
+                // What a crowd of connections took is the system's again when the crowd has gone.
+                let now = connections.count
+                most = max(most, now)
+                if most >= 1000, now < most / 4 {
+                    releaseFreeMemory()
+                    most = now
+                }
+            }
         }
     }
 

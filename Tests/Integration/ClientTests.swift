@@ -44,15 +44,33 @@ struct ClientTests {
         #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
     }
 
-    @Test("the README's walk, word for word: create, attach, fill, detach, clone, extend, read both back, delete")
-    func walk() async throws {
+    // Two at a time: the commands take a second each, most of it their own start.
+
+    @Test("the README's walk, word for word, and volumes that move: migrate, retype, manage, quota, messages, services")
+    func walkAndMoves() async throws {
+        async let moves: Void = moves()
         let service = try ServiceUnderTest()
         try await walk(service)
         #expect(try service.api("GET", "/volumes").json["volumes"] == [])
+        try await moves
     }
 
-    @Test("the README's walk by a member of a project, known to a real Keystone")
-    func walkWithKeystone() async throws {
+    private func moves() async throws {
+        let service = try MoveTests.service()
+        let result = try await bash(
+            ServiceUnderTest.sources + "/clients/moves.sh", ["http://127.0.0.1:\(service.port)", service.state + "/volumes"])
+        #expect(result.status == 0 && result.output.hasSuffix("moves: done\n"), "\(result.output)\n\(service.log.suffix(2000))")
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+    }
+
+    @Test("the README's walk by a member of a project: known to a real Keystone, and to a file")
+    func walksOfMembers() async throws {
+        async let basic: Void = walkWithPassword()
+        try await walkWithKeystone()
+        try await basic
+    }
+
+    private func walkWithKeystone() async throws {
         let keystone = try KeystoneUnderTest.shared.get()
         let service = try keystone.service()
         let config = try clouds(service, users: ["alice"]) { keystoneCloud(keystone, service, $0, $1) }
@@ -67,8 +85,7 @@ struct ClientTests {
             ), environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
     }
 
-    @Test("the README's walk by a user of a file")
-    func walkWithPassword() async throws {
+    private func walkWithPassword() async throws {
         let service = try await basicService()
         let config = try clouds(service, users: ["alice"]) { basicCloud(service, $0, $1) }
         let project = Self.projects["alpha"] ?? ""
@@ -79,15 +96,6 @@ struct ClientTests {
                 cinder: "--os-auth-type http_basic --os-username alice --os-password alice-secret --os-project-id \(project)"
                     + " --os-endpoint http://127.0.0.1:\(service.port)/v3/\(project) --os-volume-api-version 3.71"
             ), environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
-    }
-
-    @Test("the openstack command moves volumes between backends: migrate, retype, manage, quota, messages, services")
-    func moves() async throws {
-        let service = try MoveTests.service()
-        let result = try await bash(
-            ServiceUnderTest.sources + "/clients/moves.sh", ["http://127.0.0.1:\(service.port)", service.state + "/volumes"])
-        #expect(result.status == 0 && result.output.hasSuffix("moves: done\n"), "\(result.output)\n\(service.log.suffix(2000))")
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
     }
 
     @Test("other commands and forms of the openstack and cinder clients")
@@ -163,15 +171,16 @@ struct ClientTests {
         #expect(result.status == 0 && result.output.hasSuffix("all good\n"), "\(result.output)\n\(service.log.suffix(2000))")
     }
 
-    @Test("users of a real Keystone, through clouds.yaml")
-    func keystone() async throws {
+    @Test("tenants and operators of a real Keystone, and of a file, through clouds.yaml")
+    func tenants() async throws {
+        async let basic: Void = tenantsOfFile()
         let keystone = try KeystoneUnderTest.shared.get()
         let service = try keystone.service()
         try await cloud(service, clouds(service, users: ["alice", "root", "bob"]) { keystoneCloud(keystone, service, $0, $1) })
+        try await basic
     }
 
-    @Test("users of a file, without an identity service")
-    func basic() async throws {
+    private func tenantsOfFile() async throws {
         let service = try await basicService()
         try await cloud(service, clouds(service, users: ["alice", "root", "bob"]) { basicCloud(service, $0, $1) })
     }

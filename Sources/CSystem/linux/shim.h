@@ -4,6 +4,7 @@
 
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <malloc.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -27,6 +28,7 @@ static inline int clinker_zero_range(int fd, off_t offset, off_t length) {
 }
 enum { CLINKER_SEEK_DATA = 3, CLINKER_SEEK_HOLE = 4 };
 
+static inline void clinker_release_free_memory(void) { malloc_trim(0); }
 /* Begins to write the range to the device, without waiting for it. */
 static inline int clinker_start_writeback(int file, off_t offset, off_t length) {
     return sync_file_range(file, offset, length, SYNC_FILE_RANGE_WRITE);
