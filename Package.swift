@@ -106,6 +106,7 @@ let package = Package(
 if Context.environment["CLINKER_FUZZ"] != nil {
     package.targets.append(
         .target(
-            name: "Fuzz", dependencies: ["BlockAPI", "DriverHost", "JSON", "Policy", "Settings", "Primitives"], path: "Tests/Fuzz",
+            name: "Fuzz", dependencies: ["BlockAPI", "BlockStorage", "DriverHost", "JSON", "Policy", "Settings", "Primitives"],
+            path: "Tests/Fuzz",
             exclude: ["corpus", "run"], swiftSettings: strict))
 }

@@ -9,8 +9,9 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "configuration": return ConfigurationFuzz.run
     case "policy": return PolicyFuzz.run
     case "wire": return WireFuzz.run
+    case "expression": return ExpressionFuzz.run
     default:
-        writeError("CLINKER_FUZZ must be request, json, configuration, policy or wire")
+        writeError("CLINKER_FUZZ must be request, json, configuration, policy, wire or expression")
         exit(64)
     }
 }()

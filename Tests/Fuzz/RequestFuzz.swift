@@ -2,6 +2,7 @@ import BlockAPI
 import BlockStorage
 import Database
 import Glibc
+import JSON
 import Policy
 import Primitives
 import Settings
@@ -22,13 +23,19 @@ final class RequestFuzz: @unchecked Sendable {
             let database = try SQLiteDatabase(path: directory + "/db")
             let policies = try Policies()
             let requests = VolumeRequests(settings, ready: { _ in })
+            let sink = LogSink(descriptor: open("/dev/null", O_WRONLY))
+            let pools = [ExpressionFuzz.pool(filterFunction: nil)]
             let api = try BlockAPI(
                 BlockAPIServices(
                     database: database, requests: requests, result: { _ in throw StorageError(.unavailable, "no backend") },
-                    pools: { _ in [] },
-                    examine: { _ in .null },
-                    policies: { policies }), settings: settings)
-            let log = LogSink(descriptor: open("/dev/null", O_WRONLY)).logger("fuzz")
+                    pools: { _ in pools }, examine: { _ in .null }, policies: { policies }, scheduler: Scheduler(settings),
+                    listBackend: { _, _ in ["volumes": [["name": "legacy", "size": 1]]] }, logLevels: sink.levels,
+                    operations: OperationDoors(
+                        steps: { _ in ["place", "make"] }, progress: { _ in nil },
+                        cancel: { operation, caller, tx in _ = try Operations.cancel(operation, caller: caller, in: tx) },
+                        usablePools: { _ in pools }, awaitPools: {}),
+                    events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets()), settings: settings)
+            let log = sink.logger("fuzz")
             let chain: [any Middleware] = [
                 RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["*"]), FaultMiddleware(log: log, translate: BlockAPI.translate),
                 BodyLimitMiddleware(limit: 114_688), AuthMiddleware(NoAuthenticator()),
@@ -58,7 +65,11 @@ final class RequestFuzz: @unchecked Sendable {
                 if response.status == 500 || !(200..<600).contains(response.status) {
                     violated("\(response.status) to \(request.method) \(request.rawPath)?\(request.rawQuery)")
                 }
-                if case .buffer(let buffer) = response.body { free(buffer.base) }
+                switch response.body {
+                case .buffer(let buffer): free(buffer.base)
+                case .stream(let stream): stream.closed()
+                default: break
+                }
             } catch { violated("an error came through: \(error)") }
         }
     }

@@ -19,7 +19,9 @@ struct VolumeTableTests {
         init(_ name: String, from: [String]?, action: JSON) {
             self.init(name, from: from, 202, "POST", "/volumes/VOLUME/action", action)
         }
-        init(_ name: String, from: [String]?, _ accepted: Int, else refused: Int = 400, _ method: String, _ path: String, _ body: JSON? = nil) {
+        init(
+            _ name: String, from: [String]?, _ accepted: Int, else refused: Int = 400, _ method: String, _ path: String, _ body: JSON? = nil
+        ) {
             self.name = name
             self.from = from
             self.accepted = accepted
@@ -44,7 +46,8 @@ struct VolumeTableTests {
         Row("delete cascade", from: deletable, 202, "DELETE", "/volumes/VOLUME?cascade=true"),
         Row("force delete", from: nil, action: ["os-force_delete": [:]]), Row("unmanage", from: deletable, action: ["os-unmanage": [:]]),
         Row("reserve", from: ["available"], action: ["os-reserve": [:]]), Row("unreserve", from: nil, action: ["os-unreserve": [:]]),
-        Row("begin_detaching", from: [], action: ["os-begin_detaching": [:]]), Row("roll_detaching", from: nil, action: ["os-roll_detaching": [:]]),
+        Row("begin_detaching", from: [], action: ["os-begin_detaching": [:]]),
+        Row("roll_detaching", from: nil, action: ["os-roll_detaching": [:]]),
         Row(
             "attach (legacy)", from: ["available", "attaching", "reserved"],
             action: ["os-attach": ["host_name": "h", "mountpoint": "/dev/vdb"]]),
@@ -58,7 +61,8 @@ struct VolumeTableTests {
         Row("migrate, locking", from: ["available"], action: ["os-migrate_volume": ["host": "node@two", "lock_volume": true]]),
         Row("update readonly flag", from: ["available"], action: ["os-update_readonly_flag": ["readonly": true]]),
         Row(
-            "user metadata change", from: states.filter { !["maintenance", "uploading"].contains($0) }, 200, "POST", "/volumes/VOLUME/metadata",
+            "user metadata change", from: states.filter { !["maintenance", "uploading"].contains($0) }, 200, "POST",
+            "/volumes/VOLUME/metadata",
             ["metadata": ["a": "b"]]),
         Row("update", from: states.filter { $0 != "maintenance" }, 200, "PUT", "/volumes/VOLUME", ["volume": ["name": "n"]]),
         Row("snapshot create", from: ["available"], 202, "POST", "/snapshots", ["snapshot": ["volume_id": "VOLUME"]]),
@@ -123,7 +127,9 @@ struct VolumeTableTests {
         #expect(try MoveTests.action(service, id, "os-unreserve", [:]).status == 202)
         #expect(try service.volume(id)?["status"] == "available")
         // delete with host null: nothing was placed, nothing is asked of a backend
-        let lost = try service.create(["size": 1, "volume_type": .string(try MoveTests.type(service, "nowhere", ["volume_backend_name": "x"]))])
+        let lost = try service.create([
+            "size": 1, "volume_type": .string(try MoveTests.type(service, "nowhere", ["volume_backend_name": "x"])),
+        ])
         try service.wait(lost, "error")
         #expect(try service.volume(lost)?["os-vol-host-attr:host"] == .null)
         #expect(try service.api("DELETE", "/volumes/\(lost)").status == 202)

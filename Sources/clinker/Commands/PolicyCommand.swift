@@ -40,7 +40,9 @@ struct PolicyCommand: ParsableCommand {
                     let started = Timestamp.monotonic()
                     var allowed = 0
                     for _ in 0..<count where policies.allows("volume:create", Member(), project: "alpha") { allowed += 1 }
-                    print("a check takes \(((Timestamp.monotonic() - started) / Double(count) * 1e9).rounded()) ns (\(allowed) of \(count) allowed)")
+                    print(
+                        "a check takes \(((Timestamp.monotonic() - started) / Double(count) * 1e9).rounded()) ns (\(allowed) of \(count) allowed)"
+                    )
                 }
                 if !policies.unused.isEmpty { throw SettingsError(policies.unused.map { "rule \($0) is asked for by nothing" }) }
                 print("good: \(policies.expressions.count { $0.isOverridden }) of \(policies.expressions.count) rules come from the file")
