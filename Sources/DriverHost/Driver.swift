@@ -18,20 +18,8 @@ public final class Driver: @unchecked Sendable {
 
     deinit { plugin.table.pointee.close(instance) }
 
-    /// Whether the driver serves the call itself, the host emulates it, or neither.
-    public enum Support: String, Sendable { case native, emulated, unsupported }
-
-    public func support(_ method: DriverMethod) -> Support {
-        if method.function(plugin.table.pointee) != nil { return .native }
-        return canEmulate(method) ? .emulated : .unsupported
-    }
-
-    private func canEmulate(_ method: DriverMethod) -> Bool {
-        let table = plugin.table.pointee
-        let canCopy =
-            table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
-        return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
-    }
+    public func support(_ method: DriverMethod) -> Plugin.Support { plugin.support(method) }
+    private func canEmulate(_ method: DriverMethod) -> Bool { plugin.canEmulate(method) }
 
     public func call(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue {
         try call(method, arguments, CallContext(arguments: arguments))

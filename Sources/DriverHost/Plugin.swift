@@ -18,6 +18,21 @@ public struct Plugin: @unchecked Sendable {
     /// The optional calls that the driver serves itself.
     public var nativeCalls: [String] { DriverMethod.allCases.filter { $0.function(table.pointee) != nil }.map(\.rawValue) }
 
+    /// Whether the driver serves a call itself, the host emulates it, or neither.
+    public enum Support: String, Sendable { case native, emulated, unsupported }
+
+    public func support(_ method: DriverMethod) -> Support {
+        if method.function(table.pointee) != nil { return .native }
+        return canEmulate(method) ? .emulated : .unsupported
+    }
+
+    func canEmulate(_ method: DriverMethod) -> Bool {
+        let table = table.pointee
+        let canCopy =
+            table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
+        return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
+    }
+
     /// Opens a plugin. Every refusal is one line that says what to do.
     public init(path: String) throws(PluginError) {
         try Self.checkOwnership(path)

@@ -56,17 +56,21 @@ static int simple_stats(void *instance, clinker_call *call) {
     return CLINKER_OK;
 }
 
-static void path_of(struct simple *me, clinker_call *call, char *path, size_t size) {
+/* Names come from the host, yet none may lead out of the directory. */
+static int path_of(struct simple *me, clinker_call *call, char *path, size_t size) {
     const char *name = clinker_string(call, "volume.name");
-    snprintf(path, size, "%s/%s", me->directory, name ? name : "unnamed");
+    if (!name || !*name || *name == '.' || strchr(name, '/')) return clinker_fail(call, CLINKER_INVALID, "no name of a volume");
+    snprintf(path, size, "%s/%s", me->directory, name);
+    return CLINKER_OK;
 }
 
 static int size_file(void *instance, clinker_call *call, const char *argument, int flags) {
     char path[1024];
-    path_of(instance, call, path, sizeof path);
+    off_t wanted = (off_t)clinker_integer(call, argument, 0) << 30;
+    if (path_of(instance, call, path, sizeof path)) return CLINKER_INVALID;
+    if (wanted <= 0) return clinker_fail(call, CLINKER_INVALID, "%s must be a number of GiB", argument);
     int fd = open(path, O_RDWR | O_CLOEXEC | flags, 0600);
     if (fd < 0) return failure(call, path);
-    off_t wanted = (off_t)clinker_integer(call, argument, 0) << 30;
     struct stat info;
     int bad = fstat(fd, &info) || (info.st_size < wanted && ftruncate(fd, wanted)) || fsync(fd);
     int code = bad ? failure(call, path) : CLINKER_OK;
@@ -84,13 +88,14 @@ static int simple_extend_volume(void *instance, clinker_call *call) { return siz
 
 static int simple_delete_volume(void *instance, clinker_call *call) {
     char path[1024];
-    path_of(instance, call, path, sizeof path);
+    if (path_of(instance, call, path, sizeof path)) return CLINKER_INVALID;
     return unlink(path) && errno != ENOENT ? failure(call, path) : CLINKER_OK;
 }
 
 static int simple_connect_volume(void *instance, clinker_call *call) {
     char path[1024];
-    path_of(instance, call, path, sizeof path);
+    if (path_of(instance, call, path, sizeof path)) return CLINKER_INVALID;
+    if (access(path, F_OK)) return failure(call, path);
     for (unsigned waited = 0; waited < ((struct simple *)instance)->connect_delay_ms; waited += 10) {
         if (clinker_cancelled(call)) return clinker_fail(call, CLINKER_CANCELLED, "cancelled after %u ms", waited);
         usleep(10000);
@@ -105,7 +110,7 @@ static int simple_connect_volume(void *instance, clinker_call *call) {
 
 static int simple_open_handle(void *instance, clinker_call *call, uint32_t flags, void **handle) {
     char path[1024];
-    path_of(instance, call, path, sizeof path);
+    if (path_of(instance, call, path, sizeof path)) return CLINKER_INVALID;
     int fd = open(path, (flags & CLINKER_HANDLE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     if (fd < 0) return failure(call, path);
     *handle = (void *)(intptr_t)(fd + 1); /* never NULL */

@@ -1,0 +1,123 @@
+import CDriver
+
+/// Connections of hosts to volumes.
+enum AttachingChecks {
+    static func connector(_ host: String) -> DriverValue {
+        .members([
+            "host": .string(host), "ip": .string("127.0.0.1"), "initiator": .string("iqn.2026-11.example:\(host)"),
+            "nqn": .string("nqn.2026-11.example:\(host)"), "platform": .string("x86_64"), "os_type": .string("linux"),
+            "multipath": .boolean(false), "mountpoint": .string("/dev/vdb"),
+        ])
+    }
+
+    private static func connect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String = "one", mode: String = "rw") throws -> DriverValue {
+        try bench.call(.connectVolume, volume, [("connector", connector(host)), ("mode", .string(mode))])
+    }
+
+    private static func disconnect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String? = "one", remaining: [String] = []) throws {
+        var more: [(String, DriverValue)] = [
+            ("attachments", .list(remaining.map { .members(["connector": connector($0)]) }))
+        ]
+        if let host { more.append(("connector", connector(host))) }
+        try callIfThere(bench, .disconnectVolume, volume, more)
+    }
+
+    private static func callIfThere(
+        _ bench: CheckBench, _ method: DriverMethod, _ volume: CheckBench.Object, _ more: [(String, DriverValue)] = []
+    ) throws {
+        do { try bench.call(method, volume, more) } catch let failure as DriverFailure where failure.code == .unsupported {}
+    }
+
+    /// A volume ready to be connected.
+    private static func exported(_ bench: CheckBench) throws -> CheckBench.Object {
+        let volume = try bench.volume()
+        do { return bench.keeping(try bench.call(.exportVolume, volume), volume) } catch let failure as DriverFailure
+            where failure.code == .unsupported
+        { return volume }
+    }
+
+    static let cases: [ConformanceCase] = [
+        ConformanceCase("connect: the answer names a kind of connection and its data", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            let answer = try connect(bench, volume)
+            try bench.require(answer["driver_volume_type"]?.string?.isEmpty == false, "driver_volume_type: \(answer.loggable)")
+            guard case .object(let members)? = answer["data"] else { throw CheckBench.Failure(description: "data: \(answer.loggable)") }
+            try bench.require(!members.isEmpty, "data is empty")
+            try disconnect(bench, volume)
+        },
+        ConformanceCase("connect: again is the same connection", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            let first = try connect(bench, volume)
+            try bench.require(try connect(bench, volume) == first, "the second answer differs")
+            try disconnect(bench, volume)
+        },
+        ConformanceCase("connect: for reading only", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            _ = try connect(bench, volume, mode: "ro")
+            try disconnect(bench, volume)
+        },
+        ConformanceCase("connect: to what is not there is refused", needs: [.connectVolume]) { bench in
+            try bench.refused([.notFound, .error], "a connection") { _ = try connect(bench, CheckBench.Object()) }
+        },
+        ConformanceCase("connect: two hosts, where the driver says that they may", needs: [.connectVolume]) { bench in
+            guard try bench.driver.call(.capabilities, .object([]))["multiattach"]?.boolean == true else {
+                throw CheckBench.Skip(reason: "multiattach is not true")
+            }
+            let volume = try exported(bench)
+            _ = try connect(bench, volume, "one")
+            _ = try connect(bench, volume, "two")
+            try disconnect(bench, volume, "one", remaining: ["two"])
+            _ = try connect(bench, volume, "two")
+            try disconnect(bench, volume, "two")
+        },
+        ConformanceCase("disconnect: again, and of what never was connected", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            try disconnect(bench, volume)
+            _ = try connect(bench, volume)
+            for _ in 0..<3 { try disconnect(bench, volume) }
+        },
+        ConformanceCase("disconnect: every connection, where no connector is named", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            _ = try connect(bench, volume)
+            try disconnect(bench, volume, nil)
+        },
+        ConformanceCase("disconnect: a connection that another attachment of its host still needs stays", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            let first = try connect(bench, volume)
+            try disconnect(bench, volume, "one", remaining: ["one"])
+            try bench.require(try connect(bench, volume) == first, "it changed")
+            try disconnect(bench, volume)
+        },
+        ConformanceCase("export: again, ensured, and taken back twice") { bench in
+            let volume = try bench.volume()
+            for method in [DriverMethod.exportVolume, .exportVolume, .ensureExport, .unexportVolume, .unexportVolume] {
+                try callIfThere(bench, method, volume)
+            }
+        },
+        ConformanceCase("export: taking back what never was") { bench in
+            let volume = try bench.volume()
+            try callIfThere(bench, .unexportVolume, volume)
+        },
+        ConformanceCase("export: ensured after it was lost, then connected", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            try callIfThere(bench, .ensureExport, volume)
+            _ = try connect(bench, volume)
+            try disconnect(bench, volume)
+            try callIfThere(bench, .unexportVolume, volume)
+        },
+        ConformanceCase("attach: a volume that was connected and let go can be deleted", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            _ = try connect(bench, volume)
+            try disconnect(bench, volume)
+            try callIfThere(bench, .unexportVolume, volume)
+            try bench.call(.deleteVolume, volume)
+        },
+        ConformanceCase("attach: what is written through a handle is there while it is connected", needs: [.connectVolume], handles: true) { bench in
+            let volume = try exported(bench)
+            _ = try connect(bench, volume)
+            try bench.write("through", to: volume)
+            try bench.expect("through", in: volume, "the volume")
+            try disconnect(bench, volume)
+        },
+    ]
+}

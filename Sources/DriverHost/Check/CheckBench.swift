@@ -1,0 +1,216 @@
+import CDriver
+import Glibc
+import Logging
+import Primitives
+
+/// What a case works with: the driver, objects that go when the case ends, and ways to say what must hold.
+final class CheckBench {
+    /// A volume or a snapshot as the host would keep it.
+    struct Object {
+        var id = UUID.random()
+        var isSnapshot = false
+        var size = 1
+        var data: String?
+        var name: String { (isSnapshot ? "snapshot-" : "volume-") + id }
+    }
+
+    struct Failure: Error, CustomStringConvertible { let description: String }
+    struct Skip: Error { let reason: String }
+
+    let driver: Driver
+    let options: DriverValue
+    private let path: String
+    let pool: String?
+    private var made: [(object: Object, volume: Object?)] = []
+
+    init(path: String, options: DriverValue) throws {
+        self.path = path
+        self.options = options
+        driver = try Driver(Plugin(path: path), options: options)
+        pool = try driver.call(.stats, .object([]))["pools"]?.list?.first?["name"]?.string
+    }
+
+    /// Another instance of the same backend.
+    func another() throws -> Driver { try Driver(Plugin(path: path), options: options) }
+
+    var hasHandles: Bool {
+        let table = driver.plugin.table.pointee
+        return table.open_handle != nil && table.close_handle != nil && table.read != nil && table.write != nil && table.get_size != nil
+    }
+
+    func has(_ method: DriverMethod) -> Bool { driver.support(method) != .unsupported }
+
+    // MARK: what must hold
+
+    func require(_ condition: Bool, _ what: @autoclosure () -> String) throws {
+        if !condition { throw Failure(description: what()) }
+    }
+
+    /// The body must fail with one of the codes.
+    func refused(_ codes: [DriverFailure.Code], _ what: String, _ body: () throws -> Void) throws {
+        do { try body() } catch let failure as DriverFailure {
+            let wanted = codes.map { "\($0)" }.joined(separator: " or ")
+            return try require(codes.contains(failure.code), "\(what): \(failure.code) (\(failure.message)), not \(wanted)")
+        }
+        throw Failure(description: "\(what) succeeded")
+    }
+
+    // MARK: calls
+
+    func describe(_ object: Object, withData: Bool = true) -> DriverValue {
+        .members([
+            "id": .string(object.id), "name": .string(object.name), "size": .integer(Int64(object.size)), "pool": .optional(pool),
+            "data": withData ? .optional(object.data) : .null,
+        ])
+    }
+
+    func arguments(_ volume: Object, _ more: [(String, DriverValue)] = []) -> DriverValue {
+        .object([DriverValue.Member("volume", describe(volume))] + more.map { DriverValue.Member($0.0, $0.1) })
+    }
+
+    @discardableResult
+    func call(_ method: DriverMethod, _ volume: Object, _ more: [(String, DriverValue)] = []) throws -> DriverValue {
+        try driver.call(method, arguments(volume, more))
+    }
+
+    /// To be removed at the end.
+    func remember(_ object: Object, of volume: Object? = nil) { made.append((object, volume)) }
+
+    /// The object with the private text that the driver gave.
+    func keeping(_ output: DriverValue, _ object: Object) -> Object {
+        var object = object
+        object.data = output["data"]?.string ?? object.data
+        return object
+    }
+
+    func volume(size: Int = 1) throws -> Object {
+        let volume = Object(size: size)
+        remember(volume)
+        return keeping(try call(.createVolume, volume), volume)
+    }
+
+    func snapshot(of volume: Object) throws -> Object {
+        let snapshot = Object(isSnapshot: true, size: volume.size)
+        remember(snapshot, of: volume)
+        return keeping(try call(.createSnapshot, volume, [("snapshot", describe(snapshot))]), snapshot)
+    }
+
+    func delete(_ snapshot: Object, of volume: Object) throws { try call(.deleteSnapshot, volume, [("snapshot", describe(snapshot))]) }
+
+    func clone(of source: Object, size: Int? = nil) throws -> Object {
+        let clone = Object(size: size ?? source.size)
+        remember(clone)
+        return keeping(try call(.cloneVolume, clone, [("source", describe(source))]), clone)
+    }
+
+    func volume(from snapshot: Object, of source: Object, size: Int? = nil) throws -> Object {
+        let volume = Object(size: size ?? snapshot.size)
+        remember(volume)
+        return keeping(
+            try call(.createVolumeFromSnapshot, volume, [("snapshot", describe(snapshot)), ("source", describe(source))]), volume)
+    }
+
+    /// Names of everything in the backend; nil if the driver cannot tell.
+    func names() throws -> Set<String>? {
+        guard has(.listVolumes) else { return nil }
+        var names: Set<String> = []
+        for object in try driver.call(.listVolumes, .object([]))["volumes"]?.list ?? [] {
+            if let name = object["name"]?.string { names.insert(name) }
+            for snapshot in object["snapshots"]?.list ?? [] { if let name = snapshot["name"]?.string { names.insert(name) } }
+        }
+        return names
+    }
+
+    // MARK: bytes
+
+    func handle<T>(_ object: Object, of volume: Object? = nil, writable: Bool = false, _ body: (Driver.Handle) throws -> T) throws -> T {
+        let arguments = volume.map { self.arguments($0, [("snapshot", describe(object))]) } ?? self.arguments(object)
+        return try driver.withHandle(arguments, writable: writable, body)
+    }
+
+    func write(_ text: String, to volume: Object, at offset: UInt64 = 0) throws {
+        try handle(volume, writable: true) { handle in
+            try Self.write(block(text, handle), handle, at: offset)
+            try handle.flush()
+        }
+    }
+
+    /// The text in a block of a size that every handle takes.
+    private func block(_ text: String, _ handle: Driver.Handle) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: max(4096, Int(handle.alignment)))
+        for (index, byte) in text.utf8.enumerated() { bytes[index] = byte }
+        return bytes
+    }
+
+    static func write(_ bytes: [UInt8], _ handle: Driver.Handle, at offset: UInt64) throws {
+        try bytes.withUnsafeBytes { try handle.write($0, at: offset) }
+    }
+
+    static func read(_ count: Int, _ handle: Driver.Handle, at offset: UInt64) throws -> [UInt8] {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 4096)
+        defer { buffer.deallocate() }
+        buffer.initializeMemory(as: UInt8.self, repeating: 0xA5)
+        try handle.read(into: buffer, at: offset)
+        return Array(buffer)
+    }
+
+    /// The block at the offset must begin with the text and hold zeroes behind it.
+    func expect(_ text: String, in object: Object, of volume: Object? = nil, at offset: UInt64 = 0, _ what: String) throws {
+        try handle(object, of: volume) { handle in
+            let wanted = block(text, handle)
+            let found = try Self.read(wanted.count, handle, at: offset)
+            guard found != wanted else { return }
+            let shown = String(decoding: found.prefix(24), as: UTF8.self).filter { $0.isASCII && !$0.isNewline && $0 != "\0" }
+            throw Failure(description: "\(what): '\(shown)' at \(offset), not '\(text)'")
+        }
+    }
+
+    // MARK: the end
+
+    /// Removes what the case made, as far as that goes.
+    func clean() {
+        for (object, volume) in made.reversed() {
+            if let volume { try? delete(object, of: volume) } else { _ = try? call(.deleteVolume, object) }
+        }
+        made = []
+    }
+
+    /// The same; nothing may be left.
+    func cleanUp() throws {
+        let names = Set(made.map(\.object.name))
+        for (object, volume) in made.reversed() {
+            if let volume { try delete(object, of: volume) } else { try call(.deleteVolume, object) }
+        }
+        made = []
+        let left = try self.names()?.intersection(names) ?? []
+        try require(left.isEmpty, "deleted, yet still listed: \(left.sorted().joined(separator: ", "))")
+    }
+
+    // MARK: a host of its own
+
+    /// Lends a driver host, whose process id the closure may kill.
+    func withHost<T: Sendable>(_ body: @escaping @Sendable (Backend) async throws -> T) throws -> T {
+        let backend = Backend(
+            Backend.Configuration(
+                name: "check", pluginPath: path, options: options, threads: 4, callTimeout: 60, openTimeout: 60, inherited: []),
+            log: Logger(label: "check") { _ in SwiftLogNoOpLogHandler() }, onChange: { _ in })
+        backend.start()
+        defer { backend.stop() }
+        let done = Semaphore()
+        let result = Guarded<Result<T, any Error>?>(nil)
+        Task {
+            let outcome: Result<T, any Error>
+            do {
+                guard await backend.waitUntilUp(within: 30) else {
+                    throw Failure(description: "the driver host did not come up: \(backend.lastError ?? "")")
+                }
+                outcome = .success(try await body(backend))
+            } catch { outcome = .failure(error) }
+            result.withLock { $0 = outcome }
+            done.post()
+        }
+        done.wait()
+        guard let outcome = result.withLock({ $0 }) else { throw Failure(description: "no outcome") }
+        return try outcome.get()
+    }
+}

@@ -1,0 +1,168 @@
+import CDriver
+import Glibc
+import Primitives
+
+/// The repeat rule: a process may die at any instant, and the same call by the next one succeeds.
+enum DeathChecks {
+    /// What is called, given what stands before it.
+    private struct Act: Sendable {
+        let name: String
+        let method: DriverMethod
+        var needs: [DriverMethod] = []
+        /// Prepares, and gives the call's arguments and a check of its end.
+        let prepare: @Sendable (CheckBench) throws -> (arguments: DriverValue, verify: @Sendable (CheckBench) throws -> Void)
+    }
+
+    private static func listed(_ bench: CheckBench, _ name: String, _ isThere: Bool) throws {
+        guard let names = try bench.names() else { return }
+        try bench.require(names.contains(name) == isThere, isThere ? "\(name) is not there" : "\(name) is still there")
+    }
+
+    private static func text(_ bench: CheckBench, _ text: String, to volume: CheckBench.Object) throws {
+        if bench.hasHandles { try bench.write(text, to: volume) }
+    }
+
+    private static func see(_ bench: CheckBench, _ text: String, in volume: CheckBench.Object) throws {
+        if bench.hasHandles { try bench.expect(text, in: volume, "after the repetition") }
+    }
+
+    private static let acts: [Act] = [
+        Act(name: "create", method: .createVolume) { bench in
+            let volume = CheckBench.Object()
+            bench.remember(volume)
+            return (bench.arguments(volume), { try listed($0, volume.name, true) })
+        },
+        Act(name: "delete", method: .deleteVolume) { bench in
+            let volume = try bench.volume()
+            return (bench.arguments(volume), { try listed($0, volume.name, false) })
+        },
+        Act(name: "extend", method: .extendVolume, needs: [.extendVolume]) { bench in
+            let volume = try bench.volume()
+            try text(bench, "kept", to: volume)
+            return (
+                bench.arguments(volume, [("new_size", .integer(2)), ("attached", .boolean(false))]), { try see($0, "kept", in: volume) }
+            )
+        },
+        Act(name: "clone", method: .cloneVolume, needs: [.cloneVolume]) { bench in
+            let source = try bench.volume()
+            try text(bench, "source", to: source)
+            let clone = CheckBench.Object()
+            bench.remember(clone)
+            return (
+                bench.arguments(clone, [("source", bench.describe(source))]),
+                {
+                    try see($0, "source", in: clone)
+                    try see($0, "source", in: source)
+                }
+            )
+        },
+        Act(name: "snapshot", method: .createSnapshot, needs: [.createSnapshot]) { bench in
+            let volume = try bench.volume()
+            let snapshot = CheckBench.Object(isSnapshot: true)
+            bench.remember(snapshot, of: volume)
+            return (bench.arguments(volume, [("snapshot", bench.describe(snapshot))]), { try listed($0, snapshot.name, true) })
+        },
+        Act(name: "delete snapshot", method: .deleteSnapshot, needs: [.createSnapshot, .deleteSnapshot]) { bench in
+            let volume = try bench.volume()
+            let snapshot = try bench.snapshot(of: volume)
+            return (bench.arguments(volume, [("snapshot", bench.describe(snapshot))]), { try listed($0, snapshot.name, false) })
+        },
+        Act(name: "volume from snapshot", method: .createVolumeFromSnapshot, needs: [.createSnapshot, .createVolumeFromSnapshot]) { bench in
+            let source = try bench.volume()
+            try text(bench, "then", to: source)
+            let snapshot = try bench.snapshot(of: source)
+            let made = CheckBench.Object()
+            bench.remember(made)
+            return (
+                bench.arguments(made, [("snapshot", bench.describe(snapshot)), ("source", bench.describe(source))]),
+                { try see($0, "then", in: made) }
+            )
+        },
+        Act(name: "revert", method: .revertToSnapshot, needs: [.createSnapshot, .revertToSnapshot]) { bench in
+            let volume = try bench.volume()
+            try text(bench, "then", to: volume)
+            let snapshot = try bench.snapshot(of: volume)
+            try text(bench, "now", to: volume)
+            return (bench.arguments(volume, [("snapshot", bench.describe(snapshot))]), { try see($0, "then", in: volume) })
+        },
+        Act(name: "export", method: .exportVolume, needs: [.exportVolume]) { bench in
+            (bench.arguments(try bench.volume()), { _ in })
+        },
+        Act(name: "unexport", method: .unexportVolume, needs: [.unexportVolume]) { bench in
+            (bench.arguments(try bench.volume()), { _ in })
+        },
+        Act(name: "connect", method: .connectVolume, needs: [.connectVolume]) { bench in
+            let volume = try bench.volume()
+            return (bench.arguments(volume, [("connector", AttachingChecks.connector("one")), ("mode", .string("rw"))]), { _ in })
+        },
+        Act(name: "disconnect", method: .disconnectVolume, needs: [.disconnectVolume]) { bench in
+            let volume = try bench.volume()
+            return (bench.arguments(volume, [("connector", AttachingChecks.connector("one")), ("attachments", .list([]))]), { _ in })
+        },
+        Act(name: "manage", method: .manageVolume, needs: [.manageVolume]) { bench in
+            let old = try bench.volume()
+            try text(bench, "old", to: old)
+            let new = CheckBench.Object()
+            bench.remember(new)
+            return (
+                bench.arguments(new, [("reference", .members(["source-name": .string(old.name)]))]), { try see($0, "old", in: new) }
+            )
+        },
+    ]
+
+    static let cases: [ConformanceCase] =
+        acts.map { act in
+            ConformanceCase("kill -9: \(act.name), repeated by the next process", needs: act.needs) { bench in
+                // After so many microseconds: before, inside and after the call.
+                for delay in [0, 50, 200, 1_000, 5_000] {
+                    let (arguments, verify) = try act.prepare(bench)
+                    _ = try bench.withHost { backend in try await killed(backend, act.method, arguments, after: UInt32(delay)) }
+                    try verify(bench)
+                }
+            }
+        }
+        + acts.map { act in
+            ConformanceCase("repeat: \(act.name), three times by three processes", needs: act.needs) { bench in
+                let (arguments, verify) = try act.prepare(bench)
+                for _ in 0..<3 { _ = try bench.withHost { try await $0.call(act.method, arguments) } }
+                try verify(bench)
+            }
+        }
+        + [
+            ConformanceCase("cancel: a call that is cancelled ends, and can be repeated", needs: [.cloneVolume]) { bench in
+                let source = try bench.volume()
+                try text(bench, "source", to: source)
+                let clone = CheckBench.Object()
+                bench.remember(clone)
+                let arguments = bench.arguments(clone, [("source", bench.describe(source))])
+                let ended = try bench.withHost { backend in
+                    let call = Task { try await backend.call(.cloneVolume, arguments) }
+                    call.cancel()
+                    do {
+                        _ = try await call.value
+                        return true
+                    } catch let failure as DriverFailure { return failure.code == .cancelled }
+                }
+                try bench.require(ended, "it ended with another failure than cancelled")
+                try bench.call(.cloneVolume, clone, [("source", bench.describe(source))])
+                try see(bench, "source", in: clone)
+            }
+        ]
+
+    /// Calls, kills the host meanwhile, and calls again until there is an answer.
+    private static func killed(_ backend: Backend, _ method: DriverMethod, _ arguments: DriverValue, after delay: UInt32) async throws -> DriverValue {
+        let pid = backend.pid
+        startThread("killer") {
+            usleep(delay)
+            kill(pid, SIGKILL)
+        }
+        for _ in 0..<20 {
+            do { return try await backend.call(method, arguments) } catch let failure as DriverFailure
+                where failure.code == .hostDied || failure.code == .unavailable
+            {
+                _ = await backend.waitUntilUp(within: 30)
+            }
+        }
+        throw CheckBench.Failure(description: "no answer after twenty hosts")
+    }
+}

@@ -1,0 +1,94 @@
+import CDriver
+import Primitives
+
+/// What is there, taking it over, and leaving it.
+enum ManageChecks {
+    private static func manage(_ bench: CheckBench, _ name: String, as object: CheckBench.Object) throws -> DriverValue {
+        try bench.call(.manageVolume, object, [("reference", .members(["source-name": .string(name)]))])
+    }
+
+    static let cases: [ConformanceCase] = [
+        ConformanceCase("list: again and again the same", needs: [.listVolumes]) { bench in
+            let volume = try bench.volume()
+            for _ in 0..<5 { try bench.require(try bench.names()?.contains(volume.name) == true, "\(volume.name) is not listed") }
+        },
+        ConformanceCase("list: sizes are whole GiB, rounded up from the bytes", needs: [.listVolumes]) { bench in
+            _ = try bench.volume(size: 3)
+            for object in try bench.driver.call(.listVolumes, .object([]))["volumes"]?.list ?? [] {
+                guard let bytes = object["bytes"]?.integer, let size = object["size"]?.integer, bytes >= 0 else { continue }
+                try bench.require(size == (bytes + (1 << 30) - 1) >> 30, "\(object.loggable)")
+            }
+        },
+        ConformanceCase("list: no name twice", needs: [.listVolumes]) { bench in
+            _ = try bench.volume()
+            let names = try bench.driver.call(.listVolumes, .object([]))["volumes"]?.list?.compactMap { $0["name"]?.string } ?? []
+            try bench.require(Set(names).count == names.count, "\(names.count - Set(names).count) names are listed more than once")
+        },
+        ConformanceCase("manage: a volume is taken over under its new name, with its bytes", needs: [.manageVolume], handles: true) { bench in
+            let old = try bench.volume(size: 2)
+            try bench.write("old", to: old)
+            try unmanage(bench, old)
+            let new = CheckBench.Object(size: 2)
+            bench.remember(new)
+            let output = try manage(bench, old.name, as: new)
+            try bench.require(output["size"]?.integer == 2, "its size is \(output["size"]?.loggable ?? "missing"), not 2")
+            try bench.expect("old", in: bench.keeping(output, new), "the volume")
+            if let names = try bench.names() {
+                try bench.require(names.contains(new.name) && !names.contains(old.name), "the names are not exchanged")
+            }
+        },
+        ConformanceCase("manage: again succeeds", needs: [.manageVolume]) { bench in
+            let old = try bench.volume()
+            let new = CheckBench.Object()
+            bench.remember(new)
+            for _ in 0..<3 { _ = try manage(bench, old.name, as: new) }
+        },
+        ConformanceCase("manage: under the name it has", needs: [.manageVolume], handles: true) { bench in
+            let volume = try bench.volume()
+            try bench.write("same", to: volume)
+            _ = try manage(bench, volume.name, as: volume)
+            try bench.expect("same", in: volume, "the volume")
+        },
+        ConformanceCase("manage: what is not there is refused", needs: [.manageVolume]) { bench in
+            try bench.refused([.notFound, .invalid, .error], "manage") {
+                _ = try manage(bench, "volume-" + UUID.random(), as: CheckBench.Object())
+            }
+        },
+        ConformanceCase("manage: a name that is taken is not overwritten", needs: [.manageVolume], handles: true) { bench in
+            let (old, taken) = (try bench.volume(), try bench.volume())
+            try bench.write("taken", to: taken)
+            try bench.refused([.exists, .error, .invalid], "manage") { _ = try manage(bench, old.name, as: taken) }
+            try bench.expect("taken", in: taken, "the volume whose name was asked for")
+        },
+        ConformanceCase("manage: a reference that leads elsewhere is refused", needs: [.manageVolume]) { bench in
+            for name in ["../outside", "/etc/passwd", ""] {
+                try bench.refused([.notFound, .invalid, .error], "'\(name)'") { _ = try manage(bench, name, as: CheckBench.Object()) }
+            }
+        },
+        ConformanceCase("manage: a snapshot is left and taken over under a new name", needs: [.manageSnapshot], handles: true) { bench in
+            let volume = try bench.volume()
+            try bench.write("then", to: volume)
+            let old = try bench.snapshot(of: volume)
+            try bench.write("now", to: volume)
+            do { try bench.call(.unmanageSnapshot, volume, [("snapshot", bench.describe(old))]) } catch let failure as DriverFailure
+                where failure.code == .unsupported
+            {}
+            let new = CheckBench.Object(isSnapshot: true)
+            bench.remember(new, of: volume)
+            let output = try bench.call(
+                .manageSnapshot, volume,
+                [("snapshot", bench.describe(new)), ("reference", .members(["source-name": .string(old.name)]))])
+            try bench.expect("then", in: bench.keeping(output, new), of: volume, "the snapshot")
+        },
+        ConformanceCase("unmanage: the storage stays", needs: [.unmanageVolume, .listVolumes]) { bench in
+            let volume = try bench.volume()
+            for _ in 0..<2 { try unmanage(bench, volume) }
+            let names = try bench.names() ?? []
+            try bench.require(names.contains { $0.contains(volume.id) }, "nothing of \(volume.name) is listed")
+        },
+    ]
+
+    private static func unmanage(_ bench: CheckBench, _ volume: CheckBench.Object) throws {
+        do { try bench.call(.unmanageVolume, volume) } catch let failure as DriverFailure where failure.code == .unsupported {}
+    }
+}

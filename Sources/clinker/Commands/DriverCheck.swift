@@ -1,0 +1,227 @@
+import ArgumentParser
+import DriverHost
+import Glibc
+import JSON
+import Primitives
+import Settings
+
+/// Runs the conformance suite over a driver: each case in a process of its own, so that a driver that crashes or hangs fails
+/// that case alone.
+struct DriverCheck: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check", abstract: "See whether a driver keeps the promises of clinker/driver.h.",
+        discussion: "Makes and deletes volumes in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed.")
+
+    @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
+    @ArgumentParser.Option(name: .customLong("set"), help: "key=value: an option of the backend's section; may be repeated.")
+    var options: [String] = []
+    @ArgumentParser.Option(name: .customLong("case"), help: "Only cases whose name begins with this; may be repeated.")
+    var selected: [String] = []
+    @ArgumentParser.Option(help: "Seconds that a case may take.") var timeout = 120.0
+    @ArgumentParser.Option(help: "Cases that run at the same time; as many as there are processors, at most four, if not said.") var jobs: Int?
+    @ArgumentParser.Option(help: "Write the report as JSON to this file.") var json: String?
+    @ArgumentParser.Option(help: "Write the report as JUnit's XML to this file.") var junit: String?
+    @Flag(help: "List the cases and do nothing.") var list = false
+    @OptionGroup var directory: DriverCommand.Directory
+    /// The one case that this process runs, its outcome written to descriptor 3.
+    @ArgumentParser.Option(name: .customLong("run"), help: .hidden) var single: String?
+
+    private struct Result: Sendable {
+        let name: String
+        let outcome: ConformanceOutcome
+        let seconds: Double
+    }
+
+    func run() throws {
+        if list { return Conformance.cases.forEach { print($0.name) } }
+        do {
+            let path = try Plugin.path(for: absolute(driver), in: directory.value)
+            if let single { Self.child(single, path, try values()) }
+            let cases = Conformance.cases.filter { found in selected.isEmpty || selected.contains { found.name.hasPrefix($0) } }
+            guard !cases.isEmpty else { throw SettingsError(["no case begins with \(selected.joined(separator: " or "))"]) }
+            try check(path, cases)
+        } catch let exit as ExitCode {
+            throw exit
+        } catch { Exit.fail(error, status: 2) }
+    }
+
+    private func absolute(_ driver: String) -> String {
+        guard driver.contains("/"), !driver.hasPrefix("/") else { return driver }
+        var buffer = [CChar](repeating: 0, count: 4096)
+        return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
+    }
+
+    private func values() throws -> DriverValue {
+        var members: [DriverValue.Member] = []
+        for option in options {
+            guard let equals = option.firstIndex(of: "="), equals != option.startIndex else {
+                throw SettingsError(["--set \(option): must be key=value"])
+            }
+            members.append(DriverValue.Member(String(option[..<equals]), .string(String(option[option.index(after: equals)...]))))
+        }
+        return .object(members)
+    }
+
+    // MARK: one case
+
+    private static func child(_ name: String, _ path: String, _ options: DriverValue) -> Never {
+        _ = fcntl(3, F_SETFD, FD_CLOEXEC)
+        let report: JSON
+        switch Conformance.run(name, plugin: path, options: options) {
+        case .passed: report = ["outcome": "passed"]
+        case .failed(let reason): report = ["outcome": "failed", "reason": .string(reason)]
+        case .skipped(let reason): report = ["outcome": "skipped", "reason": .string(reason)]
+        }
+        _ = report.text.withCString { write(3, $0, strlen($0)) }
+        _exit(0)
+    }
+
+    private func outcome(of name: String, _ arguments: [String]) throws -> ConformanceOutcome {
+        let (mine, theirs) = try socketPair()
+        defer { close(mine) }
+        let pid: pid_t
+        do {
+            defer { close(theirs) }
+            pid = try spawn(
+                executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)], newGroup: true)
+        }
+        var limit = timeval(tv_sec: Int(timeout), tv_usec: 0)
+        setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        var isLate = false
+        while true {
+            let count = recv(mine, &chunk, chunk.count, 0)
+            if count > 0 {
+                text += chunk[..<count]
+            } else {
+                isLate = count < 0 && errno == EAGAIN
+                break
+            }
+        }
+        // Its driver hosts are of its group.
+        kill(-pid, SIGKILL)
+        let status = reap(pid)
+        if isLate { return .failed("no end within \(Int(timeout)) seconds") }
+        guard let report = try? JSON(parsing: text), let outcome = report["outcome"]?.string else {
+            return .failed("the driver ended the process: \(describe(exit: status))")
+        }
+        let reason = report["reason"]?.string ?? ""
+        return outcome == "passed" ? .passed : outcome == "skipped" ? .skipped(reason) : .failed(reason)
+    }
+
+    // MARK: all
+
+    private func check(_ path: String, _ cases: [ConformanceCase]) throws {
+        var template = Array("/tmp/clinker-check-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else {
+            let code = errno
+            throw SystemError(code, "no directory for the driver's state")
+        }
+        let state = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        defer { if let remover = try? spawn("/bin/rm", ["-rf", state], descriptors: []) { reap(remover) } }
+        let given = ["state_dir=\(state)", "backend=check"] + options
+        let arguments = [path] + given.flatMap { ["--set", $0] }
+        let plugin = try Plugin(path: path)
+        print("\(plugin.name) \(plugin.version), \(path)")
+        let results = outcomes(of: cases.map(\.name), arguments) { result in
+            switch result.outcome {
+            case .passed: print("ok       \(result.name)")
+            case .skipped(let reason): print("skipped  \(result.name) (\(reason))")
+            case .failed(let reason): print("FAILED   \(result.name)\n         \(reason)")
+            }
+            fflush(nil)
+        }
+        let calls = support(plugin)
+        for kind in ["native", "emulated", "unsupported"] {
+            let names = calls.filter { $0.support == kind }.map(\.name)
+            if !names.isEmpty { print("\(kind): \(names.joined(separator: " "))") }
+        }
+        let failed = results.count { if case .failed = $0.outcome { true } else { false } }
+        let skipped = results.count { if case .skipped = $0.outcome { true } else { false } }
+        print("\(results.count) cases: \(results.count - failed - skipped) passed, \(skipped) skipped, \(failed) failed")
+        if let json { try save(report(plugin, results, calls).text + "\n", json) }
+        if let junit { try save(xml(plugin, results), junit) }
+        if failed > 0 { throw ExitCode(1) }
+    }
+
+    /// Runs the cases, some at the same time; tells of each in their order.
+    private func outcomes(of names: [String], _ arguments: [String], _ tell: (Result) -> Void) -> [Result] {
+        let results = names.map { _ in Guarded<Result?>(nil) }
+        let ended = names.map { _ in Semaphore() }
+        let next = Guarded(0)
+        let workers = max(1, jobs ?? min(4, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
+        let command = self
+        for worker in 0..<min(workers, names.count) {
+            startThread("check-\(worker)") {
+                while true {
+                    let index = next.withLock { next in
+                        defer { next += 1 }
+                        return next
+                    }
+                    guard index < names.count else { return }
+                    let started = Timestamp.monotonic()
+                    let outcome: ConformanceOutcome
+                    do { outcome = try command.outcome(of: names[index], arguments) } catch { outcome = .failed("\(error)") }
+                    results[index].withLock {
+                        $0 = Result(name: names[index], outcome: outcome, seconds: Timestamp.monotonic() - started)
+                    }
+                    ended[index].post()
+                }
+            }
+        }
+        return names.indices.compactMap { index in
+            ended[index].wait()
+            let result = results[index].withLock { $0 }
+            if let result { tell(result) }
+            return result
+        }
+    }
+
+    /// By the plugin's table: opening the driver here could crash this process.
+    private func support(_ plugin: Plugin) -> [(name: String, support: String)] {
+        DriverMethod.allCases.map { ($0.rawValue, plugin.support($0).rawValue) }
+    }
+
+    private func report(_ plugin: Plugin, _ results: [Result], _ calls: [(name: String, support: String)]) -> JSON {
+        [
+            "driver": .string(plugin.name), "version": .string(plugin.version),
+            "calls": .object(JSONObject(calls.map { (name: $0.name, value: .string($0.support)) })),
+            "cases": .array(
+                results.map { result in
+                    var entry: JSONObject = ["name": .string(result.name), "seconds": .real((result.seconds * 1000).rounded() / 1000)]
+                    switch result.outcome {
+                    case .passed: entry["outcome"] = "passed"
+                    case .skipped(let reason): (entry["outcome"], entry["reason"]) = ("skipped", .string(reason))
+                    case .failed(let reason): (entry["outcome"], entry["reason"]) = ("failed", .string(reason))
+                    }
+                    return .object(entry)
+                }),
+        ]
+    }
+
+    private func xml(_ plugin: Plugin, _ results: [Result]) -> String {
+        func escaped(_ text: String) -> String {
+            text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing("\"", with: "&quot;")
+        }
+        let cases = results.map { result in
+            let inside =
+                switch result.outcome {
+                case .passed: ""
+                case .skipped(let reason): "<skipped message=\"\(escaped(reason))\"/>"
+                case .failed(let reason): "<failure message=\"\(escaped(reason))\"/>"
+                }
+            return "  <testcase classname=\"\(escaped(plugin.name))\" name=\"\(escaped(result.name))\" time=\"\(result.seconds)\">\(inside)</testcase>\n"
+        }
+        return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"clinker driver check\" tests=\"\(results.count)\">\n\(cases.joined())</testsuite>\n"
+    }
+
+    private func save(_ text: String, _ path: String) throws {
+        guard let file = fopen(path, "we") else {
+            let code = errno
+            throw SystemError(code, "cannot write \(path)")
+        }
+        fputs(text, file)
+        fclose(file)
+    }
+}

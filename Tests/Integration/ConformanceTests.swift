@@ -1,0 +1,86 @@
+import Glibc
+import JSON
+import Primitives
+import Testing
+
+/// `clinker driver check`: the drivers that the project has keep the header's promises, and one that does not is found out.
+@Suite("Conformance of drivers", .serialized)
+struct ConformanceTests {
+    private func check(_ arguments: [String]) async throws -> (status: Int32, output: String) {
+        try await ServiceUnderTest.run(ServiceUnderTest.binary, ["driver", "check"] + arguments)
+    }
+
+    private func compiled(_ source: String) throws -> String {
+        var template = Array("/tmp/clinker-conformance-XXXXXX".utf8CString)
+        let directory = String(cString: mkdtemp(&template))
+        let root = ServiceUnderTest.root
+        let status = reap(
+            try spawn(
+                "/usr/bin/cc",
+                [
+                    "-std=c11", "-fPIC", "-shared", "-I", root + "/Sources/CDriver/include", "-o", directory + "/clinker-\(source).so",
+                    root + "/Tests/DriverHostTests/Drivers/\(source).c", "-ldl",
+                ], descriptors: []))
+        #expect(status == 0)
+        return directory
+    }
+
+    @Test("the file driver keeps every promise, and leaves nothing behind")
+    func file() async throws {
+        let directory = try compiled("simple")
+        let volumes = directory + "/volumes"
+        let result = try await check(["file", "--set", "file_directory=" + volumes, "--json", directory + "/report.json"])
+        #expect(result.status == 0, "\(result.output)")
+        let report = try JSON(parsing: try ServiceUnderTest.read(directory + "/report.json"))
+        let cases = report["cases"]?.array ?? []
+        #expect(cases.count >= 120 && cases.allSatisfy { $0["outcome"] == "passed" }, "\(result.output)")
+        #expect(report["calls"]?["clone_volume"] == "native" && report["driver"] == "file")
+        #expect(ServiceUnderTest.entries(volumes).isEmpty)
+    }
+
+    @Test("a driver of a hundred lines of C passes with what the host does for it")
+    func simple() async throws {
+        let directory = try compiled("simple")
+        // The host's copies of whole volumes take seconds each: two of them are enough.
+        let subjects = ["instance", "create", "new", "delete", "extend", "snapshot", "clone: holds", "connect", "handle", "kill -9: clone"]
+        let result = try await check(
+            [directory + "/clinker-simple.so", "--set", "directory=\(directory)/volumes", "--junit", directory + "/report.xml"]
+                + subjects.flatMap { ["--case", $0] })
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output.contains("emulated: clone_volume") && result.output.contains("skipped  snapshot:"))
+        #expect(try ServiceUnderTest.read(directory + "/report.xml").contains("<testcase classname=\"simple\""))
+    }
+
+    @Test("a driver that crashes, hangs, fails or lies is found out, case by case")
+    func faulty() async throws {
+        let directory = try compiled("fault")
+        let faults = directory + "/faults"
+        func run(_ fault: String, _ name: String) async throws -> (status: Int32, output: String) {
+            try ServiceUnderTest.write(faults, fault)
+            return try await check([
+                directory + "/clinker-fault.so", "--case", name, "--timeout", "3",
+                "--set", "wrapped=\(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so", "--set", "faults=\(faults)",
+                "--set", "file_directory=\(directory)/volumes",
+            ])
+        }
+        for (fault, name, words) in [
+            ("create_volume crash 1\n", "create: the same again succeeds", "the driver ended the process: signal"),
+            ("create_volume hang 1\n", "create: the same again succeeds", "no end within 3 seconds"),
+            ("delete_volume 3 1\n", "delete: of what is gone succeeds", "busy"),
+            ("extend_volume 1 1\n", "extend: to the size it has succeeds", "fault 1"),
+        ] {
+            let result = try await run(fault, name)
+            #expect(result.status == 1 && result.output.contains("FAILED   \(name)") && result.output.contains(words), "\(result.output)")
+        }
+        #expect(try await run("", "create: the same again succeeds").status == 0)
+    }
+
+    @Test("what is asked for wrongly is refused in a line")
+    func refusals() async throws {
+        #expect(try await check(["nope"]).status == 2)
+        #expect(try await check(["file", "--set", "x"]).output.contains("must be key=value"))
+        #expect(try await check(["file", "--case", "nope"]).output.contains("no case begins with nope"))
+        let list = try await check(["file", "--list"])
+        #expect(list.status == 0 && list.output.split(separator: "\n").count >= 120)
+    }
+}
