@@ -15,7 +15,8 @@ struct ABITests {
         let calls: [PartialKeyPath<Table>] = [
             \.open, \.close, \.capabilities, \.stats, \.create_volume, \.delete_volume, \.extend_volume, \.clone_volume, \.create_snapshot,
             \.delete_snapshot, \.create_volume_from_snapshot, \.revert_to_snapshot, \.export_volume, \.ensure_export, \.unexport_volume,
-            \.connect_volume, \.disconnect_volume, \.list_volumes, \.manage_volume, \.unmanage_volume, \.fence, \.open_handle, \.close_handle,
+            \.connect_volume, \.disconnect_volume, \.list_volumes, \.manage_volume, \.unmanage_volume, \.fence, \.open_handle,
+            \.close_handle,
             \.get_size, \.block_size, \.read, \.write, \.zero, \.discard, \.flush, \.extents, \.changed, \.submit, \.manage_snapshot,
             \.unmanage_snapshot,
         ]
@@ -27,7 +28,8 @@ struct ABITests {
     func host() {
         typealias Host = clinker_host
         let functions: [PartialKeyPath<Host>] = [
-            \.string, \.integer, \.real, \.boolean, \.length, \.set_string, \.set_secret, \.set_integer, \.set_real, \.set_boolean, \.set_null,
+            \.string, \.integer, \.real, \.boolean, \.length, \.set_string, \.set_secret, \.set_integer, \.set_real, \.set_boolean,
+            \.set_null,
             \.begin_object, \.begin_list, \.end, \.log, \.progress, \.cancelled, \.fail,
         ]
         #expect(MemoryLayout<Host>.offset(of: \.size) == 0)
@@ -35,7 +37,8 @@ struct ABITests {
         #expect(MemoryLayout<clinker_call>.offset(of: \.host) == 0 && MemoryLayout<clinker_call>.offset(of: \.reserved) == 8)
         typealias Request = clinker_request
         let members: [(PartialKeyPath<Request>, Int)] = [
-            (\.size, 0), (\.operation, 8), (\.reserved, 12), (\.buffer, 16), (\.offset, 24), (\.length, 32), (\.complete, 40), (\.opaque, 48),
+            (\.size, 0), (\.operation, 8), (\.reserved, 12), (\.buffer, 16), (\.offset, 24), (\.length, 32), (\.complete, 40),
+            (\.opaque, 48),
         ]
         for (member, offset) in members { #expect(MemoryLayout<Request>.offset(of: member) == offset, "\(member)") }
         #expect(MemoryLayout<Request>.size == 56)
@@ -44,7 +47,8 @@ struct ABITests {
     @Test("codes, kinds and flags keep their numbers")
     func numbers() {
         let codes = [
-            CLINKER_OK, CLINKER_ERROR, CLINKER_RETRY, CLINKER_BUSY, CLINKER_NOT_FOUND, CLINKER_EXISTS, CLINKER_NO_SPACE, CLINKER_UNSUPPORTED,
+            CLINKER_OK, CLINKER_ERROR, CLINKER_RETRY, CLINKER_BUSY, CLINKER_NOT_FOUND, CLINKER_EXISTS, CLINKER_NO_SPACE,
+            CLINKER_UNSUPPORTED,
             CLINKER_BAD_CONFIGURATION, CLINKER_INVALID, CLINKER_CANCELLED,
         ]
         for (number, code) in codes.enumerated() { #expect(Int(code.rawValue) == number) }

@@ -57,10 +57,12 @@ struct SoakTests {
             return false
         }
         while Timestamp.monotonic() < end {
-            guard let id = ask("POST", "/volumes", ["volume": ["size": 1]])?.json["volume"]?["id"]?.string else { continue }
+            let type = Bool.random(using: &random) ? "one" : "two"
+            let body: JSON = ["volume": ["size": 1, "volume_type": .string(type)]]
+            guard let id = ask("POST", "/volumes", body)?.json["volume"]?["id"]?.string else { continue }
             ledger.state.withLock { _ = $0.created.insert(id) }
             guard settle(id, "available") else { continue }
-            switch Int.random(in: 0..<4, using: &random) {
+            switch Int.random(in: 0..<6, using: &random) {
             case 0:
                 _ = ask("POST", "/volumes/\(id)/action", ["os-extend": ["new_size": 2]])
                 _ = settle(id, "available")
@@ -79,14 +81,29 @@ struct SoakTests {
                     usleep(20_000)
                 }
                 _ = settle(id, "available")
+            case 3:
+                // To the other backend, by a copy.
+                let retype: JSON = ["os-retype": ["new_type": type == "one" ? "two" : "one", "migration_policy": "on-demand"]]
+                _ = ask("POST", "/volumes/\(id)/action", retype)
+                _ = settle(id, "available")
+            case 4:
+                guard let snapshot = ask("POST", "/snapshots", ["snapshot": ["volume_id": .string(id)]])?.json["snapshot"]?["id"]?.string
+                else { break }
+                let limit = Timestamp.monotonic() + 30
+                while Timestamp.monotonic() < limit, ask("GET", "/snapshots/\(snapshot)")?.json["snapshot"]?["status"] == "creating" {
+                    usleep(5_000)
+                }
+                delete(id, cascade: true)
+                ledger.state.withLock { $0.lives += 1 }
+                continue
             default: break
             }
             delete(id)
             ledger.state.withLock { $0.lives += 1 }
         }
 
-        func delete(_ id: String) {
-            guard let answer = ask("DELETE", "/volumes/\(id)") else {
+        func delete(_ id: String, cascade: Bool = false) {
+            guard let answer = ask("DELETE", "/volumes/\(id)" + (cascade ? "?cascade=true" : "")) else {
                 ledger.state.withLock { _ = $0.deleteUnknown.insert(id) }
                 return
             }
@@ -94,6 +111,15 @@ struct SoakTests {
                 if answer.status == 202 { $0.deleteAccepted.insert(id) } else { $0.deleteRefused[id] = "\(answer.status) \(answer.text)" }
             }
         }
+    }
+
+    /// Two backends, each with a type of its own.
+    private static func service() throws -> ServiceUnderTest {
+        let service = try MoveTests.service(
+            options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1", one: "max_over_subscription_ratio = 1000000",
+            two: "max_over_subscription_ratio = 1000000")
+        try MoveTests.types(service)
+        return service
     }
 
     /// Waits for clients off the pool that tests share.
@@ -122,10 +148,7 @@ struct SoakTests {
     @Test("after random kills nothing is stranded, lost, orphaned or charged twice")
     func run() async throws {
         let seed = Self.seed
-        let service = try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1",
-            sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
-        let directory = service.state + "/volumes/file"
+        let service = try Self.service()
         let ledger = Ledger()
         let end = Timestamp.monotonic() + Self.seconds
         let finished = Semaphore()
@@ -141,7 +164,7 @@ struct SoakTests {
         while Timestamp.monotonic() < end {
             usleep(UInt32.random(in: 100_000...500_000, using: &random))
             let cores = service.processes("core")
-            let hosts = service.processes("driver-host")
+            let hosts = service.processes("driver-host") + service.processes("transfer")
             switch Int.random(in: 0..<6, using: &random) {
             case 0, 1:
                 for core in cores { kill(core, SIGKILL) }
@@ -176,7 +199,7 @@ struct SoakTests {
             { usleep(50_000) }
         }
         // Within 30 s nothing is on its way any more.
-        let transitional = ["creating", "deleting", "extending", "attaching", "detaching", "reserved"]
+        let transitional = ["creating", "deleting", "extending", "attaching", "detaching", "reserved", "retyping"]
         let limit = Timestamp.monotonic() + 30
         var volumes: [JSON] = []
         let settling = Timestamp.monotonic()
@@ -191,17 +214,26 @@ struct SoakTests {
         let lost = told.created.subtracting(told.deleteAccepted).subtracting(told.deleteUnknown).subtracting(rows)
         #expect(lost.isEmpty, "acknowledged creates lost: \(lost.map { ($0, told.deleteRefused[$0] ?? "no deletion answered") })")
         #expect(told.deleteAccepted.isDisjoint(with: rows), "acknowledged deletes undone: \(told.deleteAccepted.intersection(rows))")
-        #expect(try service.usage("volumes") == Int64(volumes.count))
-        #expect(try service.usage("gigabytes") == volumes.reduce(0) { $0 + ($1["size"]?.integer ?? 0) })
+        // A deletion that was refused or not heard of leaves snapshots too.
+        let snapshots = try service.api("GET", "/snapshots/detail?limit=1000").json["snapshots"]?.array ?? []
+        #expect(try service.usage("volumes") == Int64(volumes.count) && service.usage("snapshots") == Int64(snapshots.count))
+        #expect(try service.usage("gigabytes") == (volumes + snapshots).reduce(0) { $0 + ($1["size"]?.integer ?? 0) })
         let stored = volumes.filter { $0["os-vol-host-attr:host"]?.string != nil }
-        let files = Set(ServiceUnderTest.entries(directory).filter { !$0.hasSuffix(".partial") })
-        let names = Set(stored.compactMap { $0["id"]?.string.map { "volume-" + $0 } })
+        /// `backend/name` of what a row stands for.
+        func object(_ volume: JSON) -> String {
+            let backend = volume["os-vol-host-attr:host"]?.string?.contains("@one") == true ? "one" : "two"
+            return "\(backend)/volume-\(volume["os-vol-mig-status-attr:name_id"]?.string ?? volume["id"]?.string ?? "")"
+        }
+        let all = ["one", "two"].flatMap { backend in
+            ServiceUnderTest.entries(service.state + "/volumes/" + backend).map { "\(backend)/\($0)" }
+        }
+        let files = Set(all.filter { $0.contains("/volume-") && !$0.hasSuffix(".partial") })
+        let names = Set(stored.map(object))
         #expect(files.subtracting(names).isEmpty, "orphans: \(files.subtracting(names))")
         // A volume in error may have lost its storage; every other one has it.
-        let failed = Set(
-            stored.filter { $0["status"]?.string?.hasPrefix("error") ?? false }.compactMap { $0["id"]?.string.map { "volume-" + $0 } })
+        let failed = Set(stored.filter { $0["status"]?.string?.hasPrefix("error") ?? false }.map(object))
         #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
-        #expect(ServiceUnderTest.entries(directory).allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
+        #expect(all.allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
         #expect(told.refused == 0, "connections refused")
         let examined = try await DoctorTests.examine(service)
         #expect(examined.findings.isEmpty, "\(examined.findings.prefix(5))")
@@ -228,9 +260,7 @@ struct SoakTests {
 
     @Test("under mixed load memory does not grow and descriptors do not leak")
     func endurance() throws {
-        let service = try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1",
-            sections: "[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
+        let service = try Self.service()
         let ledger = Ledger()
         let begin = Timestamp.monotonic()
         let end = begin + Self.seconds

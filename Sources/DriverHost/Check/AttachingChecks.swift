@@ -10,11 +10,15 @@ enum AttachingChecks {
         ])
     }
 
-    private static func connect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String = "one", mode: String = "rw") throws -> DriverValue {
+    private static func connect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String = "one", mode: String = "rw") throws
+        -> DriverValue
+    {
         try bench.call(.connectVolume, volume, [("connector", connector(host)), ("mode", .string(mode))])
     }
 
-    private static func disconnect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String? = "one", remaining: [String] = []) throws {
+    private static func disconnect(_ bench: CheckBench, _ volume: CheckBench.Object, _ host: String? = "one", remaining: [String] = [])
+        throws
+    {
         var more: [(String, DriverValue)] = [
             ("attachments", .list(remaining.map { .members(["connector": connector($0)]) }))
         ]
@@ -81,7 +85,8 @@ enum AttachingChecks {
             _ = try connect(bench, volume)
             try disconnect(bench, volume, nil)
         },
-        ConformanceCase("disconnect: a connection that another attachment of its host still needs stays", needs: [.connectVolume]) { bench in
+        ConformanceCase("disconnect: a connection that another attachment of its host still needs stays", needs: [.connectVolume]) {
+            bench in
             let volume = try exported(bench)
             let first = try connect(bench, volume)
             try disconnect(bench, volume, "one", remaining: ["one"])
@@ -112,7 +117,8 @@ enum AttachingChecks {
             try callIfThere(bench, .unexportVolume, volume)
             try bench.call(.deleteVolume, volume)
         },
-        ConformanceCase("attach: what is written through a handle is there while it is connected", needs: [.connectVolume], handles: true) { bench in
+        ConformanceCase("attach: what is written through a handle is there while it is connected", needs: [.connectVolume], handles: true) {
+            bench in
             let volume = try exported(bench)
             _ = try connect(bench, volume)
             try bench.write("through", to: volume)

@@ -150,7 +150,9 @@ enum DeathChecks {
         ]
 
     /// Calls, kills the host meanwhile, and calls again until there is an answer.
-    private static func killed(_ backend: Backend, _ method: DriverMethod, _ arguments: DriverValue, after delay: UInt32) async throws -> DriverValue {
+    private static func killed(_ backend: Backend, _ method: DriverMethod, _ arguments: DriverValue, after delay: UInt32) async throws
+        -> DriverValue
+    {
         let pid = backend.pid
         startThread("killer") {
             usleep(delay)

@@ -98,7 +98,9 @@ enum HandleChecks {
                     let bytes = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ round &+ 1) }
                     try CheckBench.write(bytes, handle, at: UInt64(offset))
                     model.replaceSubrange(offset..<(offset + length), with: bytes)
-                    if round % 50 == 49 { try bench.require(try CheckBench.read(region, handle, at: 0) == model, "after \(round + 1) writes") }
+                    if round % 50 == 49 {
+                        try bench.require(try CheckBench.read(region, handle, at: 0) == model, "after \(round + 1) writes")
+                    }
                 }
                 try handle.flush()
             }
@@ -115,7 +117,8 @@ enum HandleChecks {
                     let length = (1 + numbers.next(below: 64)) * unit
                     let offset = numbers.next(below: (pattern.count - length) / unit) * unit
                     try bench.require(
-                        try CheckBench.read(length, handle, at: UInt64(offset)) == Array(pattern[offset..<(offset + length)]), "at \(offset)")
+                        try CheckBench.read(length, handle, at: UInt64(offset)) == Array(pattern[offset..<(offset + length)]),
+                        "at \(offset)")
                 }
             }
         },
@@ -127,7 +130,8 @@ enum HandleChecks {
                 try handle.zero(offset: UInt64(unit), length: UInt64(2 * unit))
                 let found = try CheckBench.read(4 * unit, handle, at: 0)
                 try bench.require(found[unit..<(3 * unit)].allSatisfy { $0 == 0 }, "the range is not zero")
-                try bench.require(found[..<unit].allSatisfy { $0 == 9 } && found[(3 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
+                try bench.require(
+                    found[..<unit].allSatisfy { $0 == 9 } && found[(3 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
             }
         },
         ConformanceCase("zero: 256 MiB", handles: true) { bench in
@@ -148,7 +152,8 @@ enum HandleChecks {
                 let found = try CheckBench.read(3 * unit, handle, at: 0)
                 let range = found[unit..<(2 * unit)]
                 try bench.require(range.allSatisfy { $0 == 0 } || range.allSatisfy { $0 == 9 }, "the range is neither old nor zero")
-                try bench.require(found[..<unit].allSatisfy { $0 == 9 } && found[(2 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
+                try bench.require(
+                    found[..<unit].allSatisfy { $0 == 9 } && found[(2 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
             }
         },
         ConformanceCase("extents: in order, without gaps, as far as was asked", handles: true) { bench in
@@ -176,7 +181,8 @@ enum HandleChecks {
                     var position = extent.offset
                     while position < extent.offset + extent.length {
                         let count = Int(min(4 << 20, extent.offset + extent.length - position))
-                        try bench.require(try CheckBench.read(count, handle, at: position).allSatisfy { $0 == 0 }, "data at \(position) and on")
+                        try bench.require(
+                            try CheckBench.read(count, handle, at: position).allSatisfy { $0 == 0 }, "data at \(position) and on")
                         // Every piece of small extents, samples of large ones.
                         position += max(UInt64(count), extent.length > 64 << 20 ? 32 << 20 : 0)
                     }
@@ -224,8 +230,10 @@ enum HandleChecks {
                 let map = try handle.extents(offset: 0, length: 1 << 30)
                 let extent = map.first { $0.offset <= 64 << 20 && 64 << 20 < $0.offset + $0.length }
                 try bench.require(extent.map { $0.flags & zeroFlag == 0 } ?? false, "what was written is called zero")
-                for extent in map where extent.flags & zeroFlag != 0 && extent.offset <= 512 << 20 && 512 << 20 < extent.offset + extent.length {
-                    try bench.require(try CheckBench.read(4096, handle, at: 512 << 20).allSatisfy { $0 == 0 }, "the snapshot has what came later")
+                for extent in map
+                where extent.flags & zeroFlag != 0 && extent.offset <= 512 << 20 && 512 << 20 < extent.offset + extent.length {
+                    try bench.require(
+                        try CheckBench.read(4096, handle, at: 512 << 20).allSatisfy { $0 == 0 }, "the snapshot has what came later")
                 }
             }
         },

@@ -42,7 +42,8 @@ enum InstanceChecks {
             },
             ConformanceCase("stats: what is free is no more than there is") { bench in
                 for pool in try pools(bench) {
-                    guard let total = pool["total_capacity_gb"]?.real, let free = pool["free_capacity_gb"]?.real, total >= 0, free >= 0 else {
+                    guard let total = pool["total_capacity_gb"]?.real, let free = pool["free_capacity_gb"]?.real, total >= 0, free >= 0
+                    else {
                         continue
                     }
                     try bench.require(free <= total, "\(free) free of \(total)")

@@ -24,7 +24,8 @@ enum ManageChecks {
             let names = try bench.driver.call(.listVolumes, .object([]))["volumes"]?.list?.compactMap { $0["name"]?.string } ?? []
             try bench.require(Set(names).count == names.count, "\(names.count - Set(names).count) names are listed more than once")
         },
-        ConformanceCase("manage: a volume is taken over under its new name, with its bytes", needs: [.manageVolume], handles: true) { bench in
+        ConformanceCase("manage: a volume is taken over under its new name, with its bytes", needs: [.manageVolume], handles: true) {
+            bench in
             let old = try bench.volume(size: 2)
             try bench.write("old", to: old)
             try unmanage(bench, old)

@@ -43,9 +43,13 @@ enum SnapshotChecks {
                 try bench.write("round \(round)", to: volume)
                 snapshots.append(try bench.snapshot(of: volume))
             }
-            for (round, snapshot) in snapshots.enumerated() { try bench.expect("round \(round)", in: snapshot, of: volume, "snapshot \(round)") }
+            for (round, snapshot) in snapshots.enumerated() {
+                try bench.expect("round \(round)", in: snapshot, of: volume, "snapshot \(round)")
+            }
         },
-        ConformanceCase("snapshot: one in the middle is deleted, the others stay", needs: [.createSnapshot, .deleteSnapshot], handles: true) { bench in
+        ConformanceCase(
+            "snapshot: one in the middle is deleted, the others stay", needs: [.createSnapshot, .deleteSnapshot], handles: true
+        ) { bench in
             let volume = try bench.volume()
             var snapshots: [CheckBench.Object] = []
             for round in 0..<3 {
@@ -105,7 +109,10 @@ enum SnapshotChecks {
             try bench.expect("then", in: volume, "the volume")
             try bench.expect("own", in: made, "the new volume")
         },
-        ConformanceCase("volume from snapshot: the snapshot can go, or says that it is busy", needs: [.createVolumeFromSnapshot, .deleteSnapshot], handles: true) {
+        ConformanceCase(
+            "volume from snapshot: the snapshot can go, or says that it is busy", needs: [.createVolumeFromSnapshot, .deleteSnapshot],
+            handles: true
+        ) {
             bench in
             let volume = try bench.volume()
             try bench.write("then", to: volume)
@@ -114,7 +121,8 @@ enum SnapshotChecks {
             do { try bench.delete(snapshot, of: volume) } catch let failure as DriverFailure where failure.code == .busy {}
             try bench.expect("then", in: made, "the new volume")
         },
-        ConformanceCase("volume from snapshot: of one that is not there is refused", needs: [.createVolumeFromSnapshot, .createSnapshot]) { bench in
+        ConformanceCase("volume from snapshot: of one that is not there is refused", needs: [.createVolumeFromSnapshot, .createSnapshot]) {
+            bench in
             let volume = try bench.volume()
             try bench.refused([.notFound, .error], "a volume of no snapshot") {
                 _ = try bench.volume(from: CheckBench.Object(isSnapshot: true), of: volume)
@@ -141,7 +149,9 @@ enum SnapshotChecks {
                 try bench.expect("then", in: volume, "round \(round)")
             }
         },
-        ConformanceCase("revert: to what is not there is refused, and changes nothing", needs: [.revertToSnapshot, .createSnapshot], handles: true) { bench in
+        ConformanceCase(
+            "revert: to what is not there is refused, and changes nothing", needs: [.revertToSnapshot, .createSnapshot], handles: true
+        ) { bench in
             let volume = try bench.volume()
             try bench.write("kept", to: volume)
             try bench.refused([.notFound, .error], "a revert") {

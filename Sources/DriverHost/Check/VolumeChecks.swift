@@ -51,7 +51,11 @@ enum VolumeChecks {
                 try bench.refused([.invalid, .error], "the name '\(name)'") {
                     _ = try bench.driver.call(
                         .createVolume,
-                        .members(["volume": .members(["id": .string("x"), "name": .string(name), "size": .integer(1), "pool": .optional(bench.pool)])]))
+                        .members([
+                            "volume": .members([
+                                "id": .string("x"), "name": .string(name), "size": .integer(1), "pool": .optional(bench.pool),
+                            ])
+                        ]))
                 }
             }
         },

@@ -10,7 +10,9 @@ import Settings
 struct DriverCheck: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "See whether a driver keeps the promises of clinker/driver.h.",
-        discussion: "Makes and deletes volumes in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed.")
+        discussion:
+            "Makes and deletes volumes in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed."
+    )
 
     @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
     @ArgumentParser.Option(name: .customLong("set"), help: "key=value: an option of the backend's section; may be repeated.")
@@ -18,7 +20,8 @@ struct DriverCheck: ParsableCommand {
     @ArgumentParser.Option(name: .customLong("case"), help: "Only cases whose name begins with this; may be repeated.")
     var selected: [String] = []
     @ArgumentParser.Option(help: "Seconds that a case may take.") var timeout = 120.0
-    @ArgumentParser.Option(help: "Cases that run at the same time; as many as there are processors, at most four, if not said.") var jobs: Int?
+    @ArgumentParser.Option(help: "Cases that run at the same time; as many as there are processors, at most four, if not said.") var jobs:
+        Int?
     @ArgumentParser.Option(help: "Write the report as JSON to this file.") var json: String?
     @ArgumentParser.Option(help: "Write the report as JUnit's XML to this file.") var junit: String?
     @Flag(help: "List the cases and do nothing.") var list = false
@@ -83,7 +86,8 @@ struct DriverCheck: ParsableCommand {
         do {
             defer { close(theirs) }
             pid = try spawn(
-                executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)], newGroup: true)
+                executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)],
+                newGroup: true)
         }
         var limit = timeval(tv_sec: Int(timeout), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
@@ -211,9 +215,11 @@ struct DriverCheck: ParsableCommand {
                 case .skipped(let reason): "<skipped message=\"\(escaped(reason))\"/>"
                 case .failed(let reason): "<failure message=\"\(escaped(reason))\"/>"
                 }
-            return "  <testcase classname=\"\(escaped(plugin.name))\" name=\"\(escaped(result.name))\" time=\"\(result.seconds)\">\(inside)</testcase>\n"
+            return
+                "  <testcase classname=\"\(escaped(plugin.name))\" name=\"\(escaped(result.name))\" time=\"\(result.seconds)\">\(inside)</testcase>\n"
         }
-        return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"clinker driver check\" tests=\"\(results.count)\">\n\(cases.joined())</testsuite>\n"
+        return
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"clinker driver check\" tests=\"\(results.count)\">\n\(cases.joined())</testsuite>\n"
     }
 
     private func save(_ text: String, _ path: String) throws {
