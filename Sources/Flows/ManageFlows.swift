@@ -3,9 +3,9 @@ import Database
 import DriverHost
 import JSON
 
-/// Flows that take over what lies in a backend, or leave it there.
+/// Flows that take over what lies in a backend as volumes, or leave it there.
 enum ManageFlows {
-    static let all = [manage, unmanage, manageSnapshot, unmanageSnapshot]
+    static let all = [manage, unmanage]
 
     private static func reference(_ context: FlowContext) -> DriverValue { DriverValue(context.operation.arguments["reference"] ?? .null) }
 
@@ -107,68 +107,11 @@ enum ManageFlows {
             try context.tell(.unmanageVolume, .unknown, in: tx)
             return .over
         })
-
-    static let manageSnapshot = Flow(
-        name: FlowName.manageSnapshot, version: 1,
-        steps: [
-            Step(
-                name: "take over",
-                perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
-                    return try await context.call(
-                        context.backend(of: volume), .manageSnapshot,
-                        .members([
-                            "volume": context.describe(volume), "snapshot": context.describe(snapshot), "reference": reference(context),
-                        ]))
-                },
-                record: { context, _, output, tx in
-                    guard let id = context.operation.arguments["snapshot_id"]?.string, let snapshot = try Snapshots.find(id, in: tx) else {
-                        return
-                    }
-                    if let size = output["size"]?.integer, size > 0 {
-                        try Snapshots.resize(
-                            snapshot, to: Int(size), chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
-                    }
-                    try Snapshots.made(id, driverData: output["data"]?.string, in: tx)
-                })
-        ],
-        failed: { context, _, _, tx in
-            guard let id = context.operation.arguments["snapshot_id"]?.string else { return .over }
-            try Snapshots.setStatus("error", of: id, in: tx)
-            try context.tell(.createSnapshot, .snapshotFailed, snapshotID: id, in: tx)
-            return .over
-        })
-
-    static let unmanageSnapshot = Flow(
-        name: FlowName.unmanageSnapshot, version: 1,
-        steps: [
-            Step(
-                name: "leave",
-                perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
-                    return try await context.callIfServed(
-                        context.backend(of: volume), .unmanageSnapshot,
-                        .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)]))
-                },
-                record: { context, _, _, tx in
-                    guard let id = context.operation.arguments["snapshot_id"]?.string, let snapshot = try Snapshots.find(id, in: tx) else {
-                        return
-                    }
-                    try context.left(id, "snapshot", in: tx)
-                    try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
-                })
-        ],
-        failed: { context, _, _, tx in
-            guard let id = context.operation.arguments["snapshot_id"]?.string else { return .over }
-            try Snapshots.setStatus("error", of: id, in: tx)
-            try context.tell(.deleteSnapshot, .unknown, snapshotID: id, in: tx)
-            return .over
-        })
 }
 
 extension FlowContext {
     /// Notes that a storage object stays where it is though nothing is known of it any more: no finding for the doctor.
-    fileprivate func left(_ id: String, _ type: String, in tx: any Transaction) throws {
+    func left(_ id: String, _ type: String, in tx: any Transaction) throws {
         try Events.append(
             type + Events.leftSuffix, resourceType: type, resourceID: id, projectID: operation.projectID, operationID: operation.id,
             requestID: operation.requestID, in: tx)

@@ -29,7 +29,8 @@ enum MoveFlows {
                 if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
                 try Volumes.setMigrationStatus("success", of: volume.id, in: tx)
             },
-        failed: { context, _, failure, tx in
+        failed: { context, progress, failure, tx in
+            try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
             if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
             try Volumes.setMigrationStatus("error", of: volume.id, in: tx)
@@ -74,7 +75,8 @@ enum MoveFlows {
                 try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
                 if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("success", of: volume.id, in: tx) }
             },
-        failed: { context, _, failure, tx in
+        failed: { context, progress, failure, tx in
+            try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
             if let type = try? context.newType(in: tx), type.id != volume.volumeTypeID {
                 try Quotas.addType(type.name, context.typeCharge(of: volume, in: tx).negated, project: volume.projectID, in: tx)
@@ -92,6 +94,7 @@ enum MoveFlows {
         progress["claim"] = .string(pool.host)
     }
 
+    /// Gives the claim back, if there still is one: a step that could not be taken back has left it.
     @Sendable private static func release(_ context: FlowContext, _ progress: inout JSONObject, _ tx: any Transaction) throws {
         guard let host = progress["claim"]?.string, let volume = try Volumes.find(context.volumeID, in: tx) else { return }
         try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)

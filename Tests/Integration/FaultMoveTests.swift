@@ -173,6 +173,22 @@ struct FaultMoveTests {
         return []
     }
 
+    @Test("a copy that fails and cannot be taken back leaves the volume as it was, and an object that the doctor finds")
+    func notTakenBack() async throws {
+        let service = try service()
+        let id = try service.create(["volume_type": "plain"])
+        try service.wait(id, "available")
+        try backend.set("write 1 1\ndelete_volume 1 1\n")
+        try ServiceUnderTest.write(service.state + "/volumes/plain/volume-" + id, Self.data, keepingSize: true)
+        #expect(try MoveTests.action(service, id, "os-retype", ["new_type": "faulty", "migration_policy": "on-demand"]).status == 202)
+        let volume = try MoveTests.settled(service, id)
+        #expect(
+            volume["status"] == "available" && volume["os-vol-host-attr:host"] == "node@plain#files" && volume["volume_type"] == "plain")
+        #expect(try ServiceUnderTest.read(backend.faults).isEmpty)
+        let findings = try await DoctorTests.examine(service).findings
+        #expect(findings.count == 1 && findings[0]["kind"] == "orphan-storage", "\(findings)")
+    }
+
     @Test("every act, each of its driver calls, each fault", arguments: Act.allCases)
     func table(act: Act) async throws {
         let service = try service()

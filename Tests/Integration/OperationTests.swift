@@ -142,6 +142,29 @@ struct OperationTests {
         #expect(try service.api("POST", "/operations/\(deletion)/cancel").status == 409)
     }
 
+    @Test("behind the point of no return nothing is cancelled: the volume is at its new place")
+    func pastReturn() throws {
+        let backend = try FaultyBackend()
+        let service = try backend.service(callTimeout: 30, beside: (name: "plain", section: "[plain]\nvolume_driver = file"))
+        for (type, name) in [("faulty", "fault"), ("plain", "plain")] {
+            _ = try MoveTests.type(service, type, ["volume_backend_name": .string(name)])
+        }
+        let id = try service.create(["volume_type": "faulty"])
+        try service.wait(id, "available")
+        try backend.set("delete_volume delay-1500 1\n")
+        #expect(try MoveTests.action(service, id, "os-retype", ["new_type": "plain", "migration_policy": "on-demand"]).status == 202)
+        let limit = Timestamp.monotonic() + 10
+        while try service.volume(id)?["volume_type"] != "plain", Timestamp.monotonic() < limit { usleep(10_000) }
+        let operation = try #require(try Self.operations(service, "unfinished=1").first?["id"]?.string)
+        let steps = try service.api("GET", "/operations/\(operation)").json["operation"]?["steps"]?.array ?? []
+        #expect(steps.map { $0["state"] } == ["done", "done", "done", "done", "running", "pending"])
+        let refused = try service.api("POST", "/operations/\(operation)/cancel")
+        #expect(refused.status == 409 && refused.message?.contains("past the point of no return") == true)
+        let volume = try service.wait(id, "available")
+        #expect(volume?["os-vol-host-attr:host"] == "node@plain#files" && volume?["migration_status"] == "success")
+        #expect(backend.files.isEmpty)
+    }
+
     // MARK: events
 
     /// A stream of events read line by line.

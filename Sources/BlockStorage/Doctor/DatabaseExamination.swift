@@ -168,17 +168,14 @@ public enum DatabaseExamination {
     /// Where a volume goes whose work ended without saying so.
     private static let ends = [
         "creating": "error", "deleting": "error_deleting", "extending": "error_extending", "reverting": "error", "retyping": "error",
+        "managing": "error_managing", "unmanaging": "error_unmanaging",
     ]
+    private static let isAlone = "NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)"
     static let strandedSQL = SQL(
         """
-        SELECT id, status FROM volumes WHERE status IN ('creating', 'deleting', 'extending', 'reverting', 'retyping')
-            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
+        SELECT id, status FROM volumes WHERE status IN (\(ends.keys.sorted().map { "'\($0)'" }.joined(separator: ", "))) AND \(isAlone)
         """)
-    static let isStrandedSQL = SQL(
-        """
-        SELECT 1 FROM volumes WHERE id = ? AND status = ?
-            AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)
-        """)
+    static let isStrandedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND status = ? AND \(isAlone)")
 
     private static func stranded(in connection: any Connection) throws -> [Finding] {
         try connection.rows(strandedSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
