@@ -93,7 +93,9 @@ let package = Package(
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives"], swiftSettings: strict),
         .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives"], swiftSettings: strict),
         .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "BlockAPITests", dependencies: ["BlockAPI"], swiftSettings: strict),
+        .testTarget(
+            name: "BlockAPITests", dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Primitives", logging],
+            swiftSettings: strict),
         .testTarget(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers"], swiftSettings: strict),
         .testTarget(

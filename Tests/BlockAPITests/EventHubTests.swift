@@ -1,0 +1,121 @@
+import BlockStorage
+import Database
+import Glibc
+import HTTPServer
+import Logging
+import Primitives
+import Testing
+
+@testable import BlockAPI
+
+/// The hub hands every event to everybody whom it concerns, once and in order, however many write and look.
+@Suite("Event hub")
+struct EventHubTests {
+    private final class Fixture: Sendable {
+        let directory: String
+        let database: SQLiteDatabase
+        let hub: EventHub
+
+        init() async throws {
+            var template = Array("/tmp/clinker-events-XXXXXX".utf8CString)
+            directory = String(cString: mkdtemp(&template))
+            database = try SQLiteDatabase(path: directory + "/db")
+            try await database.migrate(Schema.migrations)
+            hub = EventHub(database: database, log: Logger(label: "events") { _ in SwiftLogNoOpLogHandler() })
+            database.setCommitHandler { [hub] in hub.ring() }
+        }
+
+        deinit {
+            hub.close()
+            database.close()
+            for suffix in ["", "-wal", "-shm"] { unlink(directory + "/db" + suffix) }
+            rmdir(directory)
+        }
+
+        func happen(_ kind: String, project: String = "p", error: String? = nil) async throws {
+            try await database.write { tx in
+                try Events.append(
+                    kind, resourceType: "volume", resourceID: "v", projectID: project, operationID: nil, requestID: "req",
+                    data: error.map { ["error": .string($0)] } ?? [:], in: tx)
+            }
+        }
+    }
+
+    /// Reads a stream as a connection does, on a thread of its own, until it has so many events; what came.
+    private static func follow(_ stream: EventHub.Subscriber, until count: Int) async -> String {
+        await withCheckedContinuation { continuation in
+            startThread("follower") {
+                var text = ""
+                let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 700, alignment: 16)
+                defer { buffer.deallocate() }
+                reading: while text.ranges(of: "data: ").count < count || !text.hasSuffix("\n\n") {
+                    let woken = Semaphore()
+                    switch stream.read(into: buffer, park: { { woken.post() } }) {
+                    case .bytes(let count): text += String(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]), as: UTF8.self)
+                    case .later: woken.wait()
+                    case .end: break reading
+                    }
+                }
+                stream.closed()
+                continuation.resume(returning: text)
+            }
+        }
+    }
+
+    private static func ids(_ text: String) -> [Int] {
+        text.split(separator: "\n").filter { $0.hasPrefix("id: ") }.compactMap { Int($0.dropFirst(4)) }
+    }
+
+    @Test("eight writers, eight followers: each gets each event once, in order")
+    func many() async throws {
+        let fixture = try await Fixture()
+        let streams = try (0..<8).map { _ in
+            try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil)
+        }
+        try await withThrowingTaskGroup(of: [Int]?.self) { group in
+            for stream in streams { group.addTask { Self.ids(await Self.follow(stream, until: 400)) } }
+            for writer in 0..<8 {
+                group.addTask {
+                    for _ in 0..<50 { try await fixture.happen("writer.\(writer)") }
+                    return nil
+                }
+            }
+            for try await ids in group { if let ids { #expect(ids == Array(1...400)) } }
+        }
+        #expect(fixture.hub.count == 0)
+    }
+
+    @Test("a follower begins where it left, from memory or from the database, and hears only what it asked for")
+    func resumption() async throws {
+        let fixture = try await Fixture()
+        for index in 0..<700 {
+            try await fixture.happen(index % 2 == 0 ? "volume.made" : "snapshot.made", project: index % 7 == 0 ? "other" : "p")
+        }
+        func subscribe(_ after: Int64?, project: String? = nil, kind: String? = nil) throws -> EventHub.Subscriber {
+            try fixture.hub.subscribe(EventHub.Selection(projectID: project, resourceID: nil, kind: kind, isAdmin: true), after: after)
+        }
+        #expect(Self.ids(await Self.follow(try subscribe(0), until: 700)) == Array(1...700))
+        #expect(Self.ids(await Self.follow(try subscribe(650), until: 50)) == Array(651...700))
+        #expect(Self.ids(await Self.follow(try subscribe(0, project: "other"), until: 100)) == (0..<100).map { $0 * 7 + 1 })
+        #expect(Self.ids(await Self.follow(try subscribe(690, kind: "snapshot"), until: 5)) == [692, 694, 696, 698, 700])
+        async let late = Self.follow(try subscribe(nil), until: 1)
+        while fixture.hub.count == 0 { usleep(1_000) }
+        try await fixture.happen("volume.made")
+        #expect(Self.ids(try await late) == [701])
+    }
+
+    @Test("users do not see what a backend said; closing ends every stream")
+    func secrecy() async throws {
+        let fixture = try await Fixture()
+        try await fixture.happen("step.failed", error: "ceph: secret pool is full")
+        let plain = try fixture.hub.subscribe(EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false), after: 0)
+        let full = try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: 0)
+        #expect(await !Self.follow(plain, until: 1).contains("secret pool"))
+        #expect(await Self.follow(full, until: 1).contains("secret pool"))
+        let open = try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil)
+        async let text = Self.follow(open, until: 1)
+        usleep(20_000)
+        fixture.hub.close()
+        #expect(await Self.ids(text).isEmpty)
+    }
+}
