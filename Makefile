@@ -55,11 +55,12 @@ install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libra
 	for library in $$wanted; do [ ! -e $$libraries/$$library ] || install -m 644 $$libraries/$$library $(DESTDIR)$(PREFIX)/lib/clinker/; done
 
 SOAK_SECONDS ?= 1800
-soak: ## Random kills, then mixed load, for SOAK_SECONDS each; 50 power cuts; every fuzzer for FUZZ_SECONDS
+soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables of faults; 50 power cuts; every fuzzer for FUZZ_SECONDS
 	@.ci/setup build machine
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
-	CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 $(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|ConcurrencyTests|MachineTests'
+	CLINKER_FAULTS=all CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 \
+		$(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|FaultMoveTests|ConcurrencyTests|MachineTests'
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800
