@@ -100,6 +100,24 @@ struct AdministrationTests {
         #expect(try service.api("GET", "/resource_filters", version: "3.32").status == 404)
     }
 
+    @Test("what is promised since a backend's last report is missing from what it calls free")
+    func freeCapacity() throws {
+        let service = try ServiceUnderTest()
+        try service.wait(try service.create(), "available")
+        func free() throws -> Double {
+            let pool = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array?.first
+            guard case .real(let free)? = pool?["capabilities"]?["free_capacity_gb"] else { return -1 }
+            return free
+        }
+        let before = try free()
+        let id = try service.create(["size": 7])
+        try service.wait(id, "available")
+        #expect(try abs(before - free() - 7) < 0.01)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+        #expect(try abs(before - free()) < 0.01)
+    }
+
     @Test("the levels of loggers are shown and set while the service runs")
     func logs() throws {
         let service = try ServiceUnderTest()
