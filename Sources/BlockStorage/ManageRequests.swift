@@ -16,7 +16,10 @@ public struct ManagedVolume: Sendable {
         self.reference = reference
     }
 
-    var referenceName: String? { (reference["source-name"] ?? reference["source-id"])?.string }
+    var referenceName: String? { Self.name(of: reference) }
+
+    /// The name of the storage object in a reference; nil if the driver alone can read it.
+    public static func name(of reference: JSONObject) -> String? { (reference["source-name"] ?? reference["source-id"])?.string }
 }
 
 /// Requests that take over what lies in a backend, or leave it there.
@@ -66,7 +69,7 @@ extension VolumeRequests {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
         try Services.usable(host, downAfter: seconds, in: tx)
-        if let name = (reference["source-name"] ?? reference["source-id"])?.string,
+        if let name = ManagedVolume.name(of: reference),
             let owner = try owner(of: name, on: volume.backend ?? "", in: tx)
         {
             throw StorageError.invalidInput("Unable to manage existing snapshot. Snapshot \(owner) already managed.")

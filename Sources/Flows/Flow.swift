@@ -98,6 +98,14 @@ struct FlowContext: Sendable {
         capabilities?["shared_targets"] == .null ? nil : capabilities?["shared_targets"]?.boolean ?? false
     }
 
+    /// Notes that the backend holds the volume, and what the driver said of it.
+    func made(_ volume: Volume, _ output: DriverValue, in tx: any Transaction) throws {
+        let capabilities = try backend(of: volume).backend.description?.capabilities
+        try Volumes.made(
+            volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
+            sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
+    }
+
     /// The snapshot that the operation is about.
     func snapshot() throws -> Snapshot {
         let id = operation.arguments["snapshot_id"]?.string ?? ""

@@ -23,8 +23,9 @@ enum ManageFlows {
                     {
                         return .object([])
                     }
-                    let name = (reference(context)["source-name"] ?? reference(context)["source-id"])?.string
-                    guard let name else { return .object([]) }
+                    guard let name = ManagedVolume.name(of: context.operation.arguments["reference"]?.object ?? [:]) else {
+                        return .object([])
+                    }
                     guard let found = listing["volumes"]?.list?.first(where: { $0["name"]?.string == name }) else {
                         throw DriverFailure(.notFound, "\(host) holds no \(name)")
                     }
@@ -71,10 +72,7 @@ enum ManageFlows {
                         try Pools.add(host, gigabytes: size - volume.size, volumes: 0, in: tx)
                         try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
                     }
-                    let capabilities = try context.backend(of: volume).backend.description?.capabilities
-                    try Volumes.made(
-                        volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
-                        sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
+                    try context.made(volume, output, in: tx)
                 }),
         ],
         failed: { context, _, _, tx in

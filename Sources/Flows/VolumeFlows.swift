@@ -64,10 +64,7 @@ enum VolumeFlows {
                 },
                 record: { context, progress, output, tx in
                     let volume = try context.volume(in: tx)
-                    let capabilities = try context.backend(of: volume).backend.description?.capabilities
-                    try Volumes.made(
-                        volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
-                        sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
+                    try context.made(volume, output, in: tx)
                     progress["made"] = true
                     progress[FlowContext.copied] = nil
                 },

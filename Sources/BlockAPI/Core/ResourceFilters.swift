@@ -34,3 +34,26 @@ enum ResourceFilters {
         }
     ]
 }
+
+extension APIRequest {
+    /// Calls `body` with each of the query's filters that counts: its name, without the `~` that asks for LIKE, and its value.
+    ///
+    /// Members' filters outside of `allowed` are passed over; since 3.31 they are errors, told once every other filter has been read.
+    func eachFilter(allowed: Set<String>, _ body: (_ name: String, _ value: String, _ isLike: Bool) throws -> Void) throws {
+        var unknown: [String] = []
+        for (name, value) in http.query where !Paging.names.contains(name) {
+            let isLike = name.hasSuffix("~")
+            let key = isLike ? String(name.dropLast()) : name
+            if !identity.isAdmin, !allowed.contains(key) {
+                unknown.append(name)
+                continue
+            }
+            if isLike && version < 34 { continue }
+            if key == "project_id" && wantsAllTenants { continue }
+            try body(key, value, isLike)
+        }
+        if !unknown.isEmpty, version >= 31 {
+            throw HTTPError.badRequest("Invalid filters \(unknown.sorted().joined(separator: ",")) are found in query options.")
+        }
+    }
+}

@@ -145,31 +145,22 @@ enum SnapshotOperations {
 
     private static func filters(_ request: APIRequest) throws -> [SnapshotQuery.Filter] {
         var result: [SnapshotQuery.Filter] = []
-        var unknown: [String] = []
-        for (name, value) in request.http.query where !Paging.names.contains(name) {
-            let isLike = name.hasSuffix("~")
-            let key = isLike ? String(name.dropLast()) : name
-            if !request.identity.isAdmin, !memberFilters.contains(key) {
-                unknown.append(name)
-                continue
-            }
-            if isLike && request.version < 34 { continue }
-            if key == "project_id" && request.wantsAllTenants { continue }
-            switch key {
+        try request.eachFilter(allowed: memberFilters) { name, value, isLike in
+            switch name {
             case "metadata":
-                guard request.version >= 22 else { continue }
+                guard request.version >= 22 else { return }
                 result.append(PythonText.dictionary(value).map { .metadata($0) } ?? .nothing)
             case "availability_zone": result.append(.zone(value))
             case "consumes_quota":
-                guard request.version >= 65 else { continue }
+                guard request.version >= 65 else { return }
                 guard let bool = PythonText.bool(value) else {
                     throw HTTPError.badRequest("Invalid input received: consumes_quota must be a boolean, not \(value)")
                 }
                 result.append(.equals(.consumes_quota, .bool(bool)))
             default:
-                guard let column = SnapshotQuery.Column(rawValue: key == "name" ? "display_name" : key) else {
+                guard let column = SnapshotQuery.Column(rawValue: name == "name" ? "display_name" : name) else {
                     result.append(.nothing)
-                    continue
+                    return
                 }
                 if isLike {
                     result.append(.contains(column, value))
@@ -179,9 +170,6 @@ enum SnapshotOperations {
                     result.append(.equals(column, .text(value)))
                 }
             }
-        }
-        if !unknown.isEmpty, request.version >= 31 {
-            throw HTTPError.badRequest("Invalid filters \(unknown.sorted().joined(separator: ",")) are found in query options.")
         }
         return result
     }

@@ -64,20 +64,8 @@ enum VolumeListing {
     private static func filters(_ request: APIRequest) throws -> [VolumeQuery.Filter] {
         var result: [VolumeQuery.Filter] = []
         if request.http.rawQuery.isEmpty { return result }
-        var unknown: [String] = []
-        for (name, value) in request.http.query where !Paging.names.contains(name) {
-            let isLike = name.hasSuffix("~")
-            let key = isLike ? String(name.dropLast()) : name
-            if !request.identity.isAdmin, !memberFilters.contains(key) {
-                unknown.append(name)
-                continue
-            }
-            if isLike && request.version < 34 { continue }
-            if key == "project_id" && request.wantsAllTenants { continue }
-            result += try filter(key, value, isLike: isLike, request)
-        }
-        if !unknown.isEmpty, request.version >= 31 {
-            throw HTTPError.badRequest("Invalid filters \(unknown.sorted().joined(separator: ",")) are found in query options.")
+        try request.eachFilter(allowed: memberFilters) { name, value, isLike in
+            result += try filter(name, value, isLike: isLike, request)
         }
         if !request.identity.isAdmin { result.append(.hasNoMigrationTarget) }
         return result
