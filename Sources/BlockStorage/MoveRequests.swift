@@ -32,7 +32,7 @@ extension VolumeRequests {
     /// `host`: `node@backend` or `node@backend#pool`. `locks`: nobody may use the volume meanwhile.
     public func migrate(_ id: String, to host: String, locks: Bool, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
-        let backend = String(host.prefix { $0 != "#" })
+        let backend = HostName.backend(of: host)
         let service = try Services.find(binary: "cinder-volume", host: backend, in: tx)
         guard let service, !service.isDisabled, !service.isFrozen, service.isUp(downAfter: seconds) else {
             throw StorageError(.invalid, "Invalid host: No available service named '\(host)'")

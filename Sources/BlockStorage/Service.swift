@@ -53,7 +53,7 @@ public enum Services {
     /// The backend's service, if new work may go there; refused with Cinder's words. `host`: `node@backend` or `node@backend#pool`.
     @discardableResult
     public static func usable(_ host: String, downAfter seconds: Int, in connection: any Connection) throws -> Service {
-        guard let service = try find(binary: "cinder-volume", host: String(host.prefix { $0 != "#" }), in: connection) else {
+        guard let service = try find(binary: "cinder-volume", host: HostName.backend(of: host), in: connection) else {
             throw StorageError(.invalid, "Host '\(host)' not found")
         }
         guard !service.isDisabled, !service.isFrozen, service.isUp(downAfter: seconds) else {

@@ -106,7 +106,7 @@ public struct Volume: Sendable {
 
     public var isMigrating: Bool { migrationStatus.map { !["deleting", "error", "success"].contains($0) } ?? false }
     /// `host@backend` of `host@backend#pool`.
-    public var backend: String? { host.map { String($0.prefix { $0 != "#" }) } }
+    public var backend: String? { host.map(HostName.backend) }
     public var pool: String? { host?.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init) }
 
     func adminMetadata(_ key: String) -> String? { (try? JSON(parsing: adminMetadata))?[key]?.string }

@@ -111,7 +111,7 @@ public final class Doctor: Sendable {
             var snapshot = Snapshot()
             try connection.query(Self.rowsSQL, []) { row in
                 let id = row.text(0)
-                let backend = String(row.text(4).prefix { $0 != "#" })
+                let backend = HostName.backend(of: row.text(4))
                 let name = services.names.volume(row.optionalText(1) ?? id)
                 snapshot.rows[name] = Row(id: id, size: row.int(2), status: row.text(3), backend: backend)
                 return true
@@ -119,7 +119,7 @@ public final class Doctor: Sendable {
             try connection.query(Self.snapshotRowsSQL, []) { row in
                 let id = row.text(0)
                 snapshot.rows[services.names.snapshot(id)] = Row(
-                    id: id, size: row.int(1), status: row.text(2), backend: String(row.text(3).prefix { $0 != "#" }), isSnapshot: true)
+                    id: id, size: row.int(1), status: row.text(2), backend: HostName.backend(of: row.text(3)), isSnapshot: true)
                 return true
             }
             snapshot.claimed = try Operations.claimed(in: connection)

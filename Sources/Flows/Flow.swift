@@ -74,7 +74,7 @@ struct FlowContext: Sendable {
 
     /// `host`: `node@backend#pool`
     func backend(of host: String) throws -> BackendEntry {
-        guard let entry = services.backends.entry(String(host.prefix { $0 != "#" })) else {
+        guard let entry = services.backends.entry(HostName.backend(of: host)) else {
             throw DriverFailure(.unavailable, "no backend of this node serves \(host)")
         }
         return entry

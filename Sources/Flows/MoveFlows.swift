@@ -157,7 +157,7 @@ enum MoveFlows {
                     progress["claim"] = .string(old)
                     var place = Volumes.Location(host: host)
                     let capabilities = try context.backend(of: host).backend.description?.capabilities
-                    place.serviceID = try Services.find(binary: "cinder-volume", host: String(host.prefix { $0 != "#" }), in: tx)?.id
+                    place.serviceID = try Services.find(binary: "cinder-volume", host: HostName.backend(of: host), in: tx)?.id
                     place.zone = progress["zone"]?.string
                     place.nameID = context.operation.arguments["target_id"]?.string
                     place.driverData = progress["data"]?.string

@@ -32,7 +32,7 @@ enum VolumeFlows {
                     try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
                     progress["host"] = nil
                     let attempted = progress["attempted"]?.array ?? []
-                    progress["attempted"] = .array(attempted + [.string(String(host.prefix { $0 != "#" }))])
+                    progress["attempted"] = .array(attempted + [.string(HostName.backend(of: host))])
                 }),
             Step(
                 name: "make",

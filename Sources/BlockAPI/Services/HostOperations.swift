@@ -90,7 +90,7 @@ enum HostOperations {
     @Sendable private static func capabilities(_ request: APIRequest) throws -> HTTPResponse {
         let host = request.parameters[0]
         let (backend, pools) = try request.database { connection in
-            let backend = String(host.prefix { $0 != "#" })
+            let backend = HostName.backend(of: host)
             guard try Services.find(binary: "cinder-volume", host: backend, in: connection) != nil else {
                 throw StorageError(.notFound, "Can't find service: \(host)")
             }

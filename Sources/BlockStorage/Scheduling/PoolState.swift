@@ -58,7 +58,7 @@ public struct PoolState: Sendable {
     }
 
     /// `host@backend`
-    public var backend: String { String(host.prefix { $0 != "#" }) }
+    public var backend: String { HostName.backend(of: host) }
 
     /// The ratio as a number; 1 when the pool is not thin or its capacity is unknown.
     public var overSubscription: Double {
