@@ -20,7 +20,7 @@ build: ## Build the release into .build/release/clinker
 	$(SWIFT) build $(RELEASE)
 
 test: ## Build and run every test, real clients included
-	@.ci/setup build clients keystone machine
+	@.ci/setup build clients keystone machine storage
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --skip IntegrationTests
 	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests

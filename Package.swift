@@ -16,6 +16,9 @@ let package = Package(
         .executable(name: "clinker", targets: ["clinker"]),
         .library(name: "DriverKit", targets: ["DriverKit"]),
         .library(name: "ClinkerFile", type: .dynamic, targets: ["FileDriver"]),
+        .library(name: "ClinkerRBD", type: .dynamic, targets: ["RBDDriver"]),
+        .library(name: "ClinkerLVM", type: .dynamic, targets: ["LVMDriver"]),
+        .library(name: "ClinkerNFS", type: .dynamic, targets: ["NFSDriver"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -47,7 +50,8 @@ let package = Package(
             name: "DriverHost",
             dependencies: ["CDriver", "Settings", "Primitives", logging],
             swiftSettings: strict),
-        .target(name: "DriverKit", dependencies: ["CDriver"], swiftSettings: strict),
+        .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
+        .target(name: "Targets", dependencies: ["DriverKit"], swiftSettings: strict),
         .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
             name: "HTTPServer",
@@ -80,10 +84,21 @@ let package = Package(
         .systemLibrary(
             name: "CCrypt", path: "Sources/CSystem/crypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
+        .systemLibrary(name: "CRBD", path: "Sources/CSystem/rbd", providers: [.apt(["librbd-dev", "librados-dev"])]),
+        .systemLibrary(name: "CNFS", path: "Sources/CSystem/nfs", providers: [.apt(["libnfs-dev"])]),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
         .target(
             name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
+        .target(
+            name: "LVMDriver", dependencies: ["DriverKit", "Targets", "JSON", "CLinux"], path: "Plugins/LVM", exclude: ["README.md"],
+            swiftSettings: strict),
+        .target(
+            name: "NFSDriver", dependencies: ["DriverKit", "CNFS", "JSON"], path: "Plugins/NFS", exclude: ["README.md"],
+            swiftSettings: strict),
+        .target(
+            name: "RBDDriver", dependencies: ["DriverKit", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
+            swiftSettings: strict),
 
         .target(name: "TestSupport", dependencies: ["Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),

@@ -61,6 +61,10 @@ public protocol BlockHandle: AnyObject {
     func flush() throws
     /// Calls `each` in ascending order without gaps until it returns other than 0; returns its last value.
     func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32
+    /// As extents, for what differs from the snapshot `since.*` of the call; what is not listed does not differ.
+    func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32
+    /// Takes a request and calls its `complete` later, exactly once, from any thread; throws only if it did not take it.
+    func submit(_ request: UnsafeMutablePointer<clinker_request>) throws
     func close()
 }
 
@@ -71,6 +75,10 @@ extension BlockHandle {
     public func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
         each(offset, length, UInt32(CLINKER_EXTENT_DATA))
     }
+    public func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+        throw DriverError.unsupported
+    }
+    public func submit(_ request: UnsafeMutablePointer<clinker_request>) throws { throw DriverError.unsupported }
 }
 
 /// Makes the table of a driver in Swift. A plugin's source ends with
@@ -155,6 +163,21 @@ public func makeDriverTable(
             stopped = try handle.extents(offset: offset, length: length) { each(opaque, $0, $1, $2) }
         }
         return code != 0 ? code : stopped
+    }
+    table.changed = { handle, call, offset, length, each, opaque in
+        var stopped: Int32 = 0
+        let code = withHandle(handle, call) { handle in
+            guard let each, let call else { throw DriverError(CLINKER_INVALID, "no function for the extents") }
+            stopped = try handle.changed(since: Call(call), offset: offset, length: length) { each(opaque, $0, $1, $2) }
+        }
+        return code != 0 ? code : stopped
+    }
+    table.submit = { handle, request in
+        guard let handle, let request else { return Int32(CLINKER_INVALID.rawValue) }
+        do {
+            try Unmanaged<HandleBox>.fromOpaque(handle).takeUnretainedValue().handle.submit(request)
+            return 0
+        } catch { return Int32(((error as? DriverError)?.code ?? CLINKER_ERROR).rawValue) }
     }
     let memory = UnsafeMutablePointer<clinker_driver>.allocate(capacity: 1)
     memory.initialize(to: table)

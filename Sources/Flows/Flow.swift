@@ -90,6 +90,7 @@ struct FlowContext: Sendable {
         .members([
             "id": .string(id), "name": .string(services.names.volume(id)), "size": .integer(Int64(volume.size)),
             "pool": .optional(host.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init)), "data": .optional(data),
+            "attached": .boolean(volume.attachStatus == "attached"),
         ])
     }
 

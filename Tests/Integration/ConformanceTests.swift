@@ -38,6 +38,32 @@ struct ConformanceTests {
         #expect(ServiceUnderTest.entries(volumes).isEmpty)
     }
 
+    @Test("the drivers of real storage keep every promise", arguments: ["rbd", "nfs", "nfs with qcow2 volumes"])
+    func storage(_ kind: String) async throws {
+        let section =
+            switch kind {
+            case "rbd": try StorageUnderTest.rbdSection()
+            case "nfs": try StorageUnderTest.nfsSection()
+            default: try StorageUnderTest.nfsSection("nfs_qcow2_volumes = true")
+            }
+        let result = try await check(StorageUnderTest.arguments(section))
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output.contains(" 0 failed"))
+    }
+
+    @Test("deep chains, full copies and the trash of rbd keep them too")
+    func cloneDepths() async throws {
+        for options in [
+            "rbd_max_clone_depth = 1", "rbd_max_clone_depth = 0",
+            "rbd_flatten_volume_from_snapshot = true\nenable_deferred_deletion = true\ndeferred_deletion_delay = 1",
+        ] {
+            let subjects = ["clone", "volume from", "kill -9: clone", "kill -9: volume", "kill -9: delete", "cancel"]
+            let result = try await check(
+                StorageUnderTest.arguments(try StorageUnderTest.rbdSection(options)) + subjects.flatMap { ["--case", $0] })
+            #expect(result.status == 0, "\(options): \(result.output)")
+        }
+    }
+
     @Test("a driver of a hundred lines of C passes with what the host does for it")
     func simple() async throws {
         let directory = try compiled("simple")

@@ -2,11 +2,16 @@
 #ifndef CLINKER_LINUX_SHIM_H
 #define CLINKER_LINUX_SHIM_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_DIRECT */
+#endif
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <malloc.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -14,6 +19,7 @@
 
 extern int fallocate(int, int, off_t, off_t);
 extern int dup3(int, int, int);
+extern int pipe2(int *, int);
 extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
 
 static inline int clinker_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
@@ -27,6 +33,19 @@ static inline int clinker_zero_range(int fd, off_t offset, off_t length) {
     return fallocate(fd, FALLOC_FL_ZERO_RANGE, offset, length);
 }
 enum { CLINKER_SEEK_DATA = 3, CLINKER_SEEK_HOLE = 4 };
+
+/* Of block devices. */
+static inline int clinker_device_zero(int fd, uint64_t offset, uint64_t length) {
+    uint64_t range[2] = {offset, length};
+    return ioctl(fd, BLKZEROOUT, range);
+}
+static inline int clinker_device_discard(int fd, uint64_t offset, uint64_t length) {
+    uint64_t range[2] = {offset, length};
+    return ioctl(fd, BLKDISCARD, range);
+}
+static inline int clinker_device_size(int fd, uint64_t *size) { return ioctl(fd, BLKGETSIZE64, size); }
+static inline int clinker_device_block(int fd, int *size) { return ioctl(fd, BLKSSZGET, size); }
+enum { CLINKER_O_DIRECT = O_DIRECT };
 
 static inline void clinker_release_free_memory(void) { malloc_trim(0); }
 /* Begins to write the range to the device, without waiting for it. */

@@ -176,7 +176,8 @@ enum { CLINKER_HANDLE_READ = 0, CLINKER_HANDLE_WRITE = 1 };
  *
  * Every volume call has    volume.id string, volume.name string (the name to give the storage object),
  *                          volume.size integer (GiB), volume.pool string,
- *                          volume.data string (the driver-private text stored at creation, may be absent).
+ *                          volume.data string (the driver-private text stored at creation, may be absent),
+ *                          volume.attached boolean (somebody is connected).
  * Every snapshot call has  the same of the volume, and snapshot.id, snapshot.name, snapshot.size, snapshot.data.
  * A call that makes something may set the result
  *                          data string: private text of at most 4,096 bytes (share, format, name), which the host
@@ -271,7 +272,7 @@ typedef struct clinker_driver {
     int (*flush)(void *handle, clinker_call *);
     /* Calls `each` for the range; stops and returns its value when that is not 0. NULL: everything is data. */
     int (*extents)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
-    /* As extents, for what changed since the snapshot `since.*` of the call's arguments. */
+    /* As extents, for what changed since the snapshot `since.*` of the call's arguments; what is not listed did not. */
     int (*changed)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
     /* Optional: takes a request and completes it later. Returns other than OK only if it did not take it. */
     int (*submit)(void *handle, clinker_request *);

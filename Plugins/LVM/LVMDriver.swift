@@ -1,0 +1,373 @@
+import CDriver
+import DriverKit
+import Glibc
+import Targets
+
+/// Volumes as logical volumes of a volume group of this machine, thick or in a thin pool, given to others by iSCSI targets.
+/// The names are Cinder's.
+final class LVMDriver: VolumeDriver {
+    private enum Wiping: String { case delete, allocate, both, none }
+
+    private let group: VolumeGroup
+    private let poolName: String
+    /// The thin pool; nil: volumes are thick.
+    private let thinPool: String?
+    private let mirrors: Int
+    private let wiping: Wiping
+    private let wipedBytes: UInt64
+    private let wipedBytesPerSecond: UInt64
+    private let overSubscription: Double
+    private let targets: any TargetHelper
+
+    private static let snapshotPrefix = "snapshot-"
+    /// LVM keeps the prefix for itself.
+    private static let escapedSnapshotPrefix = "_snapshot-"
+
+    init(_ call: Call) throws {
+        let name = call.option("volume_group") ?? "cinder-volumes"
+        guard Self.isValid(name) else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: '\(name)' is no name") }
+        poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "LVM"
+        mirrors = try call.option("lvm_mirrors", default: 0, in: 0...8)
+        let lock = call.option("state_dir").map { "\($0)/lvm-\(name).lock" }
+        if let lock { try Tool.waitForNone(lockFile: lock, seconds: 60) }
+        group = VolumeGroup(name, configuration: call.option("lvm_conf_file").map { Self.directory(of: $0) }, lockFile: lock)
+        do { _ = try group.capacity() } catch let error as DriverError {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: \(name) cannot be used: \(error.message)")
+        }
+        thinPool = try Self.thinPool(of: group, type: call.option("lvm_type") ?? "auto", mirrors: mirrors)
+        wiping = try Self.wiping(call)
+        wipedBytes = UInt64(try call.option("volume_clear_size", default: 0, in: 0...1_048_576)) << 20
+        wipedBytesPerSecond = UInt64(try call.option("volume_clear_bps_limit", default: 0))
+        let ratio = call.option("lvm_max_over_subscription_ratio") ?? call.option("max_over_subscription_ratio") ?? "20.0"
+        overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
+        targets = try Targets.helper(call)
+    }
+
+    private static func wiping(_ call: Call) throws -> Wiping {
+        switch call.option("volume_clear") ?? "zero" {
+        case "none": return .none
+        case "zero": break
+        case let other: throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_clear must be zero or none, not '\(other)'")
+        }
+        let text = call.option("volume_clear_when") ?? "delete"
+        guard let wiping = Wiping(rawValue: text), wiping != .none else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_clear_when must be delete, allocate or both, not '\(text)'")
+        }
+        return wiping
+    }
+
+    /// `auto`: thin where there is a pool, or where nothing is there yet that could not share the group with one.
+    private static func thinPool(of group: VolumeGroup, type: String, mirrors: Int) throws -> String? {
+        let pool = group.name + "-pool"
+        guard ["auto", "default", "thin"].contains(type) else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "lvm_type must be auto, default or thin, not '\(type)'")
+        }
+        let volumes = try group.volumes()
+        if type == "default" || (type == "auto" && mirrors > 0) { return nil }
+        if let found = volumes.first(where: { $0.name == pool }) {
+            guard found.isThinPool else { throw DriverError(CLINKER_BAD_CONFIGURATION, "\(group.name)/\(pool) is no thin pool") }
+            try group.run("lvchange", "-ay", "\(group.name)/\(pool)")
+            return pool
+        }
+        if type == "auto", !volumes.isEmpty { return nil }
+        do {
+            try group.run("lvcreate", "-y", "--errorwhenfull", "y", "-l", "95%FREE", "-T", "\(group.name)/\(pool)")
+        } catch let error as DriverError where error.code == CLINKER_EXISTS {}
+        return pool
+    }
+
+    func capabilities(_ call: Call) {
+        call.set("storage_protocol", "iSCSI")
+        call.set("thin_provisioning_support", thinPool != nil)
+        call.set("thick_provisioning_support", thinPool == nil)
+        call.set("multiattach", true)
+        call.set("online_extend_support", true)
+        call.set("sparse_copy_volume", true)
+        call.set("shared_targets", false)
+    }
+
+    func stats(_ call: Call) throws {
+        let volumes = try group.volumes()
+        var (total, free) = try group.capacity()
+        if let pool = thinPool.flatMap({ name in volumes.first { $0.name == name } }) {
+            total = pool.size
+            free = UInt64(Double(pool.size) * max(0, 100 - pool.dataPercent) / 100)
+        }
+        let provisioned = volumes.filter { !$0.isThinPool && $0.pool == thinPool }.reduce(0) { $0 + $1.size }
+        call.list("pools") {
+            call.object(nil) {
+                call.set("name", poolName)
+                call.set("total_capacity_gb", Double(total / UInt64(mirrors + 1)) / 1_073_741_824)
+                call.set("free_capacity_gb", Double(free / UInt64(mirrors + 1)) / 1_073_741_824)
+                if thinPool != nil {
+                    call.set("provisioned_capacity_gb", Double(provisioned) / 1_073_741_824)
+                    call.set("max_over_subscription_ratio", overSubscription)
+                }
+            }
+        }
+    }
+
+    // MARK: volumes
+
+    func createVolume(_ call: Call) throws {
+        let (name, size) = (try name(call, "volume.name"), try bytes(call, "volume.size"))
+        if let found = try group.find(name) {
+            guard found.size == size else {
+                throw DriverError(CLINKER_EXISTS, "\(group.name)/\(name) exists already, with \(found.size) bytes instead of \(size)")
+            }
+            return try group.activate(name)
+        }
+        if let thinPool {
+            try group.run("lvcreate", "-y", "-V", "\(size)b", "-n", name, "-T", "\(group.name)/\(thinPool)")
+        } else if wiping == .allocate || wiping == .both {
+            // It has another name until nothing of its former life shows.
+            let partial = name + ".partial"
+            if try group.find(partial) == nil { try allocate(partial, size) }
+            try group.activate(partial)
+            try wipe(group.path(partial), bytes: 0, call)
+            try group.run("lvrename", group.name, partial, name)
+        } else {
+            try allocate(name, size)
+        }
+        try group.activate(name)
+    }
+
+    private func allocate(_ name: String, _ size: UInt64) throws {
+        let mirroring = mirrors > 0 ? ["--type", "mirror", "-m", "\(mirrors)", "--nosync"] : []
+        try group.run(["lvcreate", "-y", "-Wy", "-Zy", "-L", "\(size)b", "-n", name] + mirroring + [group.name])
+    }
+
+    func deleteVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        let volumes = try group.volumes()
+        if volumes.contains(where: { $0.name == name + ".partial" }) { try group.run("lvremove", "-f", "\(group.name)/\(name).partial") }
+        guard let volume = volumes.first(where: { $0.name == name }) else { return }
+        if let snapshot = volumes.first(where: { $0.origin == name && $0.name.hasPrefix(Self.escapedSnapshotPrefix) }) {
+            throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+        }
+        guard !volume.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(name) is open") }
+        if !volume.isThin, wiping == .delete || wiping == .both {
+            try group.activate(name)
+            try wipe(group.path(name), bytes: wipedBytes, call)
+        }
+        try remove(name)
+    }
+
+    private func remove(_ name: String) throws {
+        // Whoever looks at new devices (udev, a probe) may hold it for a moment.
+        for attempt in 0..<5 {
+            do { return try group.run("lvremove", "-f", "\(group.name)/\(name)") } catch let error as DriverError {
+                if error.code == CLINKER_NOT_FOUND { return }
+                if error.code != CLINKER_BUSY || attempt == 4 { throw error }
+            }
+            usleep(200_000)
+        }
+    }
+
+    private func wipe(_ path: String, bytes: UInt64, _ call: Call) throws {
+        let device = try BlockDevice(path, writable: true)
+        defer { device.close() }
+        try device.wipe(bytes: bytes, bytesPerSecond: wipedBytesPerSecond, call)
+    }
+
+    func extendVolume(_ call: Call) throws {
+        let (name, wanted) = (try name(call, "volume.name"), try bytes(call, "new_size"))
+        try grow(name, to: wanted)
+        // Nothing to tell where nobody is connected.
+        if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
+    }
+
+    private func grow(_ name: String, to wanted: UInt64) throws {
+        let volumes = try group.volumes()
+        guard let volume = volumes.first(where: { $0.name == name }) else {
+            throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(name)")
+        }
+        guard volume.size < wanted else { return try group.activate(name) }
+        // The origin of thick snapshots grows only while it is not there.
+        let isOrigin = !volume.isThin && volumes.contains { $0.origin == name }
+        if isOrigin { try group.run("lvchange", "-an", "\(group.name)/\(name)") }
+        defer { if isOrigin { try? group.activate(name) } }
+        try group.run("lvextend", "-y", "-L", "\(wanted)b", "\(group.name)/\(name)")
+    }
+
+    /// Thin volumes share their blocks; of thick ones the host makes a copy.
+    func cloneVolume(_ call: Call) throws { try snapshotVolume(of: name(call, "source.name"), call) }
+    func createVolumeFromSnapshot(_ call: Call) throws { try snapshotVolume(of: name(call, "snapshot.name"), call) }
+
+    private func snapshotVolume(of source: String, _ call: Call) throws {
+        guard thinPool != nil, try group.required(source).isThin else { throw DriverError.unsupported }
+        let name = try name(call, "volume.name")
+        if try group.find(name) == nil { try group.run("lvcreate", "-y", "-s", "-kn", "-n", name, "\(group.name)/\(source)") }
+        try group.activate(name)
+        try grow(name, to: bytes(call, "volume.size"))
+    }
+
+    // MARK: snapshots
+
+    func createSnapshot(_ call: Call) throws {
+        let (volume, snapshot) = (try name(call, "volume.name"), try name(call, "snapshot.name"))
+        let origin = try group.required(volume)
+        if try group.find(snapshot) == nil { try makeSnapshot(snapshot, of: origin) }
+        try group.activate(snapshot)
+    }
+
+    private func makeSnapshot(_ snapshot: String, of origin: VolumeGroup.LogicalVolume) throws {
+        // A thick one has room for everything that its origin may lose.
+        let room = origin.isThin ? [] : ["-l", "100%ORIGIN"]
+        try group.run(["lvcreate", "-y", "-s", "-kn", "-n", snapshot] + room + ["\(group.name)/\(origin.name)"])
+    }
+
+    func deleteSnapshot(_ call: Call) throws {
+        let snapshot = try name(call, "snapshot.name")
+        guard let found = try group.find(snapshot) else { return }
+        guard !found.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(snapshot) is open") }
+        // What its origin has lost is kept in a device of its own, and is a tenant's data too.
+        let kept = group.cowPath(snapshot)
+        if !found.isThin, wiping == .delete || wiping == .both, access(kept, F_OK) == 0 { try wipe(kept, bytes: wipedBytes, call) }
+        try remove(snapshot)
+    }
+
+    /// Merging takes the snapshot away, so it is made again; a mark on the volume tells a repeated call how far the first one
+    /// came.
+    func revertToSnapshot(_ call: Call) throws {
+        let (volume, snapshot) = (try name(call, "volume.name"), try name(call, "snapshot.name"))
+        let origin = try group.required(volume)
+        guard !origin.isThin else { throw DriverError.unsupported }
+        let mark = "clinker.revert." + snapshot
+        let isMarked = origin.tags.contains(mark)
+        guard try isMarked || group.find(snapshot) != nil else {
+            throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(snapshot)")
+        }
+        guard !origin.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(volume) is open") }
+        if !isMarked { try group.run("lvchange", "--addtag", mark, "\(group.name)/\(volume)") }
+        if try group.find(snapshot) != nil, try !group.required(volume).isMerging {
+            try group.run(["lvconvert", "-y", "--merge", "--interval", "1", "\(group.name)/\(snapshot)"], timeout: 3600)
+        }
+        while try group.required(volume).isMerging {
+            if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
+            call.progress(done: 0, total: 0)
+            try group.run("lvchange", "--poll", "y", "\(group.name)/\(volume)")
+            usleep(200_000)
+        }
+        try group.activate(volume)
+        if try group.find(snapshot) == nil { try makeSnapshot(snapshot, of: try group.required(volume)) }
+        try group.run("lvchange", "--deltag", mark, "\(group.name)/\(volume)")
+    }
+
+    // MARK: attaching
+
+    func exportVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        try group.activate(group.required(name).name)
+        try targets.export(name, device: group.path(name))
+    }
+
+    func ensureExport(_ call: Call) throws { try exportVolume(call) }
+    func unexportVolume(_ call: Call) throws { try targets.unexport(name(call, "volume.name")) }
+
+    func connectVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        try group.activate(group.required(name).name)
+        try targets.connect(name, device: group.path(name), call)
+    }
+
+    func disconnectVolume(_ call: Call) throws { try targets.disconnect(name(call, "volume.name"), call) }
+
+    // MARK: manage
+
+    func listVolumes(_ call: Call) throws {
+        let volumes = try group.volumes().filter { !$0.isThinPool && !$0.name.hasSuffix(".partial") }
+        call.list("volumes") {
+            for volume in volumes where !volume.name.hasPrefix(Self.escapedSnapshotPrefix) {
+                call.object(nil) {
+                    call.set("name", volume.name)
+                    call.set("bytes", Int64(volume.size))
+                    call.set("size", Int64((volume.size + 1_073_741_823) >> 30))
+                    call.list("snapshots") {
+                        for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix) {
+                            call.object(nil) { call.set("name", String(snapshot.name.dropFirst())) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    func manageVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        try takeOver(call, as: target)
+        let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
+        // Volumes are whole GiB.
+        try grow(target, to: size << 30)
+        try group.activate(target)
+        call.set("size", Int64(size))
+    }
+
+    func manageSnapshot(_ call: Call) throws {
+        let target = try name(call, "snapshot.name")
+        try takeOver(call, as: target)
+        let found = try group.required(target)
+        guard found.origin == (try name(call, "volume.name")) else {
+            throw DriverError(CLINKER_INVALID, "\(group.name)/\(target) is no snapshot of the volume")
+        }
+        try group.activate(target)
+        call.set("size", Int64((found.size + 1_073_741_823) >> 30))
+    }
+
+    private func takeOver(_ call: Call, as target: String) throws {
+        let reference = try name(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        let volumes = try group.volumes()
+        guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
+        guard !volumes.contains(where: { $0.name == target }) else {
+            throw DriverError(CLINKER_EXISTS, "\(group.name)/\(target) exists already")
+        }
+        guard !found.isThinPool else { throw DriverError(CLINKER_INVALID, "\(group.name)/\(reference) is a thin pool") }
+        try group.run("lvrename", group.name, reference, target)
+    }
+
+    // What is left to itself stays as it is.
+    func unmanageVolume(_ call: Call) throws {}
+    func unmanageSnapshot(_ call: Call) throws {}
+
+    func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
+        let isSnapshot = call.string("snapshot.name") != nil
+        let name = try name(call, isSnapshot ? "snapshot.name" : "volume.name")
+        try group.activate(group.required(name).name)
+        return try BlockDevice(group.path(name), writable: writable && !isSnapshot)
+    }
+
+    // MARK: arguments
+
+    private func name(_ call: Call, _ argument: String) throws -> String {
+        let name = try call.required(argument)
+        guard Self.isValid(name) else { throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume") }
+        return name.hasPrefix(Self.snapshotPrefix) ? "_" + name : name
+    }
+
+    /// lvm(8), "valid names", less what LVM keeps for itself.
+    private static func isValid(_ name: String) -> Bool {
+        let reserved = ["_cdata", "_cmeta", "_corig", "_mlog", "_mimage", "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin"]
+        return !name.isEmpty && name.utf8.count <= 110 && !name.hasPrefix("-") && !name.hasPrefix(".") && !name.hasPrefix("pvmove")
+            && name.utf8.allSatisfy { ($0 < 128 && Character(UnicodeScalar($0)).isLetter) || ($0 >= 48 && $0 <= 57) || "+_.-".utf8.contains($0) }
+            && !reserved.contains { name.hasSuffix($0) }
+    }
+
+    private static func directory(of path: String) -> String {
+        path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    }
+
+    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
+        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
+            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
+        }
+        return UInt64(size) << 30
+    }
+}
+
+nonisolated(unsafe) private let table = makeDriverTable(name: "lvm", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+    openDriver($0, $1) { try LVMDriver($0) }
+}
+
+/// The plugin's one symbol.
+@c(clinker_driver_v1)
+public func lvmDriver() -> UnsafePointer<clinker_driver>? { table }

@@ -1,0 +1,459 @@
+import CDriver
+import DriverKit
+import Glibc
+import JSON
+
+/// Volumes as files of NFS shares, by libnfs: nothing is mounted and no right is needed but those of the shares. The files
+/// and their names are Cinder's.
+final class NFSDriver: VolumeDriver {
+    private let shares: [Share]
+    private let poolName: String
+    private let mountPointBase: String
+    private let newFormat: Chain.Format
+    private let isSparse: Bool
+    private let hasSnapshots: Bool
+    private let mode: Int32
+    private let reservedPercentage: Int
+    private let overSubscription: Double
+
+    init(_ call: Call) throws {
+        poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "Generic_NFS"
+        mountPointBase = call.option("nfs_mount_point_base") ?? "/var/lib/cinder/mnt"
+        newFormat = try call.option("nfs_qcow2_volumes", default: false) ? .qcow2 : .raw
+        isSparse = try call.option("nfs_sparsed_volumes", default: true)
+        hasSnapshots = try call.option("nfs_snapshot_support", default: false)
+        reservedPercentage = try call.option("reserved_percentage", default: 0, in: 0...100)
+        let ratio = call.option("max_over_subscription_ratio") ?? "20.0"
+        overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
+        switch (call.option("nas_secure_file_permissions") ?? "auto").lowercased() {
+        case "auto", "true": mode = 0o660
+        case "false": mode = 0o666
+        case let other:
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "nas_secure_file_permissions must be auto, true or false, not '\(other)'")
+        }
+        let addresses = try ShareList.addresses(call)
+        guard !addresses.isEmpty else { throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_shares_config names no share") }
+        shares = addresses.map { Share($0) }
+        try checkShares(call)
+    }
+
+    /// One share that works is enough; what is wrong with the others is said.
+    private func checkShares(_ call: Call) throws {
+        var problems: [DriverError] = []
+        for share in shares {
+            do {
+                try share.with { session in
+                    let probe = ".clinker-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+                    do {
+                        try session.create(probe, mode: mode).close()
+                        try session.remove(probe)
+                    } catch let error as DriverError where error.code == CLINKER_ERROR {
+                        throw DriverError(CLINKER_BAD_CONFIGURATION, "\(share.address.text) cannot be written to: \(error.message)")
+                    } catch let error as DriverError where error.code == CLINKER_NO_SPACE {}
+                }
+            } catch let error as DriverError {
+                call.log(CLINKER_WARNING, error.message)
+                problems.append(error)
+            }
+        }
+        if problems.count == shares.count, let first = problems.first { throw first }
+    }
+
+    func capabilities(_ call: Call) {
+        call.set("storage_protocol", "nfs")
+        call.set("thin_provisioning_support", isSparse || newFormat == .qcow2)
+        call.set("thick_provisioning_support", !isSparse)
+        call.set("multiattach", false)
+        call.set("online_extend_support", false)
+        call.set("sparse_copy_volume", true)
+        call.set("shared_targets", false)
+    }
+
+    func stats(_ call: Call) throws {
+        var (total, free, provisioned) = (UInt64(0), UInt64(0), UInt64(0))
+        var failure: DriverError?
+        var answered = false
+        for share in shares {
+            do {
+                let found = try share.with { session in (try session.capacity(), try Self.provisioned(try session.entries())) }
+                total += found.0.total
+                free += found.0.free
+                provisioned += found.1
+                answered = true
+            } catch let error as DriverError { failure = error }
+        }
+        if !answered, let failure { throw failure }
+        call.list("pools") {
+            call.object(nil) {
+                call.set("name", poolName)
+                call.set("total_capacity_gb", Double(total) / 1_073_741_824)
+                call.set("free_capacity_gb", Double(free) / 1_073_741_824)
+                call.set("provisioned_capacity_gb", Double(provisioned) / 1_073_741_824)
+            }
+        }
+    }
+
+    private static func provisioned(_ entries: [Session.Entry]) throws -> UInt64 {
+        entries.reduce(0) { $1.isFile && !$1.name.hasPrefix(".") ? $0 + $1.size : $0 }
+    }
+
+    // MARK: volumes
+
+    func createVolume(_ call: Call) throws {
+        let (name, size) = (try name(call, "volume.name"), try bytes(call, "volume.size"))
+        if let found = try find(name) {
+            // Made before a crash: whole, for it has its name.
+            let format = try self.format(call, found, name)
+            let virtual = try found.with { session in
+                let layer = try Chain(session, volume: name, format: format).open(name, writable: false)
+                defer { layer.close() }
+                return try layer.size
+            }
+            guard virtual == size else {
+                throw DriverError(CLINKER_EXISTS, "\(found.address.text)/\(name) exists already, with \(virtual) bytes instead of \(size)")
+            }
+            return setData(call, found, format)
+        }
+        let share = try choose(size)
+        try share.with { session in
+            let partial = name + ".partial"
+            let file = try session.create(partial, mode: mode)
+            do {
+                defer { file.close() }
+                switch newFormat {
+                case .qcow2: try Qcow2.create(in: file, size: size, backing: nil)
+                case .raw where isSparse: try file.truncate(to: size)
+                case .raw: try allocate(file, size, call)
+                }
+                try file.flush()
+            } catch {
+                try? session.remove(partial)
+                throw error
+            }
+            try session.rename(partial, to: name)
+        }
+        setData(call, share, newFormat)
+    }
+
+    private func allocate(_ file: NFSFile, _ size: UInt64, _ call: Call) throws {
+        let zeroes = [UInt8](repeating: 0, count: 4 << 20)
+        var position: UInt64 = 0
+        while position < size {
+            if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
+            try zeroes.withUnsafeBytes { try file.write($0, at: position) }
+            position += UInt64(zeroes.count)
+            call.progress(done: position, total: size)
+        }
+    }
+
+    func deleteVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        for share in shares {
+            try share.with { session in
+                try session.remove(name + ".partial")
+                guard try session.size(of: name) != nil else { return }
+                let chain = try Chain(session, volume: name, format: .raw)
+                if let snapshot = chain.overlays.first {
+                    throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.id)")
+                }
+                try session.remove(name)
+            }
+        }
+    }
+
+    func extendVolume(_ call: Call) throws {
+        let wanted = try bytes(call, "new_size")
+        try withChain(call) { chain in
+            let layer = try chain.open(chain.active, writable: true)
+            defer { layer.close() }
+            if try layer.size < wanted {
+                try requireDetached(call, "extended")
+                try layer.grow(to: wanted)
+            }
+            try layer.flush()
+        }
+    }
+
+    // MARK: snapshots
+
+    func createSnapshot(_ call: Call) throws {
+        guard hasSnapshots else { throw DriverError(CLINKER_UNSUPPORTED, "nfs_snapshot_support is not true") }
+        let snapshot = try snapshotID(call)
+        try withChain(call) { chain in
+            guard chain.overlay(of: snapshot) == nil else { return }
+            try requireDetached(call, "snapshotted")
+            try chain.add(snapshot, mode: mode)
+        }
+    }
+
+    func deleteSnapshot(_ call: Call) throws {
+        let snapshot = try snapshotID(call)
+        guard try find(name(call, "volume.name"), call) != nil else { return }
+        try withChain(call) { chain in
+            if chain.overlay(of: snapshot) != nil { try requireDetached(call, "merged with its snapshot") }
+            try chain.remove(snapshot, mode: mode, call)
+        }
+    }
+
+    func revertToSnapshot(_ call: Call) throws {
+        let snapshot = try snapshotID(call)
+        try withChain(call) { chain in
+            try requireDetached(call, "reverted")
+            try chain.revert(to: snapshot, mode: mode)
+        }
+    }
+
+    /// Whoever has the file open would go on writing to it.
+    private func requireDetached(_ call: Call, _ what: String) throws {
+        guard call.boolean("volume.attached") ?? false else { return }
+        throw DriverError(CLINKER_INVALID, "a volume on NFS cannot be \(what) while it is attached")
+    }
+
+    // MARK: attaching
+
+    // Clients mount the share themselves: there is nothing to export.
+    func exportVolume(_ call: Call) throws {}
+    func ensureExport(_ call: Call) throws {}
+    func unexportVolume(_ call: Call) throws {}
+    func disconnectVolume(_ call: Call) throws {}
+
+    func connectVolume(_ call: Call) throws {
+        let volume = try name(call, "volume.name")
+        try withChain(call) { chain in
+            let layer = try chain.open(chain.active, writable: false)
+            defer { layer.close() }
+            // A guest that writes its own header into its file must not be given more than it has.
+            let (found, wanted) = (try layer.size, try bytes(call, "volume.size"))
+            guard found <= wanted else {
+                throw DriverError(CLINKER_ERROR, "\(volume) shows \(found) bytes, yet the volume has \(wanted)")
+            }
+            let address = try share(of: volume, call).address
+            call.set("driver_volume_type", "nfs")
+            call.set("mount_point_base", mountPointBase)
+            call.object("data") {
+                call.set("export", address.text)
+                call.set("name", chain.active)
+                call.set("format", chain.formatName(chain.active))
+                if let options = address.options { call.set("options", options.hasPrefix("-o") ? options : "-o " + options) }
+            }
+        }
+    }
+
+    // MARK: manage
+
+    func listVolumes(_ call: Call) throws {
+        try call.list("volumes") {
+            for share in shares {
+                try share.with { session in
+                    let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
+                    let names = Set(files.map(\.name))
+                    for file in files where !file.name.hasSuffix(".info") {
+                        // An overlay belongs to the volume whose name it begins with.
+                        if let dot = file.name.firstIndex(of: "."), names.contains(String(file.name[..<dot])) { continue }
+                        guard let (bytes, overlays) = try describe(file, hasList: names.contains(file.name + ".info"), session) else {
+                            continue
+                        }
+                        call.object(nil) {
+                            call.set("name", file.name)
+                            call.set("bytes", Int64(bytes))
+                            call.set("size", Int64((bytes + 1_073_741_823) >> 30))
+                            call.list("snapshots") {
+                                for overlay in overlays { call.object(nil) { call.set("name", "snapshot-" + overlay.id) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A volume's size as its users see it, and its overlays; nil if it has gone meanwhile.
+    private func describe(_ entry: Session.Entry, hasList: Bool, _ session: Session) throws -> (UInt64, [(id: String, file: String)])? {
+        // A raw volume's size is its file's, whatever its guest wrote to its beginning.
+        if !hasList, newFormat == .raw { return (entry.size, []) }
+        do {
+            let chain = try Chain(session, volume: entry.name, format: .raw)
+            let file = try session.open(chain.active, writable: false)
+            defer { file.close() }
+            return (try Qcow2.header(of: file)?.size ?? entry.size, chain.overlays)
+        } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) { return nil }
+    }
+
+    func manageVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        var reference = try call.required(call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        var among = shares
+        // As Cinder takes it, host:/path/file, or the file alone.
+        if let share = shares.first(where: { reference.hasPrefix($0.address.text + "/") }) {
+            reference = String(reference.dropFirst(share.address.text.utf8.count + 1))
+            among = [share]
+        }
+        try check(reference)
+        guard let share = try find(target) ?? (try find(reference, among: among)) else {
+            throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(reference)")
+        }
+        let format = try share.with { session -> Chain.Format in
+            if reference != target, try session.size(of: reference) != nil {
+                if try session.size(of: target) != nil { throw DriverError(CLINKER_EXISTS, "\(session.path(target)) exists already") }
+                guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
+                    throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
+                }
+                _ = try validFormat(reference, session)
+                try session.rename(reference, to: target)
+            }
+            let format = try validFormat(target, session)
+            let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
+            defer { layer.close() }
+            // Volumes are whole GiB: what is missing reads as zeroes.
+            let size = max(1, (try layer.size + 1_073_741_823) >> 30)
+            try layer.grow(to: size << 30)
+            try layer.flush()
+            call.set("size", Int64(size))
+            return format
+        }
+        setData(call, share, format)
+    }
+
+    /// What a file is that somebody else put here; one that leads to other files is refused.
+    private func validFormat(_ name: String, _ session: Session) throws -> Chain.Format {
+        let file = try session.open(name, writable: false)
+        defer { file.close() }
+        guard let header = try Qcow2.header(of: file) else { return .raw }
+        if let backing = header.backing {
+            throw DriverError(CLINKER_INVALID, "\(session.path(name)) has a backing file, '\(backing)': it cannot be taken over")
+        }
+        if header.hasDataFile {
+            throw DriverError(CLINKER_INVALID, "\(session.path(name)) keeps its data in another file: it cannot be taken over")
+        }
+        return .qcow2
+    }
+
+    // What is left to itself stays as it is.
+    func unmanageVolume(_ call: Call) throws {}
+    func unmanageSnapshot(_ call: Call) throws {}
+
+    // MARK: handles
+
+    func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
+        let volume = try name(call, "volume.name")
+        let share = try share(of: volume, call)
+        let session = try share.take()
+        do {
+            let chain = try Chain(session, volume: volume, format: format(call, share, volume))
+            let isSnapshot = call.string("snapshot.name") != nil
+            let layer = try isSnapshot ? chain.open(snapshot: snapshotID(call)) : chain.open(chain.active, writable: writable)
+            return ChainHandle(layer, share, session, writable: writable && !isSnapshot)
+        } catch {
+            share.give(back: session)
+            throw error
+        }
+    }
+
+    // MARK: shares
+
+    private func withChain(_ call: Call, _ body: (inout Chain) throws -> Void) throws {
+        let volume = try name(call, "volume.name")
+        let share = try share(of: volume, call)
+        try share.with { session in
+            var chain = try Chain(session, volume: volume, format: format(call, share, volume))
+            try body(&chain)
+        }
+    }
+
+    /// Where a volume lies: as was noted when it was made, else where its file is.
+    private func share(of volume: String, _ call: Call) throws -> Share {
+        guard let share = try find(volume, call) else { throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(volume)") }
+        return share
+    }
+
+    private func find(_ volume: String, _ call: Call) throws -> Share? {
+        if let text = data(call)?["share"]?.string, let share = shares.first(where: { $0.address.text == text }) {
+            if try share.with({ try $0.size(of: volume) }) != nil { return share }
+        }
+        return try find(volume)
+    }
+
+    private func find(_ name: String, among some: [Share]? = nil) throws -> Share? {
+        var failure: DriverError?
+        for share in some ?? shares {
+            do { if try share.with({ try $0.size(of: name) }) != nil { return share } } catch let error as DriverError { failure = error }
+        }
+        // It may lie where nobody answers.
+        if let failure { throw failure }
+        return nil
+    }
+
+    /// The share with the fewest bytes promised among those that have room.
+    private func choose(_ size: UInt64) throws -> Share {
+        var best: (share: Share, provisioned: UInt64)?
+        var failure: DriverError?
+        for share in shares {
+            do {
+                let (capacity, provisioned) = try share.with { (try $0.capacity(), try Self.provisioned(try $0.entries())) }
+                let used = Double(capacity.total - min(capacity.total, capacity.free)) / Double(max(1, capacity.total))
+                let limit = isSparse || newFormat == .qcow2 ? overSubscription : 1
+                guard used <= 1 - Double(reservedPercentage) / 100, isSparse || newFormat == .qcow2 || capacity.free > size,
+                    Double(provisioned + size) / Double(max(1, capacity.total)) < limit
+                else { continue }
+                if best.map({ provisioned < $0.provisioned }) ?? true { best = (share, provisioned) }
+            } catch let error as DriverError { failure = error }
+        }
+        if let best { return best.share }
+        throw failure ?? DriverError(CLINKER_NO_SPACE, "no share has room for \(size >> 30) GiB")
+    }
+
+    // MARK: arguments
+
+    private func data(_ call: Call) -> JSON? { call.string("volume.data").flatMap { try? JSON(parsing: $0) } }
+
+    private func setData(_ call: Call, _ share: Share, _ format: Chain.Format) {
+        let members = [(name: "share", value: JSON.string(share.address.text)), (name: "format", value: JSON.string(format.rawValue))]
+        call.set("data", JSON.object(JSONObject(members)).text)
+    }
+
+    /// As was noted when the volume was made. Without the note the file's beginning decides only where this backend makes
+    /// qcow2 files: a raw volume's guest can write a header of its own.
+    private func format(_ call: Call, _ share: Share, _ volume: String) throws -> Chain.Format {
+        if let noted = data(call)?["format"]?.string.flatMap({ Chain.Format(rawValue: $0) }) { return noted }
+        guard newFormat == .qcow2 else { return .raw }
+        return try share.with { session in
+            let file = try session.open(volume, writable: false)
+            defer { file.close() }
+            return try Qcow2.header(of: file) == nil ? .raw : .qcow2
+        }
+    }
+
+    private func snapshotID(_ call: Call) throws -> String {
+        let id = try call.required("snapshot.id")
+        try check(id)
+        return id
+    }
+
+    private func name(_ call: Call, _ argument: String) throws -> String {
+        let name = try call.required(argument)
+        try check(name)
+        return name
+    }
+
+    /// Names come from the host, yet none may lead out of the share.
+    private func check(_ name: String) throws {
+        guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.hasPrefix("."), name.utf8.count <= 120,
+            !name.hasSuffix(".info"), !name.hasSuffix(".partial")
+        else { throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a file") }
+    }
+
+    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
+        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
+            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
+        }
+        return UInt64(size) << 30
+    }
+}
+
+nonisolated(unsafe) private let table = makeDriverTable(name: "nfs", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+    openDriver($0, $1) { try NFSDriver($0) }
+}
+
+/// The plugin's one symbol.
+@c(clinker_driver_v1)
+public func nfsDriver() -> UnsafePointer<clinker_driver>? { table }

@@ -1,0 +1,168 @@
+import CDriver
+import CRBD
+import DriverKit
+import Glibc
+import JSON
+
+/// A connection to a cluster and to one of its pools. Every call of it ends within the time-outs that are set here: an
+/// unreachable cluster must not hold a thread for ever.
+final class Cluster {
+    struct Settings {
+        var user: String?
+        var clusterName = "ceph"
+        var configurationFile: String?
+        var pool = "rbd"
+        /// Seconds that an operation may take.
+        var timeout = 30
+    }
+
+    let settings: Settings
+    /// The pool, as librbd and librados take it.
+    let pool: rados_ioctx_t
+    private let handle: rados_t
+
+    init(_ settings: Settings) throws {
+        self.settings = settings
+        var created: rados_t?
+        let name = settings.user.map { "client.\($0)" } ?? "client.admin"
+        try Self.check(rados_create2(&created, settings.clusterName, name, 0), "cannot prepare for cluster \(settings.clusterName)")
+        guard let handle = created else { throw DriverError(CLINKER_ERROR, "librados gave no handle") }
+        do {
+            if let file = settings.configurationFile {
+                guard access(file, R_OK) == 0 else {
+                    let code = errno
+                    throw DriverError(
+                        CLINKER_BAD_CONFIGURATION, "rbd_ceph_conf: \(file) cannot be read: \(String(cString: strerror(code)))")
+                }
+            }
+            let result = rados_conf_read_file(handle, settings.configurationFile)
+            guard result == 0 else {
+                throw DriverError(
+                    CLINKER_BAD_CONFIGURATION,
+                    "rbd_ceph_conf: \(settings.configurationFile ?? "the default file") is no Ceph configuration: \(Self.text(result))")
+            }
+            for option in ["rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout"] {
+                try Self.check(rados_conf_set(handle, option, "\(settings.timeout)"), "cannot set \(option)")
+            }
+            let connected = rados_connect(handle)
+            guard connected == 0 else {
+                // A monitor that does not answer may come back; a key that is refused will not.
+                let code = [-EACCES, -EPERM, -ENOENT, -EINVAL].contains(connected) ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY
+                throw DriverError(code, "\(name) cannot connect to cluster \(settings.clusterName): \(Self.text(connected))")
+            }
+        } catch {
+            rados_shutdown(handle)
+            throw error
+        }
+        var opened: rados_ioctx_t?
+        let result = rados_ioctx_create(handle, settings.pool, &opened)
+        guard result == 0, let pool = opened else {
+            rados_shutdown(handle)
+            throw DriverError(
+                result == -ENOENT || result == -EPERM ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY,
+                "rbd_pool: the pool \(settings.pool) cannot be opened: \(Self.text(result))")
+        }
+        // A full pool answers so, instead of holding what is written until there is room.
+        rados_set_pool_full_try(pool)
+        self.handle = handle
+        self.pool = pool
+    }
+
+    deinit {
+        rados_ioctx_destroy(pool)
+        rados_shutdown(handle)
+    }
+
+    var fsid: String {
+        get throws {
+            var buffer = [CChar](repeating: 0, count: 64)
+            let length = rados_cluster_fsid(handle, &buffer, buffer.count)
+            try Self.check(min(length, 0), "cannot read the cluster's fsid")
+            return String(decoding: buffer.prefix(Int(length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+    }
+
+    /// What the cluster knows this connection by, and `fence` takes.
+    var addresses: String {
+        get throws {
+            var text: UnsafeMutablePointer<CChar>?
+            try Self.check(rados_getaddrs(handle, &text), "cannot read the connection's addresses")
+            defer { free(text) }
+            return text.map { String(cString: $0) } ?? ""
+        }
+    }
+
+    /// Nothing that the client of these addresses has sent reaches the storage any more.
+    func fence(_ addresses: String) throws {
+        // The monitor takes one address; all of a client's carry the same nonce.
+        for address in addresses.split(separator: ",") {
+            let plain = address.filter { $0 != "[" && $0 != "]" }
+            let result = plain.withMutableCString { rados_blocklist_add(handle, $0, Self.fenceSeconds) }
+            try Self.check(result, "cannot fence \(plain)")
+        }
+        try seeFences()
+    }
+
+    /// After this an OSD that serves this connection knows of every fence there is.
+    func seeFences() throws { try Self.check(rados_wait_for_latest_osdmap(handle), "cannot wait for the cluster's map") }
+
+    private static let fenceSeconds: UInt32 = 3600
+
+    /// A monitor's answer to a command.
+    func command(_ members: (String, String)...) throws -> JSON {
+        let json = JSON.object(JSONObject((members + [("format", "json")]).map { (name: $0.0, value: .string($0.1)) })).text
+        var output: UnsafeMutablePointer<CChar>?
+        var outputLength = 0
+        var status: UnsafeMutablePointer<CChar>?
+        var statusLength = 0
+        let result = json.withCString { text in
+            var command: UnsafePointer<CChar>? = text
+            return rados_mon_command(handle, &command, 1, nil, 0, &output, &outputLength, &status, &statusLength)
+        }
+        defer {
+            rados_buffer_free(output)
+            rados_buffer_free(status)
+        }
+        try Self.check(result, "the monitor refuses '\(members.first?.1 ?? "")'")
+        let bytes = UnsafeRawBufferPointer(start: output, count: outputLength)
+        do { return try JSON(parsing: Array(bytes)) } catch {
+            throw DriverError(CLINKER_ERROR, "the monitor's answer to '\(members.first?.1 ?? "")' is no JSON")
+        }
+    }
+
+    // MARK: errors
+
+    static func text(_ result: Int32) -> String { String(cString: strerror(-result)) }
+
+    /// Throws what a negative result means for the host.
+    static func check(_ result: Int32, _ what: @autoclosure () -> String) throws(DriverError) {
+        guard result < 0 else { return }
+        let code: clinker_code
+        switch -result {
+        case ENOENT: code = CLINKER_NOT_FOUND
+        case EEXIST: code = CLINKER_EXISTS
+        case EBUSY, ENOTEMPTY: code = CLINKER_BUSY
+        case ENOSPC, EDQUOT: code = CLINKER_NO_SPACE
+        case ETIMEDOUT, EAGAIN, ENOTCONN, ECONNRESET, EINTR, ENOMEM: code = CLINKER_RETRY
+        case ECANCELED: code = CLINKER_CANCELLED
+        case EINVAL, EDOM, EROFS: code = CLINKER_INVALID
+        case ESHUTDOWN: leave(what())
+        default: code = CLINKER_ERROR
+        }
+        throw DriverError(code, "\(what()): \(text(result))")
+    }
+
+    /// The cluster has fenced this client: somebody holds this process for dead, so it must not go on.
+    private static func leave(_ what: String) -> Never {
+        let line = "rbd: \(what): this client was fenced; its process ends\n"
+        _ = line.withCString { Glibc.write(STDERR_FILENO, $0, strlen($0)) }
+        _exit(75)
+    }
+}
+
+extension StringProtocol {
+    fileprivate func withMutableCString<T>(_ body: (UnsafeMutablePointer<CChar>) -> T) -> T {
+        var bytes = utf8.map { CChar(bitPattern: $0) } + [0]
+        return bytes.withUnsafeMutableBufferPointer { body($0.baseAddress!) }
+    }
+}

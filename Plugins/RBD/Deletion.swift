@@ -1,0 +1,180 @@
+import CDriver
+import CRBD
+import DriverKit
+import Glibc
+import Synchronization
+
+/// How volumes go. One that clones hang on is renamed and goes with the last of them; one that foreign snapshots hold, or
+/// that the operator wants back perhaps, goes to the trash.
+final class Deletion: @unchecked Sendable {
+    private let cluster: Cluster
+    /// Seconds that a deleted volume stays in the trash; nil: deleted at once.
+    private let delay: Int?
+    private let interval: Int
+    private let flattening: FlattenLimit
+    private let maintenance = Mutex<(isRunning: Bool, last: Int)>((false, .min))
+
+    init(_ cluster: Cluster, delay: Int?, interval: Int, flattening: FlattenLimit) {
+        self.cluster = cluster
+        self.delay = delay
+        self.interval = interval
+        self.flattening = flattening
+    }
+
+    func delete(_ name: String, _ call: Call) throws {
+        guard let image = try Image.find(cluster, name, writable: true) else { return try remove(name, call) }
+        let parent = try image.parent
+        var isNeeded = false
+        var others = 0
+        for snapshot in try image.snapshots {
+            if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
+                // One whose clone has gone, or never came to be, holds nothing.
+                do { try image.removeSnapshot(snapshot.name) } catch let error as DriverError where error.code == CLINKER_BUSY {
+                    isNeeded = true
+                }
+            } else if snapshot.name.hasPrefix(Names.userSnapshotPrefix) {
+                throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+            } else {
+                others += 1
+            }
+        }
+        image.close()
+        if isNeeded {
+            return try Cluster.check(rbd_rename(cluster.pool, name, name + Names.deletedSuffix), "cannot rename \(name)")
+        }
+        if others > 0 || delay != nil {
+            return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay ?? 0)), "cannot move \(name) to the trash")
+        }
+        try remove(name, call)
+        try removeAncestor(parent)
+    }
+
+    /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
+    func remove(_ name: String, _ call: Call?) throws {
+        let removal = { (report: librbd_progress_fn_t?, opaque: UnsafeMutableRawPointer?) -> Int32 in
+            // Without a function librbd would call the null pointer.
+            report.map { rbd_remove_with_progress(self.cluster.pool, name, $0, opaque) } ?? rbd_remove(self.cluster.pool, name)
+        }
+        let result = call.map { Progress.report($0) { removal($0, $1) } } ?? removal(nil, nil)
+        if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
+        // A removal goes through the trash: one that was cut off there is finished.
+        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try remove(entry) }
+    }
+
+    /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
+    private func removeAncestor(_ parent: Image.Parent?) throws {
+        guard let parent, parent.pool == cluster.settings.pool, parent.snapshot.hasSuffix(Names.cloneSnapshotSuffix),
+            let image = try Image.find(cluster, parent.image, writable: true)
+        else { return }
+        do { try image.removeSnapshot(parent.snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY { return }
+        try removeIfForgotten(image)
+    }
+
+    private func removeIfForgotten(_ image: Image) throws {
+        guard image.name.hasSuffix(Names.deletedSuffix), try image.snapshots.isEmpty else { return }
+        let parent = try image.parent
+        image.close()
+        try remove(image.name, nil)
+        try removeAncestor(parent)
+    }
+
+    func flattenChildren(of image: Image, _ snapshot: String, _ call: Call) throws {
+        for child in try image.children(of: snapshot) where child.pool == cluster.settings.pool && !child.isTrash {
+            guard let clone = try Image.find(cluster, child.name, writable: true) else { continue }
+            call.log(CLINKER_INFO, "\(child.name) is made independent of \(image.name)@\(snapshot)")
+            try flattening.enter(call) { try clone.flatten(call) }
+        }
+    }
+
+    // MARK: what is left behind
+
+    private struct TrashEntry {
+        let id, name: String
+        let isBeingRemoved, isExpired: Bool
+    }
+
+    private func trash() throws -> [TrashEntry] {
+        var count = 64
+        while true {
+            var found = [rbd_trash_image_info_t](repeating: rbd_trash_image_info_t(), count: count)
+            let result = rbd_trash_list(cluster.pool, &found, &count)
+            if result == -ERANGE { continue }
+            try Cluster.check(result, "cannot list the trash of \(cluster.settings.pool)")
+            defer { rbd_trash_list_cleanup(&found, count) }
+            let now = time(nil)
+            return found.prefix(count).map {
+                TrashEntry(
+                    id: String(cString: $0.id), name: String(cString: $0.name),
+                    isBeingRemoved: $0.source == RBD_TRASH_IMAGE_SOURCE_REMOVING,
+                    isExpired: $0.deferment_end_time <= now)
+            }
+        }
+    }
+
+    private func remove(_ entry: TrashEntry) throws {
+        let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
+        let result = rbd_trash_remove(cluster.pool, entry.id, false)
+        if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
+        try removeAncestor(parent)
+    }
+
+    /// Every interval, on a thread of its own: finishes removals that were cut off, and empties the trash of what is due.
+    func startMaintenance() {
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        let seconds = now.tv_sec
+        let isDue = maintenance.withLock { state in
+            guard !state.isRunning, state.last == .min || seconds - state.last >= interval else { return false }
+            state = (true, seconds)
+            return true
+        }
+        guard isDue else { return }
+        var thread = pthread_t()
+        let started = pthread_create(
+            &thread, nil,
+            { opaque in
+                guard let opaque else { return nil }
+                let deletion = Unmanaged<Deletion>.fromOpaque(opaque).takeRetainedValue()
+                try? deletion.maintain()
+                deletion.maintenance.withLock { $0.isRunning = false }
+                return nil
+            }, Unmanaged.passRetained(self).toOpaque())
+        if started == 0 { pthread_detach(thread) }
+    }
+
+    private func maintain() throws {
+        for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
+            guard let image = try Image.find(cluster, name, writable: true) else { continue }
+            for snapshot in try image.snapshots where snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
+                try? image.removeSnapshot(snapshot.name)
+            }
+            try? removeIfForgotten(image)
+        }
+        for entry in try trash() where entry.name.hasPrefix("volume-") && (entry.isBeingRemoved || entry.isExpired) { try? remove(entry) }
+    }
+}
+
+/// No more than so many images are flattened at the same time: each makes the cluster copy a whole volume.
+final class FlattenLimit: Sendable {
+    private let limit: Int
+    private let running = Mutex(0)
+
+    init(_ limit: Int) { self.limit = limit }
+
+    func enter(_ call: Call, _ body: () throws -> Void) throws {
+        while true {
+            let entered = running.withLock { running in
+                guard running < limit else { return false }
+                running += 1
+                return true
+            }
+            if entered { break }
+            if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
+            // A call that waits for its turn is alive.
+            call.progress(done: 0, total: 0)
+            usleep(200_000)
+        }
+        defer { running.withLock { $0 -= 1 } }
+        try body()
+    }
+}

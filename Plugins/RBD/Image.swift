@@ -1,0 +1,198 @@
+import CDriver
+import CRBD
+import DriverKit
+import Glibc
+
+/// An open image of the pool.
+final class Image {
+    struct Snapshot {
+        let id: UInt64
+        let name: String
+        let size: UInt64
+    }
+
+    /// What an image was cloned from.
+    struct Parent: Equatable {
+        let pool: String
+        let image: String
+        let snapshot: String
+    }
+
+    let name: String
+    let cluster: Cluster
+    let handle: rbd_image_t
+    private var isOpen = true
+
+    /// Throws NOT_FOUND if there is no such image. `snapshot` shows the bytes of one.
+    init(_ cluster: Cluster, _ name: String, writable: Bool, snapshot: String? = nil) throws {
+        self.cluster = cluster
+        self.name = name
+        var opened: rbd_image_t?
+        let result = writable ? rbd_open(cluster.pool, name, &opened, snapshot) : rbd_open_read_only(cluster.pool, name, &opened, snapshot)
+        try Cluster.check(result, "cannot open image \(name)\(snapshot.map { "@\($0)" } ?? "")")
+        guard let handle = opened else { throw DriverError(CLINKER_ERROR, "librbd gave no image for \(name)") }
+        self.handle = handle
+    }
+
+    /// An image of the trash.
+    init(_ cluster: Cluster, id: String, name: String) throws {
+        self.cluster = cluster
+        self.name = name
+        var opened: rbd_image_t?
+        try Cluster.check(rbd_open_by_id_read_only(cluster.pool, id, &opened, nil), "cannot open image \(name) in the trash")
+        guard let handle = opened else { throw DriverError(CLINKER_ERROR, "librbd gave no image for \(name)") }
+        self.handle = handle
+    }
+
+    deinit { close() }
+
+    func close() {
+        if isOpen { rbd_close(handle) }
+        isOpen = false
+    }
+
+    /// nil if there is none.
+    static func find(_ cluster: Cluster, _ name: String, writable: Bool) throws -> Image? {
+        do { return try Image(cluster, name, writable: writable) } catch let error as DriverError where error.code == CLINKER_NOT_FOUND {
+            return nil
+        }
+    }
+
+    /// Bytes.
+    var size: UInt64 {
+        get throws {
+            var size: UInt64 = 0
+            try Cluster.check(rbd_get_size(handle, &size), "cannot read the size of \(name)")
+            return size
+        }
+    }
+
+    /// To at least so many bytes; an image never shrinks.
+    func grow(to bytes: UInt64) throws {
+        guard try size < bytes else { return }
+        try Cluster.check(rbd_resize2(handle, bytes, false, nil, nil), "cannot resize \(name)")
+    }
+
+    // MARK: snapshots
+
+    var snapshots: [Snapshot] {
+        get throws {
+            var count: Int32 = 16
+            while true {
+                var found = [rbd_snap_info_t](repeating: rbd_snap_info_t(), count: Int(count))
+                let result = rbd_snap_list(handle, &found, &count)
+                if result == -ERANGE { continue }
+                try Cluster.check(result, "cannot list the snapshots of \(name)")
+                defer { if result > 0 { rbd_snap_list_end(&found) } }
+                return found.prefix(Int(result)).map { Snapshot(id: $0.id, name: String(cString: $0.name), size: $0.size) }
+            }
+        }
+    }
+
+    func hasSnapshot(_ snapshot: String) throws -> Bool {
+        var exists = false
+        try Cluster.check(rbd_snap_exists(handle, snapshot, &exists), "cannot look for \(name)@\(snapshot)")
+        return exists
+    }
+
+    /// Makes a snapshot that can have children; one that is there already stays.
+    func makeSnapshot(_ snapshot: String) throws {
+        let created = rbd_snap_create(handle, snapshot)
+        if created != -EEXIST { try Cluster.check(created, "cannot create \(name)@\(snapshot)") }
+        let protected = rbd_snap_protect(handle, snapshot)
+        if protected != -EBUSY { try Cluster.check(protected, "cannot protect \(name)@\(snapshot)") }
+    }
+
+    /// BUSY if it has children; success if it is gone.
+    func removeSnapshot(_ snapshot: String) throws {
+        let unprotected = rbd_snap_unprotect(handle, snapshot)
+        if unprotected == -ENOENT { return }
+        if unprotected != -EINVAL { try Cluster.check(unprotected, "cannot unprotect \(name)@\(snapshot)") }
+        let removed = rbd_snap_remove(handle, snapshot)
+        if removed != -ENOENT { try Cluster.check(removed, "cannot remove \(name)@\(snapshot)") }
+    }
+
+    // MARK: family
+
+    var parent: Parent? {
+        get throws {
+            var image = rbd_linked_image_spec_t()
+            var snapshot = rbd_snap_spec_t()
+            let result = rbd_get_parent(handle, &image, &snapshot)
+            if result == -ENOENT { return nil }
+            try Cluster.check(result, "cannot read the parent of \(name)")
+            defer {
+                rbd_linked_image_spec_cleanup(&image)
+                rbd_snap_spec_cleanup(&snapshot)
+            }
+            return Parent(
+                pool: String(cString: image.pool_name), image: String(cString: image.image_name), snapshot: String(cString: snapshot.name))
+        }
+    }
+
+    /// Names (and whether they lie in the trash) of what was cloned from a snapshot of this image.
+    func children(of snapshot: String) throws -> [(name: String, pool: String, isTrash: Bool)] {
+        let image = try Image(cluster, name, writable: false, snapshot: snapshot)
+        var count = 16
+        while true {
+            var found = [rbd_linked_image_spec_t](repeating: rbd_linked_image_spec_t(), count: count)
+            let result = rbd_list_children3(image.handle, &found, &count)
+            if result == -ERANGE { continue }
+            try Cluster.check(result, "cannot list the children of \(name)@\(snapshot)")
+            defer { rbd_linked_image_spec_list_cleanup(&found, count) }
+            return found.prefix(count).map {
+                (name: String(cString: $0.image_name), pool: String(cString: $0.pool_name), isTrash: $0.trash)
+            }
+        }
+    }
+
+    /// A mark of an image that was whole before it lost its parent: one without parent and mark is half a clone.
+    private static let wholeKey = "clinker.whole"
+
+    /// Whether a clone of this name was made to its end.
+    var isWhole: Bool {
+        get throws {
+            if let parent = try parent {
+                guard let origin = try Image.find(cluster, parent.image, writable: false) else { return false }
+                // A parent that does not know its child lets the bytes go.
+                return try origin.children(of: parent.snapshot).contains { $0.name == name }
+            }
+            var value = [CChar](repeating: 0, count: 16)
+            var length = value.count
+            let result = rbd_metadata_get(handle, Self.wholeKey, &value, &length)
+            if result == -ENOENT { return false }
+            try Cluster.check(result, "cannot read the metadata of \(name)")
+            return true
+        }
+    }
+
+    /// Copies what the image has from its parent, so that it needs it no more. Can be cancelled, and goes on where it was.
+    func flatten(_ call: Call) throws {
+        guard try parent != nil else { return }
+        try Cluster.check(rbd_metadata_set(handle, Self.wholeKey, "1"), "cannot mark \(name)")
+        let result = Progress.report(call) { rbd_flatten_with_progress(handle, $0, $1) }
+        // EINVAL: it has no parent any more.
+        if result != -EINVAL { try Cluster.check(result, "cannot flatten \(name)") }
+    }
+}
+
+/// Tells the host of librbd's progress, and librbd of the host's cancellation.
+enum Progress {
+    private final class Box {
+        let call: Call
+        init(_ call: Call) { self.call = call }
+    }
+
+    static func report(_ call: Call, _ body: (librbd_progress_fn_t, UnsafeMutableRawPointer) -> Int32) -> Int32 {
+        let box = Box(call)
+        return withExtendedLifetime(box) {
+            body(
+                { done, total, opaque in
+                    guard let opaque else { return 0 }
+                    let call = Unmanaged<Box>.fromOpaque(opaque).takeUnretainedValue().call
+                    call.progress(done: done, total: total)
+                    return call.isCancelled ? -ECANCELED : 0
+                }, Unmanaged.passUnretained(box).toOpaque())
+        }
+    }
+}

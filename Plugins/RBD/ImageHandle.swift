@@ -1,0 +1,111 @@
+import CDriver
+import CRBD
+import DriverKit
+import Glibc
+
+/// An image's bytes for copies, backups and images.
+final class ImageHandle: BlockHandle {
+    private let image: Image
+    init(_ image: Image) { self.image = image }
+
+    var size: UInt64 { get throws { try image.size } }
+    /// An object's size: what the cluster moves in one piece.
+    var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 4 << 20, 32 << 20) }
+    func close() { image.close() }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+        try within(offset, UInt64(buffer.count))
+        let count = rbd_read(image.handle, offset, buffer.count, buffer.baseAddress)
+        try check(count, "read")
+        guard count == buffer.count else { throw DriverError(CLINKER_ERROR, "\(image.name): \(count) bytes read of \(buffer.count)") }
+    }
+
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        try within(offset, UInt64(buffer.count))
+        try check(rbd_write(image.handle, offset, buffer.count, buffer.baseAddress), "write")
+    }
+
+    func zero(offset: UInt64, length: UInt64) throws {
+        try inPieces(offset, length) { rbd_write_zeroes(image.handle, $0, Int($1), 0, 0) }
+    }
+
+    func discard(offset: UInt64, length: UInt64) throws {
+        try inPieces(offset, length) { Int(rbd_discard(image.handle, $0, $1)) }
+    }
+
+    func flush() throws { try check(Int(rbd_flush(image.handle)), "flush") }
+
+    func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+        try map(since: nil, offset, length, absent: UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO), each)
+    }
+
+    func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+        try map(since: call.required("since.name"), offset, length, absent: nil, each)
+    }
+
+    // MARK: how
+
+    /// librbd cuts off what lies behind the end; the host wants to hear of it.
+    private func within(_ offset: UInt64, _ length: UInt64) throws {
+        let size = try image.size
+        guard offset <= size, length <= size - offset else {
+            throw DriverError(CLINKER_INVALID, "\(image.name): \(length) bytes at \(offset) lie behind its end at \(size)")
+        }
+    }
+
+    private func check(_ result: Int, _ what: String) throws {
+        try Cluster.check(Int32(clamping: min(result, 0)), "cannot \(what) \(image.name)")
+    }
+
+    /// One request may be long, one call of librbd not.
+    private func inPieces(_ offset: UInt64, _ length: UInt64, _ body: (UInt64, UInt64) -> Int) throws {
+        try within(offset, length)
+        var position = offset
+        while position < offset + length {
+            let count = min(1 << 30, offset + length - position)
+            try check(body(position, count), "zero")
+            position += count
+        }
+    }
+
+    private struct Piece {
+        var offset, length: UInt64
+        var isThere: Bool
+    }
+
+    /// What exists, or has changed since a snapshot, in order and without gaps. `absent` is what lies between; nil: nothing is said of it.
+    private func map(
+        since snapshot: String?, _ offset: UInt64, _ length: UInt64, absent: UInt32?, _ each: (UInt64, UInt64, UInt32) -> Int32
+    ) throws -> Int32 {
+        final class Collector { var pieces: [Piece] = [] }
+        let collector = Collector()
+        let result = withExtendedLifetime(collector) {
+            rbd_diff_iterate2(
+                image.handle, snapshot, offset, length, 1, 0,
+                { offset, length, exists, opaque in
+                    guard let opaque else { return -EINVAL }
+                    let collector = Unmanaged<Collector>.fromOpaque(opaque).takeUnretainedValue()
+                    collector.pieces.append(Piece(offset: offset, length: UInt64(length), isThere: exists != 0))
+                    return 0
+                }, Unmanaged.passUnretained(collector).toOpaque())
+        }
+        try check(Int(result), "map")
+        let zero = UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO)
+        var position = offset
+        let end = offset + length
+        for piece in collector.pieces.sorted(by: { $0.offset < $1.offset }) {
+            let first = max(piece.offset, position)
+            let last = min(piece.offset + piece.length, end)
+            guard first < last else { continue }
+            if let absent, first > position {
+                let stopped = each(position, first - position, absent)
+                if stopped != 0 { return stopped }
+            }
+            let stopped = each(first, last - first, piece.isThere ? UInt32(CLINKER_EXTENT_DATA) : zero)
+            if stopped != 0 { return stopped }
+            position = last
+        }
+        if let absent, position < end { return each(position, end - position, absent) }
+        return 0
+    }
+}

@@ -1,0 +1,367 @@
+import CDriver
+import CRBD
+import DriverKit
+import Glibc
+import JSON
+
+/// Volumes as images of a Ceph pool, by librbd and librados. Clones share their parent's objects; the names are Cinder's,
+/// so that a pool can pass from one to the other.
+final class RBDDriver: VolumeDriver {
+    private let cluster: Cluster
+    private let client: RegisteredClient?
+    private let poolName: String
+    private let maxCloneDepth: Int
+    private let flattensVolumesFromSnapshots: Bool
+    private let objectOrder: UInt64
+    private let secretUUID: String?
+    private let keyring: String?
+    private let hasDynamicTotal: Bool
+    private let flattening: FlattenLimit
+    private let deletion: Deletion
+
+    init(_ call: Call) throws {
+        var settings = Cluster.Settings()
+        settings.user = call.option("rbd_user")
+        settings.clusterName = call.option("rbd_cluster_name") ?? "ceph"
+        settings.configurationFile = call.option("rbd_ceph_conf")
+        settings.pool = call.option("rbd_pool") ?? "rbd"
+        let timeout = try call.option("rados_connect_timeout", default: -1, in: -1...3600)
+        if timeout > 0 { settings.timeout = timeout }
+        maxCloneDepth = try call.option("rbd_max_clone_depth", default: 5, in: 0...16)
+        flattensVolumesFromSnapshots = try call.option("rbd_flatten_volume_from_snapshot", default: false)
+        let chunk = try call.option("rbd_store_chunk_size", default: 4, in: 1...32)
+        guard chunk.nonzeroBitCount == 1 else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32 (MiB), not \(chunk)")
+        }
+        objectOrder = UInt64(20 + chunk.trailingZeroBitCount)
+        secretUUID = call.option("rbd_secret_uuid")
+        hasDynamicTotal = try call.option("report_dynamic_total_capacity", default: true)
+        poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "RBD"
+        flattening = FlattenLimit(try call.option("rbd_concurrent_flatten_operations", default: 3, in: 1...1000))
+        let delay =
+            try call.option("enable_deferred_deletion", default: false)
+            ? try call.option("deferred_deletion_delay", default: 0, in: 0...31_536_000) : nil
+        let interval = try call.option("deferred_deletion_purge_interval", default: 60, in: 1...86_400)
+        keyring = try call.fileOption("rbd_keyring_conf")
+        cluster = try Cluster(settings)
+        deletion = Deletion(cluster, delay: delay, interval: interval, flattening: flattening)
+        // What a dead process of this machine left behind: its watches would hold its images for half a minute.
+        if let state = call.option("state_dir") {
+            client = try RegisteredClient(directory: state + "/rbd", cluster: cluster, call)
+        } else {
+            client = nil
+        }
+    }
+
+    func capabilities(_ call: Call) throws {
+        call.set("storage_protocol", "ceph")
+        call.set("thin_provisioning_support", true)
+        call.set("thick_provisioning_support", false)
+        call.set("multiattach", true)
+        call.set("online_extend_support", true)
+        call.set("sparse_copy_volume", true)
+        call.set("shared_targets", false)
+        let settings = cluster.settings
+        call.set(
+            "location_info",
+            "\(settings.clusterName):\(settings.configurationFile ?? ""):\(try cluster.fsid):\(settings.user ?? ""):\(settings.pool)")
+        call.set("holder", try cluster.addresses)
+    }
+
+    /// What the pool holds and may hold, by the monitors' own account: a quota counts before it is reached.
+    func stats(_ call: Call) throws {
+        deletion.startMaintenance()
+        let answer = try cluster.command(("prefix", "df"))
+        let name = cluster.settings.pool
+        // Some seconds pass until the manager's figures know a new pool: until then nothing is known.
+        guard let pool = answer["pools"]?.array?.first(where: { $0["name"]?.string == name })?["stats"] else {
+            return call.list("pools") {
+                call.object(nil) {
+                    call.set("name", poolName)
+                    call.set("total_capacity_gb", -1.0)
+                    call.set("free_capacity_gb", -1.0)
+                }
+            }
+        }
+        let quota = try cluster.command(("prefix", "osd pool get-quota"), ("pool", name))
+        func bytes(_ value: JSON?) -> Double {
+            switch value {
+            case .integer(let number)?: Double(number)
+            case .real(let number)?: number
+            default: 0
+            }
+        }
+        let used = bytes(pool["stored"] ?? pool["bytes_used"])
+        var free = bytes(pool["max_avail"])
+        let limit = bytes(quota["quota_max_bytes"])
+        if limit > 0 { free = min(free, max(0, limit - used)) }
+        let total = hasDynamicTotal || limit == 0 ? free + used : limit
+        call.list("pools") {
+            call.object(nil) {
+                call.set("name", poolName)
+                call.set("total_capacity_gb", total / 1_073_741_824)
+                call.set("free_capacity_gb", free / 1_073_741_824)
+            }
+        }
+    }
+
+    // MARK: volumes
+
+    func createVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        let size = try bytes(call, "volume.size")
+        for _ in 0..<2 {
+            let result = try withOptions { rbd_create4(cluster.pool, name, size, $0) }
+            guard result == -EEXIST else { return try Cluster.check(result, "cannot create image \(name)") }
+            if let image = try Image.find(cluster, name, writable: false) {
+                let found = try image.size
+                guard found == size, try image.parent == nil else {
+                    throw DriverError(CLINKER_EXISTS, "the image \(name) exists already, with \(found) bytes instead of \(size)")
+                }
+                return
+            }
+            // The name is taken, yet there is no image: what a crash in the middle leaves.
+            try deletion.remove(name, call)
+        }
+        throw DriverError(CLINKER_RETRY, "the image \(name) is made by somebody else at the same time")
+    }
+
+    func deleteVolume(_ call: Call) throws { try deletion.delete(try name(call, "volume.name"), call) }
+
+    func extendVolume(_ call: Call) throws {
+        try Image(cluster, name(call, "volume.name"), writable: true).grow(to: bytes(call, "new_size"))
+    }
+
+    func cloneVolume(_ call: Call) throws {
+        let (source, target) = (try name(call, "source.name"), try name(call, "volume.name"))
+        let size = try bytes(call, "volume.size")
+        let snapshot = target + Names.cloneSnapshotSuffix
+        let origin = try Image(cluster, source, writable: true)
+        if maxCloneDepth == 0 { return try copy(origin, to: target, size: size, call) }
+        try finishing(target, size: size, call) { existing in
+            if existing { return }
+            try origin.makeSnapshot(snapshot)
+            do { try clone(source, snapshot, to: target) } catch {
+                try? origin.removeSnapshot(snapshot)
+                throw error
+            }
+        }
+        guard try Names.cloneDepth(of: origin, atMost: maxCloneDepth) >= maxCloneDepth else { return }
+        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call) }
+        do { try origin.removeSnapshot(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY {}
+    }
+
+    func createVolumeFromSnapshot(_ call: Call) throws {
+        let (source, snapshot) = (try name(call, "source.name"), try name(call, "snapshot.name"))
+        let target = try name(call, "volume.name")
+        try finishing(target, size: bytes(call, "volume.size"), call) { existing in
+            if !existing { try clone(source, snapshot, to: target) }
+        }
+        guard flattensVolumesFromSnapshots else { return }
+        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call) }
+    }
+
+    /// Makes an image of a name, or goes on with the one that is there if it is whole; it has its size in the end.
+    private func finishing(_ target: String, size: UInt64, _ call: Call, _ make: (_ existing: Bool) throws -> Void) throws {
+        var existing = false
+        if let image = try Image.find(cluster, target, writable: false) {
+            existing = try image.isWhole
+            image.close()
+            if !existing { try deletion.remove(target, call) }
+        }
+        do { try make(existing) } catch let error as DriverError where error.code == CLINKER_EXISTS && !existing {
+            // The name is taken, yet there is no image: what a crash in the middle leaves.
+            try deletion.remove(target, call)
+            try make(false)
+        }
+        let image = try Image(cluster, target, writable: false)
+        if try image.size < size {
+            image.close()
+            try Image(cluster, target, writable: true).grow(to: size)
+        }
+    }
+
+    private func clone(_ source: String, _ snapshot: String, to target: String) throws {
+        let result = try withOptions { rbd_clone3(cluster.pool, source, snapshot, cluster.pool, target, $0) }
+        try Cluster.check(result, "cannot clone \(source)@\(snapshot) to \(target)")
+    }
+
+    /// A copy that shares nothing comes under a name of its own until it is whole.
+    private func copy(_ origin: Image, to target: String, size: UInt64, _ call: Call) throws {
+        if try Image.find(cluster, target, writable: false) == nil {
+            let partial = target + ".partial"
+            try deletion.remove(partial, call)
+            let result = try withOptions { options in
+                Progress.report(call) { rbd_copy_with_progress3(origin.handle, cluster.pool, partial, options, $0, $1) }
+            }
+            try Cluster.check(result, "cannot copy \(origin.name) to \(partial)")
+            try Cluster.check(rbd_rename(cluster.pool, partial, target), "cannot rename \(partial)")
+        }
+        try Image(cluster, target, writable: true).grow(to: size)
+    }
+
+    private func withOptions(_ body: (rbd_image_options_t) -> Int32) throws -> Int32 {
+        var created: rbd_image_options_t?
+        rbd_image_options_create(&created)
+        guard let options = created else { throw DriverError(CLINKER_RETRY, "librbd gave no options") }
+        defer { rbd_image_options_destroy(options) }
+        rbd_image_options_set_uint64(options, Int32(RBD_IMAGE_OPTION_ORDER), objectOrder)
+        return body(options)
+    }
+
+    // MARK: snapshots
+
+    func createSnapshot(_ call: Call) throws {
+        try Image(cluster, name(call, "volume.name"), writable: true).makeSnapshot(name(call, "snapshot.name"))
+    }
+
+    /// Children are made independent first, so that a snapshot never has to wait for them.
+    func deleteSnapshot(_ call: Call) throws {
+        let snapshot = try name(call, "snapshot.name")
+        guard let image = try Image.find(cluster, name(call, "volume.name"), writable: true) else { return }
+        do { try image.removeSnapshot(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY {
+            try deletion.flattenChildren(of: image, snapshot, call)
+            try image.removeSnapshot(snapshot)
+        }
+    }
+
+    func revertToSnapshot(_ call: Call) throws {
+        let (volume, snapshot) = (try name(call, "volume.name"), try name(call, "snapshot.name"))
+        let image = try Image(cluster, volume, writable: true)
+        let result = Progress.report(call) { rbd_snap_rollback_with_progress(image.handle, snapshot, $0, $1) }
+        try Cluster.check(result, "cannot roll \(volume) back to \(snapshot)")
+        // A snapshot from before the volume was extended brings its size along.
+        try image.grow(to: bytes(call, "volume.size"))
+    }
+
+    // MARK: attaching
+
+    // Clients reach the cluster themselves: there is nothing to export.
+    func exportVolume(_ call: Call) throws {}
+    func ensureExport(_ call: Call) throws {}
+    func unexportVolume(_ call: Call) throws {}
+    func disconnectVolume(_ call: Call) throws {}
+
+    func connectVolume(_ call: Call) throws {
+        let volume = try name(call, "volume.name")
+        try Image(cluster, volume, writable: false).close()
+        let settings = cluster.settings
+        let monitors = try cluster.command(("prefix", "mon dump"))["mons"]?.array ?? []
+        // "192.0.2.1:6789/0" and "[2001:db8::1]:6789/0"
+        let addresses = monitors.compactMap { $0["addr"]?.string }.map { $0.prefix { $0 != "/" } }
+        let fsid = try cluster.fsid
+        call.set("driver_volume_type", "rbd")
+        call.object("data") {
+            call.set("name", "\(settings.pool)/\(volume)")
+            call.list("hosts") {
+                for address in addresses { call.set(nil, String(address.prefix(upTo: address.lastIndex(of: ":") ?? address.endIndex))) }
+            }
+            call.list("ports") { for address in addresses { call.set(nil, String(address.split(separator: ":").last ?? "")) } }
+            call.set("cluster_name", settings.clusterName)
+            call.set("auth_enabled", settings.user != nil)
+            if let user = settings.user { call.set("auth_username", user) } else { call.setNull("auth_username") }
+            call.set("secret_type", "ceph")
+            call.set("secret_uuid", secretUUID ?? fsid)
+            call.set("volume_id", call.string("volume.id") ?? "")
+            call.set("discard", true)
+            if let keyring { call.set("keyring", secret: keyring) }
+        }
+    }
+
+    func fence(_ call: Call) throws { try cluster.fence(call.required("holder")) }
+
+    // MARK: manage
+
+    func listVolumes(_ call: Call) throws {
+        let names = try Names.images(of: cluster)
+        try call.list("volumes") {
+            for (index, name) in names.enumerated() {
+                if index % 64 == 0 { call.progress(done: UInt64(index), total: UInt64(names.count)) }
+                // It may have gone since.
+                guard let image = try Image.find(cluster, name, writable: false) else { continue }
+                let snapshots = try image.snapshots.map(\.name)
+                // Of a deleted volume that clones still need nobody knows but this driver.
+                if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { continue }
+                let bytes = try image.size
+                call.object(nil) {
+                    call.set("name", name)
+                    call.set("bytes", Int64(bytes))
+                    call.set("size", Int64((bytes + 1_073_741_823) >> 30))
+                    call.list("snapshots") {
+                        for snapshot in snapshots where !snapshot.hasSuffix(Names.cloneSnapshotSuffix) {
+                            call.object(nil) { call.set("name", snapshot) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    func manageVolume(_ call: Call) throws {
+        let (reference, target) = (try self.reference(call), try name(call, "volume.name"))
+        if reference != target {
+            let result = rbd_rename(cluster.pool, reference, target)
+            // Gone under its old name: it has its new one since an earlier attempt.
+            if result != -ENOENT { try Cluster.check(result, "cannot rename \(reference) to \(target)") }
+        }
+        let image = try Image(cluster, target, writable: true)
+        // Volumes are whole GiB: what is missing reads as zeroes.
+        let size = max(1, (try image.size + 1_073_741_823) >> 30)
+        try image.grow(to: size << 30)
+        call.set("size", Int64(size))
+    }
+
+    func manageSnapshot(_ call: Call) throws {
+        let (reference, target) = (try self.reference(call), try name(call, "snapshot.name"))
+        let image = try Image(cluster, name(call, "volume.name"), writable: true)
+        if reference != target {
+            let result = rbd_snap_rename(image.handle, reference, target)
+            if result != -ENOENT { try Cluster.check(result, "cannot rename the snapshot \(reference) to \(target)") }
+        }
+        guard let found = try image.snapshots.first(where: { $0.name == target }) else {
+            throw DriverError(CLINKER_NOT_FOUND, "\(image.name) has no snapshot \(reference)")
+        }
+        try image.makeSnapshot(target)
+        call.set("size", Int64((found.size + 1_073_741_823) >> 30))
+    }
+
+    // What is left to itself stays as it is.
+    func unmanageVolume(_ call: Call) throws {}
+    func unmanageSnapshot(_ call: Call) throws {}
+
+    func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
+        let image = try Image(cluster, name(call, "volume.name"), writable: writable, snapshot: call.string("snapshot.name"))
+        return ImageHandle(image)
+    }
+
+    // MARK: arguments
+
+    private func reference(_ call: Call) throws -> String {
+        try name(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+    }
+
+    /// '/' and '@' would lead to another pool, namespace or snapshot.
+    private func name(_ call: Call, _ argument: String) throws -> String {
+        let name = try call.required(argument)
+        guard !name.isEmpty, name.utf8.count <= 200, !name.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "@") })
+        else {
+            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of an image or snapshot")
+        }
+        return name
+    }
+
+    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
+        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
+            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
+        }
+        return UInt64(size) << 30
+    }
+}
+
+nonisolated(unsafe) private let table = makeDriverTable(name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+    openDriver($0, $1) { try RBDDriver($0) }
+}
+
+/// The plugin's one symbol.
+@c(clinker_driver_v1)
+public func rbdDriver() -> UnsafePointer<clinker_driver>? { table }

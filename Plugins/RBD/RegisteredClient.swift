@@ -1,0 +1,71 @@
+import CDriver
+import DriverKit
+import Glibc
+
+/// Says in a directory of this machine which cluster clients live, so that the next process can fence the dead: the cluster
+/// takes a client that was killed for alive for half a minute, and holds its images for it that long.
+final class RegisteredClient {
+    private let path: String
+    private let descriptor: Int32
+
+    init(directory: String, cluster: Cluster, _ call: Call) throws {
+        if mkdir(directory, 0o700) != 0, errno != EEXIST {
+            let code = errno
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory): \(String(cString: strerror(code)))")
+        }
+        let addresses = try cluster.addresses
+        // Locked before it has the name by which others find it.
+        let hidden = directory + "/.\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+        path = directory + "/\(try cluster.fsid)-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+        descriptor = open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw DriverError(CLINKER_ERROR, "cannot write to \(directory): \(String(cString: strerror(code)))")
+        }
+        flock(descriptor, LOCK_EX)
+        let written = addresses.withCString { write(descriptor, $0, strlen($0)) }
+        guard written > 0, rename(hidden, path) == 0 else {
+            let code = errno
+            unlink(hidden)
+            close(descriptor)
+            throw DriverError(CLINKER_ERROR, "cannot write to \(directory): \(String(cString: strerror(code)))")
+        }
+        try? Self.fenceTheDead(directory: directory, cluster: cluster, call)
+    }
+
+    deinit {
+        unlink(path)
+        close(descriptor)
+    }
+
+    private static func fenceTheDead(directory: String, cluster: Cluster, _ call: Call) throws {
+        // One after the other: whoever comes second must not go on before the first has fenced.
+        let turn = open(directory + "/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        if turn >= 0 { flock(turn, LOCK_EX) }
+        defer { if turn >= 0 { close(turn) } }
+        guard let listing = opendir(directory) else { return }
+        defer { closedir(listing) }
+        let fsid = try cluster.fsid
+        while let entry = readdir(listing) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
+            guard name.hasPrefix(fsid) else { continue }
+            let path = directory + "/" + name
+            let file = open(path, O_RDONLY | O_CLOEXEC)
+            guard file >= 0 else { continue }
+            defer { close(file) }
+            // The lock goes with the process, whatever ended it.
+            guard flock(file, LOCK_EX | LOCK_NB) == 0 else { continue }
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            let count = read(file, &bytes, bytes.count)
+            let addresses = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+            // Gone already if its owner went in good order meanwhile.
+            guard access(path, F_OK) == 0, !addresses.isEmpty else { continue }
+            call.log(CLINKER_WARNING, "a process ended without leaving the cluster: its client \(addresses) is fenced")
+            try cluster.fence(addresses)
+            unlink(path)
+        }
+        try cluster.seeFences()
+    }
+}

@@ -1,0 +1,117 @@
+import CDriver
+import CLinux
+import Glibc
+
+/// A command-line tool that a driver works with. It runs without a shell, in the C locale, with nothing on its input.
+public struct Tool: Sendable {
+    /// What a tool said and how it ended.
+    public struct Answer: Sendable {
+        public let status: Int32
+        public let output: String
+        public let errors: String
+        /// The last line of what it complained of, or its status.
+        public var complaint: String {
+            let lines = errors.split(whereSeparator: \.isNewline).map(String.init).filter { !$0.isEmpty }
+            return lines.last?.trimmed ?? "it ended with status \(status)"
+        }
+    }
+
+    private let name: String
+    private let environment: [String]
+    /// A file that is locked (shared) as long as the tool lives, whatever becomes of the driver's process: who locks it
+    /// exclusively knows that none is left.
+    private let lockFile: String?
+
+    public init(_ name: String, environment: [String] = [], lockFile: String? = nil) {
+        self.name = name
+        self.environment = environment
+        self.lockFile = lockFile
+    }
+
+    /// Runs the tool to its end; one that takes longer than `timeout` seconds is killed, and RETRY is thrown.
+    public func run(_ arguments: [String], timeout: Int = 120) throws -> Answer {
+        var pipes: [Int32] = [-1, -1, -1, -1]
+        for index in [0, 2] {
+            let made = pipes.withUnsafeMutableBufferPointer { pipe2($0.baseAddress! + index, O_CLOEXEC) }
+            guard made == 0 else { throw Self.failure("cannot make a pipe") }
+        }
+        defer { for descriptor in pipes where descriptor >= 0 { close(descriptor) } }
+        var lock: Int32 = -1
+        if let lockFile {
+            lock = open(lockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            guard lock >= 0, flock(lock, LOCK_SH) == 0 else { throw Self.failure("cannot lock \(lockFile)") }
+        }
+        defer { if lock >= 0 { close(lock) } }
+
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
+        posix_spawn_file_actions_adddup2(&actions, pipes[3], 2)
+        if lock >= 0 { posix_spawn_file_actions_adddup2(&actions, lock, 3) }
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        var pid = pid_t()
+        let argv = ([name] + arguments).map { strdup($0) } + [nil]
+        let envp = (["LC_ALL=C", path] + environment).map { strdup($0) } + [nil]
+        defer { for pointer in argv + envp { free(pointer) } }
+        let spawned = posix_spawnp(&pid, name, &actions, nil, argv, envp)
+        guard spawned == 0 else {
+            throw DriverError(
+                spawned == ENOENT ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY, "cannot run \(name): \(String(cString: strerror(spawned)))")
+        }
+        for index in [1, 3] {
+            close(pipes[index])
+            pipes[index] = -1
+        }
+        let (output, errors, isInTime) = Self.collect(pipes[0], pipes[2], timeout: timeout)
+        if !isInTime { kill(pid, SIGKILL) }
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        guard isInTime else { throw DriverError(CLINKER_RETRY, "\(name) did not end within \(timeout) seconds") }
+        let code = status & 0x7F == 0 ? status >> 8 & 0xFF : 128 + status & 0x7F
+        return Answer(status: code, output: output, errors: errors)
+    }
+
+    private static func collect(_ output: Int32, _ errors: Int32, timeout: Int) -> (String, String, Bool) {
+        var texts: [[UInt8]] = [[], []]
+        var watched = [pollfd(fd: output, events: Int16(POLLIN), revents: 0), pollfd(fd: errors, events: Int16(POLLIN), revents: 0)]
+        let limit = time(nil) + timeout
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while watched.contains(where: { $0.fd >= 0 }) {
+            guard time(nil) < limit else { return ("", "", false) }
+            poll(&watched, 2, 1000)
+            for index in 0..<2 where watched[index].fd >= 0 && watched[index].revents != 0 {
+                let count = read(watched[index].fd, &buffer, buffer.count)
+                if count > 0 { texts[index] += buffer.prefix(count) } else if count == 0 || errno != EINTR { watched[index].fd = -1 }
+            }
+        }
+        return (String(decoding: texts[0], as: UTF8.self), String(decoding: texts[1], as: UTF8.self), true)
+    }
+
+    private static func failure(_ what: String) -> DriverError {
+        let code = errno
+        return DriverError(CLINKER_RETRY, "\(what): \(String(cString: strerror(code)))")
+    }
+
+    /// Waits until no tool runs that was started with the lock file, by this process or by one that is dead.
+    public static func waitForNone(lockFile: String, seconds: Int) throws {
+        let descriptor = open(lockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw failure("cannot open \(lockFile)") }
+        defer { close(descriptor) }
+        for _ in 0..<(seconds * 50) {
+            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
+            usleep(20_000)
+        }
+        throw DriverError(CLINKER_RETRY, "a command of an earlier process is still running after \(seconds) seconds")
+    }
+}
+
+extension String {
+    fileprivate var trimmed: String {
+        var text = self[...]
+        while text.first?.isWhitespace ?? false { text.removeFirst() }
+        while text.last?.isWhitespace ?? false { text.removeLast() }
+        return String(text)
+    }
+}

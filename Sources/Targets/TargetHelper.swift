@@ -1,0 +1,166 @@
+import CDriver
+public import DriverKit
+import Glibc
+
+/// Makes local block devices reachable over the network: what `target_helper` chooses. A target is named by its volume;
+/// every call may be repeated, and finishes what one before it began.
+public protocol TargetHelper: AnyObject {
+    /// The device is reachable afterwards, by the credentials that the volume has had from the first time on.
+    func export(_ volume: String, device: String) throws
+    /// The target is gone.
+    func unexport(_ volume: String) throws
+    /// Lets the connector's host in and says how it gets there: sets `driver_volume_type` and `data`.
+    func connect(_ volume: String, device: String, _ call: Call) throws
+    /// Shuts the connector's host out, unless an attachment that remains needs it; without a connector, every host.
+    func disconnect(_ volume: String, _ call: Call) throws
+    /// The device has grown: initiators see it when they look again.
+    func resized(_ volume: String, device: String) throws
+}
+
+/// What all targets of a backend share: where they listen and what they are called.
+public struct TargetSettings {
+    public let addresses: [String]
+    public let port: Int
+    public let prefix: String
+    /// Where the targets' credentials are kept.
+    let store: CredentialStore
+
+    init(_ call: Call, defaultPort: Int) throws {
+        let first = call.option("target_ip_address") ?? call.option("my_ip") ?? "127.0.0.1"
+        addresses =
+            [first] + (call.option("target_secondary_ip_addresses") ?? "").split(separator: ",").map { $0.filter { !$0.isWhitespace } }
+        for address in addresses {
+            guard !address.isEmpty, address.allSatisfy({ $0.isHexDigit || $0 == "." || $0 == ":" }) else {
+                throw DriverError(CLINKER_BAD_CONFIGURATION, "target_ip_address: '\(address)' is no IP address")
+            }
+        }
+        port = try call.option("target_port", default: defaultPort, in: 1...65_535)
+        prefix = call.option("target_prefix") ?? "iqn.2010-10.org.openstack:"
+        guard let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
+        else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
+        store = try CredentialStore(directory)
+    }
+
+    func iqn(_ volume: String) -> String { prefix + volume }
+
+    /// IPv6 addresses stand in brackets.
+    var portals: [String] { addresses.map { ($0.contains(":") ? "[\($0)]" : $0) + ":\(port)" } }
+}
+
+/// Picks the helper that the configuration names.
+public enum Targets {
+    public static func helper(_ call: Call) throws -> any TargetHelper {
+        let name = call.option("target_helper") ?? "tgtadm"
+        let transport = call.option("target_protocol") ?? "iscsi"
+        guard transport == "iscsi" else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "target_protocol = \(transport): iscsi is what these targets speak")
+        }
+        switch name {
+        case "tgtadm": return try TGTHelper(call)
+        case "lioadm": return try LIOHelper(call)
+        default: throw DriverError(CLINKER_BAD_CONFIGURATION, "target_helper must be tgtadm or lioadm, not '\(name)'")
+        }
+    }
+}
+
+/// The CHAP credentials of each target: made once, kept in files that only the service can read.
+final class CredentialStore: Sendable {
+    struct Credentials: Equatable, Sendable {
+        let user, password: String
+    }
+
+    private let directory: String
+
+    init(_ directory: String) throws {
+        self.directory = directory
+        if mkdir(directory, 0o700) != 0, errno != EEXIST {
+            let code = errno
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir: cannot create \(directory): \(String(cString: strerror(code)))")
+        }
+    }
+
+    func find(_ volume: String) throws -> Credentials? {
+        let descriptor = open(path(volume), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard descriptor >= 0 else {
+            if errno == ENOENT { return nil }
+            throw failure("read", volume)
+        }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: 256)
+        let count = read(descriptor, &bytes, bytes.count)
+        let words = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).split(whereSeparator: \.isWhitespace).map(String.init)
+        // Cut off in a crash: nobody was given it.
+        guard words.count == 3, words[2] == "." else { return nil }
+        return Credentials(user: words[0], password: words[1])
+    }
+
+    func findOrMake(_ volume: String) throws -> Credentials {
+        if let known = try find(volume) { return known }
+        let made = Credentials(user: Self.random(20), password: Self.random(16))
+        let descriptor = open(path(volume), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else { throw failure("write", volume) }
+        defer { close(descriptor) }
+        let text = "\(made.user) \(made.password) .\n"
+        guard text.withCString({ write(descriptor, $0, strlen($0)) }) == text.utf8.count, fsync(descriptor) == 0 else {
+            throw failure("write", volume)
+        }
+        return made
+    }
+
+    func forget(_ volume: String) { unlink(path(volume)) }
+
+    /// Lets one process at a time change the machine's targets.
+    func alone<T>(_ body: () throws -> T) throws -> T {
+        let descriptor = open(directory + "/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0, flock(descriptor, LOCK_EX) == 0 else { throw failure("lock", ".lock") }
+        defer { close(descriptor) }
+        return try body()
+    }
+
+    private func path(_ volume: String) -> String { directory + "/" + volume }
+
+    private func failure(_ what: String, _ volume: String) -> DriverError {
+        let code = errno
+        return DriverError(CLINKER_ERROR, "cannot \(what) \(path(volume)): \(String(cString: strerror(code)))")
+    }
+
+    private static func random(_ count: Int) -> String {
+        let letters = Array("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789")
+        var generator = SystemRandomNumberGenerator()
+        return String((0..<count).map { _ in letters.randomElement(using: &generator) ?? "x" })
+    }
+}
+
+/// What initiators are told of an iSCSI target.
+struct ISCSIConnection {
+    let settings: TargetSettings
+    let lun: Int
+
+    func set(_ volume: String, _ credentials: CredentialStore.Credentials, _ call: Call) {
+        let (iqn, portals) = (settings.iqn(volume), settings.portals)
+        call.set("driver_volume_type", "iscsi")
+        call.object("data") {
+            call.set("target_discovered", false)
+            call.set("target_portal", portals[0])
+            call.set("target_iqn", iqn)
+            call.set("target_lun", Int64(lun))
+            if portals.count > 1 || call.boolean("connector.multipath") ?? false {
+                call.list("target_portals") { for portal in portals { call.set(nil, portal) } }
+                call.list("target_iqns") { for _ in portals { call.set(nil, iqn) } }
+                call.list("target_luns") { for _ in portals { call.set(nil, Int64(lun)) } }
+            }
+            call.set("volume_id", call.string("volume.id") ?? "")
+            call.set("auth_method", "CHAP")
+            call.set("auth_username", credentials.user)
+            call.set("auth_password", secret: credentials.password)
+            call.set("discard", false)
+        }
+    }
+
+    /// The initiator's name, which every iSCSI client has.
+    static func initiator(_ call: Call) throws -> String {
+        guard let name = call.string("connector.initiator"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"), !name.hasPrefix(".")
+        else { throw DriverError(CLINKER_INVALID, "the connector has no initiator, which iSCSI needs") }
+        return name
+    }
+}

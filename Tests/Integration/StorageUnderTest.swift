@@ -1,0 +1,61 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// A real storage server on loopback (Tests/Storage), started once for all tests.
+final class StorageUnderTest: Sendable {
+    static let ceph = Result { try StorageUnderTest("ceph") }
+    static let nfs = Result { try StorageUnderTest("nfs") }
+
+    let directory: String
+    private let pid: pid_t
+    private let lifeline: Int32
+
+    private init(_ kind: String) throws {
+        var template = Array("/tmp/clinker-\(kind)-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+        let script = ServiceUnderTest.root + "/Tests/Storage/serve"
+        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(output) }
+        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
+        let (mine, theirs) = try socketPair()
+        lifeline = mine
+        defer { close(theirs) }
+        // The servers take some ports in a row.
+        let port = try Loopback.freePort() % 20_000 + 10_000
+        pid = try spawn(
+            script, [kind, directory, "\(port)"],
+            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
+        let limit = Timestamp.monotonic() + 120
+        while access(directory + "/ready", F_OK) != 0 {
+            var status: Int32 = 0
+            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
+                throw ServiceUnderTest.Failure(
+                    "\(kind) did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
+            }
+            usleep(50_000)
+        }
+    }
+
+    /// Lines of a backend's section.
+    static func rbdSection(_ more: String = "") throws -> String {
+        let ceph = try ceph.get()
+        return "volume_driver = rbd\nrbd_ceph_conf = \(ceph.directory)/ceph.conf\nrbd_pool = volumes\nrbd_user = cinder\n\(more)\n"
+    }
+
+    static func nfsSection(_ more: String = "") throws -> String {
+        let nfs = try nfs.get()
+        return "volume_driver = nfs\nnfs_shares_config = \(nfs.directory)/shares\nnfs_snapshot_support = true\n\(more)\n"
+    }
+
+    /// The same as arguments of `clinker driver check`.
+    static func arguments(_ section: String) -> [String] {
+        let lines = section.split(separator: "\n").map(String.init)
+        return [String(lines[0].split(separator: " ").last ?? "")]
+            + lines.dropFirst().flatMap {
+                ["--set", $0.split(separator: "=", maxSplits: 1).map { $0.filter { $0 != " " } }.joined(separator: "=")]
+            }
+    }
+}
