@@ -35,6 +35,9 @@ let package = Package(
                 "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            resources: ["template.c", "template.rs", "clinker.rs", "template.swift.txt", "driver.h"].map {
+                .embedInCode("Templates/\($0)")
+            },
             swiftSettings: strict),
 
         // The rooms, from the front door to the cellar. Arrows only point down.

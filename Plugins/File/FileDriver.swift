@@ -203,7 +203,9 @@ final class FileDriver: VolumeDriver {
     }
 }
 
-nonisolated(unsafe) private let table = makeDriverTable(name: "file", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+nonisolated(unsafe) private let table = makeDriverTable(
+    name: "file", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence)
+) {
     openDriver($0, $1) { try FileDriver($0) }
 }
 

@@ -31,10 +31,11 @@ final class LVMDriver: VolumeDriver {
         let lock = call.option("state_dir").map { "\($0)/lvm-\(name).lock" }
         if let lock { try Tool.waitForNone(lockFile: lock, seconds: 60) }
         group = VolumeGroup(name, configuration: call.option("lvm_conf_file").map { Self.directory(of: $0) }, lockFile: lock)
-        do { _ = try group.capacity() } catch let error as DriverError {
+        let volumes: [VolumeGroup.LogicalVolume]
+        do { volumes = try group.volumes() } catch let error as DriverError {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: \(name) cannot be used: \(error.message)")
         }
-        thinPool = try Self.thinPool(of: group, type: call.option("lvm_type") ?? "auto", mirrors: mirrors)
+        thinPool = try Self.thinPool(of: group, volumes, type: call.option("lvm_type") ?? "auto", mirrors: mirrors)
         wiping = try Self.wiping(call)
         wipedBytes = UInt64(try call.option("volume_clear_size", default: 0, in: 0...1_048_576)) << 20
         wipedBytesPerSecond = UInt64(try call.option("volume_clear_bps_limit", default: 0))
@@ -57,16 +58,17 @@ final class LVMDriver: VolumeDriver {
     }
 
     /// `auto`: thin where there is a pool, or where nothing is there yet that could not share the group with one.
-    private static func thinPool(of group: VolumeGroup, type: String, mirrors: Int) throws -> String? {
+    private static func thinPool(of group: VolumeGroup, _ volumes: [VolumeGroup.LogicalVolume], type: String, mirrors: Int) throws
+        -> String?
+    {
         let pool = group.name + "-pool"
         guard ["auto", "default", "thin"].contains(type) else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "lvm_type must be auto, default or thin, not '\(type)'")
         }
-        let volumes = try group.volumes()
         if type == "default" || (type == "auto" && mirrors > 0) { return nil }
         if let found = volumes.first(where: { $0.name == pool }) {
             guard found.isThinPool else { throw DriverError(CLINKER_BAD_CONFIGURATION, "\(group.name)/\(pool) is no thin pool") }
-            try group.run("lvchange", "-ay", "\(group.name)/\(pool)")
+            if !found.isActive { try group.run("lvchange", "-ay", "\(group.name)/\(pool)") }
             return pool
         }
         if type == "auto", !volumes.isEmpty { return nil }
@@ -111,25 +113,30 @@ final class LVMDriver: VolumeDriver {
 
     func createVolume(_ call: Call) throws {
         let (name, size) = (try name(call, "volume.name"), try bytes(call, "volume.size"))
-        if let found = try group.find(name) {
+        do { try make(name, size, call) } catch let error as DriverError where error.code == CLINKER_EXISTS {
+            let found = try group.required(name)
             guard found.size == size else {
                 throw DriverError(CLINKER_EXISTS, "\(group.name)/\(name) exists already, with \(found.size) bytes instead of \(size)")
             }
-            return try group.activate(name)
         }
+        try group.activate(name)
+    }
+
+    private func make(_ name: String, _ size: UInt64, _ call: Call) throws {
         if let thinPool {
             try group.run("lvcreate", "-y", "-V", "\(size)b", "-n", name, "-T", "\(group.name)/\(thinPool)")
         } else if wiping == .allocate || wiping == .both {
             // It has another name until nothing of its former life shows.
             let partial = name + ".partial"
-            if try group.find(partial) == nil { try allocate(partial, size) }
+            let volumes = try group.volumes().map(\.name)
+            if volumes.contains(name) { throw DriverError(CLINKER_EXISTS, "\(group.name)/\(name) exists already") }
+            if !volumes.contains(partial) { try allocate(partial, size) }
             try group.activate(partial)
             try wipe(group.path(partial), bytes: 0, call)
             try group.run("lvrename", group.name, partial, name)
         } else {
             try allocate(name, size)
         }
-        try group.activate(name)
     }
 
     private func allocate(_ name: String, _ size: UInt64) throws {
@@ -197,7 +204,9 @@ final class LVMDriver: VolumeDriver {
     private func snapshotVolume(of source: String, _ call: Call) throws {
         guard thinPool != nil, try group.required(source).isThin else { throw DriverError.unsupported }
         let name = try name(call, "volume.name")
-        if try group.find(name) == nil { try group.run("lvcreate", "-y", "-s", "-kn", "-n", name, "\(group.name)/\(source)") }
+        do { try group.run("lvcreate", "-y", "-s", "-kn", "-n", name, "\(group.name)/\(source)") } catch let error as DriverError
+            where error.code == CLINKER_EXISTS
+        {}
         try group.activate(name)
         try grow(name, to: bytes(call, "volume.size"))
     }
@@ -284,7 +293,8 @@ final class LVMDriver: VolumeDriver {
                     call.set("bytes", Int64(volume.size))
                     call.set("size", Int64((volume.size + 1_073_741_823) >> 30))
                     call.list("snapshots") {
-                        for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix) {
+                        for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix)
+                        {
                             call.object(nil) { call.set("name", String(snapshot.name.dropFirst())) }
                         }
                     }
@@ -348,7 +358,9 @@ final class LVMDriver: VolumeDriver {
     private static func isValid(_ name: String) -> Bool {
         let reserved = ["_cdata", "_cmeta", "_corig", "_mlog", "_mimage", "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin"]
         return !name.isEmpty && name.utf8.count <= 110 && !name.hasPrefix("-") && !name.hasPrefix(".") && !name.hasPrefix("pvmove")
-            && name.utf8.allSatisfy { ($0 < 128 && Character(UnicodeScalar($0)).isLetter) || ($0 >= 48 && $0 <= 57) || "+_.-".utf8.contains($0) }
+            && name.utf8.allSatisfy {
+                ($0 < 128 && Character(UnicodeScalar($0)).isLetter) || ($0 >= 48 && $0 <= 57) || "+_.-".utf8.contains($0)
+            }
             && !reserved.contains { name.hasSuffix($0) }
     }
 
@@ -364,7 +376,9 @@ final class LVMDriver: VolumeDriver {
     }
 }
 
-nonisolated(unsafe) private let table = makeDriverTable(name: "lvm", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+nonisolated(unsafe) private let table = makeDriverTable(
+    name: "lvm", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence)
+) {
     openDriver($0, $1) { try LVMDriver($0) }
 }
 

@@ -48,7 +48,8 @@ struct VolumeGroup: Sendable {
         try report(["lvs", "-o", "lv_name,lv_size,lv_attr,origin,pool_lv,lv_tags,data_percent", name], "lv").map { row in
             func text(_ field: String) -> String? { row[field]?.string.flatMap { $0.isEmpty ? nil : $0 } }
             return LogicalVolume(
-                name: text("lv_name") ?? "", size: Self.bytes(row["lv_size"]), attributes: Array(text("lv_attr") ?? ""), origin: text("origin"),
+                name: text("lv_name") ?? "", size: Self.bytes(row["lv_size"]), attributes: Array(text("lv_attr") ?? ""),
+                origin: text("origin"),
                 pool: text("pool_lv"), tags: (text("lv_tags") ?? "").split(separator: ",").map(String.init),
                 dataPercent: Double(text("data_percent") ?? "") ?? 0)
         }

@@ -330,7 +330,6 @@ final class NFSDriver: VolumeDriver {
 
     // What is left to itself stays as it is.
     func unmanageVolume(_ call: Call) throws {}
-    func unmanageSnapshot(_ call: Call) throws {}
 
     // MARK: handles
 
@@ -450,7 +449,10 @@ final class NFSDriver: VolumeDriver {
     }
 }
 
-nonisolated(unsafe) private let table = makeDriverTable(name: "nfs", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+nonisolated(unsafe) private let table = makeDriverTable(
+    name: "nfs", version: "1.0.0", vendor: "Clinker", threads: .parallel,
+    offering: .all.subtracting([.clone, .volumesFromSnapshots, .manageSnapshots, .fence])
+) {
     openDriver($0, $1) { try NFSDriver($0) }
 }
 

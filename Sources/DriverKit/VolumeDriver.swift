@@ -71,6 +71,7 @@ public protocol BlockHandle: AnyObject {
 extension BlockHandle {
     public var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 1 << 20, 32 << 20) }
     public func zero(offset: UInt64, length: UInt64) throws { throw DriverError.unsupported }
+    public func close() {}
     public func discard(offset: UInt64, length: UInt64) throws {}
     public func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
         each(offset, length, UInt32(CLINKER_EXTENT_DATA))
@@ -89,7 +90,7 @@ extension BlockHandle {
 ///     @c(clinker_driver_v1)
 ///     public func exampleDriver() -> UnsafePointer<clinker_driver>? { table }
 public func makeDriverTable(
-    name: StaticString, version: StaticString, vendor: StaticString, threads: DriverThreads,
+    name: StaticString, version: StaticString, vendor: StaticString, threads: DriverThreads, offering calls: DriverCalls = .all,
     open: @escaping @convention(c) (UnsafeMutablePointer<clinker_call>?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?) -> Int32
 ) -> UnsafePointer<clinker_driver> {
     func text(_ text: StaticString) -> UnsafePointer<CChar> { UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self) }
@@ -109,23 +110,121 @@ public func makeDriverTable(
     table.stats = { perform($0, $1) { try $0.stats($1) } }
     table.create_volume = { perform($0, $1) { try $0.createVolume($1) } }
     table.delete_volume = { perform($0, $1) { try $0.deleteVolume($1) } }
-    table.extend_volume = { perform($0, $1) { try $0.extendVolume($1) } }
-    table.clone_volume = { perform($0, $1) { try $0.cloneVolume($1) } }
-    table.create_snapshot = { perform($0, $1) { try $0.createSnapshot($1) } }
-    table.delete_snapshot = { perform($0, $1) { try $0.deleteSnapshot($1) } }
-    table.create_volume_from_snapshot = { perform($0, $1) { try $0.createVolumeFromSnapshot($1) } }
-    table.revert_to_snapshot = { perform($0, $1) { try $0.revertToSnapshot($1) } }
-    table.export_volume = { perform($0, $1) { try $0.exportVolume($1) } }
-    table.ensure_export = { perform($0, $1) { try $0.ensureExport($1) } }
-    table.unexport_volume = { perform($0, $1) { try $0.unexportVolume($1) } }
-    table.connect_volume = { perform($0, $1) { try $0.connectVolume($1) } }
-    table.disconnect_volume = { perform($0, $1) { try $0.disconnectVolume($1) } }
-    table.list_volumes = { perform($0, $1) { try $0.listVolumes($1) } }
-    table.manage_volume = { perform($0, $1) { try $0.manageVolume($1) } }
-    table.unmanage_volume = { perform($0, $1) { try $0.unmanageVolume($1) } }
-    table.fence = { perform($0, $1) { try $0.fence($1) } }
-    table.manage_snapshot = { perform($0, $1) { try $0.manageSnapshot($1) } }
-    table.unmanage_snapshot = { perform($0, $1) { try $0.unmanageSnapshot($1) } }
+    if calls.contains(.extend) {
+        table.extend_volume = { perform($0, $1) { try $0.extendVolume($1) } }
+    }
+    if calls.contains(.clone) {
+        table.clone_volume = { perform($0, $1) { try $0.cloneVolume($1) } }
+    }
+    if calls.contains(.snapshots) {
+        table.create_snapshot = { perform($0, $1) { try $0.createSnapshot($1) } }
+        table.delete_snapshot = { perform($0, $1) { try $0.deleteSnapshot($1) } }
+    }
+    if calls.contains(.volumesFromSnapshots) {
+        table.create_volume_from_snapshot = { perform($0, $1) { try $0.createVolumeFromSnapshot($1) } }
+    }
+    if calls.contains(.revert) {
+        table.revert_to_snapshot = { perform($0, $1) { try $0.revertToSnapshot($1) } }
+    }
+    if calls.contains(.export) {
+        table.export_volume = { perform($0, $1) { try $0.exportVolume($1) } }
+        table.ensure_export = { perform($0, $1) { try $0.ensureExport($1) } }
+        table.unexport_volume = { perform($0, $1) { try $0.unexportVolume($1) } }
+    }
+    if calls.contains(.connect) {
+        table.connect_volume = { perform($0, $1) { try $0.connectVolume($1) } }
+    }
+    if calls.contains(.disconnect) {
+        table.disconnect_volume = { perform($0, $1) { try $0.disconnectVolume($1) } }
+    }
+    if calls.contains(.list) {
+        table.list_volumes = { perform($0, $1) { try $0.listVolumes($1) } }
+    }
+    if calls.contains(.manage) {
+        table.manage_volume = { perform($0, $1) { try $0.manageVolume($1) } }
+        table.unmanage_volume = { perform($0, $1) { try $0.unmanageVolume($1) } }
+    }
+    if calls.contains(.fence) {
+        table.fence = { perform($0, $1) { try $0.fence($1) } }
+    }
+    if calls.contains(.manageSnapshots) {
+        table.manage_snapshot = { perform($0, $1) { try $0.manageSnapshot($1) } }
+        table.unmanage_snapshot = { perform($0, $1) { try $0.unmanageSnapshot($1) } }
+    }
+    if calls.contains(.handles) { addHandles(to: &table) }
+    let memory = UnsafeMutablePointer<clinker_driver>.allocate(capacity: 1)
+    memory.initialize(to: table)
+    return UnsafePointer(memory)
+}
+
+/// The optional calls that a driver serves. What it leaves out the host does over its block handles, or answers with the
+/// documented error.
+public struct DriverCalls: OptionSet, Sendable {
+    public let rawValue: UInt32
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
+    public static let extend = DriverCalls(rawValue: 1 << 0)
+    public static let clone = DriverCalls(rawValue: 1 << 1)
+    public static let snapshots = DriverCalls(rawValue: 1 << 2)
+    public static let volumesFromSnapshots = DriverCalls(rawValue: 1 << 3)
+    public static let revert = DriverCalls(rawValue: 1 << 4)
+    public static let export = DriverCalls(rawValue: 1 << 5)
+    public static let connect = DriverCalls(rawValue: 1 << 6)
+    public static let disconnect = DriverCalls(rawValue: 1 << 7)
+    public static let list = DriverCalls(rawValue: 1 << 8)
+    public static let manage = DriverCalls(rawValue: 1 << 9)
+    public static let manageSnapshots = DriverCalls(rawValue: 1 << 10)
+    public static let fence = DriverCalls(rawValue: 1 << 11)
+    /// open_handle and all that is done with a handle.
+    public static let handles = DriverCalls(rawValue: 1 << 12)
+    public static let all = DriverCalls(rawValue: (1 << 13) - 1)
+}
+
+/// How many threads may be in a driver.
+public enum DriverThreads: UInt32, Sendable { case serialized = 0, parallel = 1 }
+
+/// What a plugin's `open` does: makes the driver and hands it to the host.
+public func openDriver(
+    _ call: UnsafeMutablePointer<clinker_call>?, _ instance: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
+    _ make: (Call) throws -> any VolumeDriver
+) -> Int32 {
+    guard let call, let instance else { return Int32(CLINKER_INVALID.rawValue) }
+    do {
+        instance.pointee = Unmanaged.passRetained(DriverBox(try make(Call(call)))).toOpaque()
+        return 0
+    } catch { return Call(call).fail(error) }
+}
+
+private final class DriverBox {
+    let driver: any VolumeDriver
+    init(_ driver: any VolumeDriver) { self.driver = driver }
+}
+
+private final class HandleBox {
+    let handle: any BlockHandle
+    init(_ handle: any BlockHandle) { self.handle = handle }
+}
+
+private func perform(
+    _ instance: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clinker_call>?, _ body: (any VolumeDriver, Call) throws -> Void
+) -> Int32 {
+    guard let instance, let call else { return Int32(CLINKER_INVALID.rawValue) }
+    do {
+        try body(Unmanaged<DriverBox>.fromOpaque(instance).takeUnretainedValue().driver, Call(call))
+        return 0
+    } catch { return Call(call).fail(error) }
+}
+
+private func withHandle(
+    _ handle: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clinker_call>?, _ body: (any BlockHandle) throws -> Void
+) -> Int32 {
+    guard let handle, let call else { return Int32(CLINKER_INVALID.rawValue) }
+    do {
+        try body(Unmanaged<HandleBox>.fromOpaque(handle).takeUnretainedValue().handle)
+        return 0
+    } catch { return Call(call).fail(error) }
+}
+
+private func addHandles(to table: inout clinker_driver) {
     table.open_handle = { instance, call, flags, result in
         perform(instance, call) { driver, call in
             guard let result else { throw DriverError(CLINKER_INVALID, "no place for the handle") }
@@ -179,52 +278,4 @@ public func makeDriverTable(
             return 0
         } catch { return Int32(((error as? DriverError)?.code ?? CLINKER_ERROR).rawValue) }
     }
-    let memory = UnsafeMutablePointer<clinker_driver>.allocate(capacity: 1)
-    memory.initialize(to: table)
-    return UnsafePointer(memory)
-}
-
-/// How many threads may be in a driver.
-public enum DriverThreads: UInt32, Sendable { case serialized = 0, parallel = 1 }
-
-/// What a plugin's `open` does: makes the driver and hands it to the host.
-public func openDriver(
-    _ call: UnsafeMutablePointer<clinker_call>?, _ instance: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
-    _ make: (Call) throws -> any VolumeDriver
-) -> Int32 {
-    guard let call, let instance else { return Int32(CLINKER_INVALID.rawValue) }
-    do {
-        instance.pointee = Unmanaged.passRetained(DriverBox(try make(Call(call)))).toOpaque()
-        return 0
-    } catch { return Call(call).fail(error) }
-}
-
-private final class DriverBox {
-    let driver: any VolumeDriver
-    init(_ driver: any VolumeDriver) { self.driver = driver }
-}
-
-private final class HandleBox {
-    let handle: any BlockHandle
-    init(_ handle: any BlockHandle) { self.handle = handle }
-}
-
-private func perform(
-    _ instance: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clinker_call>?, _ body: (any VolumeDriver, Call) throws -> Void
-) -> Int32 {
-    guard let instance, let call else { return Int32(CLINKER_INVALID.rawValue) }
-    do {
-        try body(Unmanaged<DriverBox>.fromOpaque(instance).takeUnretainedValue().driver, Call(call))
-        return 0
-    } catch { return Call(call).fail(error) }
-}
-
-private func withHandle(
-    _ handle: UnsafeMutableRawPointer?, _ call: UnsafeMutablePointer<clinker_call>?, _ body: (any BlockHandle) throws -> Void
-) -> Int32 {
-    guard let handle, let call else { return Int32(CLINKER_INVALID.rawValue) }
-    do {
-        try body(Unmanaged<HandleBox>.fromOpaque(handle).takeUnretainedValue().handle)
-        return 0
-    } catch { return Call(call).fail(error) }
 }

@@ -36,7 +36,8 @@ public struct TargetSettings {
         }
         port = try call.option("target_port", default: defaultPort, in: 1...65_535)
         prefix = call.option("target_prefix") ?? "iqn.2010-10.org.openstack:"
-        guard let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
+        guard
+            let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
         else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
         store = try CredentialStore(directory)
     }
@@ -159,7 +160,8 @@ struct ISCSIConnection {
 
     /// The initiator's name, which every iSCSI client has.
     static func initiator(_ call: Call) throws -> String {
-        guard let name = call.string("connector.initiator"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"), !name.hasPrefix(".")
+        guard let name = call.string("connector.initiator"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"),
+            !name.hasPrefix(".")
         else { throw DriverError(CLINKER_INVALID, "the connector has no initiator, which iSCSI needs") }
         return name
     }

@@ -2,9 +2,6 @@
 #ifndef CLINKER_LINUX_SHIM_H
 #define CLINKER_LINUX_SHIM_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* O_DIRECT */
-#endif
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -45,7 +42,7 @@ static inline int clinker_device_discard(int fd, uint64_t offset, uint64_t lengt
 }
 static inline int clinker_device_size(int fd, uint64_t *size) { return ioctl(fd, BLKGETSIZE64, size); }
 static inline int clinker_device_block(int fd, int *size) { return ioctl(fd, BLKSSZGET, size); }
-enum { CLINKER_O_DIRECT = O_DIRECT };
+enum { CLINKER_O_DIRECT = __O_DIRECT };
 
 static inline void clinker_release_free_memory(void) { malloc_trim(0); }
 /* Begins to write the range to the device, without waiting for it. */

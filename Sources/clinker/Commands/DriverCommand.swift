@@ -4,7 +4,8 @@ import Primitives
 
 struct DriverCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "driver", abstract: "Look at driver plugins, and check them.", subcommands: [List.self, Show.self, DriverCheck.self])
+        commandName: "driver", abstract: "Look at driver plugins, and check them.",
+        subcommands: [List.self, Show.self, DriverCheck.self, DriverNew.self])
 
     struct Directory: ParsableArguments {
         @Option(name: .customLong("plugin-directory"), help: "Directory of the plugins.")

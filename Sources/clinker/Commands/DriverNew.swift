@@ -1,0 +1,136 @@
+import ArgumentParser
+import Glibc
+import Primitives
+import Settings
+
+/// Writes the folder of a new driver: it builds with `make`, passes the conformance suite, and is there to be changed.
+struct DriverNew: ParsableCommand {
+    enum Language: String, ExpressibleByArgument, CaseIterable { case c, rust, swift }
+
+    static let configuration = CommandConfiguration(
+        commandName: "new", abstract: "Write the folder of a new driver, which builds and passes `clinker driver check` at once.")
+
+    @Argument(help: "The driver's name: lower case letters and digits.") var name: String
+    @ArgumentParser.Option(help: "c, rust or swift.") var language: Language
+    @ArgumentParser.Option(help: "Where to make the folder.") var directory = "."
+    @ArgumentParser.Option(help: "For swift: a checkout of Clinker, whose DriverKit is used; found beside this program if not said.")
+    var clinker: String?
+
+    func run() throws {
+        do {
+            guard name.utf8.first.map({ (97...122).contains($0) }) ?? false, name.utf8.count <= 40,
+                name.utf8.allSatisfy({ (97...122).contains($0) || (48...57).contains($0) })
+            else { throw SettingsError(["the name must be lower case letters and digits, a letter first, not '\(name)'"]) }
+            let folder = "\(directory)/\(name)"
+            guard mkdir(folder, 0o755) == 0 else {
+                let code = errno
+                throw SettingsError(["cannot make \(folder): \(String(cString: strerror(code)))"])
+            }
+            for file in try files() { try write(file.text, to: "\(folder)/\(file.path)") }
+            print("\(folder) is ready: make, then make check; Clinker's Plugins/README.md says what each call must do.")
+        } catch { Exit.fail(error, status: 2) }
+    }
+
+    private func files() throws -> [(path: String, text: String)] {
+        let title = name.prefix(1).uppercased() + name.dropFirst()
+        func own(_ bytes: [UInt8]) -> String {
+            String(decoding: bytes, as: UTF8.self).replacing("Example", with: title).replacing("example", with: name)
+        }
+        let header = (path: "clinker/driver.h", text: String(decoding: PackageResources.driver_h, as: UTF8.self))
+        switch language {
+        case .c:
+            let build = "cc -std=c11 -O2 -Wall -Wextra -fPIC -shared -I. -o $@ \(name).c"
+            return [
+                ("\(name).c", own(PackageResources.template_c)), header,
+                ("Makefile", makefile("clinker-\(name).so", from: "\(name).c clinker/driver.h", build)),
+            ]
+        case .rust:
+            let build = "rustc --edition 2021 --crate-type cdylib -O -o $@ \(name).rs"
+            return [
+                ("\(name).rs", own(PackageResources.template_rs)),
+                ("clinker.rs", String(decoding: PackageResources.clinker_rs, as: UTF8.self)),
+                ("Makefile", makefile("clinker-\(name).so", from: "\(name).rs clinker.rs", build)),
+            ]
+        case .swift:
+            let package = """
+                // swift-tools-version: 6.2
+                import PackageDescription
+
+                let package = Package(
+                    name: "clinker-\(name)",
+                    products: [.library(name: "Clinker\(title)", type: .dynamic, targets: ["\(title)Driver"])],
+                    dependencies: [.package(name: "clinker", path: "\(try checkout())")],
+                    targets: [.target(name: "\(title)Driver", dependencies: [.product(name: "DriverKit", package: "clinker")])])
+
+                """
+            let source = "Sources/\(title)Driver/\(title)Driver.swift"
+            let build = "swift build -c release && cp .build/release/$@ ."
+            return [
+                ("Package.swift", package), (source, own(PackageResources.template_swift_txt)),
+                ("Makefile", makefile("libClinker\(title).so", from: "Package.swift \(source)", build)),
+            ]
+        }
+    }
+
+    private func makefile(_ product: String, from sources: String, _ build: String) -> String {
+        """
+        \(product): \(sources)
+        \t\(build)
+
+        .PHONY: check
+        check: \(product)
+        \tclinker driver check ./\(product)
+
+        """
+    }
+
+    /// The sources that this program was built from.
+    private func checkout() throws -> String {
+        var path = clinker ?? executablePath()
+        if clinker == nil {
+            while !path.isEmpty, access(path + "/Sources/DriverKit", F_OK) != 0 {
+                path = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
+            }
+        }
+        guard let real = realpath(path.isEmpty ? "/nonexistent" : path, nil) else {
+            throw SettingsError(["DriverKit comes with Clinker's sources: say where a checkout lies with --clinker"])
+        }
+        defer { free(real) }
+        let root = String(cString: real)
+        guard access(root + "/Sources/DriverKit", F_OK) == 0 else { throw SettingsError(["\(root) is no checkout of Clinker"]) }
+        return root
+    }
+
+    private func write(_ text: String, to path: String) throws {
+        var partial = ""
+        for component in path.split(separator: "/", omittingEmptySubsequences: false).dropLast() {
+            partial += component + "/"
+            if mkdir(partial, 0o755) != 0, errno != EEXIST { throw failure(partial) }
+        }
+        guard let file = fopen(path, "wxe") else { throw failure(path) }
+        let written = fputs(text, file)
+        guard fclose(file) == 0, written >= 0 else { throw failure(path) }
+    }
+
+    private func failure(_ path: String) -> SettingsError {
+        let code = errno
+        return SettingsError(["cannot write \(path): \(String(cString: strerror(code)))"])
+    }
+}
+
+extension String {
+    /// Every occurrence exchanged.
+    fileprivate func replacing(_ old: String, with new: String) -> String {
+        var (result, rest) = ("", self[...])
+        while let first = rest.first {
+            if rest.hasPrefix(old) {
+                result += new
+                rest = rest.dropFirst(old.count)
+            } else {
+                result.append(first)
+                rest = rest.dropFirst()
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,1 @@
+../../CDriver/include/clinker/driver.h
