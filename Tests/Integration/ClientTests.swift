@@ -63,6 +63,23 @@ struct ClientTests {
         #expect(try await DoctorTests.examine(service).findings.isEmpty)
     }
 
+    @Test("file, rbd and nfs backends, whose volumes others write and read: snapshots, clones, reverts, moves between all of them")
+    func backends() async throws {
+        let ceph = try StorageUnderTest.ceph.get()
+        let nfs = try StorageUnderTest.nfs.get()
+        let service = try ServiceUnderTest(
+            backends: "file,rbd,nfs",
+            sections: "[file]\nvolume_driver = file\n[rbd]\n\(try StorageUnderTest.rbdSection("rbd_max_clone_depth = 2"))\n"
+                + "[nfs]\n\(try StorageUnderTest.nfsSection())\n")
+        let result = try await bash(
+            ServiceUnderTest.sources + "/clients/backends.sh",
+            ["http://127.0.0.1:\(service.port)", ceph.directory + "/ceph.conf", nfs.directory + "/export", "file", "rbd", "nfs"])
+        #expect(result.status == 0 && result.output.hasSuffix("backends: done\n"), "\(result.output)\n\(service.log.suffix(3000))")
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        #expect(ServiceUnderTest.entries(nfs.directory + "/export").isEmpty)
+        #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
+    }
+
     @Test("the README's walk by a member of a project: known to a real Keystone, and to a file")
     func walksOfMembers() async throws {
         async let basic: Void = walkWithPassword()

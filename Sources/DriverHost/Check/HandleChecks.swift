@@ -240,8 +240,10 @@ enum HandleChecks {
         ConformanceCase("flush: what was flushed is there after the instance is closed", handles: true) { bench in
             let volume = try bench.volume()
             try bench.write("flushed", to: volume)
-            let found = try bench.another().withHandle(bench.arguments(volume), writable: false) { try CheckBench.read(7, $0, at: 0) }
-            try bench.require(found == Array("flushed".utf8), "another instance reads something else")
+            let found = try bench.another().withHandle(bench.arguments(volume), writable: false) {
+                try CheckBench.read(max(4096, Int($0.alignment)), $0, at: 0)
+            }
+            try bench.require(found.starts(with: "flushed".utf8), "another instance reads something else")
         },
         ConformanceCase("handles: eight threads, each on its own volume", handles: true) { bench in
             let volumes = try (0..<8).map { _ in try bench.volume() }
