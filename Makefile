@@ -5,7 +5,7 @@ SWIFT ?= swift
 RELEASE = -c release -Xswiftc -cross-module-optimization
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint format install soak fuzz sanitize clean
+.PHONY: help run build test bench lint abi format install soak fuzz sanitize clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,8 @@ build: ## Build the release into .build/release/clinker
 	$(SWIFT) build $(RELEASE)
 
 test: ## Build and run every test, real clients included
-	@.ci/setup build clients keystone machine storage
+	@.ci/setup build clients keystone machine storage rust
+	$(MAKE) abi
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --skip IntegrationTests
 	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests
@@ -36,6 +37,9 @@ lint: ## Check the form of the sources, and that the driver header is good C and
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Plugins Tests
 	printf '#include <clinker/driver.h>\n' | cc -std=c11 -Wall -Wextra -Wpedantic -Werror -ISources/CDriver/include -fsyntax-only -xc -
 	printf '#include <clinker/driver.h>\n' | c++ -std=c++17 -Wall -Wextra -Werror -ISources/CDriver/include -fsyntax-only -xc++ -
+
+abi: ## Compare the driver header with the last release's
+	python3 Tests/DriverHostTests/abi.py Tests/DriverHostTests/Drivers/v1/driver.h Sources/CDriver/include/clinker/driver.h
 
 format: ## Bring the sources into form
 	$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Plugins Tests

@@ -134,22 +134,26 @@ final class Cluster {
 
     static func text(_ result: Int32) -> String { String(cString: strerror(-result)) }
 
-    /// Throws what a negative result means for the host.
+    /// What a result means for the host; OK unless it is negative.
+    static func code(_ result: Int32) -> clinker_code {
+        switch result < 0 ? -result : 0 {
+        case 0: CLINKER_OK
+        case ENOENT: CLINKER_NOT_FOUND
+        case EEXIST: CLINKER_EXISTS
+        case EBUSY, ENOTEMPTY: CLINKER_BUSY
+        case ENOSPC, EDQUOT: CLINKER_NO_SPACE
+        case ETIMEDOUT, EAGAIN, ENOTCONN, ECONNRESET, EINTR, ENOMEM: CLINKER_RETRY
+        case ECANCELED: CLINKER_CANCELLED
+        case EINVAL, EDOM, EROFS: CLINKER_INVALID
+        default: CLINKER_ERROR
+        }
+    }
+
+    /// Throws what a negative result means.
     static func check(_ result: Int32, _ what: @autoclosure () -> String) throws(DriverError) {
         guard result < 0 else { return }
-        let code: clinker_code
-        switch -result {
-        case ENOENT: code = CLINKER_NOT_FOUND
-        case EEXIST: code = CLINKER_EXISTS
-        case EBUSY, ENOTEMPTY: code = CLINKER_BUSY
-        case ENOSPC, EDQUOT: code = CLINKER_NO_SPACE
-        case ETIMEDOUT, EAGAIN, ENOTCONN, ECONNRESET, EINTR, ENOMEM: code = CLINKER_RETRY
-        case ECANCELED: code = CLINKER_CANCELLED
-        case EINVAL, EDOM, EROFS: code = CLINKER_INVALID
-        case ESHUTDOWN: leave(what())
-        default: code = CLINKER_ERROR
-        }
-        throw DriverError(code, "\(what()): \(text(result))")
+        if result == -ESHUTDOWN { leave(what()) }
+        throw DriverError(code(result), "\(what()): \(text(result))")
     }
 
     /// The cluster has fenced this client: somebody holds this process for dead, so it must not go on.

@@ -43,6 +43,43 @@ final class ImageHandle: BlockHandle {
         try map(since: call.required("since.name"), offset, length, absent: nil, each)
     }
 
+    /// librbd keeps many requests under way; its own threads tell the host of their ends.
+    func submit(_ request: UnsafeMutablePointer<clinker_request>) throws {
+        guard let operation = Operation(rawValue: request.pointee.operation) else { throw DriverError.unsupported }
+        let (offset, length) = (request.pointee.offset, request.pointee.length)
+        if operation != .flush { try within(offset, length) }
+        var created: rbd_completion_t?
+        let result = rbd_aio_create_completion(
+            request,
+            { completion, opaque in
+                guard let completion, let opaque else { return }
+                let request = opaque.assumingMemoryBound(to: clinker_request.self)
+                let result = rbd_aio_get_return_value(completion)
+                rbd_aio_release(completion)
+                let isShort =
+                    request.pointee.operation == Operation.read.rawValue && result >= 0 && UInt64(result) != request.pointee.length
+                request.pointee.complete?(
+                    request, Int32(bitPattern: isShort ? CLINKER_ERROR.rawValue : Cluster.code(Int32(clamping: result)).rawValue))
+            }, &created)
+        try Cluster.check(result, "cannot prepare a request to \(image.name)")
+        guard let completion = created else { throw DriverError(CLINKER_RETRY, "librbd gave no completion") }
+        let buffer = request.pointee.buffer
+        let submitted =
+            switch operation {
+            case .read: rbd_aio_read(image.handle, offset, Int(length), buffer, completion)
+            case .write: rbd_aio_write(image.handle, offset, Int(length), buffer, completion)
+            case .zero: rbd_aio_write_zeroes(image.handle, offset, Int(length), completion, 0, 0)
+            case .discard: rbd_aio_discard(image.handle, offset, length, completion)
+            case .flush: rbd_aio_flush(image.handle, completion)
+            }
+        if submitted < 0 {
+            rbd_aio_release(completion)
+            try Cluster.check(submitted, "cannot hand a request to \(image.name)")
+        }
+    }
+
+    private enum Operation: UInt32 { case read, write, zero, discard, flush }
+
     // MARK: how
 
     /// librbd cuts off what lies behind the end; the host wants to hear of it.

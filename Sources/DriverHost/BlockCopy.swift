@@ -2,8 +2,8 @@ import CDriver
 import Glibc
 import Primitives
 
-/// Copies what one block handle holds into another. A thread of its own reads ahead while the caller's writes; holes and
-/// zeroes are not copied into a target that is zero already.
+/// Copies what one block handle holds into another. A thread of its own reads ahead while the caller's writes; drivers that
+/// keep several requests under way are given several. Holes and zeroes are not copied into a target that is zero already.
 public struct BlockCopy: Sendable {
     /// The target reads as zeroes wherever this copy has not written.
     public var targetIsZero: Bool
@@ -23,10 +23,12 @@ public struct BlockCopy: Sendable {
     private static let checkpointInterval: UInt64 = 256 << 20
     /// Bytes whose map is asked for at once: a map of everything may be long.
     private static let window: UInt64 = 4 << 30
-    private static let slots = 4
+    /// Pieces that are read or written at the same time.
+    private static let slots = 16
 
     private enum Piece: Sendable {
-        case data(slot: Int, offset: UInt64, count: Int)
+        /// Of one that is still being read, `arrived` of its slot tells the end.
+        case data(slot: Int, offset: UInt64, count: Int, isArriving: Bool)
         case zero(offset: UInt64, length: UInt64)
     }
 
@@ -36,16 +38,58 @@ public struct BlockCopy: Sendable {
         let buffers: [UnsafeMutableRawBufferPointer]
         let free = BlockingQueue<Int>()
         let ready = BlockingQueue<Piece>()
+        let arrived: [Primitives.Semaphore]
         let ended = Semaphore()
         let failure = Guarded<(any Error)?>(nil)
+        let reads = UnderWay()
+        let writes = UnderWay()
 
         init(_ input: Driver.Handle, pieceSize: Int) {
             self.input = input
             buffers = (0..<slots).map { _ in .allocate(byteCount: pieceSize, alignment: 4096) }
+            arrived = (0..<slots).map { _ in Semaphore() }
             for slot in 0..<slots { free.append(slot) }
         }
 
         deinit { for buffer in buffers { buffer.deallocate() } }
+
+        func piece(_ slot: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
+            UnsafeMutableRawBufferPointer(rebasing: buffers[slot][..<count])
+        }
+
+        /// Hands a request to the driver; false if it takes none.
+        func submit(
+            _ handle: Driver.Handle, _ operation: Driver.Handle.Operation, slot: Int, count: Int, at offset: UInt64,
+            _ done: @escaping @Sendable () -> Void
+        ) -> Bool {
+            let underWay = operation == .read ? reads : writes
+            underWay.begin()
+            let isTaken = handle.submit(operation, piece(slot, count), at: offset) { [self] problem in
+                if let problem { failure.withLock { if $0 == nil { $0 = problem } } }
+                done()
+                underWay.end()
+            }
+            if !isTaken { underWay.end() }
+            return isTaken
+        }
+
+        /// Waits until everything that was handed over is written; throws what went wrong.
+        func settle() throws {
+            writes.drain()
+            if let failure = failure.withLock({ $0 }) { throw failure }
+        }
+    }
+
+    /// Requests that a driver has not answered yet.
+    private final class UnderWay: Sendable {
+        private let count = Guarded(0)
+        private let ended = Semaphore()
+        func begin() { count.withLock { $0 += 1 } }
+        func end() {
+            count.withLock { $0 -= 1 }
+            ended.post()
+        }
+        func drain() { while count.withLock({ $0 > 0 }) { ended.wait() } }
     }
 
     /// Copies; throws the first failure of either side, or `cancelled`. The target is flushed at the end.
@@ -65,9 +109,11 @@ public struct BlockCopy: Sendable {
             // The reader works with the caller's handle: it must have ended.
             pipe.free.close()
             pipe.ended.wait()
+            pipe.reads.drain()
+            pipe.writes.drain()
         }
         try write(pipe, to: output, size: size)
-        if let failure = pipe.failure.withLock({ $0 }) { throw failure }
+        try pipe.settle()
         if !targetIsZero, room > size { try output.zero(offset: size, length: room - size) }
         try output.flush()
         onProgress(size, size)
@@ -100,14 +146,17 @@ public struct BlockCopy: Sendable {
         var position = first
         while position < last {
             guard let slot = pipe.free.take(atMost: 1)?.first else { return false }
-            let buffer = pipe.buffers[slot]
-            let count = Int(min(UInt64(buffer.count), last - position))
-            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
-            try pipe.input.read(into: piece, at: position)
-            if targetIsZero, Self.isZero(piece) {
-                guard pipe.free.append(slot) else { return false }
+            let count = Int(min(UInt64(pipe.buffers[slot].count), last - position))
+            if pipe.submit(pipe.input, .read, slot: slot, count: count, at: position, { pipe.arrived[slot].post() }) {
+                guard pipe.ready.append(.data(slot: slot, offset: position, count: count, isArriving: true)) else { return false }
             } else {
-                guard pipe.ready.append(.data(slot: slot, offset: position, count: count)) else { return false }
+                let piece = pipe.piece(slot, count)
+                try pipe.input.read(into: piece, at: position)
+                if targetIsZero, Self.isZero(piece) {
+                    guard pipe.free.append(slot) else { return false }
+                } else {
+                    guard pipe.ready.append(.data(slot: slot, offset: position, count: count, isArriving: false)) else { return false }
+                }
             }
             position += UInt64(count)
         }
@@ -126,15 +175,25 @@ public struct BlockCopy: Sendable {
             case .zero(let offset, let length):
                 try output.zero(offset: offset, length: length)
                 position = offset + length
-            case .data(let slot, let offset, let count):
-                try output.write(UnsafeRawBufferPointer(rebasing: pipe.buffers[slot][..<count]), at: offset)
-                pipe.free.append(slot)
+            case .data(let slot, let offset, let count, let isArriving):
                 position = offset + UInt64(count)
+                let bytes = pipe.piece(slot, count)
+                if isArriving { pipe.arrived[slot].wait() }
+                if let failure = pipe.failure.withLock({ $0 }) { throw failure }
+                if isArriving, targetIsZero, Self.isZero(bytes) {
+                    pipe.free.append(slot)
+                    continue
+                }
+                if !pipe.submit(output, .write, slot: slot, count: count, at: offset, { pipe.free.append(slot) }) {
+                    try output.write(UnsafeRawBufferPointer(bytes), at: offset)
+                    pipe.free.append(slot)
+                }
                 copied += UInt64(count)
                 sinceCheckpoint += UInt64(count)
                 if bytesPerSecond > 0 { pause(min(60, Double(copied) / Double(bytesPerSecond) - (Timestamp.monotonic() - startedAt))) }
             }
             if let onCheckpoint, sinceCheckpoint >= Self.checkpointInterval {
+                try pipe.settle()
                 try output.flush()
                 onCheckpoint(position)
                 sinceCheckpoint = 0

@@ -119,6 +119,44 @@ public final class Driver: @unchecked Sendable {
             if let flush = table.flush { _ = try context.run { flush(raw, $0) } }
         }
 
+        /// What a request of `submit` does; values of the header.
+        public enum Operation: UInt32, Sendable { case read = 0, write }
+
+        /// Hands a request to a driver that keeps several under way; `done` is called from any thread, with what failed. False: the
+        /// driver does not take it, and nothing was done. The buffer must live until then.
+        public func submit(
+            _ operation: Operation, _ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64,
+            _ done: @escaping @Sendable (DriverFailure?) -> Void
+        ) -> Bool {
+            guard let submit = table.submit else { return false }
+            let request = UnsafeMutablePointer<clinker_request>.allocate(capacity: 1)
+            request.initialize(to: clinker_request())
+            request.pointee.size = MemoryLayout<clinker_request>.size
+            request.pointee.operation = operation.rawValue
+            request.pointee.buffer = buffer.baseAddress
+            request.pointee.offset = offset
+            request.pointee.length = UInt64(buffer.count)
+            request.pointee.opaque = Unmanaged.passRetained(Completion(done)).toOpaque()
+            request.pointee.complete = { request, code in
+                guard let request, let opaque = request.pointee.opaque else { return }
+                let completion = Unmanaged<Completion>.fromOpaque(opaque).takeRetainedValue()
+                let offset = request.pointee.offset
+                request.deallocate()
+                completion.done(
+                    code == 0
+                        ? nil : DriverFailure(DriverFailure.Code(rawValue: code) ?? .error, "a request at \(offset) failed with \(code)"))
+            }
+            if submit(raw, request) == 0 { return true }
+            if let opaque = request.pointee.opaque { Unmanaged<Completion>.fromOpaque(opaque).release() }
+            request.deallocate()
+            return false
+        }
+
+        private final class Completion: Sendable {
+            let done: @Sendable (DriverFailure?) -> Void
+            init(_ done: @escaping @Sendable (DriverFailure?) -> Void) { self.done = done }
+        }
+
         /// The map of the range; one data extent if the driver knows none.
         public func extents(offset: UInt64, length: UInt64) throws -> [(offset: UInt64, length: UInt64, flags: UInt32)] {
             final class Collector { var extents: [(offset: UInt64, length: UInt64, flags: UInt32)] = [] }

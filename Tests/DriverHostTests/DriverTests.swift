@@ -11,16 +11,41 @@ struct DriverUnderTest: CustomTestStringConvertible, Sendable {
     let open: @Sendable (_ directory: String) throws -> Driver
     var testDescription: String { name }
 
-    static let all = [
-        DriverUnderTest(name: "file") { directory in
-            try Driver(Plugin(path: filePluginPath()), options: .members(["file_directory": .string(directory), "backend": .string("b")]))
-        },
-        DriverUnderTest(name: "simple (plain C)") { directory in
-            try Driver(
-                Plugin(path: try CompiledDriver.build("simple.c", as: "clinker-simple.so")),
-                options: .members(["directory": .string(directory)]))
-        },
-    ]
+    static let all =
+        [
+            DriverUnderTest(name: "file") { directory in
+                try Driver(
+                    Plugin(path: filePluginPath()), options: .members(["file_directory": .string(directory), "backend": .string("b")]))
+            },
+            DriverUnderTest(name: "simple (plain C)") { directory in
+                try Driver(
+                    Plugin(path: try CompiledDriver.build("simple.c", as: "clinker-simple.so")),
+                    options: .members(["directory": .string(directory)]))
+            },
+        ] + kept
+
+    /// A library of the first release, where it is one of this machine's kind.
+    private static var kept: [DriverUnderTest] {
+        #if arch(x86_64)
+            [
+                DriverUnderTest(name: "simple, as it was built for the first release") { directory in
+                    // Git does not keep whose a file is, nor that nobody else may write it.
+                    let path = try temporaryDirectory() + "/clinker-simple.so"
+                    let bytes = try #require(fopen(CompiledDriver.sources + "/v1/clinker-simple-x86_64.so", "r"))
+                    defer { fclose(bytes) }
+                    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+                    let count = fread(&buffer, 1, buffer.count, bytes)
+                    let copy = try #require(fopen(path, "wx"))
+                    fwrite(buffer, 1, count, copy)
+                    fclose(copy)
+                    chmod(path, 0o600)
+                    return try Driver(Plugin(path: path), options: .members(["directory": .string(directory)]))
+                }
+            ]
+        #else
+            []
+        #endif
+    }
 }
 
 func volume(_ name: String, _ size: Int64 = 1) -> DriverValue {

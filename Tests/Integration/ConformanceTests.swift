@@ -77,6 +77,34 @@ struct ConformanceTests {
         #expect(try ServiceUnderTest.read(directory + "/report.xml").contains("<testcase classname=\"simple\""))
     }
 
+    @Test("a new driver builds with one command and passes, in each language", arguments: ["c", "rust", "swift"])
+    func template(_ language: String) async throws {
+        let directory = try compiled("simple")
+        let made = try await ServiceUnderTest.run(
+            ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--directory", directory])
+        #expect(made.status == 0, "\(made.output)")
+        let home = getenv("HOME").map { String(cString: $0) } ?? "/root"
+        let path = getenv("PATH").map { String(cString: $0) } ?? ""
+        let built = try await ServiceUnderTest.run(
+            "/usr/bin/env", ["PATH=\(path):\(home)/.cargo/bin", "make", "-C", directory + "/novel"])
+        #expect(built.status == 0, "\(built.output)")
+        let library = language == "swift" ? "libClinkerNovel.so" : "clinker-novel.so"
+        let result = try await check(["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"])
+        #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
+        let again = try await ServiceUnderTest.run(
+            ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--directory", directory])
+        #expect(again.status == 2 && again.output.contains("cannot make"))
+    }
+
+    @Test("a driver's name must be one")
+    func templateNames() async throws {
+        for name in ["", "Upper", "a/b", "../x", "1st", "with-dash"] {
+            let made = try await ServiceUnderTest.run(
+                ServiceUnderTest.binary, ["driver", "new", name, "--language", "c", "--directory", "/tmp"])
+            #expect(made.status == 2 && made.output.contains("the name must be"), "\(made.output)")
+        }
+    }
+
     @Test("a driver that crashes, hangs, fails or lies is found out, case by case")
     func faulty() async throws {
         let directory = try compiled("fault")

@@ -18,15 +18,17 @@ def until(condition, seconds, what):
 
 
 class Service:
-    def __init__(self, binary, state, volumes=None, port=18776):
+    def __init__(self, binary, state, volumes=None, port=18776, backends=None):
+        """`backends`: sections by their names; one of files if not given."""
         self.binary, self.state, self.port = binary, state, port
         self.volumes = volumes or f"{state}/volumes"
         self.config = f"/run/clinker-{port}.conf"
         self.log = f"/run/clinker-{port}.log"
+        backends = backends or {"file": f"volume_driver = file\nfile_directory = {self.volumes}\nmax_over_subscription_ratio = 1000000\n"}
         pathlib.Path(self.config).write_text(
-            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nhost = node\nenabled_backends = file\n"
-            "quota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n"
-            f"[file]\nvolume_driver = file\nfile_directory = {self.volumes}\nmax_over_subscription_ratio = 1000000\n")
+            f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nhost = node\n"
+            f"enabled_backends = {','.join(backends)}\nquota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n"
+            + "".join(f"[{name}]\n{section}\n" for name, section in backends.items()))
         self.process = None
 
     def start(self):

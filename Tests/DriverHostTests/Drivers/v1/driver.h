@@ -1,0 +1,310 @@
+/*
+ * clinker/driver.h - the storage driver interface of Clinker, ABI version 1.
+ *
+ * SYNOPSIS
+ *   A driver is a shared library that exports one symbol:
+ *
+ *       #include <clinker/driver.h>
+ *       static const clinker_driver driver = {
+ *           .abi = CLINKER_DRIVER_ABI, .size = sizeof(clinker_driver),
+ *           .name = "example", .version = "1.0", .vendor = "Example Ltd",
+ *           .kind = CLINKER_VOLUME_DRIVER, .threads = CLINKER_THREADS_PARALLEL,
+ *           .open = example_open, .create_volume = example_create_volume, ...
+ *       };
+ *       CLINKER_DRIVER(driver)
+ *
+ *   Build:  cc -std=c11 -fPIC -shared -I.../include -o libexample.so example.c
+ *
+ * GUARANTEE
+ *   Members are only ever appended to the structures below, values only ever
+ *   added to the enumerations. The host copies min(size, its own size) bytes
+ *   over zeroes, so a driver built against an old header keeps working.
+ *
+ * LIFE OF A DRIVER
+ *   The library is opened with RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE in a
+ *   process of its own and is never unloaded.
+ *
+ *       open ---> capabilities ---> stats, volume calls, ... ---> close
+ *                                   `-> open_handle -> read, write, ... -> close_handle
+ *
+ *   `open` gives an instance. A driver keeps no globals: one process may open
+ *   several instances, and several processes may open one backend.
+ *
+ * CALLS
+ *   Every function that can fail takes a `clinker_call *` made by the host.
+ *   Through it the driver reads its arguments by name, sets its results by
+ *   name, writes log lines, reports progress, asks whether the call was
+ *   cancelled and says why it failed. The call dies when the function returns:
+ *   keep no pointer taken from it. clinker_log() works from any thread while
+ *   the call lives; everything else belongs to the thread of the call.
+ *
+ *   Names of nested values are joined by dots, items of lists by their number:
+ *   "connector.host", "attachments.0.connector.initiator".
+ *
+ * ERRORS
+ *   A function returns CLINKER_OK or the code it passed to clinker_fail(). The
+ *   code says what the host does next; the message goes to the log.
+ *
+ *   A function pointer that is NULL and the code CLINKER_UNSUPPORTED mean the
+ *   same: nothing was done. The host then does the work itself over block
+ *   handles where it can (clone, create from snapshot, revert), and otherwise
+ *   answers the client with the documented error.
+ *
+ * REPEAT RULE
+ *   A process can die at any instant, and the host then repeats the call with
+ *   the same arguments. Every call must then succeed or continue: create of
+ *   what is created succeeds, delete of what is gone succeeds, a half-made
+ *   thing is finished or replaced.
+ *
+ * THREADS
+ *   See clinker_threads. Whatever the model, a handle is used by one thread at
+ *   a time and `open`, `close` run alone.
+ *
+ * UNITS
+ *   Volume sizes are GiB, capacities are GiB as reals, offsets, lengths and
+ *   block sizes are bytes.
+ */
+#ifndef CLINKER_DRIVER_H
+#define CLINKER_DRIVER_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CLINKER_DRIVER_ABI 1u
+
+/* What the host does next. Zero is success; values are part of the ABI. */
+typedef enum clinker_code {
+    CLINKER_OK = 0,
+    CLINKER_ERROR = 1,             /* give up: revert, show the volume in error            */
+    CLINKER_RETRY = 2,             /* passing trouble: the host calls again, with pauses    */
+    CLINKER_BUSY = 3,              /* in use (children, watchers): the object stays usable  */
+    CLINKER_NOT_FOUND = 4,         /* the object, or its source, does not exist             */
+    CLINKER_EXISTS = 5,            /* the name is taken by something that is not ours       */
+    CLINKER_NO_SPACE = 6,          /* this pool is full: another one may be tried           */
+    CLINKER_UNSUPPORTED = 7,       /* nothing was done: the host emulates or answers so     */
+    CLINKER_BAD_CONFIGURATION = 8, /* an option is missing or wrong: the backend stays down */
+    CLINKER_INVALID = 9,           /* an argument of this call cannot be served (connector) */
+    CLINKER_CANCELLED = 10         /* the call saw clinker_cancelled() and stopped          */
+} clinker_code;
+
+typedef enum clinker_kind {
+    CLINKER_VOLUME_DRIVER = 1,
+    CLINKER_BACKUP_DRIVER = 2
+} clinker_kind;
+
+typedef enum clinker_threads {
+    CLINKER_THREADS_SERIALIZED = 0, /* one call at a time for the whole instance              */
+    CLINKER_THREADS_PARALLEL = 1    /* many calls at a time, never two on one volume; the
+                                       host keeps the claims                                  */
+} clinker_threads;
+
+typedef enum clinker_level {
+    CLINKER_DEBUG = 0,
+    CLINKER_INFO = 1,
+    CLINKER_WARNING = 2,
+    CLINKER_ERROR_LEVEL = 3
+} clinker_level;
+
+typedef struct clinker_call clinker_call;
+
+/* Functions of the host, reached through the call. Appended to only. */
+typedef struct clinker_host {
+    size_t size;
+
+    /* Arguments and options. A string lives as long as the call. The others
+     * return 1 and set *value, or return 0 when absent or of another type. */
+    const char *(*string)(clinker_call *, const char *name);
+    int (*integer)(clinker_call *, const char *name, int64_t *value);
+    int (*real)(clinker_call *, const char *name, double *value);
+    int (*boolean)(clinker_call *, const char *name, int *value);
+    int64_t (*length)(clinker_call *, const char *name); /* items of a list, members of an object; -1 if absent */
+
+    /* Results. Inside begin_object/begin_list..end they go into that value;
+     * items of a list have the name NULL. Strings are copied. A secret is a
+     * string that the host never logs and never stores outside its owner. */
+    void (*set_string)(clinker_call *, const char *name, const char *value);
+    void (*set_secret)(clinker_call *, const char *name, const char *value);
+    void (*set_integer)(clinker_call *, const char *name, int64_t value);
+    void (*set_real)(clinker_call *, const char *name, double value);
+    void (*set_boolean)(clinker_call *, const char *name, int value);
+    void (*set_null)(clinker_call *, const char *name);
+    void (*begin_object)(clinker_call *, const char *name);
+    void (*begin_list)(clinker_call *, const char *name);
+    void (*end)(clinker_call *);
+
+    /* log: any thread. progress: done of total, in whatever unit. */
+    void (*log)(clinker_call *, clinker_level level, const char *message);
+    void (*progress)(clinker_call *, uint64_t done, uint64_t total);
+    int (*cancelled)(clinker_call *);
+    int (*fail)(clinker_call *, int code, const char *message); /* returns code */
+} clinker_host;
+
+struct clinker_call {
+    const clinker_host *host;
+    void *reserved; /* the host's */
+};
+
+/* One piece of a volume's map, in ascending order without gaps. */
+enum {
+    CLINKER_EXTENT_DATA = 0,
+    CLINKER_EXTENT_ZERO = 1, /* reads as zeroes                                    */
+    CLINKER_EXTENT_HOLE = 2  /* occupies no space; together with ZERO when it reads so */
+};
+typedef int (*clinker_extent_function)(void *opaque, uint64_t offset, uint64_t length, uint32_t flags);
+
+/* An asynchronous request of a block handle; see `submit`. */
+typedef struct clinker_request {
+    size_t size;
+    uint32_t operation; /* 0 read, 1 write, 2 zero, 3 discard, 4 flush */
+    uint32_t reserved;
+    void *buffer;
+    uint64_t offset, length;
+    void (*complete)(struct clinker_request *, int code); /* any thread, exactly once */
+    void *opaque;                                         /* the host's               */
+} clinker_request;
+
+enum { CLINKER_HANDLE_READ = 0, CLINKER_HANDLE_WRITE = 1 };
+
+/*
+ * The table of a driver. Arguments and results are listed as "name type: what".
+ *
+ * Every volume call has    volume.id string, volume.name string (the name to give the storage object),
+ *                          volume.size integer (GiB), volume.pool string,
+ *                          volume.data string (the driver-private text stored at creation, may be absent).
+ * Every snapshot call has  the same of the volume, and snapshot.id, snapshot.name, snapshot.size, snapshot.data.
+ * A call that makes something may set the result
+ *                          data string: private text of at most 4,096 bytes (share, format, name), which the host
+ *                          stores and gives back in every later call. Lost in a crash, the driver finds the object by its name.
+ */
+typedef struct clinker_driver {
+    uint32_t abi;  /* CLINKER_DRIVER_ABI     */
+    uint32_t size; /* sizeof(clinker_driver) */
+    const char *name, *version, *vendor;
+    uint32_t kind;    /* clinker_kind    */
+    uint32_t threads; /* clinker_threads */
+
+    /* -- instance: mandatory ------------------------------------------------------------------------------- */
+
+    /* Arguments: every option of the backend's section by its name (as text), backend string, state_dir string.
+     * Checks the configuration and that the storage answers. Sets *instance. */
+    int (*open)(clinker_call *, void **instance);
+    void (*close)(void *instance);
+
+    /* Results: storage_protocol string; thin_provisioning_support, thick_provisioning_support,
+     * multiattach, online_extend_support, sparse_copy_volume boolean; shared_targets boolean; and whatever else
+     * types may ask for. Asked of the instance: two instances of one driver may differ. */
+    int (*capabilities)(void *instance, clinker_call *);
+
+    /* Results: pools list of objects: name string, total_capacity_gb real, free_capacity_gb real,
+     * provisioned_capacity_gb real (optional), max_over_subscription_ratio real (optional),
+     * reserved_percentage integer (optional). A negative capacity means unknown. */
+    int (*stats)(void *instance, clinker_call *);
+
+    /* -- volumes -------------------------------------------------------------------------------------------- */
+
+    /* New volumes read as zeroes. create and delete are mandatory. */
+    int (*create_volume)(void *instance, clinker_call *);
+    int (*delete_volume)(void *instance, clinker_call *); /* BUSY: something depends on it */
+
+    /* Arguments: new_size integer (GiB), attached boolean. To a size it already has: success. */
+    int (*extend_volume)(void *instance, clinker_call *);
+
+    /* Arguments: source.id, source.name, source.size, source.data of a volume. volume.size >= source.size;
+     * what lies beyond the source reads as zeroes. The copy is independent of its source as users see it. */
+    int (*clone_volume)(void *instance, clinker_call *);
+
+    int (*create_snapshot)(void *instance, clinker_call *);
+    int (*delete_snapshot)(void *instance, clinker_call *); /* BUSY: it has children */
+    /* The snapshot is the source; volume.size >= snapshot.size. */
+    int (*create_volume_from_snapshot)(void *instance, clinker_call *);
+    /* Brings the volume back to its latest snapshot. */
+    int (*revert_to_snapshot)(void *instance, clinker_call *);
+
+    /* -- attaching ------------------------------------------------------------------------------------------ */
+
+    /* Makes the volume reachable (target, export), before the first connect. Result: data, as above.
+     * ensure_export repeats it after a restart. unexport undoes it when no connection is left. */
+    int (*export_volume)(void *instance, clinker_call *);
+    int (*ensure_export)(void *instance, clinker_call *);
+    int (*unexport_volume)(void *instance, clinker_call *);
+
+    /* Arguments: connector object (host, ip, initiator, ...), mode string ("rw" or "ro").
+     * Results: driver_volume_type string, data object: what os-brick needs. */
+    int (*connect_volume)(void *instance, clinker_call *);
+    /* Arguments: connector (absent: every connection), attachments list: the connectors that remain, so that a
+     * connection which several attachments of one host share is kept. */
+    int (*disconnect_volume)(void *instance, clinker_call *);
+
+    /* -- manage: what is there, for manage, unmanage and the doctor ------------------------------------------ */
+
+    /* Results: volumes list of objects: name string, size integer (GiB, rounded up), bytes integer,
+     * snapshots list of objects with name string. Everything that lies in the backend, ours or not. */
+    int (*list_volumes)(void *instance, clinker_call *);
+    /* Arguments: reference object. Takes over an existing object under volume.name. Result: size integer, data. */
+    int (*manage_volume)(void *instance, clinker_call *);
+    int (*unmanage_volume)(void *instance, clinker_call *);
+
+    /* Argument: holder string. After success no write begun by that holder can reach the storage. */
+    int (*fence)(void *instance, clinker_call *);
+
+    /* -- block handles --------------------------------------------------------------------------------------- */
+
+    /* Arguments: volume.* (or volume.* and snapshot.* to read a snapshot). flags: CLINKER_HANDLE_*. */
+    int (*open_handle)(void *instance, clinker_call *, uint32_t flags, void **handle);
+    void (*close_handle)(void *handle);
+    int (*get_size)(void *handle, clinker_call *, uint64_t *bytes);
+    /* Alignment the host must keep, the size it should prefer, the largest it may use. NULL: 1, 1 MiB, 32 MiB. */
+    int (*block_size)(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
+    /* Exactly `length` bytes or an error. */
+    int (*read)(void *handle, clinker_call *, void *buffer, uint64_t offset, uint64_t length);
+    int (*write)(void *handle, clinker_call *, const void *buffer, uint64_t offset, uint64_t length);
+    int (*zero)(void *handle, clinker_call *, uint64_t offset, uint64_t length);    /* NULL: the host writes zeroes */
+    int (*discard)(void *handle, clinker_call *, uint64_t offset, uint64_t length); /* NULL: ignored                */
+    /* What was written before is on stable storage when it returns. */
+    int (*flush)(void *handle, clinker_call *);
+    /* Calls `each` for the range; stops and returns its value when that is not 0. NULL: everything is data. */
+    int (*extents)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
+    /* As extents, for what changed since the snapshot `since.*` of the call's arguments. */
+    int (*changed)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
+    /* Optional: takes a request and completes it later. Returns other than OK only if it did not take it. */
+    int (*submit)(void *handle, clinker_request *);
+} clinker_driver;
+
+/* The exported symbol. */
+typedef const clinker_driver *(*clinker_driver_function)(void);
+#define CLINKER_DRIVER_SYMBOL "clinker_driver_v1"
+#define CLINKER_DRIVER(table)                                                                                          \
+    __attribute__((visibility("default"))) const clinker_driver *clinker_driver_v1(void) { return &(table); }
+
+/* -- conveniences ---------------------------------------------------------------------------------------------- */
+
+static inline const char *clinker_string(clinker_call *c, const char *name) { return c->host->string(c, name); }
+static inline int64_t clinker_integer(clinker_call *c, const char *name, int64_t otherwise) {
+    int64_t value;
+    return c->host->integer(c, name, &value) ? value : otherwise;
+}
+static inline int clinker_boolean(clinker_call *c, const char *name, int otherwise) {
+    int value;
+    return c->host->boolean(c, name, &value) ? value : otherwise;
+}
+static inline void clinker_log(clinker_call *c, clinker_level level, const char *message) { c->host->log(c, level, message); }
+static inline int clinker_cancelled(clinker_call *c) { return c->host->cancelled(c); }
+__attribute__((format(printf, 3, 4))) static inline int clinker_fail(clinker_call *c, int code, const char *format, ...) {
+    char message[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return c->host->fail(c, code, message);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,59 @@
+"""storage.py BINARY: LVM, thick and thin, over tgt and LIO, beside file and nfs backends, all in this machine: the openstack
+command's walk, whose bytes an initiator of user space reads, and os-brick's with the kernel's initiator."""
+import os, pathlib, subprocess, sys
+
+from service import Service, run, until
+
+binary = sys.argv[1]
+tests = pathlib.Path(__file__).resolve().parent.parent
+python = tests.parent / ".clients/bin/python"
+os.environ["PATH"] = f"{python.parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+
+# Three groups, and a disk for the files of the others.
+for number, disk in enumerate("bcd"):
+    run("vgcreate", "-qq", "-y", ["thin", "thick", "lio"][number], f"/dev/ubd{disk}")
+run("mkfs.ext4", "-q", "/dev/ubde")
+run("mount", "/dev/ubde", "/mnt")
+run("mount", "-t", "configfs", "none", "/sys/kernel/config")
+tgtd = subprocess.Popen(["tgtd", "-f", "-C", "0", "-t", "2", "--iscsi", "portal=127.0.0.1:3260"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+until(lambda: subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "system", "--op", "show"], capture_output=True).returncode == 0, 30, "tgtd")
+# getaddrinfo wants an address besides 127.0.0.1.
+run("ip", "address", "add", "127.0.0.2/8", "dev", "lo")
+run("bash", str(tests / "Storage/nfs"), "start", "/mnt/nfs", "18842")
+
+lvm = "volume_driver = lvm\ntarget_ip_address = 127.0.0.1\n"
+service = Service(binary, "/mnt/state", backends={
+    "thin": lvm + "volume_group = thin\nlvm_type = thin\n",
+    "thick": lvm + "volume_group = thick\nlvm_type = default\n",
+    "lio": lvm + "volume_group = lio\nlvm_type = thin\ntarget_helper = lioadm\ntarget_port = 3262\n",
+    "file": "volume_driver = file\nfile_directory = /mnt/files\n",
+    "nfs": "volume_driver = nfs\nnfs_shares_config = /mnt/nfs/shares\nnfs_snapshot_support = true\n",
+})
+service.start()
+url = f"http://127.0.0.1:{service.port}"
+
+
+def script(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout, flush=True)
+    if done.returncode != 0:
+        log = pathlib.Path(service.log).read_text().splitlines()
+        raise SystemExit("\n".join([line for line in log if " ACCESS " not in line][-40:]))
+
+
+script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *sys.argv[2:] or ["thin", "file", "nfs"])
+run("iscsid")
+for kind in ["thin", "lio"]:
+    script(str(python), str(tests / "Integration/clients/brick.py"), url, kind)
+
+# Nothing is left anywhere.
+assert "Target " not in run("tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show")
+assert not [entry for entry in pathlib.Path("/sys/kernel/config/target/iscsi").glob("iqn*")]
+assert not list(pathlib.Path("/sys/kernel/config/target/core").glob("iblock_4100/volume-*"))
+left = [name for name in run("lvs", "--noheadings", "-o", "lv_name").split() if not name.endswith("-pool")]
+assert not left, left
+assert not os.listdir("/mnt/files") and not os.listdir("/mnt/nfs/export")
+status, report = service.ask("GET", "/volumes")
+assert report["volumes"] == [], report
+print(run(binary, "doctor", "--state-dir", "/mnt/state"))
+print("storage: good")
