@@ -82,7 +82,7 @@ final class Deletion: @unchecked Sendable {
         for child in try image.children(of: snapshot) where child.pool == cluster.settings.pool && !child.isTrash {
             guard let clone = try Image.find(cluster, child.name, writable: true) else { continue }
             call.log(CLINKER_INFO, "\(child.name) is made independent of \(image.name)@\(snapshot)")
-            try flattening.enter(call) { try clone.flatten(call) }
+            try flattening.enter(call) { try clone.flatten(call, isNew: false) }
         }
     }
 

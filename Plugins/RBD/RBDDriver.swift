@@ -147,7 +147,7 @@ final class RBDDriver: VolumeDriver {
             }
         }
         guard try Names.cloneDepth(of: origin, atMost: maxCloneDepth) >= maxCloneDepth else { return }
-        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call) }
+        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
         do { try origin.removeSnapshot(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY {}
     }
 
@@ -158,7 +158,7 @@ final class RBDDriver: VolumeDriver {
             if !existing { try clone(source, snapshot, to: target) }
         }
         guard flattensVolumesFromSnapshots else { return }
-        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call) }
+        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
     }
 
     /// Makes an image of a name, or goes on with the one that is there if it is whole; it has its size in the end.

@@ -51,7 +51,7 @@ struct FaultyBackend {
 /// Which cells of the fault tables run: all of them with CLINKER_FAULTS=all, else a third, another one every day (or by
 /// CLINKER_SEED).
 enum FaultSample {
-    private static let isWhole = getenv("CLINKER_FAULTS").map { String(cString: $0) } == "all"
+    static let isWhole = getenv("CLINKER_FAULTS").map { String(cString: $0) } == "all"
     private static let seed = getenv("CLINKER_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64(Timestamp.seconds() / 86_400)
 
     static func holds(_ cell: String) -> Bool {

@@ -54,6 +54,8 @@ final class ServiceUnderTest: @unchecked Sendable {
     var state: String { directory + "/state" }
     var logPath: String { directory + "/log" }
     var log: String { (try? Self.read(logPath)) ?? "" }
+    /// What the log tells beside the requests, its end.
+    var story: String { log.split(separator: "\n").filter { !$0.contains(" ACCESS ") }.suffix(60).joined(separator: "\n") }
 
     func start() throws {
         try launch()

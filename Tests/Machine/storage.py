@@ -41,7 +41,8 @@ def script(*command):
         raise SystemExit("\n".join([line for line in log if " ACCESS " not in line][-40:]))
 
 
-script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *sys.argv[2:] or ["thin", "file", "nfs"])
+if sys.argv[2:] != ["brick"]:
+    script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *sys.argv[2:] or ["thin", "thick", "file", "nfs"])
 run("iscsid")
 for kind in ["thin", "lio"]:
     script(str(python), str(tests / "Integration/clients/brick.py"), url, kind)

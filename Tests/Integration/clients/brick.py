@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 
@@ -43,6 +44,8 @@ def run(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+if not any(found["name"] == kind for found in ask("GET", "/types")["volume_types"]):
+    ask("POST", "/types", {"volume_type": {"name": kind, "extra_specs": {"volume_backend_name": kind}}})
 volume = ask("POST", "/volumes", {"volume": {"size": 1, "volume_type": kind, "name": f"brick-{kind}"}})["volume"]["id"]
 wait(volume, "available")
 properties = brick.get_connector_properties("sudo", "127.0.0.1", multipath=False, enforce_multipath=False)
@@ -71,6 +74,12 @@ else:
     words = os.urandom(1 << 20)
     (mount / "words").write_bytes(words)
     run("umount", str(mount))
+
+    # Without udev nobody makes the link that os-brick looks for.
+    link = pathlib.Path(f"/dev/disk/by-path/ip-{info['target_portal']}-iscsi-{info['target_iqn']}-lun-{info['target_lun']}")
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.realpath(path))
 
     # Larger while it is attached: seen after the initiator has looked again.
     ask("POST", f"/volumes/{volume}/action", {"os-extend": {"new_size": 2}})

@@ -1,0 +1,270 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// Ceph and NFS that are set up wrongly, full, away or tampered with; hosts that die in the middle of long work. Each has a
+/// documented code and a precise message, and leaves a state that the next call repairs.
+@Suite("Faults of real storage", .serialized)
+struct StorageFaultTests {
+    private func check(_ section: String, _ name: String = "create: the same again succeeds") async throws -> String {
+        let result = try await ServiceUnderTest.run(
+            ServiceUnderTest.binary, ["driver", "check"] + StorageUnderTest.arguments(section) + ["--case", name, "--timeout", "60"])
+        #expect(result.status == 1, "\(result.output)")
+        return result.output
+    }
+
+    @Test("a backend of rbd that cannot work says which option is wrong, and why")
+    func rbdConfiguration() async throws {
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        let away = conf + ".away"
+        try ServiceUnderTest.write(away, "[global]\nmon host = [v2:127.0.0.1:9]\n")
+        for (options, words) in [
+            ("rbd_ceph_conf = \(conf)\nrbd_pool = nope\nrbd_user = cinder", "badConfiguration: rbd_pool: the pool nope cannot be opened"),
+            ("rbd_ceph_conf = \(conf)\nrbd_pool = volumes\nrbd_user = nobody", "badConfiguration: client.nobody cannot connect"),
+            ("rbd_ceph_conf = /nonexistent\nrbd_pool = volumes", "badConfiguration: rbd_ceph_conf: /nonexistent cannot be read"),
+            ("rbd_ceph_conf = \(away)\nrados_connect_timeout = 2\nrbd_user = cinder", "retry: client.cinder cannot connect"),
+            ("rbd_ceph_conf = \(conf)\nrbd_store_chunk_size = 3", "badConfiguration: rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32"),
+            ("rbd_ceph_conf = \(conf)\nrbd_max_clone_depth = deep", "badConfiguration: rbd_max_clone_depth must be a whole number"),
+            ("rbd_ceph_conf = \(conf)\nrbd_keyring_conf = /none", "badConfiguration: rbd_keyring_conf: /none cannot be read"),
+        ] {
+            let output = try await check("volume_driver = rbd\n" + options)
+            #expect(output.contains(words), "\(output)")
+        }
+    }
+
+    @Test("a backend of nfs that cannot work says which option is wrong, and why")
+    func nfsConfiguration() async throws {
+        let directory = try StorageUnderTest.nfs.get().directory
+        let port = try ServiceUnderTest.read(directory + "/shares")
+        func shares(_ name: String, _ text: String) throws -> String {
+            try ServiceUnderTest.write("\(directory)/\(name)", text)
+            return "nfs_shares_config = \(directory)/\(name)"
+        }
+        for (options, words) in [
+            (try shares("none", "# nothing\n"), "badConfiguration: nfs_shares_config names no share"),
+            (try shares("bad", "no-share-at-all\n"), "badConfiguration: the share 'no-share-at-all' must be host:/path"),
+            (try shares("missing", port.split(separator: "/export").joined(separator: "/nowhere")), "127.0.0.1:/nowhere cannot be mounted"),
+            (try shares("vers", "127.0.0.1:/export vers=4.1\n"), "badConfiguration: nfs_mount_options: vers=4.1"),
+            (try shares("away", "127.0.0.1:/export port=9,mountport=9\n"), "retry: 127.0.0.1:/export cannot be mounted"),
+            ("nfs_shares_config = /none", "badConfiguration: nfs_shares_config: /none cannot be read"),
+        ] {
+            let output = try await check("volume_driver = nfs\n" + options)
+            #expect(output.contains(words), "\(output)")
+        }
+    }
+
+    private func rbdAndFile(_ options: String = "") throws -> ServiceUnderTest {
+        let service = try ServiceUnderTest(
+            backends: "rbd,file", sections: "[rbd]\n\(try StorageUnderTest.rbdSection(options))\n[file]\nvolume_driver = file\n")
+        for kind in ["rbd", "file"] { _ = try MoveTests.type(service, kind, ["volume_backend_name": .string(kind)]) }
+        return service
+    }
+
+    private func ceph(_ command: String...) async throws {
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        let result = try await ServiceUnderTest.run("/usr/bin/timeout", ["60", command[0], "-c", conf] + command.dropFirst())
+        #expect(result.status == 0, "\(command): \(result.output)")
+    }
+
+    /// A volume of the type with 128 MiB of data that is not there by chance; its beginning's sum.
+    private func filled(_ service: ServiceUnderTest) async throws -> String {
+        let id = try service.create(["volume_type": "rbd"])
+        try service.wait(id, "available")
+        try await ceph("rbd", "-p", "volumes", "bench", "--io-type", "write", "--io-size", "4M", "--io-total", "128M", "volume-\(id)")
+        return id
+    }
+
+    private func sum(_ image: String) async throws -> String {
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        let result = try await ServiceUnderTest.run(
+            "/bin/bash", ["-c", "rbd -c \(conf) export volumes/\(image) - 2> /dev/null | head -c 1073741824 | sha256sum"])
+        return result.output
+    }
+
+    @Test("a full cluster is a volume in error with a message, and room again is a volume")
+    func full() async throws {
+        let service = try rbdAndFile()
+        let id = try service.create(["volume_type": "file"])
+        try service.wait(id, "available")
+        let file = open(MoveTests.path(service, "file", id), O_WRONLY | O_CLOEXEC)
+        let bytes = [UInt8](repeating: 7, count: 64 << 20)
+        #expect(write(file, bytes, bytes.count) == bytes.count)
+        close(file)
+        try await ceph("ceph", "osd", "pool", "set-quota", "volumes", "max_bytes", "4096")
+        let pool = try await filledUp()
+        #expect(pool)
+        _ = try MoveTests.action(service, id, "os-retype", ["new_type": "rbd", "migration_policy": "on-demand"])
+        try service.wait(id, "available", seconds: 60)
+        #expect(try service.volume(id)?["volume_type"] == "file")
+        try await ceph("ceph", "osd", "pool", "set-quota", "volumes", "max_bytes", "0")
+        for _ in 0..<100 where try service.volume(id)?["volume_type"] == "file" {
+            _ = try MoveTests.action(service, id, "os-retype", ["new_type": "rbd", "migration_policy": "on-demand"])
+            try service.wait(id, "available", seconds: 60)
+            usleep(300_000)
+        }
+        #expect(try service.volume(id)?["volume_type"] == "rbd")
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+    }
+
+    /// The monitors see that a quota is exceeded some seconds later: true once a write is refused.
+    private func filledUp() async throws -> Bool {
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        for _ in 0..<60 {
+            let result = try await ServiceUnderTest.run(
+                "/bin/bash", ["-c", "ceph -c \(conf) osd pool ls detail | grep \"'volumes'\""])
+            if result.output.contains("full") { return true }
+            // There must be something to count.
+            _ = try await ServiceUnderTest.run(
+                "/bin/bash", ["-c", "head -c 65536 /dev/zero | timeout 5 rados -c \(conf) -p volumes put .filler - || true"])
+            usleep(500_000)
+        }
+        return false
+    }
+
+    @Test("an OSD that stops for seconds in the middle of a copy delays it, and no byte is lost")
+    func stoppedOSD() async throws {
+        let service = try rbdAndFile()
+        let id = try await filled(service)
+        let wanted = try await sum("volume-\(id)")
+        let directory = try StorageUnderTest.ceph.get().directory
+        let osd = pid_t(try ServiceUnderTest.read(directory + "/osd.pid").filter(\.isNumber)) ?? 0
+        _ = try MoveTests.action(service, id, "os-retype", ["new_type": "file", "migration_policy": "on-demand"])
+        usleep(300_000)
+        kill(osd, SIGSTOP)
+        usleep(4_000_000)
+        // Reads of the database do not wait for storage.
+        #expect(try service.api("GET", "/volumes/\(id)").status == 200)
+        kill(osd, SIGCONT)
+        try service.wait(id, "available", seconds: 90)
+        #expect(try service.volume(id)?["volume_type"] == "file")
+        let found = try await ServiceUnderTest.run("/bin/bash", ["-c", "sha256sum < \(MoveTests.path(service, "file", id))"])
+        #expect(found.output == wanted)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+    }
+
+    @Test("hosts of rbd that are killed while they flatten, clone, copy and delete: it is finished or taken back, and nothing is left")
+    func kills() async throws {
+        let service = try rbdAndFile("rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true")
+        let source = try await filled(service)
+        let wanted = try await sum("volume-\(source)")
+        var numbers = Seeded(SoakTests.seed)
+        for round in 0..<(FaultSample.isWhole ? 8 : 2) {
+            let snapshot = try SnapshotTests.snapshot(service, of: source)
+            try SnapshotTests.wait(service, snapshot, "available")
+            let flattened = try service.create(["snapshot_id": .string(snapshot)])
+            let clone = try service.create(["source_volid": .string(source)])
+            for _ in 0..<3 {
+                usleep(UInt32(20_000 + Int.random(in: 0..<400_000, using: &numbers)))
+                for host in service.processes("driver-host") { kill(host, SIGKILL) }
+            }
+            for id in [flattened, clone] {
+                try service.wait(id, "available", seconds: 120)
+                #expect(
+                    try await sum("volume-\(id)") == wanted,
+                    "round \(round), \(id == clone ? "clone" : "flattened") \(id): \(service.story)")
+            }
+            _ = try MoveTests.action(service, clone, "os-retype", ["new_type": "file", "migration_policy": "on-demand"])
+            #expect(try service.api("DELETE", "/snapshots/\(snapshot)").status == 202)
+            #expect(try service.api("DELETE", "/volumes/\(flattened)").status == 202)
+            for _ in 0..<3 {
+                usleep(UInt32(20_000 + Int.random(in: 0..<400_000, using: &numbers)))
+                for process in service.processes("driver-host") + service.processes("transfer") { kill(process, SIGKILL) }
+            }
+            try SnapshotTests.wait(service, snapshot, nil)
+            try service.wait(flattened, nil, seconds: 60)
+            try service.wait(clone, "available", seconds: 120)
+            #expect(try service.volume(clone)?["volume_type"] == "file")
+            #expect(try service.api("DELETE", "/volumes/\(clone)").status == 202)
+            try service.wait(clone, nil, seconds: 60)
+        }
+        #expect(try await sum("volume-\(source)") == wanted)
+        #expect(try service.api("DELETE", "/volumes/\(source)").status == 202)
+        try service.wait(source, nil, seconds: 60)
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        for _ in 0..<50 {
+            let left = try await ServiceUnderTest.run("/usr/bin/rbd", ["-c", conf, "-p", "volumes", "trash", "ls", "--all"])
+            if left.output.isEmpty { break }
+            usleep(100_000)
+        }
+        let images = try await ServiceUnderTest.run("/usr/bin/rbd", ["-c", conf, "-p", "volumes", "ls"])
+        #expect(images.output.isEmpty, "\(images.output)")
+    }
+
+    @Test("an NFS server that restarts in the middle of a copy costs a repetition, and no byte")
+    func restartedServer() async throws {
+        let nfs = try StorageUnderTest.nfs.get()
+        let service = try ServiceUnderTest(
+            backends: "file,nfs", sections: "[file]\nvolume_driver = file\n[nfs]\n\(try StorageUnderTest.nfsSection())\n")
+        for kind in ["file", "nfs"] { _ = try MoveTests.type(service, kind, ["volume_backend_name": .string(kind)]) }
+        let id = try service.create(["volume_type": "file"])
+        try service.wait(id, "available")
+        let path = MoveTests.path(service, "file", id)
+        let made = try await ServiceUnderTest.run(
+            "/bin/bash",
+            ["-c", "head -c 629145600 /dev/urandom | dd of=\(path) conv=notrunc bs=1M iflag=fullblock status=none && sha256sum < \(path)"])
+        _ = try MoveTests.action(service, id, "os-retype", ["new_type": "nfs", "migration_policy": "on-demand"])
+        usleep(400_000)
+        let port = try ServiceUnderTest.read(nfs.directory + "/shares").split(separator: "port=")[1].prefix(while: \.isNumber)
+        let script = ServiceUnderTest.root + "/Tests/Storage/nfs"
+        let restarted = try await ServiceUnderTest.run(
+            "/bin/bash", ["-c", "\(script) stop \(nfs.directory) && sleep 1 && \(script) start \(nfs.directory) \(port)"])
+        #expect(restarted.status == 0, "\(restarted.output)")
+        try service.wait(id, "available", seconds: 90)
+        #expect(try service.volume(id)?["volume_type"] == "nfs")
+        let found = try await ServiceUnderTest.run("/bin/bash", ["-c", "sha256sum < \(nfs.directory)/export/volume-\(id)"])
+        #expect(found.output == made.output)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+    }
+
+    @Test("a qcow2 file that leads to other files is not taken over, and one put in a volume's place shows nothing of them")
+    func foreignFiles() async throws {
+        let nfs = try StorageUnderTest.nfs.get()
+        let export = nfs.directory + "/export"
+        let service = try ServiceUnderTest(backends: "nfs", sections: "[nfs]\n\(try StorageUnderTest.nfsSection())\n")
+        func make(_ name: String, _ options: String) async throws {
+            let made = try await ServiceUnderTest.run(
+                "/bin/bash", ["-c", "cd \(export) && qemu-img create -q -f qcow2 \(options) \(name) 1G"])
+            #expect(made.status == 0, "\(made.output)")
+        }
+        try ServiceUnderTest.write(export + "/secret", "the server's secret")
+        try await make("backed", "-b /etc/passwd -F raw")
+        try await make("outside", "-o data_file=elsewhere")
+        try await make("whole", "")
+        func manage(_ name: String) throws -> String {
+            let answer = try service.api(
+                "POST", "/os-volume-manage", ["volume": ["host": "node@nfs#nfs", "ref": ["source-name": .string(name)]]])
+            return answer.json["volume"]?["id"]?.string ?? ""
+        }
+        for name in ["backed", "outside"] {
+            let id = try manage(name)
+            try service.wait(id, "error")
+            #expect(access(export + "/" + name, F_OK) == 0)
+            #expect(service.log.contains(name == "backed" ? "has a backing file" : "keeps its data in another file"))
+        }
+        let whole = try manage("whole")
+        try service.wait(whole, "available")
+        #expect(try service.api("DELETE", "/volumes/\(whole)").status == 202)
+
+        // A guest writes a header into its raw volume: it stays bytes.
+        let raw = try service.create()
+        try service.wait(raw, "available")
+        _ = try await ServiceUnderTest.run(
+            "/bin/bash", ["-c", "dd if=\(export)/backed of=\(export)/volume-\(raw) conv=notrunc bs=64k status=none"])
+        let clone = try service.create(["source_volid": .string(raw)])
+        try service.wait(clone, "available", seconds: 60)
+        let same = try await ServiceUnderTest.run("/usr/bin/cmp", [export + "/volume-\(raw)", export + "/volume-\(clone)"])
+        #expect(same.status == 0, "\(same.output)")
+        for id in [raw, clone] {
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil)
+        }
+        for name in ["secret", "backed", "outside", "elsewhere"] { unlink(export + "/" + name) }
+    }
+}
