@@ -5,7 +5,7 @@ SWIFT ?= swift
 RELEASE = -c release -Xswiftc -cross-module-optimization
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint abi format install soak fuzz sanitize clean
+.PHONY: help run build test bench lint abi docs format install soak fuzz sanitize clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ test: ## Build and run every test, real clients included
 	Tests/Fuzz/run 20
 
 bench: ## Measure against a C server on the same library, in one run
-	@.ci/setup build bench keystone
+	@.ci/setup build bench keystone storage
 	$(SWIFT) build $(RELEASE)
 	cc -O2 -o .build/bench-hello Tests/Bench/hello.c -lmicrohttpd
 	python3 Tests/Bench/bench.py .build/release/clinker .build/bench-hello
@@ -40,6 +40,12 @@ lint: ## Check the form of the sources, and that the driver header is good C and
 
 abi: ## Compare the driver header with the last release's
 	python3 Tests/DriverHostTests/abi.py Tests/DriverHostTests/Drivers/v1/driver.h Sources/CDriver/include/clinker/driver.h
+
+docs: ## Make the documentation of DriverKit in .build/docs
+	@.ci/setup build
+	$(SWIFT) build --target DriverKit -Xswiftc -emit-symbol-graph -Xswiftc -emit-symbol-graph-dir -Xswiftc $(CURDIR)/.build/graphs --scratch-path .build/documented
+	docc convert Sources/DriverKit/DriverKit.docc --additional-symbol-graph-dir .build/graphs --fallback-display-name DriverKit \
+		--fallback-bundle-identifier DriverKit --fallback-bundle-version 1 --output-path .build/docs
 
 format: ## Bring the sources into form
 	$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Plugins Tests
@@ -60,11 +66,11 @@ install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libra
 
 SOAK_SECONDS ?= 1800
 soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables of faults; 50 power cuts; every fuzzer for FUZZ_SECONDS
-	@.ci/setup build machine
+	@.ci/setup build machine clients storage rust
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
 	CLINKER_FAULTS=all CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 \
-		$(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|FaultMoveTests|ConcurrencyTests|MachineTests'
+		$(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|FaultMoveTests|ConcurrencyTests|MachineTests|ConformanceTests|StorageFaultTests'
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800

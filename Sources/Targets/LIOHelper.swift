@@ -32,6 +32,8 @@ final class LIOHelper: TargetHelper {
                 try put(device, to: "\(backing)/udev_path")
                 try put("1", to: "\(backing)/enable")
             }
+            // The kernel's word for the transport, which it knows from then on.
+            try make("\(Self.root)/iscsi")
             try make("\(Self.root)/iscsi/\(settings.iqn(volume))")
             try make(group)
             let unit = "\(group)/lun/lun_\(Self.lun)"

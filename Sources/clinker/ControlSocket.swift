@@ -23,20 +23,7 @@ enum ControlSocket {
     static func listen(_ stateDirectory: String) throws -> Int32 {
         let directory = try open(stateDirectory)
         defer { close(directory) }
-        unlink(stateDirectory + "/control")
-        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path(directory).utf8) }
-        let status = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
-        }
-        guard status == 0, chmod(stateDirectory + "/control", 0o600) == 0, Glibc.listen(descriptor, 64) == 0 else {
-            let code = errno
-            close(descriptor)
-            throw SystemError(code, "cannot listen on \(stateDirectory)/control")
-        }
-        return descriptor
+        return try UnixSocket.listen(path(directory), shown: stateDirectory + "/control")
     }
 
     /// Asks the running service; nil if none runs. `onBody` takes an answer that has no end, piece by piece.

@@ -340,9 +340,10 @@ def main():
         report("memory, PSS of all processes", f"{memory:.0f} MB", "<= 80 MB", memory <= 80)
         service.stop()
         identified(binary, directory, seconds, shown, report)
-        import backends
+        import backends, storage
 
         backends.measure(binary, directory, report, quick="--quick" in sys.argv)
+        storage.measure(binary, directory, report, quick="--quick" in sys.argv)
         if "--quick" not in sys.argv:
             middle = fill(directory, 1_000_000)
             service = Service(binary, directory)

@@ -80,6 +80,22 @@ struct ClientTests {
         #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
     }
 
+    @Test("os-brick reads and writes a volume of rbd with what its attachment says")
+    func brick() async throws {
+        let ceph = try StorageUnderTest.ceph.get()
+        let keyring = ceph.directory + "/cinder.keyring"
+        let key = try await ServiceUnderTest.run(
+            "/usr/bin/ceph", ["-c", ceph.directory + "/ceph.conf", "auth", "get", "client.cinder", "-o", keyring])
+        #expect(key.status == 0, "\(key.output)")
+        let service = try ServiceUnderTest(
+            backends: "rbd", sections: "[rbd]\n\(try StorageUnderTest.rbdSection("rbd_keyring_conf = \(keyring)"))\n")
+        let result = try await bash(ServiceUnderTest.sources + "/clients/rbd-brick.sh", ["http://127.0.0.1:\(service.port)"])
+        #expect(result.status == 0 && result.output.contains("brick: rbd done"), "\(result.output)\n\(service.story)")
+        // What opens the cluster is nobody's to read.
+        let secret = try ServiceUnderTest.read(keyring).split(separator: "key = ").last?.prefix { !$0.isWhitespace } ?? ""
+        #expect(secret.count > 20 && !service.log.contains(secret))
+    }
+
     @Test("the README's walk by a member of a project: known to a real Keystone, and to a file")
     func walksOfMembers() async throws {
         async let basic: Void = walkWithPassword()

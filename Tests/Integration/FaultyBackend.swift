@@ -54,10 +54,10 @@ enum FaultSample {
     static let isWhole = getenv("CLINKER_FAULTS").map { String(cString: $0) } == "all"
     private static let seed = getenv("CLINKER_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64(Timestamp.seconds() / 86_400)
 
-    static func holds(_ cell: String) -> Bool {
+    static func holds(_ cell: String, oneOf parts: UInt64 = 3) -> Bool {
         if isWhole { return true }
         // FNV-1a: the same in every process.
         let hash = cell.utf8.reduce(14_695_981_039_346_656_037 &+ seed) { ($0 ^ UInt64($1)) &* 1_099_511_628_211 }
-        return (hash >> 32) % 3 == 0
+        return (hash >> 32) % parts == 0
     }
 }

@@ -5,13 +5,17 @@ import Testing
 /// machine on this machine's files (Tests/Machine).
 @Suite("In a machine of its own", .serialized)
 struct MachineTests {
-    private func run(_ script: String, _ arguments: String, disks: String, modules: String = "", seconds: Int) async throws -> String {
+    private func run(_ script: String, _ arguments: String, disks: String, modules: String = "", seconds: Int, memory: String = "1G")
+        async throws
+        -> String
+    {
         let root = ServiceUnderTest.root
         let command = "python3 \(root)/Tests/Machine/\(script) \(ServiceUnderTest.binary) \(arguments)"
         let (status, output) = try await ServiceUnderTest.run(
             "/usr/bin/env",
             [
-                "MACHINE_DISKS=\(disks)", "MACHINE_MODULES=\(modules)", "MACHINE_SECONDS=\(seconds)", root + "/Tests/Machine/machine",
+                "MACHINE_DISKS=\(disks)", "MACHINE_MODULES=\(modules)", "MACHINE_SECONDS=\(seconds)", "MACHINE_MEMORY=\(memory)",
+                root + "/Tests/Machine/machine",
                 command,
             ])
         #expect(status == 0, "\(output.suffix(4000))")
@@ -35,6 +39,50 @@ struct MachineTests {
         let output = try await run("disks.py", "", disks: "48M 64M", seconds: 300)
         for scenario in ["volumes_full", "database_full", "database_full_restart", "clock", "read_only"] {
             #expect(output.contains("\(scenario): good"), "\(output.suffix(3000))")
+        }
+    }
+
+    @Test(
+        "LVM, thick and thin: it keeps every promise of a driver and leaves nothing behind; the openstack command's walk beside other backends; os-brick's over tgt and LIO"
+    )
+    func lvm() async throws {
+        // Three machines, each of one processor.
+        async let thin = conformance("thin")
+        async let thick = conformance("default")
+        try await storage()
+        for output in [try await thin, try await thick] {
+            #expect(output.contains(" 0 failed") && output.contains("lvm: good"), "\(output)")
+        }
+    }
+
+    /// A command of LVM takes half a second in the machine: a twelfth of the cases, another one every day; all of them in `make soak`.
+    private func conformance(_ type: String) async throws -> String {
+        let list = try await ServiceUnderTest.run(ServiceUnderTest.binary, ["driver", "check", "lvm", "--list"])
+        let names = list.output.split(separator: "\n").map(String.init)
+        let cases = names.filter { FaultSample.isWhole || FaultSample.holds($0 + type, oneOf: 12) }
+        let root = ServiceUnderTest.root
+        let command =
+            ["\(root)/Tests/Machine/lvm", ServiceUnderTest.binary, type]
+            + cases.flatMap { ["--case", "'\($0.split(separator: "'").joined(separator: "'\\''"))'"] }
+        let (_, output) = try await ServiceUnderTest.run(
+            "/usr/bin/env",
+            [
+                "MACHINE_DISKS=30G", "MACHINE_MODULES=dm-mod dm-thin-pool dm-snapshot", "MACHINE_SECONDS=2400",
+                root + "/Tests/Machine/machine",
+                command.joined(separator: " "),
+            ])
+        return output
+    }
+
+    private func storage() async throws {
+        let kinds = FaultSample.isWhole ? "thin thick file nfs" : "thin file"
+        let output = try await run(
+            "storage.py", kinds, disks: "20G 20G 20G 20G",
+            modules:
+                "dm-mod dm-thin-pool dm-snapshot scsi_mod sd_mod libiscsi iscsi_tcp target_core_mod target_core_iblock iscsi_target_mod",
+            seconds: 1500, memory: "2G")
+        for words in ["backends: done", "brick: thin done", "brick: lio done", "nothing wrong", "storage: good"] {
+            #expect(output.contains(words), "\(output.suffix(4000))")
         }
     }
 }

@@ -14,9 +14,7 @@ struct DriverCheck: ParsableCommand {
             "Makes and deletes volumes in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed."
     )
 
-    @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
-    @ArgumentParser.Option(name: .customLong("set"), help: "key=value: an option of the backend's section; may be repeated.")
-    var options: [String] = []
+    @OptionGroup var subject: PluginArguments
     @ArgumentParser.Option(name: .customLong("case"), help: "Only cases whose name begins with this; may be repeated.")
     var selected: [String] = []
     @ArgumentParser.Option(help: "Seconds that a case may take.") var timeout = 120.0
@@ -25,7 +23,6 @@ struct DriverCheck: ParsableCommand {
     @ArgumentParser.Option(help: "Write the report as JSON to this file.") var json: String?
     @ArgumentParser.Option(help: "Write the report as JUnit's XML to this file.") var junit: String?
     @Flag(help: "List the cases and do nothing.") var list = false
-    @OptionGroup var directory: DriverCommand.Directory
     /// The one case that this process runs, its outcome written to descriptor 3.
     @ArgumentParser.Option(name: .customLong("run"), help: .hidden) var single: String?
 
@@ -38,31 +35,14 @@ struct DriverCheck: ParsableCommand {
     func run() throws {
         if list { return Conformance.cases.forEach { print($0.name) } }
         do {
-            let path = try Plugin.path(for: absolute(driver), in: directory.value)
-            if let single { Self.child(single, path, try values()) }
+            let path = try subject.path()
+            if let single { Self.child(single, path, try subject.values()) }
             let cases = Conformance.cases.filter { found in selected.isEmpty || selected.contains { found.name.hasPrefix($0) } }
             guard !cases.isEmpty else { throw SettingsError(["no case begins with \(selected.joined(separator: " or "))"]) }
             try check(path, cases)
         } catch let exit as ExitCode {
             throw exit
         } catch { Exit.fail(error, status: 2) }
-    }
-
-    private func absolute(_ driver: String) -> String {
-        guard driver.contains("/"), !driver.hasPrefix("/") else { return driver }
-        var buffer = [CChar](repeating: 0, count: 4096)
-        return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
-    }
-
-    private func values() throws -> DriverValue {
-        var members: [DriverValue.Member] = []
-        for option in options {
-            guard let equals = option.firstIndex(of: "="), equals != option.startIndex else {
-                throw SettingsError(["--set \(option): must be key=value"])
-            }
-            members.append(DriverValue.Member(String(option[..<equals]), .string(String(option[option.index(after: equals)...]))))
-        }
-        return .object(members)
     }
 
     // MARK: one case
@@ -124,7 +104,7 @@ struct DriverCheck: ParsableCommand {
         }
         let state = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
         defer { if let remover = try? spawn("/bin/rm", ["-rf", state], descriptors: []) { reap(remover) } }
-        let given = ["state_dir=\(state)", "backend=check"] + options
+        let given = ["state_dir=\(state)", "backend=check"] + subject.options
         let arguments = [path] + given.flatMap { ["--set", $0] }
         let plugin = try Plugin(path: path)
         print("\(plugin.name) \(plugin.version), \(path)")

@@ -5,7 +5,7 @@ import Primitives
 struct DriverCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "driver", abstract: "Look at driver plugins, and check them.",
-        subcommands: [List.self, Show.self, DriverCheck.self, DriverNew.self])
+        subcommands: [List.self, Show.self, DriverCheck.self, DriverNew.self, DriverServe.self])
 
     struct Directory: ParsableArguments {
         @Option(name: .customLong("plugin-directory"), help: "Directory of the plugins.")

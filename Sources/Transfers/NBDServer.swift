@@ -1,0 +1,278 @@
+import CDriver
+public import DriverHost
+import Glibc
+import Primitives
+
+/// Serves the bytes of a block handle over NBD (github.com/NetworkBlockDevice/nbd, doc/proto.md): what qemu-img and its
+/// kin read and write. Fixed newstyle negotiation; structured replies and `base:allocation` where the client asks for them, so that
+/// holes stay holes. One client at a time, for a handle is used by one thread.
+public struct NBDServer {
+    private let handle: Driver.Handle
+    private let isWritable: Bool
+    private let size: UInt64
+
+    public init(_ handle: Driver.Handle, writable: Bool) throws {
+        self.handle = handle
+        isWritable = writable
+        size = try handle.size
+    }
+
+    /// Serves clients of a listening socket one after the other; returns when `clients` (0: endless) have come and gone.
+    public func serve(_ listener: Int32, clients: Int = 0) {
+        var served = 0
+        while clients == 0 || served < clients {
+            let descriptor = accept4(listener)
+            if descriptor < 0 { if errno == EINTR || errno == ECONNABORTED { continue } else { return } }
+            serve(client: descriptor)
+            close(descriptor)
+            served += 1
+        }
+    }
+
+    /// Serves one client until it goes, or breaks the protocol.
+    public func serve(client descriptor: Int32) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(Self.largest), alignment: 4096)
+        defer { buffer.deallocate() }
+        var connection = Connection(descriptor: descriptor, server: self, buffer: buffer)
+        do {
+            if try connection.negotiate() { try connection.transmit() }
+        } catch {}
+        try? handle.flush()
+    }
+
+    private func accept4(_ listener: Int32) -> Int32 {
+        let descriptor = accept(listener, nil, nil)
+        if descriptor >= 0 { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+        return descriptor
+    }
+
+    // MARK: the protocol's numbers
+
+    private enum Flag {
+        static let hasFlags: UInt16 = 1
+        static let readOnly: UInt16 = 1 << 1
+        static let sendFlush: UInt16 = 1 << 2
+        static let sendForceAccess: UInt16 = 1 << 3
+        static let sendTrim: UInt16 = 1 << 5
+        static let sendWriteZeroes: UInt16 = 1 << 6
+    }
+
+    private enum Code: UInt32 {
+        case exportName = 1, abort, list, startTLS = 5, info, go, structuredReply, listMetaContext, setMetaContext
+    }
+
+    private enum Command: UInt16 { case read = 0, write, disconnect, flush, trim, cache, writeZeroes, blockStatus }
+
+    /// Of NBD's own, whatever errno's are here.
+    private enum Problem: UInt32 { case permission = 1, io = 5, invalid = 22, noSpace = 28, unsupported = 95 }
+
+    private struct Broken: Error {}
+    private static let largest: UInt32 = 32 << 20
+    private static let contextID: UInt32 = 1
+
+    // MARK: one client
+
+    private struct Connection {
+        let descriptor: Int32
+        let server: NBDServer
+        let buffer: UnsafeMutableRawBufferPointer
+        var isStructured = false
+        var hasContext = false
+
+        init(descriptor: Int32, server: NBDServer, buffer: UnsafeMutableRawBufferPointer) {
+            self.descriptor = descriptor
+            self.server = server
+            self.buffer = buffer
+        }
+
+        private var flags: UInt16 {
+            var flags = Flag.hasFlags | Flag.sendFlush | Flag.sendForceAccess
+            flags |= server.isWritable ? Flag.sendTrim | Flag.sendWriteZeroes : Flag.readOnly
+            return flags
+        }
+
+        /// True when the client goes on to the transmission.
+        mutating func negotiate() throws -> Bool {
+            // NBDMAGIC, IHAVEOPT, fixed newstyle and no zeroes
+            try send(Message().put64(0x4e42_444d_4147_4943).put64(0x4948_4156_454F_5054).put16(3))
+            let wanted = try receive(4).big32(0)
+            guard wanted & ~3 == 0 else { throw Broken() }
+            while true {
+                let head = try receive(16)
+                guard head.big64(0) == 0x4948_4156_454F_5054, head.big32(12) <= 65_536 else { throw Broken() }
+                let (option, data) = (head.big32(8), try receive(Int(head.big32(12))))
+                switch Code(rawValue: option) {
+                case .exportName:
+                    try send(Message().put64(server.size).put16(flags).put(wanted & 2 != 0 ? [] : [UInt8](repeating: 0, count: 124)))
+                    return true
+                case .abort:
+                    try reply(option, 1)
+                    return false
+                case .list:
+                    try reply(option, 2, Message().put32(0).bytes)
+                    try reply(option, 1)
+                case .info, .go:
+                    guard data.count >= 6, data.count >= 6 + Int(data.big32(0)) else {
+                        try reply(option, 1 << 31 | 3)
+                        continue
+                    }
+                    let sizes = (UInt32(server.handle.alignment), UInt32(server.handle.preferredSize))
+                    try reply(option, 3, Message().put16(0).put64(server.size).put16(flags).bytes)
+                    try reply(option, 3, Message().put16(3).put32(sizes.0).put32(max(sizes.0, sizes.1)).put32(NBDServer.largest).bytes)
+                    try reply(option, 1)
+                    if option == Code.go.rawValue { return true }
+                case .structuredReply:
+                    isStructured = true
+                    try reply(option, 1)
+                case .listMetaContext, .setMetaContext:
+                    try contexts(option, data)
+                default: try reply(option, 1 << 31 | 1)
+                }
+            }
+        }
+
+        private mutating func contexts(_ option: UInt32, _ data: [UInt8]) throws {
+            guard data.count >= 8, data.count >= 8 + Int(data.big32(0)) else { return try reply(option, 1 << 31 | 3) }
+            var position = 4 + Int(data.big32(0))
+            let count = data.big32(position)
+            position += 4
+            var isAsked = count == 0 && option == Code.listMetaContext.rawValue
+            for _ in 0..<min(count, 64) {
+                guard data.count >= position + 4, data.count >= position + 4 + Int(data.big32(position)) else {
+                    return try reply(option, 1 << 31 | 3)
+                }
+                let length = Int(data.big32(position))
+                let name = String(decoding: data[(position + 4)..<(position + 4 + length)], as: UTF8.self)
+                position += 4 + length
+                if name == "base:allocation" || (name == "base:" && option == Code.listMetaContext.rawValue) { isAsked = true }
+            }
+            if isAsked { try reply(option, 4, Message().put32(NBDServer.contextID).put(Array("base:allocation".utf8)).bytes) }
+            if option == Code.setMetaContext.rawValue { hasContext = isAsked && isStructured }
+            try reply(option, 1)
+        }
+
+        private func reply(_ option: UInt32, _ kind: UInt32, _ data: [UInt8] = []) throws {
+            try send(Message().put64(0x3_e889_0455_65a9).put32(option).put32(kind).put32(UInt32(data.count)).put(data))
+        }
+
+        func transmit() throws {
+            while true {
+                let head = try receive(28)
+                guard head.big32(0) == 0x2560_9513 else { throw Broken() }
+                let (flags, cookie) = (head.big16(4), head.big64(8))
+                let (offset, length) = (head.big64(16), head.big32(24))
+                guard let command = Command(rawValue: head.big16(6)) else {
+                    try answer(cookie, .invalid)
+                    continue
+                }
+                if command == .disconnect { return }
+                if command == .write {
+                    guard length <= NBDServer.largest else { throw Broken() }
+                    try receive(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(length)]))
+                }
+                let isWithin = offset <= server.size && UInt64(length) <= server.size - offset
+                guard command == .flush || (isWithin && length > 0 && (command != .read || length <= NBDServer.largest)) else {
+                    try answer(cookie, command == .write && !isWithin ? .noSpace : .invalid)
+                    continue
+                }
+                guard server.isWritable || ![.write, .trim, .writeZeroes].contains(command) else {
+                    try answer(cookie, .permission)
+                    continue
+                }
+                try perform(command, cookie, offset, length, isForced: flags & 1 != 0)
+            }
+        }
+
+        private func perform(_ command: Command, _ cookie: UInt64, _ offset: UInt64, _ length: UInt32, isForced: Bool) throws {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Int(length), buffer.count)])
+            var status: [UInt8]?
+            do {
+                switch command {
+                case .read: try server.handle.read(into: piece, at: offset)
+                case .write: try server.handle.write(UnsafeRawBufferPointer(piece), at: offset)
+                case .writeZeroes: try server.handle.zero(offset: offset, length: UInt64(length))
+                case .flush: try server.handle.flush()
+                case .blockStatus:
+                    guard hasContext else { return try answer(cookie, .invalid) }
+                    status = try allocation(offset, length)
+                // A hint.
+                case .trim, .cache, .disconnect: break
+                }
+                if isForced, command == .write || command == .writeZeroes { try server.handle.flush() }
+            } catch let failure as DriverFailure {
+                return try answer(cookie, failure.code == .noSpace ? .noSpace : failure.code == .invalid ? .invalid : .io)
+            }
+            if command == .read {
+                // One chunk with its offset and all the data, the last of its reply.
+                let head =
+                    isStructured
+                    ? Message().put32(0x668e_33ef).put16(1).put16(1).put64(cookie).put32(length + 8).put64(offset)
+                    : Message().put32(0x6744_6698).put32(0).put64(cookie)
+                try send(head)
+                try send(UnsafeRawBufferPointer(piece))
+            } else if let status {
+                try send(Message().put32(0x668e_33ef).put16(1).put16(5).put64(cookie).put32(UInt32(status.count)).put(status))
+            } else {
+                try answer(cookie, nil)
+            }
+        }
+
+        private func allocation(_ offset: UInt64, _ length: UInt32) throws -> [UInt8] {
+            var message = Message().put32(NBDServer.contextID)
+            for extent in try server.handle.extents(offset: offset, length: UInt64(length)) {
+                let isZero = extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0
+                let isHole = extent.flags & UInt32(CLINKER_EXTENT_HOLE) != 0
+                message = message.put32(UInt32(clamping: extent.length)).put32((isHole ? 1 : 0) | (isZero ? 2 : 0))
+            }
+            return message.bytes
+        }
+
+        /// nil: done.
+        private func answer(_ cookie: UInt64, _ problem: Problem?) throws {
+            guard isStructured else { return try send(Message().put32(0x6744_6698).put32(problem?.rawValue ?? 0).put64(cookie)) }
+            guard let problem else { return try send(Message().put32(0x668e_33ef).put16(1).put16(0).put64(cookie).put32(0)) }
+            try send(Message().put32(0x668e_33ef).put16(1).put16(1 << 15 | 1).put64(cookie).put32(6).put32(problem.rawValue).put16(0))
+        }
+
+        // MARK: bytes
+
+        private func receive(_ count: Int) throws -> [UInt8] {
+            var bytes = [UInt8](repeating: 0, count: count)
+            try bytes.withUnsafeMutableBytes { try receive(into: $0) }
+            return bytes
+        }
+
+        private func receive(into buffer: UnsafeMutableRawBufferPointer) throws {
+            var done = 0
+            while done < buffer.count {
+                let count = recv(descriptor, buffer.baseAddress! + done, buffer.count - done, 0)
+                if count > 0 { done += count } else if count == 0 || errno != EINTR { throw Broken() }
+            }
+        }
+
+        private func send(_ message: Message) throws { try message.bytes.withUnsafeBytes { try send($0) } }
+
+        private func send(_ buffer: UnsafeRawBufferPointer) throws {
+            var done = 0
+            while done < buffer.count {
+                let count = Glibc.send(descriptor, buffer.baseAddress! + done, buffer.count - done, Int32(MSG_NOSIGNAL))
+                if count >= 0 { done += count } else if errno != EINTR { throw Broken() }
+            }
+        }
+    }
+
+    /// Bytes in the network's order.
+    private struct Message {
+        var bytes: [UInt8] = []
+        func put(_ more: [UInt8]) -> Message { Message(bytes: bytes + more) }
+        func put16(_ value: UInt16) -> Message { put([UInt8(value >> 8), UInt8(value & 0xFF)]) }
+        func put32(_ value: UInt32) -> Message { put16(UInt16(value >> 16)).put16(UInt16(value & 0xFFFF)) }
+        func put64(_ value: UInt64) -> Message { put32(UInt32(value >> 32)).put32(UInt32(value & 0xFFFF_FFFF)) }
+    }
+}
+
+extension [UInt8] {
+    fileprivate func big16(_ offset: Int) -> UInt16 { UInt16(self[offset]) << 8 | UInt16(self[offset + 1]) }
+    fileprivate func big32(_ offset: Int) -> UInt32 { UInt32(big16(offset)) << 16 | UInt32(big16(offset + 2)) }
+    fileprivate func big64(_ offset: Int) -> UInt64 { UInt64(big32(offset)) << 32 | UInt64(big32(offset + 4)) }
+}

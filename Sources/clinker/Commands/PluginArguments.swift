@@ -1,0 +1,29 @@
+import ArgumentParser
+import DriverHost
+import Glibc
+import Settings
+
+/// A driver and the options of a backend, as arguments of a command.
+struct PluginArguments: ParsableArguments {
+    @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
+    @ArgumentParser.Option(name: .customLong("set"), help: "key=value: an option of the backend's section; may be repeated.")
+    var options: [String] = []
+    @OptionGroup var directory: DriverCommand.Directory
+
+    func path() throws -> String {
+        guard driver.contains("/"), !driver.hasPrefix("/") else { return try Plugin.path(for: driver, in: directory.value) }
+        var buffer = [CChar](repeating: 0, count: 4096)
+        return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
+    }
+
+    func values() throws -> DriverValue {
+        var members: [DriverValue.Member] = []
+        for option in options {
+            guard let equals = option.firstIndex(of: "="), equals != option.startIndex else {
+                throw SettingsError(["--set \(option): must be key=value"])
+            }
+            members.append(DriverValue.Member(String(option[..<equals]), .string(String(option[option.index(after: equals)...]))))
+        }
+        return .object(members)
+    }
+}

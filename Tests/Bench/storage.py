@@ -1,0 +1,135 @@
+"""What volumes on Ceph and NFS cost beside what their libraries cost a C program: the part of the bench that needs real storage."""
+import concurrent.futures, os, pathlib, subprocess, time
+
+import backends, bench
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def snapshot(service, volume):
+    made = backends.ask(service, "POST", "/snapshots", {"snapshot": {"volume_id": volume}})["snapshot"]["id"]
+    while service.get(f"/snapshots/{made}")["snapshot"]["status"] != "available":
+        time.sleep(0.002)
+    return made
+
+
+def clone(service, source):
+    made = backends.ask(service, "POST", "/volumes", {"volume": {"size": 1, "snapshot_id": source}})["volume"]["id"]
+    while service.get(f"/volumes/{made}")["volume"]["status"] != "available":
+        time.sleep(0.002)
+    return made
+
+
+def calls(service, kind, times):
+    """Milliseconds of a volume, a snapshot, a volume of the snapshot; what was made."""
+    spent, made = [0, 0, 0], []
+    for _ in range(times):
+        start = time.monotonic()
+        volume = backends.volume(service, kind, 1)
+        created = time.monotonic()
+        moment = snapshot(service, volume)
+        taken = time.monotonic()
+        made.append((volume, moment, clone(service, moment)))
+        for index, seconds in enumerate((created - start, taken - created, time.monotonic() - taken)):
+            spent[index] += seconds * 1000 / times
+    return spent, made
+
+
+def rbd(binary, directory, ceph, times, report):
+    conf = f"{ceph}/ceph.conf"
+    subprocess.run(["cc", "-O2", "-o", f"{directory}/rbd", HERE / "rbd.c", "-lrbd", "-lrados"], check=True)
+    plain = subprocess.Popen([f"{directory}/rbd", conf, "cinder", "volumes", str(times)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    bare = [float(word) for word in plain.stdout.readline().split()]
+    theirs = bench.pss([plain.pid])
+    plain.stdin.close()
+    service = bench.Service(
+        binary, f"{directory}/rbd-state", backends="file,rbd",
+        sections=f"[rbd]\nvolume_driver = rbd\nrbd_ceph_conf = {conf}\nrbd_pool = volumes\nrbd_user = cinder\n")
+    for name in ("file", "rbd"):
+        backends.ask(service, "POST", "/types", {"volume_type": {"name": name, "extra_specs": {"volume_backend_name": name}}})
+    while len(service.get("/scheduler-stats/get_pools")["pools"]) < 2:
+        time.sleep(0.1)
+    hosts = [pid for pid in service.pids() if "rbd" in pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    mine = bench.pss(hosts)
+    report("memory of a driver host connected to Ceph", f"{mine - theirs:.1f} MB more than a C program with librbd ({theirs:.1f} MB)", "<= 15 MB", mine - theirs <= 15)
+    control, _ = calls(service, "file", times)
+    spent, made = calls(service, "rbd", times)
+    for index, name in enumerate(("create", "snapshot", "volume of a snapshot")):
+        limit = 1.5 * bare[index] + control[index]
+        report(f"rbd: {name} until done", f"{spent[index]:.1f} ms (librbd alone {bare[index]:.1f}, the file driver {control[index]:.1f})", f"<= {limit:.1f} ms", spent[index] <= limit)
+
+    # A page must not wait for storage.
+    some = made[0][0]
+
+    def slowest(seconds):
+        return bench.wrk(service.url(f"/volumes/{some}"), 4, seconds, service.pids())["p99"]
+
+    quiet = slowest(2)
+    with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        taken = [pool.submit(snapshot, service, made[index % len(made)][2]) for index in range(100)]
+        busy = slowest(2)
+        for future in taken:
+            future.result()
+    report("p99 of a show while 100 snapshots are taken on rbd", f"{busy:.2f} ms, {busy / quiet:.2f} x that without", "<= 2 x", busy <= 2 * quiet)
+
+    # Dense data from rbd to a file, beside rbd's own export.
+    dense = backends.volume(service, "rbd", 1)
+    subprocess.run(["bash", "-c", f"head -c 1073741824 /dev/urandom | rbd -c {conf} --id cinder -p volumes import --no-progress - bench-dense"], check=True)
+    subprocess.run(["rbd", "-c", conf, "--id", "cinder", "-p", "volumes", "rm", "--no-progress", f"volume-{dense}"], check=True)
+    subprocess.run(["rbd", "-c", conf, "--id", "cinder", "-p", "volumes", "rename", "bench-dense", f"volume-{dense}"], check=True)
+    best = None
+    for _ in range(3):
+        target = f"{directory}/export"
+        start = time.monotonic()
+        subprocess.run(["rbd", "-c", conf, "--id", "cinder", "-p", "volumes", "export", "--no-progress", f"volume-{dense}", target], check=True)
+        with open(target, "r+b") as file:
+            os.fsync(file.fileno())
+        export = time.monotonic() - start
+        os.unlink(target)
+        copy = backends.retyped(service, dense, "file")
+        if best is None or export / copy > best[0]:
+            best = (export / copy, export, copy)
+        backends.retyped(service, dense, "rbd")
+    report("copy of 1 GiB of dense data from rbd to a file", f"{best[0]:.2f} x rbd export with fsync ({1 / best[2]:.2f} GiB/s)", ">= 0.9 x", best[0] >= 0.9)
+    service.stop()
+
+
+def nfs(binary, directory, server, report):
+    subprocess.run(["cc", "-O2", "-o", f"{directory}/nfs", HERE / "nfs.c", "-lnfs"], check=True)
+    port = int(pathlib.Path(server, "shares").read_text().split("port=")[1].split(",")[0])
+    url = f"nfs://127.0.0.1/export/?nfsport={port}&mountport={port + 1}"
+    service = bench.Service(
+        binary, f"{directory}/nfs-state", backends="file,nfs", sections=f"[nfs]\nvolume_driver = nfs\nnfs_shares_config = {server}/shares\n")
+    for name in ("file", "nfs"):
+        backends.ask(service, "POST", "/types", {"volume_type": {"name": name, "extra_specs": {"volume_backend_name": name}}})
+    dense = backends.volume(service, "file", 1)
+    with open(f"{directory}/nfs-state/state/volumes/file/volume-{dense}", "r+b") as file:
+        for _ in range(1 << 10):
+            file.write(os.urandom(1 << 20))
+        os.fsync(file.fileno())
+    best = None
+    for _ in range(3):
+        plain = float(subprocess.run([f"{directory}/nfs", url, "plain", str(1 << 30)], check=True, capture_output=True, text=True).stdout)
+        os.unlink(f"{server}/export/plain")
+        mine = backends.retyped(service, dense, "nfs")
+        if best is None or plain / mine > best[0]:
+            best = (plain / mine, mine)
+        backends.retyped(service, dense, "file")
+    report("copy of 1 GiB of dense data from a file to nfs", f"{best[0]:.2f} x a C program that writes by libnfs ({1 / best[1]:.2f} GiB/s)", ">= 0.9 x", best[0] >= 0.9)
+    service.stop()
+
+
+def measure(binary, directory, report, quick):
+    storage = HERE.parent / "Storage"
+    for name, port, part in (("ceph", 18830, lambda place: rbd(binary, directory, place, 10 if quick else 30, report)), ("nfs", 18842, lambda place: nfs(binary, directory, place, report))):
+        place = f"{directory}/{name}"
+        server = subprocess.Popen([storage / "serve", name, place, str(port)], stdin=subprocess.PIPE)
+        try:
+            while not os.path.exists(f"{place}/ready"):
+                if server.poll() is not None:
+                    raise SystemExit(f"bench: {name} did not start")
+                time.sleep(0.1)
+            part(place)
+        finally:
+            server.stdin.close()
+            server.wait()

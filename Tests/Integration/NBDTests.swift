@@ -1,0 +1,125 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// `clinker driver serve`: a volume's bytes over NBD, as qemu-img reads and writes them.
+@Suite("NBD", .serialized)
+struct NBDTests {
+    private let directory: String
+
+    init() throws {
+        var template = Array("/tmp/clinker-nbd-XXXXXX".utf8CString)
+        directory = String(cString: mkdtemp(&template))
+    }
+
+    /// Serves a volume while the body runs.
+    private func serving(_ arguments: [String], _ body: (_ uri: String, _ socket: String) async throws -> Void) async throws {
+        let socket = directory + "/socket"
+        let pid = try spawn(ServiceUnderTest.binary, ["driver", "serve"] + arguments + ["--socket", socket], descriptors: [])
+        defer {
+            kill(pid, SIGKILL)
+            reap(pid)
+            unlink(socket)
+        }
+        for _ in 0..<500 where access(socket, F_OK) != 0 { usleep(10_000) }
+        try await body("nbd+unix:///?socket=\(socket)", socket)
+    }
+
+    private func shell(_ command: String) async throws -> String {
+        let result = try await ServiceUnderTest.run("/bin/bash", ["-c", "set -e; cd \(directory); " + command])
+        #expect(result.status == 0, "\(command): \(result.output)")
+        return result.output
+    }
+
+    @Test("qemu-img writes an image into a volume and reads it back; holes stay holes on both ways")
+    func images() async throws {
+        _ = try await shell(
+            """
+            mkdir volumes; truncate -s 1G volumes/volume-x; qemu-img create -q -f qcow2 image 1G
+            head -c 3000000 /dev/urandom > words; qemu-io -f qcow2 -c 'write -q -s words 7M 2M' -c 'write -q -P 9 900M 1M' image
+            """)
+        let file = ["file", "volume-x", "--set", "file_directory=\(directory)/volumes"]
+        try await serving(file + ["--writable"]) { uri, _ in
+            _ = try await shell("qemu-img convert -n -f qcow2 -O raw image '\(uri)'")
+            _ = try await shell("qemu-img compare -s image '\(uri)'  || qemu-img compare image '\(uri)'")
+            let map = try JSON(parsing: try await shell("qemu-img map --output=json '\(uri)'"))
+            #expect(map.array?.contains { $0["zero"] == true && $0["length"]?.integer ?? 0 > 100 << 20 } == true, "\(map.text)")
+        }
+        _ = try await shell("cmp <(head -c 2097152 words) <(tail -c +$((7 * 1048576 + 1)) volumes/volume-x | head -c 2097152)")
+        #expect(MoveTests.blocks(directory + "/volumes/volume-x") < 32_768)
+        try await serving(file) { uri, _ in
+            let refused = try await ServiceUnderTest.run("/bin/bash", ["-c", "qemu-io -f raw -c 'write 0 4k' '\(uri)'"])
+            #expect(refused.output.contains("read-only") || refused.output.contains("Permission"), "\(refused.output)")
+            _ = try await shell("qemu-img convert -f raw -O qcow2 '\(uri)' out && qemu-img compare image out")
+        }
+    }
+
+    @Test("an image of rbd is served as librbd has it")
+    func rbd() async throws {
+        let ceph = try StorageUnderTest.ceph.get()
+        let rbd = "rbd -c \(ceph.directory)/ceph.conf -p volumes"
+        _ = try await shell("\(rbd) create volume-nbd --size 256M && \(rbd) bench --io-type write --io-size 1M --io-total 32M volume-nbd")
+        let options = StorageUnderTest.arguments(try StorageUnderTest.rbdSection())
+        try await serving([options[0], "volume-nbd"] + options.dropFirst()) { uri, _ in
+            _ = try await shell("qemu-img convert -f raw -O raw '\(uri)' here && cmp here <(\(rbd) export volume-nbd - 2> /dev/null)")
+        }
+        _ = try await shell("\(rbd) rm volume-nbd")
+    }
+
+    @Test("what breaks the protocol is answered or let go, and the next client is served")
+    func nonsense() async throws {
+        _ = try await shell("mkdir volumes; truncate -s 64M volumes/volume-x")
+        try await serving(["file", "volume-x", "--writable", "--set", "file_directory=\(directory)/volumes"]) { uri, socket in
+            let script = """
+                import os, random, socket, struct
+                path = "\(socket)"
+                def client():
+                    found = socket.socket(socket.AF_UNIX)
+                    found.settimeout(5)
+                    found.connect(path)
+                    assert found.recv(18)[:8] == b"NBDMAGIC"
+                    return found
+                def option(connection, number, data=b""):
+                    connection.sendall(b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data)
+                def started():
+                    connection = client()
+                    connection.sendall(struct.pack(">I", 3))
+                    option(connection, 1)
+                    assert connection.recv(10) == struct.pack(">QH", 64 << 20, 0x6D)
+                    return connection
+                random.seed(1)
+                for length in (0, 1, 3, 4, 16, 100):
+                    connection = client()
+                    connection.sendall(random.randbytes(length))
+                    connection.close()
+                for number, data in ((99, b""), (7, b""), (7, b"\\xff" * 6), (10, b"\\xff" * 8), (10, struct.pack(">I", 0) + struct.pack(">I", 9)), (5, b"")):
+                    connection = client()
+                    connection.sendall(struct.pack(">I", 3))
+                    option(connection, number, data)
+                    answer = connection.recv(20)
+                    assert len(answer) == 20 and struct.unpack(">I", answer[12:16])[0] >> 31 == 1, (number, answer)
+                    connection.close()
+                for command, offset, length, problem in (
+                        (0, 64 << 20, 512, 22), (0, 0, 0, 22), (0, 0, 0xFFFFFFFF, 22), (0, 0xFFFFFFFFFFFFFFFF, 1, 22), (99, 0, 1, 22), (7, 0, 512, 22),
+                        (6, 64 << 20, 1, 22), (4, 1 << 63, 1, 22)):
+                    connection = started()
+                    connection.sendall(struct.pack(">IHHQQI", 0x25609513, 0, command, 7, offset, length))
+                    answer = connection.recv(16)
+                    assert answer == struct.pack(">IIQ", 0x67446698, problem, 7), (command, offset, length, answer)
+                    connection.close()
+                connection = started()
+                connection.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 1, 7, 0, 0xFFFFFFFF))
+                assert connection.recv(16) == b""
+                for _ in range(200):
+                    connection = started()
+                    connection.sendall(random.randbytes(28))
+                    connection.close()
+                """
+            try ServiceUnderTest.write(directory + "/nonsense.py", script)
+            #expect(try await shell("python3 nonsense.py") == "")
+            _ = try await shell("qemu-img convert -f raw -O raw '\(uri)' here && cmp here volumes/volume-x")
+        }
+    }
+}
