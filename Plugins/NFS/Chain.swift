@@ -216,7 +216,8 @@ final class ChainHandle: BlockHandle {
     }
 
     var size: UInt64 { get throws { try layer.size } }
-    var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 4 << 20, 32 << 20) }
+    /// What libnfs sends at once.
+    var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, UInt32(NFSFile.most), 32 << 20) }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
         try within(offset, UInt64(buffer.count))

@@ -290,5 +290,5 @@ final class NFSFile {
     }
 
     /// libnfs sends what it is given at once in pieces that the server takes: this many bytes are under way together.
-    private static let most = 8 << 20
+    static let most = 8 << 20
 }

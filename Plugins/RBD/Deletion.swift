@@ -12,6 +12,8 @@ final class Deletion: @unchecked Sendable {
     private let delay: Int?
     private let interval: Int
     private let flattening: FlattenLimit
+    /// Held by whoever clears away what clones hung on.
+    private let family = Mutex(())
     private let maintenance = Mutex<(isRunning: Bool, last: Int)>((false, .min))
 
     init(_ cluster: Cluster, delay: Int?, interval: Int, flattening: FlattenLimit) {
@@ -25,7 +27,7 @@ final class Deletion: @unchecked Sendable {
         guard let image = try Image.find(cluster, name, writable: true) else { return try remove(name, call) }
         let parent = try image.parent
         var isNeeded = false
-        var others = 0
+        var others: [String] = []
         for snapshot in try image.snapshots {
             if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
                 // One whose clone has gone, or never came to be, holds nothing.
@@ -35,30 +37,32 @@ final class Deletion: @unchecked Sendable {
             } else if snapshot.name.hasPrefix(Names.userSnapshotPrefix) {
                 throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
             } else {
-                others += 1
+                others.append(snapshot.name)
             }
         }
         image.close()
         if isNeeded {
             return try Cluster.check(rbd_rename(cluster.pool, name, name + Names.deletedSuffix), "cannot rename \(name)")
         }
-        if others > 0 || delay != nil {
+        if !others.isEmpty || delay != nil {
+            if !others.isEmpty {
+                call.log(CLINKER_WARNING, "\(name) goes to the trash, for it has snapshots of others: \(others.joined(separator: ", "))")
+            }
             return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay ?? 0)), "cannot move \(name) to the trash")
         }
         try remove(name, call)
-        try removeAncestor(parent)
+        // The volume is gone, whatever becomes of what it hung on: that is looked at again later.
+        do { try family.withLock { _ in try removeAncestor(parent) } } catch let error as DriverError {
+            call.log(CLINKER_WARNING, "\(name) is deleted; what it was cloned from is cleared later: \(error.message)")
+        }
     }
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
-    func remove(_ name: String, _ call: Call?) throws {
-        let removal = { (report: librbd_progress_fn_t?, opaque: UnsafeMutableRawPointer?) -> Int32 in
-            // Without a function librbd would call the null pointer.
-            report.map { rbd_remove_with_progress(self.cluster.pool, name, $0, opaque) } ?? rbd_remove(self.cluster.pool, name)
-        }
-        let result = call.map { Progress.report($0) { removal($0, $1) } } ?? removal(nil, nil)
+    func remove(_ name: String, _ call: Call) throws {
+        let result = Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) }
         if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
         // A removal goes through the trash: one that was cut off there is finished.
-        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try remove(entry) }
+        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try family.withLock { _ in try remove(entry) } }
     }
 
     /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
@@ -74,7 +78,8 @@ final class Deletion: @unchecked Sendable {
         guard image.name.hasSuffix(Names.deletedSuffix), try image.snapshots.isEmpty else { return }
         let parent = try image.parent
         image.close()
-        try remove(image.name, nil)
+        let result = rbd_remove(cluster.pool, image.name)
+        if result != -ENOENT { try Cluster.check(result, "cannot remove \(image.name)") }
         try removeAncestor(parent)
     }
 
@@ -90,8 +95,11 @@ final class Deletion: @unchecked Sendable {
 
     private struct TrashEntry {
         let id, name: String
-        let isBeingRemoved, isExpired: Bool
+        let isBeingRemoved, isExpired, isOld: Bool
     }
+
+    /// Seconds after which a removal that has not ended was cut off.
+    private static let longestRemoval = 600
 
     private func trash() throws -> [TrashEntry] {
         var count = 64
@@ -106,7 +114,7 @@ final class Deletion: @unchecked Sendable {
                 TrashEntry(
                     id: String(cString: $0.id), name: String(cString: $0.name),
                     isBeingRemoved: $0.source == RBD_TRASH_IMAGE_SOURCE_REMOVING,
-                    isExpired: $0.deferment_end_time <= now)
+                    isExpired: $0.deferment_end_time <= now, isOld: $0.deletion_time <= now - Self.longestRemoval)
             }
         }
     }
@@ -144,13 +152,17 @@ final class Deletion: @unchecked Sendable {
 
     private func maintain() throws {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
-            guard let image = try Image.find(cluster, name, writable: true) else { continue }
-            for snapshot in try image.snapshots where snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
-                try? image.removeSnapshot(snapshot.name)
+            try family.withLock { _ in
+                guard let image = try Image.find(cluster, name, writable: true) else { return }
+                for snapshot in try image.snapshots where snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
+                    try? image.removeSnapshot(snapshot.name)
+                }
+                try? removeIfForgotten(image)
             }
-            try? removeIfForgotten(image)
         }
-        for entry in try trash() where entry.name.hasPrefix("volume-") && (entry.isBeingRemoved || entry.isExpired) { try? remove(entry) }
+        for entry in try trash() where entry.name.hasPrefix("volume-") && (entry.isBeingRemoved ? entry.isOld : entry.isExpired) {
+            try? family.withLock { _ in try remove(entry) }
+        }
     }
 }
 

@@ -138,13 +138,14 @@ final class RBDDriver: VolumeDriver {
         let snapshot = target + Names.cloneSnapshotSuffix
         let origin = try Image(cluster, source, writable: true)
         if maxCloneDepth == 0 { return try copy(origin, to: target, size: size, call) }
-        try finishing(target, size: size, call) { existing in
-            if existing { return }
-            try origin.makeSnapshot(snapshot)
-            do { try clone(source, snapshot, to: target) } catch {
-                try? origin.removeSnapshot(snapshot)
-                throw error
-            }
+        // A clone that is there and whole needs no other moment of its source.
+        if try !origin.hasSnapshot(snapshot), let made = try Image.find(cluster, target, writable: false), try made.isWhole {
+            return try growIfSmaller(target, to: size)
+        }
+        try origin.makeSnapshot(snapshot)
+        do { try clone(source, snapshot, of: origin.size, to: target, size: size, call) } catch {
+            try? origin.removeSnapshot(snapshot)
+            throw error
         }
         guard try Names.cloneDepth(of: origin, atMost: maxCloneDepth) >= maxCloneDepth else { return }
         try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
@@ -154,31 +155,36 @@ final class RBDDriver: VolumeDriver {
     func createVolumeFromSnapshot(_ call: Call) throws {
         let (source, snapshot) = (try name(call, "source.name"), try name(call, "snapshot.name"))
         let target = try name(call, "volume.name")
-        try finishing(target, size: bytes(call, "volume.size"), call) { existing in
-            if !existing { try clone(source, snapshot, to: target) }
-        }
+        try clone(
+            source, snapshot, of: call.integer("snapshot.size").map { UInt64($0) << 30 }, to: target, size: bytes(call, "volume.size"), call
+        )
         guard flattensVolumesFromSnapshots else { return }
         try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
     }
 
-    /// Makes an image of a name, or goes on with the one that is there if it is whole; it has its size in the end.
-    private func finishing(_ target: String, size: UInt64, _ call: Call, _ make: (_ existing: Bool) throws -> Void) throws {
-        var existing = false
-        if let image = try Image.find(cluster, target, writable: false) {
-            existing = try image.isWhole
-            image.close()
-            if !existing { try deletion.remove(target, call) }
+    /// Clones, or goes on with the clone that is there if it is whole; it has its size in the end. `parentSize`: nil if not known.
+    private func clone(
+        _ source: String, _ snapshot: String, of parentSize: UInt64?, to target: String, size: UInt64, _ call: Call
+    ) throws {
+        var isNew = true
+        do { try clone(source, snapshot, to: target) } catch let error as DriverError where error.code == CLINKER_EXISTS {
+            let existing = try Image.find(cluster, target, writable: false)
+            isNew = try existing.map { try !$0.isWhole } ?? true
+            existing?.close()
+            if isNew {
+                // What a crash in the middle leaves: a name without an image, or half a clone.
+                try deletion.remove(target, call)
+                try clone(source, snapshot, to: target)
+            }
         }
-        do { try make(existing) } catch let error as DriverError where error.code == CLINKER_EXISTS && !existing {
-            // The name is taken, yet there is no image: what a crash in the middle leaves.
-            try deletion.remove(target, call)
-            try make(false)
-        }
+        if !isNew || parentSize != size { try growIfSmaller(target, to: size) }
+    }
+
+    private func growIfSmaller(_ target: String, to size: UInt64) throws {
         let image = try Image(cluster, target, writable: false)
-        if try image.size < size {
-            image.close()
-            try Image(cluster, target, writable: true).grow(to: size)
-        }
+        guard try image.size < size else { return }
+        image.close()
+        try Image(cluster, target, writable: true).grow(to: size)
     }
 
     private func clone(_ source: String, _ snapshot: String, to target: String) throws {

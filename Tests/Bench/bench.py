@@ -5,7 +5,7 @@
 
 Figures are ratios and CPU per request: absolute rates depend on the machine. Traffic goes to 127.0.0.1 only.
 """
-import concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time, uuid
+import atexit, concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time, uuid
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,9 +68,10 @@ class Service:
         config = pathlib.Path(directory, "bench.conf")
         config.write_text(
             f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\n{identity}\nenabled_backends = {backends}\n"
-            f"quota_volumes = -1\nquota_gigabytes = -1\nlog_file = {directory}/access.log\n[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n{sections}")
+            f"quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nlog_file = {directory}/access.log\n[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n{sections}")
         self.started = time.monotonic()
         self.process = subprocess.Popen([binary, "serve", "--config", str(config), "--state-dir", f"{directory}/state"])
+        atexit.register(self.process.kill)
         while True:
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)

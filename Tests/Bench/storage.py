@@ -1,5 +1,5 @@
 """What volumes on Ceph and NFS cost beside what their libraries cost a C program: the part of the bench that needs real storage."""
-import concurrent.futures, os, pathlib, subprocess, time
+import os, pathlib, subprocess, time
 
 import backends, bench
 
@@ -37,8 +37,8 @@ def calls(service, kind, times):
 
 def rbd(binary, directory, ceph, times, report):
     conf = f"{ceph}/ceph.conf"
-    subprocess.run(["cc", "-O2", "-o", f"{directory}/rbd", HERE / "rbd.c", "-lrbd", "-lrados"], check=True)
-    plain = subprocess.Popen([f"{directory}/rbd", conf, "cinder", "volumes", str(times)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    subprocess.run(["cc", "-O2", "-o", f"{directory}/bench-rbd", HERE / "rbd.c", "-lrbd", "-lrados"], check=True)
+    plain = subprocess.Popen([f"{directory}/bench-rbd", conf, "cinder", "volumes", str(times)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     bare = [float(word) for word in plain.stdout.readline().split()]
     theirs = bench.pss([plain.pid])
     plain.stdin.close()
@@ -65,16 +65,16 @@ def rbd(binary, directory, ceph, times, report):
         return bench.wrk(service.url(f"/volumes/{some}"), 4, seconds, service.pids())["p99"]
 
     quiet = slowest(2)
-    with concurrent.futures.ThreadPoolExecutor(100) as pool:
-        taken = [pool.submit(snapshot, service, made[index % len(made)][2]) for index in range(100)]
-        busy = slowest(2)
-        for future in taken:
-            future.result()
+    for index in range(100):
+        backends.ask(service, "POST", "/snapshots", {"snapshot": {"volume_id": made[index % len(made)][2]}})
+    busy = slowest(2)
+    while service.get("/snapshots?status=creating&limit=1")["snapshots"]:
+        time.sleep(0.2)
     report("p99 of a show while 100 snapshots are taken on rbd", f"{busy:.2f} ms, {busy / quiet:.2f} x that without", "<= 2 x", busy <= 2 * quiet)
 
     # Dense data from rbd to a file, beside rbd's own export.
     dense = backends.volume(service, "rbd", 1)
-    subprocess.run(["bash", "-c", f"head -c 1073741824 /dev/urandom | rbd -c {conf} --id cinder -p volumes import --no-progress - bench-dense"], check=True)
+    subprocess.run(["bash", "-c", f"head -c 1073741824 /dev/urandom | rbd -c {conf} --id cinder --dest-pool volumes import --no-progress - bench-dense"], check=True)
     subprocess.run(["rbd", "-c", conf, "--id", "cinder", "-p", "volumes", "rm", "--no-progress", f"volume-{dense}"], check=True)
     subprocess.run(["rbd", "-c", conf, "--id", "cinder", "-p", "volumes", "rename", "bench-dense", f"volume-{dense}"], check=True)
     best = None
@@ -95,7 +95,7 @@ def rbd(binary, directory, ceph, times, report):
 
 
 def nfs(binary, directory, server, report):
-    subprocess.run(["cc", "-O2", "-o", f"{directory}/nfs", HERE / "nfs.c", "-lnfs"], check=True)
+    subprocess.run(["cc", "-O2", "-o", f"{directory}/bench-nfs", HERE / "nfs.c", "-lnfs"], check=True)
     port = int(pathlib.Path(server, "shares").read_text().split("port=")[1].split(",")[0])
     url = f"nfs://127.0.0.1/export/?nfsport={port}&mountport={port + 1}"
     service = bench.Service(
@@ -109,7 +109,7 @@ def nfs(binary, directory, server, report):
         os.fsync(file.fileno())
     best = None
     for _ in range(3):
-        plain = float(subprocess.run([f"{directory}/nfs", url, "plain", str(1 << 30)], check=True, capture_output=True, text=True).stdout)
+        plain = float(subprocess.run([f"{directory}/bench-nfs", url, "plain", str(1 << 30)], check=True, capture_output=True, text=True).stdout)
         os.unlink(f"{server}/export/plain")
         mine = backends.retyped(service, dense, "nfs")
         if best is None or plain / mine > best[0]:
