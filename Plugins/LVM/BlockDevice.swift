@@ -64,12 +64,12 @@ final class BlockDevice: BlockHandle {
 
     func flush() throws { if isWritable, fsync(descriptor) != 0 { throw Self.error("cannot flush \(path)") } }
 
-    /// Overwrites the first `bytes` with zeroes (0: all), at most `bytesPerSecond` (0: as fast as it goes).
-    func wipe(bytes: UInt64, bytesPerSecond: UInt64, _ call: Call) throws {
+    /// Overwrites `bytes` from `start` on with zeroes (0: all), at most `bytesPerSecond` (0: as fast as it goes).
+    func wipe(from start: UInt64, bytes: UInt64, bytesPerSecond: UInt64, _ call: Call) throws {
         let size = try size
-        let end = bytes == 0 ? size : min(bytes, size)
+        let end = bytes == 0 ? size : min(start + bytes, size)
         let started = Self.now()
-        var position: UInt64 = 0
+        var position = start
         while position < end {
             if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
             let count = min(32 << 20, end - position)
@@ -77,7 +77,7 @@ final class BlockDevice: BlockHandle {
             position += count
             call.progress(done: position, total: end)
             if bytesPerSecond > 0 {
-                let ahead = Double(position) / Double(bytesPerSecond) - (Self.now() - started)
+                let ahead = Double(position - start) / Double(bytesPerSecond) - (Self.now() - started)
                 if ahead > 0 { usleep(UInt32(min(ahead, 30) * 1e6)) }
             }
         }

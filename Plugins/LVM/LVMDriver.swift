@@ -171,31 +171,45 @@ final class LVMDriver: VolumeDriver {
         }
     }
 
-    private func wipe(_ path: String, bytes: UInt64, _ call: Call) throws {
+    private func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
         let device = try BlockDevice(path, writable: true)
         defer { device.close() }
-        try device.wipe(bytes: bytes, bytesPerSecond: wipedBytesPerSecond, call)
+        try device.wipe(from: start, bytes: bytes, bytesPerSecond: wipedBytesPerSecond, call)
     }
 
     func extendVolume(_ call: Call) throws {
         let (name, wanted) = (try name(call, "volume.name"), try bytes(call, "new_size"))
-        try grow(name, to: wanted)
+        try grow(name, to: wanted, call)
         // Nothing to tell where nobody is connected.
         if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
     }
 
-    private func grow(_ name: String, to wanted: UInt64) throws {
+    private func grow(_ name: String, to wanted: UInt64, _ call: Call) throws {
         let volumes = try group.volumes()
         guard let volume = volumes.first(where: { $0.name == name }) else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(name)")
         }
-        guard volume.size < wanted else { return try group.activate(name) }
-        // The origin of thick snapshots grows only while it is not there.
-        let isOrigin = !volume.isThin && volumes.contains { $0.origin == name }
-        if isOrigin { try group.run("lvchange", "-an", "\(group.name)/\(name)") }
-        defer { if isOrigin { try? group.activate(name) } }
-        try group.run("lvextend", "-y", "-L", "\(wanted)b", "\(group.name)/\(name)")
+        // A mark tells a repeated call from where on the former life of what was added may still show.
+        var unwiped = volume.tags.first { $0.hasPrefix(Self.unwipedTag) }
+        guard volume.size < wanted || unwiped != nil else { return try group.activate(name) }
+        if volume.size < wanted {
+            if unwiped == nil, !volume.isThin, wiping == .allocate || wiping == .both {
+                unwiped = Self.unwipedTag + "\(volume.size)"
+                try group.run("lvchange", "--addtag", unwiped ?? "", "\(group.name)/\(name)")
+            }
+            // The origin of thick snapshots grows only while it is not there.
+            let isOrigin = !volume.isThin && volumes.contains { $0.origin == name }
+            if isOrigin { try group.run("lvchange", "-an", "\(group.name)/\(name)") }
+            defer { if isOrigin { try? group.activate(name) } }
+            try group.run("lvextend", "-y", "-L", "\(wanted)b", "\(group.name)/\(name)")
+        }
+        try group.activate(name)
+        guard let unwiped, let start = UInt64(unwiped.dropFirst(Self.unwipedTag.count)) else { return }
+        try wipe(group.path(name), from: start, bytes: 0, call)
+        try group.run("lvchange", "--deltag", unwiped, "\(group.name)/\(name)")
     }
+
+    private static let unwipedTag = "clinker.unwiped."
 
     /// Thin volumes share their blocks; of thick ones the host makes a copy.
     func cloneVolume(_ call: Call) throws { try snapshotVolume(of: name(call, "source.name"), call) }
@@ -208,7 +222,7 @@ final class LVMDriver: VolumeDriver {
             where error.code == CLINKER_EXISTS
         {}
         try group.activate(name)
-        try grow(name, to: bytes(call, "volume.size"))
+        try grow(name, to: bytes(call, "volume.size"), call)
     }
 
     // MARK: snapshots
@@ -308,7 +322,7 @@ final class LVMDriver: VolumeDriver {
         try takeOver(call, as: target)
         let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
         // Volumes are whole GiB.
-        try grow(target, to: size << 30)
+        try grow(target, to: size << 30, call)
         try group.activate(target)
         call.set("size", Int64(size))
     }
