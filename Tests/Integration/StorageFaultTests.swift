@@ -147,7 +147,9 @@ struct StorageFaultTests {
         try service.wait(id, nil)
     }
 
-    @Test("hosts of rbd that are killed while they flatten, clone, copy and delete: it is finished or taken back, and nothing is left")
+    @Test(
+        "hosts of rbd that are killed while they flatten, clone, copy and delete: it is finished or taken back, and nothing is left",
+        .enabled(if: FaultSample.isWhole, "in make soak"))
     func kills() async throws {
         let service = try rbdAndFile("rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true")
         let source = try await filled(service)
