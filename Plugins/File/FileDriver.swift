@@ -51,7 +51,7 @@ final class FileDriver: VolumeDriver {
     }
 
     func createVolume(_ call: Call) throws {
-        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: nil, call)
+        try make(path(call, "volume.name"), size: call.gibibytes("volume.size"), from: nil, call)
     }
 
     func deleteVolume(_ call: Call) throws { try remove(path(call, "volume.name")) }
@@ -59,13 +59,13 @@ final class FileDriver: VolumeDriver {
     func extendVolume(_ call: Call) throws {
         let file = try File(path(call, "volume.name"), writable: true)
         defer { file.close() }
-        let wanted = try bytes(call, "new_size")
+        let wanted = try call.gibibytes("new_size")
         if try file.size < wanted { try file.truncate(to: wanted) }
         try file.flush()
     }
 
     func cloneVolume(_ call: Call) throws {
-        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: path(call, "source.name"), call)
+        try make(path(call, "volume.name"), size: call.gibibytes("volume.size"), from: path(call, "source.name"), call)
     }
 
     func createSnapshot(_ call: Call) throws {
@@ -76,7 +76,7 @@ final class FileDriver: VolumeDriver {
     func deleteSnapshot(_ call: Call) throws { try remove(path(call, "snapshot.name")) }
 
     func createVolumeFromSnapshot(_ call: Call) throws {
-        try make(path(call, "volume.name"), size: bytes(call, "volume.size"), from: path(call, "snapshot.name"), call)
+        try make(path(call, "volume.name"), size: call.gibibytes("volume.size"), from: path(call, "snapshot.name"), call)
     }
 
     /// The snapshot's bytes become the volume's by replacing the file: a crash leaves the one or the other.
@@ -143,13 +143,6 @@ final class FileDriver: VolumeDriver {
         return directory + "/" + name
     }
 
-    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
-        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
-            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
-        }
-        return UInt64(size) << 30
-    }
-
     private func make(_ path: String, size: UInt64?, from source: String?, _ call: Call, replacing: Bool = false) throws {
         if !replacing, let existing = try? File(path, writable: true) {
             defer { existing.close() }
@@ -179,7 +172,7 @@ final class FileDriver: VolumeDriver {
 
     /// Gives a file of the directory the name under which it is ours.
     private func takeOver(_ path: String, _ call: Call) throws {
-        let reference = try self.path(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        let reference = try self.path(call, call.referenceArgument)
         guard !reference.hasSuffix(".partial") else { throw DriverError(CLINKER_INVALID, "\(reference) is not whole") }
         if reference != path, let file = try? File(reference, writable: false) {
             file.close()

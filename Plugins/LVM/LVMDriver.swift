@@ -112,7 +112,7 @@ final class LVMDriver: VolumeDriver {
     // MARK: volumes
 
     func createVolume(_ call: Call) throws {
-        let (name, size) = (try name(call, "volume.name"), try bytes(call, "volume.size"))
+        let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
         do { try make(name, size, call) } catch let error as DriverError where error.code == CLINKER_EXISTS {
             let found = try group.required(name)
             guard found.size == size else {
@@ -178,7 +178,7 @@ final class LVMDriver: VolumeDriver {
     }
 
     func extendVolume(_ call: Call) throws {
-        let (name, wanted) = (try name(call, "volume.name"), try bytes(call, "new_size"))
+        let (name, wanted) = (try name(call, "volume.name"), try call.gibibytes("new_size"))
         try grow(name, to: wanted, call)
         // Nothing to tell where nobody is connected.
         if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
@@ -222,7 +222,7 @@ final class LVMDriver: VolumeDriver {
             where error.code == CLINKER_EXISTS
         {}
         try group.activate(name)
-        try grow(name, to: bytes(call, "volume.size"), call)
+        try grow(name, to: call.gibibytes("volume.size"), call)
     }
 
     // MARK: snapshots
@@ -339,7 +339,7 @@ final class LVMDriver: VolumeDriver {
     }
 
     private func takeOver(_ call: Call, as target: String) throws {
-        let reference = try name(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        let reference = try name(call, call.referenceArgument)
         let volumes = try group.volumes()
         guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
         guard !volumes.contains(where: { $0.name == target }) else {
@@ -380,13 +380,6 @@ final class LVMDriver: VolumeDriver {
 
     private static func directory(of path: String) -> String {
         path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-    }
-
-    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
-        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
-            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
-        }
-        return UInt64(size) << 30
     }
 }
 

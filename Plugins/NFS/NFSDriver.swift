@@ -100,7 +100,7 @@ final class NFSDriver: VolumeDriver {
     // MARK: volumes
 
     func createVolume(_ call: Call) throws {
-        let (name, size) = (try name(call, "volume.name"), try bytes(call, "volume.size"))
+        let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
         if let found = try find(name) {
             // Made before a crash: whole, for it has its name.
             let format = try self.format(call, found, name)
@@ -162,7 +162,7 @@ final class NFSDriver: VolumeDriver {
     }
 
     func extendVolume(_ call: Call) throws {
-        let wanted = try bytes(call, "new_size")
+        let wanted = try call.gibibytes("new_size")
         try withChain(call) { chain in
             let layer = try chain.open(chain.active, writable: true)
             defer { layer.close() }
@@ -223,7 +223,7 @@ final class NFSDriver: VolumeDriver {
             let layer = try chain.open(chain.active, writable: false)
             defer { layer.close() }
             // A guest that writes its own header into its file must not be given more than it has.
-            let (found, wanted) = (try layer.size, try bytes(call, "volume.size"))
+            let (found, wanted) = (try layer.size, try call.gibibytes("volume.size"))
             guard found <= wanted else {
                 throw DriverError(CLINKER_ERROR, "\(volume) shows \(found) bytes, yet the volume has \(wanted)")
             }
@@ -281,7 +281,7 @@ final class NFSDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let target = try name(call, "volume.name")
-        var reference = try call.required(call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        var reference = try call.required(call.referenceArgument)
         var among = shares
         // As Cinder takes it, host:/path/file, or the file alone.
         if let share = shares.first(where: { reference.hasPrefix($0.address.text + "/") }) {
@@ -439,13 +439,6 @@ final class NFSDriver: VolumeDriver {
         guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.hasPrefix("."), name.utf8.count <= 120,
             !name.hasSuffix(".info"), !name.hasSuffix(".partial")
         else { throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a file") }
-    }
-
-    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
-        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
-            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
-        }
-        return UInt64(size) << 30
     }
 }
 

@@ -109,7 +109,7 @@ final class RBDDriver: VolumeDriver {
 
     func createVolume(_ call: Call) throws {
         let name = try name(call, "volume.name")
-        let size = try bytes(call, "volume.size")
+        let size = try call.gibibytes("volume.size")
         for _ in 0..<2 {
             let result = try withOptions { rbd_create4(cluster.pool, name, size, $0) }
             guard result == -EEXIST else { return try Cluster.check(result, "cannot create image \(name)") }
@@ -129,12 +129,12 @@ final class RBDDriver: VolumeDriver {
     func deleteVolume(_ call: Call) throws { try deletion.delete(try name(call, "volume.name"), call) }
 
     func extendVolume(_ call: Call) throws {
-        try Image(cluster, name(call, "volume.name"), writable: true).grow(to: bytes(call, "new_size"))
+        try Image(cluster, name(call, "volume.name"), writable: true).grow(to: call.gibibytes("new_size"))
     }
 
     func cloneVolume(_ call: Call) throws {
         let (source, target) = (try name(call, "source.name"), try name(call, "volume.name"))
-        let size = try bytes(call, "volume.size")
+        let size = try call.gibibytes("volume.size")
         let snapshot = target + Names.cloneSnapshotSuffix
         let origin = try Image(cluster, source, writable: true)
         if maxCloneDepth == 0 { return try copy(origin, to: target, size: size, call) }
@@ -156,7 +156,8 @@ final class RBDDriver: VolumeDriver {
         let (source, snapshot) = (try name(call, "source.name"), try name(call, "snapshot.name"))
         let target = try name(call, "volume.name")
         try clone(
-            source, snapshot, of: call.integer("snapshot.size").map { UInt64($0) << 30 }, to: target, size: bytes(call, "volume.size"), call
+            source, snapshot, of: call.integer("snapshot.size").map { UInt64($0) << 30 }, to: target, size: call.gibibytes("volume.size"),
+            call
         )
         guard flattensVolumesFromSnapshots else { return }
         try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
@@ -237,7 +238,7 @@ final class RBDDriver: VolumeDriver {
         let result = Progress.report(call) { rbd_snap_rollback_with_progress(image.handle, snapshot, $0, $1) }
         try Cluster.check(result, "cannot roll \(volume) back to \(snapshot)")
         // A snapshot from before the volume was extended brings its size along.
-        try image.grow(to: bytes(call, "volume.size"))
+        try image.grow(to: call.gibibytes("volume.size"))
     }
 
     // MARK: attaching
@@ -343,7 +344,7 @@ final class RBDDriver: VolumeDriver {
     // MARK: arguments
 
     private func reference(_ call: Call) throws -> String {
-        try name(call, call.string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id")
+        try name(call, call.referenceArgument)
     }
 
     /// '/' and '@' would lead to another pool, namespace or snapshot.
@@ -354,13 +355,6 @@ final class RBDDriver: VolumeDriver {
             throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of an image or snapshot")
         }
         return name
-    }
-
-    private func bytes(_ call: Call, _ argument: String) throws -> UInt64 {
-        guard let size = call.integer(argument), size > 0, size <= 8_388_607 else {
-            throw DriverError(CLINKER_INVALID, "\(argument) must be a number of GiB from 1 to 8388607")
-        }
-        return UInt64(size) << 30
     }
 }
 

@@ -33,6 +33,17 @@ public struct Call {
         return host.integer(raw, name, &value) != 0 ? value : nil
     }
 
+    /// A volume's size, which comes in GiB, in bytes; throws INVALID if it is none.
+    public func gibibytes(_ name: String) throws -> UInt64 {
+        guard let size = integer(name), size > 0, size <= 8_388_607 else {
+            throw DriverError(CLINKER_INVALID, "\(name) must be a number of GiB from 1 to 8388607")
+        }
+        return UInt64(size) << 30
+    }
+
+    /// The name of the argument by which manage_volume and manage_snapshot are told what to take over.
+    public var referenceArgument: String { string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id" }
+
     public func boolean(_ name: String) -> Bool? {
         var value: Int32 = 0
         return host.boolean(raw, name, &value) != 0 ? value != 0 : nil
