@@ -63,6 +63,7 @@ final class Deletion: @unchecked Sendable {
         if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
         // A removal goes through the trash: one that was cut off there is finished.
         for entry in try trash() where entry.name == name && entry.isBeingRemoved { try family.withLock { _ in try remove(entry) } }
+        try Directory.forget(name, in: cluster)
     }
 
     /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
@@ -123,6 +124,7 @@ final class Deletion: @unchecked Sendable {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
         let result = rbd_trash_remove(cluster.pool, entry.id, false)
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
+        if entry.isBeingRemoved { try Directory.forget(entry.name, in: cluster) }
         try removeAncestor(parent)
     }
 
