@@ -5,14 +5,14 @@ import Testing
 /// The real clients, as PyPI has them: python-openstackclient, python-cinderclient, openstacksdk.
 @Suite("Real clients")
 struct ClientTests {
-    /// The virtual environment that the set-up made.
-    private var clients: String {
-        getenv("CLINKER_CLIENTS").map { String(cString: $0) } ?? ServiceUnderTest.root + "/.clients"
-    }
+    private var clients: String { LoadedClients.environment }
 
-    private func bash(_ script: String, _ arguments: [String] = []) async throws -> (status: Int32, output: String) {
-        try await ServiceUnderTest.run(
-            "/usr/bin/env", ["PATH=\(clients)/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-e", script] + arguments)
+    /// `loaded`: the commands need not start and load themselves each time.
+    private func bash(_ script: String, _ arguments: [String] = [], loaded: Bool = true, environment: [String] = []) async throws -> (
+        status: Int32, output: String
+    ) {
+        let path = (loaded ? try LoadedClients.path.get() + ":" : "") + clients + "/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return try await ServiceUnderTest.run("/usr/bin/env", environment + ["PATH=" + path, "bash", "-e", script] + arguments)
     }
 
     /// Runs the README's walk; `identity` replaces what it says of who asks, as the options of the two commands.
@@ -37,8 +37,8 @@ struct ClientTests {
         }
         let script = service.directory + "/walk.sh"
         try ServiceUnderTest.write(script, "cd \(service.directory)\n" + lines.joined(separator: "\n"))
-        let result = try await ServiceUnderTest.run(
-            "/usr/bin/env", environment + ["PATH=\(clients)/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-e", script])
+        // Word for word as a user runs it, but for the users of a cloud.
+        let result = try await bash(script, loaded: identity != nil, environment: environment)
         #expect(result.status == 0, "\(result.output)")
         #expect(result.output.ranges(of: "hello from first").count == 2, "\(result.output)")
         #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
@@ -195,12 +195,7 @@ struct ClientTests {
     }
 
     private func cloud(_ service: ServiceUnderTest, _ config: String) async throws {
-        let result = try await ServiceUnderTest.run(
-            "/usr/bin/env",
-            [
-                "OS_CLIENT_CONFIG_FILE=\(config)", "PATH=\(clients)/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash",
-                ServiceUnderTest.sources + "/clients/cloud.sh",
-            ])
+        let result = try await bash(ServiceUnderTest.sources + "/clients/cloud.sh", environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
         #expect(result.status == 0 && result.output.hasSuffix("all good\n"), "\(result.output)\n\(service.log.suffix(2000))")
     }
 
