@@ -58,7 +58,7 @@ let package = Package(
         .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
             name: "HTTPServer",
-            dependencies: ["CMicroHTTPD", "JSON", "Primitives", logging],
+            dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Primitives", logging],
             swiftSettings: strict + stayOnThread),
         .target(
             name: "OpenStack", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CGnuTLS", "CCrypt", logging],

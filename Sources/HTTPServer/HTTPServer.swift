@@ -1,3 +1,4 @@
+import CLinux
 import CMicroHTTPD
 import Glibc
 import JSON
@@ -41,6 +42,9 @@ public final class HTTPServer: @unchecked Sendable {
     private var daemon: OpaquePointer?
     private let running = Atomic<Int>(0)
     private let connections: Connections
+    fileprivate let streams: StreamConnections
+    /// Put in the place of a socket that is taken away.
+    fileprivate let standIn: Int32
     /// Posted when the sweeping of connections is to end.
     private let sweeping = Semaphore()
 
@@ -51,6 +55,11 @@ public final class HTTPServer: @unchecked Sendable {
         accessLog = AccessLog(sink: log)
         connections = Connections(
             limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout)
+        streams = try StreamConnections(
+            limit: configuration.connectionLimit, limitPerAddress: configuration.connectionLimitPerAddress,
+            sendTimeout: configuration.idleTimeout)
+        standIn = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard standIn >= 0 else { throw SystemError(errno, "the HTTP server could not be started") }
         // Several threads accept: one that comes late must not wait in accept.
         _ = fcntl(configuration.socket, F_SETFL, fcntl(configuration.socket, F_GETFL) | O_NONBLOCK)
         typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
@@ -109,12 +118,12 @@ public final class HTTPServer: @unchecked Sendable {
             let code = errno
             throw SystemError(code, "the HTTP server could not be started")
         }
-        startThread("http-sweep") { [connections, sweeping] in
+        startThread("http-sweep") { [connections, streams, sweeping] in
             var most = 0
             while !sweeping.wait(seconds: 1) {
                 connections.sweep()
                 // What a crowd of connections took is the system's again when the crowd has gone.
-                let now = connections.count
+                let now = connections.count + streams.count
                 most = max(most, now)
                 if most >= 1000, now < most / 4 {
                     releaseFreeMemory()
@@ -127,7 +136,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// Writes how many connections there are, and why others were closed.
     public func write(into text: inout MetricsText) {
         text.family("clinker_http_connections", .gauge, "Open connections.")
-        text.sample("clinker_http_connections", connections.count)
+        text.sample("clinker_http_connections", connections.count + streams.count)
         text.family("clinker_http_connections_closed_total", .counter, "Connections closed before their client did, by reason.")
         let closed = connections.closedEarly
         for reason in Connections.Reason.allCases {
@@ -146,6 +155,7 @@ public final class HTTPServer: @unchecked Sendable {
         while running.load(ordering: .acquiring) > 0, Timestamp.monotonic() < limit { usleep(5_000) }
         guard running.load(ordering: .acquiring) == 0 else { return false }
         usleep(20_000)  // answers that were resumed are on their way out
+        streams.stop()
         MHD_stop_daemon(daemon)
         self.daemon = nil
         return true
@@ -155,11 +165,11 @@ public final class HTTPServer: @unchecked Sendable {
     fileprivate func ended() { running.wrappingSubtract(1, ordering: .releasing) }
 
     /// libmicrohttpd's access handler: called when the headers are there, for every piece of the body, and at its end.
-    private static let handle: MHD_AccessHandlerCallback = { server, connection, _, method, _, data, size, context in
+    private static let handle: MHD_AccessHandlerCallback = { server, connection, _, method, version, data, size, context in
         guard let server, let connection, let size, let context, let raw = context.pointee else { return .NO }
         let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
         let exchange = Unmanaged<Exchange>.fromOpaque(raw).takeUnretainedValue()
-        return exchange.advance(me, connection, method, data, size)
+        return exchange.advance(me, connection, method, version, data, size)
     }
 }
 
@@ -170,6 +180,7 @@ private final class Exchange: @unchecked Sendable {
     private let uri: String?
     private var request: HTTPRequest?
     private var response: HTTPResponse?
+    private var isHTTP11 = false
     private var started = false
     private var received = 0
     private let state = Atomic<Int>(State.running)
@@ -205,12 +216,14 @@ private final class Exchange: @unchecked Sendable {
     }
 
     func advance(
-        _ server: HTTPServer, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?, _ data: UnsafePointer<CChar>?,
-        _ size: UnsafeMutablePointer<Int>
+        _ server: HTTPServer, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?, _ version: UnsafePointer<CChar>?,
+        _ data: UnsafePointer<CChar>?, _ size: UnsafeMutablePointer<Int>
     ) -> MHD_Result {
         guard let request else {
             let request = makeRequest(connection, method)
             self.request = request
+            // To an older client the body is sent as it is, until the connection ends.
+            isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
             // Answered before the body is read; libmicrohttpd then closes the connection.
             if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit { return start(server, connection, request) }
             return .YES
@@ -278,7 +291,8 @@ private final class Exchange: @unchecked Sendable {
             body = text.withUTF8 {
                 MHD_create_response_from_buffer($0.count, UnsafeMutableRawPointer(mutating: $0.baseAddress), .RESPMEM_MUST_COPY)
             }
-        case .stream(let stream): body = Streaming.response(stream, connection)
+        case .stream(let stream):
+            body = Handover.response(stream, connection, server, address: request.remoteAddress, isChunked: isHTTP11)
         }
         guard let body else { return .NO }
         defer { MHD_destroy_response(body) }
@@ -360,45 +374,60 @@ private final class Exchange: @unchecked Sendable {
     }
 }
 
-/// A stream's response: libmicrohttpd asks for its bytes, and the connection sleeps while there are none.
-private final class Streaming: @unchecked Sendable {
-    private let stream: any HTTPStream
+/// Takes a connection away from libmicrohttpd once its answer's head is sent. libmicrohttpd asks then for the first bytes of the
+/// body; the connection is suspended, which takes its descriptor out of the poll, another socket is put in the descriptor's
+/// place, and that one libmicrohttpd closes when it is told that the body failed.
+private final class Handover: @unchecked Sendable {
     private let connection: OpaquePointer
+    private let server: HTTPServer
+    private let address: String
+    private let isChunked: Bool
+    private var stream: (any HTTPStream)?
+    private var isAway = false
 
-    private init(_ stream: any HTTPStream, _ connection: OpaquePointer) {
+    private init(_ stream: any HTTPStream, _ connection: OpaquePointer, _ server: HTTPServer, address: String, isChunked: Bool) {
         self.stream = stream
         self.connection = connection
+        self.server = server
+        self.address = address
+        self.isChunked = isChunked
     }
 
-    private static let blockSize = 1024
-
-    static func response(_ stream: any HTTPStream, _ connection: OpaquePointer) -> OpaquePointer? {
-        let me = Unmanaged.passRetained(Streaming(stream, connection)).toOpaque()
+    static func response(
+        _ stream: any HTTPStream, _ connection: OpaquePointer, _ server: HTTPServer, address: String, isChunked: Bool
+    ) -> OpaquePointer? {
+        let me = Unmanaged.passRetained(Handover(stream, connection, server, address: address, isChunked: isChunked)).toOpaque()
         let response = MHD_create_response_from_callback(
-            UInt64.max, blockSize,
-            { raw, _, buffer, size in
-                guard let raw, let buffer else { return -2 }
-                return Unmanaged<Streaming>.fromOpaque(raw).takeUnretainedValue().read(buffer, size)
+            UInt64.max, 1024,
+            { raw, _, _, _ in
+                guard let raw else { return -2 }
+                return Unmanaged<Handover>.fromOpaque(raw).takeUnretainedValue().advance()
             }, me,
             { raw in
                 guard let raw else { return }
-                Unmanaged<Streaming>.fromOpaque(raw).takeRetainedValue().stream.closed()
+                // A request for the head alone, or a client that left before it was sent.
+                Unmanaged<Handover>.fromOpaque(raw).takeRetainedValue().stream?.closed()
             })
-        if response == nil { Unmanaged<Streaming>.fromOpaque(me).release() }
+        if response == nil { Unmanaged<Handover>.fromOpaque(me).release() }
         return response
     }
 
-    private func read(_ buffer: UnsafeMutablePointer<CChar>, _ size: Int) -> Int {
-        let piece = stream.read(
-            into: UnsafeMutableRawBufferPointer(start: buffer, count: size),
-            park: { [self] in
-                MHD_suspend_connection(connection)
-                return { [self] in MHD_resume_connection(connection) }
-            })
-        return switch piece {
-        case .bytes(let count): count
-        case .later: 0
-        case .end: -1
+    /// 0 when the connection is suspended, -2 to have it closed.
+    private func advance() -> Int {
+        guard !isAway, let stream else { return -2 }
+        let descriptor = clinker_connection_socket(connection)
+        let own = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+        guard own >= 0 else { return -2 }
+        isAway = true
+        MHD_suspend_connection(connection)
+        defer { MHD_resume_connection(connection) }
+        guard dup3(server.standIn, descriptor, O_CLOEXEC) >= 0,
+            server.streams.take(own, stream, address: address, isChunked: isChunked)
+        else {
+            close(own)
+            return 0
         }
+        self.stream = nil
+        return 0
     }
 }

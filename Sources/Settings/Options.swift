@@ -30,7 +30,8 @@ public enum Options {
     public static let rpcResponseTimeout = Option(
         "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
     public static let connectionLimit = Option(
-        "http_connection_limit", default: 16_384, range: 16...1_000_000, help: "Connections held at the same time.")
+        "http_connection_limit", default: 16_384, range: 16...1_000_000,
+        help: "Connections held at the same time, and streams of events besides.")
     public static let connectionLimitPerAddress = Option(
         "http_connection_limit_per_address", default: 0, range: 0...1_000_000,
         help: "Connections held at the same time from one address; 0: no limit.")

@@ -207,13 +207,13 @@ final class CoreProcess: Sendable {
         }
     }
 
-    /// As many connections as asked for, if the process may have as many descriptors.
+    /// As many connections as asked for, if the process may have as many descriptors for them, and again for streams.
     private func connectionLimit() -> Int {
         let wanted = settings[Options.connectionLimit]
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
         // What the database, the backends and the log need stays free.
-        let possible = max(16, Int(clamping: limit.rlim_cur) - 128)
+        let possible = max(16, (Int(clamping: limit.rlim_cur) - 128) / 2)
         if possible < wanted {
             log.warning("http_connection_limit is \(wanted), but the limit of open files allows \(possible): raise it (LimitNOFILE=)")
         }

@@ -1,0 +1,225 @@
+import CLinux
+import Glibc
+import Primitives
+import Synchronization
+
+/// The sockets of streams, and the one thread that writes to them. libmicrohttpd keeps buffers of 24 KiB for a connection as
+/// long as it is open; a stream that says something now and then is held here for its socket and a few words.
+final class StreamConnections: Sendable {
+    /// Touched by the thread alone, but for `isDue`, which the list's lock guards.
+    private final class Connection: @unchecked Sendable {
+        let descriptor: Int32
+        let address: String
+        let isChunked: Bool
+        /// nil once the connection is closed; closing breaks the circle of the stream and what wakes it.
+        var stream: (any HTTPStream)?
+        /// What the socket did not take.
+        var rest: [UInt8] = []
+        var isDue = true
+
+        init(_ descriptor: Int32, _ stream: any HTTPStream, address: String, isChunked: Bool) {
+            self.descriptor = descriptor
+            self.stream = stream
+            self.address = address
+            self.isChunked = isChunked
+        }
+    }
+
+    private struct State {
+        var open: [Int32: Connection] = [:]
+        var perAddress: [String: Int] = [:]
+        var due: [Connection] = []
+        var isEnding = false
+        var hasEnded = false
+    }
+
+    /// Pieces written to one connection before the others have their turn.
+    private static let turn = 16
+    private static let pieceSize = 16 * 1024
+    /// Room for a chunk's length in hexadecimal digits and its line end.
+    private static let headSize = 10
+
+    private let state = Guarded(State())
+    private let poll: Int32
+    private let bell: Int32
+    private let ended = Semaphore()
+    private let limit: Int
+    private let limitPerAddress: Int
+    private let sendTimeout: Int
+
+    /// `limit` and `limitPerAddress` (0: none) bound the streams; `sendTimeout` is the seconds after which a client that takes
+    /// nothing is given up.
+    init(limit: Int, limitPerAddress: Int, sendTimeout: Int) throws(SystemError) {
+        self.limit = limit
+        self.limitPerAddress = limitPerAddress
+        self.sendTimeout = sendTimeout
+        poll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        guard poll >= 0 else { throw SystemError(errno, "the streams could not be started") }
+        bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+        guard bell >= 0 else {
+            let code = errno
+            close(poll)
+            throw SystemError(code, "the streams could not be started")
+        }
+        var interest = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: bell))
+        epoll_ctl(poll, EPOLL_CTL_ADD, bell, &interest)
+        startThread("streams") { [self] in serve() }
+    }
+
+    var count: Int { state.withLock { $0.open.count } }
+
+    /// Takes a connected socket whose head has been sent, and writes the stream's content to it until either ends. False if
+    /// there are too many already: then the descriptor and the stream stay the caller's.
+    func take(_ descriptor: Int32, _ stream: any HTTPStream, address: String, isChunked: Bool) -> Bool {
+        var on: Int32 = 1
+        var off: Int32 = 0
+        var patience = UInt32(clamping: sendTimeout * 1000)
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CORK, &off, 4)
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &patience, 4)
+        let connection = Connection(descriptor, stream, address: address, isChunked: isChunked)
+        let isTaken = state.withLock { state in
+            let alike = state.perAddress[address] ?? 0
+            guard !state.isEnding, state.open.count < limit, limitPerAddress == 0 || alike < limitPerAddress else { return false }
+            var interest = epoll_event(
+                events: EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue, data: epoll_data_t(fd: descriptor))
+            guard epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &interest) == 0 else { return false }
+            state.open[descriptor] = connection
+            state.perAddress[address] = alike + 1
+            state.due.append(connection)
+            return true
+        }
+        if isTaken { ring() }
+        return isTaken
+    }
+
+    /// Writes what the streams still have to say, closes every connection and ends the thread.
+    func stop() {
+        state.withLock { $0.isEnding = true }
+        ring()
+        ended.wait()
+    }
+
+    deinit {
+        close(poll)
+        close(bell)
+    }
+
+    private func ring() {
+        var one: UInt64 = 1
+        _ = write(bell, &one, 8)
+    }
+
+    private func wake(_ connection: Connection) {
+        let isFirst = state.withLock { state in
+            guard !connection.isDue, !state.hasEnded else { return false }
+            connection.isDue = true
+            state.due.append(connection)
+            return state.due.count == 1
+        }
+        if isFirst { ring() }
+    }
+
+    private func serve() {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.headSize + Self.pieceSize + 2, alignment: 16)
+        defer { buffer.deallocate() }
+        var events = [epoll_event](repeating: epoll_event(), count: 256)
+        while true {
+            let count = max(0, epoll_wait(poll, &events, Int32(events.count), -1))
+            for event in events[..<Int(count)] where event.data.fd != bell {
+                guard let connection = state.withLock({ $0.open[event.data.fd] }) else { continue }
+                if event.events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+                    end(connection)
+                } else if !connection.rest.isEmpty {
+                    wake(connection)
+                }
+            }
+            var rung: UInt64 = 0
+            _ = read(bell, &rung, 8)
+            let (due, isEnding) = state.withLock { state in
+                for connection in state.due { connection.isDue = false }
+                defer { state.due = [] }
+                return (state.due, state.isEnding)
+            }
+            for connection in due { push(connection, buffer) }
+            if isEnding { break }
+        }
+        let left = state.withLock { state in
+            state.hasEnded = true
+            state.due = []
+            return Array(state.open.values)
+        }
+        for connection in left { end(connection) }
+        ended.post()
+    }
+
+    private func push(_ connection: Connection, _ buffer: UnsafeMutableRawBufferPointer) {
+        for _ in 0..<Self.turn {
+            guard let stream = connection.stream else { return }
+            if !connection.rest.isEmpty {
+                let rest = connection.rest
+                connection.rest = []
+                guard rest.withUnsafeBytes({ send($0, connection) }) else { return }
+                continue
+            }
+            let piece = stream.read(
+                into: UnsafeMutableRawBufferPointer(rebasing: buffer[Self.headSize..<(Self.headSize + Self.pieceSize)]),
+                park: { { [self] in wake(connection) } })
+            switch piece {
+            case .bytes(let count):
+                guard send(frame(buffer, count, connection.isChunked), connection) else { return }
+            case .later: return
+            case .end:
+                if connection.isChunked { _ = Array("0\r\n\r\n".utf8).withUnsafeBytes { send($0, connection) } }
+                end(connection)
+                return
+            }
+        }
+        wake(connection)
+    }
+
+    /// The content of so many bytes behind the buffer's head, as it goes over the wire (RFC 9112, 7.1).
+    private func frame(_ buffer: UnsafeMutableRawBufferPointer, _ count: Int, _ isChunked: Bool) -> UnsafeRawBufferPointer {
+        let content = Self.headSize..<(Self.headSize + count)
+        guard isChunked else { return UnsafeRawBufferPointer(rebasing: buffer[content]) }
+        let head = Array((String(count, radix: 16) + "\r\n").utf8)
+        let start = Self.headSize - head.count
+        UnsafeMutableRawBufferPointer(rebasing: buffer[start..<Self.headSize]).copyBytes(from: head)
+        buffer[content.upperBound] = UInt8(ascii: "\r")
+        buffer[content.upperBound + 1] = UInt8(ascii: "\n")
+        return UnsafeRawBufferPointer(rebasing: buffer[start..<(content.upperBound + 2)])
+    }
+
+    /// Sends what the socket takes and keeps the rest; true if all went. A connection that is broken is ended.
+    private func send(_ bytes: UnsafeRawBufferPointer, _ connection: Connection) -> Bool {
+        var sent = 0
+        while sent < bytes.count {
+            let count = Glibc.send(
+                connection.descriptor, bytes.baseAddress! + sent, bytes.count - sent, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+            let code = errno
+            if count > 0 {
+                sent += count
+            } else if code == EAGAIN {
+                connection.rest = Array(bytes[sent...])
+                return false
+            } else if code != EINTR {
+                end(connection)
+                return false
+            }
+        }
+        return true
+    }
+
+    private func end(_ connection: Connection) {
+        guard let stream = connection.stream else { return }
+        connection.stream = nil
+        connection.rest = []
+        state.withLock { state in
+            state.open[connection.descriptor] = nil
+            let alike = (state.perAddress[connection.address] ?? 1) - 1
+            state.perAddress[connection.address] = alike > 0 ? alike : nil
+        }
+        close(connection.descriptor)
+        stream.closed()
+    }
+}
