@@ -20,12 +20,7 @@ build: ## Build the release into .build/release/clinker
 	$(SWIFT) build $(RELEASE)
 
 test: ## Build and run every test, real clients included
-	@.ci/setup build clients keystone machine storage rust
-	$(MAKE) abi
-	$(SWIFT) build --build-tests
-	$(SWIFT) test --skip-build --skip IntegrationTests
-	$(SWIFT) test --skip-build --no-parallel --filter IntegrationTests
-	Tests/Fuzz/run 20
+	Tests/run
 
 bench: ## Measure against a C server on the same library, in one run
 	@.ci/setup build bench keystone storage

@@ -212,9 +212,6 @@ final class NFSDriver: VolumeDriver {
     // MARK: attaching
 
     // Clients mount the share themselves: there is nothing to export.
-    func exportVolume(_ call: Call) throws {}
-    func ensureExport(_ call: Call) throws {}
-    func unexportVolume(_ call: Call) throws {}
     func disconnectVolume(_ call: Call) throws {}
 
     func connectVolume(_ call: Call) throws {
@@ -444,7 +441,7 @@ final class NFSDriver: VolumeDriver {
 
 nonisolated(unsafe) private let table = makeDriverTable(
     name: "nfs", version: "1.0.0", vendor: "Clinker", threads: .parallel,
-    offering: .all.subtracting([.clone, .volumesFromSnapshots, .manageSnapshots, .fence])
+    offering: .all.subtracting([.clone, .volumesFromSnapshots, .export, .manageSnapshots, .fence])
 ) {
     openDriver($0, $1) { try NFSDriver($0) }
 }

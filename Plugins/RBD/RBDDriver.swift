@@ -244,9 +244,6 @@ final class RBDDriver: VolumeDriver {
     // MARK: attaching
 
     // Clients reach the cluster themselves: there is nothing to export.
-    func exportVolume(_ call: Call) throws {}
-    func ensureExport(_ call: Call) throws {}
-    func unexportVolume(_ call: Call) throws {}
     func disconnectVolume(_ call: Call) throws {}
 
     func connectVolume(_ call: Call) throws {
@@ -358,7 +355,9 @@ final class RBDDriver: VolumeDriver {
     }
 }
 
-nonisolated(unsafe) private let table = makeDriverTable(name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel) {
+nonisolated(unsafe) private let table = makeDriverTable(
+    name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.export)
+) {
     openDriver($0, $1) { try RBDDriver($0) }
 }
 

@@ -152,6 +152,17 @@ public enum Attachments {
         }
     }
 
+    static let unrestoredSQL = SQL(
+        VolumeColumn.select + """
+             WHERE (v.host = ?1 OR (v.host > ?1 || '#' AND v.host < ?1 || '$'))
+                AND v.id IN (SELECT volume_id FROM attachments WHERE connector IS NOT NULL OR attach_status = 'attached')
+                AND NOT EXISTS (SELECT 1 FROM operations WHERE resource_id = v.id AND flow = ?2 AND finished_at IS NULL)
+            """)
+    /// Volumes of a backend that somebody is connected to, and whose exports nobody makes sure of yet.
+    public static func unrestored(of backend: String, in connection: any Connection) throws -> [Volume] {
+        try connection.rows(unrestoredSQL, .text(backend), .text(FlowName.restoreExport)) { Volume($0) }
+    }
+
     static let removeSQL = SQL("DELETE FROM attachments WHERE id = ?")
     static let removeAllSQL = SQL("DELETE FROM attachments WHERE volume_id = ?")
     public static func remove(_ id: String, in tx: any Transaction) throws { try tx.run(removeSQL, .text(id)) }

@@ -10,6 +10,7 @@ public enum FlowName {
     public static let extendVolume = "volume.extend"
     public static let connectVolume = "volume.connect"
     public static let disconnectVolume = "volume.disconnect"
+    public static let restoreExport = "volume.restore_export"
     public static let connectAttachment = "attachment.connect"
     public static let deleteAttachment = "attachment.delete"
     public static let createSnapshot = "snapshot.create"

@@ -35,6 +35,8 @@ public final class Backend: Sendable {
     public struct Description: Sendable {
         public let driver, version, vendor: String
         public let capabilities: DriverValue
+        /// What the driver serves itself.
+        public let calls: Set<DriverMethod>
     }
 
     private struct Pending: Sendable {
@@ -209,7 +211,8 @@ public final class Backend: Sendable {
                     wasUp = true
                     let description = Description(
                         driver: frame.value["name"]?.string ?? "", version: frame.value["version"]?.string ?? "",
-                        vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]))
+                        vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]),
+                        calls: Set((frame.value["calls"]?.list ?? []).compactMap { $0.string.flatMap { DriverMethod(rawValue: $0) } }))
                     state.withLock {
                         $0.description = description
                         $0.openExpires = nil

@@ -29,7 +29,7 @@ public enum HostProcess {
                         kind: .opened, id: first.id,
                         value: .members([
                             "name": .string(plugin.name), "version": .string(plugin.version), "vendor": .string(plugin.vendor),
-                            "capabilities": capabilities,
+                            "capabilities": capabilities, "calls": .list(plugin.nativeCalls.map { .string($0) }),
                         ])))
             } catch {
                 wire.send(Frame(kind: .failed, id: first.id, value: failure(error)))

@@ -8,7 +8,7 @@ public import Primitives
 /// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
 /// on (or taken back) by the next one.
 public final class FlowEngine: Sendable {
-    private let services: FlowServices
+    let services: FlowServices
     private let executor = ThreadExecutor(name: "flow", threads: 2)
     private let flows: [String: Flow]
     private let state = Guarded(State())
@@ -33,7 +33,9 @@ public final class FlowEngine: Sendable {
     public init(_ services: FlowServices) {
         self.services = services
         flows = Dictionary(
-            (VolumeFlows.all + SnapshotFlows.all + MoveFlows.all + ManageFlows.all).map { ("\($0.name)/\($0.version)", $0) },
+            (VolumeFlows.all + ExportFlows.all + SnapshotFlows.all + MoveFlows.all + ManageFlows.all).map {
+                ("\($0.name)/\($0.version)", $0)
+            },
             uniquingKeysWith: { first, _ in first })
     }
 

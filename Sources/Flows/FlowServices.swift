@@ -17,11 +17,13 @@ public struct FlowServices: Sendable {
     public let log: Logger
     public let progress = ProgressBoard()
 
-    public init(database: any Database, backends: Backends, settings: Settings, log: Logger) throws(SettingsError) {
+    public init(database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger)
+        throws(SettingsError)
+    {
         self.database = database
         self.backends = backends
         names = StorageNames(settings)
-        scheduler = try Scheduler(settings)
+        scheduler = try Scheduler(settings, instances: instances)
         maxAttempts = settings[Options.schedulerMaxAttempts]
         snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
         snapshotSameHost = settings[Options.snapshotSameHost]

@@ -24,6 +24,29 @@ extension FlowContext {
     }
 }
 
+/// From a step's work to its record.
+extension DriverValue {
+    init(_ place: InstancePlace?) {
+        switch place {
+        case nil: self = .object([])
+        case .host(let host): self = .members(["host": .string(host)])
+        case .unknown(let reason): self = .members(["reason": .string(reason)])
+        }
+    }
+}
+
+extension InstancePlace {
+    init?(_ value: DriverValue) {
+        if let host = value["host"]?.string {
+            self = .host(host)
+        } else if let reason = value["reason"]?.string {
+            self = .unknown(reason: reason)
+        } else {
+            return nil
+        }
+    }
+}
+
 extension Scheduler.Placement {
     /// Why nothing was chosen, pool by pool: for administrators and the log.
     var refusal: String {

@@ -14,11 +14,15 @@ enum VolumeFlows {
         name: FlowName.createVolume, version: 1, isCancellable: true,
         steps: [
             Step(
-                name: "place", perform: FlowContext.awaitReports,
-                record: { context, progress, _, tx in
+                name: "place",
+                perform: { context, _ in
+                    await context.services.backends.waitForReports()
+                    return DriverValue(await context.services.scheduler.instance(context.operation.arguments))
+                },
+                record: { context, progress, output, tx in
                     let volume = try context.volume(in: tx)
                     let placement = try context.services.scheduler.place(
-                        new: volume, arguments: context.operation.arguments,
+                        new: volume, arguments: context.operation.arguments, instance: InstancePlace(output),
                         attempted: progress["attempted"]?.array?.compactMap(\.string) ?? [],
                         snapshotSameHost: context.services.snapshotSameHost, among: context.services.backends.usablePools(in: tx), in: tx)
                     let pool = try context.claim(placement, volume, in: tx)

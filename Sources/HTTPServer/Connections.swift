@@ -56,7 +56,8 @@ final class Connections: Sendable {
     func remove(_ connection: Connection) { open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(connection)) } }
 
     /// Ends connections whose time is over, and when few are left to give out, those that wait for nothing, longest first.
-    func sweep(at now: Double = Timestamp.monotonic()) {
+    /// `others` are connections that are not known here and count towards the limit.
+    func sweep(besides others: Int, at now: Double = Timestamp.monotonic()) {
         open.withLock { open in
             var ended: [Reason: Int] = [:]
             var idle: [(since: Double, connection: Connection)] = []
@@ -75,9 +76,10 @@ final class Connections: Sendable {
                 case .answering: break
                 }
             }
-            if open.count * 10 > limit * 9 {
+            let count = open.count + others
+            if count * 10 > limit * 9 {
                 idle.sort { $0.since < $1.since }
-                for (_, connection) in idle.prefix(max(0, open.count - limit * 8 / 10)) { Self.end(connection, .crowded, &ended) }
+                for (_, connection) in idle.prefix(max(0, count - limit * 8 / 10)) { Self.end(connection, .crowded, &ended) }
             }
             if !ended.isEmpty { closed.withLock { $0.merge(ended) { $0 + $1 } } }
         }

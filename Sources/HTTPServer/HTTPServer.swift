@@ -42,6 +42,7 @@ public final class HTTPServer: @unchecked Sendable {
     private var daemon: OpaquePointer?
     private let running = Atomic<Int>(0)
     private let connections: Connections
+    private let connectionLimit: Int
     fileprivate let streams: StreamConnections
     /// Put in the place of a socket that is taken away.
     fileprivate let standIn: Int32
@@ -55,6 +56,7 @@ public final class HTTPServer: @unchecked Sendable {
         accessLog = AccessLog(sink: log)
         connections = Connections(
             limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout)
+        connectionLimit = configuration.connectionLimit
         streams = try StreamConnections(
             limit: configuration.connectionLimit, limitPerAddress: configuration.connectionLimitPerAddress,
             sendTimeout: configuration.idleTimeout)
@@ -111,7 +113,7 @@ public final class HTTPServer: @unchecked Sendable {
         let flags = UInt32(MHD_USE_EPOLL_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue)
         daemon = items.withUnsafeMutableBufferPointer { items in
             withVaList([MHD_OPTION.ARRAY.rawValue, items.baseAddress!, MHD_OPTION.END.rawValue]) { arguments in
-                MHD_start_daemon_va(flags, 0, nil, nil, HTTPServer.handle, me, arguments)
+                MHD_start_daemon_va(flags, 0, HTTPServer.admit, me, HTTPServer.handle, me, arguments)
             }
         }
         if daemon == nil {
@@ -121,7 +123,7 @@ public final class HTTPServer: @unchecked Sendable {
         startThread("http-sweep") { [connections, streams, sweeping] in
             var most = 0
             while !sweeping.wait(seconds: 1) {
-                connections.sweep()
+                connections.sweep(besides: streams.count)
                 // What a crowd of connections took is the system's again when the crowd has gone.
                 let now = connections.count + streams.count
                 most = max(most, now)
@@ -163,6 +165,17 @@ public final class HTTPServer: @unchecked Sendable {
 
     fileprivate func started() { running.wrappingAdd(1, ordering: .relaxed) }
     fileprivate func ended() { running.wrappingSubtract(1, ordering: .releasing) }
+
+    /// libmicrohttpd counts its own connections; streams are connections too.
+    private static let admit: MHD_AcceptPolicyCallback = { server, _, _ in
+        guard let server else { return .NO }
+        return Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().hasRoom ? .YES : .NO
+    }
+
+    private var hasRoom: Bool {
+        let streams = streams.count
+        return streams == 0 || streams + connections.count < connectionLimit
+    }
 
     /// libmicrohttpd's access handler: called when the headers are there, for every piece of the body, and at its end.
     private static let handle: MHD_AccessHandlerCallback = { server, connection, _, method, version, data, size, context in

@@ -17,6 +17,13 @@ public struct KeystoneToken: Sendable {
     public let expires: Double
 }
 
+/// Which of a service's addresses in the catalogue is asked.
+struct Endpoint: Hashable, Sendable {
+    let type, interface: String
+    /// nil: of whatever region comes first.
+    let region: String?
+}
+
 /// Asks Keystone's v3 API what tokens are worth (https://docs.openstack.org/api-ref/identity/v3/#validate-and-show-information-for-token):
 /// with a token of its own that is renewed in time, a cache, one question per token at a time, several URLs and retries.
 public final class Keystone: Sendable {
@@ -35,6 +42,7 @@ public final class Keystone: Sendable {
     private let cache: VerdictCache<KeystoneToken>
     private let executor = ThreadExecutor(name: "keystone", threads: 8)
     private let own = Guarded<(token: Secret, expires: Double)?>(nil)
+    private let endpoints = Guarded<[Endpoint: (url: String, until: Double)]>([:])
     /// Only one thread renews the own token.
     private let renewing = Guarded(())
     /// The URL that answered last.
@@ -220,6 +228,65 @@ public final class Keystone: Sendable {
         }.value
         return try answer.get()
     }
+
+    // MARK: other services
+
+    /// Asks a service of the catalogue with Clinker's own token. `path` is added to the endpoint's URL.
+    func ask(_ service: Endpoint, _ path: String, through client: HTTPClient, timeout: Double) async throws(Unavailable)
+        -> HTTPClient.Response
+    {
+        let answer = await Task(executorPreference: executor) { () -> Result<HTTPClient.Response, Unavailable> in
+            do throws(Unavailable) { return .success(try self.askNow(service, path, through: client, timeout: timeout)) } catch {
+                return .failure(error)
+            }
+        }.value
+        return try answer.get()
+    }
+
+    private func askNow(_ service: Endpoint, _ path: String, through client: HTTPClient, timeout: Double) throws(Unavailable)
+        -> HTTPClient.Response
+    {
+        var refusedOwn = false
+        while true {
+            let mine = try ownToken()
+            let url = try url(of: service, token: mine)
+            var request = HTTPClient.Request("GET", url + path)
+            request.headers = [(name: "X-Auth-Token", value: mine.reveal()), (name: "Accept", value: "application/json")]
+            request.timeout = timeout
+            request.connectTimeout = min(timeout, connectTimeout)
+            request.limit = 1 << 20
+            let response: HTTPClient.Response
+            do throws(HTTPClient.Failure) { response = try client.send(request) } catch {
+                endpoints.withLock { $0[service] = nil }
+                throw Unavailable(description: "\(service.type) at \(url): \(error)")
+            }
+            guard response.status == 401, !refusedOwn else { return response }
+            refusedOwn = true
+            own.withLock { if $0?.token == mine { $0 = nil } }
+        }
+    }
+
+    private func url(of service: Endpoint, token: Secret) throws(Unavailable) -> String {
+        if let known = endpoints.withLock({ $0[service] }), known.until > Timestamp.monotonic() { return known.url }
+        let response = try exchange("GET", "/v3/auth/catalog", headers: [(name: "X-Auth-Token", value: token.reveal())], body: nil)
+        guard response.status == 200, let catalog = (try? JSON(parsing: response.body))?["catalog"]?.array else {
+            throw Unavailable(description: "Keystone answered \(response.status) about the catalogue")
+        }
+        let found = catalog.first { $0["type"]?.string == service.type }?["endpoints"]?.array?.first {
+            $0["interface"]?.string == service.interface && (service.region == nil || $0["region_id"]?.string == service.region)
+        }
+        guard var url = found?["url"]?.string else {
+            throw Unavailable(
+                description:
+                    "the catalogue has no \(service.interface) endpoint of \(service.type)\(service.region.map { " in \($0)" } ?? "")")
+        }
+        while url.hasSuffix("/") { url.removeLast() }
+        endpoints.withLock { $0[service] = (url: url, until: Timestamp.monotonic() + Self.catalogLife) }
+        return url
+    }
+
+    /// Seconds for which an endpoint is believed.
+    private static let catalogLife = 300.0
 
     // MARK: our own token
 

@@ -31,7 +31,7 @@ public enum Options {
         "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
     public static let connectionLimit = Option(
         "http_connection_limit", default: 16_384, range: 16...1_000_000,
-        help: "Connections held at the same time, and streams of events besides.")
+        help: "Connections held at the same time, streams of events among them.")
     public static let connectionLimitPerAddress = Option(
         "http_connection_limit_per_address", default: 0, range: 0...1_000_000,
         help: "Connections held at the same time from one address; 0: no limit.")
@@ -106,6 +106,15 @@ public enum Options {
     public static let serviceTokenRolesRequired = Option(
         "service_token_roles_required", in: .group("keystone_authtoken"), default: false,
         help: "Refuse requests whose service token has none of these roles.")
+    private static func nova(_ name: String, default value: String = "", help: String) -> Option<String> {
+        Option(name, in: .group("nova"), default: value, help: help)
+    }
+    public static let novaRegion = nova("region_name", help: "Region of Nova in Keystone's catalogue; the first if empty.")
+    public static let novaInterface = Option(
+        "interface", in: .group("nova"), default: "public", choices: ["public", "internal", "admin"],
+        help: "Which of Nova's endpoints is asked.")
+    public static let novaCAFile = nova("cafile", help: "PEM file of the authorities that Nova's certificate is checked against.")
+    public static let novaInsecure = Option("insecure", in: .group("nova"), default: false, help: "Any certificate is believed.")
     static let identity: [OptionDeclaration] = [
         basicUserFile.declaration, keystoneURL.declaration, wwwAuthenticateURI.declaration, keystoneAuthType.declaration,
         keystoneUsername.declaration, keystoneUserID.declaration, keystonePassword.declaration, keystoneUserDomainName.declaration,
@@ -114,7 +123,8 @@ public enum Options {
         keystoneApplicationID.declaration, keystoneApplicationName.declaration, keystoneApplicationSecret.declaration,
         keystoneCAFile.declaration, keystoneCertFile.declaration, keystoneKeyFile.declaration, keystoneInsecure.declaration,
         keystoneConnectTimeout.declaration, keystoneRequestTimeout.declaration, keystoneRetries.declaration, tokenCacheTime.declaration,
-        serviceTokenRoles.declaration, serviceTokenRolesRequired.declaration,
+        serviceTokenRoles.declaration, serviceTokenRolesRequired.declaration, novaRegion.declaration, novaInterface.declaration,
+        novaCAFile.declaration, novaInsecure.declaration,
     ]
 
     // MARK: logs

@@ -81,7 +81,8 @@ final class CoreProcess: Sendable {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
-        let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("flows"))
+        let services = try FlowServices(
+            database: database, backends: backends, settings: settings, instances: try instanceLocator(), log: sink.logger("flows"))
         let engine = FlowEngine(services)
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         try Self.blocking { await periodic.beat() }
@@ -89,6 +90,7 @@ final class CoreProcess: Sendable {
         database.setCommitHandler { events.ring() }
         let (server, control) = try startServers(database, engine, backends, services, events)
         try engine.resume()
+        engine.restoreExports()
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -199,6 +201,18 @@ final class CoreProcess: Sendable {
         return (server, control)
     }
 
+    /// Nova, where the scheduler is to know of instances.
+    private func instanceLocator() throws(SettingsError) -> (any InstanceLocator)? {
+        guard Scheduler.asksForInstances(settings) else { return nil }
+        do throws(SettingsError) {
+            return NovaLocator(
+                nova: Nova(settings, keystone: try Keystone(settings, log: sink.logger("keystone"))), log: sink.logger("nova"))
+        } catch {
+            throw SettingsError(
+                error.problems.map { $0 + " (scheduler_default_filters: InstanceLocalityFilter asks Nova with Clinker's own account)" })
+        }
+    }
+
     private func authenticator() throws -> any Authenticator {
         switch settings[Options.authStrategy] {
         case "keystone": KeystoneAuthenticator(try Keystone(settings, log: sink.logger("keystone")))
@@ -207,13 +221,13 @@ final class CoreProcess: Sendable {
         }
     }
 
-    /// As many connections as asked for, if the process may have as many descriptors for them, and again for streams.
+    /// As many connections as asked for, if the process may have as many descriptors.
     private func connectionLimit() -> Int {
         let wanted = settings[Options.connectionLimit]
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
         // What the database, the backends and the log need stays free.
-        let possible = max(16, (Int(clamping: limit.rlim_cur) - 128) / 2)
+        let possible = max(16, Int(clamping: limit.rlim_cur) - 128)
         if possible < wanted {
             log.warning("http_connection_limit is \(wanted), but the limit of open files allows \(possible): raise it (LimitNOFILE=)")
         }
@@ -285,5 +299,21 @@ final class CoreProcess: Sendable {
         log.info("stopped", metadata: ["operations_left": "\(left)"])
         sink.flush()
         _exit(0)
+    }
+}
+
+/// What Nova says, in the scheduler's words.
+private struct NovaLocator: InstanceLocator {
+    let nova: Nova
+    let log: Logger
+
+    func place(ofInstance id: String) async -> InstancePlace {
+        do throws(Unavailable) {
+            guard let host = try await nova.host(ofInstance: id) else { return .unknown(reason: "there is no instance \(id)") }
+            return .host(host)
+        } catch {
+            log.error("an instance's host could not be found out: \(error)")
+            return .unknown(reason: "the host of instance \(id) could not be found out: \(error)")
+        }
     }
 }

@@ -93,7 +93,6 @@ struct SchedulerTests {
     func unknown() {
         for (options, words) in [
             ("scheduler_default_filters = NopeFilter", ["scheduler_default_filters", "'NopeFilter'", "JsonFilter"]),
-            ("scheduler_default_filters = CapacityFilter,InstanceLocalityFilter", ["compute service"]),
             ("scheduler_default_weighers = NopeWeigher", ["scheduler_default_weighers", "'NopeWeigher'", "GoodnessWeigher"]),
             ("scheduler_weight_handler = Nope", ["scheduler_weight_handler", "'Nope'", "StochasticHostWeightHandler"]),
         ] {
@@ -192,6 +191,42 @@ struct SchedulerTests {
             request.hints = try storage.database.read { try SchedulerHints(hints, in: $0) }
             let found = scheduler.place(request, among: pools).verdicts.filter { $0.filter == nil }.map(\.pool)
             #expect(found == passing, "\(hints)")
+        }
+    }
+
+    /// Says what it is given.
+    private struct Known: InstanceLocator {
+        let places: [String: InstancePlace]
+        func place(ofInstance id: String) async -> InstancePlace { places[id] ?? .unknown(reason: "there is no instance \(id)") }
+    }
+
+    @Test("InstanceLocalityFilter: only the host on which the instance of the hint runs")
+    func instanceLocality() async throws {
+        let (here, there) = ("11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222")
+        let storage = try await Storage()
+        let pools = ["here@one#p", "here@two#q", "there@one#p", "here.example@one#p", "her@one#p"].map { pool($0, free: 100) }
+        let instances = Known(places: [here: .host("here"), there: .host("there")])
+        for (filters, hint, passing, reason) in [
+            ("InstanceLocalityFilter", nil, [0, 1, 2, 3, 4], ""), ("InstanceLocalityFilter", .null, [0, 1, 2, 3, 4], ""),
+            ("InstanceLocalityFilter", .string(here), [0, 1], "the instance runs on here"),
+            ("InstanceLocalityFilter", .string(there), [2], "the instance runs on there"),
+            ("InstanceLocalityFilter", "33333333-3333-3333-3333-333333333333", [], "there is no instance 3"),
+            ("InstanceLocalityFilter", "not an id", [], "is no instance's id"), ("InstanceLocalityFilter", 5, [], "is no instance's id"),
+            ("InstanceLocalityFilter", [.string(here)], [], "is no instance's id"),
+            // Who did not turn it on does not ask.
+            ("CapacityFilter", .string(there), [0, 1, 2, 3, 4], ""), ("CapacityFilter", "not an id", [0, 1, 2, 3, 4], ""),
+        ] as [(String, JSON?, [Int], String)] {
+            let settings = try Settings(text: "[DEFAULT]\nscheduler_default_filters = \(filters)")
+            let scheduler = try Scheduler(settings, instances: Scheduler.asksForInstances(settings) ? instances : nil, random: { 0 })
+            let hints: JSONObject = hint.map { ["local_to_instance": $0] } ?? [:]
+            let place = await scheduler.instance(["scheduler_hints": .object(hints)])
+            var request = request(1)
+            request.hints = try storage.database.read { try SchedulerHints(hints, instance: place, in: $0) }
+            let verdicts = scheduler.place(request, among: pools).verdicts
+            #expect(verdicts.filter { $0.filter == nil }.map(\.pool) == passing.map { pools[$0].host }, "\(hints)")
+            for verdict in verdicts where verdict.filter != nil {
+                #expect(verdict.filter == "InstanceLocalityFilter" && verdict.reason?.contains(reason) == true, "\(hints): \(verdict)")
+            }
         }
     }
 

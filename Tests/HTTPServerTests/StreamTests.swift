@@ -163,6 +163,36 @@ struct StreamTests {
         for descriptor in held.dropFirst() { close(descriptor) }
     }
 
+    @Test("streams count among the connections: idle ones make room, and there are no more than the limit")
+    func crowded() throws {
+        let pipe = Pipe()
+        let server = try ServerUnderTest(connectionLimit: 20, idleTimeout: 100) { request in
+            guard request.rawPath == "/stream" else { return HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil) }
+            return HTTPResponse(status: 200, body: .stream(pipe), contentType: "text/plain")
+        }
+        func open(_ path: String, _ count: Int) throws -> [Int32] {
+            try (0..<count).map { _ in
+                let descriptor = try Loopback.connect(server.port)
+                Loopback.send(descriptor, Array("GET \(path) HTTP/1.1\r\nHost: h\r\n\r\n".utf8))
+                _ = Loopback.receive(descriptor, silence: 50)
+                return descriptor
+            }
+        }
+        let streams = try open("/stream", 12)
+        let idle = try open("/idle", 12)
+        defer { for descriptor in streams + idle { close(descriptor) } }
+        let refused = idle.filter { Loopback.receive($0, silence: 1).isClosed }
+        #expect(refused.count >= 4)
+        var served = false
+        for _ in 0..<50 where !served {
+            served = server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", silence: 500).contains("/next")
+            if !served { usleep(100_000) }
+        }
+        #expect(served)
+        #expect(streams.allSatisfy { !Loopback.receive($0, silence: 1).isClosed })
+        pipe.finish()
+    }
+
     @Test("a server that stops ends its streams")
     func stop() throws {
         let pipe = Pipe()

@@ -25,6 +25,13 @@ struct ConformanceTests {
         return directory
     }
 
+    /// The arguments for a part of the cases, another one every day; none, for all of them.
+    private func sample(_ kind: String, _ isWhole: Bool = FaultSample.isWholeForDrivers) async throws -> [String] {
+        if isWhole { return [] }
+        let names = try await check(["file", "--list"]).output.split(separator: "\n").map(String.init)
+        return names.filter { FaultSample.holds($0 + kind) }.flatMap { ["--case", $0] }
+    }
+
     @Test("the file driver keeps every promise, and leaves nothing behind")
     func file() async throws {
         let directory = try compiled("simple")
@@ -46,13 +53,9 @@ struct ConformanceTests {
             case "nfs": try StorageUnderTest.nfsSection()
             default: try StorageUnderTest.nfsSection("nfs_qcow2_volumes = true")
             }
-        var sample: [String] = []
-        if kind == "nfs", !FaultSample.isWhole {
-            // The same files as those of qcow2, and more of them: another third every day; all of it in `make soak`.
-            let names = try await check(["nfs", "--list"]).output.split(separator: "\n").map(String.init)
-            sample = names.filter { FaultSample.holds($0) }.flatMap { ["--case", $0] }
-        }
-        let result = try await check(StorageUnderTest.arguments(section) + sample)
+        // Of raw files less than of qcow2, which are the same and more.
+        let isWhole = kind == "nfs" ? FaultSample.isWhole : FaultSample.isWholeForDrivers
+        let result = try await check(StorageUnderTest.arguments(section) + (try await sample(kind, isWhole)))
         #expect(result.status == 0, "\(result.output)")
         #expect(result.output.contains(" 0 failed"))
     }
@@ -95,7 +98,8 @@ struct ConformanceTests {
             "/usr/bin/env", ["PATH=\(path):\(home)/.cargo/bin", "make", "-C", directory + "/novel"])
         #expect(built.status == 0, "\(built.output)")
         let library = language == "swift" ? "libClinkerNovel.so" : "clinker-novel.so"
-        let result = try await check(["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"])
+        let result = try await check(
+            ["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"] + (try await sample(language)))
         #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
         let again = try await ServiceUnderTest.run(
             ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--directory", directory])

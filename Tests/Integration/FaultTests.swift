@@ -249,4 +249,48 @@ struct FaultTests {
         try service.wait(id, "available", seconds: 20)
         #expect(service.log.contains("backend is down: fault 8 in open"))
     }
+
+    @Test("after a restart exports are made again; a backend that cannot is no reason not to serve, and the next start tries again")
+    func restoredExports() throws {
+        let backend = try FaultyBackend()
+        let service = try backend.service()
+        let id = try service.create()
+        try service.wait(id, "available")
+        let made = try service.api(
+            "POST", "/attachments", ["attachment": ["volume_uuid": .string(id), "connector": LifecycleTests.connector]])
+        let attachment = made.json["attachment"]?["id"]?.string ?? ""
+        #expect(try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+        let idle = try service.create()
+        try service.wait(idle, "available")
+        /// States of the operations that made sure of exports, the oldest first.
+        func outcomes() throws -> [String] {
+            let operations = try service.api("GET", "/operations").json["operations"]?.array ?? []
+            return operations.filter { $0["flow"] == "volume.restore_export" }.map {
+                #expect($0["resource_id"]?.string == id)
+                return $0["state"]?.string ?? ""
+            }
+        }
+        for (index, (fault, outcome)) in [
+            ("", "done"), ("ensure_export 1 1000\n", "failed"), ("ensure_export crash 1\n", "done"), ("connect_volume 1 1000\n", "failed"),
+            ("", "done"),
+        ].enumerated() {
+            #expect(service.stop() == 0)
+            try backend.set(fault)
+            try service.start()
+            #expect(try service.api("GET", "/volumes/\(id)").status == 200)
+            let limit = Timestamp.monotonic() + 60
+            while try outcomes().filter({ ["done", "failed"].contains($0) }).count <= index, Timestamp.monotonic() < limit {
+                usleep(50_000)
+            }
+            #expect(try outcomes().count == index + 1)
+            #expect(try outcomes().contains(outcome), "\(fault): \(service.story)")
+            #expect(try service.volume(id)?["status"] == "in-use")
+        }
+        #expect(try outcomes().filter { $0 == "failed" }.count == 2)
+        #expect(try service.api("DELETE", "/attachments/\(attachment)").status == 200)
+        for volume in [id, idle] {
+            #expect(try service.api("DELETE", "/volumes/\(volume)").status == 202)
+            try service.wait(volume, nil)
+        }
+    }
 }

@@ -52,6 +52,8 @@ struct FaultyBackend {
 /// CLINKER_SEED).
 enum FaultSample {
     static let isWhole = getenv("CLINKER_FAULTS").map { String(cString: $0) } == "all"
+    /// Whether the drivers are checked case by case, all of them: in `make soak` and where changes are let in.
+    static let isWholeForDrivers = isWhole || getenv("CLINKER_CONFORMANCE").map { String(cString: $0) } == "all"
     private static let seed = getenv("CLINKER_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64(Timestamp.seconds() / 86_400)
 
     static func holds(_ cell: String, oneOf parts: UInt64 = 3) -> Bool {

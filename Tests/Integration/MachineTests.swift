@@ -55,11 +55,12 @@ struct MachineTests {
         }
     }
 
-    /// A command of LVM takes half a second in the machine: a twelfth of the cases, another one every day; all of them in `make soak`.
+    /// A command of LVM takes half a second in the machine: a twelfth of the cases, another one every day; a fourth where changes are
+    /// let in; all of them in `make soak`.
     private func conformance(_ type: String) async throws -> String {
         let list = try await ServiceUnderTest.run(ServiceUnderTest.binary, ["driver", "check", "lvm", "--list"])
         let names = list.output.split(separator: "\n").map(String.init)
-        let cases = names.filter { FaultSample.isWhole || FaultSample.holds($0 + type, oneOf: 12) }
+        let cases = names.filter { FaultSample.holds($0 + type, oneOf: FaultSample.isWholeForDrivers ? 4 : 12) }
         let root = ServiceUnderTest.root
         let command =
             ["\(root)/Tests/Machine/lvm", ServiceUnderTest.binary, type]
@@ -72,6 +73,22 @@ struct MachineTests {
                 command.joined(separator: " "),
             ])
         return output
+    }
+
+    @Test("LVM's hosts that are killed in long work; groups, pools, targets and shares that are missing, full, busy or read-only")
+    func storageFaults() async throws {
+        let scenarios = [
+            "thin_kills", "thick_kills", "missing_group", "full_pool", "busy_device", "stopped_target", "wrong_password", "full_share",
+            "read_only_share",
+        ]
+        // Some of them, others every day; all where changes are let in.
+        var chosen = scenarios.filter { FaultSample.isWholeForDrivers || FaultSample.holds($0) }
+        if chosen.isEmpty { chosen = [scenarios[2]] }
+        let output = try await run(
+            "faults.py", ([String(SoakTests.seed)] + chosen).joined(separator: " "), disks: "6G 6G 512M 4G 512M",
+            modules: "dm-mod dm-thin-pool dm-snapshot", seconds: 1200, memory: "1G")
+        for scenario in chosen { #expect(output.contains("\(scenario): good"), "\(output.suffix(4000))") }
+        #expect(output.contains("faults: good"))
     }
 
     private func storage() async throws {

@@ -96,6 +96,7 @@ struct OperationTests {
             ("", "goodness_function = (1", "goodness_function is no expression"),
             ("scheduler_default_filters = Nope", "", "there is no 'Nope'"),
             ("scheduler_default_weighers = Nope", "", "there is no 'Nope'"),
+            ("scheduler_default_filters = InstanceLocalityFilter", "", "InstanceLocalityFilter asks Nova"),
         ])
     func badStart(options: String, backend: String, words: String) throws {
         let service = try ServiceUnderTest(options: options, sections: "[file]\nvolume_driver = file\n\(backend)\n", start: false)

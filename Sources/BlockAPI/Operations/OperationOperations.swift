@@ -152,6 +152,7 @@ enum OperationOperations {
     @Sendable private static func explain(_ request: APIRequest) async throws -> HTTPResponse {
         let new = try VolumeOperations.newVolume(request)
         await request.service.operations.awaitPools()
+        let instance = await request.service.scheduler.instance(["scheduler_hints": .object(new.schedulerHints)])
         let placement: Scheduler.Placement
         do {
             try await request.change { tx in
@@ -161,7 +162,8 @@ enum OperationOperations {
                 }
                 throw Explained(
                     placement: try request.service.scheduler.place(
-                        new: volume, arguments: operation.arguments, attempted: [], snapshotSameHost: request.service.snapshotSameHost,
+                        new: volume, arguments: operation.arguments, instance: instance, attempted: [],
+                        snapshotSameHost: request.service.snapshotSameHost,
                         among: request.service.operations.usablePools(tx), in: tx))
             }
             throw HTTPError(500, "The placement was not explained.")

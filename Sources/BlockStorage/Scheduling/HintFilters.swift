@@ -13,6 +13,7 @@ public struct SchedulerHints: Sendable {
     }
 
     let same, different: Neighbours?
+    let instance: InstancePlace?
     /// The expression of the JsonFilter.
     let query: JSON?
 
@@ -21,10 +22,13 @@ public struct SchedulerHints: Sendable {
     private init() {
         same = nil
         different = nil
+        instance = nil
         query = nil
     }
 
-    public init(_ hints: JSONObject, in connection: any Connection) throws {
+    /// `instance` is what was found out of the instance that the hints name.
+    public init(_ hints: JSONObject, instance: InstancePlace? = nil, in connection: any Connection) throws {
+        self.instance = instance
         func neighbours(_ name: String) throws -> Neighbours? {
             guard let hint = hints[name], hint != .null else { return nil }
             let ids = (hint.array ?? [hint]).map { $0.string ?? $0.text }
@@ -36,6 +40,30 @@ public struct SchedulerHints: Sendable {
         different = try neighbours("different_host")
         // Clients send the expression as text.
         query = hints["query"].flatMap { hint in hint.string.map { (try? JSON(parsing: $0)) ?? .string($0) } ?? hint }
+    }
+}
+
+/// Where the instance of the hint `local_to_instance` runs, as far as is known.
+public enum InstancePlace: Sendable, Equatable {
+    case host(String)
+    /// There is no such instance, the hint is no id, or nobody could say.
+    case unknown(reason: String)
+}
+
+/// Says where instances run: a compute service.
+public protocol InstanceLocator: Sendable {
+    func place(ofInstance id: String) async -> InstancePlace
+}
+
+/// Only on the host of the instance that the hint `local_to_instance` names.
+struct InstanceLocalityFilter: PlacementFilter {
+    let name = "InstanceLocalityFilter"
+    func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        switch request.hints.instance {
+        case nil: nil
+        case .unknown(let reason): reason
+        case .host(let host): pool.host.prefix { $0 != "@" } == host ? nil : "the instance runs on \(host)"
+        }
     }
 }
 

@@ -25,6 +25,8 @@ public struct Scheduler: Sendable {
     private let weighers: [any PlacementWeigher]
     private let handler: Handler
     private let random: @Sendable () -> Double
+    /// Asked where instances run, if the filter for it is on.
+    let instances: (any InstanceLocator)?
 
     /// As Cinder is without configuration.
     public init() {
@@ -34,14 +36,22 @@ public struct Scheduler: Sendable {
         weighers = [CapacityWeigher(multiplier: 1)]
         handler = .ordered
         random = { .random(in: 0..<1) }
+        instances = nil
+    }
+
+    /// Whether the configuration asks for the filter that must know where instances run.
+    public static func asksForInstances(_ settings: Settings) -> Bool {
+        settings[Options.schedulerFilters].contains { $0.split(separator: ".").last == "InstanceLocalityFilter" }
     }
 
     /// As configured. Throws which filter, weigher or handler is not known. `random` gives 0..<1.
-    public init(_ settings: Settings, random: @escaping @Sendable () -> Double = { .random(in: 0..<1) }) throws(SettingsError) {
+    public init(
+        _ settings: Settings, instances: (any InstanceLocator)? = nil, random: @escaping @Sendable () -> Double = { .random(in: 0..<1) }
+    ) throws(SettingsError) {
         let functions = DriverFunctions()
         let knownFilters: [any PlacementFilter] = [
             AvailabilityZoneFilter(), CapacityFilter(), CapabilitiesFilter(), DriverFilter(functions: functions), JsonFilter(),
-            SameBackendFilter(), DifferentBackendFilter(),
+            SameBackendFilter(), DifferentBackendFilter(), InstanceLocalityFilter(),
         ]
         let knownWeighers: [any PlacementWeigher] = [
             CapacityWeigher(multiplier: settings[Options.capacityWeight]),
@@ -56,10 +66,7 @@ public struct Scheduler: Sendable {
                 let short = asked.split(separator: ".").last.map(String.init) ?? asked
                 if let found = known.first(where: { name($0) == short }) { return found }
                 problems.append(
-                    short == "InstanceLocalityFilter"
-                        ? "[DEFAULT] \(option.declaration.name): InstanceLocalityFilter asks a compute service, which is not served yet"
-                        : "[DEFAULT] \(option.declaration.name): there is no '\(asked)'; known are \(known.map(name).joined(separator: ", "))"
-                )
+                    "[DEFAULT] \(option.declaration.name): there is no '\(asked)'; known are \(known.map(name).joined(separator: ", "))")
                 return nil
             }
         }
@@ -74,6 +81,7 @@ public struct Scheduler: Sendable {
                     + Handler.allCases.map(\.rawValue).joined(separator: ", "))
         }
         self.random = random
+        self.instances = instances
         guard problems.isEmpty else { throw SettingsError(problems) }
     }
 
