@@ -157,14 +157,29 @@ public final class Driver: @unchecked Sendable {
             init(_ done: @escaping @Sendable (DriverFailure?) -> Void) { self.done = done }
         }
 
-        /// The map of the range; one data extent if the driver knows none.
-        public func extents(offset: UInt64, length: UInt64) throws -> [(offset: UInt64, length: UInt64, flags: UInt32)] {
-            final class Collector { var extents: [(offset: UInt64, length: UInt64, flags: UInt32)] = [] }
+        public typealias Extent = (offset: UInt64, length: UInt64, flags: UInt32)
+
+        /// The map of a range; all of it is data where the driver does not say.
+        public func extents(offset: UInt64, length: UInt64) throws -> [Extent] {
+            try map(table.extents, offset, length) ?? [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
+        }
+
+        /// What has changed of a range since the snapshot `since` of the handle's arguments; nil where the driver cannot say.
+        public func changed(offset: UInt64, length: UInt64) throws -> [Extent]? { try map(table.changed, offset, length) }
+
+        private typealias MapFunction =
+            @convention(c) (
+                UnsafeMutableRawPointer?, UnsafeMutablePointer<clinker_call>?, UInt64, UInt64, clinker_extent_function?,
+                UnsafeMutableRawPointer?
+            ) -> Int32
+
+        private func map(_ function: MapFunction?, _ offset: UInt64, _ length: UInt64) throws -> [Extent]? {
+            final class Collector { var extents: [Extent] = [] }
             let collector = Collector()
-            guard let extents = table.extents else { return [(offset, length, UInt32(CLINKER_EXTENT_DATA))] }
+            guard let function else { return nil }
             do {
                 _ = try context.run { call in
-                    extents(
+                    function(
                         raw, call, offset, length,
                         { opaque, offset, length, flags in
                             guard let opaque else { return 1 }
@@ -172,9 +187,7 @@ public final class Driver: @unchecked Sendable {
                             return 0
                         }, Unmanaged.passUnretained(collector).toOpaque())
                 }
-            } catch let failure as DriverFailure where failure.code == .unsupported {
-                return [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
-            }
+            } catch let failure as DriverFailure where failure.code == .unsupported { return nil }
             return collector.extents
         }
     }

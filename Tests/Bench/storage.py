@@ -119,7 +119,19 @@ def nfs(binary, directory, server, report):
     service.stop()
 
 
+def lvm(binary, report):
+    machine = HERE.parent / "Machine"
+    done = subprocess.run(
+        [machine / "machine", f"python3 {machine}/copying.py {binary}"], capture_output=True, text=True,
+        env={**os.environ, "MACHINE_DISKS": "3G 3G", "MACHINE_MODULES": "dm-mod", "MACHINE_SECONDS": "600"})
+    if done.returncode != 0:
+        raise SystemExit(f"bench: lvm: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    plain, mine = (float(word) for word in done.stdout.split("seconds ")[1].split()[:2])
+    report("copy of 1 GiB of dense data between two volume groups", f"{plain / mine:.2f} x dd with direct I/O", ">= 0.9 x", plain / mine >= 0.9)
+
+
 def measure(binary, directory, report, quick):
+    lvm(binary, report)
     storage = HERE.parent / "Storage"
     for name, port, part in (("ceph", 18830, lambda place: rbd(binary, directory, place, 10 if quick else 30, report)), ("nfs", 18842, lambda place: nfs(binary, directory, place, report))):
         place = f"{directory}/{name}"

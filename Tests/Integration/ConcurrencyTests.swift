@@ -132,7 +132,7 @@ struct ConcurrencyTests {
         let service = try backend.service(more: "witness = \(witness)", callTimeout: 60)
         let golden = try service.create()
         try service.wait(golden, "available")
-        try backend.set("clone_volume delay-300 8\n")
+        try backend.set("clone_volume delay-3000 8\n")
         let clones = try (0..<8).map { _ in try service.create(["source_volid": .string(golden)]) }
         #expect(try service.api("DELETE", "/volumes/\(golden)").status == 202)
         for clone in clones { try service.wait(clone, "available") }

@@ -56,6 +56,9 @@ enum FaultSample {
     static let isWholeForDrivers = isWhole || getenv("CLINKER_CONFORMANCE").map { String(cString: $0) } == "all"
     private static let seed = getenv("CLINKER_SEED").flatMap { UInt64(String(cString: $0)) } ?? UInt64(Timestamp.seconds() / 86_400)
 
+    /// Another one every day.
+    static func one<T>(of things: [T]) -> T { things[Int(seed % UInt64(things.count))] }
+
     static func holds(_ cell: String, oneOf parts: UInt64 = 3) -> Bool {
         if isWhole { return true }
         // FNV-1a: the same in every process.

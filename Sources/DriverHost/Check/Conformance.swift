@@ -29,7 +29,7 @@ public enum ConformanceOutcome: Sendable, Equatable {
 public enum Conformance {
     public static let cases: [ConformanceCase] =
         InstanceChecks.cases + VolumeChecks.cases + SnapshotChecks.cases + CloneChecks.cases + AttachingChecks.cases + ManageChecks.cases
-        + HandleChecks.cases + DeathChecks.cases
+        + HandleChecks.cases + ChangedChecks.cases + DeathChecks.cases
 
     /// Runs one case in this process. What it made is removed afterwards, whatever its outcome.
     public static func run(_ name: String, plugin path: String, options: DriverValue) -> ConformanceOutcome {

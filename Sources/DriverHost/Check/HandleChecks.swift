@@ -3,15 +3,6 @@ import Glibc
 
 /// Block handles: what is written is read, and maps tell the truth.
 enum HandleChecks {
-    /// Numbers that are the same in every run.
-    private struct Numbers {
-        var state: UInt64
-        mutating func next(below limit: Int) -> Int {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Int((state >> 33) % UInt64(limit))
-        }
-    }
-
     private static let zeroFlag = UInt32(CLINKER_EXTENT_ZERO)
 
     static let cases: [ConformanceCase] = [
@@ -66,7 +57,7 @@ enum HandleChecks {
                 try bench.handle(volume) { first in
                     try bench.handle(volume) { second in
                         let (a, b) = (try CheckBench.read(65_536, first, at: 0), try CheckBench.read(65_536, second, at: 0))
-                        try bench.require(a == b && a.allSatisfy { $0 == 7 }, "the readers see something else")
+                        try bench.require(a == b && CheckBench.are(a, 7), "the readers see something else")
                     }
                 }
             }
@@ -80,10 +71,10 @@ enum HandleChecks {
         },
         ConformanceCase("handle: 32 MiB at once", handles: true) { bench in
             let volume = try bench.volume()
-            let bytes = (0..<(32 << 20)).map { UInt8(truncatingIfNeeded: $0 >> 12 &* 31) }
+            let bytes = CheckBench.pattern(32 << 20, seed: 31)
             try bench.handle(volume, writable: true) { try CheckBench.write(bytes, $0, at: 1 << 20) }
             let found = try bench.handle(volume) { try CheckBench.read(bytes.count, $0, at: 1 << 20) }
-            try bench.require(found == bytes, "other bytes came back")
+            try bench.require(CheckBench.same(found, bytes), "other bytes came back")
         },
         ConformanceCase("handle: random writes against a copy in memory", handles: true) { bench in
             let volume = try bench.volume()
@@ -95,20 +86,21 @@ enum HandleChecks {
                 for round in 0..<400 {
                     let length = (1 + numbers.next(below: 32)) * unit
                     let offset = numbers.next(below: (region - length) / unit) * unit
-                    let bytes = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ round &+ 1) }
+                    let bytes = CheckBench.pattern(length, seed: round)
                     try CheckBench.write(bytes, handle, at: UInt64(offset))
                     model.replaceSubrange(offset..<(offset + length), with: bytes)
                     if round % 50 == 49 {
-                        try bench.require(try CheckBench.read(region, handle, at: 0) == model, "after \(round + 1) writes")
+                        try bench.require(CheckBench.same(try CheckBench.read(region, handle, at: 0), model), "after \(round + 1) writes")
                     }
                 }
                 try handle.flush()
             }
-            try bench.require(try bench.handle(volume) { try CheckBench.read(region, $0, at: 0) } == model, "when opened again")
+            try bench.require(
+                CheckBench.same(try bench.handle(volume) { try CheckBench.read(region, $0, at: 0) }, model), "when opened again")
         },
         ConformanceCase("handle: random reads of a pattern", handles: true) { bench in
             let volume = try bench.volume()
-            let pattern = (0..<(4 << 20)).map { UInt8(truncatingIfNeeded: $0 >> 9 &* 13) }
+            let pattern = CheckBench.pattern(4 << 20, seed: 13)
             try bench.handle(volume, writable: true) { try CheckBench.write(pattern, $0, at: 0) }
             var numbers = Numbers(state: 7)
             try bench.handle(volume) { handle in
@@ -129,9 +121,9 @@ enum HandleChecks {
                 try CheckBench.write([UInt8](repeating: 9, count: 4 * unit), handle, at: 0)
                 try handle.zero(offset: UInt64(unit), length: UInt64(2 * unit))
                 let found = try CheckBench.read(4 * unit, handle, at: 0)
-                try bench.require(found[unit..<(3 * unit)].allSatisfy { $0 == 0 }, "the range is not zero")
+                try bench.require(CheckBench.are(found[unit..<(3 * unit)], 0), "the range is not zero")
                 try bench.require(
-                    found[..<unit].allSatisfy { $0 == 9 } && found[(3 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
+                    CheckBench.are(found[..<unit], 9) && CheckBench.are(found[(3 * unit)...], 9), "a neighbour changed")
             }
         },
         ConformanceCase("zero: 256 MiB", handles: true) { bench in
@@ -151,9 +143,9 @@ enum HandleChecks {
                 { return }
                 let found = try CheckBench.read(3 * unit, handle, at: 0)
                 let range = found[unit..<(2 * unit)]
-                try bench.require(range.allSatisfy { $0 == 0 } || range.allSatisfy { $0 == 9 }, "the range is neither old nor zero")
+                try bench.require(CheckBench.are(range, 0) || CheckBench.are(range, 9), "the range is neither old nor zero")
                 try bench.require(
-                    found[..<unit].allSatisfy { $0 == 9 } && found[(2 * unit)...].allSatisfy { $0 == 9 }, "a neighbour changed")
+                    CheckBench.are(found[..<unit], 9) && CheckBench.are(found[(2 * unit)...], 9), "a neighbour changed")
             }
         },
         ConformanceCase("extents: in order, without gaps, as far as was asked", handles: true) { bench in
@@ -182,7 +174,7 @@ enum HandleChecks {
                     while position < extent.offset + extent.length {
                         let count = Int(min(4 << 20, extent.offset + extent.length - position))
                         try bench.require(
-                            try CheckBench.read(count, handle, at: position).allSatisfy { $0 == 0 }, "data at \(position) and on")
+                            CheckBench.are(CheckBench.read(count, handle, at: position), 0), "data at \(position) and on")
                         // Every piece of small extents, samples of large ones.
                         position += max(UInt64(count), extent.length > 64 << 20 ? 32 << 20 : 0)
                     }
@@ -233,7 +225,7 @@ enum HandleChecks {
                 for extent in map
                 where extent.flags & zeroFlag != 0 && extent.offset <= 512 << 20 && 512 << 20 < extent.offset + extent.length {
                     try bench.require(
-                        try CheckBench.read(4096, handle, at: 512 << 20).allSatisfy { $0 == 0 }, "the snapshot has what came later")
+                        CheckBench.are(CheckBench.read(4096, handle, at: 512 << 20), 0), "the snapshot has what came later")
                 }
             }
         },

@@ -56,26 +56,26 @@ sleep 0.5
 os volume unmanage moving 2> /dev/null || cinder_ unmanage moving
 until_is moving status gone
 [ "$(sha256sum < "$files/one/volume-$id")" = "$sum" ]
-cinder_ manageable-list node@one | grep -q "volume-$id"
+cinder_ manageable-list node@one | grep "volume-$id" > /dev/null
 os volume create --host "node@one#files" --remote-source source-name="volume-$id" --type one --name again > /dev/null 2>&1 ||
     cinder_ manage --id-type source-name --name again --volume-type one "node@one#files" "volume-$id" > /dev/null
 until_is again status available
 [ "$(sha256sum < "$files/one/volume-$(os volume show again -f value -c id)")" = "$sum" ]
 
 # looking on
-os volume backend pool list --long | grep -q "node@two#files"
-os volume backend capability show node@one | grep -q thin_provisioning
+os volume backend pool list --long | grep "node@two#files" > /dev/null
+os volume backend capability show node@one | grep thin_provisioning > /dev/null
 cinder_ quota-class-update default --volumes 3 > /dev/null
-cinder_ quota-class-show default | grep -q "| volumes *| 3 "
+cinder_ quota-class-show default | grep "| volumes *| 3 " > /dev/null
 cinder_ get-capabilities node@one > /dev/null
-cinder_ list-filters --resource volume | grep -q migration_status
-cinder_ service-get-log --binary cinder-scheduler | grep -q clinker.flows
+cinder_ list-filters --resource volume | grep migration_status > /dev/null
+cinder_ service-get-log --binary cinder-scheduler | grep clinker.flows > /dev/null
 cinder_ service-set-log DEBUG --binary cinder-scheduler > /dev/null
-os volume service list -f value -c Host | grep -q node@two
+os volume service list -f value -c Host | grep node@two > /dev/null
 os volume type create --property volume_backend_name=nowhere lost > /dev/null
 os volume create --size 1 --type lost failing > /dev/null
 until_is failing status error
-os volume message list -f value -c "User Message" | grep -q "weighted backend"
+os volume message list -f value -c "User Message" | grep "weighted backend" > /dev/null
 
 os volume delete failing other again
 until_is other status gone
