@@ -59,11 +59,21 @@ final class Deletion: @unchecked Sendable {
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
     func remove(_ name: String, _ call: Call) throws {
-        let result = Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) }
+        let result = Self.outlivingWatches { Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) } }
         if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
         // A removal goes through the trash: one that was cut off there is finished.
         for entry in try trash() where entry.name == name && entry.isBeingRemoved { try family.withLock { _ in try remove(entry) } }
         try Directory.forget(name, in: cluster)
+    }
+
+    /// A client that was fenced is gone, its watch some moments later: until then its images are busy.
+    private static func outlivingWatches(_ body: () -> Int32) -> Int32 {
+        for _ in 0..<25 {
+            let result = body()
+            if result != -EBUSY { return result }
+            usleep(200_000)
+        }
+        return body()
     }
 
     /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
@@ -79,7 +89,7 @@ final class Deletion: @unchecked Sendable {
         guard image.name.hasSuffix(Names.deletedSuffix), try image.snapshots.isEmpty else { return }
         let parent = try image.parent
         image.close()
-        let result = rbd_remove(cluster.pool, image.name)
+        let result = Self.outlivingWatches { rbd_remove(cluster.pool, image.name) }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(image.name)") }
         try removeAncestor(parent)
     }

@@ -18,6 +18,7 @@ final class RBDDriver: VolumeDriver {
     private let hasDynamicTotal: Bool
     private let flattening: FlattenLimit
     private let deletion: Deletion
+    private let mirroring: Mirroring
 
     init(_ call: Call) throws {
         var settings = Cluster.Settings()
@@ -44,6 +45,7 @@ final class RBDDriver: VolumeDriver {
         let interval = try call.option("deferred_deletion_purge_interval", default: 60, in: 1...86_400)
         keyring = try call.fileOption("rbd_keyring_conf")
         cluster = try Cluster(settings)
+        mirroring = try Mirroring(call, cluster)
         deletion = Deletion(cluster, delay: delay, interval: interval, flattening: flattening)
         // What a dead process of this machine left behind: its watches would hold its images for half a minute.
         if let state = call.option("state_dir") {
@@ -61,6 +63,7 @@ final class RBDDriver: VolumeDriver {
         call.set("online_extend_support", true)
         call.set("sparse_copy_volume", true)
         call.set("shared_targets", false)
+        mirroring.describe(call)
         let settings = cluster.settings
         call.set(
             "location_info",
@@ -108,6 +111,11 @@ final class RBDDriver: VolumeDriver {
     // MARK: volumes
 
     func createVolume(_ call: Call) throws {
+        try create(call)
+        try mirroring.begin(call)
+    }
+
+    private func create(_ call: Call) throws {
         let name = try name(call, "volume.name")
         let size = try call.gibibytes("volume.size")
         for _ in 0..<2 {
@@ -133,6 +141,11 @@ final class RBDDriver: VolumeDriver {
     }
 
     func cloneVolume(_ call: Call) throws {
+        try clone(call)
+        try mirroring.begin(call)
+    }
+
+    private func clone(_ call: Call) throws {
         let (source, target) = (try name(call, "source.name"), try name(call, "volume.name"))
         let size = try call.gibibytes("volume.size")
         let snapshot = target + Names.cloneSnapshotSuffix
@@ -159,8 +172,10 @@ final class RBDDriver: VolumeDriver {
             source, snapshot, of: call.integer("snapshot.size").map { UInt64($0) << 30 }, to: target, size: call.gibibytes("volume.size"),
             call
         )
-        guard flattensVolumesFromSnapshots else { return }
-        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
+        if flattensVolumesFromSnapshots {
+            try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
+        }
+        try mirroring.begin(call)
     }
 
     /// Clones, or goes on with the clone that is there if it is whole; it has its size in the end. `parentSize`: nil if not known.
@@ -312,6 +327,8 @@ final class RBDDriver: VolumeDriver {
         // Volumes are whole GiB: what is missing reads as zeroes.
         let size = max(1, (try image.size + 1_073_741_823) >> 30)
         try image.grow(to: size << 30)
+        image.close()
+        try mirroring.begin(call)
         call.set("size", Int64(size))
     }
 

@@ -200,19 +200,27 @@ public enum Volumes {
         public var driverData: String?
         public var providerID: String?
         public var sharedTargets: Bool?
+        public var replicationStatus: String?
         public init(host: String) { self.host = host }
     }
 
     static let relocateSQL = SQL(
         """
         UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, name_id = ?, driver_data = ?, provider_id = ?,
-            shared_targets = ?, updated_at = ? WHERE id = ?
+            shared_targets = ?, replication_status = ?, updated_at = ? WHERE id = ?
         """)
     /// From now on the volume is what lies there.
     public static func relocate(_ id: String, to place: Location, in tx: any Transaction) throws {
         try tx.run(
             relocateSQL, .text(place.host), .string(place.serviceID), .string(place.zone), .string(place.nameID), .string(place.driverData),
-            .string(place.providerID), place.sharedTargets.map { .bool($0) } ?? .null, .text(Timestamp.now()), .text(id))
+            .string(place.providerID), place.sharedTargets.map { .bool($0) } ?? .null, .string(place.replicationStatus),
+            .text(Timestamp.now()), .text(id))
+    }
+
+    static let replicatedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND NOT " + VolumeTransition.Condition.notReplicated.rawValue)
+    /// What is kept a second time elsewhere stays where it is.
+    public static func isFreeToMove(_ id: String, in connection: any Connection) throws -> Bool {
+        try !connection.exists(replicatedSQL, .text(id))
     }
 
     static let renameObjectSQL = SQL("UPDATE volumes SET name_id = NULL, driver_data = ? WHERE id = ?")
@@ -236,13 +244,16 @@ public enum Volumes {
 
     static let madeSQL = SQL(
         """
-        UPDATE volumes SET status = 'available', driver_data = ?, provider_id = ?, shared_targets = ?, launched_at = ?, updated_at = ?
-        WHERE id = ?
+        UPDATE volumes SET status = 'available', driver_data = ?, provider_id = ?, shared_targets = ?, replication_status = ?,
+            launched_at = ?, updated_at = ? WHERE id = ?
         """)
-    public static func made(_ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, in tx: any Transaction) throws {
+    public static func made(
+        _ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?, in tx: any Transaction
+    ) throws {
         let now = Timestamp.now()
         try tx.run(
-            madeSQL, .string(driverData), .string(providerID), sharedTargets.map { .bool($0) } ?? .null, .text(now), .text(now), .text(id))
+            madeSQL, .string(driverData), .string(providerID), sharedTargets.map { .bool($0) } ?? .null, .string(replicationStatus),
+            .text(now), .text(now), .text(id))
     }
 
     static let resizeSQL = SQL("UPDATE volumes SET size = ?, status = ?, updated_at = ? WHERE id = ?")

@@ -5,6 +5,7 @@ public struct VolumeTransition: Sendable {
         case detached = "attach_status <> 'attached'"
         case attached = "attach_status = 'attached'"
         case notMigrating = "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))"
+        case notReplicated = "(replication_status IS NULL OR replication_status IN ('disabled', 'not-capable'))"
         case ungrouped = "group_id IS NULL"
         /// Attachments that failed do not count: they go with the volume.
         case withoutSnapshots = "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
@@ -58,9 +59,10 @@ public struct VolumeTransition: Sendable {
     public static let rollDetaching = VolumeTransition("roll detaching", from: ["detaching"], to: "in-use")
     /// Migration keeps the volume's own state, or locks the volume.
     public static let migrate = VolumeTransition(
-        "migrate", from: ["available", "in-use"], [.notMigrating, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
+        "migrate", from: ["available", "in-use"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
     public static let migrateLocked = VolumeTransition(
-        "migrate locked", from: ["available"], [.notMigrating, .ungrouped, .withoutSnapshots], to: "maintenance", remembers: true)
+        "migrate locked", from: ["available"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: "maintenance",
+        remembers: true)
     public static let retype = VolumeTransition(
         "retype", from: ["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
     public static let all = [

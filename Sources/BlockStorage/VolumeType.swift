@@ -24,6 +24,8 @@ public struct VolumeType: Sendable {
     }
 
     /// Whether the type makes volumes that several hosts may attach.
+    /// Whether its volumes are kept a second time elsewhere.
+    public var isReplicated: Bool { extraSpecs["replication_enabled"]?.string?.lowercased() == "<is> true" }
     public var isMultiattach: Bool { extraSpecs["multiattach"]?.string?.lowercased() == "<is> true" }
 }
 

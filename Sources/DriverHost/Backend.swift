@@ -119,11 +119,11 @@ public final class Backend: Sendable {
         ended.wait()
     }
 
-    /// Waits (at most `seconds`) until the backend is up; false if it is not.
-    public func waitUntilUp(within seconds: Double) async -> Bool {
+    /// Waits (at most `seconds`) until the backend is up; false if it is not. `isPatient`: though it failed once.
+    public func waitUntilUp(within seconds: Double, isPatient: Bool = true) async -> Bool {
         let limit = Timestamp.monotonic() + seconds
         while description == nil {
-            guard Timestamp.monotonic() < limit, !state.withLock({ $0.stopping }) else { return false }
+            guard Timestamp.monotonic() < limit, isPatient || lastError == nil, !state.withLock({ $0.stopping }) else { return false }
             try? await Task.sleep(nanoseconds: 10_000_000)
         }
         return true

@@ -91,6 +91,8 @@ public final class Doctor: Sendable {
                 knownFlows: engine.knownFlows, reservationAge: reservationAge,
                 snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, ready: ready, in: $0)
         }
+        // Right after a start they may be a moment late.
+        for entry in services.backends.entries { _ = await entry.backend.waitUntilUp(within: 10, isPatient: false) }
         try await compareBackends(&report)
         if repair {
             for index in report.findings.indices {

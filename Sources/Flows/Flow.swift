@@ -94,6 +94,16 @@ struct FlowContext: Sendable {
         ])
     }
 
+    /// What a driver is told of a volume that it makes or takes over: its type's wishes, too.
+    func describeNew(_ volume: DriverValue, of type: VolumeType) -> DriverValue {
+        guard case .object(let members) = volume, type.isReplicated else { return volume }
+        return .object(members + [.init("replicated", .boolean(true))])
+    }
+
+    func describeNew(_ volume: Volume) throws -> DriverValue {
+        describeNew(describe(volume), of: try services.database.read { try VolumeTypes.get(volume.volumeTypeID, in: $0) })
+    }
+
     /// Whether a backend's volumes share targets; nil if its driver says null.
     static func sharedTargets(_ capabilities: DriverValue?) -> Bool? {
         capabilities?["shared_targets"] == .null ? nil : capabilities?["shared_targets"]?.boolean ?? false
@@ -104,7 +114,7 @@ struct FlowContext: Sendable {
         let capabilities = try backend(of: volume).backend.description?.capabilities
         try Volumes.made(
             volume.id, driverData: output["data"]?.string, providerID: output["provider_id"]?.string,
-            sharedTargets: FlowContext.sharedTargets(capabilities), in: tx)
+            sharedTargets: FlowContext.sharedTargets(capabilities), replicationStatus: output["replication_status"]?.string, in: tx)
     }
 
     /// The snapshot that the operation is about.

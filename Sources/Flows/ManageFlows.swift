@@ -61,7 +61,7 @@ enum ManageFlows {
                     let volume = try context.volume()
                     return try await context.call(
                         context.backend(of: volume), .manageVolume,
-                        .members(["volume": context.describe(volume), "reference": reference(context)]))
+                        .members(["volume": context.describeNew(volume), "reference": reference(context)]))
                 },
                 record: { context, _, output, tx in
                     let volume = try context.volume(in: tx)

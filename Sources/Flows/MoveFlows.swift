@@ -50,6 +50,10 @@ enum MoveFlows {
                         volumeID: volume.id, size: volume.size, zones: volume.availabilityZone.map { [$0] } ?? [],
                         extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: [])
                     request.occupiedHost = volume.host
+                    // Only a new object becomes replicated, or ceases to be.
+                    if type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
+                        request.attempted = [volume.backend].compactMap(\.self)
+                    }
                     let pools = try context.services.backends.pools(in: tx).filter { $0.host == volume.host }
                     let staying = context.services.scheduler.place(request, among: pools)
                     guard staying.choice == nil else {
@@ -62,6 +66,9 @@ enum MoveFlows {
                     }
                     guard try Snapshots.ofVolume(volume.id, in: tx).isEmpty else {
                         throw StorageError(.failed, "The volume would have to move, and its snapshots cannot.")
+                    }
+                    guard try Volumes.isFreeToMove(volume.id, in: tx) else {
+                        throw StorageError(.failed, "The volume would have to move, and is replicated.")
                     }
                     guard volume.status != "in-use", volume.previousStatus != "in-use" else {
                         throw StorageError(
@@ -120,12 +127,19 @@ enum MoveFlows {
             Step(
                 name: "make",
                 perform: { context, progress in
-                    guard let target = try target(context, context.volume(), progress) else { return .object([]) }
-                    return try await context.call(target.entry, .createVolume, target.object)
+                    let volume = try context.volume()
+                    guard let target = try target(context, volume, progress) else { return .object([]) }
+                    let type = try context.services.database.read {
+                        try context.newTypeIfAny(in: $0) ?? VolumeTypes.get(volume.volumeTypeID, in: $0)
+                    }
+                    return try await context.call(
+                        target.entry, .createVolume,
+                        .members(["volume": context.describeNew(target.object["volume"] ?? .object([]), of: type)]))
                 },
                 record: { _, progress, output, _ in
                     progress["data"] = output["data"]?.string.map { .string($0) }
                     progress["provider_id"] = output["provider_id"]?.string.map { .string($0) }
+                    progress["replication_status"] = output["replication_status"]?.string.map { .string($0) }
                 },
                 undo: { context, progress in
                     guard let target = try target(context, context.volume(), progress) else { return }
@@ -162,6 +176,7 @@ enum MoveFlows {
                     place.nameID = context.operation.arguments["target_id"]?.string
                     place.driverData = progress["data"]?.string
                     place.providerID = progress["provider_id"]?.string
+                    place.replicationStatus = progress["replication_status"]?.string
                     place.sharedTargets = FlowContext.sharedTargets(capabilities)
                     try Volumes.relocate(volume.id, to: place, in: tx)
                 }),

@@ -55,16 +55,16 @@ enum VolumeFlows {
                         return try await context.call(
                             entry, .createVolumeFromSnapshot,
                             .members([
-                                "volume": context.describe(volume), "snapshot": context.describe(snapshot),
+                                "volume": context.describeNew(volume), "snapshot": context.describe(snapshot),
                                 "source": context.describe(origin),
                             ]))
                     }
                     guard let sourceID = volume.sourceVolumeID else {
-                        return try await context.call(entry, .createVolume, .members(["volume": context.describe(volume)]))
+                        return try await context.call(entry, .createVolume, .members(["volume": context.describeNew(volume)]))
                     }
                     let source = try context.volume(sourceID)
                     return try await context.call(
-                        entry, .cloneVolume, .members(["volume": context.describe(volume), "source": context.describe(source)]))
+                        entry, .cloneVolume, .members(["volume": context.describeNew(volume), "source": context.describe(source)]))
                 },
                 record: { context, progress, output, tx in
                     let volume = try context.volume(in: tx)
@@ -99,7 +99,7 @@ enum VolumeFlows {
         _ snapshot: Snapshot, of origin: Volume, to volume: Volume, _ context: FlowContext, _ progress: JSONObject
     ) async throws -> DriverValue {
         let entry = try context.backend(of: volume)
-        let made = try await context.call(entry, .createVolume, .members(["volume": context.describe(volume)]))
+        let made = try await context.call(entry, .createVolume, .members(["volume": context.describeNew(volume)]))
         let data = made["data"]?.string
         let target = context.describe(volume, as: volume.id, host: volume.host ?? "", data: data)
         try await context.copy(

@@ -119,7 +119,6 @@ final class CoreProcess: Sendable {
         let report = Guarded(JSON.null)
         try blocking {
             try await database.migrate(Schema.migrations)
-            for entry in backends.entries { _ = await entry.backend.waitUntilUp(within: 10) }
             let found = try await doctor.examine(repair: repair).json
             report.withLock { $0 = found }
         }

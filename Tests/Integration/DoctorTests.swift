@@ -153,6 +153,8 @@ struct DoctorTests {
         let left = try service.api("GET", "/attachments").json["attachments"]?.array?.compactMap { $0["id"]?.string }
         #expect(left == [held.json["attachment"]?["id"]?.string ?? ""])
         #expect(try service.volume(ids[1])?["status"] == "reserved")
+        // It is said when it is done.
+        for _ in 0..<100 where !service.log.contains("reservations were taken back") { usleep(50_000) }
         #expect(service.log.contains("reservations were taken back"))
     }
 }

@@ -1,4 +1,4 @@
-"""storage.py BINARY: LVM, thick and thin, over tgt and LIO, beside file and nfs backends, all in this machine: the openstack
+"""storage.py BINARY [KIND...] [brick]: LVM, thick and thin, over tgt and LIO, beside file and nfs backends, all in this machine: the openstack
 command's walk, whose bytes an initiator of user space reads, and os-brick's with the kernel's initiator."""
 import os, pathlib, subprocess, sys
 
@@ -41,10 +41,12 @@ def script(*command):
         raise SystemExit("\n".join([line for line in log if " ACCESS " not in line][-40:]))
 
 
-if sys.argv[2:] != ["brick"]:
-    script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *sys.argv[2:] or ["thin", "thick", "file", "nfs"])
-run("iscsid")
-for kind in ["thin", "lio"]:
+kinds = [word for word in sys.argv[2:] if word != "brick"]
+if kinds:
+    script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *kinds)
+if "brick" in sys.argv[2:]:
+    run("iscsid")
+for kind in ["thin", "lio"] if "brick" in sys.argv[2:] else []:
     script(str(python), str(tests / "Integration/clients/brick.py"), url, kind)
 
 # Nothing is left anywhere.

@@ -178,6 +178,8 @@ enum { CLINKER_HANDLE_READ = 0, CLINKER_HANDLE_WRITE = 1 };
  *                          volume.size integer (GiB), volume.pool string,
  *                          volume.data string (the driver-private text stored at creation, may be absent),
  *                          volume.attached boolean (somebody is connected).
+ * A volume that is made or taken over may have volume.replicated boolean (its type wants a second copy elsewhere); the
+ *                          driver answers with replication_status string ("enabled").
  * Every snapshot call has  the same of the volume, and snapshot.id, snapshot.name, snapshot.size, snapshot.data.
  * A call that makes something may set the result
  *                          data string: private text of at most 4,096 bytes (share, format, name), which the host
