@@ -19,12 +19,16 @@ public struct BlockCopy: Sendable {
 
     public init(targetIsZero: Bool) { self.targetIsZero = targetIsZero }
 
-    /// Bytes written between two checkpoints.
-    private static let checkpointInterval: UInt64 = 256 << 20
+    /// Bytes written before the first checkpoint, and at most between two. A checkpoint holds the copy up until everything is
+    /// on stable storage, so the more is behind it the later the next one comes.
+    private static let firstCheckpoint: UInt64 = 256 << 20
+    private static let longestStretch: UInt64 = 4 << 30
     /// Bytes whose map is asked for at once: a map of everything may be long.
     private static let window: UInt64 = 4 << 30
-    /// Pieces that are read or written at the same time.
+    /// Pieces that are read or written at the same time, where a driver keeps several requests under way; and where none does:
+    /// few buffers stay in the processor's caches.
     private static let slots = 16
+    private static let slotsInTurn = 4
 
     private enum Piece: Sendable {
         /// Of one that is still being read, `arrived` of its slot tells the end.
@@ -41,6 +45,8 @@ public struct BlockCopy: Sendable {
         let arrived: [Primitives.Semaphore]
         let ended = Semaphore()
         let failure = Guarded<(any Error)?>(nil)
+        /// No driver has taken a request yet.
+        let isNarrow = Guarded(true)
         let reads = UnderWay()
         let writes = UnderWay()
 
@@ -48,7 +54,7 @@ public struct BlockCopy: Sendable {
             self.input = input
             buffers = (0..<slots).map { _ in .allocate(byteCount: pieceSize, alignment: 4096) }
             arrived = (0..<slots).map { _ in Semaphore() }
-            for slot in 0..<slots { free.append(slot) }
+            for slot in 0..<slotsInTurn { free.append(slot) }
         }
 
         deinit { for buffer in buffers { buffer.deallocate() } }
@@ -69,8 +75,16 @@ public struct BlockCopy: Sendable {
                 done()
                 underWay.end()
             }
-            if !isTaken { underWay.end() }
-            return isTaken
+            guard isTaken else {
+                underWay.end()
+                return false
+            }
+            let wasNarrow = isNarrow.withLock { narrow in
+                defer { narrow = false }
+                return narrow
+            }
+            if wasNarrow { for slot in slotsInTurn..<slots { free.append(slot) } }
+            return true
         }
 
         /// Waits until everything that was handed over is written; throws what went wrong.
@@ -167,6 +181,7 @@ public struct BlockCopy: Sendable {
         let startedAt = Timestamp.monotonic()
         var copied: UInt64 = 0
         var sinceCheckpoint: UInt64 = 0
+        var stretch = Self.firstCheckpoint
         var toldAt = startedAt
         while let piece = pipe.ready.take(atMost: 1)?.first {
             if isCancelled() { throw DriverFailure(.cancelled, "cancelled") }
@@ -192,11 +207,12 @@ public struct BlockCopy: Sendable {
                 sinceCheckpoint += UInt64(count)
                 if bytesPerSecond > 0 { pause(min(60, Double(copied) / Double(bytesPerSecond) - (Timestamp.monotonic() - startedAt))) }
             }
-            if let onCheckpoint, sinceCheckpoint >= Self.checkpointInterval {
+            if let onCheckpoint, sinceCheckpoint >= stretch {
                 try pipe.settle()
                 try output.flush()
                 onCheckpoint(position)
                 sinceCheckpoint = 0
+                stretch = min(3 * copied, Self.longestStretch)
             }
             let now = Timestamp.monotonic()
             if now - toldAt >= 0.1 {

@@ -8,6 +8,7 @@ public enum HostProcess {
     /// Serves until the other end closes; never returns.
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        yieldToOthers()
         let wire = Wire(descriptor)
         do {
             guard let first = try wire.receive() else { exit(0) }

@@ -9,7 +9,7 @@ public import Primitives
 /// on (or taken back) by the next one.
 public final class FlowEngine: Sendable {
     let services: FlowServices
-    private let executor = ThreadExecutor(name: "flow", threads: 2)
+    private let executor = ThreadExecutor(name: "flow", threads: 2, yields: true)
     private let flows: [String: Flow]
     private let state = Guarded(State())
     private let outcomes = Guarded<[String: Outcome]>([:])

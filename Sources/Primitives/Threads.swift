@@ -27,6 +27,10 @@ public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) 
     pthread_attr_destroy(&attributes)
 }
 
+/// Lets others have the processor first: for threads that work on while somebody waits for an answer. It holds for the calling
+/// thread and those that it starts.
+public func yieldToOthers() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10) }
+
 /// Holds the thread for some seconds.
 public func pause(_ seconds: Double) { usleep(UInt32(max(0, seconds) * 1e6)) }
 
@@ -110,11 +114,13 @@ public final class Semaphore: @unchecked Sendable {
 public final class ThreadExecutor: TaskExecutor {
     private let queue = BlockingQueue<UnownedJob>()
 
-    public init(name: String, threads: Int) {
+    /// `yields`: others have the processor first.
+    public init(name: String, threads: Int, yields: Bool = false) {
         for index in 0..<threads {
             let queue = queue
             let executor = UnmanagedExecutor(self)
             startThread("\(name)-\(index)") {
+                if yields { yieldToOthers() }
                 while let jobs = queue.take(atMost: 1) {
                     for job in jobs { job.runSynchronously(on: executor.reference.asUnownedTaskExecutor()) }
                 }
