@@ -160,6 +160,7 @@ public final class HTTPServer: @unchecked Sendable {
         streams.stop()
         MHD_stop_daemon(daemon)
         self.daemon = nil
+        close(standIn)
         return true
     }
 
