@@ -118,7 +118,7 @@ let package = Package(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers", "abi.py"], swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["JSON", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
-            exclude: ["clients", "captures", "keystone"], swiftSettings: strict),
+            exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]
 )
 
