@@ -83,8 +83,17 @@ struct StorageFaultTests {
         return result.output
     }
 
-    @Test("a full cluster is a volume in error with a message, and room again is a volume")
-    func full() async throws {
+    /// How a cluster becomes full, and has room again: the pool by its quota, or the OSD itself.
+    private func setFull(_ what: String, _ isFull: Bool) async throws {
+        if what == "pool" { return try await ceph("ceph", "osd", "pool", "set-quota", "volumes", "max_bytes", isFull ? "4096" : "0") }
+        let ratios = [("nearfull", "0.000001", "0.85"), ("backfillfull", "0.000002", "0.90"), ("full", "0.000003", "0.95")]
+        for (ratio, low, usual) in isFull ? ratios : ratios.reversed() {
+            try await ceph("ceph", "osd", "set-\(ratio)-ratio", isFull ? low : usual)
+        }
+    }
+
+    @Test("in a full cluster a volume stays where it was, and goes when there is room", arguments: ["pool", "osd"])
+    func full(what: String) async throws {
         let service = try rbdAndFile()
         let id = try service.create(["volume_type": "file"])
         try service.wait(id, "available")
@@ -92,13 +101,13 @@ struct StorageFaultTests {
         let bytes = [UInt8](repeating: 7, count: 64 << 20)
         #expect(write(file, bytes, bytes.count) == bytes.count)
         close(file)
-        try await ceph("ceph", "osd", "pool", "set-quota", "volumes", "max_bytes", "4096")
+        try await setFull(what, true)
         let pool = try await filledUp()
         #expect(pool)
         _ = try MoveTests.action(service, id, "os-retype", ["new_type": "rbd", "migration_policy": "on-demand"])
         try service.wait(id, "available", seconds: 60)
         #expect(try service.volume(id)?["volume_type"] == "file")
-        try await ceph("ceph", "osd", "pool", "set-quota", "volumes", "max_bytes", "0")
+        try await setFull(what, false)
         for _ in 0..<100 where try service.volume(id)?["volume_type"] == "file" {
             _ = try MoveTests.action(service, id, "os-retype", ["new_type": "rbd", "migration_policy": "on-demand"])
             try service.wait(id, "available", seconds: 60)
@@ -115,8 +124,8 @@ struct StorageFaultTests {
         let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
         for _ in 0..<60 {
             let result = try await ServiceUnderTest.run(
-                "/bin/bash", ["-c", "ceph -c \(conf) osd pool ls detail | grep \"'volumes'\""])
-            if result.output.contains("full") { return true }
+                "/bin/bash", ["-c", "ceph -c \(conf) osd pool ls detail | grep \"'volumes'\" | grep -cw full || true"])
+            if result.output.hasPrefix("1") { return true }
             // There must be something to count.
             _ = try await ServiceUnderTest.run(
                 "/bin/bash", ["-c", "head -c 65536 /dev/zero | timeout 5 rados -c \(conf) -p volumes put .filler - || true"])
