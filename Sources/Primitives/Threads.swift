@@ -29,7 +29,11 @@ public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) 
 
 /// Lets others have the processor first: for threads that work on while somebody waits for an answer. It holds for the calling
 /// thread and those that it starts.
-public func yieldToOthers() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10) }
+public func yieldToOthers() {
+    let me = __priority_which_t(PRIO_PROCESS.rawValue)
+    // Who was told to yield more goes on to.
+    setpriority(me, 0, max(10, getpriority(me, 0)))
+}
 
 /// Holds the thread for some seconds.
 public func pause(_ seconds: Double) { usleep(UInt32(max(0, seconds) * 1e6)) }

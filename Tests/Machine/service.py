@@ -29,6 +29,7 @@ class Service:
             f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nhost = node\n"
             f"enabled_backends = {','.join(backends)}\nquota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n"
             + "".join(f"[{name}]\n{section}\n" for name, section in backends.items()))
+        self.backends = len(backends)
         self.process = None
 
     def start(self):
@@ -39,11 +40,11 @@ class Service:
             if self.process.poll() is not None:
                 raise SystemExit(f"the service ended:\n{pathlib.Path(self.log).read_text()[-3000:]}")
             try:
-                return self.ask("GET", "/scheduler-stats/get_pools")[1]["pools"]
+                return len(self.ask("GET", "/scheduler-stats/get_pools")[1]["pools"]) >= self.backends
             except OSError:
-                return None
+                return False
 
-        until(answers, 60, "the service's first pool")
+        until(answers, 120, "a pool of each backend")
 
     def ask(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
