@@ -194,7 +194,7 @@ struct MoveTests {
         "whatever dies while a volume is copied, it is at one place with all its bytes in the end",
         arguments: ["transfer", "driver-host", "core", "serve"])
     func deaths(victim: String) async throws {
-        let service = try Self.service(one: "volume_copy_bps_limit = 250000000")
+        let service = try Self.service(one: "volume_copy_bps_limit = 150000000")
         try Self.types(service)
         let id = try service.create(["volume_type": "one"])
         try service.wait(id, "available")
@@ -205,8 +205,13 @@ struct MoveTests {
         let kept = service.directory + "/kept"
         _ = try await ServiceUnderTest.run("/bin/cp", ["--sparse=auto", Self.path(service, "one", id), kept])
         #expect(try Self.action(service, id, "os-retype", ["new_type": "two", "migration_policy": "on-demand"]).status == 202)
-        // Behind the first checkpoint, of 256 MiB.
-        usleep(1_350_000)
+        // Well behind the first checkpoint, of 256 MiB of the volume's 1,024.
+        let limit = Timestamp.monotonic() + 60
+        while Timestamp.monotonic() < limit {
+            let operations = try service.api("GET", "/operations?resource_id=\(id)").json["operations"]?.array ?? []
+            if operations.contains(where: { if case .real(let done)? = $0["progress"] { done > 0.3 } else { false } }) { break }
+            usleep(5_000)
+        }
         let found = victim == "serve" ? [service.pid] : service.processes(victim)
         #expect(!found.isEmpty, "\(victim) runs")
         for process in found { kill(process, SIGKILL) }
