@@ -132,7 +132,7 @@ final class Deletion: @unchecked Sendable {
 
     private func remove(_ entry: TrashEntry) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let result = rbd_trash_remove(cluster.pool, entry.id, false)
+        let result = Self.outlivingWatches { rbd_trash_remove(cluster.pool, entry.id, false) }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
         if entry.isBeingRemoved { try Directory.forget(entry.name, in: cluster) }
         try removeAncestor(parent)

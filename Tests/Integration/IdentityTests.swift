@@ -197,7 +197,7 @@ struct IdentityTests {
         arguments: ["refuse", "hang", "500", "garbage", "empty"])
     func outage(kind: String) throws {
         let proxy = try Proxy(to: keystone.port)
-        let service = try keystone.service(port: proxy.port, patience: 2)
+        let service = try keystone.service(port: proxy.port, patience: 8)
         let known = try keystone.token("alice", project: "alpha")
         let unknown = try keystone.token("rita", project: "alpha")
         #expect(try ask(service, "GET", "/volumes", token: known).status == 200)
