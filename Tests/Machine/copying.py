@@ -1,8 +1,8 @@
 """copying.py BINARY: seconds of a copy of 1 GiB of dense data between two volume groups, by dd with direct I/O and by a volume's
 move to another type; the better of two pairs, as two numbers."""
-import os, subprocess, sys, time
+import os, sys, time
 
-from service import Service, run
+from service import Service, run, start_tgtd
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 for disk, group in zip("bc", ["one", "two"]):
@@ -10,7 +10,7 @@ for disk, group in zip("bc", ["one", "two"]):
     run("dd", "if=/dev/zero", f"of=/dev/ubd{disk}", "bs=4M", "count=1500", "oflag=direct", "conv=fsync", "status=none")
     run("vgcreate", "-qq", "-y", group, f"/dev/ubd{disk}")
 run("mount", "-t", "tmpfs", "none", "/mnt")
-tgtd = subprocess.Popen(["tgtd", "-f", "-C", "0", "-t", "2", "--iscsi", "portal=127.0.0.1:3260"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+start_tgtd()
 lvm = "volume_driver = lvm\ntarget_ip_address = 127.0.0.1\nvolume_clear = none\nlvm_type = default\n"
 service = Service(sys.argv[1], "/mnt/state", backends={group: f"{lvm}volume_group = {group}\n" for group in ("one", "two")})
 service.start()

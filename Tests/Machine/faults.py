@@ -2,7 +2,7 @@
 that are missing, full, busy or read-only. Each ends in a documented state, which the next call repairs."""
 import hashlib, os, pathlib, random, signal, socket, subprocess, sys, time
 
-from service import Service, run, until
+from service import Service, run, start_nfs, start_tgtd, until
 
 binary, seed = sys.argv[1], int(sys.argv[2])
 wanted = sys.argv[3:]
@@ -17,16 +17,7 @@ run("mount", "/dev/ubde", "/mnt")
 run("mkfs.ext4", "-q", "-m", "0", "/dev/ubdf")
 pathlib.Path("/run/nfs").mkdir()
 run("mount", "/dev/ubdf", "/run/nfs")
-run("ip", "address", "add", "127.0.0.2/8", "dev", "lo")
-run("bash", str(tests / "Storage/nfs"), "start", "/run/nfs", "18842")
-
-
-def start_tgtd():
-    daemon = subprocess.Popen(["tgtd", "-f", "-C", "0", "-t", "2", "--iscsi", "portal=127.0.0.1:3260"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "system", "--op", "show"], capture_output=True).returncode == 0, 30, "tgtd")
-    return daemon
-
-
+start_nfs("/run/nfs")
 tgtd = start_tgtd()
 lvm = "volume_driver = lvm\ntarget_ip_address = 127.0.0.1\nvolume_clear_size = 64\n"
 service = Service(binary, "/mnt/state", backends={
@@ -276,9 +267,8 @@ def full_share():
 
 
 def export_again(access):
-    script = str(tests / "Storage/nfs")
-    run("bash", script, "stop", "/run/nfs")
-    run("bash", script, "start", "/run/nfs", "18842", env={**os.environ, "NFS_ACCESS": access})
+    run("bash", str(tests / "Storage/nfs"), "stop", "/run/nfs")
+    start_nfs("/run/nfs", access)
 
 
 def read_only_share():

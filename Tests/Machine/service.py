@@ -17,6 +17,20 @@ def until(condition, seconds, what):
     return value
 
 
+def start_tgtd():
+    """The daemon, when it answers."""
+    daemon = subprocess.Popen(["tgtd", "-f", "-C", "0", "-t", "2", "--iscsi", "portal=127.0.0.1:3260"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "system", "--op", "show"], capture_output=True).returncode == 0, 30, "tgtd")
+    return daemon
+
+
+def start_nfs(directory, access="RW"):
+    """An NFS server on 127.0.0.1, which exports a folder of the directory."""
+    # getaddrinfo wants an address besides 127.0.0.1.
+    subprocess.run(["ip", "address", "replace", "127.0.0.2/8", "dev", "lo"], check=True)
+    run("bash", str(pathlib.Path(__file__).resolve().parent.parent / "Storage/nfs"), "start", directory, "18842", env={**os.environ, "NFS_ACCESS": access})
+
+
 class Service:
     def __init__(self, binary, state, volumes=None, port=18776, backends=None):
         """`backends`: sections by their names; one of files if not given."""

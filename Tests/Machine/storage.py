@@ -2,7 +2,7 @@
 command's walk, whose bytes an initiator of user space reads, and os-brick's with the kernel's initiator."""
 import os, pathlib, subprocess, sys
 
-from service import Service, run, until
+from service import Service, run, start_nfs, start_tgtd
 
 binary = sys.argv[1]
 tests = pathlib.Path(__file__).resolve().parent.parent
@@ -15,11 +15,8 @@ for number, disk in enumerate("bcd"):
 run("mkfs.ext4", "-q", "/dev/ubde")
 run("mount", "/dev/ubde", "/mnt")
 run("mount", "-t", "configfs", "none", "/sys/kernel/config")
-tgtd = subprocess.Popen(["tgtd", "-f", "-C", "0", "-t", "2", "--iscsi", "portal=127.0.0.1:3260"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-until(lambda: subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "system", "--op", "show"], capture_output=True).returncode == 0, 30, "tgtd")
-# getaddrinfo wants an address besides 127.0.0.1.
-run("ip", "address", "add", "127.0.0.2/8", "dev", "lo")
-run("bash", str(tests / "Storage/nfs"), "start", "/mnt/nfs", "18842")
+start_tgtd()
+start_nfs("/mnt/nfs")
 
 lvm = "volume_driver = lvm\ntarget_ip_address = 127.0.0.1\n"
 service = Service(binary, "/mnt/state", backends={
