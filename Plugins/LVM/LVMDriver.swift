@@ -79,13 +79,14 @@ final class LVMDriver: VolumeDriver {
     }
 
     func capabilities(_ call: Call) {
-        call.set("storage_protocol", "iSCSI")
+        call.set("storage_protocol", targets.storageProtocol)
         call.set("thin_provisioning_support", thinPool != nil)
         call.set("thick_provisioning_support", thinPool == nil)
         call.set("multiattach", true)
         call.set("online_extend_support", true)
         call.set("sparse_copy_volume", true)
-        call.set("shared_targets", false)
+        // Null (microversion 3.69): who attaches it always takes its lock, for NVMe looks for namespaces of its own accord.
+        if targets.storageProtocol == "NVMe-oF" { call.setNull("shared_targets") } else { call.set("shared_targets", false) }
     }
 
     func stats(_ call: Call) throws {

@@ -59,21 +59,24 @@ final class Deletion: @unchecked Sendable {
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
     func remove(_ name: String, _ call: Call) throws {
-        let result = Self.outlivingWatches { Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) } }
+        let result = Self.outlivingWatches(call) { Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) } }
         if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
         // A removal goes through the trash: one that was cut off there is finished.
-        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try family.withLock { _ in try remove(entry) } }
+        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try remove(entry, call) }
         try Directory.forget(name, in: cluster)
     }
 
-    /// A client that was fenced is gone, its watch some moments later: until then its images are busy.
-    private static func outlivingWatches(_ body: () -> Int32) -> Int32 {
-        for _ in 0..<25 {
+    /// A client that died is gone, its watch up to half a minute later (`osd_client_watch_timeout`), or, where it was fenced, as soon as
+    /// the OSD has seen that: until then its images are busy. A call outlives that; without one, whoever tries comes back later.
+    private static func outlivingWatches(_ call: Call? = nil, _ body: () -> Int32) -> Int32 {
+        let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
+        while true {
             let result = body()
-            if result != -EBUSY { return result }
+            if result != -EBUSY || ContinuousClock.now > limit || call?.isCancelled ?? false { return result }
+            // It is alive.
+            call?.progress(done: 0, total: 0)
             usleep(200_000)
         }
-        return body()
     }
 
     /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
@@ -130,12 +133,12 @@ final class Deletion: @unchecked Sendable {
         }
     }
 
-    private func remove(_ entry: TrashEntry) throws {
+    private func remove(_ entry: TrashEntry, _ call: Call? = nil) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let result = Self.outlivingWatches { rbd_trash_remove(cluster.pool, entry.id, false) }
+        let result = Self.outlivingWatches(call) { rbd_trash_remove(cluster.pool, entry.id, false) }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
         if entry.isBeingRemoved { try Directory.forget(entry.name, in: cluster) }
-        try removeAncestor(parent)
+        try family.withLock { _ in try removeAncestor(parent) }
     }
 
     /// Every interval, on a thread of its own: finishes removals that were cut off, and empties the trash of what is due.
@@ -173,7 +176,7 @@ final class Deletion: @unchecked Sendable {
             }
         }
         for entry in try trash() where entry.name.hasPrefix("volume-") && (entry.isBeingRemoved ? entry.isOld : entry.isExpired) {
-            try? family.withLock { _ in try remove(entry) }
+            try? remove(entry)
         }
     }
 }

@@ -35,6 +35,14 @@ public func yieldToOthers() {
     setpriority(me, 0, max(10, getpriority(me, 0)))
 }
 
+/// Threads that the body starts are let run soon when they wake, for they work but a moment: threads that answer. Kernels that
+/// cannot tell treat them as all others.
+public func startingThreadsThatAnswer<T>(_ body: () throws -> T) rethrows -> T {
+    clinker_set_slice(100_000)
+    defer { clinker_set_slice(0) }
+    return try body()
+}
+
 /// Holds the thread for some seconds.
 public func pause(_ seconds: Double) { usleep(UInt32(max(0, seconds) * 1e6)) }
 

@@ -6,11 +6,14 @@ import Glibc
 /// after its restart `export` makes the targets anew, with the credentials that they had.
 final class TGTHelper: TargetHelper {
     private let settings: TargetSettings
+    private let store: CredentialStore
     private let tool: Tool
+    let storageProtocol = "iSCSI"
     private static let lun = 1
 
     init(_ call: Call) throws {
         settings = try TargetSettings(call, defaultPort: 3260)
+        store = try CredentialStore(call)
         let socket = getenv("TGT_IPC_SOCKET").map { ["TGT_IPC_SOCKET=" + String(cString: $0)] } ?? []
         tool = Tool("tgtadm", environment: socket)
     }
@@ -24,8 +27,8 @@ final class TGTHelper: TargetHelper {
     }
 
     func export(_ volume: String, device: String) throws {
-        try settings.store.alone {
-            let credentials = try settings.store.findOrMake(volume)
+        try store.alone {
+            let credentials = try store.findOrMake(volume)
             let targets = try self.targets()
             if let target = targets.first(where: { $0.iqn == settings.iqn(volume) }) {
                 if target.luns[Self.lun] == device, target.accounts == [credentials.user], target.isOpenToAll { return }
@@ -43,21 +46,21 @@ final class TGTHelper: TargetHelper {
     }
 
     func unexport(_ volume: String) throws {
-        try settings.store.alone {
+        try store.alone {
             // A tgtd that does not run has no target.
             let targets = try? self.targets()
             if let target = targets?.first(where: { $0.iqn == settings.iqn(volume) }) { try remove(target) }
-            if targets != nil, let credentials = try settings.store.find(volume) {
+            if targets != nil, let credentials = try store.find(volume) {
                 _ = try? manage("account", "delete", "--user", credentials.user)
             }
-            settings.store.forget(volume)
+            store.forget(volume)
         }
     }
 
     func connect(_ volume: String, device: String, _ call: Call) throws {
-        _ = try ISCSIConnection.initiator(call)
+        _ = try requiredName(call, "initiator", for: "iSCSI")
         try export(volume, device: device)
-        ISCSIConnection(settings: settings, lun: Self.lun).set(volume, try settings.store.findOrMake(volume), call)
+        ISCSIConnection(settings: settings, lun: Self.lun).set(volume, try store.findOrMake(volume), call)
     }
 
     // Whoever has the credentials may come: there is nothing to take back.
@@ -65,7 +68,7 @@ final class TGTHelper: TargetHelper {
 
     /// tgtd reads a device's size once: the unit is taken away and given back, and sessions stay.
     func resized(_ volume: String, device: String) throws {
-        try settings.store.alone {
+        try store.alone {
             guard let target = try targets().first(where: { $0.iqn == settings.iqn(volume) }) else { return }
             if target.luns[Self.lun] != nil { try manage("logicalunit", "delete", "--tid", "\(target.id)", "--lun", "\(Self.lun)") }
             try manage("logicalunit", "new", "--tid", "\(target.id)", "--lun", "\(Self.lun)", "-b", device)

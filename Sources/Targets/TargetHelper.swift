@@ -5,6 +5,8 @@ import Glibc
 /// Makes local block devices reachable over the network: what `target_helper` chooses. A target is named by its volume;
 /// every call may be repeated, and finishes what one before it began.
 public protocol TargetHelper: AnyObject {
+    /// Of the backend's volumes, in the field's words: `iSCSI`, `NVMe-oF`.
+    var storageProtocol: String { get }
     /// The device is reachable afterwards, by the credentials that the volume has had from the first time on.
     func export(_ volume: String, device: String) throws
     /// The target is gone.
@@ -17,13 +19,28 @@ public protocol TargetHelper: AnyObject {
     func resized(_ volume: String, device: String) throws
 }
 
+extension TargetHelper {
+    /// Whom `disconnect` shuts out of those that are let in, whose names connectors give as `key`.
+    func leaving(_ call: Call, by key: String, of present: [String]) -> [String] {
+        guard call.string("connector.host") != nil || call.string("connector.\(key)") != nil else { return present }
+        guard let name = call.string("connector.\(key)"), present.contains(name) else { return [] }
+        let remaining = (0..<(call.count("attachments") ?? 0)).compactMap { call.string("attachments.\($0).connector.\(key)") }
+        return remaining.contains(name) ? [] : [name]
+    }
+}
+
+/// The name under which a connector's host is known to targets of a kind.
+func requiredName(_ call: Call, _ key: String, for transport: String) throws -> String {
+    guard let name = call.string("connector.\(key)"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"), !name.hasPrefix(".")
+    else { throw DriverError(CLINKER_INVALID, "the connector has no \(key), which \(transport) needs") }
+    return name
+}
+
 /// What all targets of a backend share: where they listen and what they are called.
 public struct TargetSettings {
     public let addresses: [String]
     public let port: Int
     public let prefix: String
-    /// Where the targets' credentials are kept.
-    let store: CredentialStore
 
     init(_ call: Call, defaultPort: Int) throws {
         let first = call.option("target_ip_address") ?? call.option("my_ip") ?? "127.0.0.1"
@@ -36,10 +53,6 @@ public struct TargetSettings {
         }
         port = try call.option("target_port", default: defaultPort, in: 1...65_535)
         prefix = call.option("target_prefix") ?? "iqn.2010-10.org.openstack:"
-        guard
-            let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
-        else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
-        store = try CredentialStore(directory)
     }
 
     func iqn(_ volume: String) -> String { prefix + volume }
@@ -52,16 +65,22 @@ public struct TargetSettings {
 public enum Targets {
     public static func helper(_ call: Call) throws -> any TargetHelper {
         let name = call.option("target_helper") ?? "tgtadm"
-        let transport = call.option("target_protocol") ?? "iscsi"
-        guard transport == "iscsi" else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "target_protocol = \(transport): iscsi is what these targets speak")
+        guard let helper = helpers[name] else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "target_helper must be tgtadm, lioadm or nvmet, not '\(name)'")
         }
-        switch name {
-        case "tgtadm": return try TGTHelper(call)
-        case "lioadm": return try LIOHelper(call)
-        default: throw DriverError(CLINKER_BAD_CONFIGURATION, "target_helper must be tgtadm or lioadm, not '\(name)'")
+        let transport = call.option("target_protocol") ?? helper.transport
+        guard transport == helper.transport else {
+            throw DriverError(
+                CLINKER_BAD_CONFIGURATION, "target_protocol = \(transport): what target_helper = \(name) speaks is \(helper.transport)")
         }
+        return try helper.make(call)
     }
+
+    private static let helpers: [String: (transport: String, make: @Sendable (Call) throws -> any TargetHelper)] = [
+        "tgtadm": ("iscsi", { try TGTHelper($0) }),
+        "lioadm": ("iscsi", { try LIOHelper($0) }),
+        "nvmet": ("nvmet_tcp", { try NVMeTHelper($0) }),
+    ]
 }
 
 /// The CHAP credentials of each target: made once, kept in files that only the service can read.
@@ -72,7 +91,10 @@ final class CredentialStore: Sendable {
 
     private let directory: String
 
-    init(_ directory: String) throws {
+    init(_ call: Call) throws {
+        guard
+            let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
+        else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
         self.directory = directory
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             let code = errno
@@ -156,13 +178,5 @@ struct ISCSIConnection {
             call.set("auth_password", secret: credentials.password)
             call.set("discard", false)
         }
-    }
-
-    /// The initiator's name, which every iSCSI client has.
-    static func initiator(_ call: Call) throws -> String {
-        guard let name = call.string("connector.initiator"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"),
-            !name.hasPrefix(".")
-        else { throw DriverError(CLINKER_INVALID, "the connector has no initiator, which iSCSI needs") }
-        return name
     }
 }

@@ -18,6 +18,11 @@ struct DoctorTests {
         return (status, try JSON(parsing: String(line))["doctor"]?["findings"]?.array ?? [])
     }
 
+    static func expectNothing(_ service: ServiceUnderTest, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let findings = try await examine(service).findings
+        #expect(findings.isEmpty, "\(findings.map(\.text))\n\(service.story)", sourceLocation: sourceLocation)
+    }
+
     private static func kinds(_ findings: [JSON]) -> [String: Set<String>] {
         findings.reduce(into: [:]) { $0[$1["kind"]?.string ?? "", default: []].insert($1["resource"]?.string ?? "") }
     }

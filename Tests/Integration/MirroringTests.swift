@@ -66,7 +66,7 @@ struct MirroringTests {
         }
         let left = try await ceph("rbd", "-p", "volumes", "ls")
         #expect(![first, restored, clone, plain, comer].contains { left.contains($0) }, "\(left)\n\(service.story)")
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 
     @Test("a replication that cannot work is a backend that is down and says why; a type that wants one finds no backend without it")

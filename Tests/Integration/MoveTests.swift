@@ -96,14 +96,14 @@ struct MoveTests {
         #expect(Self.blocks(Self.path(service, target, id)) < 4096, "a sparse volume stays sparse")
         #expect(ServiceUnderTest.entries(service.state + "/volumes/" + source).isEmpty)
         #expect(try allocated(service) == ["node@\(target)#files": 1, "node@\(source)#files": 0])
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
         // And on from there, and away.
         #expect(try Self.action(service, id, "os-migrate_volume", ["host": .string("node@\(source)#files")]).status == 202)
         usleep(200_000)
         #expect(try Self.settled(service, id)["os-vol-host-attr:host"]?.string == "node@\(source)#files")
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 
     @Test("a volume gets another type in place, or by a copy where its pool does not fit")
@@ -134,7 +134,7 @@ struct MoveTests {
         #expect(moved["volume_type"] == "two" && moved["os-vol-host-attr:host"] == "node@two#files" && moved["status"] == "available")
         #expect(Self.text(Self.path(service, "two", id)) == ["first and last", "first and last"])
         #expect(try service.usage("volumes_two") == 1 && service.usage("volumes_also-one") == 0 && service.usage("volumes") == 1)
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 
     @Test("a volume is made of a snapshot on another backend where its type says so")
@@ -147,7 +147,7 @@ struct MoveTests {
         let copy = try service.create(["snapshot_id": .string(snapshot), "volume_type": "two", "size": 2])
         #expect(try service.wait(copy, "available")?["os-vol-host-attr:host"] == "node@two#files")
         #expect(Self.text(Self.path(service, "two", copy)) == ["first and last", "first and last"])
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 
     @Test("what cannot be moved is refused with the rule")
@@ -224,6 +224,6 @@ struct MoveTests {
         #expect(try await ServiceUnderTest.run("/usr/bin/cmp", [kept, Self.path(service, "two", id)]).status == 0)
         #expect(ServiceUnderTest.entries(service.state + "/volumes/one").isEmpty)
         if victim == "transfer" { #expect(service.log.contains("is repeated from 2684"), "it goes on where it was") }
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 }

@@ -203,7 +203,7 @@ final class ServiceUnderTest: @unchecked Sendable {
             }
             usleep(10_000)
         }
-        throw Failure("volume \(id) is \(seen), not \(status ?? "gone")\n\(log.suffix(3000))")
+        throw Failure("volume \(id) is \(seen), not \(status ?? "gone")\n\(story)")
     }
 
     func usage(_ resource: String) throws -> Int64? {

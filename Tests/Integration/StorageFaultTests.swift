@@ -116,7 +116,7 @@ struct StorageFaultTests {
         #expect(try service.volume(id)?["volume_type"] == "rbd")
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
     }
 
     /// The monitors see that a quota is exceeded some seconds later: true once a write is refused.
@@ -272,7 +272,7 @@ struct StorageFaultTests {
         #expect(try await kind.sum(source) == wanted)
         #expect(try service.api("DELETE", "/volumes/\(source)").status == 202)
         try service.wait(source, nil, seconds: 60)
-        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        try await DoctorTests.expectNothing(service)
         let rest = try await kind.rest(of: all)
         #expect(rest == "", "\(rest)\n\(service.story)")
     }

@@ -144,7 +144,14 @@ def thick_kills():
     kills("thick")
 
 
+def free(kind):
+    pools = service.ask("GET", "/scheduler-stats/get_pools?detail=true")[1]["pools"]
+    return next(pool["capabilities"]["free_capacity_gb"] for pool in pools if f"@{kind}#" in pool["name"])
+
+
 def missing_group():
+    # Capacities are read once a minute.
+    until(lambda: free("thick") > 4, 120, "the room that was deleted is seen")
     kept = service.create(volume_type="thick")
     service.wait(kept, "available")
     run("vgchange", "-an", "thick")

@@ -82,11 +82,14 @@ class Service:
         return answer["volume"] if status == 200 else None
 
     def wait(self, identity, status, seconds=60):
-        def reached():
-            volume = self.volume(identity)
-            return (volume is None) if status is None else volume is not None and volume["status"] == status
+        def found():
+            return (self.volume(identity) or {}).get("status")
 
-        until(reached, seconds, f"volume {identity} {status} (it is {(self.volume(identity) or {}).get('status')})")
+        limit = time.monotonic() + seconds
+        while found() != status:
+            if time.monotonic() > limit:
+                raise SystemExit(f"volume {identity} is {found()}, not {status}, after {seconds} s")
+            time.sleep(0.02)
 
     def path(self, identity):
         return f"{self.volumes}/volume-{identity}"

@@ -1,5 +1,5 @@
-"""brick.py URL KIND: os-brick attaches a volume of the type KIND to this machine: iSCSI with CHAP by the kernel's initiator, or
-librbd. A filesystem is made and written, the volume is extended while it is attached, and detached."""
+"""brick.py URL KIND: os-brick attaches a volume of the type KIND to this machine: iSCSI with CHAP or NVMe over TCP by the kernel's
+initiators, or librbd. A filesystem is made and written, the volume is extended while it is attached, and detached."""
 import json
 import os
 import pathlib
@@ -76,8 +76,8 @@ else:
     run("umount", str(mount))
 
     # Without udev nobody makes the link that os-brick looks for.
-    link = pathlib.Path(f"/dev/disk/by-path/ip-{info['target_portal']}-iscsi-{info['target_iqn']}-lun-{info['target_lun']}")
-    if not link.exists():
+    link = transport == "iscsi" and pathlib.Path(f"/dev/disk/by-path/ip-{info['target_portal']}-iscsi-{info['target_iqn']}-lun-{info['target_lun']}")
+    if link and not link.exists():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.realpath(path))
 
@@ -92,7 +92,10 @@ else:
     assert (mount / "words").read_bytes() == words, "other bytes came back"
     run("umount", str(mount))
     connector.disconnect_volume(info, device)
-    assert subprocess.run(["iscsiadm", "-m", "session"], capture_output=True).returncode != 0, "a session is left"
+    if transport == "iscsi":
+        assert subprocess.run(["iscsiadm", "-m", "session"], capture_output=True).returncode != 0, "a session is left"
+    else:
+        assert not list(pathlib.Path("/sys/class/nvme").iterdir()), "a connection is left"
 
 ask("DELETE", f"/attachments/{identity}")
 wait(volume, "available")
