@@ -1,6 +1,7 @@
 /* rbd CONF USER POOL N: what librbd itself needs for N times a volume, its snapshot and a clone of it (milliseconds each), and what
- * memory a process with a connection has; then it waits for its standard input to end.
- *     cc -O2 -o bench-rbd rbd.c -lrbd -lrados */
+ * memory a process with a connection has. Then it takes 100 snapshots, 20 at a time, for each line of its standard input.
+ *     cc -O2 -o bench-rbd rbd.c -lrbd -lrados -lpthread */
+#include <pthread.h>
 #include <rados/librados.h>
 #include <rbd/librbd.h>
 #include <stdio.h>
@@ -18,6 +19,24 @@ static void must(const char *what, int result) {
     if (result >= 0) return;
     fprintf(stderr, "%s: %s\n", what, strerror(-result));
     exit(1);
+}
+
+enum { SNAPSHOTS = 100, THREADS = 20 };
+static rados_ioctx_t shared_pool;
+static int round_number;
+
+static void *take_snapshots(void *first) {
+    char name[64], snapshot[64];
+    rbd_image_t image;
+    for (long i = (long)first; i < SNAPSHOTS; i += THREADS) {
+        snprintf(name, sizeof name, "bench-%ld", i % THREADS);
+        snprintf(snapshot, sizeof snapshot, "round-%d-%ld", round_number, i);
+        must("rbd_open", rbd_open(shared_pool, name, &image, NULL));
+        must("rbd_snap_create", rbd_snap_create(image, snapshot));
+        must("rbd_snap_protect", rbd_snap_protect(image, snapshot));
+        must("rbd_close", rbd_close(image));
+    }
+    return NULL;
 }
 
 int main(int count, char **words) {
@@ -62,6 +81,17 @@ int main(int count, char **words) {
     }
     printf("%.2f %.2f %.2f\n", spent[0] / times, spent[1] / times, spent[2] / times);
     fflush(stdout);
-    getchar();
+    shared_pool = pool;
+    for (int i = 0; i < THREADS; i++) {
+        snprintf(name, sizeof name, "bench-%d", i);
+        must("rbd_create4", rbd_create4(pool, name, 1 << 30, options));
+    }
+    for (; getchar() == '\n'; round_number++) {
+        pthread_t threads[THREADS];
+        for (long i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, take_snapshots, (void *)i);
+        for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+        puts("taken");
+        fflush(stdout);
+    }
     return 0;
 }
