@@ -51,8 +51,8 @@ enum MoveFlows {
                         extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: [])
                     request.occupiedHost = volume.host
                     // Only a new object becomes replicated, or ceases to be.
-                    if type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
-                        request.attempted = [volume.backend].compactMap(\.self)
+                    if let backend = volume.backend, type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
+                        request.forbidden = (backend, "a volume begins or ends to be replicated on another backend only")
                     }
                     let pools = try context.services.backends.pools(in: tx).filter { $0.host == volume.host }
                     let staying = context.services.scheduler.place(request, among: pools)

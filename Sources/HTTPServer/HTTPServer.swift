@@ -315,7 +315,7 @@ private final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
-        return MHD_queue_response(connection, UInt32(response.status), body)
+        return queueAnswer(connection, UInt32(response.status), body)
     }
 
     /// Reads the head: the headers, and whether they say one thing only about the body's length.

@@ -45,12 +45,16 @@ enum Configfs {
     }
 
     /// Names of the directories and links of a directory.
-    static func entries(_ path: String) -> [String] {
+    static func entries(_ path: String) -> [String] { names(in: path, of: [DT_DIR, DT_LNK]) }
+
+    static func links(_ path: String) -> [String] { names(in: path, of: [DT_LNK]) }
+
+    private static func names(in path: String, of kinds: [Int]) -> [String] {
         guard let listing = opendir(path) else { return [] }
         defer { closedir(listing) }
         var names: [String] = []
         while let entry = readdir(listing) {
-            guard entry.pointee.d_type == UInt8(DT_DIR) || entry.pointee.d_type == UInt8(DT_LNK) else { continue }
+            guard kinds.contains(Int(entry.pointee.d_type)) else { continue }
             let name = withUnsafePointer(to: &entry.pointee.d_name) {
                 String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
             }

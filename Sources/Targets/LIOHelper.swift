@@ -103,7 +103,7 @@ final class LIOHelper: TargetHelper {
     private func shutOut(_ initiator: String, _ group: String) throws {
         let entry = "\(group)/acls/\(initiator)"
         for unit in Configfs.entries(entry) where unit.hasPrefix("lun_") {
-            for name in Configfs.entries("\(entry)/\(unit)") { try Configfs.unlink("\(entry)/\(unit)/\(name)") }
+            for name in Configfs.links("\(entry)/\(unit)") { try Configfs.unlink("\(entry)/\(unit)/\(name)") }
             try Configfs.remove("\(entry)/\(unit)")
         }
         try Configfs.remove(entry)

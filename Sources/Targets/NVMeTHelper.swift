@@ -62,7 +62,7 @@ final class NVMeTHelper: TargetHelper {
             "addr_trsvcid": "\(settings.port)",
         ]
         let differing = try wanted.filter { try Configfs.text("\(port)/\($0.key)") != $0.value }
-        guard differing.isEmpty || Configfs.entries("\(port)/subsystems").isEmpty else {
+        guard differing.isEmpty || Configfs.links("\(port)/subsystems").isEmpty else {
             throw DriverError(
                 CLINKER_ERROR, "\(port) listens elsewhere than at \(address):\(settings.port) and is in use: choose another nvmet_port_id")
         }
@@ -74,10 +74,10 @@ final class NVMeTHelper: TargetHelper {
             let (subsystem, namespace) = (subsystem(volume), namespace(volume))
             for (_, port) in ports where Configfs.exists(port) {
                 try Configfs.unlink("\(port)/subsystems/\(nqn(volume))")
-                if Configfs.entries("\(port)/subsystems").isEmpty { try Configfs.remove(port) }
+                if Configfs.links("\(port)/subsystems").isEmpty { try Configfs.remove(port) }
             }
             guard Configfs.exists(subsystem) else { return }
-            for host in Configfs.entries("\(subsystem)/allowed_hosts") { try shutOut(host, subsystem) }
+            for host in Configfs.links("\(subsystem)/allowed_hosts") { try shutOut(host, subsystem) }
             if Configfs.exists(namespace) { try Configfs.put("0", to: "\(namespace)/enable") }
             try Configfs.remove(namespace)
             try Configfs.remove(subsystem)
@@ -116,7 +116,7 @@ final class NVMeTHelper: TargetHelper {
     func disconnect(_ volume: String, _ call: Call) throws {
         try alone {
             let subsystem = subsystem(volume)
-            for host in leaving(call, by: "nqn", of: Configfs.entries("\(subsystem)/allowed_hosts")) { try shutOut(host, subsystem) }
+            for host in leaving(call, by: "nqn", of: Configfs.links("\(subsystem)/allowed_hosts")) { try shutOut(host, subsystem) }
         }
     }
 

@@ -166,6 +166,8 @@ struct AttackTests {
         Attack(
             "chunk line of 15,000 bytes", post(chunked, "17;\(String(repeating: "a", count: 15_000))\r\n\(body)\r\n0\r\n\r\n"),
             .status([400])),
+        Attack(
+            "chunk line of 40,000 bytes", post(chunked, "17;\(String(repeating: "a", count: 40_000))\r\n\(body)\r\n0\r\n\r\n"), .refused),
         Attack("chunk line without an end", post(chunked, String(repeating: "1", count: 5_000)), .refused),
         Attack("identity encoding", post("Transfer-Encoding: identity\r\nContent-Length: 23\r\n", body), .status([400])),
         Attack("gzip encoding", post("Transfer-Encoding: gzip\r\n", body), .status([400])),

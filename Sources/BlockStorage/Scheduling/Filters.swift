@@ -8,6 +8,8 @@ public struct PlacementRequest: Sendable {
     public var extraSpecs: JSONObject
     /// `host@backend`, or `host@backend#pool`, to which a source or an administrator pins the volume.
     public var requiredBackend: String?
+    /// A backend on which the volume must not be, and why.
+    public var forbidden: (backend: String, reason: String)?
     /// Backends that failed with this volume already.
     public var attempted: [String]
     /// Set when the volume lies on this pool already and grows.
@@ -47,6 +49,7 @@ public protocol PlacementFilter: Sendable {
 struct RequiredBackendFilter: PlacementFilter {
     let name = "RequiredBackend"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
+        if let forbidden = request.forbidden, forbidden.backend == pool.backend { return forbidden.reason }
         guard let required = request.requiredBackend, required != pool.backend, required != pool.host else { return nil }
         return "the volume must be on \(required)"
     }
