@@ -1,5 +1,5 @@
 """What volumes on Ceph and NFS cost beside what their libraries cost a C program: the part of the bench that needs real storage."""
-import os, pathlib, socket, subprocess, time
+import os, pathlib, socket, subprocess, tempfile, time
 
 import backends, bench
 
@@ -27,12 +27,21 @@ def calls(service, kind, times):
         start = time.monotonic()
         volume = backends.volume(service, kind, 1)
         created = time.monotonic()
+        # As the C program does, for the monitor's sake.
+        time.sleep(0.2)
+        begun = time.monotonic()
         moment = snapshot(service, volume)
         taken = time.monotonic()
         made.append((volume, moment, clone(service, moment)))
-        for index, seconds in enumerate((created - start, taken - created, time.monotonic() - taken)):
+        for index, seconds in enumerate((created - start, taken - begun, time.monotonic() - taken)):
             spent[index] += seconds * 1000 / times
     return spent, made
+
+
+def confine(pids, processors):
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(task), processors)
 
 
 def rbd(binary, directory, ceph, times, report):
@@ -73,9 +82,15 @@ def rbd(binary, directory, ceph, times, report):
         connection.close()
         return sorted(waited)[len(waited) * 99 // 100] * 1000
 
-    # Ceph's processes share the processors with the service, so what a C program's snapshots cost a show is told, too.
+    # Ceph has a processor, and Clinker with who asks it the other, as if each had a machine; what a C program's snapshots cost a show
+    # is told, too.
+    processors = sorted(os.sched_getaffinity(0))
+    cluster = [int(path.parent.name) for path in pathlib.Path("/proc").glob("[0-9]*/comm") if path.read_text().startswith("ceph-")]
+    ours = [*service.pids(), plain.pid, os.getpid()]
+    confine(cluster, processors[-1:])
+    confine(ours, processors[:1])
     pairs = []
-    for _ in range(5):
+    for _ in range(7):
         quiet = slowest(2)
         for index in range(100):
             backends.ask(service, "POST", "/snapshots", {"snapshot": {"volume_id": made[index % len(made)][2]}})
@@ -87,11 +102,13 @@ def rbd(binary, directory, ceph, times, report):
         pairs.append((busy / quiet, slowest(2) / quiet, busy, quiet))
         plain.stdout.readline()
     plain.stdin.close()
-    ratio, theirs, busy, quiet = sorted(pairs)[2]
+    confine(cluster + ours[:-2] + ours[-1:], processors)
+    ratio, _, busy, quiet = sorted(pairs)[len(pairs) // 2]
+    theirs = sorted(pair[1] for pair in pairs)[len(pairs) // 2]
     report(
         "p99 of a show while 100 snapshots are taken on rbd",
-        f"{ratio:.2f} x ({busy:.2f} ms, {quiet:.2f} ms without; {sorted(pair[1] for pair in pairs)[2]:.2f} x while a C program takes them: medians of five)",
-        "<= 2 x, or what the C program costs", ratio <= max(2, sorted(pair[1] for pair in pairs)[2]))
+        f"{ratio:.2f} x ({busy:.2f} ms, {quiet:.2f} ms without; {theirs:.2f} x while a C program takes them: medians of seven)",
+        "<= 2 x", ratio <= 2)
 
     # Dense data from rbd to a file, beside rbd's own export.
     dense = backends.volume(service, "rbd", 1)
@@ -164,16 +181,21 @@ def lvm(binary, report):
 
 def measure(binary, directory, report, quick):
     lvm(binary, report)
-    storage = HERE.parent / "Storage"
-    for name, port, part in (("ceph", 18830, lambda place: rbd(binary, directory, place, 10 if quick else 30, report)), ("nfs", 18842, lambda place: nfs(binary, directory, place, report))):
-        place = f"{directory}/{name}"
-        server = subprocess.Popen([storage / "serve", name, place, str(port)], stdin=subprocess.PIPE)
-        try:
-            while not os.path.exists(f"{place}/ready"):
-                if server.poll() is not None:
-                    raise SystemExit(f"bench: {name} did not start")
-                time.sleep(0.1)
-            part(place)
-        finally:
-            server.stdin.close()
-            server.wait()
+    served("ceph", 18830, directory, lambda place: rbd(binary, directory, place, 10 if quick else 30, report))
+    # In memory, as LVM's disks are.
+    with tempfile.TemporaryDirectory(prefix="clinker-bench-", dir="/dev/shm") as memory:
+        served("nfs", 18842, memory, lambda place: nfs(binary, memory, place, report))
+
+
+def served(name, port, directory, part):
+    place = f"{directory}/{name}"
+    server = subprocess.Popen([HERE.parent / "Storage/serve", name, place, str(port)], stdin=subprocess.PIPE)
+    try:
+        while not os.path.exists(f"{place}/ready"):
+            if server.poll() is not None:
+                raise SystemExit(f"bench: {name} did not start")
+            time.sleep(0.1)
+        part(place)
+    finally:
+        server.stdin.close()
+        server.wait()
