@@ -36,6 +36,8 @@ final class Deletion: @unchecked Sendable {
                 }
             } else if snapshot.name.hasPrefix(Names.userSnapshotPrefix) {
                 throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+            } else if try image.isRemoved(snapshot) {
+                do { try image.clear(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY { isNeeded = true }
             } else {
                 others.append(snapshot.name)
             }
@@ -169,8 +171,12 @@ final class Deletion: @unchecked Sendable {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
             try family.withLock { _ in
                 guard let image = try Image.find(cluster, name, writable: true) else { return }
-                for snapshot in try image.snapshots where snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
-                    try? image.removeSnapshot(snapshot.name)
+                for snapshot in try image.snapshots {
+                    if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
+                        try? image.removeSnapshot(snapshot.name)
+                    } else if try image.isRemoved(snapshot) {
+                        try? image.clear(snapshot)
+                    }
                 }
                 try? removeIfForgotten(image)
             }

@@ -112,6 +112,21 @@ final class Image {
         if removed != -ENOENT { try Cluster.check(removed, "cannot remove \(name)@\(snapshot)") }
     }
 
+    /// Whether the snapshot was removed, and is kept by librbd until its last clone has gone: under another name.
+    func isRemoved(_ snapshot: Snapshot) throws -> Bool {
+        var type = RBD_SNAP_NAMESPACE_TYPE_USER
+        let result = rbd_snap_get_namespace_type(handle, snapshot.id, &type)
+        if result == -ENOENT { return false }
+        try Cluster.check(result, "cannot read the kind of \(name)@\(snapshot.name)")
+        return type == RBD_SNAP_NAMESPACE_TYPE_TRASH
+    }
+
+    /// Removes what is left of such a snapshot, whose last clone went with a client that died. BUSY if there is a clone.
+    func clear(_ snapshot: Snapshot) throws {
+        let result = rbd_snap_remove_by_id(handle, snapshot.id)
+        if result != -ENOENT { try Cluster.check(result, "cannot clear away \(name)@\(snapshot.name)") }
+    }
+
     // MARK: family
 
     var parent: Parent? {

@@ -277,6 +277,30 @@ struct StorageFaultTests {
         #expect(rest == "", "\(rest)\n\(service.story)")
     }
 
+    @Test("a removed snapshot that librbd keeps for a clone keeps its deleted volume, which goes with the clone")
+    func removedSnapshot() async throws {
+        let service = try rbdAndFile("deferred_deletion_purge_interval = 1\nbackend_stats_polling_interval = 1\n")
+        let id = try service.create(["volume_type": "rbd"])
+        try service.wait(id, "available")
+        try await ceph("rbd", "-p", "volumes", "snap", "create", "--no-progress", "volume-\(id)@moment")
+        try await ceph("rbd", "clone", "--rbd-default-clone-format", "2", "volumes/volume-\(id)@moment", "volumes/foreign-\(id)")
+        // It gets a name of librbd's, in a namespace of removed ones.
+        try await ceph("rbd", "-p", "volumes", "snap", "rm", "--no-progress", "volume-\(id)@moment")
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        func names() async throws -> String {
+            let script = "rbd -c \(conf) -p volumes ls; rbd -c \(conf) -p volumes trash ls --all"
+            return try await ServiceUnderTest.run("/bin/bash", ["-c", script]).output
+        }
+        let kept = try await names()
+        #expect(kept.contains("volume-\(id).deleted"), "\(kept)")
+        try await ceph("rbd", "-p", "volumes", "rm", "--no-progress", "foreign-\(id)")
+        for _ in 0..<100 where try await names().contains(id) { usleep(200_000) }
+        let left = try await names()
+        #expect(!left.contains(id), "\(left)\n\(service.story)")
+    }
+
     @Test("a name in the pool's list that leads nowhere goes when its volume is deleted")
     func bareName() async throws {
         let service = try rbdAndFile()
