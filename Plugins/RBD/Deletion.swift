@@ -29,18 +29,14 @@ final class Deletion: @unchecked Sendable {
         var isNeeded = false
         var others: [String] = []
         for snapshot in try image.snapshots {
-            if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
-                // One whose clone has gone, or never came to be, holds nothing.
-                do { try image.removeSnapshot(snapshot.name) } catch let error as DriverError where error.code == CLINKER_BUSY {
-                    isNeeded = true
-                }
-            } else if snapshot.name.hasPrefix(Names.userSnapshotPrefix) {
-                throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
-            } else if try image.isRemoved(snapshot) {
-                do { try image.clear(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY { isNeeded = true }
-            } else {
-                others.append(snapshot.name)
+            do { if try clear(snapshot, of: image) { continue } } catch let error as DriverError where error.code == CLINKER_BUSY {
+                isNeeded = true
+                continue
             }
+            guard !snapshot.name.hasPrefix(Names.userSnapshotPrefix) else {
+                throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+            }
+            others.append(snapshot.name)
         }
         image.close()
         if isNeeded {
@@ -57,6 +53,19 @@ final class Deletion: @unchecked Sendable {
         do { try family.withLock { _ in try removeAncestor(parent) } } catch let error as DriverError {
             call.log(CLINKER_WARNING, "\(name) is deleted; what it was cloned from is cleared later: \(error.message)")
         }
+    }
+
+    /// Takes away a snapshot that is there for clones only: one whose clone has gone, or never came to be, holds nothing. BUSY if one
+    /// needs it; false if it is a snapshot of another kind.
+    private func clear(_ snapshot: Image.Snapshot, of image: Image) throws -> Bool {
+        if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
+            try image.removeSnapshot(snapshot.name)
+        } else if try image.isRemoved(snapshot) {
+            try image.clear(snapshot)
+        } else {
+            return false
+        }
+        return true
     }
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
@@ -171,13 +180,7 @@ final class Deletion: @unchecked Sendable {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
             try family.withLock { _ in
                 guard let image = try Image.find(cluster, name, writable: true) else { return }
-                for snapshot in try image.snapshots {
-                    if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
-                        try? image.removeSnapshot(snapshot.name)
-                    } else if try image.isRemoved(snapshot) {
-                        try? image.clear(snapshot)
-                    }
-                }
+                for snapshot in try image.snapshots { _ = try? clear(snapshot, of: image) }
                 try? removeIfForgotten(image)
             }
         }

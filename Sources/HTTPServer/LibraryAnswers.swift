@@ -17,9 +17,9 @@ public func queueAnswerOfLibrary(_ connection: OpaquePointer?, _ status: UInt32,
     return queueAnswer(connection, 400, mine)
 }
 
-/// The library's own function, for answers of ours.
+/// The library's own function, for answers of ours. Without it a connection is closed.
 let queueAnswer: @convention(c) (OpaquePointer?, UInt32, OpaquePointer?) -> MHD_Result = {
     let next = UnsafeMutableRawPointer(bitPattern: -1)  // RTLD_NEXT
-    guard let function = dlsym(next, "MHD_queue_response") else { fatalError("libmicrohttpd has no MHD_queue_response") }
+    guard let function = dlsym(next, "MHD_queue_response") else { return { _, _, _ in .NO } }
     return unsafeBitCast(function, to: (@convention(c) (OpaquePointer?, UInt32, OpaquePointer?) -> MHD_Result).self)
 }()

@@ -101,8 +101,8 @@ def rbd(binary, directory, ceph, times, report):
         plain.stdin.flush()
         pairs.append((busy / quiet, slowest(2) / quiet, busy, quiet))
         plain.stdout.readline()
+    confine(cluster + ours, processors)
     plain.stdin.close()
-    confine(cluster + ours[:-2] + ours[-1:], processors)
     ratio, _, busy, quiet = sorted(pairs)[len(pairs) // 2]
     theirs = sorted(pair[1] for pair in pairs)[len(pairs) // 2]
     report(

@@ -30,11 +30,10 @@ def in_use():
 
 
 def connects(info, host):
-    data = info["data"] if "data" in info else info
-    command = ["nvme", "connect", "-t", "tcp", "-a", "127.0.0.1", "-s", data["target_port"], "-n", data["nqn"], "-q", host]
+    command = ["nvme", "connect", "-t", "tcp", "-a", "127.0.0.1", "-s", info["target_port"], "-n", info["nqn"], "-q", host]
     if subprocess.run(command, capture_output=True).returncode != 0:
         return False
-    run("nvme", "disconnect", "-n", data["nqn"])
+    run("nvme", "disconnect", "-n", info["nqn"])
     return True
 
 

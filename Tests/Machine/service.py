@@ -12,7 +12,7 @@ def until(condition, seconds, what):
     limit = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > limit:
-            raise SystemExit(f"{what}: not within {seconds} s")
+            raise SystemExit(f"{what() if callable(what) else what}: not within {seconds} s")
         time.sleep(0.02)
     return value
 
@@ -85,11 +85,7 @@ class Service:
         def found():
             return (self.volume(identity) or {}).get("status")
 
-        limit = time.monotonic() + seconds
-        while found() != status:
-            if time.monotonic() > limit:
-                raise SystemExit(f"volume {identity} is {found()}, not {status}, after {seconds} s")
-            time.sleep(0.02)
+        until(lambda: found() == status, seconds, lambda: f"volume {identity} {status} (it is {found()})")
 
     def path(self, identity):
         return f"{self.volumes}/volume-{identity}"
