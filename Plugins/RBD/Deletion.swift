@@ -70,23 +70,48 @@ final class Deletion: @unchecked Sendable {
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
     func remove(_ name: String, _ call: Call) throws {
-        let result = Self.outlivingWatches(call) { Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) } }
-        if result != -ENOENT { return try Cluster.check(result, "cannot remove \(name)") }
+        if try removeImage(name, call) { return }
         // A removal goes through the trash: one that was cut off there is finished.
         for entry in try trash() where entry.name == name && entry.isBeingRemoved { try remove(entry, call) }
         try Directory.forget(name, in: cluster)
     }
 
+    /// False if there is no such image. One that is held by nothing but watches which nobody ends goes to the trash, from which
+    /// maintenance removes it once they are gone.
+    private func removeImage(_ name: String, _ call: Call? = nil) throws -> Bool {
+        let (result, isForsaken) = outlivingWatches(call, of: try? Image.find(cluster, name, writable: false)?.id) {
+            guard let call else { return rbd_remove(cluster.pool, name) }
+            return Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) }
+        }
+        if isForsaken {
+            call?.log(CLINKER_WARNING, "\(name) goes to the trash: the cluster has a watch of it which nobody answers for, nor ends")
+            let moved = rbd_trash_move(cluster.pool, name, 0)
+            if moved != -ENOENT { try Cluster.check(moved, "cannot move \(name) to the trash") }
+        } else if result == -ENOENT {
+            return false
+        } else {
+            try Cluster.check(result, "cannot remove \(name)")
+        }
+        return true
+    }
+
     /// A client that died is gone, its watch up to half a minute later (`osd_client_watch_timeout`), or, where it was fenced, as soon as
     /// the OSD has seen that: until then its images are busy. A call outlives that; without one, whoever tries comes back later.
-    private static func outlivingWatches(_ call: Call? = nil, _ body: () -> Int32) -> Int32 {
+    /// `isForsaken`: the image (`id`) is busy, and will be, though nobody has it open.
+    private func outlivingWatches(_ call: Call?, of id: @autoclosure () -> String?, _ body: () -> Int32) -> (
+        result: Int32, isForsaken: Bool
+    ) {
         let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
+        var isForsaken = false
         while true {
             let result = body()
-            if result != -EBUSY || ContinuousClock.now > limit || call?.isCancelled ?? false { return result }
+            guard result == -EBUSY else { return (result, false) }
+            if isForsaken || ContinuousClock.now > limit || call?.isCancelled ?? false { return (result, isForsaken) }
             // It is alive.
             call?.progress(done: 0, total: 0)
-            usleep(200_000)
+            // The last watch may have ended in between: that is seen by one more attempt.
+            isForsaken = id().map { !Watches.areAlive(on: $0, in: cluster) } ?? false
+            if !isForsaken { usleep(200_000) }
         }
     }
 
@@ -103,8 +128,7 @@ final class Deletion: @unchecked Sendable {
         guard image.name.hasSuffix(Names.deletedSuffix), try image.snapshots.isEmpty else { return }
         let parent = try image.parent
         image.close()
-        let result = Self.outlivingWatches { rbd_remove(cluster.pool, image.name) }
-        if result != -ENOENT { try Cluster.check(result, "cannot remove \(image.name)") }
+        _ = try removeImage(image.name)
         try removeAncestor(parent)
     }
 
@@ -123,8 +147,8 @@ final class Deletion: @unchecked Sendable {
         let isBeingRemoved, isExpired, isOld: Bool
     }
 
-    /// Seconds after which a removal that has not ended was cut off.
-    private static let longestRemoval = 600
+    /// Seconds after which a removal whose image nobody watches was cut off: its last steps are made without a watch.
+    private static let longestRemoval = 60
 
     private func trash() throws -> [TrashEntry] {
         var count = 64
@@ -146,7 +170,8 @@ final class Deletion: @unchecked Sendable {
 
     private func remove(_ entry: TrashEntry, _ call: Call? = nil) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let result = Self.outlivingWatches(call) { rbd_trash_remove(cluster.pool, entry.id, false) }
+        let (result, isForsaken) = outlivingWatches(call, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
+        if isForsaken { return }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
         if entry.isBeingRemoved { try Directory.forget(entry.name, in: cluster) }
         try family.withLock { _ in try removeAncestor(parent) }

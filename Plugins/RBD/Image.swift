@@ -58,6 +58,15 @@ final class Image {
         }
     }
 
+    /// What the cluster names its objects by.
+    var id: String {
+        get throws {
+            var buffer = [CChar](repeating: 0, count: 64)
+            try Cluster.check(rbd_get_id(handle, &buffer, buffer.count), "cannot read the id of \(name)")
+            return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+    }
+
     /// Bytes.
     var size: UInt64 {
         get throws {

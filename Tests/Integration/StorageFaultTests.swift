@@ -62,6 +62,12 @@ struct StorageFaultTests {
         return service
     }
 
+    /// A second of other work, which makes the OSD load again what it knows of images.
+    private static func busy() async throws {
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        _ = try await ServiceUnderTest.run("/usr/bin/rados", ["-c", conf, "-p", "volumes", "bench", "1", "write", "-b", "512", "-t", "32"])
+    }
+
     private func ceph(_ command: String...) async throws {
         let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
         let result = try await ServiceUnderTest.run("/usr/bin/timeout", ["60", command[0], "-c", conf] + command.dropFirst())
@@ -165,7 +171,10 @@ struct StorageFaultTests {
             self.name = name
             let section =
                 switch name {
-                case "rbd": try StorageUnderTest.rbdSection("rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true")
+                case "rbd":
+                    try StorageUnderTest.rbdSection(
+                        "rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true\ndeferred_deletion_purge_interval = 1\n"
+                            + "backend_stats_polling_interval = 1")
                 case "nfs": try StorageUnderTest.nfsSection()
                 default: "volume_driver = file"
                 }
@@ -215,7 +224,7 @@ struct StorageFaultTests {
             for _ in 0..<100 {
                 left = name == "rbd" ? try await shell("\(rbd) ls; \(rbd) trash ls --all") : try await shell("ls \(folder)")
                 if !ids.contains(where: { left.contains($0) }) { return "" }
-                usleep(100_000)
+                if name == "rbd" { try await StorageFaultTests.busy() } else { usleep(100_000) }
             }
             return left
         }
@@ -299,6 +308,30 @@ struct StorageFaultTests {
         for _ in 0..<100 where try await names().contains(id) { usleep(200_000) }
         let left = try await names()
         #expect(!left.contains(id), "\(left)\n\(service.story)")
+    }
+
+    @Test("a watch that the cluster never ends keeps no volume from going; its space comes back once the watch has gone")
+    func forsakenWatch() async throws {
+        let service = try rbdAndFile("deferred_deletion_purge_interval = 1\nbackend_stats_polling_interval = 1\n")
+        let id = try service.create(["volume_type": "rbd"])
+        try service.wait(id, "available")
+        let directory = try StorageUnderTest.ceph.get().directory
+        let left = try await ServiceUnderTest.run(
+            ServiceUnderTest.root + "/Tests/Storage/forsaken-watch", [directory, "volumes", "volume-\(id)"])
+        #expect(left.status == 0, "\(left.output)")
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+        func trash() async throws -> String {
+            let command = ["-c", directory + "/ceph.conf", "-p", "volumes", "trash", "ls"]
+            return try await ServiceUnderTest.run("/usr/bin/rbd", command).output
+        }
+        let kept = try await trash()
+        #expect(kept.contains(id) && service.log.contains("a watch of it which nobody answers for"), "\(kept)\n\(service.story)")
+        for _ in 0..<20 where try await trash().contains(id) {
+            try await Self.busy()
+        }
+        let emptied = try await trash()
+        #expect(!emptied.contains(id), "\(emptied)\n\(service.story)")
     }
 
     @Test("a name in the pool's list that leads nowhere goes when its volume is deleted")
