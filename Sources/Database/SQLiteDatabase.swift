@@ -16,6 +16,7 @@ public final class SQLiteDatabase: Database {
     private static let logLimit = 32 << 20
     /// Connections kept for readers.
     private static let idleReaders = 16
+    private let idleTime: Double
     /// Changes joined into one commit at most.
     private static let batchLimit = 256
 
@@ -30,6 +31,7 @@ public final class SQLiteDatabase: Database {
         let connection: SQLiteConnection
         /// The state that the connection's open snapshot shows; -1 if it has none.
         var snapshot = -1
+        var returnedAt = 0.0
     }
 
     private struct Job: Sendable {
@@ -38,9 +40,10 @@ public final class SQLiteDatabase: Database {
         let queuedAt = Timestamp.monotonic()
     }
 
-    /// Opens or creates the database file.
-    public init(path: String) throws {
+    /// Opens or creates the database file. A connection that no reader needed for `idleTime` seconds is closed.
+    public init(path: String, idleTime: Double = 5) throws {
         self.path = path
+        self.idleTime = idleTime
         if sqlite3_threadsafe() == 0 { throw DatabaseError(kind: .unusable, message: "this SQLite was built without threads") }
         let writer = try SQLiteConnection(path: path, readOnly: false)
         do {
@@ -62,9 +65,10 @@ public final class SQLiteDatabase: Database {
         }
     }
 
-    private let onCommit = Guarded<(@Sendable () -> Void)?>(nil)
+    private struct CommitHandler { var call: (@Sendable () -> Void)? }
+    private let onCommit = Guarded(CommitHandler())
     /// Sets what is called, on the writer's thread, after every commit.
-    public func setCommitHandler(_ handler: @escaping @Sendable () -> Void) { onCommit.withLock { $0 = handler } }
+    public func setCommitHandler(_ handler: @escaping @Sendable () -> Void) { onCommit.withLock { $0.call = handler } }
 
     public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
         var lent =
@@ -128,17 +132,20 @@ public final class SQLiteDatabase: Database {
         return stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0
     }
 
-    /// Readers beyond what is usually needed at once are closed.
+    /// Readers beyond what is usually needed at once are closed. The last that came back is the next to be lent, so the first is
+    /// the one that was not needed for the longest time.
     private func giveBack(_ lent: Lent) {
         var lent = lent
         if isEmptyingLog.load(ordering: .acquiring) { try? end(&lent) }
+        let now = Timestamp.monotonic()
+        lent.returnedAt = now
         let held = lent
-        let isWanted = readers.withLock { readers in
-            guard readers.count < Self.idleReaders else { return false }
+        let surplus: Lent? = readers.withLock { readers in
+            guard readers.count < Self.idleReaders else { return held }
             readers.append(held)
-            return true
+            return now - readers[0].returnedAt > idleTime ? readers.removeFirst() : nil
         }
-        if !isWanted { held.connection.close() }
+        surplus?.connection.close()
     }
 
     public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
@@ -196,7 +203,7 @@ public final class SQLiteDatabase: Database {
                 for job in jobs { finish.append(job.run(transaction)) }
                 try connection.run(connection.statement(Self.commit), []) { _ in true }
                 commits.wrappingAdd(1, ordering: .releasing)
-                onCommit.withLock { $0 }?()
+                onCommit.withLock { $0.call }?()
                 written += 1
                 if written % 64 == 0 {
                     releaseSnapshots()

@@ -2,6 +2,9 @@ import Glibc
 
 /// A value behind a lock. The lock is the C library's, which the thread sanitizer sees; it cannot see the one of Swift's
 /// `Mutex` and would report races where there are none.
+///
+/// A function is guarded as a struct's member: Swift wraps a bare one anew whenever a generic lends it, even to be read, until a call
+/// of it goes through so many wrappers that the stack ends.
 public final class Guarded<Value>: @unchecked Sendable {
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var value: Value

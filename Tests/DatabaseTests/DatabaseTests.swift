@@ -10,10 +10,26 @@ final class TemporaryDatabase: Sendable {
     let database: SQLiteDatabase
     var path: String { directory + "/test.db" }
 
-    init() throws {
+    init(idleTime: Double = 5) throws {
         var template = Array("/tmp/clinker-db-XXXXXX".utf8CString)
         directory = String(cString: mkdtemp(&template))
-        database = try SQLiteDatabase(path: directory + "/test.db")
+        database = try SQLiteDatabase(path: directory + "/test.db", idleTime: idleTime)
+    }
+
+    /// How many connections to it are open, the writer's among them.
+    var connections: Int {
+        guard let directory = opendir("/proc/self/fd") else { return -1 }
+        defer { closedir(directory) }
+        var count = 0
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
+            }
+            var buffer = [CChar](repeating: 0, count: 4096)
+            let length = readlink("/proc/self/fd/" + name, &buffer, buffer.count - 1)
+            if length > 0, String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) == path { count += 1 }
+        }
+        return count
     }
 
     deinit {
@@ -104,6 +120,19 @@ struct DatabaseTests {
 
     final class Box: @unchecked Sendable { var value = 0 }
 
+    @Test("what is called after a commit is called alike after every one: no call is deeper than the first")
+    func commitHandler() async throws {
+        let temporary = try TemporaryDatabase()
+        let places = Guarded<[UInt]>([])
+        temporary.database.setCommitHandler {
+            var local = 0
+            withUnsafeMutablePointer(to: &local) { place in places.withLock { $0.append(UInt(bitPattern: place)) } }
+        }
+        for _ in 0..<50 { try await temporary.database.write { _ in } }
+        let seen = places.withLock { $0 }
+        #expect(seen.count >= 49 && Set(seen).count == 1, "\(seen)")
+    }
+
     @Test("migrations run once, in order")
     func migrations() async throws {
         let temporary = try TemporaryDatabase()
@@ -148,22 +177,8 @@ struct DatabaseTests {
     @Test("readers are used again, however many commits go by: no connection is left over")
     func pool() async throws {
         let temporary = try TemporaryDatabase()
-        let (path, database) = (temporary.path, temporary.database)
+        let database = temporary.database
         _ = try await database.write { try $0.run(text: "CREATE TABLE t (x INTEGER)", []) }
-        func connections() -> Int {
-            guard let directory = opendir("/proc/self/fd") else { return -1 }
-            defer { closedir(directory) }
-            var count = 0
-            while let entry = readdir(directory) {
-                let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                    String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-                }
-                var buffer = [CChar](repeating: 0, count: 4096)
-                let length = readlink("/proc/self/fd/" + name, &buffer, buffer.count - 1)
-                if length > 0, String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) == path { count += 1 }
-            }
-            return count
-        }
         let isOver = Guarded(false)
         let finished = Semaphore()
         for index in 0..<4 {
@@ -180,7 +195,19 @@ struct DatabaseTests {
         isOver.withLock { $0 = true }
         for _ in 0..<4 { finished.wait() }
         // The writer, four readers, and one that was away when the fourth came.
-        #expect(connections() <= 6, "\(connections()) connections")
+        #expect(temporary.connections <= 6, "\(temporary.connections) connections")
+    }
+
+    @Test("readers that nobody needed for a while are closed")
+    func idleReaders() throws {
+        let temporary = try TemporaryDatabase(idleTime: 1)
+        let database = temporary.database
+        func read(_ count: Int) throws { if count > 0 { try database.read { _ in try read(count - 1) } } }
+        try read(8)
+        #expect(temporary.connections == 9)
+        usleep(1_100_000)
+        for _ in 0..<8 { try read(1) }
+        #expect(temporary.connections == 2)
     }
 
     @Test("the write-ahead log stays small under steady reading and writing")

@@ -247,6 +247,17 @@ final class ServiceUnderTest: @unchecked Sendable {
         return names
     }
 
+    /// What a process has open.
+    static func descriptors(of pid: pid_t) -> [String] {
+        entries("/proc/\(pid)/fd").compactMap { name in
+            var buffer = [UInt8](repeating: 0, count: 4096)
+            let count = buffer.withUnsafeMutableBytes {
+                readlink("/proc/\(pid)/fd/\(name)", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+            }
+            return count < 0 ? nil : String(decoding: buffer.prefix(count), as: UTF8.self)
+        }
+    }
+
     /// Runs a program to its end on a thread of its own; its exit status and output.
     static func run(_ program: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
         let path = "/tmp/clinker-output-\(UUID.random())"
