@@ -69,7 +69,7 @@ struct MachineTests {
         let (_, output) = try await ServiceUnderTest.run(
             "/usr/bin/env",
             [
-                "MACHINE_DISKS=30G", "MACHINE_MODULES=dm-mod dm-thin-pool dm-snapshot", "MACHINE_SECONDS=2400",
+                "MACHINE_DISKS=30G", "MACHINE_MODULES=dm-mod dm-thin-pool dm-snapshot", "MACHINE_SECONDS=\(FaultSample.isWhole ? 5400 : 2400)",
                 root + "/Tests/Machine/machine",
                 command.joined(separator: " "),
             ])
@@ -118,7 +118,7 @@ struct MachineTests {
             "storage.py", kinds + (FaultSample.isWholeForDrivers ? " brick" : ""), disks: "20G 20G 20G 20G",
             modules:
                 "dm-mod dm-thin-pool dm-snapshot scsi_mod sd_mod libiscsi iscsi_tcp target_core_mod target_core_iblock iscsi_target_mod",
-            seconds: 1500, memory: "2G")
+            seconds: FaultSample.isWhole ? 3600 : 1500, memory: "2G")
         let walk = kinds == "brick" ? [] : ["backends: done"]
         let brick = kinds == "brick" || FaultSample.isWholeForDrivers ? ["brick: thin done", "brick: lio done"] : []
         for words in walk + brick + ["nothing wrong", "storage: good"] {
