@@ -123,13 +123,17 @@ struct DatabaseTests {
     @Test("what is called after a commit is called alike after every one: no call is deeper than the first")
     func commitHandler() async throws {
         let temporary = try TemporaryDatabase()
-        let places = Guarded<[UInt]>([])
+        // execinfo.h is in no module.
+        typealias Backtrace = @convention(c) (UnsafeMutablePointer<UnsafeMutableRawPointer?>, Int32) -> Int32
+        let backtrace = unsafeBitCast(try #require(dlsym(nil, "backtrace")), to: Backtrace.self)
+        let depths = Guarded<[Int32]>([])
         temporary.database.setCommitHandler {
-            var local = 0
-            withUnsafeMutablePointer(to: &local) { place in places.withLock { $0.append(UInt(bitPattern: place)) } }
+            var frames = [UnsafeMutableRawPointer?](repeating: nil, count: 1000)
+            let depth = backtrace(&frames, Int32(frames.count))
+            depths.withLock { $0.append(depth) }
         }
         for _ in 0..<50 { try await temporary.database.write { _ in } }
-        let seen = places.withLock { $0 }
+        let seen = depths.withLock { $0 }
         #expect(seen.count >= 49 && Set(seen).count == 1, "\(seen)")
     }
 

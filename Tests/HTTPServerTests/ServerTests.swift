@@ -71,7 +71,8 @@ struct ServerTests {
         #expect(!answer.contains("200 OK"), "\(headers): \(answer)")
         #expect(!answer.contains("smuggled"))
         #expect(answer.hasPrefix("HTTP/1.1 4") || answer.isEmpty, "\(answer)")
-        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\n\r\n").contains("GET /next"))
+        let next = server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", silence: 10_000)
+        #expect(next.contains("GET /next"))
     }
 
     @Test("a body above the limit is refused before it is read if its length is announced, at its end if not")

@@ -69,7 +69,8 @@ struct MachineTests {
         let (_, output) = try await ServiceUnderTest.run(
             "/usr/bin/env",
             [
-                "MACHINE_DISKS=30G", "MACHINE_MODULES=dm-mod dm-thin-pool dm-snapshot", "MACHINE_SECONDS=\(FaultSample.isWhole ? 5400 : 2400)",
+                "MACHINE_DISKS=30G", "MACHINE_MODULES=dm-mod dm-thin-pool dm-snapshot",
+                "MACHINE_SECONDS=\(FaultSample.isWhole ? 5400 : 2400)",
                 root + "/Tests/Machine/machine",
                 command.joined(separator: " "),
             ])
