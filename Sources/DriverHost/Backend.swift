@@ -114,7 +114,7 @@ public final class Backend: Sendable {
     public func stop() {
         state.withLock { state in
             state.stopping = true
-            if let wire = state.wire { shutdown(wire.descriptor, Int32(SHUT_RDWR)) }
+            state.wire?.hangUp()
         }
         ended.wait()
     }
@@ -174,11 +174,11 @@ public final class Backend: Sendable {
 
     /// One host from start to end; true if it was up.
     private func runHost() -> Bool {
-        let mine: Int32
+        let wire: Wire
         let pid: pid_t
         do throws(SystemError) {
             let pair = try socketPair()
-            mine = pair.0
+            wire = Wire(pair.0)
             defer { close(pair.1) }
             pid = try spawn(
                 executablePath(), ["driver-host", "--backend", name, "--descriptor", "3"],
@@ -187,14 +187,13 @@ public final class Backend: Sendable {
             down("\(error)")
             return false
         }
-        let wire = Wire(mine)
         let stopped = state.withLock { state in
             state.pid = pid
             state.wire = wire
             state.openExpires = Timestamp.monotonic() + configuration.openTimeout
             return state.stopping
         }
-        if stopped { shutdown(mine, Int32(SHUT_RDWR)) }
+        if stopped { wire.hangUp() }
         wire.send(
             Frame(
                 kind: .open, id: 0,
@@ -228,7 +227,6 @@ public final class Backend: Sendable {
             reason = "the host broke the wire: \(error)"
             kill(pid, SIGKILL)
         }
-        close(mine)
         // Only a host that is dead and reaped has surely stopped writing: then its calls may be repeated.
         let status = reap(pid)
         state.withLock {

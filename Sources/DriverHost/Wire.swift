@@ -29,10 +29,16 @@ package struct Frame: Sendable {
 
 /// One end of the wire. Any thread may send; one thread receives.
 package final class Wire: Sendable {
-    package let descriptor: Int32
+    private let descriptor: Int32
     private let sending = Guarded<Bool>(true)
 
+    /// Takes the descriptor over. It is closed when nobody knows of the wire any more, for its number may be another wire's the moment
+    /// it is closed: who came late to send would speak to another host.
     package init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit { close(descriptor) }
+
+    /// Both ends hear that this one is gone.
+    package func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
     /// False if the other end is gone.
     @discardableResult

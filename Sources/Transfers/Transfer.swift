@@ -56,7 +56,7 @@ public struct Transfer: Sendable {
 
     private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws {
         let (mine, theirs) = try socketPair()
-        defer { close(mine) }
+        let wire = Wire(mine)
         // Silence means that a driver hangs: receiving gives up then.
         var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
@@ -70,7 +70,6 @@ public struct Transfer: Sendable {
         }
         child.withLock { $0 = pid }
         if cancelled.withLock({ $0 }) { kill(pid, SIGKILL) }
-        let wire = Wire(mine)
         wire.send(
             Frame(
                 kind: .open, id: 0,

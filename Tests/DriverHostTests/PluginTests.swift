@@ -134,6 +134,25 @@ struct WireTests {
     @Test("secrets are hidden in what is logged")
     func secrets() { #expect(!Self.value.loggable.contains("hunter2")) }
 
+    @Test("a wire's descriptor is nobody else's as long as anyone may still send: nothing meant for a dead host reaches another")
+    func descriptor() throws {
+        let (mine, theirs) = try socketPair()
+        defer { close(theirs) }
+        func heard() -> (count: Int, code: Int32) {
+            var byte: UInt8 = 0
+            let count = recv(theirs, &byte, 1, Int32(MSG_DONTWAIT))
+            return (count, count < 0 ? errno : 0)
+        }
+        var wire: Wire? = Wire(mine)
+        var late = wire
+        wire = nil
+        #expect(heard() == (-1, EAGAIN))
+        #expect(late?.send(Frame(kind: .cancel, id: 1, value: .null)) == true && heard().count == 1)
+        late = nil
+        while heard().count > 0 {}
+        #expect(heard() == (0, 0))
+    }
+
     @Test("truncated and invented bytes are refused without a crash")
     func malformed() {
         var bytes: [UInt8] = []
