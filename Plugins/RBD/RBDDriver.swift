@@ -155,10 +155,16 @@ final class RBDDriver: VolumeDriver {
         if try !origin.hasSnapshot(snapshot), let made = try Image.find(cluster, target, writable: false), try made.isWhole {
             return try growIfSmaller(target, to: size)
         }
-        try origin.makeSnapshot(snapshot)
-        do { try clone(source, snapshot, of: origin.size, to: target, size: size, call) } catch {
-            try? origin.removeSnapshot(snapshot)
-            throw error
+        // What is left of a clone that was cut off takes the snapshot with it when it is cleared away: here, or by maintenance.
+        for attempt in 1...3 {
+            do {
+                try origin.makeSnapshot(snapshot)
+                try clone(source, snapshot, of: origin.size, to: target, size: size, call)
+                break
+            } catch {
+                try? origin.removeSnapshot(snapshot)
+                guard let failure = error as? DriverError, failure.code == CLINKER_NOT_FOUND, attempt < 3 else { throw error }
+            }
         }
         guard try Names.cloneDepth(of: origin, atMost: maxCloneDepth) >= maxCloneDepth else { return }
         try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }

@@ -132,6 +132,12 @@ struct SoakTests {
         }
     }
 
+    /// Deaths that nobody caused.
+    private static func crashes(_ service: ServiceUnderTest) async throws -> String {
+        let words = "Segmentation fault|Illegal instruction|Aborted|Bus error|breakpoint trap"
+        return try await ServiceUnderTest.run("/bin/grep", ["-E", words, service.directory + "/log"]).output
+    }
+
     /// Every volume, page by page.
     private static func all(_ service: ServiceUnderTest) throws -> [JSON] {
         var volumes: [JSON] = []
@@ -235,6 +241,8 @@ struct SoakTests {
         #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
         #expect(all.allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
         #expect(told.refused == 0, "connections refused")
+        let crashes = try await Self.crashes(service)
+        #expect(crashes == "")
         let examined = try await DoctorTests.examine(service)
         #expect(examined.findings.isEmpty, "\(examined.findings.prefix(5))")
         print(
@@ -259,7 +267,7 @@ struct SoakTests {
     }
 
     @Test("under mixed load memory does not grow and descriptors do not leak")
-    func endurance() throws {
+    func endurance() async throws {
         let service = try Self.service()
         let ledger = Ledger()
         let begin = Timestamp.monotonic()
@@ -290,8 +298,10 @@ struct SoakTests {
             usleep(useconds_t(min(Self.seconds / 60, 30) * 1e6))
             samples.append(Self.footprint(service).memory)
         }
-        for _ in 0..<9 { finished.wait() }
+        await Self.wait(finished, 9)
         usleep(1_000_000)
+        let crashes = try await Self.crashes(service)
+        #expect(crashes == "")
         let late = Self.footprint(service)
         let told = ledger.state.withLock { $0 }
         print(
