@@ -24,7 +24,10 @@ final class Deletion: @unchecked Sendable {
     }
 
     func delete(_ name: String, _ call: Call) throws {
-        guard let image = try Image.find(cluster, name, writable: true) else { return try remove(name, call) }
+        guard let image = try Image.find(cluster, name, writable: true) else {
+            try remove(name + Names.partialSuffix, call)
+            return try remove(name, call)
+        }
         let parent = try image.parent
         var isNeeded = false
         var others: [String] = []
@@ -70,9 +73,8 @@ final class Deletion: @unchecked Sendable {
 
     /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
     func remove(_ name: String, _ call: Call) throws {
-        if try removeImage(name, call) { return }
-        // A removal goes through the trash: one that was cut off there is finished.
-        for entry in try trash() where entry.name == name && entry.isBeingRemoved { try remove(entry, call) }
+        // A removal that was cut off leaves an image without a name, which librbd goes on with once no other has the name: a second one.
+        while try removeImage(name, call) {}
         try Directory.forget(name, in: cluster)
     }
 
@@ -85,8 +87,7 @@ final class Deletion: @unchecked Sendable {
         }
         if isForsaken {
             call?.log(CLINKER_WARNING, "\(name) goes to the trash: the cluster has a watch of it which nobody answers for, nor ends")
-            let moved = rbd_trash_move(cluster.pool, name, 0)
-            if moved != -ENOENT { try Cluster.check(moved, "cannot move \(name) to the trash") }
+            try Cluster.check(rbd_trash_move(cluster.pool, name, 0), "cannot move \(name) to the trash")
         } else if result == -ENOENT {
             return false
         } else {
@@ -144,12 +145,10 @@ final class Deletion: @unchecked Sendable {
 
     private struct TrashEntry {
         let id, name: String
-        let isBeingRemoved, isExpired, isOld: Bool
+        let isExpired: Bool
     }
 
-    /// Seconds after which a removal whose image nobody watches was cut off: its last steps are made without a watch.
-    private static let longestRemoval = 60
-
+    /// What was moved there; not what is being removed.
     private func trash() throws -> [TrashEntry] {
         var count = 64
         while true {
@@ -160,20 +159,16 @@ final class Deletion: @unchecked Sendable {
             defer { rbd_trash_list_cleanup(&found, count) }
             let now = time(nil)
             return found.prefix(count).map {
-                TrashEntry(
-                    id: String(cString: $0.id), name: String(cString: $0.name),
-                    isBeingRemoved: $0.source == RBD_TRASH_IMAGE_SOURCE_REMOVING,
-                    isExpired: $0.deferment_end_time <= now, isOld: $0.deletion_time <= now - Self.longestRemoval)
+                TrashEntry(id: String(cString: $0.id), name: String(cString: $0.name), isExpired: $0.deferment_end_time <= now)
             }
         }
     }
 
-    private func remove(_ entry: TrashEntry, _ call: Call? = nil) throws {
+    private func remove(_ entry: TrashEntry) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let (result, isForsaken) = outlivingWatches(call, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
+        let (result, isForsaken) = outlivingWatches(nil, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
         if isForsaken { return }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
-        if entry.isBeingRemoved { try Directory.forget(entry.name, in: cluster) }
         try family.withLock { _ in try removeAncestor(parent) }
     }
 
@@ -204,14 +199,13 @@ final class Deletion: @unchecked Sendable {
     private func maintain() throws {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
             try family.withLock { _ in
-                guard let image = try Image.find(cluster, name, writable: true) else { return }
+                // A removal that was cut off.
+                guard let image = try Image.find(cluster, name, writable: true) else { return _ = try? removeImage(name) }
                 for snapshot in try image.snapshots { _ = try? clear(snapshot, of: image) }
                 try? removeIfForgotten(image)
             }
         }
-        for entry in try trash() where entry.name.hasPrefix("volume-") && (entry.isBeingRemoved ? entry.isOld : entry.isExpired) {
-            try? remove(entry)
-        }
+        for entry in try trash() where entry.name.hasPrefix("volume-") && entry.isExpired { try? remove(entry) }
     }
 }
 

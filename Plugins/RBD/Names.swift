@@ -9,6 +9,8 @@ enum Names {
     static let cloneSnapshotSuffix = ".clone_snap"
     /// Of a volume that is deleted as far as its user sees, while clones need its objects.
     static let deletedSuffix = ".deleted"
+    /// Of a full copy that is being made.
+    static let partialSuffix = ".partial"
     /// Of a volume's snapshot that users know.
     static let userSnapshotPrefix = "snapshot-"
 

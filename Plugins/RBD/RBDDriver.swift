@@ -217,7 +217,7 @@ final class RBDDriver: VolumeDriver {
     /// A copy that shares nothing comes under a name of its own until it is whole.
     private func copy(_ origin: Image, to target: String, size: UInt64, _ call: Call) throws {
         if try Image.find(cluster, target, writable: false) == nil {
-            let partial = target + ".partial"
+            let partial = target + Names.partialSuffix
             try deletion.remove(partial, call)
             let result = try withOptions { options in
                 Progress.report(call) { rbd_copy_with_progress3(origin.handle, cluster.pool, partial, options, $0, $1) }
