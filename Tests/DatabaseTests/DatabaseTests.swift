@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 @testable import Database
@@ -17,20 +18,7 @@ final class TemporaryDatabase: Sendable {
     }
 
     /// How many connections to it are open, the writer's among them.
-    var connections: Int {
-        guard let directory = opendir("/proc/self/fd") else { return -1 }
-        defer { closedir(directory) }
-        var count = 0
-        while let entry = readdir(directory) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-            }
-            var buffer = [CChar](repeating: 0, count: 4096)
-            let length = readlink("/proc/self/fd/" + name, &buffer, buffer.count - 1)
-            if length > 0, String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) == path { count += 1 }
-        }
-        return count
-    }
+    var connections: Int { openFiles(of: getpid()).count { $0 == path } }
 
     deinit {
         database.close()

@@ -461,7 +461,7 @@ struct AttackTests {
         var open: [String] = []
         repeat {
             usleep(100_000)
-            open = service.processes("core").first.map(ServiceUnderTest.descriptors(of:)) ?? []
+            open = service.processes("core").first.map(openFiles(of:)) ?? []
         } while open.count > 50 && Timestamp.monotonic() < limit
         #expect(open.count <= 50 && !open.isEmpty, "\(open.count) descriptors: \(open.sorted())")
     }

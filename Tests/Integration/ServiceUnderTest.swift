@@ -234,29 +234,7 @@ final class ServiceUnderTest: @unchecked Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    static func entries(_ directory: String) -> [String] {
-        guard let listing = opendir(directory) else { return [] }
-        defer { closedir(listing) }
-        var names: [String] = []
-        while let entry = readdir(listing) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-            }
-            if name != "." && name != ".." { names.append(name) }
-        }
-        return names
-    }
-
-    /// What a process has open.
-    static func descriptors(of pid: pid_t) -> [String] {
-        entries("/proc/\(pid)/fd").compactMap { name in
-            var buffer = [UInt8](repeating: 0, count: 4096)
-            let count = buffer.withUnsafeMutableBytes {
-                readlink("/proc/\(pid)/fd/\(name)", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
-            }
-            return count < 0 ? nil : String(decoding: buffer.prefix(count), as: UTF8.self)
-        }
-    }
+    static func entries(_ directory: String) -> [String] { TestSupport.entries(of: directory) }
 
     /// Runs a program to its end on a thread of its own; its exit status and output.
     static func run(_ program: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {

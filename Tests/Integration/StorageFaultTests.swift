@@ -62,6 +62,9 @@ struct StorageFaultTests {
         return service
     }
 
+    /// What deletions left is cleared every second.
+    private static let eagerMaintenance = "deferred_deletion_purge_interval = 1\nbackend_stats_polling_interval = 1\n"
+
     /// A second of other work, which makes the OSD load again what it knows of images.
     private static func busy() async throws {
         let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
@@ -173,8 +176,7 @@ struct StorageFaultTests {
                 switch name {
                 case "rbd":
                     try StorageUnderTest.rbdSection(
-                        "rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true\ndeferred_deletion_purge_interval = 1\n"
-                            + "backend_stats_polling_interval = 1")
+                        "rbd_max_clone_depth = 1\nrbd_flatten_volume_from_snapshot = true\n" + StorageFaultTests.eagerMaintenance)
                 case "nfs": try StorageUnderTest.nfsSection()
                 default: "volume_driver = file"
                 }
@@ -288,7 +290,7 @@ struct StorageFaultTests {
 
     @Test("a removed snapshot that librbd keeps for a clone keeps its deleted volume, which goes with the clone")
     func removedSnapshot() async throws {
-        let service = try rbdAndFile("deferred_deletion_purge_interval = 1\nbackend_stats_polling_interval = 1\n")
+        let service = try rbdAndFile(Self.eagerMaintenance)
         let id = try service.create(["volume_type": "rbd"])
         try service.wait(id, "available")
         try await ceph("rbd", "-p", "volumes", "snap", "create", "--no-progress", "volume-\(id)@moment")
@@ -312,7 +314,7 @@ struct StorageFaultTests {
 
     @Test("a watch that the cluster never ends keeps no volume from going; its space comes back once the watch has gone")
     func forsakenWatch() async throws {
-        let service = try rbdAndFile("deferred_deletion_purge_interval = 1\nbackend_stats_polling_interval = 1\n")
+        let service = try rbdAndFile(Self.eagerMaintenance)
         let id = try service.create(["volume_type": "rbd"])
         try service.wait(id, "available")
         let directory = try StorageUnderTest.ceph.get().directory
