@@ -103,15 +103,21 @@ final class Deletion: @unchecked Sendable {
         result: Int32, isForsaken: Bool
     ) {
         let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
+        /// Nil: there is no image to watch.
+        func isWatched() -> Bool? { id().map { Watches.areAlive(on: $0, in: cluster) } }
+        // Another process may be about what no call asks for, and librbd 16.2 aborts in the midst of a removal when somebody else begins one.
+        var isOthers = call == nil && isWatched() ?? false
         var isForsaken = false
         while true {
-            let result = body()
+            let result = isOthers ? -EBUSY : body()
             guard result == -EBUSY else { return (result, false) }
             if isForsaken || ContinuousClock.now > limit || call?.isCancelled ?? false { return (result, isForsaken) }
             // It is alive.
             call?.progress(done: 0, total: 0)
+            let isWatched = isWatched()
             // The last watch may have ended in between: that is seen by one more attempt.
-            isForsaken = id().map { !Watches.areAlive(on: $0, in: cluster) } ?? false
+            isForsaken = !isOthers && isWatched == false
+            isOthers = call == nil && isWatched ?? false
             if !isForsaken { usleep(200_000) }
         }
     }
@@ -165,11 +171,8 @@ final class Deletion: @unchecked Sendable {
     }
 
     private func remove(_ entry: TrashEntry) throws {
-        // Another process may be about it, and librbd 16.2 aborts in the midst of a removal when somebody else begins one.
-        if Watches.areAlive(on: entry.id, in: cluster) { return }
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let result = rbd_trash_remove(cluster.pool, entry.id, false)
-        // A watch that nobody answers for: later.
+        let (result, _) = outlivingWatches(nil, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
         if result == -EBUSY { return }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
         try family.withLock { _ in try removeAncestor(parent) }
@@ -201,11 +204,12 @@ final class Deletion: @unchecked Sendable {
 
     private func maintain() throws {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
-            try family.withLock { _ in
+            // One that cannot be read, or removed yet, keeps the others from nothing.
+            try? family.withLock { _ in
                 // A removal that was cut off.
-                guard let image = try Image.find(cluster, name, writable: true) else { return _ = try? removeImage(name) }
+                guard let image = try Image.find(cluster, name, writable: true) else { return _ = try removeImage(name) }
                 for snapshot in try image.snapshots { _ = try? clear(snapshot, of: image) }
-                try? removeIfForgotten(image)
+                try removeIfForgotten(image)
             }
         }
         for entry in try trash() where entry.name.hasPrefix("volume-") && entry.isExpired { try? remove(entry) }

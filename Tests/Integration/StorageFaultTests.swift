@@ -77,6 +77,25 @@ struct StorageFaultTests {
         #expect(result.status == 0, "\(command): \(result.output)")
     }
 
+    /// The names of all images, those in the trash too.
+    private static func images() async throws -> String {
+        let rbd = "rbd -c \(try StorageUnderTest.ceph.get().directory)/ceph.conf -p volumes"
+        let result = try await ServiceUnderTest.run("/bin/bash", ["-c", "\(rbd) ls && \(rbd) trash ls --all"])
+        #expect(result.status == 0, "\(result.output)")
+        return result.output
+    }
+
+    /// Waits until an image has gone; the names of those that are left.
+    private static func images(without name: String) async throws -> String {
+        var left = try await images()
+        for _ in 0..<100 {
+            guard left.contains(name) else { break }
+            usleep(100_000)
+            left = try await images()
+        }
+        return left
+    }
+
     /// A volume of the type with 128 MiB of data that is not there by chance; its beginning's sum.
     private func filled(_ service: ServiceUnderTest) async throws -> String {
         let id = try service.create(["volume_type": "rbd"])
@@ -224,7 +243,7 @@ struct StorageFaultTests {
         func rest(of ids: [String]) async throws -> String {
             var left = ""
             for _ in 0..<100 {
-                left = name == "rbd" ? try await shell("\(rbd) ls; \(rbd) trash ls --all") : try await shell("ls \(folder)")
+                left = name == "rbd" ? try await StorageFaultTests.images() : try await shell("ls \(folder)")
                 if !ids.contains(where: { left.contains($0) }) { return "" }
                 if name == "rbd" { try await StorageFaultTests.busy() } else { usleep(100_000) }
             }
@@ -299,17 +318,27 @@ struct StorageFaultTests {
         try await ceph("rbd", "-p", "volumes", "snap", "rm", "--no-progress", "volume-\(id)@moment")
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
-        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
-        func names() async throws -> String {
-            let script = "rbd -c \(conf) -p volumes ls; rbd -c \(conf) -p volumes trash ls --all"
-            return try await ServiceUnderTest.run("/bin/bash", ["-c", script]).output
-        }
-        let kept = try await names()
+        let kept = try await Self.images()
         #expect(kept.contains("volume-\(id).deleted"), "\(kept)")
         try await ceph("rbd", "-p", "volumes", "rm", "--no-progress", "foreign-\(id)")
-        for _ in 0..<100 where try await names().contains(id) { usleep(200_000) }
-        let left = try await names()
+        let left = try await Self.images(without: id)
         #expect(!left.contains(id), "\(left)\n\(service.story)")
+    }
+
+    @Test("an image that cannot be read keeps maintenance from no other")
+    func unreadableImage() async throws {
+        let (unreadable, other) = ("volume-0.deleted", "volume-1.deleted")
+        let (id, garbage) = (try StorageUnderTest.ceph.get().directory + "/id", try StorageUnderTest.ceph.get().directory + "/garbage")
+        try ServiceUnderTest.write(garbage, "?")
+        for name in [unreadable, other] { try await ceph("rbd", "-p", "volumes", "create", "--size", "1G", name) }
+        try await ceph("rados", "-p", "volumes", "get", "rbd_id.\(unreadable)", id)
+        try await ceph("rados", "-p", "volumes", "put", "rbd_id.\(unreadable)", garbage)
+        let service = try rbdAndFile(Self.eagerMaintenance)
+        let kept = try await Self.images(without: other)
+        #expect(kept.contains(unreadable) && !kept.contains(other), "\(kept)\n\(service.story)")
+        try await ceph("rados", "-p", "volumes", "put", "rbd_id.\(unreadable)", id)
+        let left = try await Self.images(without: unreadable)
+        #expect(!left.contains(unreadable), "\(left)\n\(service.story)")
     }
 
     @Test("a watch that the cluster never ends keeps no volume from going; its space comes back once the watch has gone")
@@ -323,16 +352,12 @@ struct StorageFaultTests {
         #expect(left.status == 0, "\(left.output)")
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
-        func trash() async throws -> String {
-            let command = ["-c", directory + "/ceph.conf", "-p", "volumes", "trash", "ls"]
-            return try await ServiceUnderTest.run("/usr/bin/rbd", command).output
-        }
-        let kept = try await trash()
+        let kept = try await Self.images()
         #expect(kept.contains(id) && service.log.contains("a watch of it which nobody answers for"), "\(kept)\n\(service.story)")
-        for _ in 0..<20 where try await trash().contains(id) {
+        for _ in 0..<20 where try await Self.images().contains(id) {
             try await Self.busy()
         }
-        let emptied = try await trash()
+        let emptied = try await Self.images()
         #expect(!emptied.contains(id), "\(emptied)\n\(service.story)")
     }
 
