@@ -165,27 +165,45 @@ public enum PercentEncoding {
     }
 }
 
-/// Who asks: what an authenticator found out.
-public struct Identity: Sendable {
-    public var userID: String
+/// Who asks: what an authenticator found out. One object: what handles a request passes it on often.
+public final class Identity: Sendable {
+    public let userID: String
     /// The project the caller works in; nil for a system scope.
-    public var projectID: String?
-    public var roles: [String]
-    public var isAdmin: Bool
+    public let projectID: String?
+    public let roles: [String]
+    public let isAdmin: Bool
     /// The domain that a token is scoped to.
-    public var domainID: String?
-    public var userDomainID: String?
-    public var projectDomainID: String?
-    public var isSystemScoped = false
+    public let domainID: String?
+    public let userDomainID: String?
+    public let projectDomainID: String?
+    public let isSystemScoped: Bool
     /// Whether the URL's project is taken where none is known.
-    public var takesProjectFromURL = false
+    public let takesProjectFromURL: Bool
     /// Roles of the service that passes the request on for its user, if it gave a token of its own.
-    public var serviceRoles: [String] = []
+    public let serviceRoles: [String]
 
-    public init(userID: String, projectID: String?, roles: [String], isAdmin: Bool) {
+    public init(
+        userID: String, projectID: String?, roles: [String], isAdmin: Bool = false, domainID: String? = nil, userDomainID: String? = nil,
+        projectDomainID: String? = nil, isSystemScoped: Bool = false, takesProjectFromURL: Bool = false, serviceRoles: [String] = []
+    ) {
         self.userID = userID
         self.projectID = projectID
         self.roles = roles
         self.isAdmin = isAdmin
+        self.domainID = domainID
+        self.userDomainID = userDomainID
+        self.projectDomainID = projectDomainID
+        self.isSystemScoped = isSystemScoped
+        self.takesProjectFromURL = takesProjectFromURL
+        self.serviceRoles = serviceRoles
+    }
+
+    /// The same in a project, as an administrator or not.
+    public func working(in projectID: String?, isAdmin: Bool) -> Identity {
+        if projectID == self.projectID, isAdmin == self.isAdmin { return self }
+        return Identity(
+            userID: userID, projectID: projectID, roles: roles, isAdmin: isAdmin, domainID: domainID, userDomainID: userDomainID,
+            projectDomainID: projectDomainID, isSystemScoped: isSystemScoped, takesProjectFromURL: takesProjectFromURL,
+            serviceRoles: serviceRoles)
     }
 }

@@ -146,9 +146,9 @@ public final class Keystone: Sendable {
 
     /// What the cache knows: no question, no wait. Outer nil: nothing; inner nil: the token is not valid.
     public func known(_ token: String) -> KeystoneToken?? {
-        guard Self.isPlausible(token) else { return .some(nil) }
-        guard let verdict = cache.find(Digest(token)) else { return nil }
-        return .some(Self.current(verdict, allowExpired: false))
+        guard token.utf8.count <= Self.longestToken else { return .some(nil) }
+        if let verdict = cache.find(Digest(token)) { return .some(Self.current(verdict, allowExpired: false)) }
+        return Self.isPlausible(token) ? nil : .some(nil)
     }
 
     /// The token's meaning; nil if it is not valid. An expired one is taken where a service vouches for it.

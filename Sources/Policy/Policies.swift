@@ -19,7 +19,9 @@ public struct Policies: Sendable {
         public var description: String { lines.joined(separator: "\n") }
     }
 
-    private let checks: [PolicyCheck]
+    private let program: PolicyProgram
+    /// Where each rule begins in it.
+    private let starts: [Int]
     /// Whether a rule asks for more of its target than the project.
     private let looksAtTarget: [Bool]
     /// Name and expression of every rule, and whether the file changed it; in the table's order, the file's own rules behind.
@@ -67,7 +69,9 @@ public struct Policies: Sendable {
             }
         }
         guard problems.isEmpty else { throw Problems(lines: problems.sorted()) }
-        self.checks = checks
+        var program = PolicyProgram()
+        starts = checks.map { program.add($0) }
+        self.program = program
         looksAtTarget = checks.map { !$0.targetAttributes.subtracting(["project_id"]).isEmpty }
         let own = overrides.map(\.name).filter { PolicyTable.index[$0] == nil }
         expressions =
@@ -81,7 +85,7 @@ public struct Policies: Sendable {
     public func allows(
         _ rule: Rule, _ credentials: some PolicyCredentials, project: String, target: (String) -> String? = { _ in nil }
     ) -> Bool {
-        checks[rule.index].holds(credentials) { name in
+        program.holds(at: starts[rule.index], credentials) { name in
             name == "project_id" || name == "tenant_id" ? project : target(name)
         }
     }

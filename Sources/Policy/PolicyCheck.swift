@@ -1,6 +1,8 @@
 /// Who asks, as rules see it.
 public protocol PolicyCredentials {
     var policyRoles: [String] { get }
+    /// Of the service that passes the request on, if one vouches for it.
+    var policyServiceRoles: [String] { get }
     /// What `context_is_admin` found.
     var policyIsAdmin: Bool { get }
     /// `user_id`, `project_id`, `domain_id`, `system_scope`, `user_domain_id`, `project_domain_id`, `is_admin_project`.
@@ -180,32 +182,6 @@ indirect enum PolicyCheck: Sendable, Equatable {
             for check in checks { parts.append(try check.resolved(find)) }
             return .any(parts)
         default: return self
-        }
-    }
-
-    // MARK: asking
-
-    func holds(_ credentials: some PolicyCredentials, _ target: (String) -> String?) -> Bool {
-        switch self {
-        case .always: true
-        case .never, .rule: false
-        case .not(let check): !check.holds(credentials, target)
-        case .all(let checks): checks.allSatisfy { $0.holds(credentials, target) }
-        case .any(let checks): checks.contains { $0.holds(credentials, target) }
-        case .role(let role): credentials.policyRoles.contains { $0 == role || $0.lowercased() == role }
-        case .isAdmin(let wanted): credentials.policyIsAdmin == wanted
-        case .equal(let left, let right):
-            switch (Self.value(left, credentials.policyAttribute), Self.value(right, target)) {
-            case (let left?, let right?): left == right
-            default: false
-            }
-        }
-    }
-
-    private static func value(_ operand: Operand, _ find: (String) -> String?) -> String? {
-        switch operand {
-        case .literal(let text): text
-        case .attribute(let name): find(name)
         }
     }
 }

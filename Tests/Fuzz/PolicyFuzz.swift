@@ -5,6 +5,7 @@ import Policy
 enum PolicyFuzz {
     private struct Nobody: PolicyCredentials {
         var policyRoles: [String] { [] }
+        var policyServiceRoles: [String] { [] }
         var policyIsAdmin: Bool { false }
         func policyAttribute(_ name: String) -> String? { nil }
     }

@@ -6,13 +6,14 @@ import Testing
 struct PolicyTests {
     struct Caller: PolicyCredentials {
         var policyRoles: [String] = []
+        var policyServiceRoles: [String] = []
         var policyIsAdmin = false
         var attributes: [String: String] = ["user_id": "u", "project_id": "p"]
         func policyAttribute(_ name: String) -> String? { attributes[name] }
     }
 
     static let admin = Caller(policyRoles: ["admin", "member", "reader"], policyIsAdmin: true)
-    static let member = Caller(policyRoles: ["member", "reader"])
+    static let member = Caller(policyRoles: ["member", "reader"], policyServiceRoles: ["service"])
     static let reader = Caller(policyRoles: ["reader"])
     static let nobody = Caller(policyRoles: ["custom"])
 
@@ -25,7 +26,9 @@ struct PolicyTests {
             ("not (role:admin or role:reader)", false), ("role:admin or (role:reader and role:member)", true), ("((role:member))", true),
             ("project_id:%(project_id)s", true), ("user_id:%(user_id)s", false), ("user_id:u", true), ("project_id:x", false),
             ("'p':%(project_id)s", true), ("\"q\":%(project_id)s", false), ("is_admin:False", true), ("is_admin:True", false),
-            ("domain_id:%(domain_id)s", false), ("system_scope:all", false), ("role:member AND project_id:%(project_id)s", true),
+            ("domain_id:%(domain_id)s", false), ("system_scope:all", false), ("roles:reader", true), ("roles:admin", false),
+            ("service_roles:service", true), ("service_roles:%(user_id)s", false), ("not service_roles:member", true),
+            ("role:member AND project_id:%(project_id)s", true),
             ("(role:admin and project_id:%(project_id)s) or (role:member and project_id:%(project_id)s)", true),
         ])
     func language(expression: String, holds: Bool) throws {

@@ -162,11 +162,12 @@ public final class BlockAPI: Sendable {
         }
         request.apiVersionHeader = APIVersion.headers[version]
 
-        guard var identity = request.identity else { throw HTTPError(401, "Authentication required") }
-        if identity.projectID == nil, identity.takesProjectFromURL { identity.projectID = project.map(String.init) ?? identity.userID }
-        if let project, project != identity.projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
+        guard let found = request.identity else { throw HTTPError(401, "Authentication required") }
+        let projectID = found.projectID ?? (found.takesProjectFromURL ? project.map(String.init) ?? found.userID : nil)
+        if let project, project != projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
         let policies = self.policies()
-        identity.isAdmin = identity.isAdmin || policies.allows("context_is_admin", identity, project: identity.projectID ?? "")
+        let identity = found.working(
+            in: projectID, isAdmin: found.isAdmin || policies.allows("context_is_admin", found, project: projectID ?? ""))
         request.identity = identity
 
         let body = try Self.body(request)

@@ -3,6 +3,7 @@ import Policy
 
 extension Identity: PolicyCredentials {
     public var policyRoles: [String] { roles }
+    public var policyServiceRoles: [String] { serviceRoles }
     public var policyIsAdmin: Bool { isAdmin }
 
     public func policyAttribute(_ name: String) -> String? {

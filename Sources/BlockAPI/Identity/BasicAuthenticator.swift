@@ -17,7 +17,7 @@ public struct BasicAuthenticator: Authenticator {
         else { throw refusal }
         guard let user = await users.authenticate(name: String(text[..<colon]), password: Secret(String(text[text.index(after: colon)...])))
         else { throw refusal }
-        return Identity(userID: user.name, projectID: user.projectID, roles: user.roles, isAdmin: false)
+        return Identity(userID: user.name, projectID: user.projectID, roles: user.roles)
     }
 }
 

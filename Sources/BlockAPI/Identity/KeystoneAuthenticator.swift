@@ -27,9 +27,7 @@ public struct KeystoneAuthenticator: Authenticator {
             }
             // Long work outlives the user's token: a service that may vouches for it.
             guard let found = try await keystone.validate(token, allowExpired: !serviceRoles.isEmpty) else { throw refusal }
-            var identity = Self.identity(found)
-            identity.serviceRoles = serviceRoles
-            return identity
+            return Self.identity(found, serviceRoles: serviceRoles)
         } catch is Unavailable {
             throw Self.unavailable
         }
@@ -45,12 +43,10 @@ public struct KeystoneAuthenticator: Authenticator {
 
     private var refusal: HTTPError { .unauthenticated("Keystone uri=\"\(keystone.publicURL)\"") }
 
-    private static func identity(_ token: KeystoneToken) -> Identity {
-        var identity = Identity(userID: token.userID, projectID: token.projectID, roles: token.roles, isAdmin: false)
-        identity.domainID = token.domainID
-        identity.userDomainID = token.userDomainID
-        identity.projectDomainID = token.projectDomainID
-        identity.isSystemScoped = token.isSystemScoped
-        return identity
+    private static func identity(_ token: KeystoneToken, serviceRoles: [String] = []) -> Identity {
+        Identity(
+            userID: token.userID, projectID: token.projectID, roles: token.roles, domainID: token.domainID,
+            userDomainID: token.userDomainID,
+            projectDomainID: token.projectDomainID, isSystemScoped: token.isSystemScoped, serviceRoles: serviceRoles)
     }
 }

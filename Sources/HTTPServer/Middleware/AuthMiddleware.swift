@@ -34,9 +34,7 @@ public struct NoAuthenticator: Authenticator {
                 throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
             }
         }
-        var identity = Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true)
-        identity.takesProjectFromURL = true
-        return identity
+        return Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true)
     }
 }
 
@@ -45,8 +43,6 @@ public struct OperatorAuthenticator: Authenticator {
     public init() {}
 
     public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        var identity = Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true)
-        identity.takesProjectFromURL = true
-        return identity
+        Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true, takesProjectFromURL: true)
     }
 }

@@ -28,6 +28,7 @@ struct PolicyCommand: ParsableCommand {
 
         private struct Member: PolicyCredentials {
             var policyRoles: [String] { ["member", "reader"] }
+            var policyServiceRoles: [String] { [] }
             var policyIsAdmin: Bool { false }
             func policyAttribute(_ name: String) -> String? { name == "project_id" ? "alpha" : name == "user_id" ? "alice" : nil }
         }

@@ -1,0 +1,101 @@
+/// Checks as asking wants them: steps one behind the other, an operand behind what it belongs to. Threads that walk a tree of
+/// references count each of them, in memory that they all share; here there is nothing to count.
+struct PolicyProgram: Sendable {
+    private enum Step: Sendable {
+        case constant(Bool)
+        case role(Int)
+        case isAdmin(Bool)
+        case equal(Int)
+        /// One of the caller's roles, or of those of the service that vouches for it, must equal what is on the right.
+        case roles(Int)
+        case serviceRoles(Int)
+        case not
+        /// All steps before `end` belong to it.
+        case all(end: Int)
+        case any(end: Int)
+    }
+
+    private var steps: [Step] = []
+    private var roles: [String] = []
+    private var comparisons: [(left: PolicyCheck.Operand, right: PolicyCheck.Operand)] = []
+
+    /// Adds a check whose references are resolved. Returns where it begins.
+    mutating func add(_ check: PolicyCheck) -> Int {
+        let start = steps.count
+        switch check {
+        case .always: steps.append(.constant(true))
+        case .never, .rule: steps.append(.constant(false))
+        case .role(let role):
+            steps.append(.role(roles.firstIndex(of: role) ?? roles.count))
+            if !roles.contains(role) { roles.append(role) }
+        case .isAdmin(let wanted): steps.append(.isAdmin(wanted))
+        case .equal(let left, let right):
+            switch left {
+            case .attribute("roles"): steps.append(.roles(comparisons.count))
+            case .attribute("service_roles"): steps.append(.serviceRoles(comparisons.count))
+            default: steps.append(.equal(comparisons.count))
+            }
+            comparisons.append((left, right))
+        case .not(let check):
+            steps.append(.not)
+            _ = add(check)
+        case .all(let checks):
+            steps.append(.all(end: start))
+            for check in checks { _ = add(check) }
+            steps[start] = .all(end: steps.count)
+        case .any(let checks):
+            steps.append(.any(end: start))
+            for check in checks { _ = add(check) }
+            steps[start] = .any(end: steps.count)
+        }
+        return start
+    }
+
+    /// Whether the check that begins at `start` holds.
+    func holds(at start: Int, _ credentials: some PolicyCredentials, _ target: (String) -> String?) -> Bool {
+        var position = start
+        return holds(&position, credentials, credentials.policyRoles, target)
+    }
+
+    /// Leaves `position` behind the check, whatever of it was looked at.
+    private func holds(
+        _ position: inout Int, _ credentials: some PolicyCredentials, _ held: [String], _ target: (String) -> String?
+    ) -> Bool {
+        let step = steps[position]
+        position += 1
+        switch step {
+        case .constant(let value): return value
+        case .role(let index): return held.contains { Self.isRole($0, roles[index]) }
+        case .isAdmin(let wanted): return credentials.policyIsAdmin == wanted
+        case .equal(let index):
+            switch (Self.value(comparisons[index].left, credentials.policyAttribute), Self.value(comparisons[index].right, target)) {
+            case (let left?, let right?): return left == right
+            default: return false
+            }
+        case .roles(let index): return Self.value(comparisons[index].right, target).map(held.contains) ?? false
+        case .serviceRoles(let index):
+            return Self.value(comparisons[index].right, target).map(credentials.policyServiceRoles.contains) ?? false
+        case .not: return !holds(&position, credentials, held, target)
+        case .all(let end):
+            defer { position = end }
+            while position < end { if !holds(&position, credentials, held, target) { return false } }
+            return true
+        case .any(let end):
+            defer { position = end }
+            while position < end { if holds(&position, credentials, held, target) { return true } }
+            return false
+        }
+    }
+
+    /// `wanted` is in lower case, as nearly every role that somebody holds.
+    private static func isRole(_ held: String, _ wanted: String) -> Bool {
+        held == wanted || held.utf8.contains { $0 &- UInt8(ascii: "A") < 26 || $0 >= 0x80 } && held.lowercased() == wanted
+    }
+
+    private static func value(_ operand: PolicyCheck.Operand, _ find: (String) -> String?) -> String? {
+        switch operand {
+        case .literal(let text): text
+        case .attribute(let name): find(name)
+        }
+    }
+}
