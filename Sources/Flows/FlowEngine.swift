@@ -24,6 +24,9 @@ public final class FlowEngine: Sendable {
     private struct State {
         var running: [String: Task<Void, Never>] = [:]
         var promises: [String: Promise] = [:]
+        /// When those who wait for a promise give up, by the monotonic clock.
+        var deadlines: [String: Double] = [:]
+        var isKeepingTime = false
         /// Operations whose client went before they began: they are treated as interrupted.
         var abandoned: Set<String> = []
         /// No operation starts any more.
@@ -72,20 +75,44 @@ public final class FlowEngine: Sendable {
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
     /// back, and the client gets Cinder's time-out.
     public func result(of id: String, within seconds: Double) async throws -> DriverValue {
+        let deadline = Timestamp.monotonic() + seconds
         // An operation that waits for another one's claim has not been rung for yet.
-        let promise = state.withLock { state in
+        let (promise, isKeepingTime) = state.withLock { state in
             let promise = state.promises[id] ?? Promise()
             state.promises[id] = promise
-            return promise
+            state.deadlines[id] = deadline
+            defer { state.isKeepingTime = true }
+            return (promise, state.isKeepingTime)
         }
-        defer { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
-        let timer = Task {
-            try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
-            // Too late if the output was just there.
-            if promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) { cancel(id) }
+        defer {
+            state.withLock { state in
+                state.promises[id] = nil
+                state.deadlines[id] = nil
+            }
         }
-        defer { timer.cancel() }
+        if !isKeepingTime { Task { await keepTime() } }
         return try await promise.value()
+    }
+
+    /// Ends what was waited for too long, as long as anybody waits. One sleep for all of them: one that is cancelled keeps its memory
+    /// until it would have ended.
+    private func keepTime() async {
+        while true {
+            try? await Task.sleep(nanoseconds: 250_000_000)
+            let now = Timestamp.monotonic()
+            let late = state.withLock { state -> [(id: String, promise: Promise)]? in
+                if state.deadlines.isEmpty {
+                    state.isKeepingTime = false
+                    return nil
+                }
+                return state.deadlines.filter { $0.value <= now }.compactMap { id, _ in state.promises[id].map { (id, $0) } }
+            }
+            guard let late else { return }
+            // Too late if the output was just there.
+            for (id, promise) in late where promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) {
+                cancel(id)
+            }
+        }
     }
 
     /// The same as JSON; a backend's failure becomes the domain's.

@@ -252,14 +252,15 @@ struct SoakTests {
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
     }
 
-    /// Proportional memory in KiB of all the service's processes, and what they have open.
+    /// Memory in KiB that all the service's processes have taken, and what they have open. Pages of files do not count: whose share they
+    /// are changes with whoever else runs the same program.
     private static func footprint(_ service: ServiceUnderTest) -> (memory: Int, open: [String]) {
         var memory = 0
         var open: [String] = []
         for pid in [service.pid] + service.processes("core") + service.processes("driver-host") {
             open += openFiles(of: pid)
             for line in ((try? ServiceUnderTest.read("/proc/\(pid)/smaps_rollup")) ?? "").split(separator: "\n")
-            where line.hasPrefix("Pss:") {
+            where line.hasPrefix("Pss_Anon:") || line.hasPrefix("Pss_Shmem:") {
                 memory += line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
             }
         }
