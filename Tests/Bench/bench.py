@@ -5,7 +5,7 @@
 
 Figures are ratios and CPU per request: absolute rates depend on the machine. Traffic goes to 127.0.0.1 only.
 """
-import atexit, concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, threading, time, uuid
+import atexit, concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time, uuid
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -278,10 +278,10 @@ def identified(binary, directory, seconds, report):
             url = f"http://127.0.0.1:{port}/v3/{project}/volumes/{volume}"
             sides.append((service, lambda seconds, url=url, pids=service.pids(), headers=[f"{key}: {value}" for key, value in headers.items()]:
                           wrk(url, 64, seconds, pids, headers)["cpu"]))
-        pairs = [tuple(measure(max(1, seconds // 4)) for _, measure in sides) for _ in range(8)][1:]
-        mine = statistics.median(theirs for _, theirs in pairs)
-        more = statistics.median(theirs - ours for ours, theirs in pairs)
-        report("show with a cached Keystone token", f"{mine:.1f} us CPU ({more:+.1f} us against noauth, medians of {len(pairs)} pairs)", "<= +3 us", more <= 3)
+        # What else the machine does makes both dearer, never cheaper: the best of many short turns is what they cost.
+        turns = [[measure(1) for _, measure in sides] for _ in range(2 * seconds)]
+        alone, mine = (min(costs) for costs in zip(*turns))
+        report("show with a cached Keystone token", f"{mine:.1f} us CPU ({mine - alone:+.1f} us against noauth)", "<= +3 us", mine - alone <= 3)
         for service, _ in sides:
             service.stop()
     finally:
