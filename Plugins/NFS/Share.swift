@@ -169,7 +169,13 @@ final class Session: @unchecked Sendable {
 
     func entries() throws -> [Entry] {
         var listing: OpaquePointer?
-        try check(nfs_opendir(context, "/", &listing), "list", "")
+        var result = nfs_opendir(context, "/", &listing)
+        // A server says so of the directory, too, for a moment, where a file of it went while it was read.
+        for _ in 0..<50 where result == -ESTALE {
+            usleep(20_000)
+            result = nfs_opendir(context, "/", &listing)
+        }
+        try check(result, "list", "")
         defer { nfs_closedir(context, listing) }
         var entries: [Entry] = []
         while let entry = nfs_readdir(context, listing) {

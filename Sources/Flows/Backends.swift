@@ -263,7 +263,9 @@ public final class Backends: Sendable {
         } catch let failure as DriverFailure {
             switch failure.code {
             case .unsupported: throw StorageError(.invalid, "The driver of \(host) cannot list what its storage holds.")
-            default: throw StorageError(.unavailable, "The backend \(host) could not be asked.")
+            default:
+                log.error("what a backend holds could not be listed: \(failure)", metadata: ["backend": "\(host)", "request_id": "\(requestID)"])
+                throw StorageError(.unavailable, "The backend \(host) could not be asked.")
             }
         }
     }

@@ -123,7 +123,7 @@ struct SoakTests {
     }
 
     /// Waits for clients off the pool that tests share.
-    private static func wait(_ semaphore: Primitives.Semaphore, _ count: Int) async {
+    static func wait(_ semaphore: Primitives.Semaphore, _ count: Int) async {
         await withCheckedContinuation { continuation in
             startThread("wait") {
                 for _ in 0..<count { semaphore.wait() }

@@ -409,6 +409,29 @@ struct StorageFaultTests {
         try service.wait(id, nil)
     }
 
+    @Test("files that go while a share is listed keep nobody from listing it")
+    func vanishingFiles() async throws {
+        let service = try ServiceUnderTest(backends: "nfs", sections: "[nfs]\n\(try StorageUnderTest.nfsSection())\n")
+        try service.wait(try service.create(), "available")
+        let isOver = Guarded(false)
+        let finished = Semaphore()
+        for index in 0..<8 {
+            startThread("client-\(index)") {
+                while !isOver.withLock({ $0 }), let id = try? service.create() {
+                    _ = try? service.wait(id, "available")
+                    _ = try? service.api("DELETE", "/volumes/\(id)")
+                    _ = try? service.wait(id, nil)
+                }
+                finished.post()
+            }
+        }
+        var refused = 0
+        for _ in 0..<4000 where try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").status != 200 { refused += 1 }
+        isOver.withLock { $0 = true }
+        await SoakTests.wait(finished, 8)
+        #expect(refused == 0, "\(service.story)")
+    }
+
     @Test("a qcow2 file that leads to other files is not taken over, and one put in a volume's place shows nothing of them")
     func foreignFiles() async throws {
         let nfs = try StorageUnderTest.nfs.get()
