@@ -264,7 +264,8 @@ public final class Backends: Sendable {
             switch failure.code {
             case .unsupported: throw StorageError(.invalid, "The driver of \(host) cannot list what its storage holds.")
             default:
-                log.error("what a backend holds could not be listed: \(failure)", metadata: ["backend": "\(host)", "request_id": "\(requestID)"])
+                log.error(
+                    "what a backend holds could not be listed: \(failure)", metadata: ["backend": "\(host)", "request_id": "\(requestID)"])
                 throw StorageError(.unavailable, "The backend \(host) could not be asked.")
             }
         }
