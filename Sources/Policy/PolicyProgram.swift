@@ -26,8 +26,8 @@ struct PolicyProgram: Sendable {
         case .always: steps.append(.constant(true))
         case .never, .rule: steps.append(.constant(false))
         case .role(let role):
-            steps.append(.role(roles.firstIndex(of: role) ?? roles.count))
-            if !roles.contains(role) { roles.append(role) }
+            steps.append(.role(roles.count))
+            roles.append(role)
         case .isAdmin(let wanted): steps.append(.isAdmin(wanted))
         case .equal(let left, let right):
             switch left {

@@ -77,7 +77,7 @@ struct StorageFaultTests {
         #expect(result.status == 0, "\(command): \(result.output)")
     }
 
-    /// The names of all images, those in the trash too.
+    /// The names of all images, a line each; one in the trash has its id before it.
     private static func images() async throws -> String {
         let rbd = "rbd -c \(try StorageUnderTest.ceph.get().directory)/ceph.conf -p volumes"
         let result = try await ServiceUnderTest.run("/bin/bash", ["-c", "\(rbd) ls && \(rbd) trash ls --all"])
@@ -353,7 +353,8 @@ struct StorageFaultTests {
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
         try service.wait(id, nil)
         let kept = try await Self.images()
-        #expect(kept.contains(id) && service.log.contains("a watch of it which nobody answers for"), "\(kept)\n\(service.story)")
+        #expect(
+            kept.contains(" volume-\(id)") && service.log.contains("a watch of it which nobody answers for"), "\(kept)\n\(service.story)")
         for _ in 0..<20 where try await Self.images().contains(id) {
             try await Self.busy()
         }
