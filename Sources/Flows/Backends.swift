@@ -22,6 +22,8 @@ public final class BackendEntry: Sendable {
     /// The operator's expressions; empty: the driver's.
     let filterFunction, goodnessFunction: String
     private let report = Guarded<Report?>(nil)
+    /// The reading of the capacity that is under way.
+    private let reading = Guarded<Task<Void, Never>?>(nil)
     private let downSince = Guarded<Double?>(nil)
     /// Seconds for which a backend that went down is still placed on: its host is being started again.
     private static let grace = 30.0
@@ -71,8 +73,21 @@ public final class BackendEntry: Sendable {
 
     var hasReported: Bool { report.withLock { $0 != nil } }
 
-    /// Reads the capacity; a failure keeps the last numbers, whose age shows.
+    /// Reads the capacity, or waits for who reads it; a failure keeps the last numbers, whose age shows.
     func refresh(_ log: Logger) async {
+        let task = reading.withLock { reading in
+            if let reading { return reading }
+            let begun = Task {
+                await read(log)
+                self.reading.withLock { $0 = nil }
+            }
+            reading = begun
+            return begun
+        }
+        await task.value
+    }
+
+    private func read(_ log: Logger) async {
         do {
             let stats = try await backend.call(.stats, .object([]))
             guard let description = backend.description else { return }
@@ -242,6 +257,20 @@ public final class Backends: Sendable {
         while entries.contains(where: { !$0.hasReported }), Timestamp.monotonic() - startedAt < 30 {
             try? await Task.sleep(nanoseconds: 5_000_000)
         }
+    }
+
+    /// Reads the capacities again that are not of this moment; no placement waits for more than 5 s for them.
+    public func readCapacity() async {
+        let old = entries.filter { $0.backend.description != nil && $0.reportAge ?? 0 > 1 }
+        let read = Guarded(0)
+        for entry in old {
+            Task { [log] in
+                await entry.refresh(log)
+                read.withLock { $0 += 1 }
+            }
+        }
+        let limit = Timestamp.monotonic() + 5
+        while read.withLock({ $0 }) < old.count, Timestamp.monotonic() < limit { try? await Task.sleep(nanoseconds: 5_000_000) }
     }
 
     /// Everything that a backend holds, as its driver lists it.

@@ -43,6 +43,8 @@ struct FlowFailure: Error, Sendable, CustomStringConvertible {
     let code: DriverFailure.Code?
     /// Whether everything begun was taken back.
     var undone: Bool
+    /// Whether a pool with more room would have taken the volume.
+    var lacksRoom = false
     var description: String { message }
 }
 

@@ -308,10 +308,11 @@ public final class FlowEngine: Sendable {
         } catch let error as DatabaseError where error.kind != .constraint {
             throw error
         } catch {
+            let placement = (error as? PlacementRefusal)?.placement
             let failure = FlowFailure(
                 step: step.name, message: Self.message(error),
                 code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil),
-                undone: true)
+                undone: true, lacksRoom: placement?.lacksRoom ?? false)
             services.log.warning(
                 "step failed: \(failure.message)",
                 metadata: [
@@ -327,6 +328,7 @@ public final class FlowEngine: Sendable {
                     "step.failed", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
                     operationID: operation.id, requestID: operation.requestID,
                     data: ["step": .string(step.name), "error": .string(failure.message)], in: tx)
+                if let placement { try Operations.setVerdicts(placement.verdicts.abridged.json, of: operation.id, in: tx) }
                 try Operations.advance(
                     operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.message,
                     in: tx)
@@ -407,6 +409,7 @@ public final class FlowEngine: Sendable {
         switch error {
         case let error as DriverFailure: error.message
         case let error as StorageError: error.message
+        case let error as PlacementRefusal: error.message
         case is CancellationError: "cancelled"
         default: "\(error)"
         }

@@ -32,6 +32,7 @@ enum MoveFlows {
         failed: { context, progress, failure, tx in
             try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            if context.isWorthReading(after: failure, &progress) { return .again }
             if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
             try Volumes.setMigrationStatus("error", of: volume.id, in: tx)
             try context.tell(failure, in: tx)
@@ -60,9 +61,9 @@ enum MoveFlows {
                         return try Operations.setVerdicts(staying.verdicts.abridged.json, of: context.operation.id, in: tx)
                     }
                     guard context.operation.arguments["may_migrate"]?.bool == true else {
-                        try Operations.setVerdicts(staying.verdicts.abridged.json, of: context.operation.id, in: tx)
-                        throw StorageError(
-                            .failed, "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
+                        throw PlacementRefusal(
+                            placement: staying,
+                            message: "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
                     }
                     guard try Snapshots.ofVolume(volume.id, in: tx).isEmpty else {
                         throw StorageError(.failed, "The volume would have to move, and its snapshots cannot.")
@@ -85,6 +86,7 @@ enum MoveFlows {
         failed: { context, progress, failure, tx in
             try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            if context.isWorthReading(after: failure, &progress) { return .again }
             if let type = try? context.newType(in: tx), type.id != volume.volumeTypeID {
                 try Quotas.addType(type.name, context.typeCharge(of: volume, in: tx).negated, project: volume.projectID, in: tx)
             }

@@ -4,11 +4,22 @@ import DriverHost
 import JSON
 
 extension FlowContext {
-    /// Waits for the first reports of the backends: the pools are then known.
+    /// Waits for the first reports of the backends, or for new ones where the last were too small: the pools are then known.
     @Sendable static func awaitReports(_ context: FlowContext, _ progress: JSONObject) async throws -> DriverValue {
-        await context.services.backends.waitForReports()
+        let backends = context.services.backends
+        if progress[capacityRead] == true { await backends.readCapacity() } else { await backends.waitForReports() }
         return .object([])
     }
+
+    /// Whether a refused placement is worth another one, with the capacities read again: what was freed since they were last read
+    /// is in none of their numbers. Once in an operation.
+    func isWorthReading(after failure: FlowFailure, _ progress: inout JSONObject) -> Bool {
+        guard failure.lacksRoom, progress[Self.capacityRead] == nil else { return false }
+        progress[Self.capacityRead] = true
+        return true
+    }
+
+    private static let capacityRead = "capacity_read"
 
     /// Asks the scheduler, and claims what it chose.
     func place(_ request: PlacementRequest, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
@@ -17,11 +28,17 @@ extension FlowContext {
 
     /// Keeps the scheduler's verdicts with the operation, and claims the chosen pool's capacity for the volume.
     func claim(_ placement: Scheduler.Placement, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
+        guard let pool = placement.choice else { throw PlacementRefusal(placement: placement, message: placement.refusal) }
         try Operations.setVerdicts(placement.verdicts.abridged.json, of: operation.id, in: tx)
-        guard let pool = placement.choice else { throw StorageError(.failed, placement.refusal) }
         try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
         return pool
     }
+}
+
+/// No pool takes the volume.
+struct PlacementRefusal: Error {
+    let placement: Scheduler.Placement
+    let message: String
 }
 
 /// From a step's work to its record.

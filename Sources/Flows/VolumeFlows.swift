@@ -15,8 +15,8 @@ enum VolumeFlows {
         steps: [
             Step(
                 name: "place",
-                perform: { context, _ in
-                    await context.services.backends.waitForReports()
+                perform: { context, progress in
+                    _ = try await FlowContext.awaitReports(context, progress)
                     return DriverValue(await context.services.scheduler.instance(context.operation.arguments))
                 },
                 record: { context, progress, output, tx in
@@ -81,6 +81,7 @@ enum VolumeFlows {
         ],
         failed: { context, progress, failure, tx in
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            if context.isWorthReading(after: failure, &progress) { return .again }
             let isPlacement = failure.step == "place"
             let attempts = progress["attempted"]?.array?.count ?? 0
             // Worth another backend unless the volume's own request is at fault.
@@ -196,11 +197,10 @@ enum VolumeFlows {
                     )
                     request.growsAttached = context.operation.arguments["attached"]?.bool ?? false
                     let placement = context.services.scheduler.place(request, among: try context.services.backends.pools(in: tx))
-                    try Operations.setVerdicts(placement.verdicts.abridged.json, of: context.operation.id, in: tx)
                     guard placement.choice != nil else {
-                        throw StorageError(
-                            .failed, "No valid backend was found. \(placement.verdicts.first?.reason ?? "The volume's backend is down.")")
+                        throw PlacementRefusal(placement: placement, message: placement.refusal)
                     }
+                    try Operations.setVerdicts(placement.verdicts.abridged.json, of: context.operation.id, in: tx)
                     try Pools.add(host, gigabytes: delta, volumes: 0, in: tx)
                     progress["claimed"] = JSON(delta)
                 },
@@ -230,8 +230,9 @@ enum VolumeFlows {
                     if let data = output["data"]?.string { try Volumes.setDriverData(data, of: volume.id, in: tx) }
                 }),
         ],
-        failed: { context, _, failure, tx in
+        failed: { context, progress, failure, tx in
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
+            if context.isWorthReading(after: failure, &progress) { return .again }
             let size = Int(context.operation.arguments["new_size"]?.integer ?? Int64(volume.size))
             if volume.consumesQuota {
                 try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: volume.size - size, in: tx)

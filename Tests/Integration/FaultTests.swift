@@ -226,18 +226,34 @@ struct FaultTests {
         }
     }
 
-    @Test("a pool that lies about its capacity refuses what it cannot hold")
-    func lies() throws {
+    @Test("a pool that is full refuses only what it refuses with its capacity read again, too", arguments: [Act.create, .extend], [1, 2])
+    func lies(act: Act, count: Int) throws {
+        let backend = try FaultyBackend()
         let service = try backend.service()
-        try service.wait(try service.create(), "available")
-        try ServiceUnderTest.write(faults, "lie x 1\n")
-        // The host's death makes the backend come up again and its capacity be read anew.
+        var id = try service.create()
+        try service.wait(id, "available")
+        let lies = "lie x \(count)\n"
+        try backend.set(lies)
+        // The host's death makes the backend come up again and its capacity be read: the first lie.
         for host in service.processes("driver-host") { kill(host, SIGKILL) }
         let limit = Timestamp.monotonic() + 10
-        while try !ServiceUnderTest.read(faults).isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
-        usleep(100_000)
-        try service.wait(try service.create(), "error")
+        while try ServiceUnderTest.read(backend.faults) == lies, Timestamp.monotonic() < limit { usleep(10_000) }
+        // Until that capacity is not of this moment any more.
+        sleep(2)
+        if act == .create {
+            id = try service.create()
+        } else {
+            #expect(try service.api("POST", "/volumes/\(id)/action", ["os-extend": ["new_size": 3]]).status == 202)
+        }
+        let isRefused = count == 2
+        let volume = try service.wait(id, act == .create && isRefused ? "error" : "available")
+        #expect(volume?["size"]?.integer == (act == .extend && !isRefused ? 3 : 1))
+        let operation = try #require(try OperationTests.operations(service, "resource_id=\(id)").first)
+        #expect(operation["state"]?.string == (isRefused ? "failed" : "done"))
+        let shown = try service.api("GET", "/operations/\(operation["id"]?.string ?? "")").json["operation"]
+        #expect((shown?["verdicts"]?.array?.first?["filter"] == "CapacityFilter") == isRefused)
         #expect(service.log.contains("CapacityFilter"))
+        #expect(try ServiceUnderTest.read(backend.faults).isEmpty)
     }
 
     @Test("a driver whose configuration is bad leaves its backend down with the reason, until it is mended")

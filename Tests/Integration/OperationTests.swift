@@ -49,6 +49,8 @@ struct OperationTests {
         try service.wait(id, "error")
         let operation = try #require(try Self.operations(service, "resource_id=\(id)").first)
         #expect(operation["state"] == "failed" && operation["error"]?.string?.contains("CapabilitiesFilter") == true)
+        let shown = try service.api("GET", "/operations/\(operation["id"]?.string ?? "")").json["operation"]
+        #expect(shown?["verdicts"]?.array?.first?["filter"] == "CapabilitiesFilter")
         let message = try service.api("GET", "/messages?resource_uuid=\(id)").json["messages"]?.array?.first?["user_message"]?.string
         #expect(message?.contains("Could not find any available weighted backend") == true && message?.contains("node@") == false)
     }

@@ -16,6 +16,9 @@ public struct Scheduler: Sendable {
     public struct Placement: Sendable {
         public let choice: PoolState?
         public let verdicts: [Verdict]
+
+        /// Whether a pool was refused for its capacity.
+        public var lacksRoom: Bool { verdicts.contains { $0.filter == CapacityFilter().name } }
     }
 
     /// How the winner is found among weights.
