@@ -170,8 +170,8 @@ final class Session: @unchecked Sendable {
     func entries() throws -> [Entry] {
         var listing: OpaquePointer?
         var result = nfs_opendir(context, "/", &listing)
-        // A server says so of the directory, too, for a moment, where a file of it went while it was read.
-        for _ in 0..<50 where result == -ESTALE {
+        // A server says one of these of the directory, too, for a moment, where a file of it went while it was read.
+        for _ in 0..<50 where result == -ESTALE || result == -ENOENT {
             usleep(20_000)
             result = nfs_opendir(context, "/", &listing)
         }

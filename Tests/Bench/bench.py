@@ -229,20 +229,43 @@ class Crowd:
         time.sleep(1)
 
 
-def crowded(service, some, pids, seconds, report):
-    """A request's p99 with and without a crowd, back to back; the better of three pairs."""
+def p99(service, path, seconds):
+    """Of requests that one client makes one after the other, each timed by itself: wrk reckons with those that a stall would have held up,
+    so that ten milliseconds in a second of which the machine does something else are its p99."""
+    request = f"GET /v3/{PROJECT}{path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    times = []
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(request)
+        time.sleep(0.05)
+        # Each answer is as long as the first; its request id varies in nothing but its letters.
+        length = len(connection.recv(1 << 16))
+        end = time.perf_counter() + seconds
+        while not times or begun < end:
+            begun = time.perf_counter()
+            connection.sendall(request)
+            missing = length
+            while missing > 0:
+                received = len(connection.recv(missing))
+                if received == 0:
+                    raise SystemExit("bench: the service closed a connection")
+                missing -= received
+            times.append(time.perf_counter() - begun)
+    return sorted(times)[len(times) * 99 // 100] * 1000
+
+
+def crowded(service, some, seconds, report):
+    """A request's p99 with and without a crowd, back to back; the middle one of five pairs."""
     head = f"POST /v3/{PROJECT}/volumes HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n".encode()
-    url = service.url(f"/volumes/{some}")
     for name, count, opening in (("10,000 idle connections", 10_000, None), ("5,000 slow bodies", 5_000, head)):
         pairs = []
-        for _ in range(3):
-            alone = wrk(url, 8, seconds / 2, pids)
+        for _ in range(5):
+            alone = p99(service, f"/volumes/{some}", seconds / 3)
             crowd = Crowd(service.port, count, opening)
             time.sleep(1)
-            pairs.append((wrk(url, 8, seconds / 2, pids)["p99"], alone["p99"]))
+            pairs.append((p99(service, f"/volumes/{some}", seconds / 3), alone))
             crowd.leave()
-        best = min(pairs, key=lambda pair: pair[0] / pair[1])
-        report(f"p99 of show beside {name}", f"{best[0] / best[1]:.2f} x ({best[0]:.2f} ms, alone {best[1]:.2f} ms)", "<= 2 x", best[0] <= 2 * best[1])
+        beside, alone = sorted(pairs, key=lambda pair: pair[0] / pair[1])[2]
+        report(f"p99 of show beside {name}", f"{beside / alone:.2f} x ({beside:.2f} ms, alone {alone:.2f} ms)", "<= 2 x", beside <= 2 * alone)
 
 
 def identified(binary, directory, seconds, report):
@@ -330,7 +353,7 @@ def main():
         base, mine = against(service.url(f"/volumes/{some}"), 64)
         ratio = mine["rate"] / base["rate"]
         report("show among 10,000", f"{ratio:.2f} x C, {mine['rate']:.0f}/s, p99 {mine['p99']:.2f} ms, {mine['cpu']:.1f} us CPU", ">= 0.40 x, <= 25 us", ratio >= 0.40 and mine["cpu"] <= 25)
-        crowded(service, some, pids, seconds, report)
+        crowded(service, some, seconds, report)
         page = wrk(service.url("/volumes/detail?limit=50"), 8, seconds, pids)
         report("detail page of 50 among 10,000", f"{page['rate']:.0f}/s, p50 {page['p50']:.2f} ms, p99 {page['p99']:.2f} ms, {page['cpu']:.0f} us CPU", "<= 180 us, p99 <= 20 ms", page["cpu"] <= 180 and page["p99"] <= 20)
         rate = accepted(service, 64, 4)
