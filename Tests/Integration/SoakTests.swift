@@ -167,7 +167,7 @@ struct SoakTests {
         }
         var random = Seeded(seed &* 31)
         var kills = 0
-        var longest = 0.0
+        var recoveries: [Double] = []
         while Timestamp.monotonic() < end {
             usleep(UInt32.random(in: 100_000...500_000, using: &random))
             let cores = service.processes("core")
@@ -179,7 +179,7 @@ struct SoakTests {
                 // From the death of the core to the next answer.
                 let died = Timestamp.monotonic()
                 while (try? service.request("GET", "/"))?.status != 300, Timestamp.monotonic() - died < 30 { usleep(1_000) }
-                longest = max(longest, Timestamp.monotonic() - died)
+                recoveries.append(Timestamp.monotonic() - died)
             case 2, 3:
                 for host in hosts { kill(host, SIGKILL) }
                 kills += 1
@@ -245,10 +245,13 @@ struct SoakTests {
         try await Self.expectNoCrash(service)
         let examined = try await DoctorTests.examine(service)
         #expect(examined.findings.isEmpty, "\(examined.findings.prefix(5))")
+        recoveries.sort()
+        func milliseconds(_ seconds: Double?) -> Int { Int((seconds ?? 0) * 1000) }
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
-                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, longest recovery \(Int(longest * 1000)) ms, settled"
-                + " \(Int(settled * 1000)) ms after the last kill,"
+                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, recovery of the core"
+                + " \(milliseconds(recoveries.isEmpty ? nil : recoveries[recoveries.count / 2])) ms, at most \(milliseconds(recoveries.last)) ms,"
+                + " settled \(milliseconds(settled)) ms after the last kill,"
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
     }
 
