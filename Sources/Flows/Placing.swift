@@ -28,9 +28,13 @@ extension FlowContext {
 
     /// Keeps the scheduler's verdicts with the operation, and claims the chosen pool's capacity for the volume.
     func claim(_ placement: Scheduler.Placement, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
+        try claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
+    }
+
+    func claim(_ placement: Scheduler.Placement, gigabytes: Int, volumes: Int, in tx: any Transaction) throws -> PoolState {
         guard let pool = placement.choice else { throw PlacementRefusal(placement: placement, message: placement.refusal) }
         try Operations.setVerdicts(placement.verdicts.abridged.json, of: operation.id, in: tx)
-        try Pools.add(pool.host, gigabytes: volume.size, volumes: 1, in: tx)
+        try Pools.add(pool.host, gigabytes: gigabytes, volumes: volumes, in: tx)
         return pool
     }
 }

@@ -197,11 +197,7 @@ enum VolumeFlows {
                     )
                     request.growsAttached = context.operation.arguments["attached"]?.bool ?? false
                     let placement = context.services.scheduler.place(request, among: try context.services.backends.pools(in: tx))
-                    guard placement.choice != nil else {
-                        throw PlacementRefusal(placement: placement, message: placement.refusal)
-                    }
-                    try Operations.setVerdicts(placement.verdicts.abridged.json, of: context.operation.id, in: tx)
-                    try Pools.add(host, gigabytes: delta, volumes: 0, in: tx)
+                    _ = try context.claim(placement, gigabytes: delta, volumes: 0, in: tx)
                     progress["claimed"] = JSON(delta)
                 },
                 recordUndo: { context, progress, tx in
