@@ -23,7 +23,9 @@ public final class BackendEntry: Sendable {
     let filterFunction, goodnessFunction: String
     private let report = Guarded<Report?>(nil)
     /// The reading of the capacity that is under way.
-    private let reading = Guarded<Task<Void, Never>?>(nil)
+    private let reading = Guarded<Reading?>(nil)
+    /// When the last reading began that the driver answered, if only with an error.
+    private let answered = Guarded(-Double.infinity)
     private let downSince = Guarded<Double?>(nil)
     /// Seconds for which a backend that went down is still placed on: its host is being started again.
     private static let grace = 30.0
@@ -32,9 +34,14 @@ public final class BackendEntry: Sendable {
         let pools: [Pool]
         let isThin, isThick: Bool
         let timestamp: String
-        let readAt = Timestamp.monotonic()
+        let readAt: Double
         /// What was promised of each pool when the report was first used: what came since is in none of its numbers.
         var baseline: [String: Pools.Allocation]?
+    }
+
+    private struct Reading {
+        let begunAt: Double
+        let task: Task<Void, Never>
     }
 
     /// A pool as the driver reported it.
@@ -73,21 +80,36 @@ public final class BackendEntry: Sendable {
 
     var hasReported: Bool { report.withLock { $0 != nil } }
 
-    /// Reads the capacity, or waits for who reads it; a failure keeps the last numbers, whose age shows.
-    func refresh(_ log: Logger) async {
-        let task = reading.withLock { reading in
-            if let reading { return reading }
-            let begun = Task {
-                await read(log)
-                self.reading.withLock { $0 = nil }
-            }
-            reading = begun
-            return begun
-        }
-        await task.value
+    /// Whether what the backend holds at `moment`, or later, is still to be reported. A backend that died is awaited for as long as it is
+    /// placed on, one that is up for at most `patience` seconds.
+    func owesReport(since moment: Double, patience: Double) -> Bool {
+        guard hasReported, answered.withLock({ $0 }) < moment else { return false }
+        let now = Timestamp.monotonic()
+        guard let since = downSince.withLock({ $0 }) else { return now < moment + patience }
+        return now < since + Self.grace
     }
 
-    private func read(_ log: Logger) async {
+    /// Reads the capacity as it is now or later. One reading at a time, for all who ask; a failure keeps the last numbers, whose age shows.
+    func refresh(_ log: Logger) async {
+        let asked = Timestamp.monotonic()
+        while true {
+            let current = reading.withLock { reading in
+                if let reading { return reading }
+                let begunAt = Timestamp.monotonic()
+                let task = Task {
+                    await read(log, begunAt)
+                    self.reading.withLock { $0 = nil }
+                }
+                let begun = Reading(begunAt: begunAt, task: task)
+                reading = begun
+                return begun
+            }
+            await current.task.value
+            if current.begunAt >= asked { return }
+        }
+    }
+
+    private func read(_ log: Logger, _ begunAt: Double) async {
         do {
             let stats = try await backend.call(.stats, .object([]))
             guard let description = backend.description else { return }
@@ -97,11 +119,14 @@ public final class BackendEntry: Sendable {
             report.withLock {
                 $0 = Report(
                     pools: pools, isThin: flag("thin_provisioning_support"), isThick: flag("thick_provisioning_support"),
-                    timestamp: timestamp)
+                    timestamp: timestamp, readAt: begunAt)
             }
         } catch {
             log.warning("the capacity of a backend cannot be read: \(error)", metadata: ["backend": "\(backend.name)"])
+            // Of a host that is gone the next one is asked.
+            if let failure = error as? DriverFailure, [.hostDied, .unavailable].contains(failure.code) { return }
         }
+        answered.withLock { $0 = begunAt }
     }
 
     private func pool(_ pool: DriverValue, _ description: Backend.Description, _ timestamp: String) -> Pool {
@@ -184,7 +209,7 @@ public final class Backends: Sendable {
     public let entries: [BackendEntry]
     private let byHost: [String: BackendEntry]
     private let log: Logger
-    private let startedAt = Timestamp.monotonic()
+    private let startedAt = Guarded(Double.infinity)
     /// Finds the plugins of the enabled backends. `onUp` is called whenever a backend came up. Throws what is wrong with the configuration.
     public init(
         _ settings: Settings, node: String, stateDirectory: String, inherited: [(source: Int32, target: Int32)], log: Logger,
@@ -238,6 +263,7 @@ public final class Backends: Sendable {
     public func entry(_ host: String) -> BackendEntry? { byHost[host] }
 
     public func start() {
+        startedAt.withLock { $0 = Timestamp.monotonic() }
         for entry in entries {
             entry.backend.start()
             Task { [log] in
@@ -254,23 +280,18 @@ public final class Backends: Sendable {
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
     public func waitForReports() async {
-        while entries.contains(where: { !$0.hasReported }), Timestamp.monotonic() - startedAt < 30 {
-            try? await Task.sleep(nanoseconds: 5_000_000)
-        }
+        await wait { !$0.hasReported && Timestamp.monotonic() - self.startedAt.withLock { $0 } < 30 }
     }
 
-    /// Reads the capacities again that are not of this moment; no placement waits for more than 5 s for them.
+    /// Reads the capacities again; no placement waits for more than 5 s for a driver that answers late.
     public func readCapacity() async {
-        let old = entries.filter { $0.backend.description != nil && $0.reportAge ?? 0 > 1 }
-        let read = Guarded(0)
-        for entry in old {
-            Task { [log] in
-                await entry.refresh(log)
-                read.withLock { $0 += 1 }
-            }
-        }
-        let limit = Timestamp.monotonic() + 5
-        while read.withLock({ $0 }) < old.count, Timestamp.monotonic() < limit { try? await Task.sleep(nanoseconds: 5_000_000) }
+        let asked = Timestamp.monotonic()
+        for entry in entries where entry.backend.description != nil { Task { [log] in await entry.refresh(log) } }
+        await wait { $0.owesReport(since: asked, patience: 5) }
+    }
+
+    private func wait(while isAwaited: (BackendEntry) -> Bool) async {
+        while entries.contains(where: isAwaited), !Task.isCancelled { try? await Task.sleep(nanoseconds: 5_000_000) }
     }
 
     /// Everything that a backend holds, as its driver lists it.
@@ -324,9 +345,9 @@ public final class Backends: Sendable {
         for pool in pools { text.sample("clinker_pool_volumes", pool.volumes, ["pool": pool.host]) }
     }
 
-    /// All pools, with what is promised of them.
-    public func pools(in connection: any Connection) throws -> [PoolState] {
+    /// The pools of the backends for which `isWanted` (all, if none is given), with what is promised of them.
+    public func pools(in connection: any Connection, of isWanted: (_ host: String) -> Bool = { _ in true }) throws -> [PoolState] {
         let allocations = try Pools.allocations(in: connection)
-        return entries.flatMap { $0.pools(allocations) }
+        return entries.flatMap { isWanted($0.host) ? $0.pools(allocations) : [] }
     }
 }

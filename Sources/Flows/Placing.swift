@@ -80,6 +80,6 @@ extension Backends {
     /// Pools of backends that are enabled and not frozen.
     public func usablePools(in connection: any Connection) throws -> [PoolState] {
         let disabled = Set(try Services.all(in: connection).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
-        return try pools(in: connection).filter { !disabled.contains($0.backend) }
+        return try pools(in: connection) { !disabled.contains($0) }
     }
 }

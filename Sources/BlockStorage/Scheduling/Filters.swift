@@ -58,7 +58,7 @@ struct RequiredBackendFilter: PlacementFilter {
 struct IgnoreAttemptedHostsFilter: PlacementFilter {
     let name = "IgnoreAttemptedHostsFilter"
     func refusal(of pool: PoolState, for request: PlacementRequest) -> String? {
-        request.attempted.contains(pool.backend) ? "creation failed there before" : nil
+        request.attempted.contains { $0 == pool.backend } ? "creation failed there before" : nil
     }
 }
 
