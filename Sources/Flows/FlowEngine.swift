@@ -29,6 +29,8 @@ public final class FlowEngine: Sendable {
         var isKeepingTime = false
         /// Operations whose client went before they began: they are treated as interrupted.
         var abandoned: Set<String> = []
+        /// Operations that were rung for before `resume`: none of them has begun.
+        var early: Set<String>? = []
         /// No operation starts any more.
         var draining = false
     }
@@ -45,7 +47,7 @@ public final class FlowEngine: Sendable {
     /// Flows that this release can carry out, as `name/version`.
     var knownFlows: Set<String> { Set(flows.keys) }
 
-    /// The doorbell: an operation is in the log and may run. Losing a ring costs nothing but time: `resume` finds it.
+    /// The doorbell: an operation is in the log and may run, from `resume` on. Losing a ring costs nothing but time: `resume` finds it.
     public func ring(_ id: String) {
         state.withLock { state in
             guard state.running[id] == nil else { return }
@@ -55,21 +57,29 @@ public final class FlowEngine: Sendable {
             }
             // Kept until its output is asked for; whoever asks first, engine or client, makes it.
             if state.promises[id] == nil { state.promises[id] = Promise() }
-            let isAbandoned = state.abandoned.remove(id) != nil
-            state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: isAbandoned) }
+            guard state.early?.insert(id) == nil else { return }
+            begin(id, interrupted: false, &state)
         }
     }
 
-    /// Takes up what a dead process left.
+    private func begin(_ id: String, interrupted: Bool, _ state: inout State) {
+        guard state.running[id] == nil else { return }
+        let isAbandoned = state.abandoned.remove(id) != nil
+        state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: interrupted || isAbandoned) }
+    }
+
+    /// Takes up what a dead process left, and begins what came since.
     public func resume() throws {
-        let operations = try services.database.read { try Operations.runnable(in: $0) }
-        if !operations.isEmpty { services.log.info("operations are taken up again", metadata: ["count": "\(operations.count)"]) }
-        for operation in operations {
-            state.withLock { state in
-                guard state.running[operation.id] == nil else { return }
-                state.running[operation.id] = Task(executorPreference: executor) { [self] in await run(operation.id, interrupted: true) }
-            }
+        let runnable = try services.database.read { try Operations.runnable(in: $0) }
+        let count = state.withLock { state in
+            let early = state.early ?? []
+            state.early = nil
+            let left = runnable.filter { !early.contains($0.id) }
+            for operation in left { begin(operation.id, interrupted: true, &state) }
+            for id in early { begin(id, interrupted: false, &state) }
+            return left.count
         }
+        if count > 0 { services.log.info("operations are taken up again", metadata: ["count": "\(count)"]) }
     }
 
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken

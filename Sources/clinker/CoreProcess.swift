@@ -60,12 +60,14 @@ final class CoreProcess: Sendable {
     }
 
     func run() throws -> Never {
-        // Without its supervisor the core has no business: whoever comes next may start at once.
+        let mayWork = Semaphore()
         startThread("control") {
             var byte: UInt8 = 0
             while true {
                 let count = read(CoreProcess.controlDescriptor, &byte, 1)
+                // Without its supervisor the core has no business: whoever comes next may start at once.
                 if count == 0 || (count < 0 && errno != EINTR) { _exit(0) }
+                if count == 1 { mayWork.post() }
             }
         }
         sink.startFlushing()
@@ -75,7 +77,6 @@ final class CoreProcess: Sendable {
             settings, node: node, stateDirectory: stateDirectory,
             inherited: [(source: Self.lockDescriptor, target: Self.lockDescriptor)], log: sink.logger("backend"),
             onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
-        backends.start()
         let defaultType = settings[Options.defaultVolumeType]
         try Self.blocking {
             try await database.migrate(Schema.migrations)
@@ -85,15 +86,19 @@ final class CoreProcess: Sendable {
             database: database, backends: backends, settings: settings, instances: try instanceLocator(), log: sink.logger("flows"))
         let engine = FlowEngine(services)
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
-        try Self.blocking { await periodic.beat() }
+        // A core that follows another finds the services' rows, and answers before anything reaches the disk.
+        if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, log: sink.logger("events"))
         database.setCommitHandler { events.ring() }
         let (server, control) = try startServers(database, engine, backends, services, events)
-        try engine.resume()
-        engine.restoreExports()
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
+        // What the core before this one left may still write.
+        mayWork.wait()
+        backends.start()
+        try engine.resume()
+        engine.restoreExports()
         waitForEnd()
         events.close()
         stop([server, control], engine, backends, database)

@@ -104,17 +104,18 @@ final class ServiceUnderTest: @unchecked Sendable {
 
     func signal(_ signal: Int32) { kill(pid, signal) }
 
-    /// Process ids of the running core and driver hosts, by their command lines.
+    /// Process ids of the running core and driver hosts, by their command lines. A child that has only just been spawned still has its
+    /// parent's: it is none of them yet.
     func processes(_ command: String) -> [pid_t] {
         var found: [pid_t] = []
-        var waiting = [pid]
+        var waiting = [(pid: pid, parent: "")]
         while let next = waiting.popLast() {
-            for task in Self.entries("/proc/\(next)/task") {
-                let children = (try? Self.read("/proc/\(next)/task/\(task)/children")) ?? ""
-                waiting += children.split(separator: " ").compactMap { pid_t($0) }
+            let line = (try? Self.read("/proc/\(next.pid)/cmdline")) ?? ""
+            for task in Self.entries("/proc/\(next.pid)/task") {
+                let children = (try? Self.read("/proc/\(next.pid)/task/\(task)/children")) ?? ""
+                waiting += children.split(separator: " ").compactMap { pid_t($0) }.map { (pid: $0, parent: line) }
             }
-            let line = (try? Self.read("/proc/\(next)/cmdline")) ?? ""
-            if line.split(separator: "\0").dropFirst().first.map(String.init) == command { found.append(next) }
+            if line != next.parent, line.split(separator: "\0").dropFirst().first.map(String.init) == command { found.append(next.pid) }
         }
         return found
     }
@@ -203,7 +204,9 @@ final class ServiceUnderTest: @unchecked Sendable {
             }
             usleep(10_000)
         }
-        throw Failure("volume \(id) is \(seen), not \(status ?? "gone")\n\(story)")
+        let latest = (try? api("GET", "/operations?resource_id=\(id)&limit=1").json["operations"]?.array?.first?["id"]?.string) ?? ""
+        let operation = try? api("GET", "/operations/\(latest)").text
+        throw Failure("volume \(id) is \(seen), not \(status ?? "gone")\n\(operation ?? "")\n\(story)")
     }
 
     func usage(_ resource: String) throws -> Int64? {

@@ -167,7 +167,8 @@ struct SoakTests {
         }
         var random = Seeded(seed &* 31)
         var kills = 0
-        var recoveries: [Double] = []
+        /// Of the core, in seconds: from the kill, and from its end, which waits for a write that the kernel is in.
+        var recoveries: [(sinceKill: Double, sinceEnd: Double)] = []
         while Timestamp.monotonic() < end {
             usleep(UInt32.random(in: 100_000...500_000, using: &random))
             let cores = service.processes("core")
@@ -176,10 +177,12 @@ struct SoakTests {
             case 0, 1:
                 for core in cores { kill(core, SIGKILL) }
                 kills += 1
-                // From the death of the core to the next answer.
-                let died = Timestamp.monotonic()
-                while (try? service.request("GET", "/"))?.status != 300, Timestamp.monotonic() - died < 30 { usleep(1_000) }
-                recoveries.append(Timestamp.monotonic() - died)
+                let killed = Timestamp.monotonic()
+                while cores.contains(where: { access("/proc/\($0)", F_OK) == 0 }), Timestamp.monotonic() - killed < 30 { usleep(1_000) }
+                let ended = Timestamp.monotonic()
+                while (try? service.request("GET", "/"))?.status != 300, Timestamp.monotonic() - ended < 30 { usleep(1_000) }
+                let answered = Timestamp.monotonic()
+                recoveries.append((sinceKill: answered - killed, sinceEnd: answered - ended))
             case 2, 3:
                 for host in hosts { kill(host, SIGKILL) }
                 kills += 1
@@ -245,12 +248,15 @@ struct SoakTests {
         try await Self.expectNoCrash(service)
         let examined = try await DoctorTests.examine(service)
         #expect(examined.findings.isEmpty, "\(examined.findings.prefix(5))")
-        recoveries.sort()
         func milliseconds(_ seconds: Double?) -> Int { Int((seconds ?? 0) * 1000) }
+        func middleAndMost(_ seconds: [Double]) -> String {
+            let sorted = seconds.sorted()
+            return "\(milliseconds(sorted.isEmpty ? nil : sorted[sorted.count / 2])) ms, at most \(milliseconds(sorted.last)) ms"
+        }
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
                 + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, recovery of the core"
-                + " \(milliseconds(recoveries.isEmpty ? nil : recoveries[recoveries.count / 2])) ms, at most \(milliseconds(recoveries.last)) ms,"
+                + " after its end \(middleAndMost(recoveries.map(\.sinceEnd))), after its kill \(middleAndMost(recoveries.map(\.sinceKill))),"
                 + " settled \(milliseconds(settled)) ms after the last kill,"
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
     }
