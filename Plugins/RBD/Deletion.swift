@@ -79,21 +79,28 @@ final class Deletion: @unchecked Sendable {
     }
 
     /// False if there is no such image. One that is held by nothing but watches which nobody ends goes to the trash, from which
-    /// maintenance removes it once they are gone.
+    /// maintenance removes it once they are gone; one that is half removed is there already.
     private func removeImage(_ name: String, _ call: Call? = nil) throws -> Bool {
-        let (result, isForsaken) = outlivingWatches(call, of: try? Image.find(cluster, name, writable: false)?.id) {
+        let (result, isForsaken) = outlivingWatches(call, of: id(of: name)) {
             guard let call else { return rbd_remove(cluster.pool, name) }
             return Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) }
         }
         if isForsaken {
             call?.log(CLINKER_WARNING, "\(name) goes to the trash: the cluster has a watch of it which nobody answers for, nor ends")
-            try Cluster.check(rbd_trash_move(cluster.pool, name, 0), "cannot move \(name) to the trash")
+            let moved = rbd_trash_move(cluster.pool, name, 0)
+            if moved == -ENOENT { return false }
+            try Cluster.check(moved, "cannot move \(name) to the trash")
         } else if result == -ENOENT {
             return false
         } else {
             try Cluster.check(result, "cannot remove \(name)")
         }
         return true
+    }
+
+    /// Of the image that librbd would remove by this name.
+    private func id(of name: String) -> String? {
+        (try? Image.find(cluster, name, writable: false)?.id) ?? (try? Trash.removals(in: cluster).first { $0.name == name }?.id)
     }
 
     /// A client that died is gone, its watch up to half a minute later (`osd_client_watch_timeout`), or, where it was fenced, as soon as
@@ -108,6 +115,7 @@ final class Deletion: @unchecked Sendable {
         // Another process may be about what no call asks for, and librbd 16.2 aborts in the midst of a removal when somebody else begins one.
         var isOthers = call == nil && isWatched() ?? false
         var isForsaken = false
+        var isWaiting = false
         while true {
             let result = isOthers ? -EBUSY : body()
             guard result == -EBUSY else { return (result, false) }
@@ -118,7 +126,10 @@ final class Deletion: @unchecked Sendable {
             // The last watch may have ended in between: that is seen by one more attempt.
             isForsaken = !isOthers && isWatched == false
             isOthers = call == nil && isWatched ?? false
-            if !isForsaken { usleep(200_000) }
+            if isForsaken { continue }
+            if !isWaiting { call?.log(CLINKER_INFO, "an image is busy: its watches are waited for") }
+            isWaiting = true
+            usleep(200_000)
         }
     }
 
@@ -149,28 +160,7 @@ final class Deletion: @unchecked Sendable {
 
     // MARK: what is left behind
 
-    private struct TrashEntry {
-        let id, name: String
-        let isExpired: Bool
-    }
-
-    /// What was moved there; not what is being removed.
-    private func trash() throws -> [TrashEntry] {
-        var count = 64
-        while true {
-            var found = [rbd_trash_image_info_t](repeating: rbd_trash_image_info_t(), count: count)
-            let result = rbd_trash_list(cluster.pool, &found, &count)
-            if result == -ERANGE { continue }
-            try Cluster.check(result, "cannot list the trash of \(cluster.settings.pool)")
-            defer { rbd_trash_list_cleanup(&found, count) }
-            let now = time(nil)
-            return found.prefix(count).map {
-                TrashEntry(id: String(cString: $0.id), name: String(cString: $0.name), isExpired: $0.deferment_end_time <= now)
-            }
-        }
-    }
-
-    private func remove(_ entry: TrashEntry) throws {
+    private func remove(_ entry: Trash.Entry) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
         let (result, _) = outlivingWatches(nil, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
         if result == -EBUSY { return }
@@ -212,7 +202,9 @@ final class Deletion: @unchecked Sendable {
                 try removeIfForgotten(image)
             }
         }
-        for entry in try trash() where entry.name.hasPrefix("volume-") && entry.isExpired { try? remove(entry) }
+        for entry in try Trash.moved(in: cluster) + Trash.removals(in: cluster) where entry.name.hasPrefix("volume-") && entry.isDue {
+            try? remove(entry)
+        }
     }
 }
 

@@ -13,33 +13,12 @@ enum Directory {
         let leads = rados_stat(cluster.pool, "rbd_id.\(name)", &size, &time)
         if leads == 0 { return }
         if leads != -ENOENT { try Cluster.check(leads, "cannot look for the image of \(name)") }
-        guard let id = try execute("dir_get_id", encode(name), cluster).flatMap({ decode($0) }) else { return }
+        guard let answer = try cluster.execute("dir_get_id", of: object, CephForm.encode(name)) else { return }
+        var reader = CephForm.Reader(answer)
+        guard let id = reader.text() else { return }
         // ESTALE: the name leads to another image by now.
-        _ = try execute("dir_remove_image", encode(name) + encode(id), cluster, ignoring: [-ESTALE])
+        _ = try cluster.execute("dir_remove_image", of: object, CephForm.encode(name) + CephForm.encode(id), ignoring: [-ESTALE])
     }
 
-    /// What the class's method answers; nil if there is no such name.
-    private static func execute(_ method: String, _ input: [UInt8], _ cluster: Cluster, ignoring: [Int32] = []) throws -> [UInt8]? {
-        var answer = [CChar](repeating: 0, count: 4096)
-        let result = input.withUnsafeBytes {
-            rados_exec(
-                cluster.pool, "rbd_directory", "rbd", method, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count, &answer,
-                answer.count)
-        }
-        if result == -ENOENT || ignoring.contains(result) { return nil }
-        try Cluster.check(result, "cannot \(method) in the pool's list")
-        return answer.prefix(Int(result)).map { UInt8(bitPattern: $0) }
-    }
-
-    /// Ceph's form of a string: its length in four bytes, the least first, and its bytes.
-    private static func encode(_ text: String) -> [UInt8] {
-        let length = UInt32(text.utf8.count).littleEndian
-        return withUnsafeBytes(of: length) { Array($0) } + Array(text.utf8)
-    }
-
-    private static func decode(_ bytes: [UInt8]) -> String? {
-        guard bytes.count >= 4 else { return nil }
-        let length = bytes.prefix(4).enumerated().reduce(0) { $0 + Int($1.element) << (8 * $1.offset) }
-        return bytes.count >= 4 + length ? String(decoding: bytes[4..<(4 + length)], as: UTF8.self) : nil
-    }
+    private static let object = "rbd_directory"
 }

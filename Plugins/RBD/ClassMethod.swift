@@ -1,0 +1,52 @@
+import CRBD
+import DriverKit
+import Glibc
+
+extension Cluster {
+    /// What a method of the class `rbd`, which keeps librbd's lists in the pool, answers; nil if there is no such object, or nothing in
+    /// it by that name. Throws where the answer has more than `limit` bytes.
+    func execute(_ method: String, of object: String, _ input: [UInt8], limit: Int = 4096, ignoring: [Int32] = []) throws -> [UInt8]? {
+        var answer = [CChar](repeating: 0, count: limit)
+        let result = input.withUnsafeBytes {
+            rados_exec(
+                pool, object, "rbd", method, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count, &answer, answer.count)
+        }
+        if result == -ENOENT || ignoring.contains(result) { return nil }
+        try Self.check(result, "cannot \(method) in \(object)")
+        return answer.prefix(Int(result)).map { UInt8(bitPattern: $0) }
+    }
+}
+
+/// Ceph's form of values: numbers with the least byte first, a text's length in four bytes before it.
+enum CephForm {
+    static func encode(_ text: String) -> [UInt8] { encode(UInt32(text.utf8.count)) + Array(text.utf8) }
+
+    static func encode(_ number: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: number.littleEndian) { Array($0) } }
+
+    /// Reads one value after the other; nil where they end.
+    struct Reader {
+        private var rest: ArraySlice<UInt8>
+
+        init(_ bytes: some Sequence<UInt8>) { rest = ArraySlice(bytes) }
+
+        private mutating func take(_ count: Int) -> ArraySlice<UInt8>? {
+            guard count <= rest.count else { return nil }
+            defer { rest = rest.dropFirst(count) }
+            return rest.prefix(count)
+        }
+
+        mutating func number<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type) -> T? {
+            take(MemoryLayout<T>.size)?.reversed().reduce(0) { $0 << 8 | T($1) }
+        }
+
+        mutating func text() -> String? {
+            number(UInt32.self).flatMap { take(Int($0)) }.map { String(decoding: $0, as: UTF8.self) }
+        }
+
+        /// The members of a structure, which has its version before it, the oldest one that reads it, and its length.
+        mutating func structure() -> Reader? {
+            guard take(2) != nil else { return nil }
+            return number(UInt32.self).flatMap { take(Int($0)) }.map { Reader($0) }
+        }
+    }
+}
