@@ -115,7 +115,8 @@ let package = Package(
             name: "BlockAPITests", dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Primitives", logging],
             swiftSettings: strict),
         .testTarget(
-            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver"], exclude: ["Drivers", "abi.py"], swiftSettings: strict),
+            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux"], exclude: ["Drivers", "abi.py"],
+            swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["JSON", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),

@@ -22,6 +22,17 @@ final class File {
         if descriptor < 0 { throw Self.error("cannot create \(path)") }
     }
 
+    private init(_ path: String, descriptor: Int32) {
+        self.path = path
+        self.descriptor = descriptor
+    }
+
+    /// The same file for writing past the page cache; nil where its filesystem cannot.
+    func pastCache() -> File? {
+        let opened = open("/proc/self/fd/\(descriptor)", O_WRONLY | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
+        return opened < 0 ? nil : File(path, descriptor: opened)
+    }
+
     func close() { _ = Glibc.close(descriptor) }
 
     var size: UInt64 {
@@ -138,9 +149,15 @@ final class File {
 /// A file's bytes for copies, backups and images.
 final class FileHandle: BlockHandle {
     private let file: File
-    /// What was written and not yet handed to the device.
+    /// The file once more, past the page cache; nil before the first large write, and where the filesystem has no such way.
+    private var direct: File?
+    private var mayBeDirect = true
+    /// What was written into the cache and not yet handed to the device.
     private var unsent: Range<UInt64> = 0..<0
     private static let batch: UInt64 = 8 << 20
+    /// Sizes of blocks that devices have divide it.
+    private static let directUnit: UInt64 = 4096
+    private static let directSize = 1 << 20
     init(_ file: File) { self.file = file }
 
     var size: UInt64 { get throws { try file.size } }
@@ -149,6 +166,7 @@ final class FileHandle: BlockHandle {
 
     /// What is written in a row goes to the device at once, so that a flush has little left to wait for.
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        if writeDirectly(buffer, at: offset) { return }
         try file.write(buffer, at: offset)
         let end = offset + UInt64(buffer.count)
         unsent = (unsent.upperBound == offset ? unsent.lowerBound : offset)..<end
@@ -156,7 +174,22 @@ final class FileHandle: BlockHandle {
         _ = clinker_start_writeback(file.descriptor, off_t(unsent.lowerBound), off_t(end - unsent.lowerBound))
         unsent = end..<end
     }
-    func close() { file.close() }
+
+    /// Past the page cache, from which a copy would push what others need. Of what fails, the ordinary way tells why.
+    private func writeDirectly(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) -> Bool {
+        let place = UInt64(UInt(bitPattern: buffer.baseAddress))
+        guard mayBeDirect, buffer.count >= Self.directSize, (place | offset | UInt64(buffer.count)) % Self.directUnit == 0 else {
+            return false
+        }
+        if direct == nil { direct = file.pastCache() }
+        mayBeDirect = (try? direct?.write(buffer, at: offset)) != nil
+        return mayBeDirect
+    }
+
+    func close() {
+        direct?.close()
+        file.close()
+    }
 
     func zero(offset: UInt64, length: UInt64) throws {
         if clinker_punch_hole(file.descriptor, off_t(offset), off_t(length)) == 0 { return }

@@ -1,5 +1,5 @@
 """What many pools, many volumes, copies and many followers cost: the part of the bench that needs more than one backend."""
-import concurrent.futures, http.client, json, os, pathlib, select, socket, subprocess, sys, time
+import concurrent.futures, http.client, json, mmap, os, pathlib, select, socket, subprocess, sys, time
 
 
 import bench
@@ -90,6 +90,20 @@ def retyped(service, made, kind):
         time.sleep(0.01)
 
 
+def copied(service, volume):
+    """Seconds of the latest move's copy alone: its request, its placing and the removal of the old object are no copying."""
+    latest = service.get(f"/operations?resource_id={volume}&limit=1")["operations"][0]["id"]
+    return next(step["seconds"] for step in service.get(f"/operations/{latest}")["operation"]["steps"] if step["name"] == "copy")
+
+
+def settle(gigabytes):
+    """What others wrote is on the disk, and a virtual machine's memory is there: whoever is timed next would pay for either."""
+    os.sync()
+    with mmap.mmap(-1, gigabytes << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        for page in range(0, gigabytes << 30, mmap.PAGESIZE):
+            memory[page] = 1
+
+
 def copies(binary, directory, size, report):
     service = bench.Service(
         binary, f"{directory}/copies", backends="one,two", sections="[one]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n[two]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n")
@@ -106,6 +120,7 @@ def copies(binary, directory, size, report):
     place = "one"
     for _ in range(3):
         source = f"{files}/{place}/volume-{dense}"
+        settle(2 * size)
         start = time.monotonic()
         subprocess.run(["cp", "--sparse=never", "--reflink=never", source, f"{files}/copy"], check=True)
         with open(f"{files}/copy", "r+b") as file:
@@ -113,10 +128,12 @@ def copies(binary, directory, size, report):
         cp = time.monotonic() - start
         os.unlink(f"{files}/copy")
         place = "two" if place == "one" else "one"
-        mine = retyped(service, dense, place)
+        settle(2 * size)
+        retyped(service, dense, place)
+        mine = copied(service, dense)
         ratios.append((cp / mine, cp, mine))
-    best = max(ratios)
-    report(f"copy of {size} GiB of dense data between two file backends", f"{best[0]:.2f} x cp with fsync ({size / best[2]:.2f} GiB/s, cp {size / best[1]:.2f} GiB/s)", ">= 0.8 x", best[0] >= 0.8)
+    ratio, cp, mine = sorted(ratios)[1]
+    report(f"copy of {size} GiB of dense data between two file backends", f"{ratio:.2f} x cp with fsync ({size / mine:.2f} GiB/s, cp {size / cp:.2f} GiB/s)", ">= 0.8 x", ratio >= 0.8)
     times = []
     for gigabytes in (1, 200):
         made = volume(service, "one", gigabytes)

@@ -132,12 +132,6 @@ def rbd(binary, directory, ceph, times, report):
     service.stop()
 
 
-def copied(service, volume):
-    """Seconds of the latest move's copy alone: its request, its placing and the removal of the old object are no copying."""
-    latest = service.get(f"/operations?resource_id={volume}&limit=1")["operations"][0]["id"]
-    return next(step["seconds"] for step in service.get(f"/operations/{latest}")["operation"]["steps"] if step["name"] == "copy")
-
-
 def nfs(binary, directory, server, report):
     subprocess.run(["cc", "-O2", "-o", f"{directory}/bench-nfs", HERE / "nfs.c", "-lnfs"], check=True)
     port = int(pathlib.Path(server, "shares").read_text().split("port=")[1].split(",")[0])
@@ -146,24 +140,24 @@ def nfs(binary, directory, server, report):
         binary, f"{directory}/nfs-state", backends="file,nfs", sections=f"[nfs]\nvolume_driver = nfs\nnfs_shares_config = {server}/shares\n")
     for name in ("file", "nfs"):
         backends.ask(service, "POST", "/types", {"volume_type": {"name": name, "extra_specs": {"volume_backend_name": name}}})
-    dense = backends.volume(service, "file", 1)
+    size = 2
+    dense = backends.volume(service, "file", size)
     with open(f"{directory}/nfs-state/state/volumes/file/volume-{dense}", "r+b") as file:
-        for _ in range(1 << 10):
+        for _ in range(size << 10):
             file.write(os.urandom(1 << 20))
         os.fsync(file.fileno())
-    best = None
+    pairs = []
     for _ in range(3):
-        # What others have written is on the disk before either begins.
-        os.sync()
-        plain = float(subprocess.run([f"{directory}/bench-nfs", url, "plain", str(1 << 30)], check=True, capture_output=True, text=True).stdout)
+        backends.settle(size)
+        plain = float(subprocess.run([f"{directory}/bench-nfs", url, "plain", str(size << 30)], check=True, capture_output=True, text=True).stdout)
         os.unlink(f"{server}/export/plain")
-        os.sync()
+        backends.settle(size)
         backends.retyped(service, dense, "nfs")
-        mine = copied(service, dense)
-        if best is None or plain / mine > best[0]:
-            best = (plain / mine, mine)
+        mine = backends.copied(service, dense)
+        pairs.append((plain / mine, mine))
         backends.retyped(service, dense, "file")
-    report("copy of 1 GiB of dense data from a file to nfs", f"{best[0]:.2f} x a C program that writes by libnfs, fsync included ({1 / best[1]:.2f} GiB/s)", ">= 0.9 x", best[0] >= 0.9)
+    ratio, mine = sorted(pairs)[1]
+    report(f"copy of {size} GiB of dense data from a file to nfs", f"{ratio:.2f} x a C program that writes by libnfs, fsync included ({size / mine:.2f} GiB/s)", ">= 0.9 x", ratio >= 0.9)
     service.stop()
 
 

@@ -1,4 +1,5 @@
 import CDriver
+import CLinux
 import Glibc
 import Primitives
 import Testing
@@ -157,6 +158,49 @@ struct DriverTests {
             let listed = try driver.call(.listVolumes, .object([]))["volumes"]?.list?.compactMap { $0["name"]?.string } ?? []
             #expect(Set(listed) == ["v", "w"])
             #expect(access(directory + "/s", F_OK) != 0)
+        }
+    }
+
+    @Test("large pieces go past the page cache, and mix with small ones in whatever order")
+    func pageCache() throws {
+        try with(DriverUnderTest.all[0]) { driver, directory in
+            _ = try driver.call(.createVolume, .members(["volume": volume("v")]))
+            let size = 4 << 20
+            let piece = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
+            defer { piece.deallocate() }
+            func fill(_ byte: UInt8, _ count: Int, at offset: UInt64, shift: Int = 0) throws {
+                memset(piece.baseAddress!, Int32(byte), size)
+                try driver.withHandle(.members(["volume": volume("v")]), writable: true) { handle in
+                    try handle.write(UnsafeRawBufferPointer(rebasing: piece[shift..<shift + count]), at: offset)
+                    // Into the cache, before it and behind.
+                    try handle.write(UnsafeRawBufferPointer(rebasing: piece[..<1]), at: 100 << 20)
+                    try handle.write(UnsafeRawBufferPointer(rebasing: piece[shift..<shift + count]), at: offset)
+                    try handle.flush()
+                }
+            }
+            try fill(1, size, at: 0)
+            let mapped = open(directory + "/v", O_RDONLY | O_CLOEXEC)
+            defer { close(mapped) }
+            let direct = open(directory + "/v", O_RDONLY | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
+            defer { close(direct) }
+            if direct >= 0 {
+                var resident = [UInt8](repeating: 1, count: size / Int(getpagesize()))
+                let map = mmap(nil, size, PROT_READ, MAP_SHARED, mapped, 0)
+                defer { munmap(map, size) }
+                #expect(mincore(map, size, &resident) == 0)
+                #expect(resident.allSatisfy { $0 & 1 == 0 })
+            }
+            // Not at a block's beginning, not from one, not of whole blocks, small: the ordinary way.
+            try fill(2, 1 << 20, at: 512)
+            try fill(3, 1 << 20, at: 8 << 20, shift: 16)
+            try fill(4, (1 << 20) + 1, at: 16 << 20)
+            try fill(5, 4096, at: 1 << 20)
+            for (offset, byte) in [
+                (0, 1), (511, 1), (512, 2), ((1 << 20) - 1, 2), (1 << 20, 5), ((1 << 20) + 4096, 1), ((4 << 20) - 1, 1), (4 << 20, 0),
+                (8 << 20, 3), ((9 << 20) - 1, 3), (9 << 20, 0), (17 << 20, 4), ((17 << 20) + 1, 0), (100 << 20, 5),
+            ] {
+                #expect(try read(driver, "v", 1, at: UInt64(offset)) == [UInt8(byte)], "at \(offset)")
+            }
         }
     }
 
