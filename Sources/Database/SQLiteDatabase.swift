@@ -76,6 +76,8 @@ public final class SQLiteDatabase: Database {
             ?? {
                 let connection = try SQLiteConnection(path: path, readOnly: true)
                 try connection.execute("PRAGMA temp_store=MEMORY")
+                // KiB; the kernel keeps the pages, too, once for all connections.
+                try connection.execute("PRAGMA cache_size=-512")
                 return Lent(connection: connection)
             }()
         defer { giveBack(lent) }
@@ -131,6 +133,9 @@ public final class SQLiteDatabase: Database {
         var info = stat()
         return stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0
     }
+
+    /// Connections that wait for a reader.
+    var idleReaderCount: Int { readers.withLock { $0.count } }
 
     /// Readers beyond what is usually needed at once are closed. The last that came back is the next to be lent, so the first is
     /// the one that was not needed for the longest time.
@@ -231,6 +236,8 @@ public final class SQLiteDatabase: Database {
         text.histogram("clinker_database_commit_seconds", commitTimes)
         text.family("clinker_database_log_bytes", .gauge, "Size of the write-ahead log.")
         text.sample("clinker_database_log_bytes", logSize)
+        text.family("clinker_database_memory_bytes", .gauge, "Memory of the database's connections: pages and prepared statements.")
+        text.sample("clinker_database_memory_bytes", Int(sqlite3_memory_used()))
     }
 }
 
