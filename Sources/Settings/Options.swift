@@ -275,9 +275,12 @@ public enum Options {
     /// The known option whose name is nearest to a misspelt one: at most a third of its letters differ.
     static func nearest(to name: String, in section: String) -> OptionDeclaration? {
         guard name.utf8.count <= 64 else { return nil }
-        let scored = all.map { (declaration: $0, distance: distance(name, $0.name), elsewhere: $0.sectionName == section ? 0 : 1) }
+        let limit = max(2, name.utf8.count / 3)
+        // What differs more in length differs more.
+        let scored = all.filter { abs($0.name.utf8.count - name.utf8.count) <= limit }
+            .map { (declaration: $0, distance: distance(name, $0.name), elsewhere: $0.sectionName == section ? 0 : 1) }
         guard let best = scored.min(by: { ($0.distance, $0.elsewhere) < ($1.distance, $1.elsewhere) }) else { return nil }
-        return best.distance <= max(2, name.count / 3) ? best.declaration : nil
+        return best.distance <= limit ? best.declaration : nil
     }
 
     /// Levenshtein's edit distance.
