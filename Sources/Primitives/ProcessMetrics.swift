@@ -11,6 +11,10 @@ public enum ProcessMetrics {
             text.family("process_resident_memory_bytes", .gauge, "Resident memory of the core.")
             text.sample("process_resident_memory_bytes", pages * Double(sysconf(Int32(_SC_PAGESIZE))))
         }
+        let heap = heap()
+        text.family("clinker_heap_bytes", .gauge, "Memory of the core that is allocated, and that the allocator keeps for what comes.")
+        text.sample("clinker_heap_bytes", heap.used, ["state": "used"])
+        text.sample("clinker_heap_bytes", heap.unused, ["state": "unused"])
         text.family("process_open_fds", .gauge, "Open file descriptors of the core.")
         text.sample("process_open_fds", openDescriptors())
         var limit = rlimit()

@@ -60,6 +60,7 @@ final class CoreProcess: Sendable {
     }
 
     func run() throws -> Never {
+        shareArenas()
         let mayWork = Semaphore()
         startThread("control") {
             var byte: UInt8 = 0

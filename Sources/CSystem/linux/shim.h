@@ -62,6 +62,14 @@ static inline int clinker_device_block(int fd, int *size) { return ioctl(fd, BLK
 enum { CLINKER_O_DIRECT = __O_DIRECT };
 
 static inline void clinker_release_free_memory(void) { malloc_trim(0); }
+/* Threads share so many arenas; for those that are created afterwards. */
+static inline void clinker_limit_arenas(int count) { mallopt(M_ARENA_MAX, count); }
+/* Bytes that the program has allocated, and bytes that the allocator keeps besides, in all its arenas. */
+static inline void clinker_heap(size_t *used, size_t *unused) {
+    struct mallinfo2 info = mallinfo2();
+    *used = info.uordblks + info.hblkhd;
+    *unused = info.fordblks;
+}
 /* Begins to write the range to the device, without waiting for it. */
 static inline int clinker_start_writeback(int file, off_t offset, off_t length) {
     return sync_file_range(file, offset, length, SYNC_FILE_RANGE_WRITE);
