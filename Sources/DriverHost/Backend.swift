@@ -227,14 +227,16 @@ public final class Backend: Sendable {
             reason = "the host broke the wire: \(error)"
             kill(pid, SIGKILL)
         }
-        // Only a host that is dead and reaped has surely stopped writing: then its calls may be repeated.
-        let status = reap(pid)
+        // Only a host that is dead has surely stopped writing: then its calls may be repeated. Until it is reaped its number is nobody
+        // else's, and after that nobody knows it.
+        awaitEnd(of: pid)
         state.withLock {
             $0.wire = nil
             $0.pid = 0
             $0.openExpires = nil
             $0.description = nil
         }
+        let status = reap(pid)
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
         if !state.withLock({ $0.stopping }) { down(why) }
         let orphans = state.withLock { state in
@@ -284,19 +286,20 @@ public final class Backend: Sendable {
 
     private func endExpiredLeases() {
         let now = Timestamp.monotonic()
-        let (pid, opening, expired) = state.withLock { state in
-            (state.pid, state.openExpires.map { $0 < now } ?? false, state.pending.values.first { $0.expires < now })
+        let (isOpeningLate, expired) = state.withLock { state -> (Bool, Pending?) in
+            guard state.pid > 0 else { return (false, nil) }
+            let isOpeningLate = state.openExpires.map { $0 < now } ?? false
+            let expired = state.pending.values.first { $0.expires < now }
+            if isOpeningLate || expired != nil { kill(state.pid, SIGKILL) }
+            return (isOpeningLate, expired)
         }
-        if opening, pid > 0 {
+        if isOpeningLate {
             log.error(
                 "the driver did not open within \(Int(configuration.openTimeout)) s: its host is killed", metadata: ["backend": "\(name)"])
-            kill(pid, SIGKILL)
-            return
+        } else if let expired {
+            log.error(
+                "a driver call showed no progress for \(Int(configuration.callTimeout)) s: its host is killed",
+                metadata: ["backend": "\(name)", "method": "\(expired.method.rawValue)", "request_id": "\(expired.requestID)"])
         }
-        guard let expired, pid > 0 else { return }
-        log.error(
-            "a driver call showed no progress for \(Int(configuration.callTimeout)) s: its host is killed",
-            metadata: ["backend": "\(name)", "method": "\(expired.method.rawValue)", "request_id": "\(expired.requestID)"])
-        kill(pid, SIGKILL)
     }
 }

@@ -53,6 +53,12 @@ public func reap(_ pid: pid_t) -> Int32 {
     return status
 }
 
+/// Waits for a child's end without reaping it: its number stays its own.
+public func awaitEnd(of pid: pid_t) {
+    var info = siginfo_t()
+    while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
+}
+
 /// How a child ended, in words.
 public func describe(exit status: Int32) -> String {
     let signal = status & 0x7F
