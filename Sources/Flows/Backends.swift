@@ -304,12 +304,7 @@ public final class Backends: Sendable {
                     promise.fulfil(.failure(error))
                 }
             }
-            let timer = Task {
-                try await Task.sleep(nanoseconds: UInt64(seconds * 1e9))
-                if promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) { call.cancel() }
-            }
-            defer { timer.cancel() }
-            return try await promise.value().json
+            return try await promise.value(within: seconds) { call.cancel() }.json
         } catch let failure as DriverFailure {
             switch failure.code {
             case .unsupported: throw StorageError(.invalid, "The driver of \(host) cannot list what its storage holds.")

@@ -24,9 +24,6 @@ public final class FlowEngine: Sendable {
     private struct State {
         var running: [String: Task<Void, Never>] = [:]
         var promises: [String: Promise] = [:]
-        /// When those who wait for a promise give up, by the monotonic clock.
-        var deadlines: [String: Double] = [:]
-        var isKeepingTime = false
         /// Operations whose client went before they began: they are treated as interrupted.
         var abandoned: Set<String> = []
         /// Operations that were rung for before `resume`: none of them has begun.
@@ -85,44 +82,14 @@ public final class FlowEngine: Sendable {
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
     /// back, and the client gets Cinder's time-out.
     public func result(of id: String, within seconds: Double) async throws -> DriverValue {
-        let deadline = Timestamp.monotonic() + seconds
         // An operation that waits for another one's claim has not been rung for yet.
-        let (promise, isKeepingTime) = state.withLock { state in
+        let promise = state.withLock { state in
             let promise = state.promises[id] ?? Promise()
             state.promises[id] = promise
-            state.deadlines[id] = deadline
-            defer { state.isKeepingTime = true }
-            return (promise, state.isKeepingTime)
+            return promise
         }
-        defer {
-            state.withLock { state in
-                state.promises[id] = nil
-                state.deadlines[id] = nil
-            }
-        }
-        if !isKeepingTime { Task { await keepTime() } }
-        return try await promise.value()
-    }
-
-    /// Ends what was waited for too long, as long as anybody waits. One sleep for all of them: one that is cancelled keeps its memory
-    /// until it would have ended.
-    private func keepTime() async {
-        while true {
-            try? await Task.sleep(nanoseconds: 250_000_000)
-            let now = Timestamp.monotonic()
-            let late = state.withLock { state -> [(id: String, promise: Promise)]? in
-                if state.deadlines.isEmpty {
-                    state.isKeepingTime = false
-                    return nil
-                }
-                return state.deadlines.filter { $0.value <= now }.compactMap { id, _ in state.promises[id].map { (id, $0) } }
-            }
-            guard let late else { return }
-            // Too late if the output was just there.
-            for (id, promise) in late where promise.fulfil(.failure(StorageError(.timeout, "Timeout while waiting on the backend."))) {
-                cancel(id)
-            }
-        }
+        defer { state.withLock { _ = $0.promises.removeValue(forKey: id) } }
+        return try await promise.value(within: seconds) { [self] in cancel(id) }
     }
 
     /// The same as JSON; a backend's failure becomes the domain's.
@@ -441,48 +408,5 @@ public final class FlowEngine: Sendable {
                 "resource": "\(operation.resourceID)",
                 "request_id": "\(operation.requestID)",
             ])
-    }
-}
-
-/// A value that one task waits for.
-final class Promise: Sendable {
-    private enum State: Sendable {
-        case empty
-        case waiting(CheckedContinuation<DriverValue, any Error>)
-        case full(Result<DriverValue, any Error>)
-        case taken
-    }
-    private let state = Guarded(State.empty)
-
-    /// False if it had a value already.
-    @discardableResult
-    func fulfil(_ result: Result<DriverValue, any Error>) -> Bool {
-        let (waiter, isFirst): (CheckedContinuation<DriverValue, any Error>?, Bool) = state.withLock { state in
-            switch state {
-            case .empty:
-                state = .full(result)
-                return (nil, true)
-            case .waiting(let continuation):
-                state = .taken
-                return (continuation, true)
-            case .full, .taken: return (nil, false)
-            }
-        }
-        waiter?.resume(with: result)
-        return isFirst
-    }
-
-    func value() async throws -> DriverValue {
-        try await withCheckedThrowingContinuation { continuation in
-            let result: Result<DriverValue, any Error>? = state.withLock { state in
-                if case .full(let result) = state {
-                    state = .taken
-                    return result
-                }
-                state = .waiting(continuation)
-                return nil
-            }
-            if let result { continuation.resume(with: result) }
-        }
     }
 }
