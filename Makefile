@@ -74,7 +74,7 @@ fuzz: ## Fuzz requests, JSON, configuration, policies and the driver wire, FUZZ_
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 SANITIZED = --filter JSONTests --filter PolicyTests --filter PrimitivesTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
-	--filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests
+	--filter FlowsTests --filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests
 sanitize: ## Run the tests of the rooms under the address and the thread sanitizer
 	@.ci/setup build
 	ASAN_OPTIONS=detect_leaks=0 $(SWIFT) test --scratch-path .build/address --sanitize address $(SANITIZED)

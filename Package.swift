@@ -109,13 +109,17 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives"], swiftSettings: strict),
+        .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "FlowsTests", dependencies: ["Flows", "BlockStorage", "Database", "Settings", "TestSupport", logging],
+            swiftSettings: strict),
         .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "BlockAPITests", dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Primitives", logging],
+            name: "BlockAPITests",
+            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Primitives", "TestSupport", logging],
             swiftSettings: strict),
         .testTarget(
-            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux"], exclude: ["Drivers", "abi.py"],
+            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "TestSupport"], exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["JSON", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",

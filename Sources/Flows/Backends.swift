@@ -280,7 +280,8 @@ public final class Backends: Sendable {
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
     public func waitForReports() async {
-        await wait { !$0.hasReported && Timestamp.monotonic() - self.startedAt.withLock { $0 } < 30 }
+        let begunAt = min(startedAt.withLock { $0 }, Timestamp.monotonic())
+        await wait { !$0.hasReported && Timestamp.monotonic() - begunAt < 30 }
     }
 
     /// Reads the capacities again; no placement waits for more than 5 s for a driver that answers late.

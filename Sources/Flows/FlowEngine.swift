@@ -65,18 +65,18 @@ public final class FlowEngine: Sendable {
         state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: interrupted || isAbandoned) }
     }
 
-    /// Takes up what a dead process left, and begins what came since.
-    public func resume() throws {
-        let runnable = try services.database.read { try Operations.runnable(in: $0) }
-        let count = state.withLock { state in
+    /// What a dead process left unfinished, for `resume`. To be asked for before requests are served: what they write is not interrupted.
+    public func left() throws -> [String] { try services.database.read { try Operations.runnable(in: $0).map(\.id) } }
+
+    /// Takes up what was `left`, and begins what was rung for since.
+    public func resume(_ left: [String]) {
+        state.withLock { state in
             let early = state.early ?? []
             state.early = nil
-            let left = runnable.filter { !early.contains($0.id) }
-            for operation in left { begin(operation.id, interrupted: true, &state) }
+            for id in left { begin(id, interrupted: true, &state) }
             for id in early { begin(id, interrupted: false, &state) }
-            return left.count
         }
-        if count > 0 { services.log.info("operations are taken up again", metadata: ["count": "\(count)"]) }
+        if !left.isEmpty { services.log.info("operations are taken up again", metadata: ["count": "\(left.count)"]) }
     }
 
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
@@ -172,6 +172,9 @@ public final class FlowEngine: Sendable {
         text.family("clinker_operation_duration_seconds", .histogram, "Seconds that an operation ran.")
         for (flow, outcome) in outcomes { text.histogram("clinker_operation_duration_seconds", outcome.seconds, ["flow": flow]) }
     }
+
+    /// Operations that are being carried out.
+    var running: Set<String> { state.withLock { Set($0.running.keys) } }
 
     public var runningCount: Int { state.withLock { $0.running.count } }
 

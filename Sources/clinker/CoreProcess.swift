@@ -86,6 +86,7 @@ final class CoreProcess: Sendable {
         let services = try FlowServices(
             database: database, backends: backends, settings: settings, instances: try instanceLocator(), log: sink.logger("flows"))
         let engine = FlowEngine(services)
+        let left = try engine.left()
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         // A core that follows another finds the services' rows, and answers before anything reaches the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
@@ -98,7 +99,7 @@ final class CoreProcess: Sendable {
         // What the core before this one left may still write.
         mayWork.wait()
         backends.start()
-        try engine.resume()
+        engine.resume(left)
         engine.restoreExports()
         waitForEnd()
         events.close()
