@@ -4,6 +4,7 @@ import Glibc
 import HTTPServer
 import Logging
 import Primitives
+import TestSupport
 import Testing
 
 @testable import BlockAPI
@@ -17,8 +18,7 @@ struct EventHubTests {
         let hub: EventHub
 
         init() async throws {
-            var template = Array("/tmp/clinker-events-XXXXXX".utf8CString)
-            directory = String(cString: mkdtemp(&template))
+            directory = temporaryDirectory("events")
             database = try SQLiteDatabase(path: directory + "/db")
             try await database.migrate(Schema.migrations)
             hub = EventHub(database: database, log: Logger(label: "events") { _ in SwiftLogNoOpLogHandler() })
@@ -28,8 +28,6 @@ struct EventHubTests {
         deinit {
             hub.close()
             database.close()
-            for suffix in ["", "-wal", "-shm"] { unlink(directory + "/db" + suffix) }
-            rmdir(directory)
         }
 
         func happen(_ kind: String, project: String = "p", error: String? = nil) async throws {

@@ -3,6 +3,7 @@ import Glibc
 import JSON
 import Primitives
 import Settings
+import TestSupport
 import Testing
 
 @testable import BlockStorage
@@ -20,8 +21,7 @@ final class Storage: Sendable {
     }
 
     init(_ configuration: String = "") async throws {
-        var template = Array("/tmp/clinker-storage-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("storage")
         database = try SQLiteDatabase(path: directory + "/db")
         let rung = Rung()
         self.rung = rung
@@ -32,8 +32,6 @@ final class Storage: Sendable {
 
     deinit {
         database.close()
-        for suffix in ["", "-wal", "-shm"] { unlink(directory + "/db" + suffix) }
-        rmdir(directory)
     }
 
     func create(_ size: Int = 1, name: String? = nil, source: String? = nil) async throws -> String {

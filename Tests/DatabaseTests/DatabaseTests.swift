@@ -12,8 +12,7 @@ final class TemporaryDatabase: Sendable {
     var path: String { directory + "/test.db" }
 
     init(idleTime: Double = 5) throws {
-        var template = Array("/tmp/clinker-db-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("db")
         database = try SQLiteDatabase(path: directory + "/test.db", idleTime: idleTime)
     }
 
@@ -22,8 +21,6 @@ final class TemporaryDatabase: Sendable {
 
     deinit {
         database.close()
-        for suffix in ["", "-wal", "-shm"] { unlink(path + suffix) }
-        rmdir(directory)
     }
 }
 

@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 @testable import DriverHost
@@ -10,7 +11,7 @@ struct BlockCopyTests {
     private func driver() throws -> Driver {
         let driver = try Driver(
             Plugin(path: filePluginPath()),
-            options: .members(["file_directory": .string(try temporaryDirectory()), "backend": .string("b")]))
+            options: .members(["file_directory": .string(temporaryDirectory("driver")), "backend": .string("b")]))
         for (name, size) in [("source", Int64(1)), ("target", 1), ("large", 2)] {
             _ = try driver.call(.createVolume, .members(["volume": volume(name, size)]))
         }

@@ -2,6 +2,7 @@ import CDriver
 import CLinux
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 @testable import DriverHost
@@ -31,7 +32,7 @@ struct DriverUnderTest: CustomTestStringConvertible, Sendable {
             [
                 DriverUnderTest(name: "simple, as it was built for the first release") { directory in
                     // Git does not keep whose a file is, nor that nobody else may write it.
-                    let path = try temporaryDirectory() + "/clinker-simple.so"
+                    let path = temporaryDirectory("driver") + "/clinker-simple.so"
                     let bytes = try #require(fopen(CompiledDriver.sources + "/v1/clinker-simple-x86_64.so", "r"))
                     defer { fclose(bytes) }
                     var buffer = [UInt8](repeating: 0, count: 1 << 20)
@@ -56,7 +57,7 @@ func volume(_ name: String, _ size: Int64 = 1) -> DriverValue {
 @Suite("Drivers")
 struct DriverTests {
     private func with(_ subject: DriverUnderTest, _ body: (Driver, String) throws -> Void) throws {
-        let directory = try temporaryDirectory()
+        let directory = temporaryDirectory("driver")
         try body(try subject.open(directory), directory)
     }
 

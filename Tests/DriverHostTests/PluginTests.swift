@@ -1,6 +1,7 @@
 import CDriver
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 @testable import DriverHost
@@ -12,7 +13,7 @@ enum CompiledDriver {
 
     /// Compiles a driver into a directory of its own and returns its path.
     static func build(_ source: String, as name: String, _ flags: [String] = []) throws -> String {
-        let path = try temporaryDirectory() + "/" + name
+        let path = temporaryDirectory("driver") + "/" + name
         let pid = try spawn(
             "/usr/bin/cc",
             ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I", header, "-o", path, "\(sources)/\(source)"] + flags,
@@ -24,12 +25,6 @@ enum CompiledDriver {
 
 extension String {
     func components(_ separator: String) -> [Substring] { split(separator: separator) }
-}
-
-func temporaryDirectory() throws -> String {
-    var template = Array("/tmp/clinker-driver-XXXXXX".utf8CString)
-    guard let path = mkdtemp(&template) else { throw SystemError(errno, "mkdtemp") }
-    return String(cString: path)
 }
 
 /// The file driver as it was built beside the tests, or where the environment says: a plugin that was built for a
@@ -85,7 +80,7 @@ struct PluginTests {
 
     @Test("a file that is no library, a relative path and a missing file are refused")
     func noLibrary() throws {
-        let path = try temporaryDirectory() + "/clinker-text.so"
+        let path = temporaryDirectory("driver") + "/clinker-text.so"
         let file = fopen(path, "w")
         fputs("hello", file)
         fclose(file)

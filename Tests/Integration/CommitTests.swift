@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// The core dies before and after every commit that an act makes: each of its recorded steps, whether it calls a driver or not.
@@ -16,8 +17,7 @@ struct CommitTests {
     }
 
     private static let library = Result {
-        var template = Array("/tmp/clinker-preload-XXXXXX".utf8CString)
-        let path = String(cString: mkdtemp(&template)) + "/commits.so"
+        let path = temporaryDirectory("preload") + "/commits.so"
         let status = reap(
             try spawn(
                 "/usr/bin/cc",

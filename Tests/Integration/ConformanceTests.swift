@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// `clinker driver check`: the drivers that the project has keep the header's promises, and one that does not is found out.
@@ -11,8 +12,7 @@ struct ConformanceTests {
     }
 
     private func compiled(_ source: String) throws -> String {
-        var template = Array("/tmp/clinker-conformance-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template))
+        let directory = temporaryDirectory("conformance")
         let root = ServiceUnderTest.root
         let status = reap(
             try spawn(

@@ -1,14 +1,14 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// Whatever dies, what was accepted is carried on. The driver is the plain C one, made slow so that death comes in the middle.
 @Suite("Death in the middle", .serialized)
 struct CrashTests {
     static let plugin: String = {
-        var template = Array("/tmp/clinker-plugin-XXXXXX".utf8CString)
-        let path = String(cString: mkdtemp(&template)) + "/clinker-simple.so"
+        let path = temporaryDirectory("plugin") + "/clinker-simple.so"
         let root = ServiceUnderTest.root
         if let pid = try? spawn(
             "/usr/bin/cc",
@@ -23,8 +23,7 @@ struct CrashTests {
     }()
 
     private func service(delay: Int, options: String = "", backend: String = "") throws -> ServiceUnderTest {
-        var template = Array("/tmp/clinker-simple-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template))
+        let directory = temporaryDirectory("simple")
         return try ServiceUnderTest(
             options: "quota_volumes = -1\nquota_gigabytes = -1\n\(options)", backends: "simple",
             sections: "[simple]\nvolume_driver = \(Self.plugin)\ndirectory = \(directory)/volumes\ndelay_ms = \(delay)\n\(backend)\n")

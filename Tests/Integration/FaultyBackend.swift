@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 /// The fault plugin around the file driver, in a directory of its own: compiled, configured, and told what to do wrong.
@@ -10,8 +11,7 @@ struct FaultyBackend {
     var files: Set<String> { Set(ServiceUnderTest.entries(directory + "/volumes")) }
 
     init() throws {
-        var template = Array("/tmp/clinker-fault-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("fault")
         let root = ServiceUnderTest.root
         let compiled = reap(
             try spawn(

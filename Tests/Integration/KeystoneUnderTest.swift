@@ -15,8 +15,7 @@ final class KeystoneUnderTest: Sendable {
     private let directory: String
 
     private init() throws {
-        var template = Array("/tmp/clinker-keystone-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("keystone")
         port = try Loopback.freePort()
         let root = ServiceUnderTest.root
         let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)

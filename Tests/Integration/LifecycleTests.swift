@@ -1,5 +1,6 @@
 import Glibc
 import JSON
+import TestSupport
 import Testing
 
 /// Volumes from their creation to their end, over the wire, on the embedded default.
@@ -256,8 +257,7 @@ struct LifecycleTests {
 
     @Test("a create that fails on one backend leaves nothing there and is made on another")
     func rescheduled() throws {
-        var template = Array("/tmp/clinker-bad-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template)) + "/volumes"
+        let directory = temporaryDirectory("bad") + "/volumes"
         let service = try ServiceUnderTest(
             backends: "bad, good",
             sections: """

@@ -17,8 +17,7 @@ final class LoadedClients: Sendable {
     private let lifeline: Int32
 
     private init() throws {
-        var template = Array("/tmp/clinker-clients-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("clients")
         // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
         let (mine, theirs) = try socketPair()
         lifeline = mine

@@ -10,8 +10,7 @@ struct NBDTests {
     private let directory: String
 
     init() throws {
-        var template = Array("/tmp/clinker-nbd-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("nbd")
     }
 
     /// Serves a volume while the body runs.

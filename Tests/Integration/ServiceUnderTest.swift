@@ -24,8 +24,7 @@ final class ServiceUnderTest: @unchecked Sendable {
         auth: String = "noauth", options: String = "", backends: String = "file", sections: String = "[file]\nvolume_driver = file\n",
         start: Bool = true
     ) throws {
-        var template = Array("/tmp/clinker-service-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory("service")
         configuration = directory + "/clinker.conf"
         port = Int(try Loopback.freePort())
         try Self.write(

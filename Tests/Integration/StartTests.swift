@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// What cannot run says so in one line and ends with a status that is not 0.
@@ -11,8 +12,7 @@ struct StartTests {
     }
 
     private func file(_ text: String) throws -> String {
-        var template = Array("/tmp/clinker-start-XXXXXX".utf8CString)
-        let path = String(cString: mkdtemp(&template)) + "/clinker.conf"
+        let path = temporaryDirectory("start") + "/clinker.conf"
         try ServiceUnderTest.write(path, text)
         return path
     }
@@ -69,8 +69,7 @@ struct StartTests {
 
     @Test("a plugin that others may write is refused: its backend is down and says why, the rest serves")
     func worldWritable() throws {
-        var template = Array("/tmp/clinker-plugin-XXXXXX".utf8CString)
-        let directory = String(cString: mkdtemp(&template))
+        let directory = temporaryDirectory("plugin")
         let source = ServiceUnderTest.binary.dropLast("clinker".count) + "libClinkerFile.so"
         let copy = directory + "/libClinkerFile.so"
         let status = reap(try spawnCopy(String(source), copy))

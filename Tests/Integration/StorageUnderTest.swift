@@ -14,8 +14,7 @@ final class StorageUnderTest: Sendable {
     private let lifeline: Int32
 
     private init(_ kind: String) throws {
-        var template = Array("/tmp/clinker-\(kind)-XXXXXX".utf8CString)
-        directory = String(cString: mkdtemp(&template))
+        directory = temporaryDirectory(kind, elseRemovesIt: true)
         let script = ServiceUnderTest.root + "/Tests/Storage/serve"
         let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         defer { close(output) }
