@@ -27,10 +27,22 @@ final class File {
         self.descriptor = descriptor
     }
 
-    /// The same file for writing past the page cache; nil where its filesystem cannot.
+    /// The same file, past the page cache; nil where its filesystem cannot.
     func pastCache() -> File? {
-        let opened = open("/proc/self/fd/\(descriptor)", O_WRONLY | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
+        let access = fcntl(descriptor, F_GETFL) & O_ACCMODE
+        let opened = open("/proc/self/fd/\(descriptor)", access | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
         return opened < 0 ? nil : File(path, descriptor: opened)
+    }
+
+    /// Whether the page cache has most of the range, which begins with a page.
+    func isCached(_ offset: UInt64, _ count: Int) -> Bool {
+        guard let map = mmap(nil, count, PROT_READ, MAP_SHARED, descriptor, off_t(offset)), map != MAP_FAILED else { return true }
+        defer { munmap(map, count) }
+        let pages = (count + Int(getpagesize()) - 1) / Int(getpagesize())
+        return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: pages) { resident in
+            guard mincore(map, count, resident.baseAddress) == 0 else { return true }
+            return resident.count { $0 & 1 != 0 } * 2 > pages
+        }
     }
 
     func close() { _ = Glibc.close(descriptor) }
@@ -149,7 +161,7 @@ final class File {
 /// A file's bytes for copies, backups and images.
 final class FileHandle: BlockHandle {
     private let file: File
-    /// The file once more, past the page cache; nil before the first large write, and where the filesystem has no such way.
+    /// The file once more, past the page cache; nil before the first large piece, and where the filesystem has no such way.
     private var direct: File?
     private var mayBeDirect = true
     /// What was written into the cache and not yet handed to the device.
@@ -161,12 +173,20 @@ final class FileHandle: BlockHandle {
     init(_ file: File) { self.file = file }
 
     var size: UInt64 { get throws { try file.size } }
-    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws { try file.read(buffer, at: offset) }
     func flush() throws { try file.flush() }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+        if isForDirect(UnsafeRawBufferPointer(buffer), at: offset), !file.isCached(offset, buffer.count),
+            directly({ try $0.read(buffer, at: offset) })
+        {
+            return
+        }
+        try file.read(buffer, at: offset)
+    }
 
     /// What is written in a row goes to the device at once, so that a flush has little left to wait for.
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
-        if writeDirectly(buffer, at: offset) { return }
+        if isForDirect(buffer, at: offset), directly({ try $0.write(buffer, at: offset) }) { return }
         try file.write(buffer, at: offset)
         let end = offset + UInt64(buffer.count)
         unsent = (unsent.upperBound == offset ? unsent.lowerBound : offset)..<end
@@ -175,14 +195,15 @@ final class FileHandle: BlockHandle {
         unsent = end..<end
     }
 
-    /// Past the page cache, from which a copy would push what others need. Of what fails, the ordinary way tells why.
-    private func writeDirectly(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) -> Bool {
+    private func isForDirect(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) -> Bool {
         let place = UInt64(UInt(bitPattern: buffer.baseAddress))
-        guard mayBeDirect, buffer.count >= Self.directSize, (place | offset | UInt64(buffer.count)) % Self.directUnit == 0 else {
-            return false
-        }
+        return mayBeDirect && buffer.count >= Self.directSize && (place | offset | UInt64(buffer.count)) % Self.directUnit == 0
+    }
+
+    /// Past the page cache, from which a copy would push what others need. Of what fails, the ordinary way tells why.
+    private func directly(_ body: (File) throws -> Void) -> Bool {
         if direct == nil { direct = file.pastCache() }
-        mayBeDirect = (try? direct?.write(buffer, at: offset)) != nil
+        mayBeDirect = (try? direct.map(body)) != nil
         return mayBeDirect
     }
 

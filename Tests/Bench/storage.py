@@ -148,11 +148,11 @@ def nfs(binary, directory, server, report):
         os.fsync(file.fileno())
     pairs = []
     for _ in range(3):
-        backends.settle(size)
+        backends.settle(2 * size)
         plain = float(subprocess.run([f"{directory}/bench-nfs", url, "plain", str(size << 30)], check=True, capture_output=True, text=True).stdout)
         os.unlink(f"{server}/export/plain")
-        backends.settle(size)
-        backends.retyped(service, dense, "nfs")
+        backends.settle(2 * size)
+        backends.retyped(service, dense, "nfs", interval=0.5)
         mine = backends.copied(service, dense)
         pairs.append((plain / mine, mine))
         backends.retyped(service, dense, "file")

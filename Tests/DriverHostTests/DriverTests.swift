@@ -184,13 +184,26 @@ struct DriverTests {
             defer { close(mapped) }
             let direct = open(directory + "/v", O_RDONLY | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
             defer { close(direct) }
-            if direct >= 0 {
+            let map = mmap(nil, size, PROT_READ, MAP_SHARED, mapped, 0)
+            defer { munmap(map, size) }
+            func cached() -> Int {
                 var resident = [UInt8](repeating: 1, count: size / Int(getpagesize()))
-                let map = mmap(nil, size, PROT_READ, MAP_SHARED, mapped, 0)
-                defer { munmap(map, size) }
-                #expect(mincore(map, size, &resident) == 0)
-                #expect(resident.allSatisfy { $0 & 1 == 0 })
+                return mincore(map, size, &resident) == 0 ? resident.count { $0 & 1 != 0 } : -1
             }
+            func readAll() throws {
+                memset(piece.baseAddress!, 0, size)
+                try driver.withHandle(.members(["volume": volume("v")]), writable: false) { try $0.read(into: piece, at: 0) }
+                #expect(piece.allSatisfy { $0 == 1 })
+            }
+            if direct >= 0 { #expect(cached() == 0) }
+            try readAll()
+            if direct >= 0 { #expect(cached() == 0) }
+            // What the cache has is read from there: this was never written to the device.
+            let writable = open(directory + "/v", O_WRONLY | O_CLOEXEC)
+            #expect(pwrite(writable, piece.baseAddress!, size, 0) == size)
+            close(writable)
+            try readAll()
+            #expect(cached() == size / Int(getpagesize()))
             // Not at a block's beginning, not from one, not of whole blocks, small: the ordinary way.
             try fill(2, 1 << 20, at: 512)
             try fill(3, 1 << 20, at: 8 << 20, shift: 16)

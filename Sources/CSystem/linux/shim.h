@@ -62,6 +62,11 @@ static inline int clinker_device_block(int fd, int *size) { return ioctl(fd, BLK
 enum { CLINKER_O_DIRECT = __O_DIRECT };
 
 static inline void clinker_release_free_memory(void) { malloc_trim(0); }
+/* What is freed stays with the process: neither the heap shrinks, nor do large pieces come from the system one by one. */
+static inline void clinker_keep_freed_memory(void) {
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+}
 /* Threads share so many arenas; for those that are created afterwards. */
 static inline void clinker_limit_arenas(int count) { mallopt(M_ARENA_MAX, count); }
 /* Bytes that the program has allocated, and bytes that the allocator keeps besides, in all its arenas. */
