@@ -26,8 +26,10 @@ public final class BackendEntry: Sendable {
     private let reading = Guarded<Reading?>(nil)
     /// When the last reading began that the driver answered, if only with an error.
     private let answered = Guarded(-Double.infinity)
-    private let downSince = Guarded<Double?>(nil)
-    /// Seconds for which a backend that went down is still placed on: its host is being started again.
+    /// Since when it is up, or down.
+    private let presence = Guarded<(isUp: Bool, since: Double)>((isUp: true, since: -.infinity))
+    /// Seconds for which a backend that went down is still placed on: its host is being started again. And for which its capacity is
+    /// waited for before a placement is refused: a driver may be busy.
     private static let grace = 30.0
 
     struct Report: Sendable {
@@ -57,7 +59,7 @@ public final class BackendEntry: Sendable {
     /// Seconds since the capacity was read; nil if it never was.
     var reportAge: Double? { report.withLock { $0 }.map { Timestamp.monotonic() - $0.readAt } }
 
-    func changed(isUp: Bool) { downSince.withLock { $0 = isUp ? nil : Timestamp.monotonic() } }
+    func changed(isUp: Bool) { presence.withLock { $0 = (isUp, Timestamp.monotonic()) } }
 
     init(host: String, zone: String, backendName: String, backend: Backend, settings: Settings) throws(SettingsError) {
         let name = backend.name
@@ -80,13 +82,12 @@ public final class BackendEntry: Sendable {
 
     var hasReported: Bool { report.withLock { $0 != nil } }
 
-    /// Whether what the backend holds at `moment`, or later, is still to be reported. A backend that died is awaited for as long as it is
-    /// placed on, one that is up for at most `patience` seconds.
-    func owesReport(since moment: Double, patience: Double) -> Bool {
+    /// Whether what the backend holds at `moment`, or later, is still to be reported, and may be soon: by a driver that died as long as
+    /// it is placed on, by the next one, or one that is up, within as much time.
+    func owesReport(since moment: Double) -> Bool {
         guard hasReported, answered.withLock({ $0 }) < moment else { return false }
-        let now = Timestamp.monotonic()
-        guard let since = downSince.withLock({ $0 }) else { return now < moment + patience }
-        return now < since + Self.grace
+        let (isUp, since) = presence.withLock { $0 }
+        return Timestamp.monotonic() < (isUp ? max(moment, since) : since) + Self.grace
     }
 
     /// Reads the capacity as it is now or later. One reading at a time, for all who ask; a failure keeps the last numbers, whose age shows.
@@ -162,7 +163,8 @@ public final class BackendEntry: Sendable {
             return report
         }
         guard let report = known else { return [] }
-        if let since = downSince.withLock({ $0 }), Timestamp.monotonic() - since > Self.grace { return [] }
+        let (isUp, since) = presence.withLock { $0 }
+        if !isUp, Timestamp.monotonic() - since > Self.grace { return [] }
         return report.pools.map { pool in
             let allocation = allocations[pool.host] ?? Pools.Allocation()
             // What was promised since the driver looked is in none of its numbers.
@@ -284,11 +286,11 @@ public final class Backends: Sendable {
         await wait { !$0.hasReported && Timestamp.monotonic() - begunAt < 30 }
     }
 
-    /// Reads the capacities again; no placement waits for more than 5 s for a driver that answers late.
+    /// Reads the capacities again.
     public func readCapacity() async {
         let asked = Timestamp.monotonic()
         for entry in entries where entry.backend.description != nil { Task { [log] in await entry.refresh(log) } }
-        await wait { $0.owesReport(since: asked, patience: 5) }
+        await wait { $0.owesReport(since: asked) }
     }
 
     private func wait(while isAwaited: (BackendEntry) -> Bool) async {

@@ -34,7 +34,11 @@ extension FlowContext {
                 // What a checkpoint writes must not come behind what the end of the step writes.
                 let outcome = await transfer.outcome()
                 for write in writes.withLock({ $0 }) { await write.value }
-                return try outcome.get()
+                let seconds = try outcome.get()
+                services.log.info(
+                    "copied",
+                    metadata: ["seconds": "\(seconds)", "operation_id": "\(operation.id)", "request_id": "\(operation.requestID)"])
+                return
             } catch let failure as DriverFailure {
                 try Task.checkCancellation()
                 switch failure.code {

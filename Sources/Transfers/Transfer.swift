@@ -34,13 +34,14 @@ public struct Transfer: Sendable {
         self.target = target
     }
 
-    /// Copies. Ends with `hostDied` if the process dies or shows no progress for the shorter of the backends' call time-outs; cancelling the
-    /// task kills it. When this returns or throws, the process is dead and reaped: nothing writes any more.
-    public func run() async throws {
+    /// Copies; returns the seconds that it took, what the drivers do before and after left out. Ends with `hostDied` if the process dies
+    /// or shows no progress for the shorter of the backends' call time-outs; cancelling the task kills it. When this returns or throws,
+    /// the process is dead and reaped: nothing writes any more.
+    public func run() async throws -> Double {
         let child = Guarded<pid_t>(0)
         let cancelled = Guarded(false)
-        try await withTaskCancellationHandler {
-            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
+        return try await withTaskCancellationHandler {
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Double, any Error>) in
                 startThread("transfer") { continuation.resume(with: Result { try work(child, cancelled) }) }
             }
         } onCancel: {
@@ -50,11 +51,11 @@ public struct Transfer: Sendable {
     }
 
     /// The same, its failure as a value.
-    public func outcome() async -> Result<Void, any Error> {
+    public func outcome() async -> Result<Double, any Error> {
         do { return .success(try await run()) } catch { return .failure(error) }
     }
 
-    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws {
+    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws -> Double {
         let (mine, theirs) = try socketPair()
         let wire = Wire(mine)
         // Silence means that a driver hangs: receiving gives up then.
@@ -83,14 +84,14 @@ public struct Transfer: Sendable {
         let status = reap(pid)
         if cancelled.withLock({ $0 }) { throw DriverFailure(.cancelled, "cancelled") }
         switch answer {
-        case .success?: return
+        case .success(let seconds)?: return seconds
         case .failure(let failure)?: throw failure
         case nil: throw DriverFailure(.hostDied, "the transfer ended with \(describe(exit: status))")
         }
     }
 
     /// How it went; nil if the process died or fell silent.
-    private func listen(_ wire: Wire) -> Result<Void, DriverFailure>? {
+    private func listen(_ wire: Wire) -> Result<Double, DriverFailure>? {
         while let frame = (try? wire.receive()) ?? nil {
             switch frame.kind {
             case .progress:
@@ -99,7 +100,7 @@ public struct Transfer: Sendable {
                 } else {
                     onProgress(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
                 }
-            case .result: return .success(())
+            case .result: return .success(frame.value["seconds"]?.real ?? 0)
             case .failed:
                 let code = DriverFailure.Code(rawValue: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
                 return .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message"))

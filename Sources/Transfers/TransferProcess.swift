@@ -19,8 +19,8 @@ public enum TransferProcess {
             guard order.value["wire"]?.integer == Frame.version else {
                 throw WireError("the core speaks another wire: restart the whole service after an upgrade")
             }
-            try copy(order.value, wire)
-            wire.send(Frame(kind: .result, id: 0, value: .object([])))
+            let seconds = try copy(order.value, wire)
+            wire.send(Frame(kind: .result, id: 0, value: .members(["seconds": .real(seconds)])))
         } catch {
             let known = error as? DriverFailure
             let code = known?.code ?? (error is PluginError ? .badConfiguration : .error)
@@ -32,7 +32,8 @@ public enum TransferProcess {
         _exit(0)
     }
 
-    private static func copy(_ order: DriverValue, _ wire: Wire) throws {
+    /// Seconds that it took, what the drivers do before and after left out.
+    private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
         func driver(_ end: String) throws -> Driver {
             try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([]))
         }
@@ -49,8 +50,12 @@ public enum TransferProcess {
         copy.onCheckpoint = { position in
             wire.send(Frame(kind: .progress, id: 0, value: .members(["checkpoint": .integer(Int64(clamping: position))])))
         }
-        try source.withHandle(order["source"]?["object"] ?? .null, writable: false) { input in
-            try target.withHandle(order["target"]?["object"] ?? .null, writable: true) { output in try copy.run(from: input, to: output) }
+        return try source.withHandle(order["source"]?["object"] ?? .null, writable: false) { input in
+            try target.withHandle(order["target"]?["object"] ?? .null, writable: true) { output in
+                let begun = Timestamp.monotonic()
+                try copy.run(from: input, to: output)
+                return Timestamp.monotonic() - begun
+            }
         }
     }
 }

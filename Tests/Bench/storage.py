@@ -170,7 +170,7 @@ def lvm(binary, report):
     if done.returncode != 0:
         raise SystemExit(f"bench: lvm: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     plain, mine = (float(word) for word in done.stdout.split("seconds ")[1].split()[:2])
-    report("copy of 1 GiB of dense data between two volume groups", f"{plain / mine:.2f} x dd with direct I/O", ">= 0.9 x", plain / mine >= 0.9)
+    report("copy of 2 GiB of dense data between two volume groups", f"{plain / mine:.2f} x dd with direct I/O", ">= 0.9 x", plain / mine >= 0.9)
 
 
 def measure(binary, directory, report, quick):

@@ -228,7 +228,7 @@ struct FaultTests {
 
     @Test(
         "a pool that is full refuses only what it refuses with its capacity read again, too, by the next host if one dies of it",
-        arguments: [Act.create, .extend], ["lie x 1\n", "lie x 1\nstats crash 2\n", "lie x 2\n"])
+        arguments: [Act.create, .extend], ["lie x 1\n", "lie x 1\nstats crash 2\n", "lie x 1\nstats crash 6\n", "lie x 2\n"])
     func lies(act: Act, faults: String) throws {
         let backend = try FaultyBackend()
         let service = try backend.service()
