@@ -28,9 +28,7 @@ final class LVMDriver: VolumeDriver {
         guard Self.isValid(name) else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: '\(name)' is no name") }
         poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "LVM"
         mirrors = try call.option("lvm_mirrors", default: 0, in: 0...8)
-        let lock = call.option("state_dir").map { "\($0)/lvm-\(name).lock" }
-        if let lock { try Tool.waitForNone(lockFile: lock, seconds: 60) }
-        group = VolumeGroup(name, configuration: call.option("lvm_conf_file").map { Self.directory(of: $0) }, lockFile: lock)
+        group = VolumeGroup(name, configuration: call.option("lvm_conf_file").map { Self.directory(of: $0) })
         let volumes: [VolumeGroup.LogicalVolume]
         do { volumes = try group.volumes() } catch let error as DriverError {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: \(name) cannot be used: \(error.message)")

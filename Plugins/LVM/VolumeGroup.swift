@@ -28,11 +28,11 @@ struct VolumeGroup: Sendable {
     let name: String
     private let tool: Tool
 
-    init(_ name: String, configuration: String?, lockFile: String?) {
+    init(_ name: String, configuration: String?) {
         self.name = name
         var environment = ["LVM_SUPPRESS_FD_WARNINGS=1", "DM_DISABLE_UDEV=\(access("/run/udev/control", F_OK) == 0 ? 0 : 1)"]
         if let configuration { environment.append("LVM_SYSTEM_DIR=\(configuration)") }
-        tool = Tool("lvm", environment: environment, lockFile: lockFile)
+        tool = Tool("lvm", environment: environment)
     }
 
     // MARK: reports

@@ -15,11 +15,11 @@ public final class Backend: Sendable {
         public var callTimeout: Double
         /// Seconds that the driver may take to open.
         public var openTimeout: Double
-        /// Descriptors that the host must hold too: the lock of the state directory.
-        public var inherited: [(source: Int32, target: Int32)]
+        /// Directory in which it is noted who works for backends.
+        public var notesDirectory: String
         public init(
             name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double, openTimeout: Double,
-            inherited: [(source: Int32, target: Int32)]
+            notesDirectory: String
         ) {
             self.name = name
             self.pluginPath = pluginPath
@@ -27,8 +27,11 @@ public final class Backend: Sendable {
             self.threads = threads
             self.callTimeout = callTimeout
             self.openTimeout = openTimeout
-            self.inherited = inherited
+            self.notesDirectory = notesDirectory
         }
+
+        /// Who works for the backend: hosts and copies.
+        public var workers: ProcessGroups { ProcessGroups("\(notesDirectory)/\(name)") }
     }
 
     /// What the driver said of itself when it was opened.
@@ -58,8 +61,13 @@ public final class Backend: Sendable {
         var nextID: UInt64 = 1
         var lastError: String?
         var stopping = false
+        /// No copy lives that an earlier core began.
+        var isAlone = false
         var restarts = 0
     }
+
+    /// Seconds that the programs which a driver started may run on after its end: one that is killed half-way can leave a device suspended.
+    public static let patience = 30.0
 
     public let configuration: Configuration
     private let log: Logger
@@ -129,6 +137,11 @@ public final class Backend: Sendable {
         return true
     }
 
+    /// Waits until no copy lives that another core began: until then a copy may not be taken up.
+    public func waitUntilAlone() async throws {
+        while !state.withLock({ $0.isAlone }) { try await Task.sleep(nanoseconds: 2_000_000) }
+    }
+
     /// Calls the driver. Ends with `hostDied` if the host dies meanwhile; cancelling the task cancels the call.
     public func call(
         _ method: DriverMethod, _ arguments: DriverValue, requestID: String = "-",
@@ -177,15 +190,23 @@ public final class Backend: Sendable {
         let wire: Wire
         let pid: pid_t
         do throws(SystemError) {
+            if !state.withLock({ $0.isAlone }) {
+                guard awaitEarlier("copy") else { return false }
+                state.withLock { $0.isAlone = true }
+            }
+            guard awaitEarlier("host") else { return false }
             let pair = try socketPair()
             wire = Wire(pair.0)
             defer { close(pair.1) }
             pid = try spawn(
                 executablePath(), ["driver-host", "--backend", name, "--descriptor", "3"],
-                descriptors: [(source: pair.1, target: 3)] + configuration.inherited)
+                descriptors: [(source: pair.1, target: 3)], newGroup: true)
         } catch {
             down("\(error)")
             return false
+        }
+        do throws(SystemError) { try configuration.workers.note(pid, as: "host") } catch {
+            log.warning("should the host die, nobody will wait for what it leaves: \(error)", metadata: ["backend": "\(name)"])
         }
         let stopped = state.withLock { state in
             state.pid = pid
@@ -237,6 +258,7 @@ public final class Backend: Sendable {
             $0.description = nil
         }
         let status = reap(pid)
+        _ = configuration.workers.members("host")
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
         if !state.withLock({ $0.stopping }) { down(why) }
         let orphans = state.withLock { state in
@@ -246,6 +268,13 @@ public final class Backend: Sendable {
         for orphan in orphans { orphan.finish(.failure(DriverFailure(.hostDied, why))) }
         if wasUp { onChange(false) }
         return wasUp
+    }
+
+    /// Waits for the end of what died or was left: until then no call may be repeated. False when the backend is stopping.
+    private func awaitEarlier(_ workers: String) -> Bool {
+        configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { members in
+            down("what was begun for it earlier still runs: " + members.map(\.description).joined(separator: ", "))
+        }
     }
 
     private func down(_ reason: String) {

@@ -18,14 +18,10 @@ public struct Tool: Sendable {
 
     private let name: String
     private let environment: [String]
-    /// A file that is locked (shared) as long as the tool lives, whatever becomes of the driver's process: who locks it
-    /// exclusively knows that none is left.
-    private let lockFile: String?
 
-    public init(_ name: String, environment: [String] = [], lockFile: String? = nil) {
+    public init(_ name: String, environment: [String] = []) {
         self.name = name
         self.environment = environment
-        self.lockFile = lockFile
     }
 
     /// Runs the tool to its end; one that takes longer than `timeout` seconds is killed, and RETRY is thrown.
@@ -36,20 +32,12 @@ public struct Tool: Sendable {
             guard made == 0 else { throw Self.failure("cannot make a pipe") }
         }
         defer { for descriptor in pipes where descriptor >= 0 { close(descriptor) } }
-        var lock: Int32 = -1
-        if let lockFile {
-            lock = open(lockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-            guard lock >= 0, flock(lock, LOCK_SH) == 0 else { throw Self.failure("cannot lock \(lockFile)") }
-        }
-        defer { if lock >= 0 { close(lock) } }
-
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&actions, pipes[1], 1)
         posix_spawn_file_actions_adddup2(&actions, pipes[3], 2)
-        if lock >= 0 { posix_spawn_file_actions_adddup2(&actions, lock, 3) }
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         var pid = pid_t()
         let argv = ([name] + arguments).map { strdup($0) } + [nil]
@@ -92,18 +80,6 @@ public struct Tool: Sendable {
     private static func failure(_ what: String) -> DriverError {
         let code = errno
         return DriverError(CLINKER_RETRY, "\(what): \(String(cString: strerror(code)))")
-    }
-
-    /// Waits until no tool runs that was started with the lock file, by this process or by one that is dead.
-    public static func waitForNone(lockFile: String, seconds: Int) throws {
-        let descriptor = open(lockFile, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw failure("cannot open \(lockFile)") }
-        defer { close(descriptor) }
-        for _ in 0..<(seconds * 50) {
-            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
-            usleep(20_000)
-        }
-        throw DriverError(CLINKER_RETRY, "a command of an earlier process is still running after \(seconds) seconds")
     }
 }
 

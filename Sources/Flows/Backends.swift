@@ -214,7 +214,7 @@ public final class Backends: Sendable {
     private let startedAt = Guarded(Double.infinity)
     /// Finds the plugins of the enabled backends. `onUp` is called whenever a backend came up. Throws what is wrong with the configuration.
     public init(
-        _ settings: Settings, node: String, stateDirectory: String, inherited: [(source: Int32, target: Int32)], log: Logger,
+        _ settings: Settings, node: String, stateDirectory: String, log: Logger,
         onUp: @escaping @Sendable (_ host: String, _ zone: String) -> Void = { _, _ in }
     ) throws(SettingsError) {
         self.log = log
@@ -237,7 +237,7 @@ public final class Backends: Sendable {
                     Backend.Configuration(
                         name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
                         callTimeout: Double(settings[Options.callTimeout, backend: name]),
-                        openTimeout: Double(settings[Options.openTimeout, backend: name]), inherited: inherited),
+                        openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes"),
                     log: log,
                     onChange: { isUp in
                         guard let entry = started.withLock({ $0 }) else { return }
@@ -280,11 +280,16 @@ public final class Backends: Sendable {
     public func stop() { for entry in entries { entry.backend.stop() } }
 
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
-    /// its backend is a moment late.
-    public func waitForReports() async {
+    /// its backend is a moment late. `isPatient`: for one that is known to be down, too.
+    public func waitForReports(isPatient: Bool = true, of isWanted: (BackendEntry) -> Bool = { _ in true }) async {
         let begunAt = min(startedAt.withLock { $0 }, Timestamp.monotonic())
-        await wait { !$0.hasReported && Timestamp.monotonic() - begunAt < 30 }
+        await wait {
+            isWanted($0) && !$0.hasReported && (isPatient || $0.backend.lastError == nil) && Timestamp.monotonic() - begunAt < 30
+        }
     }
+
+    /// Whether every backend has reported once.
+    var haveReported: Bool { entries.allSatisfy(\.hasReported) }
 
     /// Reads the capacities again.
     public func readCapacity() async {

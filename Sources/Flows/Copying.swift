@@ -12,6 +12,7 @@ extension FlowContext {
     )
         async throws
     {
+        for end in [source, target] { try await end.entry.backend.waitUntilAlone() }
         let start = Guarded(UInt64(clamping: progress[Self.copied]?.integer ?? 0))
         var deaths = 0
         var retries = 0

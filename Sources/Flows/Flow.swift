@@ -43,8 +43,8 @@ struct FlowFailure: Error, Sendable, CustomStringConvertible {
     let code: DriverFailure.Code?
     /// Whether everything begun was taken back.
     var undone: Bool
-    /// Whether a pool with more room would have taken the volume.
-    var lacksRoom = false
+    /// What the scheduler said, where it found no pool.
+    var refusal: Scheduler.Placement?
     var description: String { message }
 }
 

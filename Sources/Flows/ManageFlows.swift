@@ -15,10 +15,11 @@ enum ManageFlows {
             Step(
                 name: "measure",
                 perform: { context, _ in
-                    await context.services.backends.waitForReports()
                     let host = context.operation.arguments["host"]?.string ?? ""
+                    let entry = try context.backend(of: host)
+                    await context.services.backends.waitForReports { $0 === entry }
                     let listing: DriverValue
-                    do { listing = try await context.call(context.backend(of: host), .listVolumes, .object([])) } catch let failure
+                    do { listing = try await context.call(entry, .listVolumes, .object([])) } catch let failure
                         as DriverFailure where failure.code == .unsupported
                     {
                         return .object([])

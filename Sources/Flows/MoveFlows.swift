@@ -32,7 +32,7 @@ enum MoveFlows {
         failed: { context, progress, failure, tx in
             try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
-            if context.isWorthReading(after: failure, &progress) { return .again }
+            if context.isWorthAnother(after: failure, &progress) { return .again }
             if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
             try Volumes.setMigrationStatus("error", of: volume.id, in: tx)
             try context.tell(failure, in: tx)
@@ -86,7 +86,7 @@ enum MoveFlows {
         failed: { context, progress, failure, tx in
             try release(context, &progress, tx)
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
-            if context.isWorthReading(after: failure, &progress) { return .again }
+            if context.isWorthAnother(after: failure, &progress) { return .again }
             if let type = try? context.newType(in: tx), type.id != volume.volumeTypeID {
                 try Quotas.addType(type.name, context.typeCharge(of: volume, in: tx).negated, project: volume.projectID, in: tx)
             }

@@ -7,18 +7,28 @@ extension FlowContext {
     /// Waits for the first reports of the backends, or for new ones where the last were too small: the pools are then known.
     @Sendable static func awaitReports(_ context: FlowContext, _ progress: JSONObject) async throws -> DriverValue {
         let backends = context.services.backends
-        if progress[capacityRead] == true { await backends.readCapacity() } else { await backends.waitForReports() }
+        if progress[capacityRead] == true {
+            await backends.readCapacity()
+        } else {
+            await backends.waitForReports(isPatient: progress[reportsAwaited] == true)
+        }
         return .object([])
     }
 
-    /// Whether a refused placement is worth another one, with the capacities read again: what was freed since they were last read
-    /// is in none of their numbers. Once in an operation.
-    func isWorthReading(after failure: FlowFailure, _ progress: inout JSONObject) -> Bool {
-        guard failure.lacksRoom, progress[Self.capacityRead] == nil else { return false }
+    /// Whether a refused placement is worth another one: when backends that are late have reported, too, and with the capacities read
+    /// again, for what was freed since they were last read is in none of their numbers. Once each in an operation.
+    func isWorthAnother(after failure: FlowFailure, _ progress: inout JSONObject) -> Bool {
+        guard let refusal = failure.refusal else { return false }
+        if progress[Self.reportsAwaited] == nil, !services.backends.haveReported {
+            progress[Self.reportsAwaited] = true
+            return true
+        }
+        guard refusal.lacksRoom, progress[Self.capacityRead] == nil else { return false }
         progress[Self.capacityRead] = true
         return true
     }
 
+    private static let reportsAwaited = "reports_awaited"
     private static let capacityRead = "capacity_read"
 
     /// Asks the scheduler, and claims what it chose.

@@ -81,7 +81,7 @@ enum VolumeFlows {
         ],
         failed: { context, progress, failure, tx in
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
-            if context.isWorthReading(after: failure, &progress) { return .again }
+            if context.isWorthAnother(after: failure, &progress) { return .again }
             let isPlacement = failure.step == "place"
             let attempts = progress["attempted"]?.array?.count ?? 0
             // Worth another backend unless the volume's own request is at fault.
@@ -228,7 +228,7 @@ enum VolumeFlows {
         ],
         failed: { context, progress, failure, tx in
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
-            if context.isWorthReading(after: failure, &progress) { return .again }
+            if context.isWorthAnother(after: failure, &progress) { return .again }
             let size = Int(context.operation.arguments["new_size"]?.integer ?? Int64(volume.size))
             if volume.consumesQuota {
                 try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: volume.size - size, in: tx)

@@ -36,7 +36,7 @@ public struct Transfer: Sendable {
 
     /// Copies; returns the seconds that it took, what the drivers do before and after left out. Ends with `hostDied` if the process dies
     /// or shows no progress for the shorter of the backends' call time-outs; cancelling the task kills it. When this returns or throws,
-    /// the process is dead and reaped: nothing writes any more.
+    /// the process and whatever its drivers started have ended: nothing writes any more.
     public func run() async throws -> Double {
         let child = Guarded<pid_t>(0)
         let cancelled = Guarded(false)
@@ -67,7 +67,14 @@ public struct Transfer: Sendable {
             pid = try spawn(
                 executablePath(),
                 ["transfer", "--from", source.backend.name, "--to", target.backend.name, "--descriptor", "3"],
-                descriptors: [(source: theirs, target: 3)] + source.backend.inherited)
+                descriptors: [(source: theirs, target: 3)], newGroup: true)
+        }
+        do throws(SystemError) {
+            for end in [source, target] { try end.backend.workers.note(pid, as: "copy") }
+        } catch {
+            kill(pid, SIGKILL)
+            reap(pid)
+            throw DriverFailure(.retry, "\(error)")
         }
         child.withLock { $0 = pid }
         if cancelled.withLock({ $0 }) { kill(pid, SIGKILL) }
@@ -82,6 +89,7 @@ public struct Transfer: Sendable {
         kill(pid, SIGKILL)
         child.withLock { $0 = 0 }
         let status = reap(pid)
+        for end in [source, target] { end.backend.workers.awaitEnd(of: "copy", leader: pid, patience: Backend.patience) }
         if cancelled.withLock({ $0 }) { throw DriverFailure(.cancelled, "cancelled") }
         switch answer {
         case .success(let seconds)?: return seconds

@@ -61,22 +61,19 @@ final class CoreProcess: Sendable {
 
     func run() throws -> Never {
         shareArenas()
-        let mayWork = Semaphore()
         startThread("control") {
             var byte: UInt8 = 0
             while true {
                 let count = read(CoreProcess.controlDescriptor, &byte, 1)
                 // Without its supervisor the core has no business: whoever comes next may start at once.
                 if count == 0 || (count < 0 && errno != EINTR) { _exit(0) }
-                if count == 1 { mayWork.post() }
             }
         }
         sink.startFlushing()
         let database = try openDatabase()
         let node = settings[Options.host]
         let backends = try Backends(
-            settings, node: node, stateDirectory: stateDirectory,
-            inherited: [(source: Self.lockDescriptor, target: Self.lockDescriptor)], log: sink.logger("backend"),
+            settings, node: node, stateDirectory: stateDirectory, log: sink.logger("backend"),
             onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
         let defaultType = settings[Options.defaultVolumeType]
         try Self.blocking {
@@ -96,8 +93,6 @@ final class CoreProcess: Sendable {
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
-        // What the core before this one left may still write.
-        mayWork.wait()
         backends.start()
         engine.resume(left)
         engine.restoreExports()
@@ -116,8 +111,7 @@ final class CoreProcess: Sendable {
         guard access(path, F_OK) == 0 else { throw SettingsError(["\(path) does not exist: no service ever ran here"]) }
         let database = try SQLiteDatabase(path: path)
         let backends = try Backends(
-            settings, node: settings[Options.host], stateDirectory: stateDirectory, inherited: [(source: lock, target: lockDescriptor)],
-            log: sink.logger("backend"))
+            settings, node: settings[Options.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
         backends.start()
         let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
         // What a repair puts into the log runs when the service starts.
@@ -174,7 +168,7 @@ final class CoreProcess: Sendable {
             operations: OperationDoors(
                 steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
-                awaitPools: { await backends.waitForReports() }),
+                awaitPools: { await backends.waitForReports(isPatient: false) }),
             events: events, tickets: tickets)
         if let keystone = authenticator as? KeystoneAuthenticator {
             doors.projectExists = { try await keystone.knowsProject($0, token: $1) }

@@ -5,8 +5,7 @@ import Primitives
 import Settings
 
 /// Holds the listening socket and the lock of the state directory, starts the core and starts it again when it dies, and
-/// does nothing else, so that it does not crash. While the core is away, connections queue on the socket. A core that follows
-/// another answers at once, and works once nothing of the other one lives any more.
+/// does nothing else, so that it does not crash. While the core is away, connections queue on the socket.
 final class Supervisor {
     private let options: ConfigurationOptions
     private let settings: Settings
@@ -53,13 +52,10 @@ final class Supervisor {
         var stopDeadline = 0.0
         var pause = 0.0
         var restarts = 0
-        var remains: [Remains] = []
         var core = try startCore(restarts: restarts)
-        letWork(core)
         var startedAt = Timestamp.monotonic()
         while true {
             var wait = timespec(tv_sec: 1, tv_nsec: 0)
-            if remains.contains(where: { !$0.isReported }) { wait = timespec(tv_sec: 0, tv_nsec: 2_000_000) }
             let signal = sigtimedwait(&signals, nil, &wait)
             switch signal {
             case SIGTERM, SIGINT:
@@ -74,23 +70,14 @@ final class Supervisor {
                 kill(core.pid, SIGHUP)
             default: break
             }
-            if stopping, Timestamp.monotonic() > stopDeadline { kill(-core.pid, SIGKILL) }
-            let ended = reapCore(core.pid)
-            if ended != nil {
-                close(core.control)
-                remains.append(Remains(group: core.pid, since: Timestamp.monotonic()))
-            }
-            let isLeft = !remains.isEmpty
-            remains = remains.compactMap { buried($0) }
-            guard let status = ended else {
-                if isLeft, remains.isEmpty { letWork(core) }
-                continue
-            }
+            if stopping, Timestamp.monotonic() > stopDeadline { kill(core.pid, SIGKILL) }
+            guard let status = reapChildren()[core.pid] else { continue }
+            close(core.control)
             let exited = status & 0x7F == 0 ? status >> 8 & 0xFF : -1
             // What no restart can mend.
             let isFinal = exited == Exit.configuration || exited == Exit.unavailable
             if stopping || isFinal {
-                bury(remains, within: 60)
+                awaitChildren(within: 10)
                 exit(stopping ? 0 : exited)
             }
             log.error("the core ended with \(describe(exit: status)): it is started again")
@@ -98,16 +85,8 @@ final class Supervisor {
             usleep(UInt32(pause * 1e6))
             restarts += 1
             core = try startCore(restarts: restarts)
-            if remains.isEmpty { letWork(core) }
             startedAt = Timestamp.monotonic()
         }
-    }
-
-    /// Tells a core that nobody works any more but itself.
-    private func letWork(_ core: (pid: pid_t, control: Int32)) {
-        var word: UInt8 = 0
-        // To one that has just died nothing need be told.
-        _ = send(core.control, &word, 1, Int32(MSG_NOSIGNAL))
     }
 
     private func startCore(restarts: Int) throws -> (pid: pid_t, control: Int32) {
@@ -124,54 +103,26 @@ final class Supervisor {
         return (pid, mine)
     }
 
-    /// The core's exit status, once it ended; other dead children are reaped by the way.
-    private func reapCore(_ core: pid_t) -> Int32? {
-        var result: Int32?
+    /// The dead children, each with how it ended.
+    @discardableResult
+    private func reapChildren() -> [pid_t: Int32] {
+        var ended: [pid_t: Int32] = [:]
         while true {
             var status: Int32 = 0
             let pid = waitpid(-1, &status, WNOHANG)
-            if pid <= 0 { return result }
-            if pid == core { result = status }
+            if pid <= 0 { return ended }
+            ended[pid] = status
         }
     }
 
-    /// What a core that died left: its driver hosts and transfers, of the same process group.
-    private struct Remains {
-        let group: pid_t
-        let since: Double
-        /// Whether it was said that they do not end.
-        var isReported = false
-    }
-
-    /// Kills what is left; nil at its end. Only then is it sure that nobody writes any more, and the next core may repeat the
-    /// calls: a process in the middle of a write dies when the disk has done it, and one that hangs in the kernel not before it is let go.
-    private func buried(_ remains: Remains) -> Remains? {
-        var remains = remains
-        let seconds = Timestamp.monotonic() - remains.since
-        if kill(-remains.group, SIGKILL) != 0, errno == ESRCH {
-            if seconds > 0.5 {
-                log.warning("what the core left took \(Int(seconds * 1000)) ms to end: until then no operation went on")
-            }
-            return nil
-        }
-        if seconds > 10, !remains.isReported {
-            log.error(
-                "what the core left cannot be killed, it hangs in the kernel (process group \(remains.group)): no operation goes on before it ends"
-            )
-            remains.isReported = true
-        }
-        return remains
-    }
-
-    /// Before the supervisor's own end. Who hangs in the kernel keeps the lock: no other service starts.
-    private func bury(_ remains: [Remains], within seconds: Double) {
+    /// Before its own end: what the core left ends when nobody is at the other end of its wire. Who hangs in the kernel is left behind;
+    /// its backend waits for its end in the next service too.
+    private func awaitChildren(within seconds: Double) {
         let limit = Timestamp.monotonic() + seconds
-        var remains = remains
-        while true {
-            remains = remains.compactMap { buried($0) }
-            guard !remains.isEmpty, Timestamp.monotonic() < limit else { return }
+        while Timestamp.monotonic() < limit {
+            reapChildren()
+            guard waitpid(-1, nil, WNOHANG) == 0 else { return }
             usleep(2_000)
-            _ = reapCore(-1)
         }
     }
 
@@ -188,7 +139,7 @@ final class Supervisor {
 
     static func isLoopback(_ address: String) -> Bool { address.hasPrefix("127.") || address == "::1" || address == "localhost" }
 
-    /// Held by the supervisor and all its children: it is free only when every one of them is dead.
+    /// Held by the supervisor and the core: it is free only when both are dead.
     static func takeLock(_ directory: String) throws -> Int32 {
         let path = directory + "/lock"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)

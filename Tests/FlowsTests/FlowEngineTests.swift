@@ -18,7 +18,7 @@ struct FlowEngineTests {
         let settings = try Settings(text: "[DEFAULT]\nenabled_backends = file\n[file]\nvolume_driver = file\n")
         let log = Logger(label: "flows") { _ in SwiftLogNoOpLogHandler() }
         // Its backend is never started: what begins goes on waiting for it.
-        let backends = try Backends(settings, node: "node", stateDirectory: directory, inherited: [], log: log)
+        let backends = try Backends(settings, node: "node", stateDirectory: directory, log: log)
         let engine = FlowEngine(try FlowServices(database: database, backends: backends, settings: settings, log: log))
         let requests = VolumeRequests(settings, ready: { _ in })
         func operation() async throws -> String {

@@ -66,56 +66,6 @@ struct CrashTests {
         try audit(service, ids)
     }
 
-    /// A process that is traced is not gone, though killed, until its tracer has seen its end: as one is that dies in the middle of a write.
-    private static let tracer = """
-        import ctypes, os, sys
-        pid = int(sys.argv[1])
-        PTRACE_SEIZE, WALL = 0x4206, 0x40000000
-        assert ctypes.CDLL(None).ptrace(PTRACE_SEIZE, pid, None, None) == 0
-        os.write(1, b"!")
-        os.read(0, 1)
-        os.waitpid(pid, WALL)
-        """
-
-    @Test("a host that is slow to die keeps the next core from working, not from answering")
-    func slowDeath() async throws {
-        let service = try service(delay: 300)
-        let attached = try service.create()
-        try service.wait(attached, "available")
-        let running = try service.create()
-        let host = try #require(service.processes("driver-host").first)
-        let (mine, theirs) = try socketPair()
-        defer { close(mine) }
-        let tracer = try spawn(
-            "/usr/bin/python3", ["-c", Self.tracer, "\(host)"], descriptors: [(source: theirs, target: 0), (source: theirs, target: 1)])
-        defer { reap(tracer) }
-        close(theirs)
-        var word: UInt8 = 0
-        try #require(read(mine, &word, 1) == 1)
-        for core in service.processes("core") { kill(core, SIGKILL) }
-
-        #expect(try service.volume(running)?["status"] == "creating")
-        let accepted = try service.create()
-        async let connected = withCheckedContinuation { (continuation: CheckedContinuation<Int, Never>) in
-            startThread("client") {
-                let answer = try? service.api(
-                    "POST", "/attachments", ["attachment": ["volume_uuid": .string(attached), "connector": LifecycleTests.connector]])
-                continuation.resume(returning: answer?.status ?? 0)
-            }
-        }
-        try service.wait(attached, "attaching")
-        usleep(500_000)
-        #expect(service.processes("driver-host").isEmpty)
-        for id in [running, accepted] { #expect(try service.volume(id)?["status"] == "creating") }
-
-        shutdown(mine, Int32(SHUT_WR))
-        // What was asked for meanwhile was not interrupted.
-        #expect(await connected == 200)
-        let attachment = try #require(try service.api("GET", "/attachments").json["attachments"]?.array?.first?["id"]?.string)
-        #expect(try service.api("DELETE", "/attachments/\(attachment)").status == 200)
-        try audit(service, [attached, running, accepted])
-    }
-
     @Test("the driver host is killed while volumes are being made: the calls are repeated")
     func host() throws {
         let service = try service(delay: 200)

@@ -207,6 +207,46 @@ def busy_device():
     logged("is open")
 
 
+def hung_device():
+    """A host that hangs in the kernel, where no signal reaches it, keeps its own backend waiting and nobody else's, and no new service from serving."""
+    gone = service.create(volume_type="thick")
+    service.wait(gone, "available")
+    path = device("thick", f"volume-{gone}")
+    run("lvchange", "-ay", f"thick/volume-{gone}")
+    run("dmsetup", "suspend", "--nolockfs", path)
+    assert service.ask("DELETE", f"/volumes/{gone}")[0] == 202
+
+    def waiting():
+        tasks = [task for pid in processes("driver-host") for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+        return {task for task in tasks if (task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "D"}
+
+    def hangs():
+        found = waiting()
+        for _ in range(20):
+            time.sleep(0.1)
+            found &= waiting()
+        return found
+
+    until(hangs, 60, "a host hangs")
+    # The core ends with its supervisor.
+    service.process.kill()
+    service.process.wait()
+    service.backends -= 1
+    service.start()
+    service.backends += 1
+    made = service.create(volume_type="thick")
+    for kind in ["file", "thin"]:
+        identity = service.create(volume_type=kind)
+        service.wait(identity, "available")
+        delete(identity)
+    until(lambda: "what was begun for it earlier still runs: clinker (" in pathlib.Path(service.log).read_text(), 10, "it says what it waits for")
+    assert service.volume(gone)["status"] == "deleting" and service.volume(made)["status"] == "creating"
+    run("dmsetup", "resume", path)
+    service.wait(made, "available")
+    until(lambda: service.volume(gone) is None, 60, "the volume is deleted")
+    delete(made)
+
+
 def attach(identity):
     connector = {"host": "node", "ip": "127.0.0.1", "initiator": "iqn.2026-11.test:node", "multipath": False, "platform": "x86_64", "os_type": "linux"}
     return service.ask("POST", "/attachments", {"attachment": {"volume_uuid": identity, "instance_uuid": "9f2a6d35-6cc5-4a7c-9c07-3a3e0a2c1d11", "connector": connector}})
@@ -295,7 +335,7 @@ def read_only_share():
     logged("ROFS")
 
 
-scenarios = [thin_kills, thick_kills, missing_group, full_pool, busy_device, stopped_target, wrong_password, full_share, read_only_share]
+scenarios = [thin_kills, thick_kills, missing_group, full_pool, busy_device, hung_device, stopped_target, wrong_password, full_share, read_only_share]
 for scenario in scenarios:
     if wanted and scenario.__name__ not in wanted:
         continue

@@ -231,7 +231,8 @@ final class CheckBench {
     func withHost<T: Sendable>(_ body: @escaping @Sendable (Backend) async throws -> T) throws -> T {
         let backend = Backend(
             Backend.Configuration(
-                name: "check", pluginPath: path, options: options, threads: 4, callTimeout: 60, openTimeout: 60, inherited: []),
+                name: "check-\(getpid())", pluginPath: path, options: options, threads: 4, callTimeout: 60, openTimeout: 60,
+                notesDirectory: options["state_dir"]?.string ?? "/tmp"),
             log: Logger(label: "check") { _ in SwiftLogNoOpLogHandler() }, onChange: { _ in })
         backend.start()
         defer { backend.stop() }

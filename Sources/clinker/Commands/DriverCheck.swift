@@ -66,8 +66,7 @@ struct DriverCheck: ParsableCommand {
         do {
             defer { close(theirs) }
             pid = try spawn(
-                executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)],
-                newGroup: true)
+                executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)])
         }
         var limit = timeval(tv_sec: Int(timeout), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
@@ -83,8 +82,8 @@ struct DriverCheck: ParsableCommand {
                 break
             }
         }
-        // Its driver hosts are of its group.
-        kill(-pid, SIGKILL)
+        // Its driver hosts end when nobody is at the other end of their wire.
+        kill(pid, SIGKILL)
         let status = reap(pid)
         if isLate { return .failed("no end within \(Int(timeout)) seconds") }
         guard let report = try? JSON(parsing: text), let outcome = report["outcome"]?.string else {

@@ -1,7 +1,7 @@
 /* fault: a driver around another one that fails on demand. Options: wrapped (path of the plugin), faults (a file), and
  * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
- * crash! (after), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
+ * crash! (after), leave-S (dies while a program that it started runs on for so many seconds), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
  * a later call of the name is meant).
  * Option emulate: clones are left to the host, over block handles, whose calls can go wrong too.
  * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
@@ -86,6 +86,16 @@ static int take(struct fault *me, const char *name, char *action, size_t size) {
 
 static void die(void) { kill(getpid(), SIGKILL); }
 
+/* The program keeps nothing of the host's but its process group. */
+static void leave(const char *seconds) {
+    if (!fork()) {
+        for (int fd = 3; fd < 1024; fd++) close(fd);
+        execlp("sleep", "sleep", seconds, (char *)NULL);
+        _exit(127);
+    }
+    die();
+}
+
 typedef int (*plain_call)(void *, clinker_call *);
 
 static int act(struct fault *me, clinker_call *call, const char *name, plain_call wrapped);
@@ -108,6 +118,7 @@ static int act(struct fault *me, clinker_call *call, const char *name, plain_cal
     if (!strncmp(action, "delay-", 6)) usleep((unsigned)atoi(action + 6) * 1000);
     if (!strcmp(action, "hang")) for (;;) pause();
     if (!strcmp(action, "crash")) raise(SIGSEGV), die();
+    if (!strncmp(action, "leave-", 6)) leave(action + 6);
     if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);
     if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);
     int result = wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;

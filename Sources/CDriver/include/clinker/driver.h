@@ -54,7 +54,9 @@
  *   A process can die at any instant, and the host then repeats the call with
  *   the same arguments. Every call must then succeed or continue: create of
  *   what is created succeeds, delete of what is gone succeeds, a half-made
- *   thing is finished or replaced.
+ *   thing is finished or replaced. Programs that the driver started (and that
+ *   stayed in its process group) have ended by then: after 30 seconds they are
+ *   killed.
  *
  * THREADS
  *   See clinker_threads. Whatever the model, a handle is used by one thread at
