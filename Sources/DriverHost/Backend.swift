@@ -137,7 +137,7 @@ public final class Backend: Sendable {
         return true
     }
 
-    /// Waits until no copy lives that another core began: until then a copy may not be taken up.
+    /// Waits until no copy lives that an earlier core began: until then a copy may not be taken up.
     public func waitUntilAlone() async throws {
         while !state.withLock({ $0.isAlone }) { try await Task.sleep(nanoseconds: 2_000_000) }
     }

@@ -45,6 +45,9 @@ public struct ProcessGroups: Sendable {
 
     private let directory: String
 
+    /// What Swift's runtime starts in a process that crashes: it only reads, and may take seconds to write what it saw.
+    private static let onlooker = "swift-backtrace"
+
     /// The directory is made when something is to be noted.
     public init(_ directory: String) { self.directory = directory }
 
@@ -77,7 +80,7 @@ public struct ProcessGroups: Sendable {
         var members: [Member] = []
         for pid in ProcessTable.pids() {
             guard let stat = ProcessTable.stat(pid), let group = groups[stat.group], stat.session == group.session,
-                stat.startedAt >= group.startedAt, stat.isAlive
+                stat.startedAt >= group.startedAt, stat.isAlive, stat.name != Self.onlooker
             else { continue }
             members.append(Member(pid: pid, name: stat.name, group: group))
         }

@@ -62,6 +62,24 @@ struct ProcessGroupsTests {
         #expect(groups.members("host").isEmpty)
     }
 
+    @Test("nobody waits for the runtime's account of a crash")
+    func backtraces() throws {
+        let program = temporaryDirectory("backtrace") + "/swift-backtrace"
+        #expect(reap(try spawn("/bin/cp", ["/bin/sleep", program], descriptors: [])) == 0)
+        let leader = try lead("\(program) 1000 & sleep 1000 & wait", members: 1)
+        let limit = Timestamp.monotonic() + 10
+        func find() -> pid_t? {
+            ProcessTable.pids().first { pid in ProcessTable.stat(pid).map { $0.group == leader && $0.name == "swift-backtrace" } ?? false }
+        }
+        while find() == nil, Timestamp.monotonic() < limit { usleep(1_000) }
+        let writer = try #require(find())
+        defer { kill(writer, SIGKILL) }
+        end(leader)
+        #expect(groups.members("host").map(\.name) == ["sleep"])
+        #expect(groups.awaitEnd(of: "host", patience: 0))
+        #expect(ProcessTable.stat(writer)?.isAlive == true)
+    }
+
     @Test("a daemon is none of its group any more, and nobody waits for what nobody wants")
     func daemons() throws {
         let leader = try lead("setsid sleep 5 & sleep 1000 & wait", members: 1)
