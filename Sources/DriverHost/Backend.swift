@@ -61,6 +61,8 @@ public final class Backend: Sendable {
         var nextID: UInt64 = 1
         var lastError: String?
         var stopping = false
+        /// What was begun earlier takes its time to end.
+        var isHeldUp = false
         /// No copy lives that an earlier core began.
         var isAlone = false
         var restarts = 0
@@ -87,6 +89,8 @@ public final class Backend: Sendable {
     public var description: Description? { state.withLock { $0.description } }
     /// Why it is down.
     public var lastError: String? { state.withLock { $0.lastError } }
+    /// Whether it waits for the end of what an earlier host or copy left.
+    public var isHeldUp: Bool { state.withLock { $0.isHeldUp } }
     /// How often the host was started again.
     public var restarts: Int { state.withLock { $0.restarts } }
     /// Calls under way.
@@ -272,7 +276,9 @@ public final class Backend: Sendable {
 
     /// Waits for the end of what died or was left: until then no call may be repeated. False when the backend is stopping.
     private func awaitEarlier(_ workers: String) -> Bool {
-        configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { members in
+        defer { state.withLock { $0.isHeldUp = false } }
+        return configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { members in
+            state.withLock { $0.isHeldUp = true }
             down("what was begun for it earlier still runs: " + members.map(\.description).joined(separator: ", "))
         }
     }

@@ -22,6 +22,7 @@ public final class BackendEntry: Sendable {
     /// The operator's expressions; empty: the driver's.
     let filterFunction, goodnessFunction: String
     private let report = Guarded<Report?>(nil)
+    private let firstReportedAt = Guarded<Double?>(nil)
     /// The reading of the capacity that is under way.
     private let reading = Guarded<Reading?>(nil)
     /// When the last reading began that the driver answered, if only with an error.
@@ -80,7 +81,9 @@ public final class BackendEntry: Sendable {
         }
     }
 
-    var hasReported: Bool { report.withLock { $0 != nil } }
+    var hasReported: Bool { firstReportedAt.withLock { $0 != nil } }
+
+    func hasReported(by moment: Double) -> Bool { firstReportedAt.withLock { $0.map { $0 <= moment } ?? false } }
 
     /// Whether what the backend holds at `moment`, or later, is still to be reported, and may be soon: by a driver that died as long as
     /// it is placed on, by the next one, or one that is up, within as much time.
@@ -122,6 +125,7 @@ public final class BackendEntry: Sendable {
                     pools: pools, isThin: flag("thin_provisioning_support"), isThick: flag("thick_provisioning_support"),
                     timestamp: timestamp, readAt: begunAt)
             }
+            firstReportedAt.withLock { $0 = $0 ?? Timestamp.monotonic() }
         } catch {
             log.warning("the capacity of a backend cannot be read: \(error)", metadata: ["backend": "\(backend.name)"])
             // Of a host that is gone the next one is asked.
@@ -280,16 +284,14 @@ public final class Backends: Sendable {
     public func stop() { for entry in entries { entry.backend.stop() } }
 
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
-    /// its backend is a moment late. `isPatient`: for one that is known to be down, too.
-    public func waitForReports(isPatient: Bool = true, of isWanted: (BackendEntry) -> Bool = { _ in true }) async {
+    /// its backend is a moment late.
+    public func waitForReports(of isWanted: (BackendEntry) -> Bool) async {
         let begunAt = min(startedAt.withLock { $0 }, Timestamp.monotonic())
-        await wait {
-            isWanted($0) && !$0.hasReported && (isPatient || $0.backend.lastError == nil) && Timestamp.monotonic() - begunAt < 30
-        }
+        await wait { !$0.hasReported && isWanted($0) && Timestamp.monotonic() - begunAt < 30 }
     }
 
-    /// Whether every backend has reported once.
-    var haveReported: Bool { entries.allSatisfy(\.hasReported) }
+    /// Whether every backend had reported at a moment.
+    func haveReported(by moment: Double) -> Bool { entries.allSatisfy { $0.hasReported(by: moment) } }
 
     /// Reads the capacities again.
     public func readCapacity() async {

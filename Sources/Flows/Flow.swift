@@ -43,8 +43,8 @@ struct FlowFailure: Error, Sendable, CustomStringConvertible {
     let code: DriverFailure.Code?
     /// Whether everything begun was taken back.
     var undone: Bool
-    /// What the scheduler said, where it found no pool.
-    var refusal: Scheduler.Placement?
+    /// What the scheduler said, where it found no pool, and when the step began.
+    var refusal: (placement: Scheduler.Placement, begunAt: Double)?
     var description: String { message }
 }
 

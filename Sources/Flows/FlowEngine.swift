@@ -292,7 +292,7 @@ public final class FlowEngine: Sendable {
             let failure = FlowFailure(
                 step: step.name, message: Self.message(error),
                 code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil),
-                undone: true, refusal: placement)
+                undone: true, refusal: placement.map { ($0, started) })
             services.log.warning(
                 "step failed: \(failure.message)",
                 metadata: [

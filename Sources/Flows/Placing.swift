@@ -10,7 +10,10 @@ extension FlowContext {
         if progress[capacityRead] == true {
             await backends.readCapacity()
         } else {
-            await backends.waitForReports(isPatient: progress[reportsAwaited] == true)
+            let isPatient = progress[reportsAwaited] == true
+            let own = (try? context.volume())?.backend
+            // The volume's own backend decides whether it stays.
+            await backends.waitForReports { isPatient || !$0.backend.isHeldUp || $0.host == own }
         }
         return .object([])
     }
@@ -19,11 +22,11 @@ extension FlowContext {
     /// again, for what was freed since they were last read is in none of their numbers. Once each in an operation.
     func isWorthAnother(after failure: FlowFailure, _ progress: inout JSONObject) -> Bool {
         guard let refusal = failure.refusal else { return false }
-        if progress[Self.reportsAwaited] == nil, !services.backends.haveReported {
+        if progress[Self.reportsAwaited] == nil, !services.backends.haveReported(by: refusal.begunAt) {
             progress[Self.reportsAwaited] = true
             return true
         }
-        guard refusal.lacksRoom, progress[Self.capacityRead] == nil else { return false }
+        guard refusal.placement.lacksRoom, progress[Self.capacityRead] == nil else { return false }
         progress[Self.capacityRead] = true
         return true
     }

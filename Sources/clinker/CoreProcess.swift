@@ -168,7 +168,7 @@ final class CoreProcess: Sendable {
             operations: OperationDoors(
                 steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
-                awaitPools: { await backends.waitForReports(isPatient: false) }),
+                awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }),
             events: events, tickets: tickets)
         if let keystone = authenticator as? KeystoneAuthenticator {
             doors.projectExists = { try await keystone.knowsProject($0, token: $1) }
