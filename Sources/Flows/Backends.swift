@@ -286,12 +286,16 @@ public final class Backends: Sendable {
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
     public func waitForReports(of isWanted: (BackendEntry) -> Bool) async {
-        let begunAt = min(startedAt.withLock { $0 }, Timestamp.monotonic())
-        await wait { !$0.hasReported && isWanted($0) && Timestamp.monotonic() - begunAt < 30 }
+        await wait { !$0.hasReported && isWanted($0) && !isLate(Timestamp.monotonic()) }
     }
 
-    /// Whether every backend had reported at a moment.
-    func haveReported(by moment: Double) -> Bool { entries.allSatisfy { $0.hasReported(by: moment) } }
+    /// Whether at a moment every backend had reported, or was not waited for any more.
+    func areKnown(by moment: Double = Timestamp.monotonic()) -> Bool {
+        isLate(moment) || entries.allSatisfy { $0.hasReported(by: moment) }
+    }
+
+    /// Whether a first report is not waited for any more.
+    private func isLate(_ moment: Double) -> Bool { moment - startedAt.withLock { $0 } >= 30 }
 
     /// Reads the capacities again.
     public func readCapacity() async {

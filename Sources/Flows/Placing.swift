@@ -9,7 +9,7 @@ extension FlowContext {
         let backends = context.services.backends
         if progress[capacityRead] == true {
             await backends.readCapacity()
-        } else {
+        } else if !backends.areKnown() {
             let isPatient = progress[reportsAwaited] == true
             let own = (try? context.volume())?.backend
             // The volume's own backend decides whether it stays.
@@ -22,7 +22,7 @@ extension FlowContext {
     /// again, for what was freed since they were last read is in none of their numbers. Once each in an operation.
     func isWorthAnother(after failure: FlowFailure, _ progress: inout JSONObject) -> Bool {
         guard let refusal = failure.refusal else { return false }
-        if progress[Self.reportsAwaited] == nil, !services.backends.haveReported(by: refusal.begunAt) {
+        if progress[Self.reportsAwaited] == nil, !services.backends.areKnown(by: refusal.begunAt) {
             progress[Self.reportsAwaited] = true
             return true
         }
