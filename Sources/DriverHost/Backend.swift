@@ -262,7 +262,8 @@ public final class Backend: Sendable {
             $0.description = nil
         }
         let status = reap(pid)
-        _ = configuration.workers.members("host")
+        // Its note goes, if nobody is left; whoever is next sees to it otherwise.
+        _ = try? configuration.workers.members("host")
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
         if !state.withLock({ $0.stopping }) { down(why) }
         let orphans = state.withLock { state in
@@ -277,9 +278,13 @@ public final class Backend: Sendable {
     /// Waits for the end of what died or was left: until then no call may be repeated. False when the backend is stopping.
     private func awaitEarlier(_ workers: String) -> Bool {
         defer { state.withLock { $0.isHeldUp = false } }
-        return configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { members in
+        return configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { living in
             state.withLock { $0.isHeldUp = true }
-            down("what was begun for it earlier still runs: " + members.map(\.description).joined(separator: ", "))
+            switch living {
+            case .success(let members):
+                down("what was begun for it earlier still runs: " + members.map(\.description).joined(separator: ", "))
+            case .failure(let error): down("it cannot be seen whether what was begun for it earlier still runs: \(error)")
+            }
         }
     }
 

@@ -14,9 +14,13 @@ enum ProcessTable {
         var isAlive: Bool { (state != "Z" && state != "X") || threads > 1 }
     }
 
-    /// nil if there is no such process.
-    static func stat(_ pid: pid_t) -> Stat? {
-        let text = text(of: "/proc/\(pid)/stat")
+    /// nil if there is no such process, or it is none of those that may be looked at.
+    static func stat(_ pid: pid_t) throws(SystemError) -> Stat? {
+        let text: String
+        do throws(SystemError) { text = try self.text(of: "/proc/\(pid)/stat") } catch {
+            if [ENOENT, ESRCH, EACCES, EPERM].contains(error.code) { return nil }
+            throw error
+        }
         // The name may hold anything.
         guard let start = text.firstIndex(of: "("), let end = text.lastIndex(of: ")") else { return nil }
         let fields = text[text.index(after: end)...].split(separator: " ")
@@ -27,26 +31,35 @@ enum ProcessTable {
             startedAt: UInt64(fields[19]) ?? 0, threads: Int(fields[17]) ?? 0, residentPages: Int(fields[21]) ?? 0)
     }
 
-    static func pids() -> [pid_t] { names(in: "/proc").compactMap { pid_t($0) } }
+    /// All that there are, or may be seen.
+    static func pids() throws(SystemError) -> [pid_t] {
+        let pids = try names(in: "/proc").compactMap { pid_t($0) }
+        guard pids.contains(getpid()) else { throw SystemError(ENOENT, "/proc shows no processes") }
+        return pids
+    }
 
-    /// What a directory holds; nothing if it cannot be read.
-    static func names(in directory: String) -> [String] {
-        guard let listing = opendir(directory) else { return [] }
+    static func names(in directory: String) throws(SystemError) -> [String] {
+        guard let listing = opendir(directory) else { throw SystemError(errno, "cannot read \(directory)") }
         defer { closedir(listing) }
         var names: [String] = []
-        while let entry = readdir(listing) {
+        while true {
+            errno = 0
+            guard let entry = readdir(listing) else { break }
             names.append(withUnsafePointer(to: &entry.pointee.d_name.0) { String(cString: $0) })
         }
+        let code = errno
+        guard code == 0 else { throw SystemError(code, "cannot read \(directory)") }
         return names
     }
 
-    /// The first 2 KiB of a file; empty if it cannot be read.
-    static func text(of file: String) -> String {
+    /// The first 2 KiB of a file.
+    static func text(of file: String) throws(SystemError) -> String {
         let descriptor = open(file, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "" }
+        guard descriptor >= 0 else { throw SystemError(errno, "cannot read \(file)") }
         defer { close(descriptor) }
         var buffer = [UInt8](repeating: 0, count: 2048)
         let count = buffer.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
-        return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
+        guard count >= 0 else { throw SystemError(errno, "cannot read \(file)") }
+        return String(decoding: buffer[..<count], as: UTF8.self)
     }
 }

@@ -61,6 +61,7 @@ public struct Transfer: Sendable {
         // Silence means that a driver hangs: receiving gives up then.
         var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
+        let workers = source.backend.workers.union(target.backend.workers)
         let pid: pid_t
         do {
             defer { close(theirs) }
@@ -69,9 +70,7 @@ public struct Transfer: Sendable {
                 ["transfer", "--from", source.backend.name, "--to", target.backend.name, "--descriptor", "3"],
                 descriptors: [(source: theirs, target: 3)], newGroup: true)
         }
-        do throws(SystemError) {
-            for end in [source, target] { try end.backend.workers.note(pid, as: "copy") }
-        } catch {
+        do throws(SystemError) { try workers.note(pid, as: "copy") } catch {
             kill(pid, SIGKILL)
             reap(pid)
             throw DriverFailure(.retry, "\(error)")
@@ -89,7 +88,7 @@ public struct Transfer: Sendable {
         kill(pid, SIGKILL)
         child.withLock { $0 = 0 }
         let status = reap(pid)
-        for end in [source, target] { end.backend.workers.awaitEnd(of: "copy", leader: pid, patience: Backend.patience) }
+        workers.awaitEnd(of: "copy", leader: pid, patience: Backend.patience)
         if cancelled.withLock({ $0 }) { throw DriverFailure(.cancelled, "cancelled") }
         switch answer {
         case .success(let seconds)?: return seconds
