@@ -20,6 +20,7 @@ final class Cluster {
     /// The pool, as librbd and librados take it.
     let pool: rados_ioctx_t
     private let handle: rados_t
+    let closer = ImageCloser()
 
     init(_ settings: Settings) throws {
         self.settings = settings
@@ -69,6 +70,7 @@ final class Cluster {
     }
 
     deinit {
+        closer.closeAll()
         rados_ioctx_destroy(pool)
         rados_shutdown(handle)
     }

@@ -22,6 +22,8 @@ final class Image {
     let cluster: Cluster
     let handle: rbd_image_t
     private var isOpen = true
+    /// nil for an image that is open to write.
+    private let openedToReadAt: ContinuousClock.Instant?
 
     /// Throws NOT_FOUND if there is no such image. `snapshot` shows the bytes of one.
     init(_ cluster: Cluster, _ name: String, writable: Bool, snapshot: String? = nil) throws {
@@ -32,6 +34,7 @@ final class Image {
         try Cluster.check(result, "cannot open image \(name)\(snapshot.map { "@\($0)" } ?? "")")
         guard let handle = opened else { throw DriverError(CLINKER_ERROR, "librbd gave no image for \(name)") }
         self.handle = handle
+        openedToReadAt = writable ? nil : .now
     }
 
     /// An image of the trash.
@@ -42,13 +45,15 @@ final class Image {
         try Cluster.check(rbd_open_by_id_read_only(cluster.pool, id, &opened, nil), "cannot open image \(name) in the trash")
         guard let handle = opened else { throw DriverError(CLINKER_ERROR, "librbd gave no image for \(name)") }
         self.handle = handle
+        openedToReadAt = .now
     }
 
     deinit { close() }
 
     func close() {
-        if isOpen { rbd_close(handle) }
+        guard isOpen else { return }
         isOpen = false
+        if let openedToReadAt { cluster.closer.close(handle, openedAt: openedToReadAt) } else { rbd_close(handle) }
     }
 
     /// nil if there is none.

@@ -298,6 +298,7 @@ final class RBDDriver: VolumeDriver {
     // MARK: manage
 
     func listVolumes(_ call: Call) throws {
+        defer { cluster.closer.closeAll() }
         let names = try Names.images(of: cluster)
         try call.list("volumes") {
             for (index, name) in names.enumerated() {
