@@ -70,7 +70,11 @@ struct CrashTests {
     func host() throws {
         let service = try service(delay: 200)
         let ids = try (0..<8).map { _ in try service.create() }
-        usleep(50_000)
+        let limit = Timestamp.monotonic() + 10
+        func calls() throws -> Double? {
+            ObservabilityTests.samples(try service.request("GET", "/metrics").text)[#"clinker_backend_calls{backend="node@simple"}"#]
+        }
+        while try calls() ?? 0 < 2, Timestamp.monotonic() < limit {}
         let host = try #require(service.processes("driver-host").first)
         kill(host, SIGKILL)
         // Reads do not notice.
