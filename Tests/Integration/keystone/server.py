@@ -24,7 +24,7 @@ def prepare():
     config.write_text(
         f"[DEFAULT]\nlog_file = {directory}/keystone.log\n[database]\nconnection = sqlite:///{directory}/keystone.db\n"
         f"[token]\nprovider = fernet\nexpiration = 3600\nallow_expired_window = 172800\n[fernet_tokens]\nkey_repository = {directory}/fernet\n"
-        f"[credential]\nkey_repository = {directory}/credential\n[identity]\npassword_hash_rounds = 4\n[cache]\nenabled = false\n")
+        f"[credential]\nkey_repository = {directory}/credential\n[identity]\npassword_hash_rounds = 4\n[cache]\nenabled = true\nbackend = dogpile.cache.memory\n")
 
     def manage(*arguments):
         subprocess.run([binaries / "keystone-manage", "--config-file", str(config), *arguments], check=True, capture_output=True)
