@@ -155,12 +155,20 @@ public enum Attachments {
     static let unrestoredSQL = SQL(
         VolumeColumn.select + """
              WHERE (v.host = ?1 OR (v.host > ?1 || '#' AND v.host < ?1 || '$'))
-                AND v.id IN (SELECT volume_id FROM attachments WHERE connector IS NOT NULL OR attach_status = 'attached')
+                AND v.id IN (
+                    SELECT volume_id FROM attachments WHERE (connector IS NOT NULL OR attach_status = 'attached') AND rowid <= ?3)
                 AND NOT EXISTS (SELECT 1 FROM operations WHERE resource_id = v.id AND flow = ?2 AND finished_at IS NULL)
             """)
-    /// Volumes of a backend that somebody is connected to, and whose exports nobody makes sure of yet.
-    public static func unrestored(of backend: String, in connection: any Connection) throws -> [Volume] {
-        try connection.rows(unrestoredSQL, .text(backend), .text(FlowName.restoreExport)) { Volume($0) }
+    /// Volumes of a backend that somebody is connected to by one of the first attachments, up to `last`, and whose exports nobody makes
+    /// sure of yet.
+    public static func unrestored(of backend: String, upTo last: Int64, in connection: any Connection) throws -> [Volume] {
+        try connection.rows(unrestoredSQL, .text(backend), .text(FlowName.restoreExport), .integer(last)) { Volume($0) }
+    }
+
+    static let lastSQL = SQL("SELECT coalesce(max(rowid), 0) FROM attachments")
+    /// A number that no later attachment has, unless this one goes.
+    public static func last(in connection: any Connection) throws -> Int64 {
+        try connection.first(lastSQL) { $0.integer(0) } ?? 0
     }
 
     static let removeSQL = SQL("DELETE FROM attachments WHERE id = ?")

@@ -42,22 +42,24 @@ enum ExportFlows {
 
 extension FlowEngine {
     /// After a start: when each backend is up, the exports of its volumes are made sure of.
-    public func restoreExports() {
+    public func restoreExports() throws {
+        // What is connected from now on is exported in this life.
+        let last = try services.database.read { try Attachments.last(in: $0) }
         for entry in services.backends.entries {
             Task {
                 while entry.backend.description == nil { try? await Task.sleep(nanoseconds: 200_000_000) }
                 guard let calls = entry.backend.description?.calls, calls.contains(.ensureExport) else { return }
-                do { try await restoreExports(of: entry.host) } catch {
+                do { try await restoreExports(of: entry.host, upTo: last) } catch {
                     services.log.error("exports could not be made sure of: \(error)", metadata: ["backend": "\(entry.backend.name)"])
                 }
             }
         }
     }
 
-    private func restoreExports(of host: String) async throws {
+    private func restoreExports(of host: String, upTo last: Int64) async throws {
         let caller = Caller.service(requestID: "req-" + UUID.random())
         let count = try await services.database.write { [self] tx in
-            let volumes = try Attachments.unrestored(of: host, in: tx)
+            let volumes = try Attachments.unrestored(of: host, upTo: last, in: tx)
             for volume in volumes {
                 _ = try Operations.create(
                     flow: FlowName.restoreExport, version: 1, resourceType: "volume", resourceID: volume.id, projectID: volume.projectID,

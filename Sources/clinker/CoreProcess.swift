@@ -95,7 +95,7 @@ final class CoreProcess: Sendable {
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
         engine.resume(left)
-        engine.restoreExports()
+        try engine.restoreExports()
         waitForEnd()
         events.close()
         stop([server, control], engine, backends, database)
