@@ -461,7 +461,9 @@ struct StorageFaultTests {
             }
         }
         var refused = 0
-        for _ in 0..<(FaultSample.isWholeForDrivers ? 4000 : 1000) where try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").status != 200 { refused += 1 }
+        for _ in 0..<(FaultSample.isWholeForDrivers ? 4000 : 1000) {
+            if try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").status != 200 { refused += 1 }
+        }
         isOver.withLock { $0 = true }
         await SoakTests.wait(finished, 8)
         #expect(refused == 0, "\(service.story)")
