@@ -78,7 +78,7 @@ public struct ProcessGroups: Sendable {
     }
 
     private static func boot() throws(SystemError) -> String {
-        String(try ProcessTable.text(of: "/proc/sys/kernel/random/boot_id").prefix { $0 != "\n" }.filter { $0 != "-" })
+        String(try ProcessTable.text(of: "/proc/sys/kernel/random/boot_id").prefix { $0 != "-" })
     }
 
     private static func notes(in directory: String, beginningWith beginning: String) throws(SystemError) -> [String] {
