@@ -240,8 +240,16 @@ struct SoakTests {
         let files = Set(all.filter { $0.contains("/volume-") && !$0.hasSuffix(".partial") })
         let names = Set(stored.map(object))
         #expect(files.subtracting(names).isEmpty, "orphans: \(files.subtracting(names))")
+        // A call that eight hosts died in is given up, and its volume's owner is told.
+        let inError = volumes.filter { $0["status"]?.string?.hasPrefix("error") ?? false }
+        for volume in inError {
+            let id = volume["id"]?.string ?? ""
+            let messages = try service.api("GET", "/messages?resource_uuid=\(id)").json["messages"]?.array ?? []
+            #expect(!messages.isEmpty, "\(volume["status"]?.string ?? "") without a message: \(id)")
+            print("soak: \(id) \(volume["status"]?.string ?? ""): \(messages.compactMap { $0["user_message"]?.string })")
+        }
         // A volume in error may have lost its storage; every other one has it.
-        let failed = Set(stored.filter { $0["status"]?.string?.hasPrefix("error") ?? false }.map(object))
+        let failed = Set(stored.filter(inError.contains).map(object))
         #expect(names.subtracting(files).subtracting(failed).isEmpty, "rows without storage")
         #expect(all.allSatisfy { !$0.hasSuffix(".partial") }, "half-made files remain")
         #expect(told.refused == 0, "connections refused")
@@ -255,7 +263,7 @@ struct SoakTests {
         }
         print(
             "soak: seed \(seed), \(kills) kills, \(told.lives) lives, \(told.lostAnswers) answers lost, \(volumes.count) volumes left,"
-                + " \(volumes.count { ($0["status"]?.string ?? "").hasPrefix("error") }) in error, recovery of the core"
+                + " \(inError.count) in error, recovery of the core"
                 + " after its end \(middleAndMost(recoveries.map(\.sinceEnd))), after its kill \(middleAndMost(recoveries.map(\.sinceKill))),"
                 + " settled \(milliseconds(settled)) ms after the last kill,"
                 + " server errors \(told.serverErrors.count): \(told.serverErrors.prefix(3))")
@@ -323,6 +331,8 @@ struct SoakTests {
         print(
             "endurance: \(Int(Self.seconds)) s, \(told.lives) lives, memory \(early.memory) KiB after a sixth, \(late.memory) KiB at the end, most"
                 + " \(samples.max() ?? 0) KiB, descriptors \(early.open.count) and \(late.open.count)")
+        // A leak goes on, caches come to their end.
+        print("endurance: KiB from the first sixth on \(samples)")
         #expect(told.serverErrors.isEmpty && told.lostAnswers == 0, "\(told.serverErrors.prefix(3))")
         #expect(late.open.count <= early.open.count, "descriptors leak: \(early.open), then \(late.open)")
         // A run of seconds says little: caches are still filling.
