@@ -87,12 +87,21 @@ public struct Settings: Sendable {
     }
 
     private func raw(_ section: String, _ name: String) -> [String]? {
-        values[section]?[name]?.map { substitute($0, depth: 0) }
+        // What a file says was checked: only a path given to a command may not be expanded, and then it is that path.
+        values[section]?[name]?.map { (try? expand($0, of: name, in: section)) ?? $0 }
     }
 
-    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar.
-    private func substitute(_ text: String, depth: Int) -> String {
-        guard text.contains("$"), depth < 8 else { return text }
+    private func expand(_ text: String, of name: String, in section: String) throws(OptionProblem) -> String {
+        var references = 0
+        return try substitute(text, path: [], within: section == "DEFAULT" ? [name] : [], references: &references)
+    }
+
+    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar. `path` is the references that led to the text, `within` the
+    /// options that may not come again.
+    private func substitute(
+        _ text: String, path: [String], within: Set<String>, references: inout Int
+    ) throws(OptionProblem) -> String {
+        guard text.contains("$") else { return text }
         var result = ""
         var rest = text[...]
         while let dollar = rest.firstIndex(of: "$") {
@@ -105,14 +114,24 @@ public struct Settings: Sendable {
             }
             let braced = rest.first == "{"
             let body = braced ? rest.dropFirst() : rest
-            let name = body.prefix { $0.isLetter || $0.isNumber || $0 == "_" }
+            let name = String(body.prefix { $0.isLetter || $0.isNumber || $0 == "_" })
             let after = body.dropFirst(name.count)
             guard !name.isEmpty, !braced || after.first == "}" else {
                 result += "$"
                 continue
             }
-            let known = values["DEFAULT"]?[String(name)]?.last ?? Options.find("DEFAULT", String(name))?.defaultText
-            result += known.map { substitute($0, depth: depth + 1) } ?? "$" + name
+            if let known = values["DEFAULT"]?[name]?.last ?? Options.find("DEFAULT", name)?.defaultText {
+                let path = path + [name]
+                references += 1
+                if within.contains(name) {
+                    throw OptionProblem(text: "refers to itself: \(path.map { "$" + $0 }.joined(separator: ", "))")
+                }
+                if references > 1000 { throw OptionProblem(text: "has more than 1000 references") }
+                result += try substitute(known, path: path, within: within.union([name]), references: &references)
+                if result.utf8.count > 65536 { throw OptionProblem(text: "is longer than 65536 bytes with its references") }
+            } else {
+                result += "$" + name
+            }
             rest = braced ? after.dropFirst() : after
         }
         return result + rest
@@ -127,16 +146,18 @@ public struct Settings: Sendable {
                 let origin = origins[section + "." + name] ?? section
                 let declaration =
                     isBackend ? Options.backend.first { $0.name == name } ?? Options.find(section, name) : Options.find(section, name)
-                if let declaration {
-                    for text in raw(section, name) ?? [] {
-                        do throws(OptionProblem) { try declaration.check(text) } catch {
+                // A driver knows its own options: those of a backend's section are its business.
+                if declaration != nil || isBackend {
+                    for text in values[section]?[name] ?? [] {
+                        do throws(OptionProblem) {
+                            let expanded = try expand(text, of: name, in: section)
+                            try declaration?.check(expanded)
+                        } catch {
                             problems.append("\(origin): [\(section)] \(name) \(error.text)")
                         }
                     }
                     continue
                 }
-                // A driver knows its own options: those of a backend's section are its business.
-                if isBackend { continue }
                 if CinderOptions.names.contains(name) || CinderOptions.sections.contains(section) { continue }
                 let nearest = Options.nearest(to: name, in: section)
                 warnings.append(

@@ -55,6 +55,35 @@ struct SettingsTests {
         }
     }
 
+    @Test(
+        "a value that refers to itself, or grows without end, is refused at once",
+        arguments: [
+            ("host = " + String(repeating: "${host}", count: 30), "[DEFAULT] host refers to itself: $host"),
+            ("host = $my_ip\nmy_ip = ${host}", "[DEFAULT] host refers to itself: $my_ip, $host"),
+            ("a = $b\nb = $a\n[one]\nfile_directory = $a", "[one] file_directory refers to itself: $a, $b, $a"),
+            ("[one]\nof_a_driver = $host\n[DEFAULT]\nhost = $host", "[one] of_a_driver refers to itself: $host, $host"),
+            // Nothing but references: what they come to is short, finding out is not.
+            (
+                (0..<60).map { "a\($0) = $a\($0 + 1)$a\($0 + 1)" }.joined(separator: "\n") + "\na60 =\nhost = $a0",
+                "[DEFAULT] host has more than 1000 references"
+            ),
+            (
+                "big = " + String(repeating: "b", count: 40_000) + "\nhost = $big$big",
+                "[DEFAULT] host is longer than 65536 bytes with its references"
+            ),
+        ])
+    func endlessReferences(lines: String, problem: String) {
+        #expect { try Settings(text: "[DEFAULT]\nenabled_backends = one\n[one]\n[DEFAULT]\n\(lines)\n", name: "x.conf") } throws: {
+            "\($0)".contains(problem)
+        }
+    }
+
+    @Test("an option of a section may refer to its namesake in [DEFAULT]")
+    func namesake() throws {
+        let settings = try Settings(text: "[DEFAULT]\nvolume_driver = rbd\nenabled_backends = one\n[one]\nvolume_driver = $volume_driver\n")
+        #expect(settings[Options.volumeDriver, backend: "one"] == "rbd")
+    }
+
     @Test("every problem is told, not only the first")
     func allProblems() {
         #expect { try Settings(text: "[DEFAULT]\ndebug = maybe\nquota_volumes = many\nenabled_backends = ghost\n") } throws: {
