@@ -152,7 +152,7 @@ struct FlowContext: Sendable {
     func call(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue, patience: Double? = 60) async throws -> DriverValue {
         var deaths = 0
         var retries = 0
-        var waited = 0.0
+        var patienceLeft = Patience(seconds: patience)
         while true {
             do {
                 return try await entry.backend.call(
@@ -174,10 +174,7 @@ struct FlowContext: Sendable {
                         ])
                     _ = await entry.backend.waitUntilUp(within: 30)
                 case .unavailable:
-                    if let patience, waited >= patience { throw failure }
-                    let slice = min(patience.map { $0 - waited } ?? 60, 60)
-                    waited += slice
-                    _ = await entry.backend.waitUntilUp(within: slice)
+                    try await patienceLeft.wait(after: failure) { await entry.backend.waitUntilUp(within: $0) }
                 case .retry:
                     retries += 1
                     guard retries < 6 else { throw failure }
