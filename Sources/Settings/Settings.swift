@@ -93,14 +93,12 @@ public struct Settings: Sendable {
 
     private func expand(_ text: String, of name: String, in section: String) throws(OptionProblem) -> String {
         var references = 0
-        return try substitute(text, path: [], within: section == "DEFAULT" ? [name] : [], references: &references)
+        return try substitute(text, path: [section == "DEFAULT" ? name : section + "." + name], references: &references)
     }
 
-    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar. `path` is the references that led to the text, `within` the
-    /// options that may not come again.
-    private func substitute(
-        _ text: String, path: [String], within: Set<String>, references: inout Int
-    ) throws(OptionProblem) -> String {
+    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar. `path` is the option that is expanded, and the references
+    /// that led from it to the text: none may come again.
+    private func substitute(_ text: String, path: [String], references: inout Int) throws(OptionProblem) -> String {
         guard text.contains("$") else { return text }
         var result = ""
         var rest = text[...]
@@ -121,13 +119,13 @@ public struct Settings: Sendable {
                 continue
             }
             if let known = values["DEFAULT"]?[name]?.last ?? Options.find("DEFAULT", name)?.defaultText {
-                let path = path + [name]
                 references += 1
-                if within.contains(name) {
-                    throw OptionProblem(text: "refers to itself: \(path.map { "$" + $0 }.joined(separator: ", "))")
+                let longer = path + [name]
+                if path.contains(name) {
+                    throw OptionProblem(text: "refers to itself: \(longer.dropFirst().map { "$" + $0 }.joined(separator: ", "))")
                 }
                 if references > 1000 { throw OptionProblem(text: "has more than 1000 references") }
-                result += try substitute(known, path: path, within: within.union([name]), references: &references)
+                result += try substitute(known, path: longer, references: &references)
                 if result.utf8.count > 65536 { throw OptionProblem(text: "is longer than 65536 bytes with its references") }
             } else {
                 result += "$" + name
