@@ -122,7 +122,7 @@ let package = Package(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "TestSupport"], exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
+            name: "IntegrationTests", dependencies: ["JSON", "Policy", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]
 )

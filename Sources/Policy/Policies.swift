@@ -28,57 +28,110 @@ public struct Policies: Sendable {
     public let expressions: [(name: String, text: String, isOverridden: Bool)]
     /// Names in the file that nothing asks for.
     public let unused: [String]
+    /// What an operator should know of the file, one line each: rules that it refers to and that do not exist, older names.
+    public let warnings: [String]
+
+    /// What a rule may come to with all that it refers to: far more than any operator needs.
+    private static let mostChecks = 2_000
 
     /// `overrides`: what a file says, by rule. `withOlder`: older defaults hold beside the standard ones.
     public init(overrides: [(name: String, text: String)] = [], withOlder: Bool = false, file: String = "policy file") throws(Problems) {
         var problems: [String] = []
-        var texts: [String: String] = [:]
-        for rule in PolicyTable.all {
-            texts[rule.name] =
-                withOlder ? rule.older.map { "(\(rule.standard)) or (\($0 == "@" ? "@" : $0))" } ?? rule.standard : rule.standard
-        }
-        var changed: Set<String> = []
-        for (name, text) in overrides {
-            if !changed.insert(name).inserted { problems.append("\(file): rule \(name) is given twice") }
-            texts[name] = text
-        }
         var parsed: [String: PolicyCheck] = [:]
-        for (name, text) in texts {
+        var texts: [String: String] = [:]
+        func read(_ name: String, _ text: String) {
             do throws(PolicyCheck.SyntaxError) {
                 parsed[name] = try PolicyCheck(parsing: text)
-            } catch {
-                problems.append("\(file): rule \(name): \(error)")
-                parsed[name] = .never
+                texts[name] = text
+            } catch { problems.append("\(file): rule \(name): \(error)") }
+        }
+        for (name, text) in overrides {
+            if texts[name] != nil { problems.append("\(file): rule \(name) is given twice") }
+            read(name, text)
+        }
+        let changed = Set(parsed.keys)
+        var renamed: [String: [String]] = [:]
+        for rule in PolicyTable.all where !changed.contains(rule.name) {
+            // Who wrote what held anyway, or refers to the new name, changed nothing.
+            if let old = rule.formerly, let text = texts[old], parsed[old] != .rule(rule.name),
+                parsed[old] != rule.older.flatMap({ try? PolicyCheck(parsing: $0) })
+            {
+                renamed[old, default: []].append(rule.name)
+                read(rule.name, text)
+            } else if withOlder, let older = rule.older, older != rule.standard {
+                read(rule.name, "(\(rule.standard)) or (\(older))")
+            } else {
+                read(rule.name, rule.standard)
+            }
+        }
+
+        var warnings = renamed.map { "\(file): rule \($0) is an older name: it holds for \($1.joined(separator: ", "))" }
+        // Who refers to nothing gets the file's rule `default` if there is one, or nothing.
+        let otherwise = changed.contains("default") ? PolicyCheck.rule("default") : .never
+        for name in parsed.keys {
+            guard let check = parsed[name] else { continue }
+            for reference in check.references where parsed[reference] == nil {
+                if changed.contains(name) {
+                    warnings.append(
+                        "\(file): rule \(name) refers to \(reference), which does not exist\(otherwise == .never ? ": nobody has it" : "")")
+                }
             }
         }
         let all = parsed
-        func resolve(_ name: String, _ path: [String]) throws(PolicyCheck.SyntaxError) -> PolicyCheck {
-            guard let check = all[name] else { throw PolicyCheck.SyntaxError("there is no rule \(name)") }
-            guard !path.contains(name) else {
-                throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))")
+        let find = { (name: String) in all[name] ?? otherwise }
+        var sizes: [String: Int] = [:]
+        func size(_ check: PolicyCheck, _ path: [String]) throws(PolicyCheck.SyntaxError) -> Int {
+            var sum = 1
+            switch check {
+            case .rule(let name):
+                if let known = sizes[name] { return known }
+                guard !path.contains(name) else {
+                    throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))")
+                }
+                sum = try size(find(name), path + [name])
+                sizes[name] = sum
+            case .not(let check): sum += try size(check, path)
+            case .all(let checks), .any(let checks): for check in checks { sum += try size(check, path) }
+            default: break
             }
-            return try check.resolved { reference throws(PolicyCheck.SyntaxError) in try resolve(reference, path + [name]) }
+            guard sum <= Self.mostChecks else {
+                throw PolicyCheck.SyntaxError("with the rules that it refers to it has more than \(Self.mostChecks) checks")
+            }
+            return sum
         }
-        var checks: [PolicyCheck] = []
-        for rule in PolicyTable.all {
-            do throws(PolicyCheck.SyntaxError) {
-                checks.append(try resolve(rule.name, []))
-            } catch {
-                problems.append("\(file): rule \(rule.name): \(error)")
-                checks.append(.never)
+        for name in PolicyTable.all.map(\.name) + changed.sorted() {
+            do throws(PolicyCheck.SyntaxError) { _ = try size(.rule(name), []) } catch {
+                problems.append("\(file): rule \(name): \(error)")
             }
         }
-        guard problems.isEmpty else { throw Problems(lines: problems.sorted()) }
+        guard problems.isEmpty else { throw Problems(lines: Set(problems).sorted()) }
+
         var program = PolicyProgram()
-        starts = checks.map { program.add($0) }
+        starts = PolicyTable.all.map { program.add(.rule($0.name), find) }
         self.program = program
-        looksAtTarget = checks.map { !$0.targetAttributes.subtracting(["project_id"]).isEmpty }
+        let attributes = Self.targetAttributes(all, find)
+        looksAtTarget = PolicyTable.all.map { !(attributes[$0.name] ?? []).subtracting(["project_id"]).isEmpty }
         let own = overrides.map(\.name).filter { PolicyTable.index[$0] == nil }
         expressions =
             PolicyTable.all.map { ($0.name, texts[$0.name] ?? "", changed.contains($0.name)) }
             + own.map { ($0, texts[$0] ?? "", true) }
-        let referenced = parsed.values.reduce(into: Set<String>()) { $0.formUnion($1.references) }
-        unused = own.filter { !referenced.contains($0) }
+        let referenced = all.values.reduce(into: Set<String>()) { $0.formUnion($1.references) }
+        unused = own.filter { !referenced.contains($0) && renamed[$0] == nil && $0 != "default" }
+        self.warnings = warnings.sorted()
+    }
+
+    /// By rule: what it and the rules that it refers to ask of the target.
+    private static func targetAttributes(_ checks: [String: PolicyCheck], _ find: (String) -> PolicyCheck) -> [String: Set<String>] {
+        var known: [String: Set<String>] = [:]
+        func attributes(_ name: String) -> Set<String> {
+            if let known = known[name] { return known }
+            let check = find(name)
+            let all = check.references.reduce(into: check.targetAttributes) { $0.formUnion(attributes($1)) }
+            known[name] = all
+            return all
+        }
+        for name in checks.keys { _ = attributes(name) }
+        return known
     }
 
     /// Whether the caller may. `project`: the one that the thing asked for belongs to; `target`: its other attributes.
@@ -86,7 +139,7 @@ public struct Policies: Sendable {
         _ rule: Rule, _ credentials: some PolicyCredentials, project: String, target: (String) -> String? = { _ in nil }
     ) -> Bool {
         program.holds(at: starts[rule.index], credentials) { name in
-            name == "project_id" || name == "tenant_id" ? project : target(name)
+            name == "project_id" ? project : target(name)
         }
     }
 

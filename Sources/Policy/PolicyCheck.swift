@@ -17,15 +17,18 @@ indirect enum PolicyCheck: Sendable, Equatable {
     case not(PolicyCheck)
     case all([PolicyCheck])
     case any([PolicyCheck])
-    case role(String)
+    /// The caller holds the role, in any case of letters; a literal is in lower case.
+    case role(Operand)
     case rule(String)
     case isAdmin(Bool)
-    /// An attribute of the credentials, or a literal, must equal an attribute of the target, or a literal.
+    /// An attribute of the credentials, or a literal, must equal what the right side is for the target.
     case equal(Operand, Operand)
 
     enum Operand: Sendable, Equatable {
         case literal(String)
         case attribute(String)
+        /// Literals and attributes, one behind the other.
+        case joined([Operand])
     }
 
     struct SyntaxError: Error, CustomStringConvertible {
@@ -47,20 +50,15 @@ indirect enum PolicyCheck: Sendable, Equatable {
 
     private static func tokens(_ text: String) -> [String] {
         var tokens: [String] = []
+        let opening = UInt8(ascii: "("), closing = UInt8(ascii: ")")
         for word in text.split(whereSeparator: \.isWhitespace) {
-            var word = word
-            var closing: [String] = []
-            while word.first == "(" {
-                tokens.append("(")
-                word = word.dropFirst()
-            }
-            // A parenthesis that closes `%(` belongs to its word.
-            while word.last == ")", !word.hasSuffix(")s") {
-                closing.append(")")
-                word = word.dropLast()
-            }
-            if !word.isEmpty { tokens.append(String(word)) }
-            tokens += closing
+            let bytes = Array(word.utf8)
+            let opened = bytes.prefix { $0 == opening }.count
+            let closed = bytes.dropFirst(opened).reversed().prefix { $0 == closing }.count
+            tokens += repeatElement("(", count: opened)
+            let inner = bytes[opened..<(bytes.count - closed)]
+            if !inner.isEmpty { tokens.append(String(decoding: inner, as: UTF8.self)) }
+            tokens += repeatElement(")", count: closed)
         }
         return tokens
     }
@@ -128,24 +126,30 @@ indirect enum PolicyCheck: Sendable, Equatable {
             let kind = String(token[..<colon])
             let match = String(token[token.index(after: colon)...])
             switch kind {
-            case "role": self = .role(match.lowercased())
             case "rule": self = .rule(match)
             case "http", "https": throw SyntaxError("'\(token)': remote checks are not supported")
-            case "is_admin": self = .isAdmin(match.lowercased() == "true")
-            default:
-                let left: Operand
-                if kind.count >= 2, let first = kind.first, first == "'" || first == "\"", kind.last == first {
-                    left = .literal(String(kind.dropFirst().dropLast()))
-                } else if ["True", "False", "None"].contains(kind) || Int(kind) != nil {
-                    left = .literal(kind)
-                } else {
-                    left = .attribute(kind)
+            case "role":
+                let role = try Operand(template: match)
+                if case .literal(let text) = role { self = .role(.literal(text.lowercased())) } else { self = .role(role) }
+            case "is_admin":
+                switch try Operand(template: match) {
+                case .literal("True"): self = .isAdmin(true)
+                case .literal("False"): self = .isAdmin(false)
+                case .literal: self = .never
+                case let compared: self = .equal(.attribute(kind), compared)
                 }
-                self = .equal(
-                    left,
-                    match.hasPrefix("%(") && match.hasSuffix(")s") ? .attribute(String(match.dropFirst(2).dropLast(2))) : .literal(match))
+            default: self = .equal(Self.literal(kind).map { .literal($0) } ?? .attribute(kind), try Operand(template: match))
             }
         }
+    }
+
+    /// The text of a literal of Python's: quoted, a number, True, False, None. nil for a name.
+    private static func literal(_ text: String) -> String? {
+        let bytes = Array(text.utf8)
+        if bytes.count >= 2, bytes[0] == bytes[bytes.count - 1], bytes[0] == UInt8(ascii: "'") || bytes[0] == UInt8(ascii: "\"") {
+            return String(decoding: bytes[1..<(bytes.count - 1)], as: UTF8.self)
+        }
+        return ["True", "False", "None"].contains(text) ? text : Int(text).map(String.init)
     }
 
     /// The rules that it refers to.
@@ -161,27 +165,49 @@ indirect enum PolicyCheck: Sendable, Equatable {
     /// Attributes of the target that it asks for.
     var targetAttributes: Set<String> {
         switch self {
-        case .equal(_, .attribute(let name)): [name]
+        case .equal(_, let right), .role(let right): right.attributes
         case .not(let check): check.targetAttributes
         case .all(let checks), .any(let checks): checks.reduce(into: []) { $0.formUnion($1.targetAttributes) }
         default: []
         }
     }
+}
 
-    /// The same with every reference replaced by what it refers to.
-    func resolved(_ find: (String) throws(SyntaxError) -> PolicyCheck) throws(SyntaxError) -> PolicyCheck {
+extension PolicyCheck.Operand {
+    /// `%(name)s` stands for an attribute of the target, `%%` for a percent sign.
+    init(template text: String) throws(PolicyCheck.SyntaxError) {
+        var parts: [Self] = []
+        var literal: [UInt8] = []
+        func flushed(_ literal: [UInt8]) -> [Self] { literal.isEmpty ? [] : [.literal(String(decoding: literal, as: UTF8.self))] }
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                literal.append(byte)
+                continue
+            }
+            if rest.first == byte {
+                literal.append(byte)
+                rest = rest.dropFirst()
+            } else if rest.first == UInt8(ascii: "("), let end = rest.firstIndex(of: UInt8(ascii: ")")),
+                end + 1 < rest.endIndex, rest[end + 1] == UInt8(ascii: "s")
+            {
+                parts += flushed(literal) + [.attribute(String(decoding: rest[(rest.startIndex + 1)..<end], as: UTF8.self))]
+                literal = []
+                rest = rest[(end + 2)...]
+            } else {
+                throw PolicyCheck.SyntaxError("in '\(text)' a '%' begins neither %(attribute)s nor %%")
+            }
+        }
+        parts += flushed(literal)
+        self = parts.count == 1 ? parts[0] : parts.isEmpty ? .literal("") : .joined(parts)
+    }
+
+    /// The attributes that it holds.
+    var attributes: Set<String> {
         switch self {
-        case .rule(let name): return try find(name)
-        case .not(let check): return .not(try check.resolved(find))
-        case .all(let checks):
-            var parts: [PolicyCheck] = []
-            for check in checks { parts.append(try check.resolved(find)) }
-            return .all(parts)
-        case .any(let checks):
-            var parts: [PolicyCheck] = []
-            for check in checks { parts.append(try check.resolved(find)) }
-            return .any(parts)
-        default: return self
+        case .literal: []
+        case .attribute(let name): [name]
+        case .joined(let parts): parts.reduce(into: []) { $0.formUnion($1.attributes) }
         }
     }
 }

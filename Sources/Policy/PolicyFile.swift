@@ -4,6 +4,7 @@ import Glibc
 /// A policy file: YAML (or JSON, which is YAML) that maps rules to expressions.
 public enum PolicyFile {
     private static let largest = 1 << 20
+    private static let mostRules = 2_000
 
     /// The rules of a file in their order.
     public static func read(_ path: String) throws(Policies.Problems) -> [(name: String, text: String)] {
@@ -49,6 +50,10 @@ public enum PolicyFile {
             guard let key = yaml_document_get_node(&document, current.pointee.key), key.pointee.type == YAML_SCALAR_NODE,
                 let value = yaml_document_get_node(&document, current.pointee.value)
             else { continue }
+            guard rules.count < mostRules else {
+                problems.append("\(name): more than \(mostRules) rules are no policy file")
+                break
+            }
             if let expression = expression(value, &document) {
                 rules.append((text(key), expression))
             } else {
@@ -88,11 +93,11 @@ public enum PolicyFile {
             } else if alternative.pointee.type == YAML_SEQUENCE_NODE {
                 let inner = items(alternative, &document)
                 guard inner.allSatisfy({ $0.pointee.type == YAML_SCALAR_NODE }) else { return nil }
-                parts.append(inner.isEmpty ? "@" : "( " + inner.map { text($0) }.joined(separator: " and ") + " )")
+                if !inner.isEmpty { parts.append("( " + inner.map { text($0) }.joined(separator: " and ") + " )") }
             } else {
                 return nil
             }
         }
-        return parts.joined(separator: " or ")
+        return parts.isEmpty ? "!" : parts.joined(separator: " or ")
     }
 }

@@ -4,6 +4,8 @@ struct PolicyProgram: Sendable {
     private enum Step: Sendable {
         case constant(Bool)
         case role(Int)
+        /// A role whose name depends on the target.
+        case roleOfTarget(Int)
         case isAdmin(Bool)
         case equal(Int)
         /// One of the caller's roles, or of those of the service that vouches for it, must equal what is on the right.
@@ -19,15 +21,19 @@ struct PolicyProgram: Sendable {
     private var roles: [String] = []
     private var comparisons: [(left: PolicyCheck.Operand, right: PolicyCheck.Operand)] = []
 
-    /// Adds a check whose references are resolved. Returns where it begins.
-    mutating func add(_ check: PolicyCheck) -> Int {
+    /// Adds a check, with what it refers to in the place of references. Returns where it begins.
+    mutating func add(_ check: PolicyCheck, _ find: (String) -> PolicyCheck) -> Int {
         let start = steps.count
         switch check {
         case .always: steps.append(.constant(true))
-        case .never, .rule: steps.append(.constant(false))
-        case .role(let role):
+        case .never: steps.append(.constant(false))
+        case .rule(let name): return add(find(name), find)
+        case .role(.literal(let role)):
             steps.append(.role(roles.count))
             roles.append(role)
+        case .role(let role):
+            steps.append(.roleOfTarget(comparisons.count))
+            comparisons.append((.literal(""), role))
         case .isAdmin(let wanted): steps.append(.isAdmin(wanted))
         case .equal(let left, let right):
             switch left {
@@ -38,14 +44,14 @@ struct PolicyProgram: Sendable {
             comparisons.append((left, right))
         case .not(let check):
             steps.append(.not)
-            _ = add(check)
+            _ = add(check, find)
         case .all(let checks):
             steps.append(.all(end: start))
-            for check in checks { _ = add(check) }
+            for check in checks { _ = add(check, find) }
             steps[start] = .all(end: steps.count)
         case .any(let checks):
             steps.append(.any(end: start))
-            for check in checks { _ = add(check) }
+            for check in checks { _ = add(check, find) }
             steps[start] = .any(end: steps.count)
         }
         return start
@@ -68,10 +74,16 @@ struct PolicyProgram: Sendable {
         case .role(let index): return held.contains { Self.isRole($0, roles[index]) }
         case .isAdmin(let wanted): return credentials.policyIsAdmin == wanted
         case .equal(let index):
-            switch (Self.value(comparisons[index].left, credentials.policyAttribute), Self.value(comparisons[index].right, target)) {
+            let left = Self.value(comparisons[index].left) { name in
+                name == "is_admin" ? (credentials.policyIsAdmin ? "True" : "False") : credentials.policyAttribute(name)
+            }
+            switch (left, Self.value(comparisons[index].right, target)) {
             case (let left?, let right?): return left == right
             default: return false
             }
+        case .roleOfTarget(let index):
+            guard let wanted = Self.value(comparisons[index].right, target)?.lowercased() else { return false }
+            return held.contains { Self.isRole($0, wanted) }
         case .roles(let index): return Self.value(comparisons[index].right, target).map(held.contains) ?? false
         case .serviceRoles(let index):
             return Self.value(comparisons[index].right, target).map(credentials.policyServiceRoles.contains) ?? false
@@ -96,6 +108,16 @@ struct PolicyProgram: Sendable {
         switch operand {
         case .literal(let text): text
         case .attribute(let name): find(name)
+        case .joined(let parts): joined(parts, find)
         }
+    }
+
+    private static func joined(_ parts: [PolicyCheck.Operand], _ find: (String) -> String?) -> String? {
+        var text = ""
+        for part in parts {
+            guard let part = value(part, find) else { return nil }
+            text += part
+        }
+        return text
     }
 }

@@ -51,6 +51,9 @@ public enum Options {
     public static let policyFile = Option(
         "policy_file", in: .group("oslo_policy"), default: "policy.yaml",
         help: "Rules that replace the defaults, read again when it changes; relative to the configuration file.")
+    public static let policyDirectories = Option(
+        "policy_dirs", in: .group("oslo_policy"), default: ["policy.d"],
+        help: "Directories of more such files, read after policy_file by their names; relative to the configuration file.")
     public static let enforceNewDefaults = Option(
         "enforce_new_defaults", in: .group("oslo_policy"), default: true,
         help: "false: what older releases allowed is allowed too, to every user of a project.")
@@ -257,7 +260,7 @@ public enum Options {
         noSnapshotGigabytes.declaration, quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration,
         quotaGroups.declaration,
         perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
-        policyFile.declaration,
+        policyFile.declaration, policyDirectories.declaration,
         enforceNewDefaults.declaration,
         volumeDriver.declaration,
         volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, filterFunction.declaration,

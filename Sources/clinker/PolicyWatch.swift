@@ -4,54 +4,99 @@ import Policy
 import Primitives
 import Settings
 
-/// The policies in force, read again when their file changes. A file that is wrong is refused at the start; later it is an
+/// The policies in force, read again when a file of theirs changes. A file that is wrong is refused at the start; later it is an
 /// error in the log, and what was in force stays.
 final class PolicyWatch: Sendable {
-    private let path: String
-    private let isNamed: Bool
-    private let withOlder: Bool
+    private let files: PolicyFiles
     private let log: Logger
     private let watch: FileWatch
     private let policies: Guarded<Policies>
 
-    /// `files`: the configuration's, beside which a relative policy file lies.
+    /// `files`: the configuration's, beside which relative policy files lie.
     init(_ settings: Settings, files: [String], log: Logger) throws(SettingsError) {
         self.log = log
-        isNamed = settings.isSet(Options.policyFile)
-        withOlder = !settings[Options.enforceNewDefaults]
-        path = Self.path(settings, files: files)
-        watch = FileWatch(path)
-        do throws(Policies.Problems) {
-            policies = Guarded(try Self.load(path, isNamed: isNamed, withOlder: withOlder))
-        } catch { throw SettingsError(error.lines) }
+        self.files = PolicyFiles(settings, beside: files)
+        watch = FileWatch { [files = self.files] in files.watched }
+        policies = Guarded(try self.files.load())
     }
 
     var current: Policies { policies.withLock { $0 } }
 
-    static func path(_ settings: Settings, files: [String]) -> String {
-        let name = settings[Options.policyFile]
-        if name.hasPrefix("/") { return name }
-        let directory =
-            files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
-            ?? "/etc/clinker"
-        return (directory.isEmpty ? "." : directory) + "/" + name
-    }
-
-    static func load(_ path: String, isNamed: Bool, withOlder: Bool) throws(Policies.Problems) -> Policies {
-        if !isNamed, access(path, F_OK) != 0 { return try Policies(withOlder: withOlder) }
-        return try Policies(overrides: try PolicyFile.read(path), withOlder: withOlder, file: path)
-    }
-
     func start() {
-        for name in current.unused { log.warning("\(path): rule \(name) is asked for by nothing") }
+        tell(current)
         watch.start("policy") { [self] in
-            do throws(Policies.Problems) {
-                let fresh = try Self.load(path, isNamed: isNamed, withOlder: withOlder)
+            do throws(SettingsError) {
+                let fresh = try files.load()
                 policies.withLock { $0 = fresh }
-                log.info("policies read again", metadata: ["file": "\(path)"])
+                log.info("policies read again", metadata: ["file": "\(files.path)"])
+                tell(fresh)
             } catch {
-                for line in error.lines { log.error("policies not read again: \(line)") }
+                for line in error.problems { log.error("policies not read again: \(line)") }
             }
         }
+    }
+
+    private func tell(_ policies: Policies) { for line in files.warnings(policies) { log.warning("\(line)") } }
+}
+
+/// Where the policies are written: `policy_file`, and the files of `policy_dirs` behind it.
+struct PolicyFiles: Sendable {
+    let path: String
+    private let directories: [String]
+    /// Whether the configuration names the file: then it should be there.
+    private let isNamed: Bool
+    private let withOlder: Bool
+
+    /// `files`: the configuration's, beside which relative paths lie.
+    init(_ settings: Settings, beside files: [String]) {
+        let home =
+            files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
+            ?? "/etc/clinker"
+        func absolute(_ name: String) -> String { name.hasPrefix("/") ? name : (home.isEmpty ? "." : home) + "/" + name }
+        path = absolute(settings[Options.policyFile])
+        directories = settings[Options.policyDirectories].map(absolute)
+        isNamed = settings.isSet(Options.policyFile)
+        withOlder = !settings[Options.enforceNewDefaults]
+    }
+
+    /// The file, the directories and their files, whether they exist or not.
+    var watched: [String] { [path] + directories + filesOfDirectories }
+
+    private var filesOfDirectories: [String] {
+        directories.flatMap { directory in
+            var names: [String] = []
+            guard let stream = opendir(directory) else { return names }
+            defer { closedir(stream) }
+            while let entry = readdir(stream) {
+                let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                    String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+                }
+                if !name.hasPrefix(".") { names.append(name) }
+            }
+            return names.sorted().map { directory + "/" + $0 }
+        }
+    }
+
+    private var isMissing: Bool { access(path, F_OK) != 0 }
+
+    /// The rules of all files; what a later file says wins.
+    func load() throws(SettingsError) -> Policies {
+        do throws(Policies.Problems) {
+            let more = filesOfDirectories
+            var overrides = isMissing ? [] : try PolicyFile.read(path)
+            for file in more {
+                let rules = try PolicyFile.read(file)
+                let names = Set(rules.map(\.name))
+                overrides.removeAll { names.contains($0.name) }
+                overrides += rules
+            }
+            return try Policies(overrides: overrides, withOlder: withOlder, file: more.isEmpty ? path : "policies")
+        } catch { throw SettingsError(error.lines) }
+    }
+
+    /// What an operator should know of files that are in force.
+    func warnings(_ policies: Policies) -> [String] {
+        (isNamed && isMissing ? ["[oslo_policy] policy_file: there is no \(path); the defaults are in force"] : [])
+            + policies.warnings + policies.unused.map { "\(path): rule \($0) is asked for by nothing" }
     }
 }

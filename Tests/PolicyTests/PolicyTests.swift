@@ -26,6 +26,9 @@ struct PolicyTests {
             ("not (role:admin or role:reader)", false), ("role:admin or (role:reader and role:member)", true), ("((role:member))", true),
             ("project_id:%(project_id)s", true), ("user_id:%(user_id)s", false), ("user_id:u", true), ("project_id:x", false),
             ("'p':%(project_id)s", true), ("\"q\":%(project_id)s", false), ("is_admin:False", true), ("is_admin:True", false),
+            ("is_admin:false", false), ("is_admin:0", false), ("tenant_id:%(tenant_id)s", false), ("tenant:%(project_id)s", false),
+            ("user_id:%(user_id)s%%", false), ("'other%':%(user_id)s%%", true), ("role:mem%(half)s", false), ("rule:nowhere", false),
+            ("not rule:nowhere", true),
             ("domain_id:%(domain_id)s", false), ("system_scope:all", false), ("roles:reader", true), ("roles:admin", false),
             ("service_roles:service", true), ("service_roles:%(user_id)s", false), ("not service_roles:member", true),
             ("role:member AND project_id:%(project_id)s", true),
@@ -39,7 +42,8 @@ struct PolicyTests {
     @Test(
         "what is no expression is refused, and the rule is named",
         arguments: [
-            "role", "role:a or", "and role:a", "(role:a", "role:a)", "role:a role:b", "not", "rule:nowhere", "http://example.com/%(x)s",
+            "role", "role:a or", "and role:a", "(role:a", "role:a)", "role:a role:b", "not", "user_id:100%", "user_id:%(user_id)d",
+            "http://example.com/%(x)s",
             "rule:volume:create", "()", "role:a or or role:b",
             String(repeating: "(", count: 100) + "@" + String(repeating: ")", count: 100),
         ])
@@ -104,8 +108,60 @@ struct PolicyTests {
             try rules("{\"volume:create\": [[\"role:a\", \"role:b\"], [\"rule:c\"]], \"x\": []}") == [
                 "volume:create": "( role:a and role:b ) or ( rule:c )", "x": "@",
             ])
+        #expect(try rules("a: [[], [role:b]]\nc: [[]]") == ["a": "( role:b )", "c": "!"])
         for broken in ["[1, 2]", "a: {b: c}", "a: b: c: d", "\"open", "a: [[[x]]]", "\u{0}"] {
             #expect(throws: Policies.Problems.self, "\(broken)") { try PolicyFile.parse(Array(broken.utf8), name: "f") }
         }
+    }
+
+    @Test("who changes admin_api changes every rule for administrators")
+    func administrators() throws {
+        let policies = try Policies(overrides: [("admin_api", "role:operator")])
+        let operators = Caller(policyRoles: ["operator"])
+        for rule in ["volume:force_delete" as Policies.Rule, "volume_extension:services:index", "clusters:get", "clinker:doctor"] {
+            #expect(policies.allows(rule, operators, project: "other") && !policies.allows(rule, Self.admin, project: "p"))
+        }
+    }
+
+    @Test("an older name holds for the rules that came of it, until the file has the new one, and its new name is told")
+    func olderNames() throws {
+        let old = (name: "volume_extension:types_manage", text: "role:custom")
+        var policies = try Policies(overrides: [old])
+        #expect(policies.allows("volume_extension:type_create", Self.nobody, project: "p"))
+        #expect(policies.warnings.count == 1 && policies.warnings[0].contains("volume_extension:type_create, volume_extension:type_update"))
+        #expect(policies.unused.isEmpty)
+        policies = try Policies(overrides: [old, ("volume_extension:type_create", "role:reader")])
+        #expect(!policies.allows("volume_extension:type_create", Self.nobody, project: "p"))
+        #expect(policies.allows("volume_extension:type_delete", Self.nobody, project: "p"))
+        // What only repeats the old default or points at the new rule changes nothing.
+        for same in ["rule:admin_api", "rule:volume_extension:type_create"] {
+            policies = try Policies(overrides: [(old.name, same)])
+            #expect(!policies.allows("volume_extension:type_create", Self.nobody, project: "p"))
+        }
+    }
+
+    @Test("who refers to a rule that is not there gets the file's rule default, else nothing, and it is told")
+    func missingReference() throws {
+        var policies = try Policies(overrides: [("volume:create", "rule:nowhere")])
+        #expect(!policies.allows("volume:create", Self.admin, project: "p"))
+        #expect(policies.warnings == ["policy file: rule volume:create refers to nowhere, which does not exist: nobody has it"])
+        policies = try Policies(overrides: [("volume:create", "rule:nowhere"), ("default", "role:custom")])
+        #expect(policies.allows("volume:create", Self.nobody, project: "p"))
+    }
+
+    @Test("rules that double from one to the next are refused before they take time or memory")
+    func growth() {
+        var rules = [(name: "volume:create", text: "rule:r0")]
+        for number in 0..<40 { rules.append(("r\(number)", "rule:r\(number + 1) or (rule:r\(number + 1) and role:x)")) }
+        rules.append(("r40", "role:x"))
+        #expect {
+            try Policies(overrides: rules)
+        } throws: { error in
+            ((error as? Policies.Problems)?.lines ?? []).contains {
+                $0.contains("rule volume:create: ") && $0.contains("more than 2000 checks")
+            }
+        }
+        let many = (0...2000).map { "r\($0): role:x\n" }.joined()
+        #expect(throws: Policies.Problems.self) { try PolicyFile.parse(Array(many.utf8), name: "f") }
     }
 }

@@ -7,13 +7,14 @@ extension Identity: PolicyCredentials {
     public var policyIsAdmin: Bool { isAdmin }
 
     public func policyAttribute(_ name: String) -> String? {
+        // What is not known is there as Python's None.
         switch name {
-        case "user_id", "user": userID
-        case "project_id", "tenant_id", "tenant": projectID
-        case "domain_id": domainID
-        case "user_domain_id": userDomainID
-        case "project_domain_id": projectDomainID
-        case "system_scope": isSystemScoped ? "all" : nil
+        case "user_id": userID
+        case "project_id": projectID ?? "None"
+        case "domain_id": domainID ?? "None"
+        case "user_domain_id": userDomainID ?? "None"
+        case "project_domain_id": projectDomainID ?? "None"
+        case "system_scope": isSystemScoped ? "all" : "None"
         // As Keystone says where no project is the admin's.
         case "is_admin_project": "True"
         default: nil

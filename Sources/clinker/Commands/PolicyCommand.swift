@@ -14,7 +14,7 @@ struct PolicyCommand: ParsableCommand {
 
         func run() throws {
             do {
-                for rule in try PolicyCommand.policies(options).expressions {
+                for rule in try PolicyCommand.files(options).load().expressions {
                     print("\(rule.isOverridden ? "*" : " ") \(rule.name): \(rule.text)")
                 }
             } catch { Exit.fail(error, status: 1) }
@@ -22,7 +22,8 @@ struct PolicyCommand: ParsableCommand {
     }
 
     struct Check: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Check the policy file; rules that nothing asks for are errors here.")
+        static let configuration = CommandConfiguration(
+            abstract: "Check the policy file; what is a warning in the service's log is an error here.")
         @OptionGroup var options: ConfigurationOptions
         @Flag(help: "Say how long a check takes.") var time = false
 
@@ -35,7 +36,8 @@ struct PolicyCommand: ParsableCommand {
 
         func run() throws {
             do {
-                let policies = try PolicyCommand.policies(options)
+                let files = try PolicyCommand.files(options)
+                let policies = try files.load()
                 if time {
                     let count = 1_000_000
                     let started = Timestamp.monotonic()
@@ -45,18 +47,14 @@ struct PolicyCommand: ParsableCommand {
                         "a check takes \(((Timestamp.monotonic() - started) / Double(count) * 1e9).rounded()) ns (\(allowed) of \(count) allowed)"
                     )
                 }
-                if !policies.unused.isEmpty { throw SettingsError(policies.unused.map { "rule \($0) is asked for by nothing" }) }
+                let warnings = files.warnings(policies)
+                if !warnings.isEmpty { throw SettingsError(warnings) }
                 print("good: \(policies.expressions.count { $0.isOverridden }) of \(policies.expressions.count) rules come from the file")
             } catch { Exit.fail(error, status: 1) }
         }
     }
 
-    private static func policies(_ options: ConfigurationOptions) throws -> Policies {
-        let settings = try options.settings()
-        do throws(Policies.Problems) {
-            return try PolicyWatch.load(
-                PolicyWatch.path(settings, files: options.files), isNamed: settings.isSet(Options.policyFile),
-                withOlder: !settings[Options.enforceNewDefaults])
-        } catch { throw SettingsError(error.lines) }
+    private static func files(_ options: ConfigurationOptions) throws -> PolicyFiles {
+        PolicyFiles(try options.settings(), beside: options.files)
     }
 }
