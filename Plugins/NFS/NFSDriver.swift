@@ -206,7 +206,7 @@ final class NFSDriver: VolumeDriver {
     /// Whoever has the file open would go on writing to it.
     private func requireDetached(_ call: Call, _ what: String) throws {
         guard call.boolean("volume.attached") ?? false else { return }
-        throw DriverError(CLINKER_INVALID, "a volume on NFS cannot be \(what) while it is attached")
+        throw DriverError(CLINKER_BUSY, "a volume on NFS cannot be \(what) while a host is connected to it")
     }
 
     // MARK: attaching

@@ -253,6 +253,8 @@ public enum Attachments {
             throw StorageError.invalidVolume("Unable to detach volume in maintenance.")
         }
         if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) { try remove(attachment.id, in: tx) }
+        // Who says that the last one is detached says so of what it was connected by.
+        if try statuses(ofVolume: volumeID, in: tx).isEmpty { try HostConnections.end(volumeID, connector: nil, in: tx) }
         try Volumes.refreshAttachState(of: volumeID, in: tx)
         try Events.append("volume.detach", volume: volume, caller: caller, in: tx)
     }

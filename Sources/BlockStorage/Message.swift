@@ -13,6 +13,8 @@ public struct Message: Sendable {
         case createSnapshot = "009"
         case deleteSnapshot = "010"
         case revertVolume = "011"
+        /// Cinder has none for it.
+        case deleteVolume = "101"
 
         var text: String {
             switch self {
@@ -24,6 +26,7 @@ public struct Message: Sendable {
             case .createSnapshot: "create snapshot"
             case .deleteSnapshot: "delete snapshot"
             case .revertVolume: "update snapshot"
+            case .deleteVolume: "delete volume"
             }
         }
     }
@@ -38,6 +41,8 @@ public struct Message: Sendable {
         case snapshotBusy = "015"
         case snapshotNotDeleted = "016"
         case attachFailed = "021"
+        case volumeBusy = "101"
+        case volumeNotDeleted = "102"
 
         var text: String {
             switch self {
@@ -46,9 +51,11 @@ public struct Message: Sendable {
             case .extendFailed: "The storage could not make the volume larger."
             case .createFailed: "The storage could not make the volume."
             case .snapshotFailed: "The storage could not make the snapshot."
-            case .snapshotBusy: "The snapshot is in use: something made from it depends on it."
+            case .snapshotBusy: "The snapshot is in use: something made from it depends on it, or a host is connected to its volume."
             case .snapshotNotDeleted: "The storage could not delete the snapshot."
             case .attachFailed: "The storage could not connect the volume."
+            case .volumeBusy: "The volume is in use: a host is connected to it, or something depends on it."
+            case .volumeNotDeleted: "The storage could not delete the volume."
             }
         }
     }

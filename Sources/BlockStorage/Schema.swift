@@ -140,5 +140,14 @@ public enum Schema {
                     project_id TEXT PRIMARY KEY, volume_type_id TEXT NOT NULL REFERENCES volume_types(id))
                 """,
             ]),
+        Migration(
+            7, "hosts that are connected without an attachment",
+            [
+                """
+                CREATE TABLE connections (
+                    volume_id TEXT NOT NULL REFERENCES volumes(id), host TEXT NOT NULL, connector TEXT NOT NULL, created_at TEXT NOT NULL,
+                    PRIMARY KEY (volume_id, host))
+                """
+            ]),
     ]
 }

@@ -146,6 +146,7 @@ public enum Volumes {
     /// Removes the row; the history stays in the events.
     public static func remove(_ volume: Volume, in tx: any Transaction) throws {
         try Attachments.removeAll(ofVolume: volume.id, in: tx)
+        try HostConnections.end(volume.id, connector: nil, in: tx)
         try tx.run(removeSQL, .text(volume.id))
     }
 
@@ -401,7 +402,10 @@ public enum Volumes {
         if status == "in-use", try Attachments.statuses(ofVolume: id, in: tx).isEmpty {
             throw StorageError.invalidVolume("Cannot set volume status to in-use: it has no attachments.")
         }
-        if attachStatus == "detached" { try Attachments.removeAll(ofVolume: id, in: tx) }
+        if attachStatus == "detached" {
+            try Attachments.removeAll(ofVolume: id, in: tx)
+            try HostConnections.end(id, connector: nil, in: tx)
+        }
         let migration = migrationStatus.map { $0 == "none" ? nil : $0 } ?? volume.migrationStatus
         try tx.run(
             resetSQL, .text(status ?? volume.status), .text(attachStatus ?? volume.attachStatus), .string(migration),

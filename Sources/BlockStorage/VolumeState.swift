@@ -35,21 +35,24 @@ public struct VolumeTransition: Sendable {
         self.allowsMultiattach = allowsMultiattach
     }
 
-    public static let deletable = ["available", "error", "error_restoring", "error_extending", "error_managing"]
+    public static let leavable = ["available", "error", "error_restoring", "error_extending", "error_managing"]
+    /// What failed to be deleted can be tried again.
+    public static let deletable = leavable + ["error_deleting"]
+    private static let idle: [Condition] = [.detached, .notMigrating, .ungrouped, .unattached]
 
     public static let delete = VolumeTransition(
-        "delete", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "deleting", remembers: true)
+        "delete", from: deletable, idle + [.withoutSnapshots], to: "deleting", remembers: true)
     public static let forceDelete = VolumeTransition(
-        "force delete", from: nil, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "deleting",
+        "force delete", from: nil, idle + [.withoutSnapshots], to: "deleting",
         remembers: true)
     public static let unmanage = VolumeTransition(
-        "unmanage", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached, .withoutSnapshots], to: "unmanaging",
+        "unmanage", from: leavable, idle + [.withoutSnapshots], to: "unmanaging",
         remembers: true)
     /// With all its snapshots.
     public static let cascade = VolumeTransition(
-        "cascade", from: deletable, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+        "cascade", from: deletable, idle, to: "deleting", remembers: true)
     public static let forceCascade = VolumeTransition(
-        "force cascade", from: nil, [.detached, .notMigrating, .ungrouped, .unattached], to: "deleting", remembers: true)
+        "force cascade", from: nil, idle, to: "deleting", remembers: true)
     public static let revert = VolumeTransition("revert", from: ["available"], to: "reverting", remembers: true)
     public static let extend = VolumeTransition("extend", from: ["available"], to: "extending", remembers: true)
     public static let extendAttached = VolumeTransition("extend", from: ["available", "in-use"], to: "extending", remembers: true)

@@ -20,14 +20,14 @@ enum ExportFlows {
                     guard attachments.contains(where: { $0.connector != nil || $0.status == "attached" }) else { return .object([]) }
                     let entry = try context.backend(of: volume)
                     let output = try await context.callIfServed(
-                        entry, .ensureExport, .members(["volume": context.describe(volume)]))
+                        entry, .ensureExport, .members(["volume": try context.describe(volume)]))
                     for attachment in attachments {
                         guard attachment.connectionInfo != nil, let connector = attachment.connector else { continue }
                         // What it answers the client has had; connecting again is connecting once.
                         _ = try await context.callIfServed(
                             entry, .connectVolume,
                             .members([
-                                "volume": context.describe(volume), "connector": DriverValue(try JSON(parsing: connector.reveal())),
+                                "volume": try context.describe(volume), "connector": DriverValue(try JSON(parsing: connector.reveal())),
                                 "mode": .string(attachment.mode ?? "rw"),
                             ]))
                     }

@@ -83,16 +83,26 @@ struct FlowContext: Sendable {
     }
 
     /// What a driver is told of a volume.
-    func describe(_ volume: Volume) -> DriverValue {
-        describe(volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData)
+    func describe(_ volume: Volume) throws -> DriverValue {
+        try describe(
+            volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData, isConnected: isConnected(volume))
     }
 
-    /// The same for another storage object of the volume: `id` is what its name holds.
-    func describe(_ volume: Volume, as id: String, host: String, data: String?) -> DriverValue {
+    /// Whether somebody was told where the volume is, and has not let go of it.
+    func isConnected(_ volume: Volume) throws -> Bool { try services.database.read { try HostConnections.isConnected(volume.id, in: $0) } }
+
+    /// Nobody may be connected to what is copied elsewhere or brought back: he would go on writing to what it was.
+    func requireUnconnected(_ volume: Volume, in connection: any Connection) throws {
+        guard try HostConnections.isConnected(volume.id, in: connection) else { return }
+        throw DriverFailure(.busy, "a host is connected to volume \(volume.id)")
+    }
+
+    /// The same for another storage object of the volume: `id` is what its name holds. `isConnected`: somebody may be writing to it.
+    func describe(_ volume: Volume, as id: String, host: String, data: String?, isConnected: Bool) -> DriverValue {
         .members([
             "id": .string(id), "name": .string(services.names.volume(id)), "size": .integer(Int64(volume.size)),
             "pool": .optional(host.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init)), "data": .optional(data),
-            "attached": .boolean(volume.attachStatus == "attached"),
+            "attached": .boolean(isConnected),
         ])
     }
 
@@ -103,7 +113,9 @@ struct FlowContext: Sendable {
     }
 
     func describeNew(_ volume: Volume) throws -> DriverValue {
-        describeNew(describe(volume), of: try services.database.read { try VolumeTypes.get(volume.volumeTypeID, in: $0) })
+        let object = describe(
+            volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData, isConnected: false)
+        return describeNew(object, of: try services.database.read { try VolumeTypes.get(volume.volumeTypeID, in: $0) })
     }
 
     /// Whether a backend's volumes share targets; nil if its driver says null.
@@ -148,7 +160,8 @@ struct FlowContext: Sendable {
     }
 
     /// Calls the driver until there is an answer: again after the death of its host, after passing trouble, and while the
-    /// backend is down for at most `patience` seconds (nil: as long as it takes).
+    /// backend is down for at most `patience` seconds. nil, for what is removed: as long as it takes, trouble and full storage included;
+    /// what was begun is neither whole nor gone.
     func call(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue, patience: Double? = 60) async throws -> DriverValue {
         var deaths = 0
         var retries = 0
@@ -175,10 +188,16 @@ struct FlowContext: Sendable {
                     _ = await entry.backend.waitUntilUp(within: 30)
                 case .unavailable:
                     try await patienceLeft.wait(after: failure) { await entry.backend.waitUntilUp(within: $0) }
-                case .retry:
+                case .retry where retries < 5 || patience == nil, .noSpace where patience == nil:
+                    if retries == 5 {
+                        services.log.warning(
+                            "the backend cannot do it now, it is tried again and again: \(failure.message)",
+                            metadata: [
+                                "request_id": "\(operation.requestID)", "operation_id": "\(operation.id)", "method": "\(method.rawValue)",
+                            ])
+                    }
                     retries += 1
-                    guard retries < 6 else { throw failure }
-                    try await Task.sleep(nanoseconds: 100_000_000 << UInt64(retries))
+                    try await Task.sleep(nanoseconds: min(100_000_000 << UInt64(min(retries, 10)), 30_000_000_000))
                 default: throw failure
                 }
             }
@@ -186,9 +205,11 @@ struct FlowContext: Sendable {
     }
 
     /// The call, where a driver that leaves it out has nothing to do.
-    func callIfServed(_ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue) async throws -> DriverValue {
+    func callIfServed(
+        _ entry: BackendEntry, _ method: DriverMethod, _ arguments: DriverValue, patience: Double? = 60
+    ) async throws -> DriverValue {
         do {
-            return try await call(entry, method, arguments)
+            return try await call(entry, method, arguments, patience: patience)
         } catch let failure as DriverFailure where failure.code == .unsupported {
             return .object([])
         }

@@ -91,7 +91,7 @@ enum ManageFlows {
                     let volume = try context.volume()
                     guard volume.host != nil else { return .object([]) }
                     let entry = try context.backend(of: volume)
-                    let arguments = DriverValue.members(["volume": context.describe(volume)])
+                    let arguments = DriverValue.members(["volume": try context.describe(volume)])
                     _ = try await context.callIfServed(entry, .unexportVolume, arguments)
                     return try await context.callIfServed(entry, .unmanageVolume, arguments)
                 },

@@ -18,6 +18,7 @@ enum MoveFlows {
                 record: { context, progress, _, tx in
                     let volume = try context.volume(in: tx)
                     let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
+                    try context.requireUnconnected(volume, in: tx)
                     let request = PlacementRequest(
                         volumeID: volume.id, size: volume.size, zones: [], extraSpecs: type.extraSpecs,
                         requiredBackend: context.operation.arguments["host"]?.string, attempted: [])
@@ -75,6 +76,7 @@ enum MoveFlows {
                         throw StorageError(
                             .failed, "The volume would have to move, which an attached one cannot without a compute service.")
                     }
+                    try context.requireUnconnected(volume, in: tx)
                     try claim(try context.place(request, volume, in: tx), &progress)
                     try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
                 }, recordUndo: release)
@@ -120,7 +122,7 @@ enum MoveFlows {
         guard let host = progress["host"]?.string, let id = context.operation.arguments["target_id"]?.string else { return nil }
         return try (
             context.backend(of: host),
-            .members(["volume": context.describe(volume, as: id, host: host, data: progress["data"]?.string)])
+            .members(["volume": context.describe(volume, as: id, host: host, data: progress["data"]?.string, isConnected: false)])
         )
     }
 
@@ -154,7 +156,7 @@ enum MoveFlows {
                     guard let target = try target(context, volume, progress) else { return .object([]) }
                     let source = try context.backend(of: volume)
                     try await context.copy(
-                        from: (source, .members(["volume": context.describe(volume)])), to: target, progress: progress)
+                        from: (source, .members(["volume": try context.describe(volume)])), to: target, progress: progress)
                     return .object([])
                 }, record: { _, progress, _, _ in progress[FlowContext.copied] = nil }),
             Step(
@@ -192,7 +194,10 @@ enum MoveFlows {
                     do {
                         _ = try await context.call(
                             context.backend(of: host), .deleteVolume,
-                            .members(["volume": context.describe(volume, as: id, host: host, data: old["data"]?.string)]))
+                            .members([
+                                "volume": context.describe(
+                                    volume, as: id, host: host, data: old["data"]?.string, isConnected: context.isConnected(volume))
+                            ]))
                     } catch {
                         context.services.log.error(
                             "the storage that a volume left could not be removed; `clinker doctor` will list it: \(error)",
@@ -218,7 +223,8 @@ enum MoveFlows {
                         let output = try await context.call(
                             context.backend(of: host), .manageVolume,
                             .members([
-                                "volume": context.describe(volume, as: volume.id, host: host, data: volume.driverData),
+                                "volume": context.describe(
+                                    volume, as: volume.id, host: host, data: volume.driverData, isConnected: context.isConnected(volume)),
                                 "reference": .members(["source-name": .string(context.services.names.volume(id))]),
                             ]))
                         return .members(["renamed": .boolean(true), "data": output["data"] ?? .null])

@@ -7,8 +7,8 @@ import JSON
 enum SnapshotFlows {
     static let all = [create, delete, revert, manage, unmanage]
 
-    private static func arguments(_ context: FlowContext, _ volume: Volume, _ snapshot: Snapshot) -> DriverValue {
-        .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)])
+    private static func arguments(_ context: FlowContext, _ volume: Volume, _ snapshot: Snapshot) throws -> DriverValue {
+        try .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)])
     }
 
     /// The snapshot of the operation, if it is still there.
@@ -61,7 +61,7 @@ enum SnapshotFlows {
                     return try await context.call(
                         context.backend(of: volume), .manageSnapshot,
                         .members([
-                            "volume": context.describe(volume), "snapshot": context.describe(snapshot),
+                            "volume": try context.describe(volume), "snapshot": context.describe(snapshot),
                             "reference": DriverValue(context.operation.arguments["reference"] ?? .null),
                         ]))
                 },
@@ -125,6 +125,7 @@ enum SnapshotFlows {
                 name: "revert",
                 perform: { context, _ in
                     let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    try context.services.database.read { try context.requireUnconnected(volume, in: $0) }
                     return try await context.call(context.backend(of: volume), .revertToSnapshot, arguments(context, volume, snapshot))
                 },
                 record: { context, _, output, tx in

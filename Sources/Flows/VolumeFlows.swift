@@ -56,7 +56,7 @@ enum VolumeFlows {
                             entry, .createVolumeFromSnapshot,
                             .members([
                                 "volume": context.describeNew(volume), "snapshot": context.describe(snapshot),
-                                "source": context.describe(origin),
+                                "source": try context.describe(origin),
                             ]))
                     }
                     guard let sourceID = volume.sourceVolumeID else {
@@ -64,7 +64,7 @@ enum VolumeFlows {
                     }
                     let source = try context.volume(sourceID)
                     return try await context.call(
-                        entry, .cloneVolume, .members(["volume": context.describeNew(volume), "source": context.describe(source)]))
+                        entry, .cloneVolume, .members(["volume": context.describeNew(volume), "source": try context.describe(source)]))
                 },
                 record: { context, progress, output, tx in
                     let volume = try context.volume(in: tx)
@@ -76,7 +76,7 @@ enum VolumeFlows {
                     let volume = try context.volume()
                     guard volume.host != nil else { return }
                     _ = try await context.call(
-                        context.backend(of: volume), .deleteVolume, .members(["volume": context.describe(volume)]), patience: 5)
+                        context.backend(of: volume), .deleteVolume, .members(["volume": try context.describe(volume)]), patience: 5)
                 }, recordUndo: { _, progress, _ in progress[FlowContext.copied] = nil }),
         ],
         failed: { context, progress, failure, tx in
@@ -102,10 +102,10 @@ enum VolumeFlows {
         let entry = try context.backend(of: volume)
         let made = try await context.call(entry, .createVolume, .members(["volume": context.describeNew(volume)]))
         let data = made["data"]?.string
-        let target = context.describe(volume, as: volume.id, host: volume.host ?? "", data: data)
+        let target = context.describe(volume, as: volume.id, host: volume.host ?? "", data: data, isConnected: false)
         try await context.copy(
             from: (
-                context.backend(of: origin), .members(["volume": context.describe(origin), "snapshot": context.describe(snapshot)])
+                context.backend(of: origin), .members(["volume": try context.describe(origin), "snapshot": context.describe(snapshot)])
             ), to: (entry, .members(["volume": target])), progress: progress)
         return made
     }
@@ -126,18 +126,19 @@ enum VolumeFlows {
                     let snapshots = try context.services.database.read { try Snapshots.ofVolume(volume.id, in: $0) }
                     guard volume.host != nil, !snapshots.isEmpty else { return .object([]) }
                     let entry = try context.backend(of: volume)
-                    // The newest first: older ones may be what they rest on.
+                    // The newest first: older ones may be what they rest on. Each is recorded on its own: should a later one stay, no
+                    // row of one that went may come back.
                     for snapshot in snapshots.reversed() {
                         _ = try await context.call(
-                            entry, .deleteSnapshot, .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)]),
+                            entry, .deleteSnapshot,
+                            .members(["volume": try context.describe(volume), "snapshot": context.describe(snapshot)]),
                             patience: nil)
+                        try await context.services.database.write { tx in
+                            guard let snapshot = try Snapshots.find(snapshot.id, in: tx) else { return }
+                            try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
+                        }
                     }
                     return .object([])
-                },
-                record: { context, _, _, tx in
-                    for snapshot in try Snapshots.ofVolume(context.volumeID, in: tx) {
-                        try Snapshots.remove(snapshot, chargesGigabytes: context.services.snapshotsChargeGigabytes, in: tx)
-                    }
                 })
         ])
 
@@ -160,8 +161,8 @@ enum VolumeFlows {
                         let volume = try context.volume()
                         guard volume.host != nil else { return .object([]) }
                         let entry = try context.backend(of: volume)
-                        let arguments = DriverValue.members(["volume": context.describe(volume)])
-                        _ = try await context.callIfServed(entry, .unexportVolume, arguments)
+                        let arguments = DriverValue.members(["volume": try context.describe(volume)])
+                        _ = try await context.callIfServed(entry, .unexportVolume, arguments, patience: nil)
                         // A backend that is down delays the deletion; it does not fail it.
                         return try await context.call(entry, .deleteVolume, arguments, patience: nil)
                     },
@@ -176,6 +177,7 @@ enum VolumeFlows {
                     try Snapshots.setStatus(isBusy ? "available" : "error_deleting", of: snapshot.id, in: tx)
                 }
                 try Volumes.setStatus(isBusy ? volume?.previousStatus ?? "available" : "error_deleting", of: context.volumeID, in: tx)
+                if volume != nil { try context.tell(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx) }
                 return .over
             })
     }
@@ -215,8 +217,8 @@ enum VolumeFlows {
                     return try await context.call(
                         context.backend(of: volume), .extendVolume,
                         .members([
-                            "volume": context.describe(volume), "new_size": .integer(arguments["new_size"]?.integer ?? 0),
-                            "attached": .boolean(arguments["attached"]?.bool ?? false),
+                            "volume": try context.describe(volume), "new_size": .integer(arguments["new_size"]?.integer ?? 0),
+                            "attached": .boolean(try arguments["attached"]?.bool ?? false || context.isConnected(volume)),
                         ]))
                 },
                 record: { context, _, output, tx in
@@ -260,27 +262,26 @@ enum VolumeFlows {
     }
 
     /// Export and connect: the driver's part of every attachment.
-    private static func connectStep(_ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String))
-        -> [Step]
-    {
+    private static func connectStep(
+        _ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String),
+        record: (@Sendable (FlowContext, inout JSONObject, DriverValue, any Transaction) throws -> Void)? = nil
+    ) -> [Step] {
         [
             Step(
                 name: "export",
                 perform: { context, _ in
                     let volume = try context.volume()
                     return try await context.callIfServed(
-                        context.backend(of: volume), .exportVolume, .members(["volume": context.describe(volume)]))
+                        context.backend(of: volume), .exportVolume, .members(["volume": try context.describe(volume)]))
                 },
                 record: { context, _, output, tx in
                     if let data = output["data"]?.string { try Volumes.setDriverData(data, of: context.volumeID, in: tx) }
                 },
                 undo: { context, _ in
                     let volume = try context.volume()
-                    let others = try context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }
-                        .contains { $0.connectionInfo != nil }
-                    guard !others else { return }
+                    guard try !context.isConnected(volume) else { return }
                     _ = try await context.callIfServed(
-                        context.backend(of: volume), .unexportVolume, .members(["volume": context.describe(volume)]))
+                        context.backend(of: volume), .unexportVolume, .members(["volume": try context.describe(volume)]))
                 }),
             Step(
                 name: "connect",
@@ -289,9 +290,9 @@ enum VolumeFlows {
                     let (connector, mode) = try arguments(context, volume)
                     let connection = try await context.call(
                         context.backend(of: volume), .connectVolume,
-                        .members(["volume": context.describe(volume), "connector": DriverValue(connector), "mode": .string(mode)]))
+                        .members(["volume": try context.describe(volume), "connector": DriverValue(connector), "mode": .string(mode)]))
                     return DriverValue(.object(completed(connection, mode: mode)))
-                },
+                }, record: record,
                 undo: { context, _ in
                     let volume = try context.volume()
                     let (connector, _) = try arguments(context, volume)
@@ -301,29 +302,41 @@ enum VolumeFlows {
         ]
     }
 
-    /// Ends a connection; what other attachments still need stays.
-    private static func disconnect(_ context: FlowContext, _ volume: Volume, connector: JSON?, except attachmentID: String?) async throws {
-        let remaining = try context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }.filter { $0.id != attachmentID }
-        let connectors = remaining.compactMap { $0.connector }.compactMap { try? JSON(parsing: $0.reveal()) }
+    /// Ends a connection; what other attachments and hosts still need stays. `endsHost`: what the connector's host was told without an
+    /// attachment ends, too; of every host, where it names none.
+    private static func disconnect(
+        _ context: FlowContext, _ volume: Volume, connector: JSON?, except attachmentID: String?, endsHost: Bool = false
+    ) async throws {
+        let (attachments, hosts) = try context.services.database.read {
+            (try Attachments.ofVolume(volume.id, in: $0), try HostConnections.ofVolume(volume.id, in: $0))
+        }
+        let remaining = attachments.filter { $0.id != attachmentID }
+        let ended = HostConnections.host(of: connector)
+        let told = hosts.filter { !endsHost || !(ended.isEmpty || $0.host == ended) }
+        let connectors = (remaining.compactMap(\.connector) + told.map(\.connector)).compactMap { try? JSON(parsing: $0.reveal()) }
         var arguments: [DriverValue.Member] = [
-            .init("volume", context.describe(volume)),
+            .init("volume", try context.describe(volume)),
             .init("attachments", .list(connectors.map { .members(["connector": DriverValue($0)]) })),
         ]
         if let connector, connector != .null { arguments.append(.init("connector", DriverValue(connector))) }
         let entry = try context.backend(of: volume)
         _ = try await context.callIfServed(entry, .disconnectVolume, .object(arguments))
-        if remaining.isEmpty {
-            _ = try await context.callIfServed(entry, .unexportVolume, .members(["volume": context.describe(volume)]))
+        if remaining.isEmpty, told.isEmpty {
+            _ = try await context.callIfServed(entry, .unexportVolume, .members(["volume": try context.describe(volume)]))
         }
     }
 
     /// os-initialize_connection
     static let connect = Flow(
         name: FlowName.connectVolume, version: 1, whenInterrupted: .revert, isAwaited: true,
-        steps: connectStep { context, volume in
-            let readOnly = (try? JSON(parsing: volume.adminMetadata))?["readonly"]?.string == "True"
-            return (context.operation.arguments["connector"] ?? .object([:]), readOnly ? "ro" : "rw")
-        },
+        steps: connectStep(
+            { context, volume in
+                let readOnly = (try? JSON(parsing: volume.adminMetadata))?["readonly"]?.string == "True"
+                return (context.operation.arguments["connector"] ?? .object([:]), readOnly ? "ro" : "rw")
+            },
+            record: { context, _, _, tx in
+                try HostConnections.begin(context.volumeID, connector: context.operation.arguments["connector"] ?? .object([:]), in: tx)
+            }),
         failed: { _, _, _, _ in .over })
 
     /// os-terminate_connection, os-force_detach
@@ -337,11 +350,12 @@ enum VolumeFlows {
                     guard volume.host != nil else { return .object([]) }
                     try await disconnect(
                         context, volume, connector: context.operation.arguments["connector"],
-                        except: context.operation.arguments["attachment_id"]?.string)
+                        except: context.operation.arguments["attachment_id"]?.string, endsHost: true)
                     return .object([])
                 },
                 record: { context, _, _, tx in
                     let arguments = context.operation.arguments
+                    try HostConnections.end(context.volumeID, connector: arguments["connector"], in: tx)
                     if arguments["detach"]?.bool == true {
                         if let id = arguments["attachment_id"]?.string { try Attachments.remove(id, in: tx) }
                         try Volumes.refreshAttachState(of: context.volumeID, in: tx)

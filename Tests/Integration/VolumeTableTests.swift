@@ -42,8 +42,8 @@ struct VolumeTableTests {
     ]
 
     static let rows: [Row] = [
-        Row("delete", from: deletable, 202, "DELETE", "/volumes/VOLUME"),
-        Row("delete cascade", from: deletable, 202, "DELETE", "/volumes/VOLUME?cascade=true"),
+        Row("delete", from: deletable + ["error_deleting"], 202, "DELETE", "/volumes/VOLUME"),
+        Row("delete cascade", from: deletable + ["error_deleting"], 202, "DELETE", "/volumes/VOLUME?cascade=true"),
         Row("force delete", from: nil, action: ["os-force_delete": [:]]), Row("unmanage", from: deletable, action: ["os-unmanage": [:]]),
         Row("reserve", from: ["available"], action: ["os-reserve": [:]]), Row("unreserve", from: nil, action: ["os-unreserve": [:]]),
         Row("begin_detaching", from: [], action: ["os-begin_detaching": [:]]),

@@ -50,7 +50,8 @@ public enum SnapshotStatus {
     public static let all = [
         "error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up", "restoring",
     ]
-    static let deletable = ["available", "error"]
+    /// What failed to be deleted can be tried again.
+    static let deletable = ["available", "error", "error_deleting"]
     /// What Nova may say of a snapshot that it makes itself.
     static let reported = ["creating": ["creating", "available", "error"], "deleting": ["deleting", "error_deleting"]]
 }

@@ -55,6 +55,26 @@ enum AttachingChecks {
             try bench.require(try connect(bench, volume) == first, "the second answer differs")
             try disconnect(bench, volume)
         },
+        ConformanceCase("connect: what a host was told stays true while it is connected", needs: [.connectVolume, .createSnapshot]) {
+            bench in
+            var volume = try exported(bench)
+            let before = try bench.snapshot(of: volume)
+            let told = try connect(bench, volume)
+            volume.isConnected = true
+            // Each may be refused, then as busy: nothing was changed. Or it is done, and nobody who is connected notices.
+            func attempt(_ what: String, _ body: () throws -> Void) throws {
+                do { try body() } catch let failure as DriverFailure where failure.code == .unsupported {} catch let failure
+                    as DriverFailure
+                { try bench.require(failure.code == .busy, "\(what): \(failure.code) (\(failure.message)), not busy") }
+                try bench.require(try connect(bench, volume) == told, "\(what): a host that connects now is told something else")
+            }
+            try attempt("deleting a snapshot") { try bench.delete(before, of: volume) }
+            try attempt("a snapshot") { _ = try bench.snapshot(of: volume) }
+            try attempt("extending") {
+                try bench.call(.extendVolume, volume, [("new_size", .integer(2)), ("attached", .boolean(true))])
+            }
+            try disconnect(bench, volume)
+        },
         ConformanceCase("connect: for reading only", needs: [.connectVolume]) { bench in
             let volume = try exported(bench)
             _ = try connect(bench, volume, mode: "ro")

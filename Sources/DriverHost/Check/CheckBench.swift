@@ -11,6 +11,8 @@ final class CheckBench {
         var isSnapshot = false
         var size = 1
         var data: String?
+        /// A host was told where it is.
+        var isConnected = false
         var name: String { (isSnapshot ? "snapshot-" : "volume-") + id }
     }
 
@@ -60,7 +62,7 @@ final class CheckBench {
     func describe(_ object: Object, withData: Bool = true) -> DriverValue {
         .members([
             "id": .string(object.id), "name": .string(object.name), "size": .integer(Int64(object.size)), "pool": .optional(pool),
-            "data": withData ? .optional(object.data) : .null,
+            "data": withData ? .optional(object.data) : .null, "attached": .boolean(object.isConnected),
         ])
     }
 

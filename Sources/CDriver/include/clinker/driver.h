@@ -85,10 +85,12 @@ typedef enum clinker_code {
     CLINKER_OK = 0,
     CLINKER_ERROR = 1,             /* give up: revert, show the volume in error            */
     CLINKER_RETRY = 2,             /* passing trouble: the host calls again, with pauses    */
-    CLINKER_BUSY = 3,              /* in use (children, watchers): the object stays usable  */
+    CLINKER_BUSY = 3,              /* in use (children, watchers, a connected host): nothing
+                                      was changed, and the object is given back to its user  */
     CLINKER_NOT_FOUND = 4,         /* the object, or its source, does not exist             */
     CLINKER_EXISTS = 5,            /* the name is taken by something that is not ours       */
-    CLINKER_NO_SPACE = 6,          /* this pool is full: another one may be tried           */
+    CLINKER_NO_SPACE = 6,          /* this pool is full: another one may be tried; what is
+                                      removed is tried again, with pauses, until it is gone  */
     CLINKER_UNSUPPORTED = 7,       /* nothing was done: the host emulates or answers so     */
     CLINKER_BAD_CONFIGURATION = 8, /* an option is missing or wrong: the backend stays down */
     CLINKER_INVALID = 9,           /* an argument of this call cannot be served (connector) */
@@ -179,7 +181,9 @@ enum { CLINKER_HANDLE_READ = 0, CLINKER_HANDLE_WRITE = 1 };
  * Every volume call has    volume.id string, volume.name string (the name to give the storage object),
  *                          volume.size integer (GiB), volume.pool string,
  *                          volume.data string (the driver-private text stored at creation, may be absent),
- *                          volume.attached boolean (somebody is connected).
+ *                          volume.attached boolean: somebody was told where it is by connect_volume and has not let go of it, though
+ *                          he may not have said that he uses it yet: he may be writing. A driver that would change under him
+ *                          what he was told answers BUSY.
  * A volume that is made or taken over may have volume.replicated boolean (its type wants a second copy elsewhere); the
  *                          driver answers with replication_status string ("enabled").
  * Every snapshot call has  the same of the volume, and snapshot.id, snapshot.name, snapshot.size, snapshot.data.
