@@ -116,8 +116,10 @@ let package = Package(
         .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "BlockAPITests",
-            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Primitives", "TestSupport", logging],
+            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Policy", "Primitives", "TestSupport", logging],
             swiftSettings: strict),
+        .testTarget(
+            name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
         .testTarget(
             name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "TestSupport"], exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),

@@ -18,6 +18,8 @@ public final class HTTPRequest: @unchecked Sendable {
     /// Whether the body outgrew the limit while it came in.
     public internal(set) var bodyIsTooLarge = false
     public let remoteAddress: String
+    /// The connection's socket while the request is not answered; -1 for requests made in memory.
+    private let descriptor: Int32
     let startedAt: Double
 
     // What the chain adds on its way.
@@ -39,7 +41,8 @@ public final class HTTPRequest: @unchecked Sendable {
     private let headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)]
 
     init(
-        method: String, uri: String, headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)], remoteAddress: String
+        method: String, uri: String, headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)], remoteAddress: String,
+        descriptor: Int32 = -1
     ) {
         self.method = method
         if let question = uri.utf8.firstIndex(of: UInt8(ascii: "?")) {
@@ -51,6 +54,7 @@ public final class HTTPRequest: @unchecked Sendable {
         }
         self.headers = headers
         self.remoteAddress = remoteAddress
+        self.descriptor = descriptor
         startedAt = Timestamp.monotonic()
     }
 
@@ -70,6 +74,16 @@ public final class HTTPRequest: @unchecked Sendable {
             free(UnsafeMutablePointer(mutating: header.value))
         }
     }
+
+    /// Whether the client has closed its end and waits for no answer. To be asked only until the request is answered.
+    public var isAbandoned: Bool {
+        guard descriptor >= 0 else { return false }
+        var entry = pollfd(fd: descriptor, events: Self.peerHasClosed, revents: 0)
+        return poll(&entry, 1, 0) > 0 && Int32(entry.revents) & (Int32(Self.peerHasClosed) | POLLHUP | POLLERR | POLLNVAL) != 0
+    }
+
+    /// POLLRDHUP, which is Linux's alone.
+    private static let peerHasClosed: Int16 = 0x2000
 
     /// The parts of the path between slashes, empty ones included.
     public var segments: [Substring] {
@@ -181,10 +195,14 @@ public final class Identity: Sendable {
     public let takesProjectFromURL: Bool
     /// Roles of the service that passes the request on for its user, if it gave a token of its own.
     public let serviceRoles: [String]
+    /// Whether the caller may end the connection of an instance without the compute service being asked: a service that brought its
+    /// own token, or, where no identity service could name one, who runs this service.
+    public let mayUnbind: Bool
 
     public init(
         userID: String, projectID: String?, roles: [String], isAdmin: Bool = false, domainID: String? = nil, userDomainID: String? = nil,
-        projectDomainID: String? = nil, isSystemScoped: Bool = false, takesProjectFromURL: Bool = false, serviceRoles: [String] = []
+        projectDomainID: String? = nil, isSystemScoped: Bool = false, takesProjectFromURL: Bool = false, serviceRoles: [String] = [],
+        mayUnbind: Bool = false
     ) {
         self.userID = userID
         self.projectID = projectID
@@ -196,6 +214,7 @@ public final class Identity: Sendable {
         self.isSystemScoped = isSystemScoped
         self.takesProjectFromURL = takesProjectFromURL
         self.serviceRoles = serviceRoles
+        self.mayUnbind = mayUnbind
     }
 
     /// The same in a project, as an administrator or not.
@@ -204,6 +223,6 @@ public final class Identity: Sendable {
         return Identity(
             userID: userID, projectID: projectID, roles: roles, isAdmin: isAdmin, domainID: domainID, userDomainID: userDomainID,
             projectDomainID: projectDomainID, isSystemScoped: isSystemScoped, takesProjectFromURL: takesProjectFromURL,
-            serviceRoles: serviceRoles)
+            serviceRoles: serviceRoles, mayUnbind: mayUnbind)
     }
 }

@@ -362,7 +362,7 @@ private final class Exchange: @unchecked Sendable {
         if uri == nil { refusal = "The URL is not UTF-8." }
         let request = HTTPRequest(
             method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: headers,
-            remoteAddress: Self.address(connection))
+            remoteAddress: Self.address(connection), descriptor: clinker_connection_socket(connection))
         request.refusal = refusal
         request.declaredLength = declared
         return request

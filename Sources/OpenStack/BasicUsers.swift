@@ -16,30 +16,50 @@ public struct BasicUser: Sendable, Equatable {
 /// first two fields. The file is read again when it changes.
 public final class BasicUsers: Sendable {
     private let path: String
-    private let users: Guarded<[String: BasicUser]>
-    /// bcrypt is slow on purpose: a password that was right stays so for a while.
-    private let cache = VerdictCache<BasicUser>(seconds: 300, capacity: 2000)
-    private let executor = ThreadExecutor(name: "password", threads: 2)
-    /// Somebody's hash, so that an unknown name costs as much as a wrong password.
-    private static let nobody = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZDdpGDA6CWcAm5AKuAKIi8IqdJ5LqW"
+    private let users: Guarded<Users>
+    /// bcrypt is slow on purpose: a password that fitted a hash is remembered for a while. Whose hash it is, and what he may, is what
+    /// the file says when he asks.
+    private let cache = VerdictCache<Void>(seconds: 300, capacity: 2000)
+    private let queue = FairQueue(name: "password", threads: 2, capacity: 128, share: 32)
+
+    /// What the file says.
+    struct Users: Sendable {
+        var byName: [String: BasicUser] = [:]
+        /// In the file's order.
+        var hashes: [String] = []
+
+        /// The hash that a name is tried against: an unknown one costs what the file's own cost, always the same for one name, so that
+        /// time tells nobody which names there are.
+        func hash(for name: String) -> String {
+            if let user = byName[name] { return user.hash }
+            guard !hashes.isEmpty else { return nobody }
+            return hashes[Int(Digest(secret + name).number % UInt64(hashes.count))]
+        }
+
+        /// Nobody outside knows which one stands in for a name.
+        private let secret = UUID.random()
+        /// Somebody's hash, for a file without users.
+        private let nobody = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZDdpGDA6CWcAm5AKuAKIi8IqdJ5LqW"
+    }
 
     public init(_ settings: Settings, log: Logger) throws(SettingsError) {
         path = settings[Options.basicUserFile]
         let watch = FileWatch(path)
-        users = Guarded(try Self.read(path))
+        let first = try Self.read(path)
+        users = Guarded(first)
+        if first.hashes.isEmpty { log.warning("the file of users has none: nobody is let in", metadata: ["file": "\(path)"]) }
         watch.start("users") { [self] in
             do throws(SettingsError) {
                 let fresh = try Self.read(path)
                 users.withLock { $0 = fresh }
-                cache.removeAll()
-                log.info("users read again", metadata: ["file": "\(path)", "users": "\(fresh.count)"])
+                log.info("users read again", metadata: ["file": "\(path)", "users": "\(fresh.hashes.count)"])
             } catch {
                 for problem in error.problems { log.error("users not read again: \(problem)") }
             }
         }
     }
 
-    private static func read(_ path: String) throws(SettingsError) -> [String: BasicUser] {
+    private static func read(_ path: String) throws(SettingsError) -> Users {
         guard !path.isEmpty else { throw SettingsError(["[DEFAULT] http_basic_auth_user_file is not set"]) }
         guard let file = fopen(path, "re") else {
             let code = errno
@@ -53,47 +73,60 @@ public final class BasicUsers: Sendable {
         return try parse(text, name: path)
     }
 
-    static func parse(_ text: String, name: String) throws(SettingsError) -> [String: BasicUser] {
-        var users: [String: BasicUser] = [:]
+    static func parse(_ text: String, name: String) throws(SettingsError) -> Users {
+        var users = Users()
         var problems: [String] = []
+        // By code points: to Swift a carriage return and a line feed are one character, which is no line feed.
+        let text = text.unicodeScalars.first == "\u{FEFF}" ? text.unicodeScalars.dropFirst() : text.unicodeScalars[...]
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.hasSuffix("\r") ? line.dropLast() : line
+            let line = line.last == "\r" ? line.dropLast() : line
             guard !line.isEmpty, line.first != "#" else { continue }
-            let fields = line.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+            let fields = line.split(separator: ":", omittingEmptySubsequences: false).map { String($0) }
             guard fields.count == 4, !fields[0].isEmpty, !fields[2].isEmpty, fields[0].utf8.count <= 255, fields[2].utf8.count <= 255 else {
                 problems.append("\(name):\(index + 1): a line must read name:bcrypt hash:project id:role,role")
                 continue
             }
-            guard ["$2a$", "$2b$", "$2y$"].contains(where: fields[1].hasPrefix), fields[1].utf8.count == 60 else {
+            guard isHash(fields[1]) else {
                 problems.append(
                     "\(name):\(index + 1): the hash of \(fields[0]) is not bcrypt's (make it with 'htpasswd -nbB \(fields[0]) PASSWORD')")
                 continue
             }
-            if users[fields[0]] != nil { problems.append("\(name):\(index + 1): \(fields[0]) is there twice") }
-            let roles = fields[3].split(separator: ",").map(String.init)
+            if users.byName[fields[0]] != nil { problems.append("\(name):\(index + 1): \(fields[0]) is there twice") }
+            let roles = fields[3].utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)).filter { $0 != " " } }
             // What Keystone's implied roles do.
             let implied = roles.contains("admin") ? ["member", "reader"] : roles.contains("member") ? ["reader"] : []
-            users[fields[0]] = BasicUser(
+            users.byName[fields[0]] = BasicUser(
                 name: fields[0], projectID: fields[2], roles: roles + implied.filter { !roles.contains($0) }, hash: fields[1])
+            users.hashes.append(fields[1])
         }
         guard problems.isEmpty else { throw SettingsError(problems) }
         return users
     }
 
-    /// The user, if the password is right.
-    public func authenticate(name: String, password: Secret) async -> BasicUser? {
-        let user = users.withLock { $0[name] }
-        let hash = user?.hash ?? Self.nobody
+    /// `$2b$10$` and 53 digits.
+    private static func isHash(_ text: String) -> Bool {
+        let bytes = Array(text.utf8)
+        guard bytes.count == 60, ["$2a$", "$2b$", "$2y$"].contains(where: { bytes.starts(with: $0.utf8) }), bytes[6] == UInt8(ascii: "$")
+        else { return false }
+        return bytes[4...5].allSatisfy { (48...57).contains($0) }
+            && bytes[7...].allSatisfy { (46...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }
+    }
+
+    /// The user, if the password is right. Throws where too many wait to be identified.
+    public func authenticate(name: String, password: Secret, for asker: Asker) async throws(Unavailable) -> BasicUser? {
+        let hash = users.withLock { $0.hash(for: name) }
         // Another user's password of the same text is another key; a changed hash is one too.
         let key = Digest(name + "\0" + hash + "\0" + password.reveal())
-        let outcome = await cache.find(key) { [executor] in
-            await Task(executorPreference: executor) {
-                let isRight = Self.matches(password, hash)
-                return .success(isRight ? user.map { .valid($0) } ?? .invalid : .invalid)
-            }.value
+        let outcome = await cache.find(key, isPresent: asker.isPresent) { [queue] isWanted in
+            guard let fits = await queue.run(for: asker.share, while: isWanted, { Self.matches(password, hash) }) else {
+                return .failure(.busy)
+            }
+            return .success(fits ? .valid(()) : .invalid)
         }
-        guard case .success(.valid(let found)) = outcome else { return nil }
-        return found
+        guard case .valid = try outcome.get() else { return nil }
+        // The file may have changed meanwhile: who he is, it says now.
+        let user = users.withLock { $0.byName[name] }
+        return user?.hash == hash ? user : nil
     }
 
     private static func matches(_ password: Secret, _ hash: String) -> Bool {

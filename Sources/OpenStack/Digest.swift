@@ -4,6 +4,9 @@ import CGnuTLS
 struct Digest: Hashable, Sendable {
     private let a, b, c, d: UInt64
 
+    /// Some of its bits.
+    var number: UInt64 { a }
+
     init(_ text: String) {
         var text = text
         var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)

@@ -40,7 +40,9 @@ public final class Keystone: Sendable {
     private let retries: Int
     private let client: HTTPClient
     private let cache: VerdictCache<KeystoneToken>
-    private let executor = ThreadExecutor(name: "keystone", threads: 8)
+    private let queue = FairQueue(name: "keystone", threads: 8)
+    /// What is asked beside tokens: a slow Nova must not keep anybody from being let in.
+    private let others = ThreadExecutor(name: "catalogue", threads: 4)
     private let own = Guarded<(token: Secret, expires: Double)?>(nil)
     private let endpoints = Guarded<[Endpoint: (url: String, until: Double)]>([:])
     /// Only one thread renews the own token.
@@ -54,9 +56,6 @@ public final class Keystone: Sendable {
     /// Roles that make a service's token count, and whether a token without them is refused.
     public let serviceRoles: Set<String>
     public let requiresServiceRoles: Bool
-
-    /// Longer than any token of Keystone's, shorter than what costs anything.
-    private static let longestToken = 8192
 
     public init(_ settings: Settings, log: Logger) throws(SettingsError) {
         self.log = log
@@ -146,17 +145,17 @@ public final class Keystone: Sendable {
 
     /// What the cache knows: no question, no wait. Outer nil: nothing; inner nil: the token is not valid.
     public func known(_ token: String) -> KeystoneToken?? {
-        guard token.utf8.count <= Self.longestToken else { return .some(nil) }
+        guard token.utf8.count <= TokenForm.longest else { return .some(nil) }
         if let verdict = cache.find(Digest(token)) { return .some(Self.current(verdict, allowExpired: false)) }
-        return Self.isPlausible(token) ? nil : .some(nil)
+        return TokenForm.isPossible(token) ? nil : .some(nil)
     }
 
     /// The token's meaning; nil if it is not valid. An expired one is taken where a service vouches for it.
-    public func validate(_ token: String, allowExpired: Bool = false) async throws(Unavailable) -> KeystoneToken? {
-        guard Self.isPlausible(token) else { return nil }
+    public func validate(_ token: String, for asker: Asker, allowExpired: Bool = false) async throws(Unavailable) -> KeystoneToken? {
+        guard TokenForm.isPossible(token) else { return nil }
         let key = Digest((allowExpired ? "expired " : "") + token)
-        let outcome = await cache.find(key) { [self] in
-            await Task(executorPreference: executor) { self.ask(token, allowExpired: allowExpired) }.value
+        let outcome = await cache.find(key, isPresent: asker.isPresent) { [self] isWanted in
+            await queue.run(for: asker.share, while: isWanted) { self.ask(token, allowExpired: allowExpired) } ?? .failure(.busy)
         }
         return Self.current(try outcome.get(), allowExpired: allowExpired)
     }
@@ -164,11 +163,6 @@ public final class Keystone: Sendable {
     private static func current(_ verdict: VerdictCache<KeystoneToken>.Verdict, allowExpired: Bool) -> KeystoneToken? {
         guard case .valid(let token) = verdict, allowExpired || token.expires > Timestamp.seconds() else { return nil }
         return token
-    }
-
-    /// Whether Keystone need be asked at all; a header must not smuggle anything into another one.
-    private static func isPlausible(_ token: String) -> Bool {
-        !token.isEmpty && token.utf8.count <= longestToken && token.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     }
 
     private func ask(_ token: String, allowExpired: Bool) -> VerdictCache<KeystoneToken>.Outcome {
@@ -215,7 +209,7 @@ public final class Keystone: Sendable {
     public func knowsProject(_ id: String, token: Secret) async throws(Unavailable) -> Bool {
         guard id.utf8.allSatisfy({ $0 == 45 || $0 == 95 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) })
         else { return false }
-        let answer = await Task(executorPreference: executor) { () -> Result<Bool, Unavailable> in
+        let answer = await Task(executorPreference: others) { () -> Result<Bool, Unavailable> in
             do throws(Unavailable) {
                 let response = try self.exchange(
                     "GET", "/v3/projects/\(id)", headers: [(name: "X-Auth-Token", value: token.reveal())], body: nil)
@@ -231,27 +225,31 @@ public final class Keystone: Sendable {
 
     // MARK: other services
 
-    /// Asks a service of the catalogue with Clinker's own token. `path` is added to the endpoint's URL.
-    func ask(_ service: Endpoint, _ path: String, through client: HTTPClient, timeout: Double) async throws(Unavailable)
-        -> HTTPClient.Response
-    {
-        let answer = await Task(executorPreference: executor) { () -> Result<HTTPClient.Response, Unavailable> in
-            do throws(Unavailable) { return .success(try self.askNow(service, path, through: client, timeout: timeout)) } catch {
-                return .failure(error)
-            }
+    /// Asks a service of the catalogue with Clinker's own token, or with that of a user. `path` is added to the endpoint's URL.
+    func ask(
+        _ service: Endpoint, _ path: String, headers: [(name: String, value: String)] = [], token: Secret? = nil,
+        through client: HTTPClient, timeout: Double
+    ) async throws(Unavailable) -> HTTPClient.Response {
+        let answer = await Task(executorPreference: others) { () -> Result<HTTPClient.Response, Unavailable> in
+            do throws(Unavailable) {
+                return .success(try self.askNow(service, path, headers: headers, token: token, through: client, timeout: timeout))
+            } catch { return .failure(error) }
         }.value
         return try answer.get()
     }
 
-    private func askNow(_ service: Endpoint, _ path: String, through client: HTTPClient, timeout: Double) throws(Unavailable)
-        -> HTTPClient.Response
-    {
-        var refusedOwn = false
+    private func askNow(
+        _ service: Endpoint, _ path: String, headers: [(name: String, value: String)], token: Secret?, through client: HTTPClient,
+        timeout: Double
+    ) throws(Unavailable) -> HTTPClient.Response {
+        // A user's token that is refused is no fault of ours.
+        var refusedOwn = token != nil
         while true {
             let mine = try ownToken()
             let url = try url(of: service, token: mine)
             var request = HTTPClient.Request("GET", url + path)
-            request.headers = [(name: "X-Auth-Token", value: mine.reveal()), (name: "Accept", value: "application/json")]
+            request.headers =
+                [(name: "X-Auth-Token", value: (token ?? mine).reveal()), (name: "Accept", value: "application/json")] + headers
             request.timeout = timeout
             request.connectTimeout = min(timeout, connectTimeout)
             request.limit = 1 << 20

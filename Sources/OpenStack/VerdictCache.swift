@@ -15,10 +15,15 @@ final class VerdictCache<Good: Sendable>: Sendable {
         let expires: Double
     }
 
+    private struct Waiter {
+        let continuation: CheckedContinuation<Outcome, Never>
+        let isPresent: @Sendable () -> Bool
+    }
+
     private struct State {
         var good: [Digest: Entry] = [:]
         var bad: [Digest: Entry] = [:]
-        var waiting: [Digest: [CheckedContinuation<Outcome, Never>]] = [:]
+        var waiting: [Digest: [Waiter]] = [:]
     }
 
     private let state = Guarded(State())
@@ -38,31 +43,27 @@ final class VerdictCache<Good: Sendable>: Sendable {
         }
     }
 
-    /// What is known, or what `ask` finds out; callers that come while it is being asked wait for the same answer.
-    func find(_ key: Digest, ask: @escaping @Sendable () async -> Outcome) async -> Outcome {
+    /// What is known, or what `ask` finds out; callers that come while it is being asked wait for the same answer. `ask` is told whether
+    /// any of them is still there.
+    func find(
+        _ key: Digest, isPresent: @escaping @Sendable () -> Bool,
+        ask: @escaping @Sendable (_ isWanted: @escaping @Sendable () -> Bool) async -> Outcome
+    ) async -> Outcome {
         if let known = find(key) { return .success(known) }
         return await withCheckedContinuation { continuation in
             let isFirst = state.withLock { state in
-                state.waiting[key, default: []].append(continuation)
+                state.waiting[key, default: []].append(Waiter(continuation: continuation, isPresent: isPresent))
                 return state.waiting[key]?.count == 1
             }
             guard isFirst else { return }
             Task {
-                let outcome = await ask()
+                let outcome = await ask { [self] in state.withLock { $0.waiting[key]?.contains { $0.isPresent() } ?? false } }
                 let waiters = state.withLock { state in
                     if case .success(let verdict) = outcome { store(verdict, key, &state) }
                     return state.waiting.removeValue(forKey: key) ?? []
                 }
-                for waiter in waiters { waiter.resume(returning: outcome) }
+                for waiter in waiters { waiter.continuation.resume(returning: outcome) }
             }
-        }
-    }
-
-    /// Forgets everything, when what it rests on has changed.
-    func removeAll() {
-        state.withLock { state in
-            state.good = [:]
-            state.bad = [:]
         }
     }
 
@@ -93,4 +94,13 @@ final class VerdictCache<Good: Sendable>: Sendable {
 /// Nothing could be found out: the caller is to come again, and is neither let in nor refused.
 public struct Unavailable: Error, CustomStringConvertible, Sendable {
     public let description: String
+    /// Whether it is because others ask too much.
+    public let isBusy: Bool
+
+    init(description: String, isBusy: Bool = false) {
+        self.description = description
+        self.isBusy = isBusy
+    }
+
+    static let busy = Unavailable(description: "too many wait to be identified", isBusy: true)
 }

@@ -179,7 +179,7 @@ struct IdentityTests {
         let service = try keystone.service(port: proxy.port)
         let token = try keystone.token("alice", project: "alpha")
         _ = proxy.count("")
-        for (brought, status) in [(token, 200), ("bad", 401)] {
+        for (brought, status) in [(token, 200), (String(token.dropLast(4)) + "AAAA", 401)] {
             let finished = Semaphore()
             for index in 0..<24 {
                 startThread("client-\(index)") {
@@ -188,8 +188,23 @@ struct IdentityTests {
                 }
             }
             for _ in 0..<24 { finished.wait() }
-            #expect(proxy.count("GET /v3/auth/tokens") == 1, "\(brought.prefix(10))")
+            #expect(proxy.count("GET /v3/auth/tokens") == 1, "\(status)")
         }
+    }
+
+    @Test("what cannot be a token is refused by its form: Keystone is not asked, beside the user's token or as it")
+    func impossibleTokens() throws {
+        let proxy = try Proxy(to: keystone.port)
+        let service = try keystone.service(port: proxy.port)
+        let token = try keystone.token("alice", project: "alpha")
+        _ = proxy.count("")
+        let forms: [String] = ["bad", UUID.random(), String(token.dropLast()), token + "x", "h" + String(token.dropFirst())]
+        for bad in forms {
+            refused(try ask(service, "GET", "/volumes", token: bad), bad)
+            refused(try ask(service, "GET", "/volumes", token: bad, headers: [("X-Service-Token", bad)]), bad)
+        }
+        #expect(proxy.count("GET /v3/auth/tokens") == 0)
+        #expect(try ask(service, "GET", "/volumes", token: token).status == 200)
     }
 
     @Test(
@@ -273,11 +288,12 @@ struct IdentityTests {
             return output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(project):\(roles)\n"
         }
         let beta = "0123456789abcdef0123456789abcde0"
-        let users = try await [
+        var users = try await [
             line("root", "r00t", ServiceUnderTest.project, "admin"), line("alice", "pass:word", ServiceUnderTest.project, "member"),
             line("bob", "b0b", beta, "reader"),
         ]
-        try ServiceUnderTest.write(file, "# users\n" + users.joined())
+        // As editors of other systems end lines.
+        try ServiceUnderTest.write(file, ("# users\n" + users.joined()).replacing("\n", with: "\r\n"))
         let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(file)")
         func ask(_ method: String, _ path: String, _ credentials: String?, project: String = ServiceUnderTest.project, _ body: JSON? = nil)
             throws
@@ -302,9 +318,15 @@ struct IdentityTests {
         }
         #expect(try service.request("GET", "/v3/\(beta)/volumes", headers: [("Authorization", "Basic ????")]).status == 401)
         #expect(try service.request("GET", "/v3/\(beta)/volumes", headers: [("Authorization", "Bearer x")]).status == 401)
-        // A user that is taken out is out; a broken file changes nothing.
-        try ServiceUnderTest.write(file, users[0])
+        // A role that is taken away is away, though the password is known; a user that is taken out is out; a broken file changes nothing.
+        let demoted = users[0].replacing(":admin", with: ":reader")
+        try ServiceUnderTest.write(file, demoted)
         var limit = Timestamp.monotonic() + 10
+        while try ask("GET", "/os-services", "root:r00t").status != 403, Timestamp.monotonic() < limit { usleep(100_000) }
+        #expect(try ask("GET", "/os-services", "root:r00t").status == 403)
+        users[0] = demoted
+        try ServiceUnderTest.write(file, users[0])
+        limit = Timestamp.monotonic() + 10
         while try ask("GET", "/volumes", "alice:pass:word").status != 401, Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(try ask("GET", "/volumes", "alice:pass:word").status == 401)
         try ServiceUnderTest.write(file, "nonsense\n")
@@ -312,6 +334,45 @@ struct IdentityTests {
         while !service.log.contains("users not read again"), Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(try ask("GET", "/volumes", "root:r00t").status == 200)
         #expect(!service.log.contains("r00t") && !service.log.contains("pass:word"))
+    }
+
+    @Test("a burst of logins does not keep a right one waiting: those who left cost nothing, of those who stay the last is first")
+    func burst() async throws {
+        let directory = temporaryDirectory("users")
+        let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "11", "alice", "secret"])
+        let line = output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):member\n"
+        try ServiceUnderTest.write(directory + "/users", String(line))
+        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(directory)/users")
+        func begin(_ name: String) throws -> Int32 {
+            let socket = try Loopback.connect(UInt16(service.port))
+            let text =
+                "GET /v3/\(ServiceUnderTest.project)/volumes HTTP/1.1\r\nHost: h\r\nAuthorization: Basic \(Self.base64(name + ":x"))\r\n\r\n"
+            _ = text.withCString { write(socket, $0, strlen($0)) }
+            return socket
+        }
+        for index in 0..<200 { close(try begin("left-\(index)")) }
+        let waiting = try (0..<30).map { try begin("stayed-\($0)") }
+        defer { for socket in waiting { close(socket) } }
+        let answer = try service.request(
+            "GET", "/v3/\(ServiceUnderTest.project)/volumes", headers: [("Authorization", "Basic " + Self.base64("alice:secret"))])
+        #expect(answer.status == 200, "\(answer.text)")
+        var answered = 0
+        for socket in waiting {
+            var entry = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
+            answered += Int(poll(&entry, 1, 0))
+        }
+        #expect(answered < waiting.count / 2, "\(answered) wrong logins were answered before the right one")
+        // More than may wait are told so, and when to come again.
+        let crowd = try (0..<100).map { try begin("crowd-\($0)") }
+        defer { for socket in crowd { close(socket) } }
+        var refusals = 0
+        for socket in crowd.prefix(20) {
+            var bytes = [UInt8](repeating: 0, count: 2000)
+            let count = recv(socket, &bytes, bytes.count, 0)
+            let text = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+            if text.hasPrefix("HTTP/1.1 503"), text.contains("Retry-After: 1") { refusals += 1 }
+        }
+        #expect(refusals > 0)
     }
 
     static func base64(_ text: String) -> String {

@@ -15,9 +15,17 @@ public struct BasicAuthenticator: Authenticator {
             let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),
             let colon = text.firstIndex(of: ":")
         else { throw refusal }
-        guard let user = await users.authenticate(name: String(text[..<colon]), password: Secret(String(text[text.index(after: colon)...])))
-        else { throw refusal }
-        return Identity(userID: user.name, projectID: user.projectID, roles: user.roles)
+        let name = String(text[..<colon])
+        let password = Secret(String(text[text.index(after: colon)...]))
+        let found: BasicUser?
+        do {
+            found = try await users.authenticate(
+                name: name, password: password, for: Asker(address: request.remoteAddress, isPresent: { !request.isAbandoned }))
+        } catch { throw KeystoneAuthenticator.busy }
+        guard let user = found else { throw refusal }
+        return Identity(
+            userID: user.name, projectID: user.projectID, roles: user.roles,
+            mayUnbind: user.roles.contains("admin") || user.roles.contains("service"))
     }
 }
 

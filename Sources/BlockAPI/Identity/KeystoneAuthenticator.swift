@@ -17,21 +17,26 @@ public struct KeystoneAuthenticator: Authenticator {
             guard let known else { throw refusal }
             return Self.identity(known)
         }
+        let asker = Asker(address: request.remoteAddress, isPresent: { !request.isAbandoned })
         do {
             var serviceRoles: [String] = []
             if let serviceToken {
-                guard let service = try await keystone.validate(serviceToken) else { throw refusal }
+                guard let service = try await keystone.validate(serviceToken, for: asker) else { throw refusal }
                 let roles = service.roles.filter { keystone.serviceRoles.contains($0) }
                 if roles.isEmpty && keystone.requiresServiceRoles { throw refusal }
                 serviceRoles = roles
             }
             // Long work outlives the user's token: a service that may vouches for it.
-            guard let found = try await keystone.validate(token, allowExpired: !serviceRoles.isEmpty) else { throw refusal }
+            guard let found = try await keystone.validate(token, for: asker, allowExpired: !serviceRoles.isEmpty) else { throw refusal }
             return Self.identity(found, serviceRoles: serviceRoles)
-        } catch is Unavailable {
-            throw Self.unavailable
+        } catch let problem as Unavailable {
+            throw problem.isBusy ? Self.busy : Self.unavailable
         }
     }
+
+    /// So many wait to be identified that this one has no room.
+    static let busy = HTTPError(
+        503, "Too many requests wait to be identified. Try again later.", headers: [(name: "Retry-After", value: "1")])
 
     /// Whether Keystone knows the project, asked with the token of a user who may know.
     public func knowsProject(_ id: String, token: Secret) async throws -> Bool {
@@ -47,6 +52,7 @@ public struct KeystoneAuthenticator: Authenticator {
         Identity(
             userID: token.userID, projectID: token.projectID, roles: token.roles, domainID: token.domainID,
             userDomainID: token.userDomainID,
-            projectDomainID: token.projectDomainID, isSystemScoped: token.isSystemScoped, serviceRoles: serviceRoles)
+            projectDomainID: token.projectDomainID, isSystemScoped: token.isSystemScoped, serviceRoles: serviceRoles,
+            mayUnbind: !serviceRoles.isEmpty)
     }
 }

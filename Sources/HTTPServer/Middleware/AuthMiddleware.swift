@@ -34,7 +34,7 @@ public struct NoAuthenticator: Authenticator {
                 throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
             }
         }
-        return Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true)
+        return Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true, mayUnbind: true)
     }
 }
 
@@ -43,6 +43,6 @@ public struct OperatorAuthenticator: Authenticator {
     public init() {}
 
     public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true, takesProjectFromURL: true)
+        Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true, takesProjectFromURL: true, mayUnbind: true)
     }
 }
