@@ -247,12 +247,16 @@ public enum Attachments {
     }
 
     /// os-detach: the record goes; the connection was ended by os-terminate_connection.
-    public static func detach(volumeID: String, attachmentID: String?, caller: Caller, in tx: any Transaction) throws {
+    public static func detach(volumeID: String, attachmentID: String?, permit: DetachPermit, caller: Caller, in tx: any Transaction) throws
+    {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         guard volume.status != "maintenance" else {
             throw StorageError.invalidVolume("Unable to detach volume in maintenance.")
         }
-        if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) { try remove(attachment.id, in: tx) }
+        if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) {
+            try permit.check([attachment])
+            try remove(attachment.id, in: tx)
+        }
         // Who says that the last one is detached says so of what it was connected by.
         if try statuses(ofVolume: volumeID, in: tx).isEmpty { try HostConnections.end(volumeID, connector: nil, in: tx) }
         try Volumes.refreshAttachState(of: volumeID, in: tx)

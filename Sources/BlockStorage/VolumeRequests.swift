@@ -260,10 +260,12 @@ public struct VolumeRequests: Sendable {
     }
 
     /// `detach` also removes the attachment: os-force_detach.
-    public func disconnect(volumeID: String, connector: JSON?, detach attachmentID: String??, caller: Caller, in tx: any Transaction) throws
-        -> String
-    {
+    public func disconnect(
+        volumeID: String, connector: JSON?, detach attachmentID: String??, permit: DetachPermit, caller: Caller, in tx: any Transaction
+    ) throws -> String {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        // The connector may be anybody's who is connected.
+        try permit.check(try Attachments.ofVolume(volumeID, in: tx))
         var arguments: JSONObject = ["connector": connector ?? .null]
         if let attachmentID {
             arguments["detach"] = true
@@ -298,8 +300,9 @@ public struct VolumeRequests: Sendable {
     }
 
     /// nil: nothing was connected, the attachment is gone already.
-    public func deleteAttachment(_ id: String, caller: Caller, in tx: any Transaction) throws -> String? {
+    public func deleteAttachment(_ id: String, permit: DetachPermit, caller: Caller, in tx: any Transaction) throws -> String? {
         let attachment = try Attachments.get(id, for: caller, in: tx)
+        try permit.check([attachment])
         let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
         if attachment.connector == nil && attachment.connectionInfo == nil {
             try Attachments.remove(id, in: tx)

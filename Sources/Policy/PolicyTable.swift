@@ -22,6 +22,8 @@ public enum PolicyTable {
     private static let admin = "rule:admin_api"
     private static let member = "rule:xena_system_admin_or_project_member"
     private static let reader = "rule:xena_system_admin_or_project_reader"
+    /// Or a service that asks for itself, or brings its user's request.
+    private static let service = " or role:service or service_roles:service"
     private static let owner = "rule:admin_or_owner"
     private static let anyone = "@"
 
@@ -201,6 +203,8 @@ public enum PolicyTable {
         Rule("volume_extension:default_unset", admin, older: "rule:system_or_domain_or_project_admin"),
 
         // Beside Cinder's API.
+        Rule("clinker:attachments_get", reader + service, older: owner),
+        Rule("clinker:attachments_connection", member + service, older: owner),
         Rule("clinker:doctor", admin),
         Rule("clinker:operations_get", reader, older: owner),
         Rule("clinker:operations_cancel", member, older: owner),

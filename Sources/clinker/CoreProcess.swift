@@ -80,8 +80,10 @@ final class CoreProcess: Sendable {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
+        let keystone = settings[Options.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
-            database: database, backends: backends, settings: settings, instances: try instanceLocator(), log: sink.logger("flows"))
+            database: database, backends: backends, settings: settings, instances: try instanceLocator(keystone),
+            log: sink.logger("flows"))
         let engine = FlowEngine(services)
         let left = try engine.left()
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
@@ -89,7 +91,7 @@ final class CoreProcess: Sendable {
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, log: sink.logger("events"))
         database.setCommitHandler { events.ring() }
-        let (server, control) = try startServers(database, engine, backends, services, events)
+        let (server, control) = try startServers(database, engine, backends, services, events, keystone)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -151,14 +153,15 @@ final class CoreProcess: Sendable {
 
     /// The API for everybody, and for the operator on this machine.
     private func startServers(
-        _ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices, _ events: EventHub
+        _ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices, _ events: EventHub,
+        _ keystone: Keystone?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
         let timeout = Double(settings[Options.rpcResponseTimeout])
         let requests = VolumeRequests(settings, ready: { engine.ring($0) })
         let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
-        let authenticator = try authenticator()
+        let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
         var doors = BlockAPIServices(
             database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
@@ -170,8 +173,19 @@ final class CoreProcess: Sendable {
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
                 awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }),
             events: events, tickets: tickets)
-        if let keystone = authenticator as? KeystoneAuthenticator {
-            doors.projectExists = { try await keystone.knowsProject($0, token: $1) }
+        if let keystone {
+            let authenticator = KeystoneAuthenticator(keystone)
+            let nova = Nova(settings, keystone: keystone)
+            let log = sink.logger("nova")
+            doors.projectExists = { try await authenticator.knowsProject($0, token: $1) }
+            doors.attachmentInUse = { instance, volume, token in
+                do { return try await nova.attachment(ofInstance: instance, volume: volume, token: token) } catch {
+                    log.error("whether an instance uses a volume could not be found out: \(error)")
+                    throw HTTPError(
+                        503, "Whether instance \(instance) uses the volume cannot be found out now: detach it using the Compute API.",
+                        headers: [(name: "Retry-After", value: "30")])
+                }
+            }
         }
         let api = try BlockAPI(doors, settings: settings)
         var chain: [any Middleware] = [
@@ -202,20 +216,20 @@ final class CoreProcess: Sendable {
     }
 
     /// Nova, where the scheduler is to know of instances.
-    private func instanceLocator() throws(SettingsError) -> (any InstanceLocator)? {
+    private func instanceLocator(_ keystone: Keystone?) throws(SettingsError) -> (any InstanceLocator)? {
         guard Scheduler.asksForInstances(settings) else { return nil }
         do throws(SettingsError) {
-            return NovaLocator(
-                nova: Nova(settings, keystone: try Keystone(settings, log: sink.logger("keystone"))), log: sink.logger("nova"))
+            let own = if let keystone { keystone } else { try Keystone(settings, log: sink.logger("keystone")) }
+            return NovaLocator(nova: Nova(settings, keystone: own), log: sink.logger("nova"))
         } catch {
             throw SettingsError(
                 error.problems.map { $0 + " (scheduler_default_filters: InstanceLocalityFilter asks Nova with Clinker's own account)" })
         }
     }
 
-    private func authenticator() throws -> any Authenticator {
-        switch settings[Options.authStrategy] {
-        case "keystone": KeystoneAuthenticator(try Keystone(settings, log: sink.logger("keystone")))
+    private func authenticator(_ keystone: Keystone?) throws -> any Authenticator {
+        if let keystone { return KeystoneAuthenticator(keystone) }
+        return switch settings[Options.authStrategy] {
         case "http_basic": BasicAuthenticator(try BasicUsers(settings, log: sink.logger("users")))
         default: NoAuthenticator()
         }

@@ -44,6 +44,12 @@ struct InstanceTests {
             _ = reap(pid)
         }
 
+        /// From now on an instance uses a volume by the attachment.
+        func use(_ instance: String, _ volume: String, _ attachment: String) throws {
+            let path = "/uses/\(instance)/\(volume)/\(attachment)"
+            _ = try Loopback.exchange(port, Array("PUT \(path) HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".utf8))
+        }
+
         /// Ids of the servers that it was asked for.
         func asked() throws -> [String] {
             let answer = try ServiceUnderTest.parse(
@@ -52,13 +58,8 @@ struct InstanceTests {
         }
     }
 
-    private static func id(_ digit: Int) -> String { "\(digit)0000000-0000-4000-8000-000000000000" }
-
-    @Test("the hint local_to_instance is the host that Nova names; where nobody can say, the volume fails and says why")
-    func locality() throws {
-        let keystone = try KeystoneUnderTest.shared.get()
-        let nova = try Nova(keystone)
-        let root = try keystone.token("root", project: "alpha")
+    /// Puts Nova into the catalogue, in the second region; the first one's does not answer. Returns the service's id.
+    private static func register(_ nova: Nova, _ keystone: KeystoneUnderTest, _ root: String) throws -> String {
         let made = try keystone.ask("POST", "/services", ["service": ["type": "compute", "name": "nova"]], token: root)
         let compute = try #require(made.json["service"]?["id"]?.string)
         for (region, url) in [("RegionOne", "http://127.0.0.1:9/v2.1"), ("RegionTwo", "http://127.0.0.1:\(nova.port)/v2.1/")] {
@@ -69,6 +70,17 @@ struct InstanceTests {
                 token: root)
             #expect(endpoint.status == 201, "\(endpoint.text)")
         }
+        return compute
+    }
+
+    private static func id(_ digit: Int) -> String { "\(digit)0000000-0000-4000-8000-000000000000" }
+
+    @Test("the hint local_to_instance is the host that Nova names; where nobody can say, the volume fails and says why")
+    func locality() throws {
+        let keystone = try KeystoneUnderTest.shared.get()
+        let nova = try Nova(keystone)
+        let root = try keystone.token("root", project: "alpha")
+        let compute = try Self.register(nova, keystone, root)
         let service = try keystone.service(
             options: "quota_volumes = -1\nscheduler_default_filters = CapacityFilter,InstanceLocalityFilter",
             sections: "[nova]\nregion_name = RegionTwo\ninterface = internal")
@@ -121,5 +133,111 @@ struct InstanceTests {
         #expect(try end(.string(Self.id(8))) == "error")
         #expect(try keystone.ask("DELETE", "/services/\(compute)", token: root).status == 204)
         #expect(!service.log.contains("clinker-secret"))
+    }
+    @Test("what an instance uses is detached by nobody but a service: 409 for its owner and for administrators, whatever call they make")
+    func detachment() throws {
+        let keystone = try KeystoneUnderTest.shared.get()
+        let nova = try Nova(keystone)
+        let root = try keystone.token("root", project: "alpha")
+        let compute = try Self.register(nova, keystone, root)
+        let service = try keystone.service(
+            options: "quota_volumes = -1", sections: "[nova]\nregion_name = RegionTwo\ninterface = internal")
+        let alice = try keystone.token("alice", project: "alpha")
+        let vouching = try keystone.token("nova", project: "service")
+        let rita = try keystone.token("rita", project: "alpha")
+        func ask(_ method: String, _ path: String, _ body: JSON? = nil, token: String? = nil, service other: String? = nil) throws
+            -> ServiceUnderTest.Answer
+        {
+            try service.request(
+                method, "/v3/\(keystone.project("alpha"))\(path)",
+                headers: [("X-Auth-Token", token ?? alice)] + (other.map { [("X-Service-Token", $0)] } ?? []), body: body?.text)
+        }
+        func attached(to instance: String?, connected: Bool = true, complete: Bool = true) throws -> (volume: String, attachment: String) {
+            let volume = try #require(try ask("POST", "/volumes", ["volume": ["size": 1]]).json["volume"]?["id"]?.string)
+            let limit = Timestamp.monotonic() + 30
+            while try status(volume) != "available", Timestamp.monotonic() < limit { usleep(10_000) }
+            var asked: JSONObject = ["volume_uuid": .string(volume)]
+            if let instance { asked["instance_uuid"] = .string(instance) }
+            if connected { asked["connector"] = ["host": "node", "ip": "127.0.0.1", "initiator": "iqn.2026-11.example:me"] }
+            let made = try ask("POST", "/attachments", ["attachment": .object(asked)])
+            let attachment = try #require(made.json["attachment"]?["id"]?.string, "\(made.text)")
+            if connected && complete {
+                #expect(try ask("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+            }
+            return (volume, attachment)
+        }
+        func status(_ volume: String) throws -> String { try ask("GET", "/volumes/\(volume)").json["volume"]?["status"]?.string ?? "" }
+
+        let used = try attached(to: Self.id(1))
+        try nova.use(Self.id(1), used.volume, used.attachment)
+        let action = "/volumes/\(used.volume)/action"
+        for token in [alice, root] {
+            for (method, path, body) in [
+                ("DELETE", "/attachments/\(used.attachment)", nil as JSON?), ("POST", action, ["os-detach": [:]]),
+                ("POST", action, ["os-detach": ["attachment_id": .string(used.attachment)]]),
+                ("POST", action, ["os-terminate_connection": ["connector": ["host": "node"]]]),
+                ("POST", action, ["os-terminate_connection": ["connector": nil]]),
+                ("POST", action, ["os-force_detach": ["attachment_id": .string(used.attachment)]]),
+            ] {
+                let answer = try ask(method, path, body, token: token)
+                if token == alice, body?["os-force_detach"] != nil {
+                    #expect(answer.status == 403)
+                    continue
+                }
+                #expect(answer.status == 409, "\(method) \(path) \(body?.text ?? ""): \(answer.status) \(answer.text)")
+                #expect(answer.message == "Detach volume from instance \(Self.id(1)) using the Compute API")
+            }
+        }
+        // Neither is a token of no service's role one, nor one that Keystone does not know.
+        #expect(try ask("DELETE", "/attachments/\(used.attachment)", service: rita).status == 409)
+        #expect(try ask("DELETE", "/attachments/\(used.attachment)", service: "gAAAAABnothing").status == 401)
+        #expect(try status(used.volume) == "in-use")
+        #expect(try ask("GET", "/attachments/\(used.attachment)").json["attachment"]?["status"] == "attached")
+        #expect(try ask("DELETE", "/attachments/\(used.attachment)", service: vouching).status == 200)
+        #expect(try status(used.volume) == "available")
+
+        // Told where it is, but not complete: as good as used.
+        let told = try attached(to: Self.id(1), complete: false)
+        try nova.use(Self.id(1), told.volume, told.attachment)
+        #expect(try ask("DELETE", "/attachments/\(told.attachment)").status == 409)
+        // Nova uses the volume by another attachment, does not use it, does not know the instance.
+        let stale = try attached(to: Self.id(1))
+        try nova.use(Self.id(1), stale.volume, Self.id(9))
+        #expect(try ask("DELETE", "/attachments/\(stale.attachment)").status == 200)
+        for instance in [Self.id(1), Self.id(7)] {
+            #expect(try ask("DELETE", "/attachments/\(try attached(to: instance).attachment)").status == 200)
+        }
+        // Nothing is bound: no instance, no connection; Nova is not asked.
+        let before = try nova.asked().count
+        #expect(try ask("DELETE", "/attachments/\(try attached(to: nil).attachment)").status == 200)
+        #expect(try ask("DELETE", "/attachments/\(try attached(to: Self.id(1), connected: false).attachment)").status == 200)
+        #expect(try nova.asked().count == before)
+        // Nobody can say: nothing is ended.
+        let broken = try attached(to: Self.id(6))
+        let strange = try attached(to: Self.id(5))
+        for attachment in [broken.attachment, strange.attachment] {
+            let answer = try ask("DELETE", "/attachments/\(attachment)")
+            #expect(answer.status == 503 && answer.header("Retry-After") != nil, "\(answer.text)")
+        }
+        nova.stop()
+        #expect(try ask("DELETE", "/attachments/\(told.attachment)").status == 503)
+        #expect(try keystone.ask("DELETE", "/services/\(compute)", token: root).status == 204)
+        #expect(try status(broken.volume) == "in-use")
+        #expect(try ask("DELETE", "/attachments/\(told.attachment)", service: vouching).status == 200)
+
+        // What opens the storage is for those who use it.
+        let shown = "/attachments/\(broken.attachment)"
+        for (token, status, isShown) in [(alice, 200, true), (root, 200, true), (rita, 200, false)] {
+            for path in [shown, "/attachments/detail"] {
+                let answer = try ask("GET", path, token: token)
+                #expect(answer.status == status)
+                #expect(answer.text.contains("device_path") == isShown, "\(path): \(answer.text)")
+            }
+        }
+        #expect(try ask("GET", shown, token: rita).json["attachment"]?["connection_info"] == [:])
+        let norma = try keystone.token("norma", project: "alpha")
+        for path in [shown, "/attachments", "/attachments/detail"] { #expect(try ask("GET", path, token: norma).status == 403) }
+        #expect(try ask("GET", shown, token: norma, service: vouching).text.contains("device_path"))
+        #expect(!service.log.contains(alice) && !service.log.contains(vouching))
     }
 }

@@ -74,7 +74,8 @@ struct RoleMatrixTests {
         Case("GET", "/snapshots/NOTHING/metadata/a", "volume:get_snapshot_metadata"),
         Case("PUT", "/snapshots/NOTHING/metadata/a", "volume:update_snapshot_metadata", body: #"{"meta": {"a": "b"}}"#),
         Case("DELETE", "/snapshots/NOTHING/metadata/a", "volume:delete_snapshot_metadata"),
-        Case("GET", "/attachments"), Case("GET", "/attachments/detail"), Case("GET", "/attachments/ATTACHMENT"),
+        Case("GET", "/attachments", "clinker:attachments_get"), Case("GET", "/attachments/detail", "clinker:attachments_get"),
+        Case("GET", "/attachments/ATTACHMENT", "clinker:attachments_get"),
         Case("POST", "/attachments", "volume:attachment_create", body: #"{"attachment": {"volume_uuid": "NOTHING"}}"#),
         Case("PUT", "/attachments/NOTHING", "volume:attachment_update", body: #"{"attachment": {"connector": {"host": "h"}}}"#),
         Case("DELETE", "/attachments/NOTHING", "volume:attachment_delete"),
@@ -165,7 +166,7 @@ struct RoleMatrixTests {
     private static let own = [
         "clinker:doctor": "admin", "clinker:services_remove": "admin", "clinker:operations_explain": "admin",
         "clinker:operations_get": "admin or project reader", "clinker:operations_cancel": "admin or project member",
-        "clinker:events_get": "admin or project reader",
+        "clinker:events_get": "admin or project reader", "clinker:attachments_get": "admin, project reader or service",
     ]
 
     /// Rule to default, from the documentation.
@@ -188,6 +189,7 @@ struct RoleMatrixTests {
             switch RoleMatrixTests.defaults[rule] {
             case "admin": self == .admin
             case "admin or project member": self == .admin || self == .member
+            case "admin, project reader or service": self != .custom
             case "admin or project reader": [.admin, .member, .reader].contains(self)
             default: true
             }

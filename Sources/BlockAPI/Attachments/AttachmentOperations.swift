@@ -20,14 +20,22 @@ enum AttachmentOperations {
     }()
 
     static let all: [APIOperation] = [
-        APIOperation("attachments:list", "GET", "/attachments", versions: 27...71, summary: "List attachments") {
+        APIOperation(
+            "attachments:list", "GET", "/attachments", versions: 27...71, policies: ["clinker:attachments_get"], summary: "List attachments"
+        ) {
             try list($0, detail: false)
         },
-        APIOperation("attachments:detail", "GET", "/attachments/detail", versions: 27...71, summary: "List attachments in detail") {
+        APIOperation(
+            "attachments:detail", "GET", "/attachments/detail", versions: 27...71, policies: ["clinker:attachments_get"],
+            summary: "List attachments in detail"
+        ) {
             try list($0, detail: true)
         },
-        APIOperation("attachments:show", "GET", "/attachments/{id}", versions: 27...71, summary: "Show an attachment") { request in
-            try answer(try request.database { try Attachments.get(request.parameters[0], for: request.caller, in: $0) })
+        APIOperation(
+            "attachments:show", "GET", "/attachments/{id}", versions: 27...71, policies: ["clinker:attachments_get"],
+            summary: "Show an attachment"
+        ) { request in
+            try answer(request.parameters[0], request)
         },
         APIOperation(
             "attachments:create", "POST", "/attachments", versions: 27...71, policies: ["volume:attachment_create"],
@@ -66,7 +74,7 @@ enum AttachmentOperations {
             return (id, operation)
         }
         if let operation { _ = try await request.outcome(operation, failure: "Unable to create attachment for volume") }
-        return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
+        return try answer(id, request)
     }
 
     @Sendable private static func update(_ request: APIRequest) async throws -> HTTPResponse {
@@ -76,15 +84,18 @@ enum AttachmentOperations {
             try request.service.requests.connectAttachment(id, connector: connector, isNew: false, caller: request.caller, in: $0)
         }
         _ = try await request.outcome(operation, failure: "Unable to update the attachment")
-        return try answer(try request.database { try Attachments.get(id, for: request.caller, in: $0) })
+        return try answer(id, request)
     }
 
     @Sendable private static func delete(_ request: APIRequest) async throws -> HTTPResponse {
         let id = request.parameters[0]
-        let volumeID = try request.database { try Attachments.get(id, for: request.caller, in: $0).volumeID }
-        let operation = try await request.change { try request.service.requests.deleteAttachment(id, caller: request.caller, in: $0) }
+        let attachment = try request.database { try Attachments.get(id, for: request.caller, in: $0) }
+        let permit = try await request.detachPermit([attachment])
+        let operation = try await request.change {
+            try request.service.requests.deleteAttachment(id, permit: permit, caller: request.caller, in: $0)
+        }
         if let operation { _ = try await request.outcome(operation, failure: "Unable to delete the attachment") }
-        let remaining = try request.database { try Attachments.ofVolume(volumeID, in: $0) }
+        let remaining = try request.database { try Attachments.ofVolume(attachment.volumeID, in: $0) }
         return .json { writer in
             writer.beginObject()
             writer.key("attachments")
@@ -124,7 +135,7 @@ enum AttachmentOperations {
             writer.beginObject()
             writer.key("attachments")
             writer.beginArray()
-            for attachment in found { if detail { try full(attachment, &writer) } else { summary(attachment, &writer) } }
+            for attachment in found { if detail { try full(attachment, request, &writer) } else { summary(attachment, &writer) } }
             writer.endArray()
             if asked.limit > 0, found.count >= asked.limit, let last = found.last {
                 request.links.writeNext(
@@ -137,11 +148,12 @@ enum AttachmentOperations {
 
     // MARK: views
 
-    private static func answer(_ attachment: Attachment) throws -> HTTPResponse {
-        try .json { writer in
+    private static func answer(_ id: String, _ request: APIRequest) throws -> HTTPResponse {
+        let attachment = try request.database { try Attachments.get(id, for: request.caller, in: $0) }
+        return try .json { writer in
             writer.beginObject()
             writer.key("attachment")
-            try full(attachment, &writer)
+            try full(attachment, request, &writer)
             writer.endObject()
         }
     }
@@ -159,14 +171,19 @@ enum AttachmentOperations {
         writer.member("volume_id", attachment.volumeID)
     }
 
-    private static func full(_ attachment: Attachment, _ writer: inout JSONWriter) throws {
+    private static func full(_ attachment: Attachment, _ request: APIRequest, _ writer: inout JSONWriter) throws {
         writer.beginObject()
         fields(attachment, &writer)
         writer.member("attached_at", attachment.attachedAt ?? "")
         writer.member("detached_at", attachment.detachedAt ?? "")
         writer.member("attach_mode", attachment.mode ?? "null")
         writer.key("connection_info")
-        if let info = attachment.connectionInfo { writer.raw(info.reveal()) } else { writer.raw("{}") }
+        // It holds what opens the storage to whoever has it.
+        if let info = attachment.connectionInfo, request.allows("clinker:attachments_connection", project: attachment.projectID) {
+            writer.raw(info.reveal())
+        } else {
+            writer.raw("{}")
+        }
         writer.endObject()
     }
 }

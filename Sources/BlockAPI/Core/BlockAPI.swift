@@ -23,6 +23,11 @@ public struct BlockAPIServices: Sendable {
     public var listBackend: @Sendable (_ host: String, _ requestID: String) async throws -> JSON
     /// Whether the identity service knows the project; true where nobody can say.
     public var projectExists: @Sendable (_ project: String, _ token: Secret) async throws -> Bool = { _, _ in true }
+    /// The attachment by which an instance uses a volume, as the compute service says it to the bearer of the token; nil if it does not.
+    /// Throws where that cannot be found out.
+    public var attachmentInUse: @Sendable (_ instance: String, _ volume: String, _ token: Secret) async throws -> String? = {
+        instance, _, _ in throw DetachPermit.conflict(instance)
+    }
     /// The levels of the log by logger, and how to set them.
     public var logLevels: LogLevels
     public var operations: OperationDoors
@@ -64,6 +69,7 @@ public final class BlockAPI: Sendable {
     let scheduler: Scheduler
     let listBackend: @Sendable (String, String) async throws -> JSON
     let projectExists: @Sendable (String, Secret) async throws -> Bool
+    let attachmentInUse: @Sendable (String, String, Secret) async throws -> String?
     let logLevels: LogLevels
     let operations: OperationDoors
     let events: EventHub
@@ -100,6 +106,7 @@ public final class BlockAPI: Sendable {
         scheduler = services.scheduler
         listBackend = services.listBackend
         projectExists = services.projectExists
+        attachmentInUse = services.attachmentInUse
         logLevels = services.logLevels
         operations = services.operations
         events = services.events

@@ -60,11 +60,19 @@ enum VolumeActions {
             "os-detach", policies: [rule("detach")], body: .object([("attachment_id", .optionalUUID)], nullable: true),
             summary: "Record that a volume is detached"
         ) { request in
-            try await request.change { tx in
-                try Attachments.detach(
-                    volumeID: request.parameters[0], attachmentID: request.body["os-detach"]?["attachment_id"]?.string,
-                    caller: request.caller,
-                    in: tx)
+            let (id, attachmentID) = (request.parameters[0], request.body["os-detach"]?["attachment_id"]?.string)
+            let permit: DetachPermit
+            if let attachmentID {
+                let attachment = try request.database {
+                    _ = try Volumes.get(id, for: request.caller, in: $0)
+                    return try Attachments.toDetach(volumeID: id, attachmentID: attachmentID, in: $0)
+                }
+                permit = try await request.detachPermit(attachment.map { [$0] } ?? [])
+            } else {
+                permit = try await request.detachPermit(ofVolume: id)
+            }
+            try await request.change {
+                try Attachments.detach(volumeID: id, attachmentID: attachmentID, permit: permit, caller: request.caller, in: $0)
             }
             return accepted
         },
@@ -93,11 +101,11 @@ enum VolumeActions {
             body: .object([("connector", Schema(kinds: [.string, .object, .null]))], required: ["connector"]), summary: "End a connection"
         ) { request in
             let connector = request.body["os-terminate_connection"]?["connector"]
+            let permit = try await request.detachPermit(ofVolume: request.parameters[0])
             let operation = try await request.change {
                 try request.service.requests.disconnect(
                     volumeID: request.parameters[0], connector: connector?.object == nil ? nil : connector, detach: nil,
-                    caller: request.caller,
-                    in: $0)
+                    permit: permit, caller: request.caller, in: $0)
             }
             _ = try await request.outcome(operation, failure: "Unable to terminate volume connection")
             return accepted
@@ -170,10 +178,11 @@ enum VolumeActions {
                 summary: "End a connection and detach"
             ) { request in
                 let body = request.body["os-force_detach"]
+                let permit = try await request.detachPermit(ofVolume: request.parameters[0])
                 let operation = try await request.change {
                     try request.service.requests.disconnect(
                         volumeID: request.parameters[0], connector: body?["connector"]?.object == nil ? nil : body?["connector"],
-                        detach: .some(body?["attachment_id"]?.string), caller: request.caller, in: $0)
+                        detach: .some(body?["attachment_id"]?.string), permit: permit, caller: request.caller, in: $0)
                 }
                 _ = try await request.outcome(operation, failure: "Unable to detach the volume")
                 return accepted

@@ -8,6 +8,8 @@ import http.client, http.server, json, sys, threading, time
 port, keystone = int(sys.argv[1]), int(sys.argv[2])
 HERE, THERE, NOWHERE, SLOW, GARBAGE, BROKEN = (f"{digit}0000000-0000-4000-8000-000000000000" for digit in "123456")
 asked = []
+# (server, volume) to the attachment by which it uses it.
+uses = {}
 
 
 def roles(token):
@@ -38,6 +40,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def do_PUT(self):
+        """What tests say that an instance uses: /uses/SERVER/VOLUME/ATTACHMENT"""
+        _, _, server, volume, attachment = self.path.split("/")
+        uses[server, volume] = attachment
+        self.answer(200, {})
+
+    def attachment(self, server, volume):
+        asked.append(f"{server}/{volume}")
+        if server == BROKEN:
+            return self.answer(500, {"computeFault": {"code": 500, "message": "Unexpected API Error."}})
+        if server == GARBAGE:
+            return self.answer(404, b"<html>")
+        if (server, volume) not in uses:
+            return self.answer(404, {"itemNotFound": {"code": 404, "message": f"Instance {server} is not attached to volume {volume}."}})
+        found = {"id": volume, "volumeId": volume, "serverId": server, "device": "/dev/vdb"}
+        if self.headers.get("OpenStack-API-Version") == "compute 2.89":
+            found |= {"attachment_id": uses[server, volume], "bdm_uuid": volume, "tag": None, "delete_on_termination": False}
+            del found["id"]
+        self.answer(200, {"volumeAttachment": found})
+
     def do_GET(self):
         if self.path == "/asked":
             return self.answer(200, {"asked": asked})
@@ -45,6 +67,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if found is None:
             return self.answer(401, {"error": {"code": 401, "title": "Unauthorized", "message": "The request you have made requires authentication."}})
         identity = self.path.removeprefix("/v2.1/servers/")
+        if "/os-volume_attachments/" in identity:
+            return self.attachment(*identity.split("/os-volume_attachments/"))
         asked.append(identity)
         if identity == SLOW:
             time.sleep(8)

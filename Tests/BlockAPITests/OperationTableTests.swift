@@ -1,0 +1,21 @@
+import Policy
+import Testing
+
+@testable import BlockAPI
+
+@Suite("Operation table")
+struct OperationTableTests {
+    /// What everybody may ask who is known at all, as in Cinder: none of it tells anything of a project.
+    private static let open: Set<String> = ["availability-zones:list", "resource-filters:list", "extensions:list", "extensions:show"]
+
+    @Test("every operation asks for a rule that exists, but for those that everybody may ask")
+    func policies() {
+        let operations = OperationTable.operations(OperationTable.extensions)
+        let rules = Set(PolicyTable.all.map(\.name))
+        for operation in operations {
+            #expect(operation.policies.isEmpty == Self.open.contains(operation.name), "\(operation.name)")
+            for policy in operation.policies { #expect(rules.contains(policy.name), "\(operation.name): \(policy.name)") }
+        }
+        #expect(Self.open.isSubset(of: operations.map(\.name)))
+    }
+}
