@@ -121,6 +121,7 @@ final class FileDriver: VolumeDriver {
     }
 
     func manageVolume(_ call: Call) throws { try takeOver(path(call, "volume.name"), call) }
+    func renameVolume(_ call: Call) throws { try move(path(call, "source.name"), to: path(call, "volume.name")) }
     func manageSnapshot(_ call: Call) throws { try takeOver(path(call, "snapshot.name"), call) }
 
     // What is left to itself stays as it is.
@@ -174,12 +175,7 @@ final class FileDriver: VolumeDriver {
     private func takeOver(_ path: String, _ call: Call) throws {
         let reference = try self.path(call, call.referenceArgument)
         guard !reference.hasSuffix(".partial") else { throw DriverError(CLINKER_INVALID, "\(reference) is not whole") }
-        if reference != path, let file = try? File(reference, writable: false) {
-            file.close()
-            guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
-            guard rename(reference, path) == 0 else { throw File.error("cannot rename \(reference)") }
-            try File.flushDirectory(directory)
-        }
+        try move(reference, to: path)
         // Volumes are whole GiB: what is missing reads as zeroes.
         let file = try File(path, writable: true)
         defer { file.close() }
@@ -187,6 +183,19 @@ final class FileDriver: VolumeDriver {
         if try file.size < size << 30 { try file.truncate(to: size << 30) }
         try file.flush()
         call.set("size", Int64(size))
+    }
+
+    /// Nothing happens if it has the name already.
+    private func move(_ old: String, to path: String) throws {
+        guard old != path else { return }
+        guard let file = try? File(old, writable: false) else {
+            guard access(path, F_OK) == 0 else { throw DriverError(CLINKER_NOT_FOUND, "\(old) does not exist") }
+            return
+        }
+        file.close()
+        guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
+        guard rename(old, path) == 0 else { throw File.error("cannot rename \(old)") }
+        try File.flushDirectory(directory)
     }
 
     private func remove(_ path: String) throws {

@@ -318,7 +318,7 @@ final class LVMDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let target = try name(call, "volume.name")
-        try takeOver(call, as: target)
+        try rename(name(call, call.referenceArgument), as: target)
         let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
         // Volumes are whole GiB.
         try grow(target, to: size << 30, call)
@@ -328,7 +328,7 @@ final class LVMDriver: VolumeDriver {
 
     func manageSnapshot(_ call: Call) throws {
         let target = try name(call, "snapshot.name")
-        try takeOver(call, as: target)
+        try rename(name(call, call.referenceArgument), as: target)
         let found = try group.required(target)
         guard found.origin == (try name(call, "volume.name")) else {
             throw DriverError(CLINKER_INVALID, "\(group.name)/\(target) is no snapshot of the volume")
@@ -337,8 +337,13 @@ final class LVMDriver: VolumeDriver {
         call.set("size", Int64((found.size + 1_073_741_823) >> 30))
     }
 
-    private func takeOver(_ call: Call, as target: String) throws {
-        let reference = try name(call, call.referenceArgument)
+    func renameVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        try rename(name(call, "source.name"), as: target)
+        _ = try group.required(target)
+    }
+
+    private func rename(_ reference: String, as target: String) throws {
         let volumes = try group.volumes()
         guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
         guard !volumes.contains(where: { $0.name == target }) else {

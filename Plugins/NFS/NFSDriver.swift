@@ -103,11 +103,11 @@ final class NFSDriver: VolumeDriver {
         let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
         if let found = try find(name) {
             // Made before a crash: whole, for it has its name.
-            let format = try self.format(call, found, name)
-            let virtual = try found.with { session in
+            let (format, virtual) = try found.with { session in
+                let format = try self.format(call, session, name)
                 let layer = try Chain(session, volume: name, format: format).open(name, writable: false)
                 defer { layer.close() }
-                return try layer.size
+                return (format, try layer.size)
             }
             guard virtual == size else {
                 throw DriverError(CLINKER_EXISTS, "\(found.address.text)/\(name) exists already, with \(virtual) bytes instead of \(size)")
@@ -267,13 +267,19 @@ final class NFSDriver: VolumeDriver {
     /// A volume's size as its users see it, and its overlays; nil if it has gone meanwhile.
     private func describe(_ entry: Session.Entry, hasList: Bool, _ session: Session) throws -> (UInt64, [(id: String, file: String)])? {
         // A raw volume's size is its file's, whatever its guest wrote to its beginning.
-        if !hasList, newFormat == .raw { return (entry.size, []) }
+        if !hasList, Chain.Format.isRaw(ofLength: entry.size) { return (entry.size, []) }
         do {
             let chain = try Chain(session, volume: entry.name, format: .raw)
             let file = try session.open(chain.active, writable: false)
             defer { file.close() }
+            if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays) }
             return (try Qcow2.header(of: file)?.size ?? entry.size, chain.overlays)
-        } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) { return nil }
+        } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) {
+            return nil
+        } catch let error as DriverError where error.code == CLINKER_INVALID {
+            // Whoever put it here may ask why it cannot be used; the others are listed all the same.
+            return (entry.size, [])
+        }
     }
 
     func manageVolume(_ call: Call) throws {
@@ -295,38 +301,58 @@ final class NFSDriver: VolumeDriver {
                 guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
                 }
-                _ = try validFormat(reference, session)
+                _ = try Chain.Format.ofForeign(reference, session)
                 try session.rename(reference, to: target)
             }
-            let format = try validFormat(target, session)
+            let format = try Chain.Format.ofForeign(target, session)
             let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
             defer { layer.close() }
             // Volumes are whole GiB: what is missing reads as zeroes.
             let size = max(1, (try layer.size + 1_073_741_823) >> 30)
             try layer.grow(to: size << 30)
             try layer.flush()
+            if format == .qcow2 { try setApart(target, session) }
             call.set("size", Int64(size))
             return format
         }
         setData(call, share, format)
     }
 
-    /// What a file is that somebody else put here; one that leads to other files is refused.
-    private func validFormat(_ name: String, _ session: Session) throws -> Chain.Format {
-        let file = try session.open(name, writable: false)
-        defer { file.close() }
-        guard let header = try Qcow2.header(of: file) else { return .raw }
-        if let backing = header.backing {
-            throw DriverError(CLINKER_INVALID, "\(session.path(name)) has a backing file, '\(backing)': it cannot be taken over")
+    func renameVolume(_ call: Call) throws {
+        let (old, new) = (try name(call, "source.name"), try name(call, "volume.name"))
+        guard let share = try find(old, call) ?? (try find(new, call)) else {
+            throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(old)")
         }
-        if header.hasDataFile {
-            throw DriverError(CLINKER_INVALID, "\(session.path(name)) keeps its data in another file: it cannot be taken over")
+        let format = try share.with { session in
+            guard old != new, try session.size(of: old) != nil else { return try self.format(call, session, new) }
+            guard try session.size(of: new) == nil else { throw DriverError(CLINKER_EXISTS, "\(session.path(new)) exists already") }
+            let format = try self.format(call, session, old)
+            guard try Chain(session, volume: old, format: format).overlays.isEmpty else {
+                throw DriverError(CLINKER_UNSUPPORTED, "\(session.path(old)) has snapshots, which lead to it by its name")
+            }
+            try session.rename(old, to: new)
+            return format
         }
-        return .qcow2
+        setData(call, share, format)
     }
 
-    // What is left to itself stays as it is.
-    func unmanageVolume(_ call: Call) throws {}
+    /// What is left to itself stays as it is, yet nobody knows any more what it is: it must be seen.
+    func unmanageVolume(_ call: Call) throws {
+        let volume = try name(call, "volume.name")
+        guard let share = try find(volume, call) else { return }
+        try share.with { session in
+            guard try format(call, session, volume) == .qcow2 else { return }
+            try setApart(volume, session)
+        }
+    }
+
+    /// Nobody shall take a qcow2 file for a raw one.
+    private func setApart(_ name: String, _ session: Session) throws {
+        let file = try session.open(name, writable: true)
+        defer { file.close() }
+        try Chain.Format.setApart(file)
+        try file.flush()
+    }
 
     // MARK: handles
 
@@ -335,7 +361,7 @@ final class NFSDriver: VolumeDriver {
         let share = try share(of: volume, call)
         let session = try share.take()
         do {
-            let chain = try Chain(session, volume: volume, format: format(call, share, volume))
+            let chain = try Chain(session, volume: volume, format: format(call, session, volume))
             let isSnapshot = call.string("snapshot.name") != nil
             let layer = try isSnapshot ? chain.open(snapshot: snapshotID(call)) : chain.open(chain.active, writable: writable)
             return ChainHandle(layer, share, session, writable: writable && !isSnapshot)
@@ -351,7 +377,7 @@ final class NFSDriver: VolumeDriver {
         let volume = try name(call, "volume.name")
         let share = try share(of: volume, call)
         try share.with { session in
-            var chain = try Chain(session, volume: volume, format: format(call, share, volume))
+            var chain = try Chain(session, volume: volume, format: format(call, session, volume))
             try body(&chain)
         }
     }
@@ -407,16 +433,11 @@ final class NFSDriver: VolumeDriver {
         call.set("data", JSON.object(JSONObject(members)).text)
     }
 
-    /// As was noted when the volume was made. Without the note the file's beginning decides only where this backend makes
-    /// qcow2 files: a raw volume's guest can write a header of its own.
-    private func format(_ call: Call, _ share: Share, _ volume: String) throws -> Chain.Format {
+    /// As was noted when the volume was made or taken over. The note is missing only where a crash lost it, before anybody
+    /// could write to the volume.
+    private func format(_ call: Call, _ session: Session, _ volume: String) throws -> Chain.Format {
         if let noted = data(call)?["format"]?.string.flatMap({ Chain.Format(rawValue: $0) }) { return noted }
-        guard newFormat == .qcow2 else { return .raw }
-        return try share.with { session in
-            let file = try session.open(volume, writable: false)
-            defer { file.close() }
-            return try Qcow2.header(of: file) == nil ? .raw : .qcow2
-        }
+        return try Chain.Format.ofForeign(volume, session)
     }
 
     private func snapshotID(_ call: Call) throws -> String {

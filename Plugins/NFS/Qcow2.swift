@@ -74,6 +74,8 @@ final class RawLayer: Layer {
 final class Qcow2: Layer {
     static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]
     private static let newClusterBits: UInt32 = 16
+    /// What a volume can have, in bytes.
+    private static let largest: UInt64 = 8_388_607 << 30
 
     private let file: NFSFile
     private let below: (any Layer)?
@@ -119,12 +121,15 @@ final class Qcow2: Layer {
         let (offset, length) = (bytes.big64(8), Int(bytes.big32(16)))
         var backing: String?
         if offset != 0 {
-            guard length <= 1023, offset + UInt64(length) <= UInt64(count) else {
-                throw DriverError(CLINKER_ERROR, "\(file.name): the name of its backing file lies outside of its header")
+            guard length <= 1023, offset <= UInt64(count - length) else {
+                throw DriverError(CLINKER_INVALID, "\(file.name): the name of its backing file lies outside of its header")
             }
             backing = String(decoding: bytes[Int(offset)..<(Int(offset) + length)], as: UTF8.self)
         }
         let features = bytes.big32(4) >= 3 ? bytes.big64(72) : 0
+        guard bytes.big64(24) <= Self.largest else {
+            throw DriverError(CLINKER_INVALID, "\(file.name): its header says that it has \(bytes.big64(24)) bytes")
+        }
         return Header(size: bytes.big64(24), backing: backing, hasDataFile: features & 4 != 0, bytes: bytes)
     }
 

@@ -325,11 +325,7 @@ final class RBDDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let (reference, target) = (try self.reference(call), try name(call, "volume.name"))
-        if reference != target {
-            let result = rbd_rename(cluster.pool, reference, target)
-            // Gone under its old name: it has its new one since an earlier attempt.
-            if result != -ENOENT { try Cluster.check(result, "cannot rename \(reference) to \(target)") }
-        }
+        try rename(reference, as: target)
         let image = try Image(cluster, target, writable: true)
         // Volumes are whole GiB: what is missing reads as zeroes.
         let size = max(1, (try image.size + 1_073_741_823) >> 30)
@@ -337,6 +333,19 @@ final class RBDDriver: VolumeDriver {
         image.close()
         try mirroring.begin(call)
         call.set("size", Int64(size))
+    }
+
+    func renameVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        try rename(name(call, "source.name"), as: target)
+        try Image(cluster, target, writable: false).close()
+    }
+
+    private func rename(_ old: String, as target: String) throws {
+        guard old != target else { return }
+        let result = rbd_rename(cluster.pool, old, target)
+        // Gone under its old name: it has its new one since an earlier attempt.
+        if result != -ENOENT { try Cluster.check(result, "cannot rename \(old) to \(target)") }
     }
 
     func manageSnapshot(_ call: Call) throws {

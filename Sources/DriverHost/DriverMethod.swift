@@ -23,6 +23,7 @@ public enum DriverMethod: String, Sendable, CaseIterable {
     case fence
     case manageSnapshot = "manage_snapshot"
     case unmanageSnapshot = "unmanage_snapshot"
+    case renameVolume = "rename_volume"
 
     typealias Function = @convention(c) (UnsafeMutableRawPointer?, UnsafeMutablePointer<clinker_call>?) -> Int32
 
@@ -49,6 +50,7 @@ public enum DriverMethod: String, Sendable, CaseIterable {
         case .fence: table.fence
         case .manageSnapshot: table.manage_snapshot
         case .unmanageSnapshot: table.unmanage_snapshot
+        case .renameVolume: table.rename_volume
         }
     }
 }

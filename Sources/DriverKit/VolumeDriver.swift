@@ -23,6 +23,7 @@ public protocol VolumeDriver: AnyObject {
     func fence(_ call: Call) throws
     func manageSnapshot(_ call: Call) throws
     func unmanageSnapshot(_ call: Call) throws
+    func renameVolume(_ call: Call) throws
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle
 }
 
@@ -44,6 +45,7 @@ extension VolumeDriver {
     public func fence(_ call: Call) throws { throw DriverError.unsupported }
     public func manageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
     public func unmanageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
+    public func renameVolume(_ call: Call) throws { throw DriverError.unsupported }
     public func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle { throw DriverError.unsupported }
 }
 
@@ -151,6 +153,9 @@ public func makeDriverTable(
         table.manage_snapshot = { perform($0, $1) { try $0.manageSnapshot($1) } }
         table.unmanage_snapshot = { perform($0, $1) { try $0.unmanageSnapshot($1) } }
     }
+    if calls.contains(.rename) {
+        table.rename_volume = { perform($0, $1) { try $0.renameVolume($1) } }
+    }
     if calls.contains(.handles) { addHandles(to: &table) }
     let memory = UnsafeMutablePointer<clinker_driver>.allocate(capacity: 1)
     memory.initialize(to: table)
@@ -176,7 +181,8 @@ public struct DriverCalls: OptionSet, Sendable {
     public static let fence = DriverCalls(rawValue: 1 << 11)
     /// open_handle and all that is done with a handle.
     public static let handles = DriverCalls(rawValue: 1 << 12)
-    public static let all = DriverCalls(rawValue: (1 << 13) - 1)
+    public static let rename = DriverCalls(rawValue: 1 << 13)
+    public static let all = DriverCalls(rawValue: (1 << 14) - 1)
 }
 
 /// How many threads may be in a driver.

@@ -219,15 +219,19 @@ enum MoveFlows {
                     let volume = try context.volume()
                     guard let host = progress["host"]?.string, let id = volume.nameID else { return .object([]) }
                     do {
-                        // A driver that cannot take over its own object under another name leaves it as it is.
+                        // A driver that cannot do it leaves the name as it is. Renamed, not managed: what the object is is
+                        // known, and what a guest wrote into it says nothing.
                         let output = try await context.call(
-                            context.backend(of: host), .manageVolume,
+                            context.backend(of: host), .renameVolume,
                             .members([
                                 "volume": context.describe(
                                     volume, as: volume.id, host: host, data: volume.driverData, isConnected: context.isConnected(volume)),
-                                "reference": .members(["source-name": .string(context.services.names.volume(id))]),
+                                "source": context.describe(
+                                    volume, as: id, host: host, data: volume.driverData, isConnected: context.isConnected(volume)),
                             ]))
-                        return .members(["renamed": .boolean(true), "data": output["data"] ?? .null])
+                        return .members([
+                            "renamed": .boolean(true), "data": .optional(output["data"]?.string ?? volume.driverData),
+                        ])
                     } catch { return .object([]) }
                 },
                 record: { context, _, output, tx in

@@ -18,7 +18,7 @@ struct ABITests {
             \.connect_volume, \.disconnect_volume, \.list_volumes, \.manage_volume, \.unmanage_volume, \.fence, \.open_handle,
             \.close_handle,
             \.get_size, \.block_size, \.read, \.write, \.zero, \.discard, \.flush, \.extents, \.changed, \.submit, \.manage_snapshot,
-            \.unmanage_snapshot,
+            \.unmanage_snapshot, \.rename_volume,
         ]
         for (index, call) in calls.enumerated() { #expect(MemoryLayout<Table>.offset(of: call) == 40 + 8 * index, "\(call)") }
         #expect(MemoryLayout<Table>.size == 40 + 8 * calls.count)

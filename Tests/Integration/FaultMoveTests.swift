@@ -17,7 +17,7 @@ struct FaultMoveTests {
 
         var calls: [String] {
             switch self {
-            case .moveIn: ["create_volume", "open_handle", "get_size", "write", "flush", "manage_volume"]
+            case .moveIn: ["create_volume", "open_handle", "get_size", "write", "flush", "rename_volume"]
             case .moveOut: ["open_handle", "get_size", "extents", "read", "delete_volume"]
             case .manage: ["list_volumes", "manage_volume"]
             case .unmanage: ["unexport_volume", "unmanage_volume"]
@@ -68,21 +68,21 @@ struct FaultMoveTests {
         try ask(fault) { try MoveTests.action(service, id, "os-retype", ["new_type": type, "migration_policy": "on-demand"]) }
         let volume = try MoveTests.settled(service, id)
         // Behind the switch nothing fails any more; a map that the driver leaves out is all data.
-        let passes = fault.passes || ["manage_volume", "delete_volume"].contains(call) || (call == "extents" && fault == .unsupported)
+        let passes = fault.passes || ["rename_volume", "delete_volume"].contains(call) || (call == "extents" && fault == .unsupported)
         #expect(volume["status"] == "available", "\(cell)")
         #expect(volume["migration_status"]?.string == (passes ? "success" : "error"), "\(cell)")
         #expect(volume["os-vol-host-attr:host"]?.string == "node@\(passes ? to : from)#files", "\(cell)")
         #expect(volume["volume_type"] == (passes == (act == .moveIn) ? "faulty" : "plain"), "\(cell)")
         let isRenamed = volume["os-vol-mig-status-attr:name_id"] == .null
-        #expect(isRenamed == !(call == "manage_volume" && !fault.passes && fault != .errorAfter) || fault == .errorAfter, "\(cell): name")
+        #expect(isRenamed == !(call == "rename_volume" && !fault.passes && fault != .errorAfter) || fault == .errorAfter, "\(cell): name")
         #expect(try ServiceUnderTest.read(backend.faults).isEmpty, "\(cell): the fault was not met")
-        if fault != .errorAfter || call != "manage_volume" {
+        if fault != .errorAfter || call != "rename_volume" {
             #expect(try ServiceUnderTest.read(path(service, volume), atMost: Self.data.utf8.count) == Self.data, "\(cell): data")
         }
         // An old object that could not be removed is what the doctor finds; nothing else is.
         let findings = try await DoctorTests.examine(service).findings
         let isLeft = call == "delete_volume" && !fault.passes && fault != .errorAfter
-        let isLost = call == "manage_volume" && fault == .errorAfter
+        let isLost = call == "rename_volume" && fault == .errorAfter
         if isLeft {
             #expect(findings.count == 1 && findings[0]["kind"] == "orphan-storage", "\(cell): \(findings)")
             unlink(backend.directory + "/volumes/volume-" + id)

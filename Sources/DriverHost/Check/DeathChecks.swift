@@ -99,6 +99,13 @@ enum DeathChecks {
             let volume = try bench.volume()
             return (bench.arguments(volume, [("connector", AttachingChecks.connector("one")), ("attachments", .list([]))]), { _ in })
         },
+        Act(name: "rename", method: .renameVolume, needs: [.renameVolume]) { bench in
+            let old = try bench.volume()
+            try text(bench, "old", to: old)
+            let new = CheckBench.Object(data: old.data)
+            bench.remember(new)
+            return (bench.arguments(new, [("source", bench.describe(old))]), { try see($0, "old", in: new) })
+        },
         Act(name: "manage", method: .manageVolume, needs: [.manageVolume]) { bench in
             let old = try bench.volume()
             try text(bench, "old", to: old)

@@ -7,6 +7,26 @@ enum ManageChecks {
         try bench.call(.manageVolume, object, [("reference", .members(["source-name": .string(name)]))])
     }
 
+    /// Of a whole qcow2 image of 4 GiB, as a guest may write it into its volume.
+    private static let header: [UInt8] = {
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        func put(_ value: UInt64, _ count: Int, at offset: Int) {
+            for index in 0..<count { bytes[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * (count - 1 - index))) }
+        }
+        put(0x5146_49FB_0000_0003, 8, at: 0)
+        put(16, 4, at: 20)
+        put(4 << 30, 8, at: 24)
+        put(8, 4, at: 36)
+        put(0x3_0000, 8, at: 40)
+        put(0x1_0000, 8, at: 48)
+        put(1, 4, at: 56)
+        put(4, 4, at: 96)
+        put(104, 4, at: 100)
+        put(0x2_0000, 8, at: 0x1_0000)
+        for cluster in 0..<4 { put(1, 2, at: 0x2_0000 + 2 * cluster) }
+        return bytes
+    }()
+
     static let cases: [ConformanceCase] = [
         ConformanceCase("list: again and again the same", needs: [.listVolumes]) { bench in
             let volume = try bench.volume()
@@ -80,6 +100,49 @@ enum ManageChecks {
                 .manageSnapshot, volume,
                 [("snapshot", bench.describe(new)), ("reference", .members(["source-name": .string(old.name)]))])
             try bench.expect("then", in: bench.keeping(output, new), of: volume, "the snapshot")
+        },
+        ConformanceCase("rename: a volume has its new name, again and again, and its bytes", needs: [.renameVolume], handles: true) {
+            bench in
+            let old = try bench.volume(size: 2)
+            try bench.write("old", to: old)
+            let new = CheckBench.Object(size: 2, data: old.data)
+            bench.remember(new)
+            var renamed = new
+            for _ in 0..<3 { renamed = bench.keeping(try bench.call(.renameVolume, new, [("source", bench.describe(old))]), renamed) }
+            try bench.expect("old", in: renamed, "the volume")
+            if let names = try bench.names() {
+                try bench.require(names.contains(new.name) && !names.contains(old.name), "the names are not exchanged")
+            }
+        },
+        ConformanceCase("rename: a name that is taken is not overwritten", needs: [.renameVolume], handles: true) { bench in
+            let (old, taken) = (try bench.volume(), try bench.volume())
+            try bench.write("old", to: old)
+            try bench.write("taken", to: taken)
+            try bench.refused([.exists, .error, .invalid], "rename") {
+                try bench.call(.renameVolume, taken, [("source", bench.describe(old))])
+            }
+            try bench.expect("taken", in: taken, "the volume whose name was asked for")
+            try bench.expect("old", in: old, "the volume that was to be renamed")
+        },
+        ConformanceCase("rename: what is not there is refused", needs: [.renameVolume]) { bench in
+            try bench.refused([.notFound, .invalid, .error], "rename") {
+                try bench.call(.renameVolume, CheckBench.Object(), [("source", bench.describe(CheckBench.Object()))])
+            }
+        },
+        ConformanceCase("manage: bytes that look like an image's header are bytes", needs: [.manageVolume], handles: true) { bench in
+            let old = try bench.volume()
+            try bench.handle(old, writable: true) { handle in
+                try CheckBench.write(header, handle, at: 0)
+                try handle.flush()
+            }
+            try unmanage(bench, old)
+            let new = CheckBench.Object()
+            bench.remember(new)
+            let output = try manage(bench, old.name, as: new)
+            try bench.require(output["size"]?.integer == 1, "its size is \(output["size"]?.loggable ?? "missing"), not 1")
+            try bench.handle(bench.keeping(output, new)) { handle in
+                try bench.require(CheckBench.same(try CheckBench.read(header.count, handle, at: 0), header), "the bytes are others")
+            }
         },
         ConformanceCase("unmanage: the storage stays", needs: [.unmanageVolume, .listVolumes]) { bench in
             let volume = try bench.volume()

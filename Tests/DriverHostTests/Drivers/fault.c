@@ -135,7 +135,7 @@ static int act(struct fault *me, clinker_call *call, const char *name, plain_cal
 WRAP(capabilities) WRAP(create_volume) WRAP(delete_volume) WRAP(extend_volume) WRAP(create_snapshot)
 WRAP(delete_snapshot) WRAP(create_volume_from_snapshot) WRAP(revert_to_snapshot) WRAP(export_volume) WRAP(ensure_export)
 WRAP(unexport_volume) WRAP(connect_volume) WRAP(disconnect_volume) WRAP(list_volumes)
-WRAP(manage_volume) WRAP(unmanage_volume) WRAP(manage_snapshot) WRAP(unmanage_snapshot)
+WRAP(manage_volume) WRAP(unmanage_volume) WRAP(manage_snapshot) WRAP(unmanage_snapshot) WRAP(rename_volume)
 
 static int fault_clone_volume(void *instance, clinker_call *call) {
     struct fault *me = instance;
@@ -242,7 +242,7 @@ static const clinker_driver driver = {
     .export_volume = fault_export_volume, .ensure_export = fault_ensure_export, .unexport_volume = fault_unexport_volume,
     .connect_volume = fault_connect_volume, .disconnect_volume = fault_disconnect_volume, .list_volumes = fault_list_volumes,
     .manage_volume = fault_manage_volume, .unmanage_volume = fault_unmanage_volume, .manage_snapshot = fault_manage_snapshot,
-    .unmanage_snapshot = fault_unmanage_snapshot,
+    .unmanage_snapshot = fault_unmanage_snapshot, .rename_volume = fault_rename_volume,
     .open_handle = fault_open_handle, .close_handle = fault_close_handle, .get_size = fault_get_size, .read = fault_read,
     .write = fault_write, .flush = fault_flush, .extents = fault_extents,
 };

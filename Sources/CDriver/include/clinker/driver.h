@@ -256,7 +256,8 @@ typedef struct clinker_driver {
      * snapshots list of objects with name string. Everything that lies in the backend, ours or not. */
     int (*list_volumes)(void *instance, clinker_call *);
     /* Arguments: reference object, with source-name or source-id. Takes over an existing object under volume.name;
-     * one that has this name already is taken over. Result: size integer (GiB, rounded up), data. */
+     * one that has this name already is taken over. This call alone may look into an object to see what it is (a format);
+     * what it finds goes into data, and nothing else decides afterwards. Result: size integer (GiB, rounded up), data. */
     int (*manage_volume)(void *instance, clinker_call *);
     int (*unmanage_volume)(void *instance, clinker_call *);
 
@@ -290,6 +291,11 @@ typedef struct clinker_driver {
     /* As manage_volume and unmanage_volume, for a snapshot of a volume: takes it over under snapshot.name. */
     int (*manage_snapshot)(void *instance, clinker_call *);
     int (*unmanage_snapshot)(void *instance, clinker_call *);
+
+    /* Arguments: source.* of a volume of this driver, the private text included. Gives it the name volume.name and nothing
+     * else: it is known what it is, and its bytes, which a guest wrote, are not looked at. Under the new name already:
+     * success. Result: data, if it changes. NULL: the host leaves the name as it is. */
+    int (*rename_volume)(void *instance, clinker_call *);
 } clinker_driver;
 
 /* The exported symbol. */
