@@ -6,10 +6,14 @@ import Glibc
 /// Volumes as sparse raw files of one directory. Every file comes into being under a temporary name and gets its own by
 /// a rename once it is whole and on stable storage: what a crash leaves is either the whole thing or a `.partial`.
 final class FileDriver: VolumeDriver {
+    private static let directoryOption = DriverOption(
+        "file_directory", default: "", help: "Directory of the volumes; volumes/<backend> in the state directory if empty.")
+    static let options = [directoryOption.declaration]
+
     private let directory: String
 
     init(_ call: Call) throws {
-        var path = call.string("file_directory") ?? ""
+        var path = try call[Self.directoryOption]
         if path.isEmpty {
             guard let state = call.string("state_dir"), let backend = call.string("backend") else {
                 throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory is not set")
@@ -206,7 +210,8 @@ final class FileDriver: VolumeDriver {
 }
 
 nonisolated(unsafe) private let table = makeDriverTable(
-    name: "file", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence)
+    name: "file", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence),
+    options: FileDriver.options
 ) {
     openDriver($0, $1) { try FileDriver($0) }
 }

@@ -40,6 +40,8 @@ public final class Backend: Sendable {
         public let capabilities: DriverValue
         /// What the driver serves itself.
         public let calls: Set<DriverMethod>
+        /// The options of the backend's section that it reads; nil if it does not say.
+        public let options: [String]?
     }
 
     private struct Pending: Sendable {
@@ -236,7 +238,8 @@ public final class Backend: Sendable {
                     let description = Description(
                         driver: frame.value["name"]?.string ?? "", version: frame.value["version"]?.string ?? "",
                         vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]),
-                        calls: Set((frame.value["calls"]?.list ?? []).compactMap { $0.string.flatMap { DriverMethod(rawValue: $0) } }))
+                        calls: Set((frame.value["calls"]?.list ?? []).compactMap { $0.string.flatMap { DriverMethod(rawValue: $0) } }),
+                        options: frame.value["options"]?.list?.compactMap(\.string))
                     state.withLock {
                         $0.description = description
                         $0.openExpires = nil

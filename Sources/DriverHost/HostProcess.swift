@@ -31,6 +31,7 @@ public enum HostProcess {
                         value: .members([
                             "name": .string(plugin.name), "version": .string(plugin.version), "vendor": .string(plugin.vendor),
                             "capabilities": capabilities, "calls": .list(plugin.nativeCalls.map { .string($0) }),
+                            "options": plugin.options.map { .list($0.map { .string($0.name) }) } ?? .null,
                         ])))
             } catch {
                 wire.send(Frame(kind: .failed, id: first.id, value: failure(error)))

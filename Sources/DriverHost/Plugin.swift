@@ -15,6 +15,9 @@ public struct Plugin: @unchecked Sendable {
     public var kind: String { table.pointee.kind == CLINKER_BACKUP_DRIVER.rawValue ? "backup" : "volume" }
     public var abi: UInt32 { table.pointee.abi }
 
+    /// The options of the backend's section that the driver reads; nil if it does not say.
+    public var options: [PluginOption]? { PluginOption.all(table.pointee) }
+
     /// The optional calls that the driver serves itself.
     public var nativeCalls: [String] { DriverMethod.allCases.filter { $0.function(table.pointee) != nil }.map(\.rawValue) }
 

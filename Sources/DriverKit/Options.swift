@@ -1,9 +1,98 @@
 import CDriver
 import Glibc
 
+/// What an option of the backend's section can be.
+public protocol DriverOptionValue: Sendable {
+    static var optionType: clinker_option_type { get }
+    /// What the text means; nil if it is no value.
+    static func parse(_ text: String) -> Self?
+    /// The rule that a text broke, behind "must be".
+    static var rule: String { get }
+    var optionText: String { get }
+    /// For limits; nil for types without an order.
+    var magnitude: Double? { get }
+}
+
+/// An option of the backend's section that a driver reads, declared once: `open` reads it by ``Call/subscript(_:)``, and the driver's
+/// table names it, so that `clinker config check` knows a misspelt name and a wrong value.
+public struct DriverOption<T: DriverOptionValue>: Sendable {
+    let name: String
+    let standard: T
+    let range: ClosedRange<Int>?
+    let choices: [String]
+    let isSecret: Bool
+    let help: String
+
+    /// `range` limits numbers, `choices` texts (in any case of letters); an empty text stands for an option that is not set.
+    public init(
+        _ name: String, default standard: T, in range: ClosedRange<Int>? = nil, choices: [String] = [], isSecret: Bool = false, help: String
+    ) {
+        self.name = name
+        self.standard = standard
+        self.range = range
+        self.choices = choices
+        self.isSecret = isSecret
+        self.help = help
+    }
+
+    /// The option as the driver's table has it.
+    public var declaration: DriverOptionDeclaration {
+        DriverOptionDeclaration(
+            name: name, type: isSecret ? CLINKER_OPTION_SECRET : T.optionType, range: range, choices: choices,
+            standard: standard.optionText,
+            help: help)
+    }
+}
+
+/// What is known of an option whatever its type.
+public struct DriverOptionDeclaration: Sendable {
+    let name: String
+    let type: clinker_option_type
+    let range: ClosedRange<Int>?
+    let choices: [String]
+    let standard: String
+    let help: String
+
+    /// The same in C; lives as long as the process.
+    var option: clinker_option {
+        func kept(_ text: String) -> UnsafePointer<CChar>? { text.isEmpty ? nil : UnsafePointer(strdup(text)) }
+        return clinker_option(
+            name: kept(name), type: type.rawValue, reserved: 0, minimum: Double(range?.lowerBound ?? 0),
+            maximum: Double(range?.upperBound ?? 0), choices: kept(choices.joined(separator: ",")), standard: kept(standard),
+            help: kept(help))
+    }
+}
+
 /// Options of the backend's section, which `open` gets as text. What is wrong with one leaves the backend down, with a
 /// message that names the option and the rule.
 extension Call {
+    /// The option's value, or its default where the section has none.
+    public subscript<T>(option: DriverOption<T>) -> T {
+        get throws { try given(option) ?? option.standard }
+    }
+
+    /// The option's value if the section has one; an empty text counts as none.
+    public func given<T>(_ option: DriverOption<T>) throws -> T? {
+        guard let text = self.option(option.name) else { return nil }
+        guard let value = T.parse(text) else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "\(option.name) must be \(T.rule), not '\(text)'")
+        }
+        if let range = option.range, let magnitude = value.magnitude,
+            magnitude < Double(range.lowerBound) || magnitude > Double(range.upperBound)
+        {
+            throw DriverError(
+                CLINKER_BAD_CONFIGURATION, "\(option.name) must be between \(range.lowerBound) and \(range.upperBound), not \(text)")
+        }
+        if !option.choices.isEmpty, !option.choices.contains(where: { $0.lowercased() == text.lowercased() }) {
+            throw DriverError(
+                CLINKER_BAD_CONFIGURATION, "\(option.name) must be one of \(option.choices.joined(separator: ", ")), not '\(text)'")
+        }
+        return value
+    }
+
+    /// What the file holds that the option names, of at most 1 MiB; nil if the option is absent.
+    public func file(_ option: DriverOption<String>) throws -> String? { try fileOption(option.name) }
+
     /// A text option; empty counts as absent.
     public func option(_ name: String) -> String? {
         guard let value = string(name), !value.isEmpty else { return nil }
@@ -40,4 +129,34 @@ extension Call {
         let count = fread(&bytes, 1, bytes.count, file)
         return String(decoding: bytes.prefix(count), as: UTF8.self)
     }
+}
+
+extension String: DriverOptionValue {
+    public static var optionType: clinker_option_type { CLINKER_OPTION_TEXT }
+    public static var rule: String { "a text" }
+    public static func parse(_ text: String) -> String? { text }
+    public var optionText: String { self }
+    public var magnitude: Double? { nil }
+}
+
+extension Int: DriverOptionValue {
+    public static var optionType: clinker_option_type { CLINKER_OPTION_INTEGER }
+    public static var rule: String { "a whole number" }
+    public static func parse(_ text: String) -> Int? { Int(text) }
+    public var optionText: String { String(self) }
+    public var magnitude: Double? { Double(self) }
+}
+
+extension Bool: DriverOptionValue {
+    public static var optionType: clinker_option_type { CLINKER_OPTION_BOOLEAN }
+    public static var rule: String { "true or false" }
+    public static func parse(_ text: String) -> Bool? {
+        switch text.lowercased() {
+        case "true", "yes", "on", "t", "y", "1": true
+        case "false", "no", "off", "f", "n", "0": false
+        default: nil
+        }
+    }
+    public var optionText: String { self ? "true" : "false" }
+    public var magnitude: Double? { nil }
 }

@@ -93,6 +93,7 @@ extension BlockHandle {
 ///     public func exampleDriver() -> UnsafePointer<clinker_driver>? { table }
 public func makeDriverTable(
     name: StaticString, version: StaticString, vendor: StaticString, threads: DriverThreads, offering calls: DriverCalls = .all,
+    options: [DriverOptionDeclaration]? = nil,
     open: @escaping @convention(c) (UnsafeMutablePointer<clinker_call>?, UnsafeMutablePointer<UnsafeMutableRawPointer?>?) -> Int32
 ) -> UnsafePointer<clinker_driver> {
     func text(_ text: StaticString) -> UnsafePointer<CChar> { UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self) }
@@ -157,6 +158,13 @@ public func makeDriverTable(
         table.rename_volume = { perform($0, $1) { try $0.renameVolume($1) } }
     }
     if calls.contains(.handles) { addHandles(to: &table) }
+    if let options {
+        let items = UnsafeMutablePointer<clinker_option>.allocate(capacity: max(1, options.count))
+        for (index, option) in options.enumerated() { (items + index).initialize(to: option.option) }
+        table.options = UnsafePointer(items)
+        table.option_count = UInt32(options.count)
+        table.option_size = UInt32(MemoryLayout<clinker_option>.stride)
+    }
     let memory = UnsafeMutablePointer<clinker_driver>.allocate(capacity: 1)
     memory.initialize(to: table)
     return UnsafePointer(memory)

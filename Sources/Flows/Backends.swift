@@ -235,8 +235,11 @@ public final class Backends: Sendable {
                 options.append(DriverValue.Member("state_dir", .string(stateDirectory)))
                 let zone = settings[Options.backendZone, backend: name]
                 let displayName = settings[Options.volumeBackendName, backend: name]
-                let host = "\(node)@\(name)"
+                let standIn = settings[Options.backendHost, backend: name]
+                let host = "\(standIn.isEmpty ? node : standIn)@\(name)"
                 let started = Guarded<BackendEntry?>(nil)
+                // What its section says in vain is told once.
+                let isExamined = Guarded(false)
                 let backend = Backend(
                     Backend.Configuration(
                         name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
@@ -249,6 +252,15 @@ public final class Backends: Sendable {
                         guard isUp else { return }
                         Task { await entry.refresh(log) }
                         onUp(entry.host, entry.zone)
+                        if let description = entry.backend.description,
+                            !isExamined.withLock({
+                                let was = $0; $0 = true; return was
+                            })
+                        {
+                            for line in settings.notRead(ofBackend: name, by: description.driver, reading: description.options) {
+                                log.warning("\(line)", metadata: ["backend": "\(name)"])
+                            }
+                        }
                     })
                 let entry = try BackendEntry(
                     host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone,

@@ -18,9 +18,11 @@ struct ConfigurationFile {
         var section = "DEFAULT"
         var current: Int?
         var problems: [String] = []
-        for (index, rawLine) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        // Bytes: to Swift a carriage return and a newline are one character. A byte order mark is no part of the text.
+        let bytes = text.utf8.starts(with: [0xEF, 0xBB, 0xBF]) ? text.utf8.dropFirst(3) : text.utf8[...]
+        for (index, rawLine) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
             let number = index + 1
-            let line = rawLine.last == "\r" ? rawLine.dropLast() : rawLine
+            let line = Substring(rawLine.last == UInt8(ascii: "\r") ? rawLine.dropLast() : rawLine)
             let trimmed = Self.trim(line)
             if trimmed.isEmpty {
                 current = nil

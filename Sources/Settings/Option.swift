@@ -21,7 +21,7 @@ public struct Option<T: OptionValue>: Sendable {
 
     public init(
         _ name: String, in section: OptionSection = .group("DEFAULT"), default defaultValue: T, range: ClosedRange<Double>? = nil,
-        choices: [String]? = nil, reloadable: Bool = false, help: String
+        choices: [String]? = nil, rule: OptionRule? = nil, reloadable: Bool = false, help: String
     ) {
         self.defaultValue = defaultValue
         declaration = OptionDeclaration(
@@ -35,7 +35,24 @@ public struct Option<T: OptionValue>: Sendable {
                 if let choices, !choices.contains(text) {
                     throw OptionProblem(text: "must be one of \(choices.joined(separator: ", ")), not '\(text)'")
                 }
+                if let rule, !rule.isKept(text) { throw OptionProblem(text: "must be \(rule.words), not '\(text)'") }
             })
+    }
+}
+
+/// What a text must be, where a type and limits do not say it.
+public struct OptionRule: Sendable {
+    let words: String
+    let isKept: @Sendable (String) -> Bool
+
+    static let httpURL = OptionRule(words: "a URL such as https://host:port/path") { text in
+        guard !text.isEmpty else { return true }
+        let rest = text.hasPrefix("http://") ? text.dropFirst(7) : text.hasPrefix("https://") ? text.dropFirst(8) : ""
+        let host = rest.utf8.prefix { $0 != UInt8(ascii: "/") }
+        return !host.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "<") }
+    }
+    static let ratioOrAuto = OptionRule(words: "a number of 1 or more, or auto") { text in
+        text == "auto" || (Double(text).map { $0.isFinite && $0 >= 1 } ?? false)
     }
 }
 
@@ -56,6 +73,31 @@ public struct OptionDeclaration: Sendable {
     public let isReloadable: Bool
     public let help: String
     let check: @Sendable (String) throws(OptionProblem) -> Void
+
+    /// An option of a backend's section that its driver reads, as the driver declares it.
+    public static func ofDriver(
+        _ name: String, typeName: String, defaultText: String, range: ClosedRange<Double>?, choices: [String]?, help: String
+    ) -> OptionDeclaration {
+        OptionDeclaration(
+            section: .backend, name: name, typeName: typeName, defaultText: defaultText, range: range, choices: choices,
+            isReloadable: false, help: help,
+            check: { text throws(OptionProblem) in
+                guard !text.isEmpty else { return }
+                var magnitude: Double?
+                switch typeName {
+                case Int.typeName: magnitude = try Int.parse(text).magnitude
+                case Double.typeName: magnitude = try Double.parse(text).magnitude
+                case Bool.typeName: _ = try Bool.parse(text)
+                default: break
+                }
+                if let range, let magnitude, !range.contains(magnitude) {
+                    throw OptionProblem(text: "must be between \(number(range.lowerBound)) and \(number(range.upperBound)), not \(text)")
+                }
+                if let choices, !choices.contains(where: { $0.lowercased() == text.lowercased() }) {
+                    throw OptionProblem(text: "must be one of \(choices.joined(separator: ", ")), not '\(text)'")
+                }
+            })
+    }
 
     public var sectionName: String { if case .group(let name) = section { name } else { "<backend>" } }
 
@@ -100,8 +142,8 @@ extension Bool: OptionValue {
     public static var typeName: String { "boolean" }
     public static func parse(_ text: String) throws(OptionProblem) -> Bool {
         switch text.lowercased() {
-        case "true", "1", "yes", "on": return true
-        case "false", "0", "no", "off": return false
+        case "true", "1", "yes", "on", "t", "y": return true
+        case "false", "0", "no", "off", "f", "n": return false
         default: throw OptionProblem(text: "must be true or false, not '\(text)'")
         }
     }

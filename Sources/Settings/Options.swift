@@ -10,8 +10,11 @@ public enum Options {
         "osapi_volume_listen_port", default: 8776, range: 0...65535, help: "Port on which the API listens; 0 takes a free one.")
     public static let workers = Option(
         "osapi_volume_workers", default: 0, range: 0...256, help: "HTTP threads; 0 means one per processor.")
-    public static let publicEndpoint = Option("public_endpoint", default: "", help: "URL put into links instead of the request's host.")
+    public static let publicEndpoint = Option(
+        "public_endpoint", default: "", rule: .httpURL, help: "URL put into links instead of the request's host.")
     public static let host = Option("host", default: hostName(), help: "Name of this node, the first part of every backend's host.")
+    public static let myAddress = Option(
+        "my_ip", default: "127.0.0.1", help: "Address of this node: targets listen on it where a backend names no other.")
     public static let statePath = Option(
         "state_path", default: "/var/lib/cinder",
         help: "Directory of everything Clinker keeps. `--state-dir` wins; without a configuration file it is $XDG_STATE_HOME/clinker.")
@@ -133,6 +136,8 @@ public enum Options {
     // MARK: logs
     public static let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
     public static let logFile = Option("log_file", default: "", help: "File for the log; the standard error output if empty.")
+    public static let logDirectory = Option(
+        "log_dir", default: "", help: "Directory of log_file; alone, the log is clinker.log there.")
     public static let logFormat = Option(
         "log_format", default: "text", choices: ["text", "json"], help: "Form of a log line: key=value text or one JSON object.")
 
@@ -214,10 +219,13 @@ public enum Options {
         "volume_driver", in: .backend, default: "", help: "Driver of the backend: a plugin's name, or Cinder's Python path of it.")
     public static let volumeBackendName = Option(
         "volume_backend_name", in: .backend, default: "", help: "Name that volume types ask for; the section's name if empty.")
+    public static let backendHost = Option(
+        "backend_host", in: .backend, default: "", help: "Name that stands for the node's in the backend's host, so that it may move.")
     public static let reservedPercentage = Option(
         "reserved_percentage", in: .backend, default: 0, range: 0...100, help: "Percent of the capacity kept free.")
     public static let maxOverSubscription = Option(
-        "max_over_subscription_ratio", in: .backend, default: "20.0", help: "How often thin capacity may be promised; or auto.")
+        "max_over_subscription_ratio", in: .backend, default: "20.0", rule: .ratioOrAuto,
+        help: "How often thin capacity may be promised; or auto.")
     public static let filterFunction = Option(
         "filter_function", in: .backend, default: "",
         help: "Expression that must hold for a volume to be placed here, with the DriverFilter; wins over the driver's.")
@@ -240,20 +248,21 @@ public enum Options {
     public static let copyLimit = Option(
         "volume_copy_bps_limit", in: .backend, default: 0, range: 0...1e15,
         help: "Bytes in a second that a copy from or to this backend may move; 0: no limit.")
-    public static let fileDirectory = Option(
-        "file_directory", in: .backend, default: "", help: "Driver file: directory of the volumes; <state>/volumes/<backend> if empty.")
 
     /// All of them, in the order in which they are documented.
     public static let all: [OptionDeclaration] = service + identity
 
     private static let service: [OptionDeclaration] = [
         listen.declaration, listenPort.declaration, workers.declaration, publicEndpoint.declaration, host.declaration,
+        myAddress.declaration,
         statePath.declaration, authStrategy.declaration, maxLimit.declaration, projectIDRegex.declaration, rpcResponseTimeout.declaration,
         connectionLimit.declaration, connectionLimitPerAddress.declaration, connectionTimeout.declaration, requestTimeout.declaration,
-        serveMetrics.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration,
+        serveMetrics.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration, logDirectory.declaration,
         logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
         storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
         snapshotSameHost.declaration, volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration,
+        schedulerFilters.declaration, schedulerWeighers.declaration, schedulerWeightHandler.declaration, capacityWeight.declaration,
+        allocatedCapacityWeight.declaration, volumeNumberWeight.declaration,
         reportInterval.declaration,
         serviceDownTime.declaration, operationRetention.declaration, reservationTimeout.declaration,
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
@@ -263,10 +272,10 @@ public enum Options {
         policyFile.declaration, policyDirectories.declaration,
         enforceNewDefaults.declaration,
         volumeDriver.declaration,
-        volumeBackendName.declaration, reservedPercentage.declaration, maxOverSubscription.declaration, filterFunction.declaration,
+        volumeBackendName.declaration, backendHost.declaration, reservedPercentage.declaration, maxOverSubscription.declaration,
+        filterFunction.declaration,
         goodnessFunction.declaration, backendZone.declaration,
         backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
-        fileDirectory.declaration,
     ]
 
     static let backend = all.filter { $0.section == .backend }
@@ -275,15 +284,31 @@ public enum Options {
         all.first { $0.name == name && $0.section == .group(section) }
     }
 
-    /// The known option whose name is nearest to a misspelt one: at most a third of its letters differ.
-    static func nearest(to name: String, in section: String) -> OptionDeclaration? {
+    /// The option that every backend's section may have.
+    static func ofBackend(_ name: String) -> OptionDeclaration? { backend.first { $0.name == name } }
+
+    static func hasSection(_ section: String) -> Bool { all.contains { $0.section == .group(section) } }
+
+    /// `[section] name` of the known option that is nearest to a misspelt one; one of the same section before others.
+    static func nearest(to name: String, in section: String) -> String? {
+        let here = Set(all.filter { $0.section == .group(section) }.map(\.name)).union(CinderOptions.names(of: section).map(String.init))
+        if let near = nearest(to: name, among: Array(here)) { return "[\(section)] \(near)" }
+        guard let near = nearest(to: name, among: all.map(\.name)), let option = all.first(where: { $0.name == near }) else { return nil }
+        return "[\(option.sectionName)] \(near)"
+    }
+
+    static func nearest(toSection section: String, among backends: [String]) -> String? {
+        nearest(to: section, among: backends + all.map(\.sectionName))
+    }
+
+    /// The nearest name of which at most a third of the letters differ.
+    static func nearest(to name: String, among names: [String]) -> String? {
         guard name.utf8.count <= 64 else { return nil }
-        let limit = max(2, name.utf8.count / 3)
+        let limit = max(1, name.utf8.count / 3)
         // What differs more in length differs more.
-        let scored = all.filter { abs($0.name.utf8.count - name.utf8.count) <= limit }
-            .map { (declaration: $0, distance: distance(name, $0.name), elsewhere: $0.sectionName == section ? 0 : 1) }
-        guard let best = scored.min(by: { ($0.distance, $0.elsewhere) < ($1.distance, $1.elsewhere) }) else { return nil }
-        return best.distance <= limit ? best.declaration : nil
+        let scored = names.filter { abs($0.utf8.count - name.utf8.count) <= limit }.map { (name: $0, distance: distance(name, $0)) }
+        guard let best = scored.min(by: { ($0.distance, $0.name) < ($1.distance, $1.name) }) else { return nil }
+        return best.distance <= limit ? best.name : nil
     }
 
     /// Levenshtein's edit distance.

@@ -12,8 +12,11 @@ public struct SettingsError: Error, CustomStringConvertible, Sendable {
 public struct Settings: Sendable {
     private var values: [String: [String: [String]]] = [:]
     private var origins: [String: String] = [:]
-    /// Things that are not errors but that an operator should know: unknown options with the nearest known name.
-    public private(set) var warnings: [String] = []
+    /// Options that nobody knows, with the nearest known name: no error, but an operator should know.
+    public private(set) var unknown: [String] = []
+    /// Options of Cinder's whose effect this release does not serve.
+    public private(set) var notServed: [String] = []
+    public var warnings: [String] { unknown + notServed }
     /// The files read, in order; empty for the embedded default.
     public private(set) var files: [String] = []
 
@@ -68,13 +71,13 @@ public struct Settings: Sendable {
     /// All options that a backend's section gives, for its driver.
     public func backendOptions(_ section: String) -> [(name: String, value: String)] {
         var all: [String: String] = [:]
+        // The node's own address is what targets listen on where a backend names none.
+        if isSet(Options.myAddress) { all[Options.myAddress.declaration.name] = self[Options.myAddress] }
         for source in ["backend_defaults", section] {
             for (name, _) in values[source] ?? [:] { all[name] = raw(source, name)?.last }
         }
         return all.map { (name: $0.key, value: $0.value) }.sorted { $0.name < $1.name }
     }
-
-    public func hasSection(_ name: String) -> Bool { values[name] != nil }
 
     /// Sets a value, as if the last file had said it.
     public mutating func set(_ section: String, _ name: String, _ value: String) { values[section, default: [:]][name] = [value] }
@@ -140,27 +143,16 @@ public struct Settings: Sendable {
         let backends = self[Options.enabledBackends]
         for section in values.keys.sorted() {
             let isBackend = backends.contains(section) || section == "backend_defaults"
+            guard isBackend || Options.hasSection(section) || CinderOptions.knows(section: section) else {
+                // Sections of backends that are not enabled stay for the day on which they are again.
+                if values[section]?["volume_driver"] == nil { unknown.append(unknownSection(section)) }
+                continue
+            }
             for name in (values[section] ?? [:]).keys.sorted() {
-                let origin = origins[section + "." + name] ?? section
-                let declaration =
-                    isBackend ? Options.backend.first { $0.name == name } ?? Options.find(section, name) : Options.find(section, name)
-                // A driver knows its own options: those of a backend's section are its business.
-                if declaration != nil || isBackend {
-                    for text in values[section]?[name] ?? [] {
-                        do throws(OptionProblem) {
-                            let expanded = try expand(text, of: name, in: section)
-                            try declaration?.check(expanded)
-                        } catch {
-                            problems.append("\(origin): [\(section)] \(name) \(error.text)")
-                        }
-                    }
-                    continue
-                }
-                if CinderOptions.names.contains(name) || CinderOptions.sections.contains(section) { continue }
-                let nearest = Options.nearest(to: name, in: section)
-                warnings.append(
-                    "\(origin): unknown option [\(section)] \(name)"
-                        + (nearest.map { "; did you mean [\($0.sectionName)] \($0.name)?" } ?? ""))
+                let declaration = isBackend ? Options.ofBackend(name) : Options.find(section, name)
+                problems += check(section, name, declaration)
+                // What a driver reads of its backend's section is known when the driver is.
+                if declaration == nil, !isBackend { notRead(section, name, &problems) }
             }
         }
         for backend in backends where values[backend] == nil {
@@ -168,6 +160,88 @@ public struct Settings: Sendable {
         }
         if Set(backends).count != backends.count { problems.append("[DEFAULT] enabled_backends names a backend twice") }
         return problems
+    }
+
+    /// What is wrong with the values of one option.
+    private func check(_ section: String, _ name: String, _ declaration: OptionDeclaration?) -> [String] {
+        (values[section]?[name] ?? []).compactMap { text in
+            do throws(OptionProblem) {
+                let expanded = try expand(text, of: name, in: section)
+                try declaration?.check(expanded)
+                return nil
+            } catch { return "\(origin(section, name)): [\(section)] \(name) \(error.text)" }
+        }
+    }
+
+    /// Where the option stands: file and line.
+    private func origin(_ section: String, _ name: String) -> String { origins[section + "." + name] ?? section }
+
+    /// Tells of an option that Clinker does not read.
+    private mutating func notRead(_ section: String, _ name: String, _ problems: inout [String]) {
+        guard CinderOptions.knows(section, name) else {
+            let nearest = Options.nearest(to: name, in: section)
+            unknown.append(
+                "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
+            return
+        }
+        switch CinderOptions.effect(section, name, raw(section, name)?.last ?? "") {
+        case .none: break
+        case .notServed:
+            notServed.append(
+                "\(origin(section, name)): [\(section)] \(name) has no effect: what it asks for is not served by this release")
+        case .refused(let reason): problems.append("\(origin(section, name)): [\(section)] \(name): \(reason)")
+        }
+    }
+
+    private func unknownSection(_ section: String) -> String {
+        let first = (values[section] ?? [:]).keys.min { origin(section, $0) < origin(section, $1) }
+        let known = Options.nearest(toSection: section, among: self[Options.enabledBackends])
+        return "\(first.map { origin(section, $0) } ?? section): unknown section [\(section)]"
+            + (known.map { "; did you mean [\($0)]?" } ?? "; no enabled backend has the name")
+    }
+
+    /// What a backend's section says that its driver does not understand.
+    public struct BackendFindings: Sendable {
+        /// Values that the driver would refuse.
+        public fileprivate(set) var problems: [String] = []
+        /// Names that neither the driver nor anybody else knows.
+        public fileprivate(set) var unknown: [String] = []
+        /// Options of Cinder's that the driver does not read.
+        public fileprivate(set) var notServed: [String] = []
+    }
+
+    /// Looks at a backend's section for a driver that reads `options` besides those of every backend.
+    public func examine(backend: String, driver: String, options: [OptionDeclaration]) -> BackendFindings {
+        var found = BackendFindings()
+        let byName = Dictionary(options.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        for section in ["backend_defaults", backend] {
+            for name in (values[section] ?? [:]).keys.sorted() {
+                if let declaration = byName[name] {
+                    if Options.ofBackend(name) == nil { found.problems += check(section, name, declaration) }
+                    continue
+                }
+                // Defaults are for all drivers: what one does not read another may.
+                if Options.ofBackend(name) != nil || section != backend || CinderOptions.harmlessOfBackends.contains(name) { continue }
+                if CinderOptions.knows("backend_defaults", name) || CinderOptions.knows("DEFAULT", name) {
+                    found.notServed.append(
+                        "\(origin(section, name)): [\(section)] \(name) has no effect: the driver \(driver) does not read it")
+                } else {
+                    let nearest = Options.nearest(to: name, among: options.map(\.name) + Options.backend.map(\.name))
+                    found.unknown.append(
+                        "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
+                }
+            }
+        }
+        return found
+    }
+
+    /// What a backend's section says in vain, one line each; `options`: names that the driver reads, nil if it does not say.
+    public func notRead(ofBackend backend: String, by driver: String, reading options: [String]?) -> [String] {
+        guard let options else { return [] }
+        let found = examine(
+            backend: backend, driver: driver,
+            options: options.map { .ofDriver($0, typeName: "text", defaultText: "", range: nil, choices: nil, help: "") })
+        return found.unknown + found.notServed
     }
 
     private static func contents(_ path: String) throws(SettingsError) -> String {

@@ -42,7 +42,9 @@ final class CoreProcess: Sendable {
 
     static func logSink(_ settings: Settings) throws -> LogSink {
         let format = LogSink.Format(rawValue: settings[Options.logFormat]) ?? .keyValue
-        let file = settings[Options.logFile]
+        var file = settings[Options.logFile]
+        let directory = settings[Options.logDirectory]
+        if !directory.isEmpty, !file.hasPrefix("/") { file = directory + "/" + (file.isEmpty ? "clinker.log" : file) }
         return file.isEmpty ? LogSink(descriptor: 2, format: format) : try LogSink(path: file, format: format)
     }
 

@@ -22,13 +22,21 @@ struct ConfigurationOptions: ParsableArguments {
     /// The settings in force; without a file the embedded default: loopback, noauth, one backend of files.
     func settings() throws(SettingsError) -> Settings {
         let files = files
-        if !files.isEmpty { return try Settings(files: files) }
-        var settings = Settings()
+        var settings = files.isEmpty ? Settings() : try Settings(files: files)
+        // What the files say of $state_path holds for the directory in force.
+        if let stateDirectory { settings.set("DEFAULT", "state_path", Self.absolute(stateDirectory)) }
+        if !files.isEmpty { return settings }
         settings.set("DEFAULT", "osapi_volume_listen", "127.0.0.1")
         settings.set("DEFAULT", "auth_strategy", "noauth")
         settings.set("DEFAULT", "enabled_backends", "file")
         settings.set("file", "volume_driver", "file")
         return settings
+    }
+
+    private static func absolute(_ path: String) -> String {
+        var buffer = [CChar](repeating: 0, count: 4096)
+        guard !path.hasPrefix("/"), let current = getcwd(&buffer, buffer.count) else { return path }
+        return String(cString: current) + "/" + path
     }
 
     /// The database file in force.
@@ -64,10 +72,7 @@ struct ConfigurationOptions: ParsableArguments {
         } else {
             throw SettingsError(["neither --state-dir nor HOME says where to keep things"])
         }
-        if !path.hasPrefix("/") {
-            var buffer = [CChar](repeating: 0, count: 4096)
-            if let current = getcwd(&buffer, buffer.count) { path = String(cString: current) + "/" + path }
-        }
+        path = Self.absolute(path)
         while path.count > 1, path.hasSuffix("/") { path.removeLast() }
         var partial = ""
         for component in path.split(separator: "/") {

@@ -33,7 +33,7 @@ struct SettingsTests {
         #expect(settings[Options.host] == "node1")
         #expect(settings[Options.connection].reveal() == "sqlite:////srv/clinker/db")
         #expect(settings[Options.allowedOrigin] == ["https://a", "https://b"])
-        #expect(settings[Options.fileDirectory, backend: "one"] == "/srv/clinker/one")
+        #expect(settings.backendOptions("one").contains { $0 == ("file_directory", "/srv/clinker/one") })
         #expect(settings[Options.volumeDriver, backend: "two"] == "rbd")
         #expect(settings[Options.reservedPercentage, backend: "two"] == 7)
         #expect(settings.backendOptions("one").map(\.name).contains("some_driver_option"))
@@ -46,6 +46,7 @@ struct SettingsTests {
         arguments: [
             ("osapi_volume_listen_port = banana", "must be an integer"), ("osapi_volume_listen_port = 99999", "between 0 and 65535"),
             ("auth_strategy = magic", "one of noauth, keystone"), ("debug = perhaps", "true or false"),
+            ("public_endpoint = not a url", "a URL such as"), ("public_endpoint = cinder.example", "a URL such as"),
             ("quota_volumes = -2", "between -1"),
         ])
     func badValues(line: String, rule: String) {
@@ -95,9 +96,81 @@ struct SettingsTests {
     @Test("a misspelt option is a warning that names the nearest known one; an option of Cinder's is none")
     func misspelt() throws {
         let settings = try Settings(text: "[DEFAULT]\nosapi_volume_listen_prot = 1\nbackup_workers = 2\n[database]\nconection = x\n")
-        #expect(settings.warnings.count == 2)
+        #expect(settings.warnings.count == 2 && settings.notServed.isEmpty)
         #expect(settings.warnings.contains { $0.contains("osapi_volume_listen_prot") && $0.contains("osapi_volume_listen_port") })
         #expect(settings.warnings.contains { $0.contains("[database] connection") })
+    }
+
+    @Test(
+        "a misspelt name is told in every section that is known",
+        arguments: [
+            ("keystone_authtoken", "usernam", "username"), ("keystone_authtoken", "auth_urll", "auth_url"),
+            ("nova", "regin_name", "region_name"),
+            ("oslo_policy", "policy_fil", "policy_file"), ("oslo_middleware", "max_request_body_siz", "max_request_body_size"),
+            ("DEFAULT", "scheduler_default_filter", "scheduler_default_filters"),
+        ])
+    func misspeltAnywhere(section: String, name: String, meant: String) throws {
+        let settings = try Settings(text: "[\(section)]\n\(name) = x\n", name: "x.conf")
+        #expect(settings.unknown == ["x.conf:2: unknown option [\(section)] \(name); did you mean [\(section)] \(meant)?"])
+    }
+
+    @Test("a section that nobody knows is told, one of a backend that is not enabled is not")
+    func sections() throws {
+        let settings = try Settings(
+            text:
+                "[DEFAULT]\nenabled_backends = fast\n[fast]\nvolume_driver = file\n[fats]\nreserved_percentage = 1\n[old]\nvolume_driver = x\n"
+        )
+        #expect(settings.unknown == ["text:6: unknown section [fats]; did you mean [fast]?"])
+    }
+
+    @Test("an option of Cinder's that is not served is told; one whose silence would do harm is refused")
+    func notServed() throws {
+        let settings = try Settings(
+            text:
+                "[DEFAULT]\nbackup_driver = x\nimage_volume_cache_enabled = true\nosapi_volume_use_ssl = false\n[key_manager]\nbackend = barbican\n"
+        )
+        #expect(settings.unknown.isEmpty && settings.notServed.count == 3)
+        for harmful in ["osapi_volume_use_ssl = true", "cluster = c1"] {
+            #expect { try Settings(text: "[DEFAULT]\n\(harmful)\n") } throws: { "\($0)".contains("not served by this release") }
+        }
+    }
+
+    @Test("carriage returns and a byte order mark are no part of values")
+    func foreignEditors() throws {
+        let settings = try Settings(
+            text:
+                "\u{FEFF}[DEFAULT]\r\nhost = a\r\nenabled_backends = one,\r\n  two\r\n[one]\r\nvolume_driver = x\r\n[two]\r\nvolume_driver = x\r\n"
+        )
+        #expect(settings[Options.host] == "a" && settings[Options.enabledBackends] == ["one", "two"] && settings.warnings.isEmpty)
+    }
+
+    @Test("a driver's options are known by what it declares: names, values, and what it does not read")
+    func driverOptions() throws {
+        let settings = try Settings(
+            text: """
+                [DEFAULT]
+                enabled_backends = one
+                [one]
+                volume_driver = some
+                some_deph = 3
+                some_depth = -3
+                some_mode = maybe
+                nas_host = x
+                reserved_percentage = 3
+                """, name: "x.conf")
+        let found = settings.examine(
+            backend: "one", driver: "some",
+            options: [
+                .ofDriver("some_depth", typeName: Int.typeName, defaultText: "1", range: 0...5, choices: nil, help: "x"),
+                .ofDriver("some_mode", typeName: String.typeName, defaultText: "", range: nil, choices: ["auto", "true"], help: "x"),
+            ])
+        #expect(
+            found.problems == [
+                "x.conf:6: [one] some_depth must be between 0 and 5, not -3",
+                "x.conf:7: [one] some_mode must be one of auto, true, not 'maybe'",
+            ])
+        #expect(found.unknown == ["x.conf:5: unknown option [one] some_deph; did you mean some_depth?"])
+        #expect(found.notServed == ["x.conf:8: [one] nas_host has no effect: the driver some does not read it"])
     }
 
     @Test("a file that is missing is one clear line")

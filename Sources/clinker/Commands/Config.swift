@@ -13,7 +13,10 @@ struct Config: ParsableCommand {
         func run() throws {
             do throws(SettingsError) {
                 let settings = try options.settings()
-                if !settings.warnings.isEmpty { throw SettingsError(settings.warnings) }
+                let backends = BackendOptions.examine(settings)
+                let problems = settings.unknown + backends.problems
+                for line in settings.notServed + backends.notServed { writeError("clinker: warning: \(line)") }
+                if !problems.isEmpty { throw SettingsError(problems) }
                 print(
                     options.files.isEmpty
                         ? "no configuration file: the embedded default is in force" : "\(options.files.joined(separator: ", ")): good")

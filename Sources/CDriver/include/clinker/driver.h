@@ -175,6 +175,27 @@ typedef struct clinker_request {
 
 enum { CLINKER_HANDLE_READ = 0, CLINKER_HANDLE_WRITE = 1 };
 
+/* An option of the backend's section that the driver reads. `clinker config check` knows misspelt names and wrong values by
+ * them without opening the storage; `open` gets every option of the section as text all the same. */
+typedef enum clinker_option_type {
+    CLINKER_OPTION_TEXT = 0,
+    CLINKER_OPTION_INTEGER = 1,
+    CLINKER_OPTION_REAL = 2,
+    CLINKER_OPTION_BOOLEAN = 3, /* true, false, yes, no, on, off, 1, 0 */
+    CLINKER_OPTION_LIST = 4,    /* separated by commas */
+    CLINKER_OPTION_SECRET = 5   /* a text that is never shown */
+} clinker_option_type;
+
+typedef struct clinker_option {
+    const char *name;
+    uint32_t type;          /* clinker_option_type                                        */
+    uint32_t reserved;
+    double minimum, maximum; /* of a number; any if both are 0                             */
+    const char *choices;    /* what a text may be, separated by commas; NULL: anything    */
+    const char *standard;   /* what holds where the section says nothing; NULL: nothing   */
+    const char *help;       /* one sentence                                               */
+} clinker_option;
+
 /*
  * The table of a driver. Arguments and results are listed as "name type: what".
  *
@@ -296,6 +317,14 @@ typedef struct clinker_driver {
      * else: it is known what it is, and its bytes, which a guest wrote, are not looked at. Under the new name already:
      * success. Result: data, if it changes. NULL: the host leaves the name as it is. */
     int (*rename_volume)(void *instance, clinker_call *);
+
+    /* -- options ---------------------------------------------------------------------------------------------- */
+
+    /* Every option that `open` may read besides those of the host (volume_driver, volume_backend_name,
+     * max_over_subscription_ratio, ...). NULL: not said, and no name is taken for misspelt. */
+    const clinker_option *options;
+    uint32_t option_count;
+    uint32_t option_size; /* sizeof(clinker_option) */
 } clinker_driver;
 
 /* The exported symbol. */

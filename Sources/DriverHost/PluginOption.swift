@@ -1,0 +1,52 @@
+import CDriver
+import Glibc
+
+/// An option of the backend's section, as a plugin declares that it reads it.
+public struct PluginOption: Sendable {
+    public enum Kind: Sendable { case text, integer, real, boolean, list, secret }
+
+    public let name: String
+    public let kind: Kind
+    /// Limits of a number.
+    public let range: ClosedRange<Double>?
+    /// What a text may be; empty for anything.
+    public let choices: [String]
+    /// What holds where the section says nothing.
+    public let standard: String
+    public let help: String
+
+    /// nil for what has no name.
+    private init?(_ option: clinker_option) {
+        guard let name = option.name.flatMap({ String(validatingCString: $0) }), !name.isEmpty else { return nil }
+        func text(_ text: UnsafePointer<CChar>?) -> String { text.flatMap { String(validatingCString: $0) } ?? "" }
+        self.name = name
+        kind =
+            switch option.type {
+            case CLINKER_OPTION_INTEGER.rawValue: .integer
+            case CLINKER_OPTION_REAL.rawValue: .real
+            case CLINKER_OPTION_BOOLEAN.rawValue: .boolean
+            case CLINKER_OPTION_LIST.rawValue: .list
+            case CLINKER_OPTION_SECRET.rawValue: .secret
+            default: .text
+            }
+        range = option.minimum < option.maximum ? option.minimum...option.maximum : nil
+        choices = text(option.choices).split(separator: ",").map(String.init)
+        standard = text(option.standard)
+        help = text(option.help)
+    }
+
+    /// The options of a driver's table; nil where the driver does not say.
+    static func all(_ table: clinker_driver) -> [PluginOption]? {
+        guard let options = table.options else { return nil }
+        let size = Int(table.option_size)
+        guard size >= MemoryLayout<UnsafePointer<CChar>>.size, table.option_count <= 10_000 else { return nil }
+        return (0..<Int(table.option_count)).compactMap { index in
+            var option = clinker_option()
+            withUnsafeMutableBytes(of: &option) { bytes in
+                bytes.copyMemory(
+                    from: UnsafeRawBufferPointer(start: UnsafeRawPointer(options) + index * size, count: min(size, bytes.count)))
+            }
+            return PluginOption(option)
+        }
+    }
+}
