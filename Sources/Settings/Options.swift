@@ -304,7 +304,7 @@ public enum Options {
     /// The nearest name of which at most a third of the letters differ.
     static func nearest(to name: String, among names: [String]) -> String? {
         guard name.utf8.count <= 64 else { return nil }
-        let limit = max(1, name.utf8.count / 3)
+        let limit = max(2, name.utf8.count / 3)
         // What differs more in length differs more.
         let scored = names.filter { abs($0.utf8.count - name.utf8.count) <= limit }.map { (name: $0, distance: distance(name, $0)) }
         guard let best = scored.min(by: { ($0.distance, $0.name) < ($1.distance, $1.name) }) else { return nil }

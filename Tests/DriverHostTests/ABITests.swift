@@ -21,7 +21,22 @@ struct ABITests {
             \.unmanage_snapshot, \.rename_volume,
         ]
         for (index, call) in calls.enumerated() { #expect(MemoryLayout<Table>.offset(of: call) == 40 + 8 * index, "\(call)") }
-        #expect(MemoryLayout<Table>.size == 40 + 8 * calls.count)
+        // Behind the calls.
+        let options = 40 + 8 * calls.count
+        #expect(MemoryLayout<Table>.offset(of: \.options) == options && MemoryLayout<Table>.offset(of: \.option_count) == options + 8)
+        #expect(MemoryLayout<Table>.offset(of: \.option_size) == options + 12 && MemoryLayout<Table>.size == options + 16)
+    }
+
+    @Test("an option that a driver declares: every member where it always was")
+    func option() {
+        typealias Option = clinker_option
+        let members: [(PartialKeyPath<Option>, Int)] = [
+            (\.name, 0), (\.type, 8), (\.reserved, 12), (\.minimum, 16), (\.maximum, 24), (\.choices, 32), (\.standard, 40), (\.help, 48),
+        ]
+        for (member, offset) in members { #expect(MemoryLayout<Option>.offset(of: member) == offset, "\(member)") }
+        #expect(MemoryLayout<Option>.size == 56)
+        #expect(CLINKER_OPTION_TEXT.rawValue == 0 && CLINKER_OPTION_INTEGER.rawValue == 1 && CLINKER_OPTION_REAL.rawValue == 2)
+        #expect(CLINKER_OPTION_BOOLEAN.rawValue == 3 && CLINKER_OPTION_LIST.rawValue == 4 && CLINKER_OPTION_SECRET.rawValue == 5)
     }
 
     @Test("the host's functions, and the request of a block handle")
