@@ -24,6 +24,16 @@ public struct HostUsage: Sendable {
         "SELECT v.project_id, count(*), sum(s.size) FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE \(under) GROUP BY v.project_id"
     )
 
+    static let byHostSQL = SQL("SELECT host, count(*) FROM volumes WHERE host IS NOT NULL GROUP BY host")
+    /// The number of volumes by backend (`node@backend`).
+    public static func volumesByBackend(in connection: any Connection) throws -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for (host, count) in try connection.rows(byHostSQL, map: { ($0.text(0), $0.int(1)) }) {
+            counts[HostName.backend(of: host), default: 0] += count
+        }
+        return counts
+    }
+
     /// By project, for a node, a backend or a pool.
     public static func ofProjects(on host: String, in connection: any Connection) throws -> [HostUsage] {
         let snapshots = Dictionary(

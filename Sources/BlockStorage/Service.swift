@@ -29,6 +29,11 @@ public struct Service: Sendable {
         updatedAt = row.text(10)
     }
 
+    /// The moment of the last heartbeat of who never had one.
+    static let never = "1970-01-01T00:00:00.000000"
+    /// When it was last heard of; nil if it never was.
+    public var heardAt: String? { updatedAt == Self.never ? nil : updatedAt }
+
     /// Whether its last heartbeat is younger than the limit.
     public func isUp(downAfter seconds: Int) -> Bool { updatedAt > Timestamp.format(Timestamp.seconds() - Double(seconds)) }
 }
@@ -98,6 +103,17 @@ public enum Services {
             throw StorageError(.invalid, "Invalid service: Host \(host) is \(isFrozen ? "already" : "not") frozen.")
         }
         try tx.run(setFrozenSQL, .bool(isFrozen), .bool(isFrozen), .string(isFrozen ? "frozen" : nil), .text(service.id))
+    }
+
+    static let registerUnheardSQL = SQL(
+        """
+        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, replication_status, frozen, created_at, updated_at)
+        VALUES (?, ?, ?, ?, 0, 'down', 'disabled', 0, ?, '\(Service.never)')
+        ON CONFLICT (binary_name, host) DO NOTHING
+        """)
+    /// Makes the row of a service that has not been up yet, and is not taken for it.
+    public static func register(binary: String, host: String, zone: String, in tx: any Transaction) throws {
+        try tx.run(registerUnheardSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .text(Timestamp.now()))
     }
 
     /// A heartbeat; the first one makes the row.

@@ -90,7 +90,7 @@ public struct VolumeRequests: Sendable {
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
         if let id = new.backupID { throw StorageError(.notFound, "Backup \(id) could not be found.") }
         if new.imageRef != nil {
-            throw StorageError(.invalid, "Invalid image identifier or unable to access requested image.")
+            throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
         }
         let type: VolumeType
         if let name = new.typeName {

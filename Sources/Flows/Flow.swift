@@ -82,6 +82,12 @@ struct FlowContext: Sendable {
         return entry
     }
 
+    /// The backend of a volume, for what is removed: where it is not enabled now, the operation waits for a start with it.
+    func backendForRemoval(of volume: Volume) throws -> BackendEntry {
+        guard let host = volume.host, services.backends.entry(HostName.backend(of: host)) == nil else { return try backend(of: volume) }
+        throw OperationPostponed(reason: "no backend of this node serves \(host): it waits for a start with it in enabled_backends")
+    }
+
     /// What a driver is told of a volume.
     func describe(_ volume: Volume) throws -> DriverValue {
         try describe(
@@ -215,3 +221,6 @@ struct FlowContext: Sendable {
         }
     }
 }
+
+/// The operation can neither go on nor be taken back in this process: it stays in the log for the next start.
+struct OperationPostponed: Error { let reason: String }

@@ -196,6 +196,9 @@ public final class FlowEngine: Sendable {
                     count(flow, succeeded: succeeded, seconds: Timestamp.monotonic() - started)
                 }
                 return
+            } catch let postponed as OperationPostponed {
+                services.log.warning("an operation is left for the next start: \(postponed.reason)", metadata: ["operation_id": "\(id)"])
+                return
             } catch {
                 services.log.error("an operation cannot go on: \(error)", metadata: ["operation_id": "\(id)"])
                 try? await Task.sleep(nanoseconds: pause)
@@ -286,6 +289,8 @@ public final class FlowEngine: Sendable {
             }
             return false
         } catch let error as DatabaseError where error.kind != .constraint {
+            throw error
+        } catch let error as OperationPostponed {
             throw error
         } catch {
             let placement = (error as? PlacementRefusal)?.placement

@@ -52,10 +52,10 @@ public final class PeriodicTasks: Sendable {
             try await database.write { [node, zone] tx in
                 try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, in: tx)
                 for (entry, isUp) in alive {
-                    let known = try Services.find(binary: "cinder-volume", host: entry.host, in: tx) != nil
-                    if isUp || !known {
-                        try Services.beat(
-                            binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: isUp ? "up" : "down", in: tx)
+                    if isUp {
+                        try Services.beat(binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: "up", in: tx)
+                    } else {
+                        try Services.register(binary: "cinder-volume", host: entry.host, zone: entry.zone, in: tx)
                     }
                 }
             }

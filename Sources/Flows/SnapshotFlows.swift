@@ -85,7 +85,7 @@ enum SnapshotFlows {
                 perform: { context, _ in
                     let (volume, snapshot) = (try context.volume(), try context.snapshot())
                     return try await context.call(
-                        context.backend(of: volume), .deleteSnapshot, arguments(context, volume, snapshot), patience: nil)
+                        context.backendForRemoval(of: volume), .deleteSnapshot, arguments(context, volume, snapshot), patience: nil)
                 },
                 record: { context, _, _, tx in
                     guard let snapshot = try snapshot(context, in: tx) else { return }

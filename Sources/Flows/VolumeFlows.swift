@@ -125,7 +125,7 @@ enum VolumeFlows {
                     let volume = try context.volume()
                     let snapshots = try context.services.database.read { try Snapshots.ofVolume(volume.id, in: $0) }
                     guard volume.host != nil, !snapshots.isEmpty else { return .object([]) }
-                    let entry = try context.backend(of: volume)
+                    let entry = try context.backendForRemoval(of: volume)
                     // The newest first: older ones may be what they rest on. Each is recorded on its own: should a later one stay, no
                     // row of one that went may come back.
                     for snapshot in snapshots.reversed() {
@@ -160,7 +160,7 @@ enum VolumeFlows {
                     perform: { context, _ in
                         let volume = try context.volume()
                         guard volume.host != nil else { return .object([]) }
-                        let entry = try context.backend(of: volume)
+                        let entry = try context.backendForRemoval(of: volume)
                         let arguments = DriverValue.members(["volume": try context.describe(volume)])
                         _ = try await context.callIfServed(entry, .unexportVolume, arguments, patience: nil)
                         // A backend that is down delays the deletion; it does not fail it.

@@ -82,6 +82,15 @@ public struct Settings: Sendable {
     /// Sets a value, as if the last file had said it.
     public mutating func set(_ section: String, _ name: String, _ value: String) { values[section, default: [:]][name] = [value] }
 
+    /// `[section] name` of the options whose value is another one in a later reading, and that are not read again while the service runs.
+    public func changesForRestart(_ later: Settings) -> [String] {
+        Set(values.keys).union(later.values.keys).sorted().flatMap { section in
+            Set((values[section] ?? [:]).keys).union((later.values[section] ?? [:]).keys).sorted().filter { name in
+                raw(section, name) != later.raw(section, name) && Options.find(section, name)?.isReloadable != true
+            }.map { "[\(section)] \($0)" }
+        }
+    }
+
     // MARK: reading
 
     private func value<T>(_ option: Option<T>, in section: String) -> T? {

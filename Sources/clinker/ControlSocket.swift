@@ -63,7 +63,7 @@ enum ControlSocket {
         _ options: ConfigurationOptions, _ method: String, _ target: String, _ body: JSON? = nil, seconds: Double = 3600,
         onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)? = nil
     ) throws -> JSON {
-        let directory = try options.openStateDirectory(options.settings())
+        let directory = try options.existingStateDirectory(options.settings())
         guard let answer = try ask(method, target, body, stateDirectory: directory, seconds: seconds, onBody: onBody) else {
             throw SettingsError(["no service runs with the state directory \(directory): start it with 'clinker serve'"])
         }

@@ -82,6 +82,7 @@ final class CoreProcess: Sendable {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
+        try tellWhatIsMissing(database, backends)
         let keystone = settings[Options.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
             database: database, backends: backends, settings: settings, instances: try instanceLocator(keystone),
@@ -153,6 +154,20 @@ final class CoreProcess: Sendable {
         return text.text
     }
 
+    /// What the configuration leaves out and the database needs: told at every start.
+    private func tellWhatIsMissing(_ database: SQLiteDatabase, _ backends: Backends) throws {
+        let name = settings[Options.defaultVolumeType]
+        let (hasType, volumes) = try database.read { connection in
+            (try VolumeTypes.named(name, in: connection) != nil, try HostUsage.volumesByBackend(in: connection))
+        }
+        if !hasType { log.warning("default_volume_type = \(name): there is no such type, and volumes that name none are refused") }
+        for (backend, count) in volumes.sorted(by: { $0.key < $1.key }) where backends.entry(backend) == nil {
+            log.warning(
+                "no enabled backend is \(backend), where \(count) volumes lie: nothing can be done with them, and deletions wait, until it is enabled again",
+                metadata: ["backend": "\(backend)"])
+        }
+    }
+
     /// The API for everybody, and for the operator on this machine.
     private func startServers(
         _ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices, _ events: EventHub,
@@ -193,7 +208,8 @@ final class CoreProcess: Sendable {
         var chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
-            HealthcheckMiddleware(disablingFile: settings[Options.disableByFile]),
+            HealthcheckMiddleware(
+                disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) }),
             AuthMiddleware(TicketAuthenticator(tickets, else: authenticator)),
         ]
         if settings[Options.serveMetrics] {
@@ -282,6 +298,13 @@ final class CoreProcess: Sendable {
 
     private final class Outcome: @unchecked Sendable { var error: (any Error)? }
 
+    /// Without room nothing can be written down: every change is refused.
+    private static func trouble(_ stateDirectory: String) -> String? {
+        var info = statvfs()
+        guard statvfs(stateDirectory, &info) == 0 else { return "STATE DIRECTORY GONE" }
+        return UInt64(info.f_bavail) * UInt64(info.f_frsize) < 16 << 20 ? "DISK FULL" : nil
+    }
+
     // MARK: end
 
     /// Waits for SIGTERM or SIGINT; SIGHUP reads the configuration again.
@@ -298,6 +321,10 @@ final class CoreProcess: Sendable {
                 sink.isDebug = fresh[Options.debug]
                 do throws(SystemError) { try sink.reopen() } catch { log.error("\(error)") }
                 for warning in fresh.warnings { log.warning("\(warning)") }
+                let waiting = settings.changesForRestart(fresh)
+                if !waiting.isEmpty {
+                    log.warning("these options have changed and take effect at the next start: \(waiting.joined(separator: ", "))")
+                }
                 log.info("configuration read again: what can change without a restart has changed", metadata: ["debug": "\(sink.isDebug)"])
             } catch {
                 for problem in error.problems { log.error("configuration not read again: \(problem)") }

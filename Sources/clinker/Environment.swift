@@ -55,25 +55,19 @@ struct ConfigurationOptions: ParsableArguments {
 
     func databasePath() throws -> String {
         let settings = try settings()
-        return try Self.databasePath(settings, stateDirectory: try openStateDirectory(settings))
+        return try Self.databasePath(settings, stateDirectory: try existingStateDirectory(settings))
+    }
+
+    /// The state directory in force, of a service that ran: who only looks makes none.
+    func existingStateDirectory(_ settings: Settings) throws -> String {
+        let path = try stateDirectoryPath(settings)
+        guard access(path, F_OK) == 0 else { throw SettingsError(["the state directory \(path) does not exist: no service ever ran here"]) }
+        return path
     }
 
     /// The state directory in force; made if it does not exist.
     func openStateDirectory(_ settings: Settings) throws -> String {
-        var path: String
-        if let stateDirectory {
-            path = stateDirectory
-        } else if settings.isSet(Options.statePath) || !files.isEmpty {
-            path = settings[Options.statePath]
-        } else if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
-            path = base + "/clinker"
-        } else if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
-            path = home + "/.local/state/clinker"
-        } else {
-            throw SettingsError(["neither --state-dir nor HOME says where to keep things"])
-        }
-        path = Self.absolute(path)
-        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        let path = try stateDirectoryPath(settings)
         var partial = ""
         for component in path.split(separator: "/") {
             partial += "/" + component
@@ -89,6 +83,25 @@ struct ConfigurationOptions: ParsableArguments {
                     + "; give it to the service's user, or name another with --state-dir"
             ])
         }
+        return path
+    }
+
+    /// Where the state directory is or would be.
+    private func stateDirectoryPath(_ settings: Settings) throws -> String {
+        var path: String
+        if let stateDirectory {
+            path = stateDirectory
+        } else if settings.isSet(Options.statePath) || !files.isEmpty {
+            path = settings[Options.statePath]
+        } else if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
+            path = base + "/clinker"
+        } else if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
+            path = home + "/.local/state/clinker"
+        } else {
+            throw SettingsError(["neither --state-dir nor HOME says where to keep things"])
+        }
+        path = Self.absolute(path)
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
         return path
     }
 }

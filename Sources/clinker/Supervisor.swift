@@ -148,6 +148,7 @@ final class Supervisor {
             throw SystemError(code, "the lock \(path) cannot be opened")
         }
         let limit = Timestamp.monotonic() + 10
+        var hasTold = false
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else {
                 let code = errno
@@ -156,6 +157,8 @@ final class Supervisor {
             guard Timestamp.monotonic() < limit else {
                 throw SettingsError(["another clinker uses the state directory \(directory): stop it, or name another with --state-dir"])
             }
+            if !hasTold { writeError("clinker: another clinker uses the state directory \(directory): its end is awaited for 10 s") }
+            hasTold = true
             usleep(50_000)
         }
         return descriptor

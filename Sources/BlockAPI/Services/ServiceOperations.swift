@@ -123,7 +123,7 @@ enum ServiceOperations {
                 writer.member("zone", service.zone)
                 writer.member("status", service.isDisabled ? "disabled" : "enabled")
                 writer.member("state", isUp ? "up" : "down")
-                writer.member("updated_at", service.updatedAt)
+                writer.member("updated_at", service.heardAt)
                 if isVolume, request.version >= 49 { writer.member("backend_state", service.backendState ?? "down") }
                 if request.version >= 7 { writer.memberNull("cluster") }
                 writer.member("disabled_reason", service.disabledReason)

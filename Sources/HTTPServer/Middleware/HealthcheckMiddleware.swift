@@ -7,15 +7,22 @@ public struct HealthcheckMiddleware: Middleware {
     private let disablingFile: String
     public static let route = Route("healthcheck")
 
-    public init(disablingFile: String) { self.disablingFile = disablingFile }
+    /// Why nobody is to be sent here though no file says so; nil if all is well. Asked at every check: it must be quick.
+    private let trouble: @Sendable () -> String?
+
+    public init(disablingFile: String, trouble: @escaping @Sendable () -> String? = { nil }) {
+        self.disablingFile = disablingFile
+        self.trouble = trouble
+    }
 
     public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
         guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD" else { return try await next(request) }
         request.route = Self.route
         let isDisabled = !disablingFile.isEmpty && access(disablingFile, F_OK) == 0
-        if request.method == "HEAD" { return HTTPResponse(status: isDisabled ? 503 : 204, contentType: nil) }
-        let reason = isDisabled ? "DISABLED BY FILE" : "OK"
-        let status = isDisabled ? 503 : 200
+        let problem = isDisabled ? "DISABLED BY FILE" : trouble()
+        if request.method == "HEAD" { return HTTPResponse(status: problem == nil ? 204 : 503, contentType: nil) }
+        let reason = problem ?? "OK"
+        let status = problem == nil ? 200 : 503
         guard request.header("Accept")?.contains("application/json") ?? false else {
             return HTTPResponse(status: status, body: .text(reason), contentType: "text/plain; charset=UTF-8")
         }

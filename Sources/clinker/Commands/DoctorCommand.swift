@@ -17,7 +17,7 @@ struct DoctorCommand: ParsableCommand {
     func run() throws {
         let report: JSON
         do {
-            let directory = try options.openStateDirectory(options.settings())
+            let directory = try options.existingStateDirectory(options.settings())
             let body: JSON = ["doctor": ["repair": .bool(repair)]]
             report =
                 try ControlSocket.ask("POST", "/v3/doctor", body, stateDirectory: directory)
