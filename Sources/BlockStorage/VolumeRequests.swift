@@ -89,7 +89,10 @@ public struct VolumeRequests: Sendable {
         if let id = new.sourceVolumeID { source = try Volumes.get(id, for: caller, in: tx) }
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
         if let id = new.backupID { throw StorageError(.notFound, "Backup \(id) could not be found.") }
-        if new.imageRef != nil {
+        if let image = new.imageRef {
+            guard UUID.isUUIDLike(image) else {
+                throw StorageError(.invalid, "Invalid image identifier or unable to access requested image.")
+            }
             throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
         }
         let type: VolumeType
