@@ -110,6 +110,7 @@ final class NVMeTHelper: TargetHelper {
                 }
             }
             call.set("ns_id", "\(namespaceID)")
+            if settings.reportsDiscard { call.set("discard", true) }
         }
     }
 
