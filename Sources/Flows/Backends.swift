@@ -27,6 +27,8 @@ public final class BackendEntry: Sendable {
     private let reading = Guarded<Reading?>(nil)
     /// When the last reading began that the driver answered, if only with an error.
     private let answered = Guarded(-Double.infinity)
+    /// What the operator says of its pools beside, or instead of, what the driver says.
+    private let extraCapabilities: JSONObject
     /// Since when it is up, or down.
     private let presence = Guarded<(isUp: Bool, since: Double)>((isUp: true, since: -.infinity))
     /// Seconds for which a backend that went down is still placed on: its host is being started again. And for which its capacity is
@@ -74,6 +76,11 @@ public final class BackendEntry: Sendable {
         copyLimit = settings[Options.copyLimit, backend: name]
         filterFunction = settings[Options.filterFunction, backend: name]
         goodnessFunction = settings[Options.goodnessFunction, backend: name]
+        let extra = settings[Options.extraCapabilities, backend: name]
+        guard let object = try? JSON(parsing: extra).object else {
+            throw SettingsError(["[\(name)] extra_capabilities must be a JSON object, not \(extra)"])
+        }
+        extraCapabilities = object
         for (option, text) in [(Options.filterFunction, filterFunction), (Options.goodnessFunction, goodnessFunction)] where !text.isEmpty {
             do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
                 throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
@@ -154,6 +161,7 @@ public final class BackendEntry: Sendable {
         for (name, own) in [("filter_function", filterFunction), ("goodness_function", goodnessFunction)] {
             capabilities[name] = JSON(own.isEmpty ? pool[name]?.string : own)
         }
+        for member in extraCapabilities.members { capabilities[member.name] = member.value }
         capabilities["timestamp"] = .string(timestamp)
         return Pool(
             host: "\(host)#\(pool["name"]?.string ?? backendName)", capabilities: capabilities, total: capacity("total_capacity_gb"),
@@ -233,6 +241,12 @@ public final class Backends: Sendable {
                 var options = settings.backendOptions(name).map { DriverValue.Member($0.name, .string($0.value)) }
                 options.append(DriverValue.Member("backend", .string(name)))
                 options.append(DriverValue.Member("state_dir", .string(stateDirectory)))
+                // How the service's own objects are told from others' in the same storage.
+                for option in [Options.volumeNameTemplate, Options.snapshotNameTemplate] {
+                    let name = option.declaration.name
+                    options.removeAll { $0.name == name }
+                    options.append(DriverValue.Member(name, .string(settings[option])))
+                }
                 let zone = settings[Options.backendZone, backend: name]
                 let displayName = settings[Options.volumeBackendName, backend: name]
                 let standIn = settings[Options.backendHost, backend: name]

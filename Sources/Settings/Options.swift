@@ -232,6 +232,9 @@ public enum Options {
     public static let goodnessFunction = Option(
         "goodness_function", in: .backend, default: "",
         help: "Expression from 0 to 100 that says how well a volume is placed here, with the GoodnessWeigher; wins over the driver's.")
+    public static let extraCapabilities = Option(
+        "extra_capabilities", in: .backend, default: "{}",
+        help: "JSON object of capabilities that the backend's pools have, too; it wins over the driver's.")
     public static let backendZone = Option(
         "backend_availability_zone", in: .backend, default: "", help: "Zone of the backend; the node's if empty.")
     public static let backendThreads = Option(
@@ -274,7 +277,7 @@ public enum Options {
         volumeDriver.declaration,
         volumeBackendName.declaration, backendHost.declaration, reservedPercentage.declaration, maxOverSubscription.declaration,
         filterFunction.declaration,
-        goodnessFunction.declaration, backendZone.declaration,
+        goodnessFunction.declaration, extraCapabilities.declaration, backendZone.declaration,
         backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
     ]
 
