@@ -55,6 +55,15 @@ final class File {
         }
     }
 
+    /// How many names it has.
+    var links: Int {
+        get throws {
+            var info = stat()
+            guard fstat(descriptor, &info) == 0 else { throw Self.error("cannot read \(path)") }
+            return Int(info.st_nlink)
+        }
+    }
+
     func truncate(to size: UInt64) throws {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw Self.error("cannot size \(path)") }
     }

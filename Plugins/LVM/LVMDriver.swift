@@ -40,6 +40,11 @@ final class LVMDriver: VolumeDriver {
         let ratio = call.option("lvm_max_over_subscription_ratio") ?? call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
         targets = try Targets.helper(call)
+        call.tellWithoutEffect([
+            "lvm_share_target": "each volume has a target of its own",
+            "chap_username": "each target has credentials of its own", "chap_password": "each target has credentials of its own",
+            "volume_clear_ionice": "volume_clear_bps_limit is how fast volumes are overwritten",
+        ])
     }
 
     private static func wiping(_ call: Call) throws -> Wiping {
@@ -146,29 +151,67 @@ final class LVMDriver: VolumeDriver {
     func deleteVolume(_ call: Call) throws {
         let name = try name(call, "volume.name")
         let volumes = try group.volumes()
-        if volumes.contains(where: { $0.name == name + ".partial" }) { try group.run("lvremove", "-f", "\(group.name)/\(name).partial") }
+        // Nothing hangs on one that nobody was ever given.
+        if let partial = volumes.first(where: { $0.name == name + ".partial" }) { try remove(partial.name) }
         guard let volume = volumes.first(where: { $0.name == name }) else { return }
         if let snapshot = volumes.first(where: { $0.origin == name && $0.name.hasPrefix(Self.escapedSnapshotPrefix) }) {
             throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
         }
-        guard !volume.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(name) is open") }
-        if !volume.isThin, wiping == .delete || wiping == .both {
-            try group.activate(name)
-            try wipe(group.path(name), bytes: wipedBytes, call)
+        try delete(volume, among: volumes, wiping: group.path(name), call)
+    }
+
+    /// Wipes what a thick one held, at `path`, and removes it; refuses while somebody has it open, or something that is not ours would
+    /// go with it.
+    private func delete(
+        _ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume], wiping path: String, _ call: Call
+    ) throws {
+        let object = "\(group.name)/\(volume.name)"
+        let isBegun = volume.tags.contains(Self.goingTag)
+        do {
+            if let dependent = volumes.first(where: { $0.hangs(on: volume) }) {
+                throw DriverError(CLINKER_BUSY, "\(group.name)/\(dependent.name), which is not ours, needs \(volume.name)")
+            }
+            guard !volume.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(object) is open") }
+            guard !volume.isThin, wiping == .delete || wiping == .both else { return try remove(volume.name) }
+            if path == group.path(volume.name) { try group.activate(volume.name) }
+            guard access(path, F_OK) == 0 else { return try remove(volume.name) }
+            // Before the first byte goes: whatever happens from here on, nobody may be given it as whole again.
+            if !isBegun { try group.run("lvchange", "--addtag", Self.goingTag, object) }
+        } catch let error as DriverError where isBegun && error.code == CLINKER_BUSY {
+            throw Self.gone(error)
         }
-        try remove(name)
+        do {
+            try wipe(path, bytes: wipedBytes, call)
+            try remove(volume.name)
+        } catch let error as DriverError where error.code == CLINKER_BUSY { throw Self.gone(error) }
+    }
+
+    /// The mark of what is being wiped: BUSY would say that it is as it was.
+    private static let goingTag = "clinker.going"
+    private static func gone(_ error: DriverError) -> DriverError {
+        DriverError(CLINKER_ERROR, "it is wiped, wholly or in part, and cannot be removed yet: \(error.message)")
     }
 
     private func remove(_ name: String) throws {
         // Whoever looks at new devices (udev, a probe) may hold it for a moment.
         for attempt in 0..<5 {
-            do { return try group.run("lvremove", "-f", "\(group.name)/\(name)") } catch let error as DriverError {
+            do {
+                // Of an origin lvremove removes what hangs on it, too: LVM itself looks, under its lock, that there is nothing.
+                let said = try group.run("lvremove", "-f", "-S", "lv_name=\"\(name)\" && \(Self.isFree)", group.name)
+                if said.contains("successfully removed") { return }
+                guard let left = try group.find(name) else { return }
+                throw DriverError(CLINKER_BUSY, "\(group.name)/\(left.name) is needed by something that is not ours")
+            } catch let error as DriverError {
                 if error.code == CLINKER_NOT_FOUND { return }
                 if error.code != CLINKER_BUSY || attempt == 4 { throw error }
             }
             usleep(200_000)
         }
     }
+
+    /// lvs's roles of a volume that others hang on. A thin one's snapshots do not.
+    private static let isFree = ["thickorigin", "multithickorigin", "extorigin", "multiextorigin", "extthinorigin", "multiextthinorigin"]
+        .map { "lv_role!=\"\($0)\"" }.joined(separator: " && ")
 
     private func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
         let device = try BlockDevice(path, writable: true)
@@ -241,12 +284,10 @@ final class LVMDriver: VolumeDriver {
 
     func deleteSnapshot(_ call: Call) throws {
         let snapshot = try name(call, "snapshot.name")
-        guard let found = try group.find(snapshot) else { return }
-        guard !found.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(snapshot) is open") }
-        // What its origin has lost is kept in a device of its own, and is a tenant's data too.
-        let kept = group.cowPath(snapshot)
-        if !found.isThin, wiping == .delete || wiping == .both, access(kept, F_OK) == 0 { try wipe(kept, bytes: wipedBytes, call) }
-        try remove(snapshot)
+        let volumes = try group.volumes()
+        guard let found = volumes.first(where: { $0.name == snapshot }) else { return }
+        // What a thick one's origin has lost is kept in a device of its own, and is a tenant's data too.
+        try delete(found, among: volumes, wiping: group.cowPath(snapshot), call)
     }
 
     /// Merging takes the snapshot away, so it is made again; a mark on the volume tells a repeated call how far the first one
@@ -260,7 +301,10 @@ final class LVMDriver: VolumeDriver {
         guard try isMarked || group.find(snapshot) != nil else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(snapshot)")
         }
-        guard !origin.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(volume) is open") }
+        guard !origin.isOpen else {
+            // What is merged in part is no longer what it was.
+            throw DriverError(isMarked ? CLINKER_RETRY : CLINKER_BUSY, "the device of \(group.name)/\(volume) is open")
+        }
         if !isMarked { try group.run("lvchange", "--addtag", mark, "\(group.name)/\(volume)") }
         if try group.find(snapshot) != nil, try !group.required(volume).isMerging {
             try group.run(["lvconvert", "-y", "--merge", "--interval", "1", "\(group.name)/\(snapshot)"], timeout: 3600)
@@ -305,6 +349,7 @@ final class LVMDriver: VolumeDriver {
                     call.set("name", volume.name)
                     call.set("bytes", Int64(volume.size))
                     call.set("size", Int64((volume.size + 1_073_741_823) >> 30))
+                    if let reason = Self.reasonToLeave(volume, among: volumes) { call.set("unsafe", reason) }
                     call.list("snapshots") {
                         for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix)
                         {
@@ -318,7 +363,7 @@ final class LVMDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let target = try name(call, "volume.name")
-        try rename(name(call, call.referenceArgument), as: target)
+        try rename(name(call, call.referenceArgument), as: target, isForeign: true)
         let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
         // Volumes are whole GiB.
         try grow(target, to: size << 30, call)
@@ -337,19 +382,30 @@ final class LVMDriver: VolumeDriver {
         call.set("size", Int64((found.size + 1_073_741_823) >> 30))
     }
 
+    /// Why a logical volume cannot be taken over as a volume; nil if it can.
+    private static func reasonToLeave(_ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume]) -> String? {
+        if volume.isOpen { return "its device is open" }
+        if let origin = volumes.first(where: { volume.hangs(on: $0) }) { return "it is a snapshot of \(origin.name)" }
+        return nil
+    }
+
     func renameVolume(_ call: Call) throws {
         let target = try name(call, "volume.name")
         try rename(name(call, "source.name"), as: target)
         _ = try group.required(target)
     }
 
-    private func rename(_ reference: String, as target: String) throws {
+    /// `isForeign`: nobody knows whether it may be a volume.
+    private func rename(_ reference: String, as target: String, isForeign: Bool = false) throws {
         let volumes = try group.volumes()
         guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
         guard !volumes.contains(where: { $0.name == target }) else {
             throw DriverError(CLINKER_EXISTS, "\(group.name)/\(target) exists already")
         }
         guard !found.isThinPool else { throw DriverError(CLINKER_INVALID, "\(group.name)/\(reference) is a thin pool") }
+        if isForeign, let reason = Self.reasonToLeave(found, among: volumes) {
+            throw DriverError(CLINKER_BUSY, "\(group.name)/\(reference) is left as it is: \(reason)")
+        }
         try group.run("lvrename", group.name, reference, target)
     }
 
@@ -368,7 +424,9 @@ final class LVMDriver: VolumeDriver {
 
     private func name(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
-        guard Self.isValid(name) else { throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume") }
+        guard Self.isValid(name), !name.hasPrefix(Self.escapedSnapshotPrefix) else {
+            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume")
+        }
         return name.hasPrefix(Self.snapshotPrefix) ? "_" + name : name
     }
 

@@ -13,7 +13,9 @@ final class CheckBench {
         var data: String?
         /// A host was told where it is.
         var isConnected = false
-        var name: String { (isSnapshot ? "snapshot-" : "volume-") + id }
+        /// Of what somebody else made in the same storage.
+        var foreignName: String?
+        var name: String { foreignName ?? (isSnapshot ? "snapshot-" : "volume-") + id }
     }
 
     struct Failure: Error, CustomStringConvertible { let description: String }

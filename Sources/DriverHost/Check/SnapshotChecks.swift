@@ -1,4 +1,5 @@
 import CDriver
+import Primitives
 
 /// Snapshots, volumes made of them, and the way back.
 enum SnapshotChecks {
@@ -59,6 +60,22 @@ enum SnapshotChecks {
             try bench.delete(snapshots[1], of: volume)
             try bench.expect("round 0", in: snapshots[0], of: volume, "the first")
             try bench.expect("round 2", in: snapshots[2], of: volume, "the last")
+        },
+        ConformanceCase(
+            "snapshot: one that others made of a volume stays when the volume is deleted, or keeps it", needs: [.createSnapshot],
+            handles: true
+        ) { bench in
+            let volume = try bench.volume()
+            try bench.write("kept", to: volume)
+            try bench.write("kept", to: volume, at: 700 << 20)
+            let foreign = CheckBench.Object(isSnapshot: true, foreignName: "backup-of-tonight-" + UUID.random())
+            bench.remember(foreign, of: volume)
+            let snapshot = bench.keeping(try bench.call(.createSnapshot, volume, [("snapshot", bench.describe(foreign))]), foreign)
+            do { try bench.call(.deleteVolume, volume) } catch let failure as DriverFailure where failure.code == .busy {
+                // BUSY says that nothing was changed.
+                for offset: UInt64 in [0, 700 << 20] { try bench.expect("kept", in: volume, at: offset, "the volume, which is busy") }
+            }
+            for offset: UInt64 in [0, 700 << 20] { try bench.expect("kept", in: snapshot, of: volume, at: offset, "the snapshot") }
         },
         ConformanceCase("snapshot: a repeated call does not take a new moment", needs: [.createSnapshot], handles: true) { bench in
             let volume = try bench.volume()

@@ -240,7 +240,9 @@ typedef struct clinker_driver {
 
     /* New volumes read as zeroes. create and delete are mandatory. */
     int (*create_volume)(void *instance, clinker_call *);
-    int (*delete_volume)(void *instance, clinker_call *); /* BUSY: something depends on it */
+    /* BUSY: something depends on it, be it the host's or not: snapshots and clones that others made in the same storage stay. Once
+     * the first byte is gone it is never BUSY, not even in a repeated call. */
+    int (*delete_volume)(void *instance, clinker_call *);
 
     /* Arguments: new_size integer (GiB), attached boolean. To a size it already has: success. */
     int (*extend_volume)(void *instance, clinker_call *);
@@ -250,7 +252,7 @@ typedef struct clinker_driver {
     int (*clone_volume)(void *instance, clinker_call *);
 
     int (*create_snapshot)(void *instance, clinker_call *);
-    int (*delete_snapshot)(void *instance, clinker_call *); /* BUSY: it has children */
+    int (*delete_snapshot)(void *instance, clinker_call *); /* BUSY: it has children; else as delete_volume */
     /* The snapshot is the source; volume.size >= snapshot.size. */
     int (*create_volume_from_snapshot)(void *instance, clinker_call *);
     /* Brings the volume back to its latest snapshot. */
@@ -274,11 +276,12 @@ typedef struct clinker_driver {
     /* -- manage: what is there, for manage, unmanage and the doctor ------------------------------------------ */
 
     /* Results: volumes list of objects: name string, size integer (GiB, rounded up), bytes integer,
-     * snapshots list of objects with name string. Everything that lies in the backend, ours or not. */
+     * snapshots list of objects with name string; unsafe string: why it cannot be taken over as it is (absent: it can).
+     * Everything that lies in the backend, ours or not. */
     int (*list_volumes)(void *instance, clinker_call *);
     /* Arguments: reference object, with source-name or source-id. Takes over an existing object under volume.name;
-     * one that has this name already is taken over. This call alone may look into an object to see what it is (a format);
-     * what it finds goes into data, and nothing else decides afterwards. Result: size integer (GiB, rounded up), data. */
+     * one that has this name already is taken over. BUSY: somebody uses it. This call alone may look into an object to see
+     * what it is (a format); what it finds goes into data, and nothing else decides afterwards. Result: size integer (GiB, rounded up), data. */
     int (*manage_volume)(void *instance, clinker_call *);
     int (*unmanage_volume)(void *instance, clinker_call *);
 
