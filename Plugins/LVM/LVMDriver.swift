@@ -6,22 +6,22 @@ import Targets
 /// Volumes as logical volumes of a volume group of this machine, thick or in a thin pool, given to others by iSCSI targets.
 /// The names are Cinder's.
 final class LVMDriver: VolumeDriver {
-    private enum Wiping: String { case delete, allocate, both, none }
+    enum Wiping: String { case delete, allocate, both, none }
 
-    private let group: VolumeGroup
+    let group: VolumeGroup
     private let poolName: String
     /// The thin pool; nil: volumes are thick.
     private let thinPool: String?
     private let mirrors: Int
-    private let wiping: Wiping
-    private let wipedBytes: UInt64
+    let wiping: Wiping
+    let wipedBytes: UInt64
     private let wipedBytesPerSecond: UInt64
     private let overSubscription: Double
     private let targets: any TargetHelper
 
     private static let snapshotPrefix = "snapshot-"
     /// LVM keeps the prefix for itself.
-    private static let escapedSnapshotPrefix = "_snapshot-"
+    static let escapedSnapshotPrefix = "_snapshot-"
 
     init(_ call: Call) throws {
         let name = call.option("volume_group") ?? "cinder-volumes"
@@ -148,72 +148,7 @@ final class LVMDriver: VolumeDriver {
         try group.run(["lvcreate", "-y", "-Wy", "-Zy", "-L", "\(size)b", "-n", name] + mirroring + [group.name])
     }
 
-    func deleteVolume(_ call: Call) throws {
-        let name = try name(call, "volume.name")
-        let volumes = try group.volumes()
-        // Nothing hangs on one that nobody was ever given.
-        if let partial = volumes.first(where: { $0.name == name + ".partial" }) { try remove(partial.name) }
-        guard let volume = volumes.first(where: { $0.name == name }) else { return }
-        if let snapshot = volumes.first(where: { $0.origin == name && $0.name.hasPrefix(Self.escapedSnapshotPrefix) }) {
-            throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
-        }
-        try delete(volume, among: volumes, wiping: group.path(name), call)
-    }
-
-    /// Wipes what a thick one held, at `path`, and removes it; refuses while somebody has it open, or something that is not ours would
-    /// go with it.
-    private func delete(
-        _ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume], wiping path: String, _ call: Call
-    ) throws {
-        let object = "\(group.name)/\(volume.name)"
-        let isBegun = volume.tags.contains(Self.goingTag)
-        do {
-            if let dependent = volumes.first(where: { $0.hangs(on: volume) }) {
-                throw DriverError(CLINKER_BUSY, "\(group.name)/\(dependent.name), which is not ours, needs \(volume.name)")
-            }
-            guard !volume.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(object) is open") }
-            guard !volume.isThin, wiping == .delete || wiping == .both else { return try remove(volume.name) }
-            if path == group.path(volume.name) { try group.activate(volume.name) }
-            guard access(path, F_OK) == 0 else { return try remove(volume.name) }
-            // Before the first byte goes: whatever happens from here on, nobody may be given it as whole again.
-            if !isBegun { try group.run("lvchange", "--addtag", Self.goingTag, object) }
-        } catch let error as DriverError where isBegun && error.code == CLINKER_BUSY {
-            throw Self.gone(error)
-        }
-        do {
-            try wipe(path, bytes: wipedBytes, call)
-            try remove(volume.name)
-        } catch let error as DriverError where error.code == CLINKER_BUSY { throw Self.gone(error) }
-    }
-
-    /// The mark of what is being wiped: BUSY would say that it is as it was.
-    private static let goingTag = "clinker.going"
-    private static func gone(_ error: DriverError) -> DriverError {
-        DriverError(CLINKER_ERROR, "it is wiped, wholly or in part, and cannot be removed yet: \(error.message)")
-    }
-
-    private func remove(_ name: String) throws {
-        // Whoever looks at new devices (udev, a probe) may hold it for a moment.
-        for attempt in 0..<5 {
-            do {
-                // Of an origin lvremove removes what hangs on it, too: LVM itself looks, under its lock, that there is nothing.
-                let said = try group.run("lvremove", "-f", "-S", "lv_name=\"\(name)\" && \(Self.isFree)", group.name)
-                if said.contains("successfully removed") { return }
-                guard let left = try group.find(name) else { return }
-                throw DriverError(CLINKER_BUSY, "\(group.name)/\(left.name) is needed by something that is not ours")
-            } catch let error as DriverError {
-                if error.code == CLINKER_NOT_FOUND { return }
-                if error.code != CLINKER_BUSY || attempt == 4 { throw error }
-            }
-            usleep(200_000)
-        }
-    }
-
-    /// lvs's roles of a volume that others hang on. A thin one's snapshots do not.
-    private static let isFree = ["thickorigin", "multithickorigin", "extorigin", "multiextorigin", "extthinorigin", "multiextthinorigin"]
-        .map { "lv_role!=\"\($0)\"" }.joined(separator: " && ")
-
-    private func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
+    func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
         let device = try BlockDevice(path, writable: true)
         defer { device.close() }
         try device.wipe(from: start, bytes: bytes, bytesPerSecond: wipedBytesPerSecond, call)
@@ -226,7 +161,7 @@ final class LVMDriver: VolumeDriver {
         if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
     }
 
-    private func grow(_ name: String, to wanted: UInt64, _ call: Call) throws {
+    func grow(_ name: String, to wanted: UInt64, _ call: Call) throws {
         let volumes = try group.volumes()
         guard let volume = volumes.first(where: { $0.name == name }) else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(name)")
@@ -282,14 +217,6 @@ final class LVMDriver: VolumeDriver {
         try group.run(["lvcreate", "-y", "-s", "-kn", "-n", snapshot] + room + ["\(group.name)/\(origin.name)"])
     }
 
-    func deleteSnapshot(_ call: Call) throws {
-        let snapshot = try name(call, "snapshot.name")
-        let volumes = try group.volumes()
-        guard let found = volumes.first(where: { $0.name == snapshot }) else { return }
-        // What a thick one's origin has lost is kept in a device of its own, and is a tenant's data too.
-        try delete(found, among: volumes, wiping: group.cowPath(snapshot), call)
-    }
-
     /// Merging takes the snapshot away, so it is made again; a mark on the volume tells a repeated call how far the first one
     /// came.
     func revertToSnapshot(_ call: Call) throws {
@@ -339,80 +266,6 @@ final class LVMDriver: VolumeDriver {
 
     func disconnectVolume(_ call: Call) throws { try targets.disconnect(name(call, "volume.name"), call) }
 
-    // MARK: manage
-
-    func listVolumes(_ call: Call) throws {
-        let volumes = try group.volumes().filter { !$0.isThinPool && !$0.name.hasSuffix(".partial") }
-        call.list("volumes") {
-            for volume in volumes where !volume.name.hasPrefix(Self.escapedSnapshotPrefix) {
-                call.object(nil) {
-                    call.set("name", volume.name)
-                    call.set("bytes", Int64(volume.size))
-                    call.set("size", Int64((volume.size + 1_073_741_823) >> 30))
-                    if let reason = Self.reasonToLeave(volume, among: volumes) { call.set("unsafe", reason) }
-                    call.list("snapshots") {
-                        for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix)
-                        {
-                            call.object(nil) { call.set("name", String(snapshot.name.dropFirst())) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    func manageVolume(_ call: Call) throws {
-        let target = try name(call, "volume.name")
-        try rename(name(call, call.referenceArgument), as: target, isForeign: true)
-        let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
-        // Volumes are whole GiB.
-        try grow(target, to: size << 30, call)
-        try group.activate(target)
-        call.set("size", Int64(size))
-    }
-
-    func manageSnapshot(_ call: Call) throws {
-        let target = try name(call, "snapshot.name")
-        try rename(name(call, call.referenceArgument), as: target)
-        let found = try group.required(target)
-        guard found.origin == (try name(call, "volume.name")) else {
-            throw DriverError(CLINKER_INVALID, "\(group.name)/\(target) is no snapshot of the volume")
-        }
-        try group.activate(target)
-        call.set("size", Int64((found.size + 1_073_741_823) >> 30))
-    }
-
-    /// Why a logical volume cannot be taken over as a volume; nil if it can.
-    private static func reasonToLeave(_ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume]) -> String? {
-        if volume.isOpen { return "its device is open" }
-        if let origin = volumes.first(where: { volume.hangs(on: $0) }) { return "it is a snapshot of \(origin.name)" }
-        return nil
-    }
-
-    func renameVolume(_ call: Call) throws {
-        let target = try name(call, "volume.name")
-        try rename(name(call, "source.name"), as: target)
-        _ = try group.required(target)
-    }
-
-    /// `isForeign`: nobody knows whether it may be a volume.
-    private func rename(_ reference: String, as target: String, isForeign: Bool = false) throws {
-        let volumes = try group.volumes()
-        guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
-        guard !volumes.contains(where: { $0.name == target }) else {
-            throw DriverError(CLINKER_EXISTS, "\(group.name)/\(target) exists already")
-        }
-        guard !found.isThinPool else { throw DriverError(CLINKER_INVALID, "\(group.name)/\(reference) is a thin pool") }
-        if isForeign, let reason = Self.reasonToLeave(found, among: volumes) {
-            throw DriverError(CLINKER_BUSY, "\(group.name)/\(reference) is left as it is: \(reason)")
-        }
-        try group.run("lvrename", group.name, reference, target)
-    }
-
-    // What is left to itself stays as it is.
-    func unmanageVolume(_ call: Call) throws {}
-    func unmanageSnapshot(_ call: Call) throws {}
-
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let isSnapshot = call.string("snapshot.name") != nil
         let name = try name(call, isSnapshot ? "snapshot.name" : "volume.name")
@@ -422,7 +275,7 @@ final class LVMDriver: VolumeDriver {
 
     // MARK: arguments
 
-    private func name(_ call: Call, _ argument: String) throws -> String {
+    func name(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
         guard Self.isValid(name), !name.hasPrefix(Self.escapedSnapshotPrefix) else {
             throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume")

@@ -283,7 +283,7 @@ def growing():
         status, answer = attach(identity)
         assert status == 200, answer
         attachment, info = answer["attachment"]["id"], answer["attachment"]["connection_info"]
-        assert service.ask("POST", f"/attachments/{attachment}/action", {"os-complete": {}})[0] == 202
+        assert service.ask("POST", f"/attachments/{attachment}/action", {"os-complete": {}})[0] == 204
         url = f"iscsi://{info['auth_username']}%{info['auth_password']}@{info['target_portal']}/{info['target_iqn']}/{info['target_lun']}"
         writer = subprocess.Popen(["qemu-io", "-f", "raw", "-n", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         writes = 0
