@@ -166,13 +166,41 @@ public enum LogLine {
     /// A value as it stands behind `key=`: quoted if it holds a space, a quote or a control character.
     static func quoted(_ value: String) -> String {
         let plain = value.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "=") && $0 != 0x7F }
-        return plain && !value.isEmpty ? value : json(value)
+        return plain && !value.isEmpty && !hasHidden(value) ? value : json(value)
     }
 
     /// Nobody writes a second line into the log through a message.
     static func clean(_ message: String) -> String {
-        message.utf8.contains { $0 < 0x20 }
-            ? String(message.map { $0.isNewline || $0.asciiValue.map { $0 < 0x20 } == true ? " " : $0 }) : message
+        guard message.utf8.contains(where: { $0 < 0x20 || $0 >= 0x7F }) else { return message }
+        var out = String.UnicodeScalarView()
+        for scalar in message.unicodeScalars {
+            if scalar.value < 0x20 {
+                out.append(" ")
+            } else if isHidden(scalar) {
+                out += escape(scalar).unicodeScalars
+            } else {
+                out.append(scalar)
+            }
+        }
+        return String(out)
+    }
+
+    /// What a terminal or a viewer obeys instead of showing it: DEL and the C1 controls, line and paragraph separators, and
+    /// marks that turn the direction of what follows.
+    static func isHidden(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x7F...0x9F, 0x061C, 0x200E, 0x200F, 0x2028...0x202E, 0x2066...0x2069: true
+        default: false
+        }
+    }
+
+    private static func hasHidden(_ text: String) -> Bool {
+        text.utf8.contains { $0 >= 0x7F } && text.unicodeScalars.contains { isHidden($0) }
+    }
+
+    private static func escape(_ scalar: Unicode.Scalar) -> String {
+        let digits = String(scalar.value, radix: 16)
+        return "\\u" + String(repeating: "0", count: max(0, 4 - digits.utf8.count)) + digits
     }
 
     static func json(_ text: String) -> String {
@@ -185,8 +213,8 @@ public enum LogLine {
             case "\r": out += "\\r"
             case "\t": out += "\\t"
             default:
-                if scalar.value < 0x20 {
-                    out += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+                if scalar.value < 0x20 || isHidden(scalar) {
+                    out += escape(scalar)
                 } else {
                     out.unicodeScalars.append(scalar)
                 }
