@@ -106,7 +106,26 @@ struct AccessLog: Sendable {
         mutating func appendClean(_ text: String) {
             let start = count
             append(text)
-            for index in start..<count where bytes[index] <= 0x20 || bytes[index] == 0x7F { bytes[index] = UInt8(ascii: "_") }
+            var index = start
+            while index < count {
+                let length = hidden(index)
+                for place in index..<(index + length) { bytes[place] = UInt8(ascii: "_") }
+                index += max(1, length)
+            }
+        }
+
+        /// The bytes of the character there, if it is not one to be seen: a blank, a control character, a line separator, a mark
+        /// that turns the direction of what follows.
+        private func hidden(_ index: Int) -> Int {
+            func at(_ offset: Int) -> UInt8 { index + offset < count ? bytes[index + offset] : 0 }
+            switch bytes[index] {
+            case 0...0x20, 0x7F: return 1
+            case 0xC2 where (0x80...0x9F).contains(at(1)), 0xD8 where at(1) == 0x9C: return 2
+            case 0xE2 where at(1) == 0x80 && (at(2) == 0x8E || at(2) == 0x8F || (0xA8...0xAE).contains(at(2))),
+                0xE2 where at(1) == 0x81 && (0xA6...0xA9).contains(at(2)):
+                return 3
+            default: return 0
+            }
         }
     }
 }

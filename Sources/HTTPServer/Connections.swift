@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Primitives
 import Synchronization
@@ -43,6 +44,17 @@ final class Connections: Sendable {
     }
 
     var count: Int { open.withLock { $0.count } }
+    /// Connections whose client has gone, or will say nothing more, while its request is being answered.
+    var abandoned: Int {
+        open.withLock { open in
+            open.values.count { connection in
+                guard connection.now.phase == .answering else { return false }
+                let gone = Int16(EPOLLRDHUP.rawValue)  // POLLRDHUP, which Glibc hides
+                var state = pollfd(fd: connection.descriptor, events: gone, revents: 0)
+                return poll(&state, 1, 0) > 0 && state.revents & (gone | Int16(POLLHUP) | Int16(POLLERR)) != 0
+            }
+        }
+    }
     var closedEarly: [Reason: Int] { closed.withLock { $0 } }
 
     /// A new connection; the caller keeps it until `remove`.

@@ -17,7 +17,10 @@ public final class HTTPRequest: @unchecked Sendable {
     public internal(set) var declaredLength: Int?
     /// Whether the body outgrew the limit while it came in.
     public internal(set) var bodyIsTooLarge = false
-    public let remoteAddress: String
+    /// The client's address: the connection's, or what a proxy that is believed said of it.
+    public internal(set) var remoteAddress: String
+    /// What a proxy in front said of the request; nil where none is believed.
+    public internal(set) var forwarded: Forwarded?
     /// The connection's socket while the request is not answered; -1 for requests made in memory.
     private let descriptor: Int32
     let startedAt: Double

@@ -85,8 +85,13 @@ public struct HTTPError: Error, Sendable {
     static func title(_ status: Int) -> String {
         switch status {
         case 400: "Bad Request"
+        case 403: "Forbidden"
         case 404: "Not Found"
         case 413: "Request Entity Too Large"
+        case 414: "Request-URI Too Long"
+        case 421: "Misdirected Request"
+        case 431: "Request Header Fields Too Large"
+        case 505: "HTTP Version Not Supported"
         default: "Error"
         }
     }

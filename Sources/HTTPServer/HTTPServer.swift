@@ -36,6 +36,11 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
+    /// What libmicrohttpd keeps of a connection: the request's head, its body piece by piece, the answer's head.
+    private static let connectionMemory = 24 * 1024
+    /// What of it a request's head may take, so that the answer's head fits in.
+    fileprivate static let headMemory = connectionMemory - 2048
+
     let responder: Responder
     let bodyLimit: Int
     let accessLog: AccessLog
@@ -78,7 +83,7 @@ public final class HTTPServer: @unchecked Sendable {
         let me = Unmanaged.passUnretained(self).toOpaque()
         let unescape: UnescapeCallback = { _, _, text in text.map { strlen($0) } ?? 0 }
         let uri: URILogCallback = { _, text, connection in Exchange.begin(text, connection) }
-        let completed: CompletedCallback = { _, _, context, _ in Exchange.end(context) }
+        let completed: CompletedCallback = { server, _, context, _ in Exchange.end(context, server) }
         let notify: ConnectionCallback = { server, connection, context, code in
             guard let server, let connection, let context else { return }
             let connections = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().connections
@@ -99,8 +104,9 @@ public final class HTTPServer: @unchecked Sendable {
             item(.THREAD_POOL_SIZE, configuration.threads),
             item(.CONNECTION_LIMIT, configuration.connectionLimit),
             item(.CONNECTION_TIMEOUT, configuration.idleTimeout),
-            item(.CONNECTION_MEMORY_LIMIT, 24 * 1024),
-            item(.STRICT_FOR_CLIENT, 1),
+            item(.CONNECTION_MEMORY_LIMIT, Self.connectionMemory),
+            // Where heads are read in place they are checked here, and what is refused is answered.
+            item(.STRICT_FOR_CLIENT, RequestHead.isReadInPlace ? 0 : 1),
             item(.UNESCAPE_CALLBACK, unsafeBitCast(unescape, to: Int.self)),
             item(.URI_LOG_CALLBACK, unsafeBitCast(uri, to: Int.self), me),
             item(.NOTIFY_COMPLETED, unsafeBitCast(completed, to: Int.self), me),
@@ -154,7 +160,8 @@ public final class HTTPServer: @unchecked Sendable {
         let listening = MHD_quiesce_daemon(daemon)
         _ = listening
         let limit = Timestamp.monotonic() + seconds
-        while running.load(ordering: .acquiring) > 0, Timestamp.monotonic() < limit { usleep(5_000) }
+        // Nobody waits for the answers whose clients have gone.
+        while running.load(ordering: .acquiring) > connections.abandoned, Timestamp.monotonic() < limit { usleep(5_000) }
         guard running.load(ordering: .acquiring) == 0 else { return false }
         usleep(20_000)  // answers that were resumed are on their way out
         streams.stop()
@@ -191,17 +198,22 @@ public final class HTTPServer: @unchecked Sendable {
 private final class Exchange: @unchecked Sendable {
     private enum State { static let running = 0, suspended = 1, done = 2 }
 
-    private let uri: String?
+    /// The request's target; nil if it cannot be one.
+    private let target: String?
+    private let line: RequestHead.Line?
     private var request: HTTPRequest?
     private var response: HTTPResponse?
     private var isHTTP11 = false
     private var started = false
+    private var hasEnded = false
+    private var isChunked = false
     private var received = 0
     private let state = Atomic<Int>(State.running)
     private let known: Connections.Connection?
 
-    init(uri: String?, connection: Connections.Connection?) {
-        self.uri = uri
+    init(target: String?, line: RequestHead.Line?, connection: Connections.Connection?) {
+        self.target = target
+        self.line = line
         known = connection
         connection?.enter(.receiving, at: Timestamp.monotonic())
     }
@@ -210,23 +222,44 @@ private final class Exchange: @unchecked Sendable {
         let known = connection.flatMap { clinker_connection_context($0) }.map {
             Unmanaged<Connections.Connection>.fromOpaque($0).takeUnretainedValue()
         }
-        return Unmanaged.passRetained(Exchange(uri: uri.flatMap(target), connection: known)).toOpaque()
+        var line: RequestHead.Line?
+        var target: String?
+        if let uri {
+            line = RequestHead.Line(target: uri, version: uri + strlen(uri) + 1)
+            target = Self.target(uri)
+            // Queries are read here. libmicrohttpd would keep a record of every item, which takes the connection's memory.
+            if let question = strchr(uri, Int32(UInt8(ascii: "?"))) { question[1] = 0 }
+        }
+        return Unmanaged.passRetained(Exchange(target: target, line: line, connection: known)).toOpaque()
     }
 
-    /// The request's target; nil if it is not UTF-8 or holds a NUL: then what follows its end is not the version.
+    /// nil if the target is not UTF-8, holds a blank or a control character, or is empty.
     private static func target(_ uri: UnsafePointer<CChar>) -> String? {
-        var next = uri + strlen(uri) + 1
-        while next.pointee == 0x20 { next += 1 }
-        guard strncmp(next, "HTTP/", 5) == 0 else { return nil }
-        return String(validatingCString: uri)
+        var position = uri
+        while position.pointee != 0 {
+            let byte = UInt8(bitPattern: position.pointee)
+            guard byte > 0x20, byte != 0x7F else { return nil }
+            position += 1
+        }
+        return position == uri ? nil : String(validatingCString: uri)
     }
 
-    static func end(_ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>?) {
+    static func end(_ context: UnsafeMutablePointer<UnsafeMutableRawPointer?>?, _ server: UnsafeMutableRawPointer?) {
         guard let context, let raw = context.pointee else { return }
-        let exchange = Unmanaged<Exchange>.fromOpaque(raw)
-        exchange.takeUnretainedValue().known?.enter(.idle, at: Timestamp.monotonic())
-        exchange.release()
+        let reference = Unmanaged<Exchange>.fromOpaque(raw)
+        let exchange = reference.takeUnretainedValue()
+        exchange.known?.enter(.idle, at: Timestamp.monotonic())
+        // A client that left before its answer: nothing of it is running any more.
+        if let server { exchange.ended(Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()) }
+        reference.release()
         context.pointee = nil
+    }
+
+    /// Counts the request as over, once.
+    private func ended(_ server: HTTPServer) {
+        guard started, !hasEnded else { return }
+        hasEnded = true
+        server.ended()
     }
 
     func advance(
@@ -234,8 +267,10 @@ private final class Exchange: @unchecked Sendable {
         _ data: UnsafePointer<CChar>?, _ size: UnsafeMutablePointer<Int>
     ) -> MHD_Result {
         guard let request else {
-            let request = makeRequest(connection, method)
+            let head = RequestHead(connection, method: method, version: version, line: line)
+            let request = makeRequest(head, connection, method)
             self.request = request
+            guard head.memory <= HTTPServer.headMemory else { return refuseAtOnce(request, head, connection, server) }
             // To an older client the body is sent as it is, until the connection ends.
             isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
             // Answered before the body is read; libmicrohttpd then closes the connection.
@@ -289,7 +324,7 @@ private final class Exchange: @unchecked Sendable {
     private struct Resumable: @unchecked Sendable { let connection: OpaquePointer }
 
     private func answer(_ server: HTTPServer, _ connection: OpaquePointer) -> MHD_Result {
-        defer { server.ended() }
+        defer { ended(server) }
         guard let request, let response else { return .NO }
         self.response = nil
         let body: OpaquePointer?
@@ -310,69 +345,52 @@ private final class Exchange: @unchecked Sendable {
         }
         guard let body else { return .NO }
         defer { MHD_destroy_response(body) }
-        if let type = response.contentType { MHD_add_response_header(body, "Content-Type", type) }
-        for header in response.headers { MHD_add_response_header(body, header.name, header.value) }
+        if let type = response.contentType { Self.add("Content-Type", type, to: body) }
+        for header in response.headers { Self.add(header.name, header.value, to: body) }
+        // libmicrohttpd takes bare newlines between chunks, others on the way may not: what follows them is no request for sure.
+        if isChunked || request.refusal != nil { Self.add("Connection", "close", to: body) }
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
         return queueAnswer(connection, UInt32(response.status), body)
     }
 
-    /// Reads the head: the headers, and whether they say one thing only about the body's length.
-    private func makeRequest(_ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
-        typealias Header = (name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)
-        var head: (headers: [Header], isMalformed: Bool) = ([], false)
-        head.headers.reserveCapacity(12)
-        withUnsafeMutablePointer(to: &head) { pointer in
-            _ = MHD_get_connection_values_n(
-                connection, .HEADER_KIND,
-                { raw, _, name, length, value, _ in
-                    guard let raw, let name else { return .YES }
-                    let head = raw.assumingMemoryBound(to: (headers: [Header], isMalformed: Bool).self)
-                    head.pointee.headers.append((name: name, value: value))
-                    // A name that is empty or ends in a blank is read differently by others on the way (RFC 9112, 5.1).
-                    if length == 0 || name[length - 1] <= 0x20 { head.pointee.isMalformed = true }
-                    return .YES
-                }, pointer)
-        }
-        let headers = head.headers
-        var lengths = 0
-        var encodings = 0
-        var declared: Int?
-        var refusal: String? = head.isMalformed ? "A header's name is malformed." : nil
-        for header in headers where header.name.pointee != 0 {
-            let first = header.name.pointee | 0x20
-            if first != 0x63 && first != 0x74 {
-                // Neither of the two below.
-                if header.value.map({ !Self.isText($0) }) ?? false { refusal = "A header is not UTF-8." }
-            } else if strcasecmp(header.name, "Content-Length") == 0 {
-                lengths += 1
-                declared = header.value.flatMap { Int(String(cString: $0)) }
-                if declared == nil || declared! < 0 { refusal = "The Content-Length is not a number." }
-            } else if strcasecmp(header.name, "Transfer-Encoding") == 0 {
-                encodings += 1
-                if header.value.map({ strcasecmp($0, "chunked") != 0 }) ?? true {
-                    refusal = "The only Transfer-Encoding served is chunked."
-                }
-            } else if header.value.map({ !Self.isText($0) }) ?? false {
-                refusal = "A header is not UTF-8."
-            }
-        }
-        if lengths > 1 || encodings > 1 || lengths + encodings > 1 { refusal = "The length of the body is given more than once." }
-        if uri == nil { refusal = "The URL is not UTF-8." }
+    /// A text that is passed to C as it is would be copied first.
+    private static func add(_ name: String, _ value: String, to body: OpaquePointer) {
+        name.withCString { name in _ = value.withCString { MHD_add_response_header(body, name, $0) } }
+    }
+
+    private func makeRequest(_ head: RequestHead, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
+        let uri = target.flatMap { head.pathAndQuery(of: $0, method: method) }
         let request = HTTPRequest(
-            method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: headers,
+            method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: head.headers,
             remoteAddress: Self.address(connection), descriptor: clinker_connection_socket(connection))
-        request.refusal = refusal
-        request.declaredLength = declared
+        request.refusal = head.refusal ?? (uri == nil ? "The request's target is malformed, or is another host's." : nil)
+        request.declaredLength = head.declaredLength
+        isChunked = head.isChunked
         return request
     }
 
-    /// Whether the bytes are UTF-8; most headers are ASCII, which costs no copy.
-    private static func isText(_ value: UnsafePointer<CChar>) -> Bool {
-        var position = value
-        while position.pointee > 0 { position += 1 }
-        return position.pointee == 0 || String(validatingCString: value) != nil
+    /// The head leaves no memory for libmicrohttpd's answer: this one is written past it, and the connection is closed.
+    private func refuseAtOnce(_ request: HTTPRequest, _ head: RequestHead, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result
+    {
+        let isTargetTooLong = (target?.utf8.count ?? 0) > HTTPServer.headMemory / 2
+        let refusal = HTTPError(
+            isTargetTooLong ? 414 : 431,
+            isTargetTooLong ? "The request's target is too long." : "The request's headers are too large.", isPlain: true)
+        if case .buffer(let body) = refusal.response().body {
+            defer { free(body.base) }
+            var bytes = Array(
+                "HTTP/1.1 \(refusal.status) \(HTTPError.title(refusal.status))\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: \(body.count)\r\n\r\n"
+                    .utf8)
+            bytes.append(contentsOf: UnsafeRawBufferPointer(start: body.base, count: body.count))
+            // One segment of a connection that owes nothing else; a client that does not read loses it.
+            _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+            let seconds = Timestamp.monotonic() - request.startedAt
+            request.route.count(status: refusal.status, seconds: seconds)
+            server.accessLog.write(request, status: refusal.status, length: body.count, seconds: seconds)
+        }
+        return .NO
     }
 
     private static func address(_ connection: OpaquePointer) -> String {

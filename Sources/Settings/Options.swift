@@ -30,6 +30,11 @@ public enum Options {
         help: "Largest request body in bytes.")
     public static let allowedOrigin = Option(
         "allowed_origin", in: .group("cors"), default: [String](), help: "Origins that a browser may call from; * for all.")
+    public static let proxyHeaders = Option(
+        "enable_proxy_headers_parsing", in: .group("oslo_middleware"), default: false,
+        help:
+            "A proxy in front sets Forwarded or X-Forwarded-Proto, -Host, -Prefix and -For: links and logs follow them. Anybody can send them."
+    )
     public static let rpcResponseTimeout = Option(
         "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
     public static let connectionLimit = Option(
@@ -271,7 +276,8 @@ public enum Options {
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         noSnapshotGigabytes.declaration, quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration,
         quotaGroups.declaration,
-        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, allowedOrigin.declaration, disableByFile.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, proxyHeaders.declaration,
+        allowedOrigin.declaration, disableByFile.declaration,
         policyFile.declaration, policyDirectories.declaration,
         enforceNewDefaults.declaration,
         volumeDriver.declaration,

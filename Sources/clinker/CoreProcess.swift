@@ -205,16 +205,11 @@ final class CoreProcess: Sendable {
             }
         }
         let api = try BlockAPI(doors, settings: settings)
-        var chain: [any Middleware] = [
-            RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
-            FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate), BodyLimitMiddleware(limit: settings[Options.maxBody]),
-            HealthcheckMiddleware(
-                disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) }),
-            AuthMiddleware(TicketAuthenticator(tickets, else: authenticator)),
-        ]
-        if settings[Options.serveMetrics] {
-            chain.insert(MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }, at: chain.count - 1)
-        }
+        let health = HealthcheckMiddleware(
+            disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
+        let inner: [any Middleware] =
+            [health]
+            + (settings[Options.serveMetrics] ? [MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }] : [])
         let workers = settings[Options.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
@@ -222,15 +217,37 @@ final class CoreProcess: Sendable {
                 bodyLimit: settings[Options.maxBody], connectionLimit: connectionLimit(),
                 connectionLimitPerAddress: settings[Options.connectionLimitPerAddress], requestTimeout: settings[Options.requestTimeout],
                 idleTimeout: settings[Options.connectionTimeout]),
-            log: sink, responder: chain.chain(to: { try await api.respond($0) }))
+            log: sink,
+            responder: (outerChain(publicChecks) + inner
+                + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
+                .chain(to: { try await api.respond($0) }))
         self.server.withLock { $0 = server }
-        chain[chain.count - 1] = AuthMiddleware(OperatorAuthenticator())
         let control = try HTTPServer(
             HTTPServer.Configuration(
                 socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.maxBody], connectionLimit: 64,
                 idleTimeout: 900),
-            log: sink, responder: chain.chain(to: { try await api.respond($0) }))
+            log: sink,
+            responder: (outerChain([]) + inner + [AuthMiddleware(OperatorAuthenticator())]).chain(to: { try await api.respond($0) }))
         return (server, control)
+    }
+
+    /// What every request goes through first.
+    private func outerChain(_ checks: [any RequestCheck]) -> [any Middleware] {
+        [
+            RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
+            FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate),
+            BodyLimitMiddleware(limit: settings[Options.maxBody], checks: checks),
+        ]
+    }
+
+    /// What the network's requests are looked at for besides.
+    private var publicChecks: [any RequestCheck] {
+        var checks: [any RequestCheck] = []
+        if settings[Options.authStrategy] == "noauth" {
+            checks.append(OwnPages(publicEndpoint: settings[Options.publicEndpoint], allowedOrigins: settings[Options.allowedOrigin]))
+        }
+        if settings[Options.proxyHeaders] { checks.append(ProxyHeaders()) }
+        return checks
     }
 
     /// Nova, where the scheduler is to know of instances.

@@ -29,15 +29,22 @@ final class Supervisor {
                 "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
             ])
         }
-        let address = settings[Options.listen]
-        if settings[Options.authStrategy] == "noauth", !insecureNoAuth, !Supervisor.isLoopback(address) {
-            throw SettingsError([
-                "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(address) is refused; listen on 127.0.0.1, or say --insecure-noauth"
-            ])
+        let endpoint = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
+        if settings[Options.authStrategy] == "noauth" {
+            if !insecureNoAuth, !endpoint.isLoopback {
+                throw SettingsError([
+                    "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(endpoint.name) is refused; listen on 127.0.0.1, or say --insecure-noauth"
+                ])
+            }
+            if settings[Options.allowedOrigin].contains("*") {
+                throw SettingsError([
+                    "with auth_strategy = noauth everybody is admin: [cors] allowed_origin = * would make every web page one; name the origins"
+                ])
+            }
         }
         stateDirectory = try options.openStateDirectory(settings)
         lock = try Supervisor.takeLock(stateDirectory)
-        socket = try Supervisor.listen(address, settings[Options.listenPort])
+        socket = try endpoint.listen()
     }
 
     func run() throws -> Never {
@@ -137,8 +144,6 @@ final class Supervisor {
         setrlimit(resource, &limit)
     }
 
-    static func isLoopback(_ address: String) -> Bool { address.hasPrefix("127.") || address == "::1" || address == "localhost" }
-
     /// Held by the supervisor and the core: it is free only when both are dead.
     static func takeLock(_ directory: String) throws -> Int32 {
         let path = directory + "/lock"
@@ -160,34 +165,6 @@ final class Supervisor {
             if !hasTold { writeError("clinker: another clinker uses the state directory \(directory): its end is awaited for 10 s") }
             hasTold = true
             usleep(50_000)
-        }
-        return descriptor
-    }
-
-    private static func listen(_ address: String, _ port: Int) throws -> Int32 {
-        var hints = addrinfo()
-        hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-        var found: UnsafeMutablePointer<addrinfo>?
-        let status = getaddrinfo(address, String(port), &hints, &found)
-        guard status == 0, let info = found else {
-            throw SettingsError(["osapi_volume_listen = \(address): \(String(cString: gai_strerror(status)))"])
-        }
-        defer { freeaddrinfo(found) }
-        let descriptor = Glibc.socket(info.pointee.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "no socket for \(address)")
-        }
-        var on: Int32 = 1
-        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
-        guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0, Glibc.listen(descriptor, 4096) == 0 else {
-            let code = errno
-            close(descriptor)
-            if code == EADDRINUSE {
-                throw SettingsError(["\(address):\(port) is in use by another program: stop it, or set osapi_volume_listen_port"])
-            }
-            throw SystemError(code, "cannot listen on \(address):\(port)")
         }
         return descriptor
     }

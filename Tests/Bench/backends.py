@@ -152,7 +152,7 @@ def followers(binary, directory, count, report):
     core = [pid for pid in service.pids() if b"core" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
     time.sleep(1)
     before = bench.pss(core)
-    request = f"GET /v3/{bench.PROJECT}/events HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    request = f"GET /v3/{bench.PROJECT}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     poll = select.epoll()
     sockets = {}
     for _ in range(count):

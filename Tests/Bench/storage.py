@@ -67,7 +67,7 @@ def rbd(binary, directory, ceph, times, report):
         report(f"rbd: {name} until done", f"{spent[index]:.1f} ms (librbd alone {bare[index]:.1f}, the file driver {control[index]:.1f})", f"<= {limit:.1f} ms", spent[index] <= limit)
 
     # A page must not wait for storage: one asked for every 4 ms.
-    request = f"GET /v3/{bench.PROJECT}/volumes/{made[0][0]} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    request = f"GET /v3/{bench.PROJECT}/volumes/{made[0][0]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
     def slowest(seconds):
         connection = socket.create_connection(("127.0.0.1", service.port))

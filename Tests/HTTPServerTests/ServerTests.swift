@@ -11,14 +11,19 @@ import Testing
 final class ServerUnderTest: Sendable {
     let port: UInt16
     private let server: HTTPServer
+    private let sink: LogSink
+    private let null: Int32
 
     init(
-        bodyLimit: Int = 1000, connectionLimit: Int = 100, perAddress: Int = 0, requestTimeout: Int = 60, idleTimeout: Int = 5,
+        log: Int32? = nil, bodyLimit: Int = 1000, connectionLimit: Int = 100, perAddress: Int = 0,
+        requestTimeout: Int = 60, idleTimeout: Int = 5,
         responder: @escaping Responder
     ) throws {
         let (descriptor, port) = try Loopback.listen()
         self.port = port
-        let sink = LogSink(descriptor: open("/dev/null", O_WRONLY))
+        let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
+        self.null = null
+        sink = LogSink(descriptor: log ?? null)
         let chain: [any Middleware] = [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["https://ok"]), FaultMiddleware(log: sink.logger("test")),
             BodyLimitMiddleware(limit: bodyLimit),
@@ -31,7 +36,13 @@ final class ServerUnderTest: Sendable {
             responder: chain.chain(to: responder))
     }
 
-    deinit { _ = server.stop(within: 5) }
+    deinit {
+        _ = server.stop(within: 5)
+        close(null)
+    }
+
+    func flush() { sink.flush() }
+    func stop(within seconds: Double) -> Bool { server.stop(within: seconds) }
 
     /// Sends bytes on a new connection and reads until the server closes it or is silent for a while.
     func exchange(_ text: String, silence: Int = 300) -> String {

@@ -194,7 +194,8 @@ struct OperationTests {
             var timeout = timeval(tv_sec: 10, tv_usec: 0)
             setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
             let request =
-                (["GET \(target) HTTP/1.1", "Host: x", "Accept: text/event-stream"] + headers).joined(separator: "\r\n") + "\r\n\r\n"
+                (["GET \(target) HTTP/1.1", "Host: localhost", "Accept: text/event-stream"] + headers).joined(separator: "\r\n")
+                + "\r\n\r\n"
             _ = Loopback.send(descriptor, Array(request.utf8))
             var head = ""
             while !head.hasSuffix("\r\n\r\n") {
@@ -269,6 +270,28 @@ struct OperationTests {
         #expect(try follower.next()["resource_id"]?.string == id)
         for word in [ticket, "nope", ""] { #expect(try service.request("GET", "\(events)?ticket=\(word)").status == 401) }
         #expect(!service.log.contains(ticket), "tickets are in no log")
+    }
+
+    @Test("a ticket is good for the stream alone, and nobody takes more than a few dozen")
+    func ticketsAreBounded() throws {
+        let users = temporaryDirectory("users") + "/users"
+        try ServiceUnderTest.write(users, "")
+        chmod(users, 0o600)
+        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(users)")
+        // Nobody is known, so whatever a ticket opened would be seen; its word is checked only where it counts.
+        let project = ServiceUnderTest.project
+        for (method, path) in [
+            ("GET", "/v3/\(project)/volumes/events"), ("DELETE", "/v3/\(project)/events"), ("POST", events), ("GET", "/events"),
+            ("GET", "/v3/\(project)/types/x/events"), ("PUT", "/v3/\(project)/volumes/x/metadata/events"),
+        ] {
+            let answer = try service.request(method, "\(path)?ticket=nope")
+            #expect(answer.status == 401 && !answer.text.contains("ticket"), "\(method) \(path): \(answer.status) \(answer.text)")
+        }
+        #expect(try service.request("GET", "\(events)?ticket=nope").text.contains("ticket"))
+        let open = try ServiceUnderTest()
+        var statuses: [Int] = []
+        for _ in 0..<65 { statuses.append(try open.api("POST", "/events/tickets").status) }
+        #expect(statuses == Array(repeating: 201, count: 64) + [429])
     }
 
     @Test("streams end when the service stops, and what watches hears of its operation's end")

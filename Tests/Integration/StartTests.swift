@@ -39,6 +39,13 @@ struct StartTests {
         try await expectRefusal(
             "[DEFAULT]\nauth_strategy = noauth\nenabled_backends = file\n[file]\nvolume_driver = file\n", "everybody is admin")
         try await expectRefusal(
+            Self.head + "enabled_backends = file\n[file]\nvolume_driver = file\n[cors]\nallowed_origin = https://a.example,*\n",
+            "allowed_origin = * would make every web page one")
+        // What is bound is what counts, not how it is written.
+        try await expectRefusal(
+            "[DEFAULT]\nauth_strategy = noauth\nosapi_volume_listen = ::ffff:0.0.0.0\nosapi_volume_listen_port = 0\nenabled_backends = file\n[file]\nvolume_driver = file\n",
+            "everybody is admin")
+        try await expectRefusal(
             "[DEFAULT]\nenabled_backends = file\n[file]\nvolume_driver = file\n[keystone_authtoken]\nusername = x\npassword = y\n",
             "[keystone_authtoken] auth_url is not set")
         try await expectRefusal(Self.head + "enabled_backends = x\n[x]\nvolume_driver = nosuch\n", "no such plugin")
@@ -52,6 +59,17 @@ struct StartTests {
         #expect(
             missing.status != 0
                 && missing.output.contains("cannot read the configuration file /nonexistent.conf: No such file or directory"))
+    }
+
+    @Test("noauth listens on whatever is loopback, however it is written")
+    func loopback() throws {
+        for address in ["127.1", "0:0:0:0:0:ffff:127.0.0.1"] {
+            let service = try ServiceUnderTest(start: false)
+            let text = try ServiceUnderTest.read(service.configuration)
+            try ServiceUnderTest.write(
+                service.configuration, text.replacing("osapi_volume_listen = 127.0.0.1", with: "osapi_volume_listen = \(address)"))
+            try service.start()
+        }
     }
 
     @Test("a port in use and a state directory in use are refused; the first service goes on")

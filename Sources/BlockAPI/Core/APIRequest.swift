@@ -40,20 +40,23 @@ struct Links: Sendable {
     let bookmarkPrefix: String
 
     init(_ request: HTTPRequest, publicEndpoint: String, projectSegment: Substring?) {
-        var base = publicEndpoint
-        if base.isEmpty { base = "http://" + Links.host(request) }
-        if base.hasSuffix("/") { base.removeLast() }
+        let base = Links.base(request, publicEndpoint: publicEndpoint)
         let project = projectSegment.map { PercentEncoding.encode(String($0)) + "/" } ?? ""
         selfPrefix = base + "/v3/" + project
         bookmarkPrefix = base + "/" + project
     }
 
-    static func host(_ request: HTTPRequest) -> String {
-        var host = request.header("Host") ?? ""
-        if let forwarded = request.header("X-Forwarded-Host"), let last = forwarded.split(separator: ",").last {
-            host = String(last).trimmed
+    /// What stands before every path of ours: the public endpoint, or what the client, or the proxy in front of us, reached.
+    static func base(_ request: HTTPRequest, publicEndpoint: String) -> String {
+        var base = publicEndpoint
+        if base.isEmpty {
+            let given = request.forwarded?.host ?? request.header("Host") ?? ""
+            let host = isHost(given) ? given : "localhost"
+            guard let forwarded = request.forwarded else { return "http://" + host }
+            return forwarded.scheme + "://" + host + forwarded.prefix
         }
-        return isHost(host) ? host : "localhost"
+        if base.utf8.last == UInt8(ascii: "/") { base.removeLast() }
+        return base
     }
 
     /// A client's own words go into links only if they can be a host and a port.

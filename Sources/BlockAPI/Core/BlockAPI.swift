@@ -136,24 +136,16 @@ public final class BlockAPI: Sendable {
 
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
     public nonisolated(nonsending) func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
-        let path = request.rawPath
-        guard path.utf8.starts(with: "/v3".utf8) else { return try Discovery.respond(request, publicEndpoint: publicEndpoint) }
-        var segments = request.segments.dropFirst(2)
-        guard path.utf8.count == 3 || path.utf8.dropFirst(3).first == UInt8(ascii: "/") else { throw HTTPError.noRoute }
-        let hadTrailingSlash = segments.last == ""
-        if hadTrailingSlash { segments = segments.dropLast() }
-        var project: Substring?
-        if let first = segments.first, isProject(first) {
-            project = first
-            segments = segments.dropFirst()
+        let endpoint: Endpoint
+        let raw: [Substring]
+        let project: Substring?
+        switch place(of: request) {
+        case .root: return try Discovery.respond(request, publicEndpoint: publicEndpoint)
+        case .version(let project, let hasSlash):
+            return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project)
+        case .nowhere: throw HTTPError.noRoute
+        case .endpoint(let found, let parameters, let inProject): (endpoint, raw, project) = (found, parameters, inProject)
         }
-        if segments.isEmpty {
-            return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hadTrailingSlash, project: project)
-        }
-        if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") {
-            segments[segments.endIndex - 1] = last.dropLast(5)
-        }
-        guard let (endpoint, raw) = router.find(request.method, segments) else { throw HTTPError.noRoute }
 
         request.reachedController = true
         request.apiVersionHeader = nil
@@ -205,6 +197,40 @@ public final class BlockAPI: Sendable {
             try asked.enforce(policy)
         }
         return try await operation.handler(asked)
+    }
+
+    private enum Place {
+        case root
+        case version(project: Substring?, hasSlash: Bool)
+        case endpoint(Endpoint, parameters: [Substring], project: Substring?)
+        case nowhere
+    }
+
+    /// What the method and the path lead to.
+    private func place(of request: HTTPRequest) -> Place {
+        let path = request.rawPath
+        guard path.utf8.starts(with: "/v3".utf8) else { return .root }
+        var segments = request.segments.dropFirst(2)
+        guard path.utf8.count == 3 || path.utf8.dropFirst(3).first == UInt8(ascii: "/") else { return .nowhere }
+        let hadTrailingSlash = segments.last == ""
+        if hadTrailingSlash { segments = segments.dropLast() }
+        var project: Substring?
+        if let first = segments.first, isProject(first) {
+            project = first
+            segments = segments.dropFirst()
+        }
+        if segments.isEmpty { return .version(project: project, hasSlash: hadTrailingSlash) }
+        if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") {
+            segments[segments.endIndex - 1] = last.dropLast(5)
+        }
+        guard let (endpoint, parameters) = router.find(request.method, segments) else { return .nowhere }
+        return .endpoint(endpoint, parameters: parameters, project: project)
+    }
+
+    /// Whether the request is for a stream, which a ticket opens.
+    public func isForStream(_ request: HTTPRequest) -> Bool {
+        guard case .endpoint(let endpoint, _, _) = place(of: request) else { return false }
+        return endpoint.operations.allSatisfy { $0.route.name == EventOperations.stream }
     }
 
     /// The body as JSON; nil if there is none, or none that says what it is.

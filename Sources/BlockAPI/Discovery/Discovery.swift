@@ -23,16 +23,10 @@ enum Discovery {
         request.route = shown
         if project == nil && !hasSlash {
             return HTTPResponse(
-                status: 302, headers: [(name: "Location", value: base(request, publicEndpoint) + "/v3/")],
+                status: 302, headers: [(name: "Location", value: Links.base(request, publicEndpoint: publicEndpoint) + "/v3/")],
                 contentType: "text/plain; charset=utf8")
         }
         return versions(request, publicEndpoint: publicEndpoint, status: 200)
-    }
-
-    private static func base(_ request: HTTPRequest, _ publicEndpoint: String) -> String {
-        var base = publicEndpoint.isEmpty ? "http://" + Links.host(request) : publicEndpoint
-        if base.hasSuffix("/") { base.removeLast() }
-        return base
     }
 
     /// The document around the one part that depends on the request: asked often, by everybody, so written once.
@@ -79,7 +73,7 @@ enum Discovery {
         request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.header("OpenStack-API-Version"))) ?? 0]
         // Hosts were checked and the public endpoint is an operator's: neither needs an escape.
         var writer = JSONWriter(capacity: 480)
-        writer.raw(document.before, base(request, publicEndpoint), document.after)
+        writer.raw(document.before, Links.base(request, publicEndpoint: publicEndpoint), document.after)
         return HTTPResponse(status: status, body: .buffer(writer.take()))
     }
 }

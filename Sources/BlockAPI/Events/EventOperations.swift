@@ -6,13 +6,15 @@ import Primitives
 /// `/events`: what happens, as it happens, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 /// Beside Cinder's API.
 enum EventOperations {
+    /// The one operation that a ticket opens.
+    static let stream = "events:follow"
     static let extensions: [APIExtension] = [
         APIExtension(
             alias: "clinker-events", name: "Events", description: "Streams what happens to resources and operations as server-sent events.",
             updated: "2026-11-21T00:00:00+00:00",
             operations: [
                 APIOperation(
-                    "events:follow", "GET", "/events", policies: ["clinker:events_get"], summary: "Follow events", handler: follow),
+                    stream, "GET", "/events", policies: ["clinker:events_get"], summary: "Follow events", handler: follow),
                 APIOperation(
                     "events:ticket", "POST", "/events/tickets", policies: ["clinker:events_get"], success: 201,
                     summary: "Get a ticket for one stream, for clients that cannot send headers"

@@ -6,25 +6,65 @@ import Primitives
 public final class StreamTickets: Sendable {
     static let lifetime = 60.0
     private static let most = 100_000
-    private let issued = Guarded<[String: (identity: Identity, expires: Double)]>([:])
+    /// Of one user in one project: more pages than anybody opens at once.
+    static let mostOfOne = 64
+
+    private struct Holder: Hashable {
+        let user: String
+        let project: String?
+    }
+
+    private struct State {
+        var issued: [String: (identity: Identity, holder: Holder, expires: Double)] = [:]
+        /// Words of each holder, those used or expired among them until the next is asked for.
+        var held: [Holder: [String]] = [:]
+
+        mutating func forget(expiredBefore now: Double) {
+            issued = issued.filter { $0.value.expires > now }
+            held = held.compactMapValues { words in
+                let left = words.filter { issued[$0] != nil }
+                return left.isEmpty ? nil : left
+            }
+        }
+    }
+    private let state = Guarded(State())
 
     public init() {}
 
     func issue(_ identity: Identity) throws(HTTPError) -> String {
         let ticket = (UUID.random() + UUID.random()).filter { $0 != "-" }
         let now = Timestamp.monotonic()
-        let isFull = issued.withLock { issued in
-            if issued.count >= Self.most { issued = issued.filter { $0.value.expires > now } }
-            guard issued.count < Self.most else { return true }
-            issued[ticket] = (identity, now + Self.lifetime)
-            return false
+        let holder = Holder(user: identity.userID, project: identity.projectID)
+        let refusal: HTTPError? = state.withLock { state in
+            let mine = state.held[holder]?.filter { state.issued[$0].map { $0.expires > now } ?? false } ?? []
+            guard mine.count < Self.mostOfOne else {
+                return HTTPError(
+                    429, "\(mine.count) of your tickets wait for use: no more are given before one is used or expires.",
+                    headers: [(name: "Retry-After", value: "60")])
+            }
+            if state.issued.count >= Self.most { state.forget(expiredBefore: now) }
+            guard state.issued.count < Self.most else {
+                return HTTPError(503, "Too many tickets are waiting for use.", headers: [(name: "Retry-After", value: "60")])
+            }
+            for word in state.held[holder] ?? [] where !mine.contains(word) { state.issued[word] = nil }
+            state.issued[ticket] = (identity, holder, now + Self.lifetime)
+            state.held[holder] = mine + [ticket]
+            return nil
         }
-        if isFull { throw HTTPError(503, "Too many tickets are waiting for use.", headers: [(name: "Retry-After", value: "60")]) }
+        if let refusal { throw refusal }
         return ticket
     }
 
     fileprivate func redeem(_ ticket: String) -> Identity? {
-        guard let found = issued.withLock({ $0.removeValue(forKey: ticket) }), found.expires > Timestamp.monotonic() else { return nil }
+        let found = state.withLock { state in
+            guard let found = state.issued.removeValue(forKey: ticket) else {
+                return nil as (identity: Identity, holder: Holder, expires: Double)?
+            }
+            state.held[found.holder]?.removeAll { $0 == ticket }
+            if state.held[found.holder]?.isEmpty ?? false { state.held[found.holder] = nil }
+            return found
+        }
+        guard let found, found.expires > Timestamp.monotonic() else { return nil }
         return found.identity
     }
 }
@@ -32,15 +72,18 @@ public final class StreamTickets: Sendable {
 /// Knows the holder of a ticket; everybody else is known in the usual way.
 public struct TicketAuthenticator: Authenticator {
     private let tickets: StreamTickets
+    private let opens: @Sendable (HTTPRequest) -> Bool
     private let usual: any Authenticator
 
-    public init(_ tickets: StreamTickets, else usual: any Authenticator) {
+    /// `opens` tells the requests that a ticket is good for; to all others it means nothing.
+    public init(_ tickets: StreamTickets, opens: @escaping @Sendable (HTTPRequest) -> Bool, else usual: any Authenticator) {
         self.tickets = tickets
+        self.opens = opens
         self.usual = usual
     }
 
     public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        guard request.rawPath.hasSuffix("/events"), let ticket = request.queryValue("ticket") else {
+        guard request.method == "GET", let ticket = request.queryValue("ticket"), opens(request) else {
             return try await usual.authenticate(request)
         }
         guard let identity = tickets.redeem(ticket) else {

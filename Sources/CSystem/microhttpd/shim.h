@@ -22,4 +22,10 @@ static inline void *clinker_connection_context(struct MHD_Connection *connection
     return info ? info->socket_context : 0;
 }
 
+/* Bytes of the request's head, from its line to the empty line's end; 0 before it has arrived. */
+static inline size_t clinker_head_size(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    return info ? info->header_size : 0;
+}
+
 #endif

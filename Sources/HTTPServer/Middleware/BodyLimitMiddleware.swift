@@ -1,8 +1,21 @@
-/// Refuses bodies above the limit (before they are read, if their length is announced) and requests whose framing is ambiguous.
+/// What is looked at in a request's head before anything answers it; nothing waits here.
+public protocol RequestCheck: Sendable {
+    func check(_ request: HTTPRequest) throws(HTTPError)
+}
+
+/// Refuses bodies above the limit (before they are read, if their length is announced), queries of more items than anybody has use for,
+/// and requests whose framing is ambiguous.
 public struct BodyLimitMiddleware: Middleware {
+    private static let mostQueryItems = 500
     private let limit: Int
 
-    public init(limit: Int) { self.limit = limit }
+    private let checks: [any RequestCheck]
+
+    /// `checks` come after the limits, in their order.
+    public init(limit: Int, checks: [any RequestCheck] = []) {
+        self.limit = limit
+        self.checks = checks
+    }
 
     public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
         if let reason = request.refusal { throw HTTPError(400, reason, isPlain: true, headers: [(name: "Connection", value: "close")]) }
@@ -11,6 +24,14 @@ public struct BodyLimitMiddleware: Middleware {
                 413, "Request is too large. Larger than max_request_body_size (\(limit)).", isPlain: true,
                 headers: [(name: "Connection", value: "close")])
         }
+        if !request.rawQuery.isEmpty {
+            var count = 1
+            for byte in request.rawQuery.utf8 where byte == UInt8(ascii: "&") { count += 1 }
+            guard count <= Self.mostQueryItems else {
+                throw HTTPError(414, "The query has more than \(Self.mostQueryItems) items.", isPlain: true)
+            }
+        }
+        for check in checks { try check.check(request) }
         return try await next(request)
     }
 }

@@ -6,7 +6,7 @@ public struct CORSMiddleware: Middleware {
     public init(allowedOrigins: [String]) { origins = allowedOrigins }
 
     public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        let isPreflight = request.method == "OPTIONS"
+        let isPreflight = request.method == "OPTIONS" && request.refusal == nil
         guard !origins.isEmpty || isPreflight else { return try await next(request) }
         var response = isPreflight ? HTTPResponse(status: 200, contentType: nil) : try await next(request)
         if let origin = request.header("Origin"), let allowed = origins.first(where: { $0 == "*" || $0 == origin }) {

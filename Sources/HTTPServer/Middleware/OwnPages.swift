@@ -1,0 +1,54 @@
+import Glibc
+
+/// Where everybody is an administrator, the pages of a browser on this machine must not become one. A page can give its name this
+/// machine's address, so names of others are not served; and it can send changes without reading their answers, so those of
+/// other origins are refused.
+public struct OwnPages: RequestCheck {
+    private let publicHost: String
+    private let publicOrigin: String
+    private let allowedOrigins: [String]
+
+    /// `publicEndpoint` is the URL under which the service is known, if it is; `allowedOrigins` are those that may call from a browser.
+    public init(publicEndpoint: String, allowedOrigins: [String]) {
+        let parts = publicEndpoint.split(separator: "/", omittingEmptySubsequences: false)
+        let authority = parts.count > 2 && parts[1].isEmpty ? String(parts[2]) : ""
+        publicHost = IPAddress.withoutPort(authority)
+        publicOrigin = authority.isEmpty ? "" : "\(parts[0])//\(authority)"
+        self.allowedOrigins = allowedOrigins
+    }
+
+    public func check(_ request: HTTPRequest) throws(HTTPError) {
+        let host = request.header("Host") ?? ""
+        guard host.isEmpty || isOwn(host) else {
+            throw HTTPError(
+                421, "Without authentication only addresses, localhost and the host of public_endpoint are served as a Host.", isPlain: true
+            )
+        }
+        switch request.method {
+        case "GET", "HEAD", "OPTIONS": break
+        default:
+            if let origin = request.header("Origin") {
+                guard isOwn(origin, host) else { throw Self.foreign }
+            } else if let site = request.header("Sec-Fetch-Site"), Self.isSame(site, "cross-site") {
+                throw Self.foreign
+            }
+        }
+    }
+
+    private static let foreign = HTTPError(
+        403, "Without authentication no page of another origin may change anything: see allowed_origin.", isPlain: true)
+
+    private func isOwn(_ host: String) -> Bool {
+        let name = IPAddress.withoutPort(host)
+        return IPAddress.isLiteral(name) || Self.isSame(name, "localhost") || (!publicHost.isEmpty && Self.isSame(name, publicHost))
+    }
+
+    private func isOwn(_ origin: String, _ host: String) -> Bool {
+        Self.isSame(origin, "http://" + host) || Self.isSame(origin, "https://" + host)
+            || (!publicOrigin.isEmpty && Self.isSame(origin, publicOrigin)) || allowedOrigins.contains(origin)
+    }
+
+    private static func isSame(_ first: String, _ second: String) -> Bool {
+        first.withCString { first in second.withCString { strcasecmp(first, $0) == 0 } }
+    }
+}

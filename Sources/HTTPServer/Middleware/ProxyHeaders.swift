@@ -1,0 +1,140 @@
+import Glibc
+
+/// Who reached a proxy in front, and how: what links are made of instead of the connection's own.
+public final class Forwarded: Sendable {
+    public let scheme: String
+    /// nil where the proxy named none.
+    public let host: String?
+    /// What the proxy took off the path's beginning; empty, or with a slash before and none behind.
+    public let prefix: String
+
+    init(scheme: String, host: String?, prefix: String) {
+        self.scheme = scheme
+        self.host = host
+        self.prefix = prefix
+    }
+}
+
+/// Believes a proxy in front what it says of its client, as oslo.middleware does with `enable_proxy_headers_parsing`:
+/// `Forwarded` (RFC 7239), or the `X-Forwarded` headers. Anybody can send them: without such a proxy this has no place in the chain.
+public struct ProxyHeaders: RequestCheck {
+    public init() {}
+
+    public func check(_ request: HTTPRequest) {
+        var proto: String?
+        var host: String?
+        var address: String?
+        if let text = request.header("Forwarded") {
+            let proxies = Self.elements(text)
+            proto = proxies.first?["proto"]
+            host = proxies.first?["host"]
+            // The nearest proxy saw it; what stands before was said by others.
+            address = proxies.last?["for"]
+        } else {
+            proto = Self.list(request.header("X-Forwarded-Proto")).first
+            host = Self.list(request.header("X-Forwarded-Host")).last
+            address = Self.list(request.header("X-Forwarded-For")).last
+        }
+        let prefix = request.header("X-Forwarded-Prefix").flatMap(Self.prefix)
+        if proto != nil || host != nil || prefix != nil {
+            let scheme = proto?.lowercased() ?? ""
+            request.forwarded = Forwarded(
+                scheme: scheme == "https" ? "https" : "http", host: host.flatMap { Self.isHost($0) ? $0 : nil }, prefix: prefix ?? "")
+        }
+        if let address = address.flatMap(Self.address) { request.remoteAddress = address }
+    }
+
+    private static func list(_ text: String?) -> [String] {
+        text.map { $0.split(separator: ",").map { trimmed($0) }.filter { !$0.isEmpty } } ?? []
+    }
+
+    private static func trimmed(_ text: some StringProtocol) -> String {
+        let blanks: Set<UInt8> = [0x20, 0x09]
+        let bytes = text.utf8.drop { blanks.contains($0) }
+        return String(decoding: bytes.reversed().drop { blanks.contains($0) }.reversed(), as: UTF8.self)
+    }
+
+    /// The elements of a `Forwarded` header, in their order; a quoted value may hold every separator.
+    static func elements(_ text: String) -> [[String: String]] {
+        var elements: [[String: String]] = []
+        var pairs: [String: String] = [:]
+        var name: [UInt8]?
+        var part: [UInt8] = []
+        var isQuoted = false
+        var isEscaped = false
+        func endPair() {
+            if let name {
+                pairs[trimmed(String(decoding: name, as: UTF8.self)).lowercased()] = trimmed(String(decoding: part, as: UTF8.self))
+            }
+            name = nil
+            part = []
+        }
+        for byte in text.utf8 {
+            switch byte {
+            case _ where isEscaped:
+                part.append(byte)
+                isEscaped = false
+            case UInt8(ascii: "\\") where isQuoted: isEscaped = true
+            case UInt8(ascii: "\""): isQuoted.toggle()
+            case _ where isQuoted: part.append(byte)
+            case UInt8(ascii: "=") where name == nil:
+                name = part
+                part = []
+            case UInt8(ascii: ";"): endPair()
+            case UInt8(ascii: ","):
+                endPair()
+                elements.append(pairs)
+                pairs = [:]
+            default: part.append(byte)
+            }
+        }
+        endPair()
+        elements.append(pairs)
+        return elements
+    }
+
+    private static func isHost(_ text: String) -> Bool {
+        !text.isEmpty && text.utf8.count <= 255 && text.utf8.allSatisfy { RequestHead.isOfHost($0) && $0 != UInt8(ascii: "%") }
+    }
+
+    /// A path that can stand in a link as it is.
+    private static func prefix(_ text: String) -> String? {
+        let bytes = Array(text.utf8)
+        guard bytes.count <= 255, bytes.first == UInt8(ascii: "/"), !bytes.starts(with: Array("//".utf8)) else { return nil }
+        for byte in bytes {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+                UInt8(ascii: "/"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"):
+                continue
+            default: return nil
+            }
+        }
+        return String(decoding: bytes.last == UInt8(ascii: "/") ? bytes.dropLast() : bytes[...], as: UTF8.self)
+    }
+
+    /// The address of `for`: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`. Names and hidden ones are none.
+    private static func address(_ text: String) -> String? {
+        if IPAddress.isLiteral(text) { return text }
+        let host = IPAddress.withoutPort(text)
+        return IPAddress.isLiteral(host) ? host : nil
+    }
+}
+
+/// Addresses in texts.
+enum IPAddress {
+    static func isLiteral(_ text: String) -> Bool {
+        var bytes = in6_addr()
+        // The closure: a text that is passed as it is would be copied first.
+        return text.withCString { inet_pton(AF_INET, $0, &bytes) == 1 || inet_pton(AF_INET6, $0, &bytes) == 1 }
+    }
+
+    /// The host of `host:port`, without an IPv6 address's brackets.
+    static func withoutPort(_ text: String) -> String {
+        let bytes = text.utf8
+        if bytes.first == UInt8(ascii: "["), let end = bytes.firstIndex(of: UInt8(ascii: "]")) {
+            return String(text[bytes.index(after: bytes.startIndex)..<end])
+        }
+        guard let colon = bytes.lastIndex(of: UInt8(ascii: ":")) else { return text }
+        return String(text[..<colon])
+    }
+}
