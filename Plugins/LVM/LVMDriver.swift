@@ -24,40 +24,28 @@ final class LVMDriver: VolumeDriver {
     static let escapedSnapshotPrefix = "_snapshot-"
 
     init(_ call: Call) throws {
-        let name = call.option("volume_group") ?? "cinder-volumes"
+        let name = try call[LVMOptions.group]
         guard Self.isValid(name) else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: '\(name)' is no name") }
         poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "LVM"
-        mirrors = try call.option("lvm_mirrors", default: 0, in: 0...8)
-        group = VolumeGroup(name, configuration: call.option("lvm_conf_file").map { Self.directory(of: $0) })
+        mirrors = try call[LVMOptions.mirrors]
+        group = VolumeGroup(name, configuration: try call.given(LVMOptions.configurationFile).map { Self.directory(of: $0) })
         let volumes: [VolumeGroup.LogicalVolume]
         do { volumes = try group.volumes() } catch let error as DriverError {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_group: \(name) cannot be used: \(error.message)")
         }
-        thinPool = try Self.thinPool(of: group, volumes, type: call.option("lvm_type") ?? "auto", mirrors: mirrors)
+        thinPool = try Self.thinPool(of: group, volumes, type: try call[LVMOptions.type], mirrors: mirrors)
         wiping = try Self.wiping(call)
-        wipedBytes = UInt64(try call.option("volume_clear_size", default: 0, in: 0...1_048_576)) << 20
-        wipedBytesPerSecond = UInt64(try call.option("volume_clear_bps_limit", default: 0))
-        let ratio = call.option("lvm_max_over_subscription_ratio") ?? call.option("max_over_subscription_ratio") ?? "20.0"
+        wipedBytes = UInt64(try call[LVMOptions.clearSize]) << 20
+        wipedBytesPerSecond = UInt64(try call[LVMOptions.clearLimit])
+        let ratio = try call.given(LVMOptions.overSubscription) ?? call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
         targets = try Targets.helper(call)
-        call.tellWithoutEffect([
-            "lvm_share_target": "each volume has a target of its own",
-            "chap_username": "each target has credentials of its own", "chap_password": "each target has credentials of its own",
-            "volume_clear_ionice": "volume_clear_bps_limit is how fast volumes are overwritten",
-        ])
+        call.tellWithoutEffect(LVMOptions.withoutEffect)
     }
 
     private static func wiping(_ call: Call) throws -> Wiping {
-        switch call.option("volume_clear") ?? "zero" {
-        case "none": return .none
-        case "zero": break
-        case let other: throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_clear must be zero or none, not '\(other)'")
-        }
-        let text = call.option("volume_clear_when") ?? "delete"
-        guard let wiping = Wiping(rawValue: text), wiping != .none else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "volume_clear_when must be delete, allocate or both, not '\(text)'")
-        }
-        return wiping
+        if try call[LVMOptions.clear].lowercased() == "none" { return .none }
+        return Wiping(rawValue: try call[LVMOptions.clearWhen].lowercased()) ?? .delete
     }
 
     /// `auto`: thin where there is a pool, or where nothing is there yet that could not share the group with one.
@@ -65,9 +53,6 @@ final class LVMDriver: VolumeDriver {
         -> String?
     {
         let pool = group.name + "-pool"
-        guard ["auto", "default", "thin"].contains(type) else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "lvm_type must be auto, default or thin, not '\(type)'")
-        }
         if type == "default" || (type == "auto" && mirrors > 0) { return nil }
         if let found = volumes.first(where: { $0.name == pool }) {
             guard found.isThinPool else { throw DriverError(CLINKER_BAD_CONFIGURATION, "\(group.name)/\(pool) is no thin pool") }
@@ -299,7 +284,8 @@ final class LVMDriver: VolumeDriver {
 }
 
 nonisolated(unsafe) private let table = makeDriverTable(
-    name: "lvm", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence)
+    name: "lvm", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.fence),
+    options: LVMOptions.all
 ) {
     openDriver($0, $1) { try LVMDriver($0) }
 }

@@ -11,7 +11,7 @@ struct Mirroring {
 
     init(_ call: Call, _ cluster: Cluster) throws {
         self.cluster = cluster
-        guard let device = call.option("replication_device") else {
+        guard let device = try call.given(RBDOptions.replicationDevice) else {
             targets = []
             return
         }

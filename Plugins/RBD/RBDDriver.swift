@@ -22,37 +22,27 @@ final class RBDDriver: VolumeDriver {
 
     init(_ call: Call) throws {
         var settings = Cluster.Settings()
-        settings.user = call.option("rbd_user")
-        settings.clusterName = call.option("rbd_cluster_name") ?? "ceph"
-        settings.configurationFile = call.option("rbd_ceph_conf")
-        settings.pool = call.option("rbd_pool") ?? "rbd"
-        let timeout = try call.option("rados_connect_timeout", default: -1, in: -1...3600)
+        settings.user = try call.given(RBDOptions.user)
+        settings.clusterName = try call[RBDOptions.clusterName]
+        settings.configurationFile = try call.given(RBDOptions.configurationFile)
+        settings.pool = try call[RBDOptions.pool]
+        let timeout = try call[RBDOptions.connectTimeout]
         if timeout > 0 { settings.timeout = timeout }
-        maxCloneDepth = try call.option("rbd_max_clone_depth", default: 5, in: 0...16)
-        flattensVolumesFromSnapshots = try call.option("rbd_flatten_volume_from_snapshot", default: false)
-        let chunk = try call.option("rbd_store_chunk_size", default: 4, in: 1...32)
-        guard chunk.nonzeroBitCount == 1 else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32 (MiB), not \(chunk)")
-        }
-        objectOrder = UInt64(20 + chunk.trailingZeroBitCount)
-        secretUUID = call.option("rbd_secret_uuid")
-        hasDynamicTotal = try call.option("report_dynamic_total_capacity", default: true)
+        maxCloneDepth = try call[RBDOptions.maxCloneDepth]
+        flattensVolumesFromSnapshots = try call[RBDOptions.flattensVolumesFromSnapshots]
+        objectOrder = UInt64(20 + (try call[RBDOptions.storeChunkSize]).trailingZeroBitCount)
+        secretUUID = try call.given(RBDOptions.secretUUID)
+        hasDynamicTotal = try call[RBDOptions.hasDynamicTotal]
         poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "RBD"
-        flattening = FlattenLimit(try call.option("rbd_concurrent_flatten_operations", default: 3, in: 1...1000))
-        let delay =
-            try call.option("enable_deferred_deletion", default: false)
-            ? try call.option("deferred_deletion_delay", default: 0, in: 0...31_536_000) : nil
-        let interval = try call.option("deferred_deletion_purge_interval", default: 60, in: 1...86_400)
-        keyring = try call.fileOption("rbd_keyring_conf")
+        flattening = FlattenLimit(try call[RBDOptions.concurrentFlattens])
+        let delay = try call[RBDOptions.defersDeletion] ? try call[RBDOptions.deletionDelay] : nil
+        let interval = try call[RBDOptions.purgeInterval]
+        keyring = try call.file(RBDOptions.keyring)
         cluster = try Cluster(settings)
         mirroring = try Mirroring(call, cluster)
         let names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
         deletion = Deletion(cluster, delay: delay, interval: interval, names: names, flattening: flattening)
-        call.tellWithoutEffect([
-            "rados_connection_retries": "a cluster that cannot be reached is tried again until it can",
-            "rados_connection_interval": "the pauses between attempts grow, to 15 seconds at most",
-            "rados_connection_timeout": "rados_connect_timeout is how long an attempt takes",
-        ])
+        call.tellWithoutEffect(RBDOptions.withoutEffect)
         // What a dead process of this machine left behind: its watches would hold its images for half a minute.
         if let state = call.option("state_dir") {
             client = try RegisteredClient(directory: state + "/rbd", cluster: cluster, call)
@@ -407,7 +397,8 @@ final class RBDDriver: VolumeDriver {
 }
 
 nonisolated(unsafe) private let table = makeDriverTable(
-    name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.export)
+    name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.export),
+    options: RBDOptions.all
 ) {
     openDriver($0, $1) { try RBDDriver($0) }
 }

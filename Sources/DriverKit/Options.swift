@@ -53,6 +53,14 @@ public struct DriverOptionDeclaration: Sendable {
     let standard: String
     let help: String
 
+    /// Options that the driver knows and that have no effect, for the reasons given: no section that has them is taken for misspelt.
+    public static func withoutEffect(_ reasons: KeyValuePairs<String, String>) -> [DriverOptionDeclaration] {
+        reasons.map { name, reason in
+            DriverOptionDeclaration(
+                name: name, type: CLINKER_OPTION_TEXT, range: nil, choices: [], standard: "", help: "Without effect: \(reason).")
+        }
+    }
+
     /// The same in C; lives as long as the process.
     var option: clinker_option {
         func kept(_ text: String) -> UnsafePointer<CChar>? { text.isEmpty ? nil : UnsafePointer(strdup(text)) }

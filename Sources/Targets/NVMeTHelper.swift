@@ -17,9 +17,9 @@ final class NVMeTHelper: TargetHelper {
 
     init(_ call: Call) throws {
         settings = try TargetSettings(call, defaultPort: 4420)
-        firstPort = try call.option("nvmet_port_id", default: 1, in: 0...65_535)
-        namespaceID = try call.option("nvmet_ns_id", default: 10, in: 1...65_535)
-        version = try call.option("nvmeof_conn_info_version", default: 1, in: 1...2)
+        firstPort = try call[TargetOptions.nvmetPort]
+        namespaceID = try call[TargetOptions.nvmetNamespace]
+        version = try call[TargetOptions.connectionVersion]
         guard Configfs.exists(Self.root) else {
             throw DriverError(
                 CLINKER_BAD_CONFIGURATION, "target_helper = nvmet: \(Self.root) is not there; load nvmet_tcp and mount configfs")

@@ -21,12 +21,8 @@ final class TGTHelper: TargetHelper {
         store = try CredentialStore(call)
         let socket = getenv("TGT_IPC_SOCKET").map { ["TGT_IPC_SOCKET=" + String(cString: $0)] } ?? []
         tool = Tool("tgtadm", environment: socket)
-        flags = call.option("iscsi_target_flags").map { ["--bsoflags", $0] } ?? []
-        let cache = call.option("iscsi_write_cache") ?? "on"
-        guard cache == "on" || cache == "off" else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "iscsi_write_cache must be on or off, not '\(cache)'")
-        }
-        cachesWrites = cache == "on"
+        flags = try call.given(TargetOptions.flags).map { ["--bsoflags", $0] } ?? []
+        cachesWrites = try call[TargetOptions.writeCache].lowercased() == "on"
     }
 
     private struct Target {

@@ -45,17 +45,17 @@ public struct TargetSettings {
     let reportsDiscard: Bool
 
     init(_ call: Call, defaultPort: Int) throws {
-        let first = call.option("target_ip_address") ?? call.option("my_ip") ?? "127.0.0.1"
+        let first = try call.given(TargetOptions.address) ?? call.given(TargetOptions.formerAddress) ?? call.option("my_ip") ?? "127.0.0.1"
         addresses =
-            [first] + (call.option("target_secondary_ip_addresses") ?? "").split(separator: ",").map { $0.filter { !$0.isWhitespace } }
+            try [first] + call[TargetOptions.moreAddresses].split(separator: ",").map { $0.filter { !$0.isWhitespace } }
         for address in addresses {
             guard !address.isEmpty, address.allSatisfy({ $0.isHexDigit || $0 == "." || $0 == ":" }) else {
                 throw DriverError(CLINKER_BAD_CONFIGURATION, "target_ip_address: '\(address)' is no IP address")
             }
         }
-        port = try call.option("target_port", default: defaultPort, in: 1...65_535)
-        prefix = call.option("target_prefix") ?? "iqn.2010-10.org.openstack:"
-        reportsDiscard = try call.option("report_discard_supported", default: false)
+        port = try call.given(TargetOptions.port).flatMap { $0 > 0 ? $0 : nil } ?? defaultPort
+        prefix = try call[TargetOptions.prefix]
+        reportsDiscard = try call[TargetOptions.reportsDiscard]
     }
 
     func iqn(_ volume: String) -> String { prefix + volume }
@@ -67,11 +67,11 @@ public struct TargetSettings {
 /// Picks the helper that the configuration names.
 public enum Targets {
     public static func helper(_ call: Call) throws -> any TargetHelper {
-        let name = call.option("target_helper") ?? "tgtadm"
+        let name = try call[TargetOptions.helper]
         guard let helper = helpers[name] else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "target_helper must be tgtadm, lioadm or nvmet, not '\(name)'")
         }
-        let transport = call.option("target_protocol") ?? helper.transport
+        let transport = try call.given(TargetOptions.transport) ?? helper.transport
         guard transport == helper.transport else {
             throw DriverError(
                 CLINKER_BAD_CONFIGURATION, "target_protocol = \(transport): what target_helper = \(name) speaks is \(helper.transport)")
@@ -96,7 +96,8 @@ final class CredentialStore: Sendable {
 
     init(_ call: Call) throws {
         guard
-            let directory = call.option("volumes_dir") ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
+            let directory = try call.given(TargetOptions.directory)
+                ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
         else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
         self.directory = directory
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
