@@ -38,11 +38,14 @@ public struct Plugin: @unchecked Sendable {
 
     /// Opens a plugin. Every refusal is one line that says what to do.
     public init(path: String) throws(PluginError) {
-        try Self.checkOwnership(path)
-        guard let library = dlopen(path, RTLD_NOW | RTLD_LOCAL | Int32(RTLD_NODELETE)) else {
+        let file = try TrustedFile(path)
+        // Through the descriptor that was looked at: what is loaded, and what it loads from beside it, is what nobody else can change.
+        guard let library = dlopen(file.path, RTLD_NOW | RTLD_LOCAL | Int32(RTLD_NODELETE)) else {
             throw PluginError(
-                "\(path) cannot be opened: \(String(cString: dlerror())); build it for this machine and install the libraries it needs")
+                "\(path) cannot be opened: \(String(cString: dlerror()).replacing(file.path, with: path)); build it for this machine and install the libraries it needs"
+            )
         }
+        file.keep()
         guard let symbol = dlsym(library, CLINKER_DRIVER_SYMBOL) else {
             throw PluginError(
                 "\(path) exports no \(CLINKER_DRIVER_SYMBOL): it is no Clinker driver; end its source with CLINKER_DRIVER(table)")
@@ -77,26 +80,6 @@ public struct Plugin: @unchecked Sendable {
         }
         self.path = path
         self.table = table
-    }
-
-    /// Code that runs with our rights must come from nobody but root and ourselves.
-    private static func checkOwnership(_ path: String) throws(PluginError) {
-        guard path.hasPrefix("/") else { throw PluginError("the plugin's path must be absolute, not \(path)") }
-        let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "/"
-        for item in [directory.isEmpty ? "/" : directory, path] {
-            var info = stat()
-            guard stat(item, &info) == 0 else {
-                let code = errno
-                throw PluginError("\(item): \(String(cString: strerror(code)))")
-            }
-            guard info.st_uid == 0 || info.st_uid == geteuid() else {
-                throw PluginError("\(item) belongs to user \(info.st_uid): plugins must belong to root or to the service's user; chown it")
-            }
-            guard info.st_mode & 0o022 == 0 else {
-                throw PluginError(
-                    "\(item) can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8))): remove that right (chmod go-w)")
-            }
-        }
     }
 
     // MARK: finding

@@ -78,6 +78,37 @@ struct PluginTests {
         _ = try Plugin(path: path)
     }
 
+    @Test("a plugin is refused below a directory that others may write or own, or through a link of theirs; /tmp is none of these")
+    func ancestors() throws {
+        let built = try CompiledDriver.build("simple.c", as: "clinker-simple.so")
+        let top = temporaryDirectory("plugins")
+        for directory in ["/open", "/open/mine", "/open/mine/lib", "/links"] { mkdir(top + directory, 0o755) }
+        let path = top + "/open/mine/lib/clinker-simple.so"
+        #expect(rename(built, path) == 0)
+        #expect(symlink("../open/./mine/../mine/lib", top + "/links/current") == 0)
+        let linked = top + "/links/current/clinker-simple.so"
+        for place in [path, linked] { #expect(try Plugin(path: place).name == "simple") }
+        // Who may write it puts another directory there between the look and the use.
+        chmod(top + "/open", 0o777)
+        for place in [path, linked] {
+            #expect { try Plugin(path: place) } throws: { "\($0)".contains("\(top)/open can be written by others (mode 777)") }
+        }
+        chmod(top + "/open", 0o1777)
+        #expect(try Plugin(path: path).name == "simple")
+        chmod(top + "/open", 0o755)
+        #expect { try Plugin(path: top + "/links/current") } throws: { "\($0)".contains("is a directory") }
+        #expect { try Plugin(path: path + "/x.so") } throws: { "\($0)".contains("Not a directory") }
+        #expect(symlink("loop", top + "/links/loop") == 0)
+        #expect { try Plugin(path: top + "/links/loop/x.so") } throws: { "\($0)".contains("symbolic links") }
+        guard geteuid() == 0 else { return }
+        for (place, told) in [("/open", "/open"), ("/open/mine", "/open/mine"), ("/links/current", "/links/current")] {
+            #expect(lchown(top + place, 12_345, 12_345) == 0)
+            #expect { try Plugin(path: linked) } throws: { "\($0)".contains("\(top)\(told) belongs to user 12345") }
+            #expect(lchown(top + place, 0, 0) == 0)
+        }
+        #expect(try Plugin(path: linked).name == "simple")
+    }
+
     @Test("a file that is no library, a relative path and a missing file are refused")
     func noLibrary() throws {
         let path = temporaryDirectory("driver") + "/clinker-text.so"
