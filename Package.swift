@@ -67,7 +67,7 @@ let package = Package(
         .target(
             name: "OpenStack", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CGnuTLS", "CCrypt", logging],
             swiftSettings: strict),
-        .target(name: "Policy", dependencies: ["CYAML"], swiftSettings: strict),
+        .target(name: "Policy", dependencies: ["CYAML", "Primitives"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),

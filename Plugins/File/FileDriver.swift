@@ -29,6 +29,14 @@ final class FileDriver: VolumeDriver {
             let code = errno
             throw DriverError(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used: \(String(cString: strerror(code)))")
         }
+        var info = stat()
+        // Who may write the directory may put another file in a volume's place.
+        if stat(path, &info) == 0, info.st_mode & 0o002 != 0 || (info.st_mode & 0o020 != 0 && info.st_gid != 0 && info.st_gid != getegid())
+        {
+            throw DriverError(
+                CLINKER_BAD_CONFIGURATION,
+                "the directory \(path) can be written by others (mode \(String(info.st_mode & 0o7777, radix: 8))): chmod go-w \(path)")
+        }
     }
 
     func capabilities(_ call: Call) {

@@ -38,10 +38,20 @@ public enum SQLiteMaintenance {
         let connection = try SQLiteConnection(path: path, readOnly: true)
         let partial = target + ".partial"
         unlink(partial)
-        try connection.run(connection.statement(text: "VACUUM INTO ?"), [.text(partial)]) { _ in true }
-        let descriptor = open(partial, O_RDONLY | O_CLOEXEC)
+        // Ours from its first byte on, and nobody else's to read: it holds what opens the volumes.
+        let descriptor = open(partial, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            let code = errno
+            throw SystemError(code, "the copy \(partial) cannot be made")
+        }
         defer { close(descriptor) }
-        guard descriptor >= 0, fsync(descriptor) == 0, rename(partial, target) == 0 else {
+        do {
+            try connection.run(connection.statement(text: "VACUUM INTO ?"), [.text(partial)]) { _ in true }
+        } catch {
+            unlink(partial)
+            throw error
+        }
+        guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0, rename(partial, target) == 0 else {
             let code = errno
             unlink(partial)
             throw SystemError(code, "the copy \(target) cannot be finished")

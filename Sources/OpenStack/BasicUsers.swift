@@ -20,7 +20,7 @@ public final class BasicUsers: Sendable {
     /// bcrypt is slow on purpose: a password that fitted a hash is remembered for a while. Whose hash it is, and what he may, is what
     /// the file says when he asks.
     private let cache = VerdictCache<Void>(seconds: 300, capacity: 2000)
-    private let queue = FairQueue(name: "password", threads: 2, capacity: 128, share: 32)
+    private let queue = FairQueue(name: "password", threads: 2, capacity: 256, share: 64)
 
     /// What the file says.
     struct Users: Sendable {
@@ -66,6 +66,13 @@ public final class BasicUsers: Sendable {
             throw SettingsError([SystemError(code, "cannot read the user file \(path)").description])
         }
         defer { fclose(file) }
+        var info = stat()
+        guard fstat(fileno(file), &info) == 0 else {
+            let code = errno
+            throw SettingsError([SystemError(code, "cannot read the user file \(path)").description])
+        }
+        let exposures = [FileTrust(info).writers(path), FileTrust(info).readers(path)].compactMap { $0 }
+        guard exposures.isEmpty else { throw SettingsError(exposures) }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while bytes.count <= 1 << 20, case let count = fread(&chunk, 1, chunk.count, file), count > 0 { bytes += chunk[..<count] }

@@ -48,7 +48,7 @@ final class FairQueue: Sendable {
     private let capacity: Int
     private let share: Int
 
-    init(name: String, threads: Int, capacity: Int = 256, share: Int = 64) {
+    init(name: String, threads: Int, capacity: Int, share: Int) {
         self.capacity = capacity
         self.share = share
         for index in 0..<threads {

@@ -40,7 +40,7 @@ public final class Keystone: Sendable {
     private let retries: Int
     private let client: HTTPClient
     private let cache: VerdictCache<KeystoneToken>
-    private let queue = FairQueue(name: "keystone", threads: 8)
+    private let queue = FairQueue(name: "keystone", threads: 8, capacity: 1024, share: 256)
     /// What is asked beside tokens: a slow Nova must not keep anybody from being let in.
     private let others = ThreadExecutor(name: "catalogue", threads: 4)
     private let own = Guarded<(token: Secret, expires: Double)?>(nil)

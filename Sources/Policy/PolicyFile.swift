@@ -1,5 +1,6 @@
 import CYAML
 import Glibc
+import Primitives
 
 /// A policy file: YAML (or JSON, which is YAML) that maps rules to expressions.
 public enum PolicyFile {
@@ -13,6 +14,11 @@ public enum PolicyFile {
             throw Policies.Problems(lines: ["cannot read the policy file \(path): \(String(cString: strerror(code)))"])
         }
         defer { fclose(file) }
+        var info = stat()
+        // Who may write the rules is an administrator.
+        if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path, isOwned: false) {
+            throw Policies.Problems(lines: [problem])
+        }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while case let count = fread(&chunk, 1, chunk.count, file), count > 0 {

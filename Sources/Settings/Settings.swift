@@ -20,8 +20,29 @@ public struct Settings: Sendable {
     /// The files read, in order; empty for the embedded default.
     public private(set) var files: [String] = []
 
+    /// What each file that was read is like, and the option in it that is a secret, if one is.
+    private var found: [(path: String, trust: FileTrust, secret: String?)] = []
+
     /// The embedded default.
     public init() {}
+
+    /// Files that others than root and the service's user can change, or read though they hold secrets: a line each, with the command
+    /// that mends it. `isOwned`: who owns a file may change it.
+    public func exposures(isOwned: Bool = true) -> [String] {
+        found.flatMap { file in
+            let read = file.secret.flatMap { secret in file.trust.readers(file.path).map { $0 + " (\(secret))" } }
+            return [file.trust.writers(file.path, isOwned: isOwned), read].compactMap { $0 }
+        }
+    }
+
+    /// Whether a file's option holds what others must not know: it is declared so, or its name or value says it (drivers' options, and
+    /// URLs with a password).
+    private static func isSecret(_ section: String, _ entry: ConfigurationFile.Entry) -> Bool {
+        guard entry.values.contains(where: { !$0.isEmpty }) else { return false }
+        if entry.name == "transport_url" || entry.name == "connection" { return entry.values.contains { $0.utf8.contains(64) } }
+        if Options.find(section, entry.name)?.typeName == Secret.typeName { return true }
+        return ["password", "_secret", "secret_key"].contains(where: entry.name.hasSuffix)
+    }
 
     /// Reads the files in order; what a later one says wins. Throws everything wrong at once.
     public init(files paths: [String]) throws(SettingsError) {
@@ -29,7 +50,11 @@ public struct Settings: Sendable {
         var parsed: [ConfigurationFile] = []
         for path in paths {
             do throws(SettingsError) {
-                parsed.append(try ConfigurationFile(path: path, text: try Self.contents(path)))
+                let (text, trust) = try Self.contents(path)
+                let file = try ConfigurationFile(path: path, text: text)
+                parsed.append(file)
+                let secret = file.entries.first { Self.isSecret($0.section, $0) }
+                found.append((path: path, trust: trust, secret: secret.map { "[\($0.section)] \($0.name)" }))
             } catch { problems += error.problems }
         }
         for file in parsed {
@@ -253,12 +278,17 @@ public struct Settings: Sendable {
         return found.unknown + found.notServed
     }
 
-    private static func contents(_ path: String) throws(SettingsError) -> String {
+    private static func contents(_ path: String) throws(SettingsError) -> (text: String, trust: FileTrust) {
         guard let file = fopen(path, "re") else {
             let code = errno
             throw SettingsError([SystemError(code, "cannot read the configuration file \(path)").description])
         }
         defer { fclose(file) }
+        var info = stat()
+        guard fstat(fileno(file), &info) == 0 else {
+            let code = errno
+            throw SettingsError([SystemError(code, "cannot read the configuration file \(path)").description])
+        }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -269,6 +299,6 @@ public struct Settings: Sendable {
         }
         if ferror(file) != 0 { throw SettingsError(["cannot read the configuration file \(path): is it a file?"]) }
         guard let text = String(validating: bytes, as: UTF8.self) else { throw SettingsError(["\(path): not UTF-8"]) }
-        return text
+        return (text, FileTrust(info))
     }
 }

@@ -1,8 +1,15 @@
 import ArgumentParser
+import Glibc
 
 @main
 struct Clinker: ParsableCommand {
     static let version = "0.1.0"
+
+    static func main() {
+        // What a command writes (copies of the database, logs, new drivers) is nobody else's to read.
+        umask(0o077)
+        Self.main(nil)
+    }
 
     static let configuration = CommandConfiguration(
         commandName: "clinker",

@@ -52,8 +52,6 @@ final class CoreProcess: Sendable {
 
     /// Before any thread starts: signals are for the main thread, which waits for them.
     static func blockSignals() {
-        // What we keep (database, volumes) is nobody else's to read.
-        umask(0o077)
         signal(SIGPIPE, SIG_IGN)
         var set = sigset_t()
         sigemptyset(&set)

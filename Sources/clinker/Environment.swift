@@ -83,6 +83,8 @@ struct ConfigurationOptions: ParsableArguments {
                     + "; give it to the service's user, or name another with --state-dir"
             ])
         }
+        var info = stat()
+        if stat(path, &info) == 0, let problem = FileTrust(info).writers(path, isOwned: false) { throw SettingsError([problem]) }
         return path
     }
 

@@ -20,6 +20,8 @@ final class Supervisor {
     init(options: ConfigurationOptions, insecureNoAuth: Bool) throws {
         self.options = options
         settings = try options.settings()
+        let exposures = settings.exposures()
+        guard exposures.isEmpty else { throw SettingsError(exposures) }
         logSink = try CoreProcess.logSink(settings)
         log = logSink.logger("supervisor")
         for warning in settings.warnings { log.warning("\(warning)") }

@@ -5,7 +5,7 @@
 
 Figures are ratios and CPU per request: absolute rates depend on the machine. Traffic goes to 127.0.0.1 only.
 """
-import atexit, concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time, uuid
+import atexit, base64, concurrent.futures, http.client, json, os, pathlib, re, secrets, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time, uuid
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -268,6 +268,63 @@ def crowded(service, some, seconds, report):
         report(f"p99 of show beside {name}", f"{beside / alone:.2f} x ({beside:.2f} ms, alone {alone:.2f} ms)", "<= 2 x", beside <= 2 * alone)
 
 
+def burst(port, heads, stay):
+    """Sends each head on a connection of its own; returns the connections, or closes them at once."""
+    sockets = []
+    for head in heads:
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(head)
+        if stay:
+            sockets.append(connection)
+        else:
+            connection.close()
+    return sockets
+
+
+def until_known(port, project, headers):
+    """Seconds until a request with the headers is served, asked again after a refusal for want of room."""
+    start = time.monotonic()
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        connection.request("GET", f"/v3/{project}/volumes", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 200:
+            return time.monotonic() - start
+        if answer.status != 503:
+            raise SystemExit(f"bench: {answer.status} for what is right")
+        time.sleep(0.05)
+
+
+def besieged(binary, directory, keystone, facts, tokens, report):
+    """A right login and a new token beside bursts of wrong ones, from one address: the worst case."""
+    def basic(name, password):
+        return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+    users = f"{directory}/users"
+    names = ["leaving", "staying"]
+    lines = [subprocess.run(["htpasswd", "-nbB", "-C", "10", name, "secret"], capture_output=True, text=True, check=True).stdout.strip() for name in names]
+    pathlib.Path(users).write_text("".join(f"{line}:{PROJECT}:member\n" for line in lines))
+    service = Service(binary, f"{directory}/besieged", port=18782, identity=f"auth_strategy = http_basic\nhttp_basic_auth_user_file = {users}")
+    for name in names:
+        heads = [f"GET /v3/{PROJECT}/volumes HTTP/1.1\r\nHost: b\r\nAuthorization: {basic(f'{name}-{index}', 'x')}\r\n\r\n".encode() for index in range(400)]
+        sockets = burst(service.port, heads, stay=name == "staying")
+        taken = until_known(service.port, PROJECT, {"Authorization": basic(name, "secret")})
+        report(f"a right login beside 400 with unknown names, {name}", f"{taken:.2f} s", "<= 1 s", taken <= 1)
+        for connection in sockets:
+            connection.close()
+    service.stop()
+    service = Service(binary, f"{directory}/doubted", port=18783, identity="auth_strategy = keystone", sections=keystone)
+    for name, token in zip(names, tokens):
+        heads = [f"GET /v3/volumes HTTP/1.1\r\nHost: b\r\nX-Auth-Token: gAAAAABm{secrets.token_urlsafe(200)[:175]}\r\n\r\n".encode() for _ in range(2000)]
+        sockets = burst(service.port, heads, stay=name == "staying")
+        taken = until_known(service.port, facts["projects"]["alpha"], {"X-Auth-Token": token})
+        report(f"a new token beside 2,000 made up ones, {name}", f"{taken:.2f} s", "<= 1 s", taken <= 1)
+        for connection in sockets:
+            connection.close()
+    service.stop()
+
+
 def identified(binary, directory, seconds, report):
     """What a cached token of a real Keystone adds to a request: two services beside each other, in turn, for the machine's speed varies."""
     here = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -286,18 +343,23 @@ def identified(binary, directory, seconds, report):
         connection = http.client.HTTPConnection("127.0.0.1", 18779, timeout=60)
         user = {"name": "alice", "domain": {"id": "default"}, "password": "alice-secret"}
         auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": {"id": facts["projects"]["alpha"]}}}
-        connection.request("POST", "/v3/auth/tokens", json.dumps({"auth": auth}), {"Content-Type": "application/json"})
-        token = connection.getresponse().getheader("X-Subject-Token")
+
+        def issue():
+            connection.request("POST", "/v3/auth/tokens", json.dumps({"auth": auth}), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.getheader("X-Subject-Token")
+
+        token = issue()
+        own = "[keystone_authtoken]\nauth_url = http://127.0.0.1:18779\nusername = clinker\npassword = clinker-secret\nproject_name = service\n"
         sides = []
         for name, port, identity, sections, project, headers in (
             ("anonymous", 18776, "auth_strategy = noauth", "", PROJECT, {}),
-            ("identified", 18780, "auth_strategy = keystone",
-             "[keystone_authtoken]\nauth_url = http://127.0.0.1:18779\nusername = clinker\npassword = clinker-secret\nproject_name = service\n",
-             facts["projects"]["alpha"], {"X-Auth-Token": token})):
+            ("identified", 18780, "auth_strategy = keystone", own, facts["projects"]["alpha"], {"X-Auth-Token": token})):
             service = Service(binary, f"{directory}/{name}", port=port, identity=identity, sections=sections)
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.request("POST", f"/v3/{project}/volumes", CREATE, {"Content-Type": "application/json", **headers})
-            volume = json.loads(connection.getresponse().read())["volume"]["id"]
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            client.request("POST", f"/v3/{project}/volumes", CREATE, {"Content-Type": "application/json", **headers})
+            volume = json.loads(client.getresponse().read())["volume"]["id"]
             url = f"http://127.0.0.1:{port}/v3/{project}/volumes/{volume}"
             sides.append((service, lambda seconds, url=url, pids=service.pids(), headers=[f"{key}: {value}" for key, value in headers.items()]:
                           wrk(url, 64, seconds, pids, headers)["cpu"]))
@@ -307,11 +369,14 @@ def identified(binary, directory, seconds, report):
         report("show with a cached Keystone token", f"{mine:.1f} us CPU ({mine - alone:+.1f} us against noauth)", "<= +3 us", mine - alone <= 3)
         for service, _ in sides:
             service.stop()
+        besieged(binary, directory, own, facts, [issue(), issue()], report)
     finally:
         keystone.kill()
 
 
 def main():
+    # The service refuses secrets that others can read.
+    os.umask(0o077)
     binary, hello = sys.argv[1], sys.argv[2]
     seconds = 3 if "--quick" in sys.argv else 8
     directory = tempfile.mkdtemp(prefix="clinker-bench-")

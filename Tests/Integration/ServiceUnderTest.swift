@@ -220,7 +220,8 @@ final class ServiceUnderTest: @unchecked Sendable {
     }
 
     static func write(_ path: String, _ text: String, keepingSize: Bool = false) throws {
-        guard let file = fopen(path, keepingSize ? "r+" : "w") else { throw Failure("cannot write \(path)") }
+        let descriptor = open(path, O_RDWR | O_CLOEXEC | (keepingSize ? 0 : O_CREAT | O_TRUNC), 0o600)
+        guard descriptor >= 0, let file = fdopen(descriptor, keepingSize ? "r+" : "w") else { throw Failure("cannot write \(path)") }
         fputs(text, file)
         fclose(file)
     }

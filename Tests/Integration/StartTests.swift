@@ -154,11 +154,72 @@ struct StartTests {
         let backup = try await clinker(["db", "backup", "--state-dir", service.state, path])
         #expect(backup.status == 0, "\(backup.output)")
         #expect(try await clinker(["db", "backup", "--state-dir", service.state, path]).status == 1)
+        var info = stat()
+        #expect(stat(path, &info) == 0 && info.st_mode & 0o777 == 0o600)
+        // Nobody makes it write through a link that was put there before.
+        #expect(symlink(service.directory + "/elsewhere", service.directory + "/second.db.partial") == 0)
+        #expect(try await clinker(["db", "backup", "--state-dir", service.state, service.directory + "/second.db"]).status == 0)
+        #expect(access(service.directory + "/elsewhere", F_OK) != 0)
         #expect(service.stop() == 0)
         for suffix in ["", "-wal", "-shm"] { unlink(service.state + "/clinker.db" + suffix) }
         #expect(rename(path, service.state + "/clinker.db") == 0)
         try service.start()
         #expect(try service.volume(id)?["status"] == "available")
+    }
+
+    @Test("what holds secrets and others can read, and what others can write, is refused at the start with the command that mends it")
+    func exposed() async throws {
+        let plain = Self.head + "enabled_backends = file\n[file]\nvolume_driver = file\n"
+        let secret = plain + "some_password = x\n"
+        let directory = temporaryDirectory("exposed")
+        let path = directory + "/clinker.conf"
+        func refusal(_ text: String, _ mode: mode_t, _ arguments: [String] = ["serve"]) async throws -> String {
+            try ServiceUnderTest.write(path, text)
+            chmod(path, mode)
+            // Who is let through is stopped by the state directory.
+            let result = try await clinker(
+                arguments + ["--config", path] + (arguments == ["serve"] ? ["--state-dir", "/proc/nothing"] : []))
+            return result.output
+        }
+        for (text, mode, told) in [
+            (secret, 0o644, "\(path) holds secrets and can be read by others (mode 644): chmod 600 \(path) ([file] some_password)"),
+            (secret, 0o622, "\(path) can be written by others (mode 622): chmod go-w \(path)"), (plain, 0o666, "chmod go-w \(path)"),
+            (Self.head + "transport_url = rabbit://u:p@h\n", 0o644, "([DEFAULT] transport_url)"),
+        ] as [(String, mode_t, String)] {
+            for arguments in [["serve"], ["config", "check"]] {
+                let output = try await refusal(text, mode, arguments)
+                #expect(output.contains("clinker: ") && output.contains(told), "\(output)")
+            }
+        }
+        for (text, mode) in [(secret, 0o600), (plain, 0o644), (secret, 0o400)] as [(String, mode_t)] {
+            #expect(try await refusal(text, mode).contains("the state directory /proc/nothing cannot be made"))
+        }
+        if geteuid() == 0 {
+            // As packages install it: root's, and the service's group reads it; another group does not.
+            #expect(try await refusal(secret, 0o640).contains("cannot be made"))
+            #expect(chown(path, 0, 12_345) == 0)
+            #expect(try await refusal(secret, 0o640).contains("can be read by others (mode 640)"))
+            #expect(chown(path, 12_345, 0) == 0)
+            #expect(try await refusal(plain, 0o644).contains("belongs to user 12345, not to root or the service's user: chown 0"))
+            #expect(chown(path, 0, 0) == 0)
+        }
+        let users = directory + "/users"
+        try ServiceUnderTest.write(users, "")
+        chmod(users, 0o644)
+        let basic = plain.replacing("noauth", with: "http_basic\nhttp_basic_auth_user_file = \(users)")
+        try ServiceUnderTest.write(path, basic)
+        chmod(path, 0o600)
+        let refused = try await clinker(["serve", "--config", path, "--state-dir", directory + "/state"])
+        #expect(refused.output.contains("\(users) holds secrets and can be read by others"), "\(refused.output)")
+        chmod(directory + "/state", 0o777)
+        let open = try await clinker(["serve", "--config", path, "--state-dir", directory + "/state"])
+        #expect(open.output.contains("\(directory)/state can be written by others (mode 777): chmod go-w"), "\(open.output)")
+        mkdir(directory + "/volumes", 0o700)
+        chmod(directory + "/volumes", 0o777)
+        let volumes = try await clinker([
+            "driver", "serve", "file", "volume-x", "--socket", directory + "/socket", "--set", "file_directory=\(directory)/volumes",
+        ])
+        #expect(volumes.output.contains("\(directory)/volumes can be written by others (mode 777): chmod go-w"), "\(volumes.output)")
     }
 
     @Test("a damaged database is refused in one line, and check says that it is damaged")

@@ -14,7 +14,8 @@ struct Config: ParsableCommand {
             do throws(SettingsError) {
                 let settings = try options.settings()
                 let backends = BackendOptions.examine(settings)
-                let problems = settings.unknown + backends.problems
+                // Whoever checks a file need not be who runs the service.
+                let problems = settings.unknown + backends.problems + settings.exposures(isOwned: false)
                 for line in settings.notServed + backends.notServed { writeError("clinker: warning: \(line)") }
                 if !problems.isEmpty { throw SettingsError(problems) }
                 print(
