@@ -33,6 +33,8 @@ public struct Policies: Sendable {
 
     /// What a rule may come to with all that it refers to: far more than any operator needs.
     private static let mostChecks = 2_000
+    /// How deep its checks may be nested, those of the rules that it refers to among them.
+    private static let deepest = 200
 
     /// `overrides`: what a file says, by rule. `withOlder`: older defaults hold beside the standard ones.
     public init(overrides: [(name: String, text: String)] = [], withOlder: Bool = false, file: String = "policy file") throws(Problems) {
@@ -79,24 +81,34 @@ public struct Policies: Sendable {
         }
         let all = parsed
         let find = { (name: String) in all[name] ?? otherwise }
-        var sizes: [String: Int] = [:]
-        func size(_ check: PolicyCheck, _ path: [String]) throws(PolicyCheck.SyntaxError) -> Int {
-            var sum = 1
+        var sizes: [String: (checks: Int, depth: Int)] = [:]
+        func size(_ check: PolicyCheck, _ path: [String], _ depth: Int = 0) throws(PolicyCheck.SyntaxError) -> (checks: Int, depth: Int) {
+            let tooDeep = PolicyCheck.SyntaxError("with the rules that it refers to it is nested too deep")
+            guard depth < Self.deepest else { throw tooDeep }
+            var sum = (checks: 1, depth: 1)
+            func add(_ inner: (checks: Int, depth: Int)) {
+                sum = (sum.checks + inner.checks, max(sum.depth, inner.depth + 1))
+            }
             switch check {
             case .rule(let name):
-                if let known = sizes[name] { return known }
-                guard !path.contains(name) else {
-                    throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))")
+                if let known = sizes[name] {
+                    sum = known
+                } else {
+                    guard !path.contains(name) else {
+                        throw PolicyCheck.SyntaxError("it refers to itself by \((path + [name]).joined(separator: " -> "))")
+                    }
+                    let inner = try size(find(name), path + [name], depth + 1)
+                    sum = (inner.checks, inner.depth + 1)
+                    sizes[name] = sum
                 }
-                sum = try size(find(name), path + [name])
-                sizes[name] = sum
-            case .not(let check): sum += try size(check, path)
-            case .all(let checks), .any(let checks): for check in checks { sum += try size(check, path) }
+            case .not(let check): add(try size(check, path, depth + 1))
+            case .all(let checks), .any(let checks): for check in checks { add(try size(check, path, depth + 1)) }
             default: break
             }
-            guard sum <= Self.mostChecks else {
+            guard sum.checks <= Self.mostChecks else {
                 throw PolicyCheck.SyntaxError("with the rules that it refers to it has more than \(Self.mostChecks) checks")
             }
+            guard depth + sum.depth <= Self.deepest else { throw tooDeep }
             return sum
         }
         for name in PolicyTable.all.map(\.name) + changed.sorted() {

@@ -5,6 +5,10 @@ import Primitives
 /// A policy file: YAML (or JSON, which is YAML) that maps rules to expressions.
 public enum PolicyFile {
     private static let largest = 1 << 20
+    /// Bytes of one rule's expression: what repeats itself by YAML's references grows faster than the file.
+    private static let longest = 64 << 10
+    /// Of all of them together.
+    private static let longestTogether = 4 << 20
     private static let mostRules = 2_000
 
     /// The rules of a file in their order.
@@ -50,20 +54,26 @@ public enum PolicyFile {
         }
         var rules: [(name: String, text: String)] = []
         var problems: [String] = []
+        var together = 0
         var pair = root.pointee.data.mapping.pairs.start
         while let current = pair, current < root.pointee.data.mapping.pairs.top {
             pair = current + 1
             guard let key = yaml_document_get_node(&document, current.pointee.key), key.pointee.type == YAML_SCALAR_NODE,
                 let value = yaml_document_get_node(&document, current.pointee.value)
             else { continue }
+            func problem(_ text: String) -> String { "\(name):\(value.pointee.start_mark.line + 1): \(text)" }
             guard rules.count < mostRules else {
-                problems.append("\(name): more than \(mostRules) rules are no policy file")
-                break
+                throw Policies.Problems(lines: ["\(name): more than \(mostRules) rules are no policy file"])
             }
-            if let expression = expression(value, &document) {
+            switch expression(value, &document) {
+            case .text(let expression):
+                together += expression.utf8.count
+                guard together <= longestTogether else {
+                    throw Policies.Problems(lines: ["\(name): the expressions are longer than \(longestTogether >> 20) MiB together"])
+                }
                 rules.append((text(key), expression))
-            } else {
-                problems.append("\(name):\(value.pointee.start_mark.line + 1): rule \(text(key)) is no expression")
+            case .tooLong: problems.append(problem("rule \(text(key)) is longer than \(longest >> 10) KiB"))
+            case .none: problems.append(problem("rule \(text(key)) is no expression"))
             }
         }
         guard problems.isEmpty else { throw Policies.Problems(lines: problems) }
@@ -87,23 +97,38 @@ public enum PolicyFile {
         return found
     }
 
-    private static func expression(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> String? {
-        if node.pointee.type == YAML_SCALAR_NODE { return text(node) }
-        guard node.pointee.type == YAML_SEQUENCE_NODE else { return nil }
+    private enum Expression {
+        case text(String)
+        case tooLong
+        case none
+    }
+
+    private static func expression(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> Expression {
+        var result = ""
+        /// False once it is too long.
+        func add(_ separator: String, _ more: String) -> Bool {
+            if !result.isEmpty { result += separator }
+            result += more
+            return result.utf8.count <= longest
+        }
+        if node.pointee.type == YAML_SCALAR_NODE { return add("", text(node)) ? .text(result) : .tooLong }
+        guard node.pointee.type == YAML_SEQUENCE_NODE else { return .none }
         let alternatives = items(node, &document)
-        if alternatives.isEmpty { return "@" }
-        var parts: [String] = []
+        if alternatives.isEmpty { return .text("@") }
         for alternative in alternatives {
             if alternative.pointee.type == YAML_SCALAR_NODE {
-                parts.append(text(alternative))
+                guard add(" or ", text(alternative)) else { return .tooLong }
             } else if alternative.pointee.type == YAML_SEQUENCE_NODE {
                 let inner = items(alternative, &document)
-                guard inner.allSatisfy({ $0.pointee.type == YAML_SCALAR_NODE }) else { return nil }
-                if !inner.isEmpty { parts.append("( " + inner.map { text($0) }.joined(separator: " and ") + " )") }
+                guard inner.allSatisfy({ $0.pointee.type == YAML_SCALAR_NODE }) else { return .none }
+                guard inner.reduce(0, { $0 + $1.pointee.data.scalar.length + 5 }) <= longest else { return .tooLong }
+                guard inner.isEmpty || add(" or ", "( " + inner.map { text($0) }.joined(separator: " and ") + " )") else {
+                    return .tooLong
+                }
             } else {
-                return nil
+                return .none
             }
         }
-        return parts.isEmpty ? "!" : parts.joined(separator: " or ")
+        return .text(result.isEmpty ? "!" : result)
     }
 }

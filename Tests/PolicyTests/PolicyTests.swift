@@ -62,6 +62,40 @@ struct PolicyTests {
         }
     }
 
+    @Test("rules that refer to each other in a long row are refused by name, wherever one begins to read")
+    func row() throws {
+        let row = [("volume:create", "rule:c0")] + (0..<1_500).map { ("c\($0)", "not rule:c\($0 + 1)") } + [("c1500", "role:member")]
+        for rules in [row, row.reversed()] {
+            #expect {
+                try Policies(overrides: rules.map { (name: $0.0, text: $0.1) })
+            } throws: { error in
+                ((error as? Policies.Problems)?.lines ?? []).contains {
+                    $0.contains("rule volume:create: ") && $0.contains("nested too deep")
+                }
+            }
+        }
+        let short = [("volume:create", "rule:c0")] + (0..<50).map { ("c\($0)", "not rule:c\($0 + 1)") } + [("c50", "role:member")]
+        #expect(try Policies(overrides: short.map { (name: $0.0, text: $0.1) }).allows("volume:create", Self.member, project: "p"))
+    }
+
+    @Test("a file whose references repeat what is long is refused, and says which rule")
+    func repetition() {
+        let long = "[" + (0..<500).map { "\"role:r\($0)\"" }.joined(separator: ", ") + "]"
+        for (file, told) in [
+            ("a: &a [\(long)]\nb: &b [*a]\n", "no expression"),
+            ("a: &a \(long)\nb: [\((0..<50).map { _ in "*a" }.joined(separator: ", "))]\n", "rule b is longer than"),
+            ("a:\n- &a \(long)\n\((0..<50).map { _ in "- *a\n" }.joined())", "rule a is longer than"),
+            ("a: &a \"\(String(repeating: "@ or ", count: 13_000))@\"\n" + (0..<100).map { "b\($0): *a\n" }.joined(), "MiB together"),
+            ((0..<2_001).map { "b\($0): \"@\"\n" }.joined(), "more than 2000 rules"),
+        ] {
+            #expect {
+                try PolicyFile.parse(Array(file.utf8), name: "f")
+            } throws: { error in
+                ((error as? Policies.Problems)?.lines ?? []).contains { $0.contains(told) }
+            }
+        }
+    }
+
     @Test("the defaults: administrators everything, members of a project what they own, readers only look")
     func defaults() throws {
         let policies = try Policies()
