@@ -160,8 +160,9 @@ public final class Driver: @unchecked Sendable {
         public typealias Extent = (offset: UInt64, length: UInt64, flags: UInt32)
 
         /// The map of a range; all of it is data where the driver does not say.
-        public func extents(offset: UInt64, length: UInt64) throws -> [Extent] {
-            try map(table.extents, offset, length) ?? [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
+        /// With `most`, the first so many.
+        public func extents(offset: UInt64, length: UInt64, most: Int = .max) throws -> [Extent] {
+            try map(table.extents, offset, length, most: most) ?? [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
         }
 
         /// What has changed of a range since the snapshot `since` of the handle's arguments; nil where the driver cannot say.
@@ -173,9 +174,14 @@ public final class Driver: @unchecked Sendable {
                 UnsafeMutableRawPointer?
             ) -> Int32
 
-        private func map(_ function: MapFunction?, _ offset: UInt64, _ length: UInt64) throws -> [Extent]? {
-            final class Collector { var extents: [Extent] = [] }
-            let collector = Collector()
+        private func map(_ function: MapFunction?, _ offset: UInt64, _ length: UInt64, most: Int = .max) throws -> [Extent]? {
+            final class Collector {
+                var extents: [Extent] = []
+                let most: Int
+                init(most: Int) { self.most = most }
+                var isFull: Bool { extents.count >= most }
+            }
+            let collector = Collector(most: most)
             guard let function else { return nil }
             do {
                 _ = try context.run { call in
@@ -183,10 +189,14 @@ public final class Driver: @unchecked Sendable {
                         raw, call, offset, length,
                         { opaque, offset, length, flags in
                             guard let opaque else { return 1 }
-                            Unmanaged<Collector>.fromOpaque(opaque).takeUnretainedValue().extents.append((offset, length, flags))
-                            return 0
+                            let collector = Unmanaged<Collector>.fromOpaque(opaque).takeUnretainedValue()
+                            if collector.isFull { return 1 }
+                            collector.extents.append((offset, length, flags))
+                            return collector.isFull ? 1 : 0
                         }, Unmanaged.passUnretained(collector).toOpaque())
                 }
+            } catch  where collector.isFull {
+                // The value with which the walk was ended comes back as the call's.
             } catch let failure as DriverFailure where failure.code == .unsupported { return nil }
             return collector.extents
         }

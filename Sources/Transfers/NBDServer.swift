@@ -69,6 +69,8 @@ public struct NBDServer {
     private struct Broken: Error {}
     private static let largest: UInt32 = 32 << 20
     private static let contextID: UInt32 = 1
+    /// What the driver is asked for at once when a client walks over the extents, whatever pieces the client takes.
+    private static let window = (bytes: UInt64(1 << 30), extents: 1 << 16)
 
     // MARK: one client
 
@@ -78,6 +80,8 @@ public struct NBDServer {
         let buffer: UnsafeMutableRawBufferPointer
         var isStructured = false
         var hasContext = false
+        /// Those of the volume that were looked at last.
+        private var extents: [Driver.Handle.Extent] = []
 
         init(descriptor: Int32, server: NBDServer, buffer: UnsafeMutableRawBufferPointer) {
             self.descriptor = descriptor
@@ -155,7 +159,7 @@ public struct NBDServer {
             try send(Message().put64(0x3_e889_0455_65a9).put32(option).put32(kind).put32(UInt32(data.count)).put(data))
         }
 
-        func transmit() throws {
+        mutating func transmit() throws {
             while true {
                 let head = try receive(28)
                 guard head.big32(0) == 0x2560_9513 else { throw Broken() }
@@ -179,11 +183,14 @@ public struct NBDServer {
                     try answer(cookie, .permission)
                     continue
                 }
-                try perform(command, cookie, offset, length, isForced: flags & 1 != 0)
+                try perform(command, cookie, offset, length, isForced: flags & 1 != 0, isOne: flags & 8 != 0)
             }
         }
 
-        private func perform(_ command: Command, _ cookie: UInt64, _ offset: UInt64, _ length: UInt32, isForced: Bool) throws {
+        private mutating func perform(
+            _ command: Command, _ cookie: UInt64, _ offset: UInt64, _ length: UInt32, isForced: Bool, isOne: Bool
+        ) throws {
+            if [.write, .writeZeroes, .trim].contains(command) { extents = [] }
             let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Int(length), buffer.count)])
             var status: [UInt8]?
             do {
@@ -194,7 +201,7 @@ public struct NBDServer {
                 case .flush: try server.handle.flush()
                 case .blockStatus:
                     guard hasContext else { return try answer(cookie, .invalid) }
-                    status = try allocation(offset, length)
+                    status = try allocation(offset, length, isOne: isOne)
                 // A hint.
                 case .trim, .cache, .disconnect: break
                 }
@@ -217,13 +224,51 @@ public struct NBDServer {
             }
         }
 
-        private func allocation(_ offset: UInt64, _ length: UInt32) throws -> [UInt8] {
-            var message = Message().put32(NBDServer.contextID)
-            for extent in try server.handle.extents(offset: offset, length: UInt64(length)) {
+        /// Has the extents at the offset known. A client that asks for one after the other has the driver look once, not once for each.
+        private mutating func look(at offset: UInt64) throws {
+            if let first = extents.first, let last = extents.last, offset >= first.offset, offset < last.offset + last.length { return }
+            extents = try server.handle.extents(
+                offset: offset, length: min(NBDServer.window.bytes, server.size - offset), most: NBDServer.window.extents)
+            // What is to be looked up by its place must be there: from the offset on, in order and without gaps.
+            var end = offset
+            for extent in extents {
+                guard extent.offset == end, extent.length > 0, extent.length <= server.size - end else {
+                    extents = []
+                    throw DriverFailure(.error, "the driver's extents have gaps")
+                }
+                end += extent.length
+            }
+            guard !extents.isEmpty else { throw DriverFailure(.error, "the driver has no extents at \(offset)") }
+        }
+
+        /// Of the extents, the one that holds the place, which is in one of them.
+        private func index(holding offset: UInt64) -> Int {
+            var low = 0
+            var high = extents.count - 1
+            while low < high {
+                let middle = (low + high + 1) / 2
+                if extents[middle].offset <= offset { low = middle } else { high = middle - 1 }
+            }
+            return low
+        }
+
+        /// `isOne`: the client takes no more than one extent.
+        private mutating func allocation(_ offset: UInt64, _ length: UInt32, isOne: Bool) throws -> [UInt8] {
+            try look(at: offset)
+            var index = self.index(holding: offset)
+            var message = Message()
+            message.add32(NBDServer.contextID)
+            var position = offset
+            repeat {
+                let extent = extents[index]
+                let end = min(extent.offset + extent.length, offset + UInt64(length))
                 let isZero = extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0
                 let isHole = extent.flags & UInt32(CLINKER_EXTENT_HOLE) != 0
-                message = message.put32(UInt32(clamping: extent.length)).put32((isHole ? 1 : 0) | (isZero ? 2 : 0))
-            }
+                message.add32(UInt32(clamping: end - position))
+                message.add32((isHole ? 1 : 0) | (isZero ? 2 : 0))
+                position = end
+                index += 1
+            } while !isOne && index < extents.count && position < offset + UInt64(length)
             return message.bytes
         }
 
@@ -264,6 +309,7 @@ public struct NBDServer {
     /// Bytes in the network's order.
     private struct Message {
         var bytes: [UInt8] = []
+        mutating func add32(_ value: UInt32) { withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) } }
         func put(_ more: [UInt8]) -> Message { Message(bytes: bytes + more) }
         func put16(_ value: UInt16) -> Message { put([UInt8(value >> 8), UInt8(value & 0xFF)]) }
         func put32(_ value: UInt32) -> Message { put16(UInt16(value >> 16)).put16(UInt16(value & 0xFFFF)) }

@@ -3,24 +3,45 @@ import Primitives
 
 /// Sockets that only this machine's processes reach, and of those only the service's user.
 enum UnixSocket {
-    /// A listening socket in place of what had the path. `path` may have 107 bytes; `shown` is what errors call it.
+    /// A listening socket; one of this user that nobody listens on any more is replaced, and nothing else. `path` may have 107 bytes; `shown` is what errors call it.
     static func listen(_ path: String, shown: String? = nil) throws(SystemError) -> Int32 {
         var address = sockaddr_un()
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
             throw SystemError(ENAMETOOLONG, "cannot listen on \(shown ?? path)")
         }
-        unlink(path)
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let status = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
-        }
+        if try isDead(path, address, shown: shown ?? path) { unlink(path) }
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        let status = Self.with(address) { bind(descriptor, $0, $1) }
         guard status == 0, chmod(path, 0o600) == 0, Glibc.listen(descriptor, 64) == 0 else {
             let code = errno
             close(descriptor)
             throw SystemError(code, "cannot listen on \(shown ?? path)")
         }
         return descriptor
+    }
+
+    private static func with<T>(_ address: sockaddr_un, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
+        withUnsafePointer(to: address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+        }
+    }
+
+    /// Whether the path is a socket of this user that nobody listens on; false if nothing has the path. Throws for what is
+    /// somebody's: a file, another user's socket, one that answers.
+    private static func isDead(_ path: String, _ address: sockaddr_un, shown: String) throws(SystemError) -> Bool {
+        var info = stat()
+        guard lstat(path, &info) == 0 else { return false }
+        guard info.st_mode & S_IFMT == S_IFSOCK, info.st_uid == geteuid() else {
+            throw SystemError(EEXIST, "cannot listen on \(shown), which is no socket of this user")
+        }
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard descriptor >= 0 else { throw SystemError(errno, "cannot listen on \(shown)") }
+        defer { close(descriptor) }
+        let status = with(address) { connect(descriptor, $0, $1) }
+        let code = errno
+        guard status != 0, code == ECONNREFUSED else { throw SystemError(EADDRINUSE, "cannot listen on \(shown), where somebody listens") }
+        return true
     }
 }

@@ -14,15 +14,23 @@ struct NBDTests {
     }
 
     /// Serves a volume while the body runs.
-    private func serving(_ arguments: [String], _ body: (_ uri: String, _ socket: String) async throws -> Void) async throws {
+    private func serving(_ arguments: [String], leavingSocket: Bool = false, _ body: (_ uri: String, _ socket: String) async throws -> Void)
+        async throws
+    {
         let socket = directory + "/socket"
         let pid = try spawn(ServiceUnderTest.binary, ["driver", "serve"] + arguments + ["--socket", socket], descriptors: [])
         defer {
             kill(pid, SIGKILL)
             reap(pid)
-            unlink(socket)
+            if !leavingSocket { unlink(socket) }
         }
-        for _ in 0..<500 where access(socket, F_OK) != 0 { usleep(10_000) }
+        for _ in 0..<500 {
+            if let descriptor = try? Loopback.connect(path: socket) {
+                close(descriptor)
+                break
+            }
+            usleep(10_000)
+        }
         try await body("nbd+unix:///?socket=\(socket)", socket)
     }
 
@@ -65,6 +73,45 @@ struct NBDTests {
             _ = try await shell("qemu-img convert -f raw -O raw '\(uri)' here && cmp here <(\(rbd) export volume-nbd - 2> /dev/null)")
         }
         _ = try await shell("\(rbd) rm volume-nbd")
+    }
+
+    @Test("a volume of many extents is described in one walk, bounded in each answer")
+    func manyExtents() async throws {
+        _ = try await shell("mkdir volumes; truncate -s 1G volumes/volume-x")
+        let descriptor = open(directory + "/volumes/volume-x", O_WRONLY | O_CLOEXEC)
+        var byte: UInt8 = 1
+        for index in 0..<70_000 { pwrite(descriptor, &byte, 1, index * 12_288) }
+        close(descriptor)
+        try await serving(["file", "volume-x", "--set", "file_directory=\(directory)/volumes"]) { uri, _ in
+            let map = try await shell("qemu-img map --output=json '\(uri)' | grep -c '\"data\": true'")
+            #expect(Int(map.split(separator: "\n").first ?? "") == 70_000, "\(map)")
+        }
+    }
+
+    @Test("nothing but a dead socket of one's own gives its path away")
+    func sockets() async throws {
+        _ = try await shell(
+            "mkdir volumes; truncate -s 1M volumes/volume-x; echo precious > file; mkdir directory; ln -s file link; mkfifo pipe")
+        func serve(_ socket: String) async throws -> (status: Int32, output: String) {
+            try await ServiceUnderTest.run(
+                ServiceUnderTest.binary,
+                [
+                    "driver", "serve", "file", "volume-x", "--set", "file_directory=\(directory)/volumes", "--socket",
+                    directory + "/" + socket,
+                ])
+        }
+        for name in ["file", "link", "directory", "pipe"] {
+            let refused = try await serve(name)
+            #expect(refused.status == 2 && refused.output.contains("no socket of this user"), "\(name): \(refused.output)")
+        }
+        #expect(try await shell("cat file link") == "precious\nprecious\n")
+        for _ in 0..<2 {
+            // The second time over the socket that the first, killed, left.
+            try await serving(["file", "volume-x", "--set", "file_directory=\(directory)/volumes"], leavingSocket: true) { uri, _ in
+                #expect(try await serve("socket").output.contains("somebody listens"))
+                _ = try await shell("qemu-img info -f raw '\(uri)'")
+            }
+        }
     }
 
     @Test("what breaks the protocol is answered or let go, and the next client is served")

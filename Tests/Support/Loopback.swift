@@ -60,6 +60,24 @@ public enum Loopback {
         return descriptor
     }
 
+    /// A socket connected to one in the file system; the caller closes it.
+    public static func connect(path: String) throws -> Int32 {
+        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard status == 0 else {
+            close(descriptor)
+            throw Failure(description: "connection refused")
+        }
+        return descriptor
+    }
+
     /// Sends everything; false if the other end went first.
     @discardableResult
     public static func send(_ descriptor: Int32, _ bytes: [UInt8]) -> Bool {
