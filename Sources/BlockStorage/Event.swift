@@ -26,6 +26,48 @@ public struct Event: Sendable {
     }
 }
 
+/// Which events somebody wants to hear of.
+public struct EventFilter: Sendable {
+    /// nil: of all projects.
+    public var projectID: String?
+    public var resourceID: String?
+    /// A kind, or its beginning up to a dot.
+    public var kind: String?
+
+    public init(projectID: String?, resourceID: String?, kind: String?) {
+        self.projectID = projectID
+        self.resourceID = resourceID
+        self.kind = kind
+    }
+
+    public func admits(_ event: Event) -> Bool {
+        (projectID.map { $0.utf8.elementsEqual(event.projectID.utf8) } ?? true)
+            && (resourceID.map { $0.utf8.elementsEqual(event.resourceID.utf8) } ?? true)
+            && (kind.map {
+                event.kind.utf8.starts(with: $0.utf8) && [nil, UInt8(ascii: ".")].contains(event.kind.utf8.dropFirst($0.utf8.count).first)
+            } ?? true)
+    }
+
+    /// What an index finds of it.
+    fileprivate var scope: Conditions {
+        var scope = Conditions()
+        if let resourceID {
+            scope.add("resource_id = ?", .text(resourceID))
+        } else if let projectID {
+            scope.add("project_id = ?", .text(projectID))
+        }
+        return scope
+    }
+
+    fileprivate var conditions: Conditions {
+        var conditions = Conditions()
+        if let resourceID { conditions.add("resource_id = ?", .text(resourceID)) }
+        if let projectID { conditions.add("project_id = ?", .text(projectID)) }
+        if let kind { conditions.add("(kind = ? OR (kind > ? AND kind < ?))", .text(kind), .text(kind + "."), .text(kind + "/")) }
+        return conditions
+    }
+}
+
 /// The append-only history.
 public enum Events {
     /// How the kind ends of what says that storage was left to itself.
@@ -35,6 +77,34 @@ public enum Events {
     /// Events behind the one of that number, oldest first.
     public static func after(_ id: Int64, limit: Int, in connection: any Connection) throws -> [Event] {
         try connection.rows(afterSQL, .integer(id), .int(limit)) { Event($0) }
+    }
+
+    /// The events of the filter behind the one of that number and up to `end`, oldest first, at most `limit`; and up to which event
+    /// was looked, at most `rows` of them.
+    public static func search(
+        _ filter: EventFilter, after id: Int64, upTo end: Int64, rows: Int, limit: Int, in connection: any Connection
+    ) throws -> (found: [Event], seen: Int64) {
+        var scope = filter.scope
+        scope.add("id > ? AND id <= ?", .integer(id), .integer(end))
+        var seen = end
+        try connection.query(
+            text: "SELECT count(*), max(id) FROM (SELECT id FROM events\(scope.whereClause) ORDER BY id LIMIT ?)",
+            scope.values + [.int(rows)]
+        ) {
+            if $0.int(0) == rows { seen = $0.integer(1) }
+            return false
+        }
+        var conditions = filter.conditions
+        conditions.add("id > ? AND id <= ?", .integer(id), .integer(seen))
+        var found: [Event] = []
+        try connection.query(
+            text: "SELECT \(Event.columns) FROM events\(conditions.whereClause) ORDER BY id LIMIT ?", conditions.values + [.int(limit)]
+        ) {
+            found.append(Event($0))
+            return true
+        }
+        if found.count == limit, let last = found.last { seen = last.id }
+        return (found, seen)
     }
 
     static let lastSQL = SQL("SELECT max(id) FROM events")

@@ -149,5 +149,8 @@ public enum Schema {
                     PRIMARY KEY (volume_id, host))
                 """
             ]),
+        Migration(
+            8, "the history of a project",
+            ["CREATE INDEX events_of_project ON events (project_id, id)"]),
     ]
 }

@@ -77,6 +77,7 @@ public struct HTTPError: Error, Sendable {
         case 409: "conflictingRequest"
         case 413: "overLimit"
         case 415: "badMediaType"
+        case 429: "overLimit"
         case 503: "serviceUnavailable"
         default: "computeFault"
         }

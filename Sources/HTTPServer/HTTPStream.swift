@@ -12,5 +12,7 @@ public enum HTTPStreamPiece: Sendable {
     case bytes(Int)
     /// Nothing yet; `park` was called.
     case later
+    /// Nothing yet, but what there may be is being looked for: to be asked again when the others had their turn.
+    case searching
     case end
 }

@@ -35,6 +35,8 @@ final class StreamConnections: Sendable {
 
     /// Pieces written to one connection before the others have their turn.
     private static let turn = 16
+    /// Streams that may search on before those that have something to say have their turn.
+    private static let searches = 4
     private static let pieceSize = 16 * 1024
     /// Room for a chunk's length in hexadecimal digits and its line end.
     private static let headSize = 10
@@ -124,8 +126,10 @@ final class StreamConnections: Sendable {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.headSize + Self.pieceSize + 2, alignment: 16)
         defer { buffer.deallocate() }
         var events = [epoll_event](repeating: epoll_event(), count: 256)
+        // They search in turns, a few between two looks at what else is due.
+        var searching: [Connection] = []
         while true {
-            let count = max(0, epoll_wait(poll, &events, Int32(events.count), -1))
+            let count = max(0, epoll_wait(poll, &events, Int32(events.count), searching.isEmpty ? -1 : 0))
             for event in events[..<Int(count)] where event.data.fd != bell {
                 guard let connection = state.withLock({ $0.open[event.data.fd] }) else { continue }
                 if event.events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
@@ -141,8 +145,11 @@ final class StreamConnections: Sendable {
                 defer { state.due = [] }
                 return (state.due, state.isEnding)
             }
-            for connection in due { push(connection, buffer) }
+            for connection in due where push(connection, buffer) { searching.append(connection) }
             if isEnding { break }
+            let turn = searching.prefix(Self.searches)
+            searching.removeFirst(turn.count)
+            for connection in turn where push(connection, buffer) { searching.append(connection) }
         }
         let left = state.withLock { state in
             state.hasEnded = true
@@ -153,13 +160,14 @@ final class StreamConnections: Sendable {
         ended.post()
     }
 
-    private func push(_ connection: Connection, _ buffer: UnsafeMutableRawBufferPointer) {
+    /// True if the stream is searching and wants to go on.
+    private func push(_ connection: Connection, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
         for _ in 0..<Self.turn {
-            guard let stream = connection.stream else { return }
+            guard let stream = connection.stream else { return false }
             if !connection.rest.isEmpty {
                 let rest = connection.rest
                 connection.rest = []
-                guard rest.withUnsafeBytes({ send($0, connection) }) else { return }
+                guard rest.withUnsafeBytes({ send($0, connection) }) else { return false }
                 continue
             }
             let piece = stream.read(
@@ -167,15 +175,17 @@ final class StreamConnections: Sendable {
                 park: { { [self] in wake(connection) } })
             switch piece {
             case .bytes(let count):
-                guard send(frame(buffer, count, connection.isChunked), connection) else { return }
-            case .later: return
+                guard send(frame(buffer, count, connection.isChunked), connection) else { return false }
+            case .later: return false
+            case .searching: return true
             case .end:
                 if connection.isChunked { _ = Array("0\r\n\r\n".utf8).withUnsafeBytes { send($0, connection) } }
                 end(connection)
-                return
+                return false
             }
         }
         wake(connection)
+        return false
     }
 
     /// The content of so many bytes behind the buffer's head, as it goes over the wire (RFC 9112, 7.1).

@@ -51,6 +51,7 @@ struct EventHubTests {
                     switch stream.read(into: buffer, park: { { woken.post() } }) {
                     case .bytes(let count): text += String(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]), as: UTF8.self)
                     case .later: woken.wait()
+                    case .searching: break
                     case .end: break reading
                     }
                 }
@@ -68,7 +69,7 @@ struct EventHubTests {
     func many() async throws {
         let fixture = try await Fixture()
         let streams = try (0..<8).map { _ in
-            try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil)
+            try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil, owner: "u")
         }
         try await withThrowingTaskGroup(of: [Int]?.self) { group in
             for stream in streams { group.addTask { Self.ids(await Self.follow(stream, until: 400)) } }
@@ -90,7 +91,8 @@ struct EventHubTests {
             try await fixture.happen(index % 2 == 0 ? "volume.made" : "snapshot.made", project: index % 7 == 0 ? "other" : "p")
         }
         func subscribe(_ after: Int64?, project: String? = nil, kind: String? = nil) throws -> EventHub.Subscriber {
-            try fixture.hub.subscribe(EventHub.Selection(projectID: project, resourceID: nil, kind: kind, isAdmin: true), after: after)
+            try fixture.hub.subscribe(
+                EventHub.Selection(projectID: project, resourceID: nil, kind: kind, isAdmin: true), after: after, owner: "u")
         }
         #expect(Self.ids(await Self.follow(try subscribe(0), until: 700)) == Array(1...700))
         #expect(Self.ids(await Self.follow(try subscribe(650), until: 50)) == Array(651...700))
@@ -102,15 +104,75 @@ struct EventHubTests {
         #expect(Self.ids(try await late) == [701])
     }
 
+    @Test("a search through a long history goes on in short turns, and finds what is there")
+    func search() async throws {
+        let fixture = try await Fixture()
+        try await fixture.database.write { tx in
+            _ = try tx.run(
+                text: """
+                    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+                    INSERT INTO events (time, kind, resource_type, resource_id, project_id, request_id, data)
+                    SELECT 't', CASE WHEN i % 4000 = 0 THEN 'rare.made' ELSE 'often.made' END, 'volume', 'v' || i % 10, 'p', 'r', '{}' FROM n
+                    """, [])
+        }
+        /// The turns that found nothing and had more to look at, until there was nothing more.
+        func turns(_ selection: EventHub.Selection) throws -> (searching: Int, ids: [Int]) {
+            let stream = try fixture.hub.subscribe(selection, after: 0, owner: "u")
+            defer { stream.closed() }
+            var (searching, text) = (0, "")
+            let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 700, alignment: 16)
+            defer { buffer.deallocate() }
+            while true {
+                switch stream.read(into: buffer, park: { {} }) {
+                case .bytes(let count): text += String(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]), as: UTF8.self)
+                case .searching: searching += 1
+                case .later, .end: return (searching, Self.ids(text))
+                }
+            }
+        }
+        for project in [nil, "p"] {
+            let none = try turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "nothing", isAdmin: true))
+            #expect(none.searching == 5 && none.ids.isEmpty, "\(none)")
+            let rare = try turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "rare", isAdmin: true))
+            #expect(rare.ids == [4000, 8000] && rare.searching == 3, "\(rare)")
+        }
+        // Where an index finds what is asked for, nothing else is looked at.
+        let other = try turns(EventHub.Selection(projectID: "other", resourceID: nil, kind: nil, isAdmin: true))
+        #expect(other.searching == 1 && other.ids.isEmpty)
+        let resource = try turns(EventHub.Selection(projectID: "p", resourceID: "v0", kind: "often.made", isAdmin: true))
+        #expect(resource.ids.count == 998 && resource.searching <= 1)
+        // A kind ends where its name does.
+        #expect(try turns(EventHub.Selection(projectID: "p", resourceID: nil, kind: "rar", isAdmin: true)).ids.isEmpty)
+    }
+
+    @Test("one owner follows a bounded number, and another after one has left")
+    func bounded() async throws {
+        let fixture = try await Fixture()
+        let hub = EventHub(
+            database: fixture.database, limitPerOwner: 2, log: Logger(label: "events") { _ in SwiftLogNoOpLogHandler() })
+        defer { hub.close() }
+        let selection = EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false)
+        let streams = try (0..<2).map { _ in try hub.subscribe(selection, after: nil, owner: "u") }
+        #expect(throws: HTTPError.self) { try hub.subscribe(selection, after: nil, owner: "u") }
+        _ = try hub.subscribe(selection, after: nil, owner: "v")
+        streams[0].closed()
+        streams[0].closed()
+        _ = try hub.subscribe(selection, after: nil, owner: "u")
+        #expect(throws: HTTPError.self) { try hub.subscribe(selection, after: nil, owner: "u") }
+    }
+
     @Test("users do not see what a backend said; closing ends every stream")
     func secrecy() async throws {
         let fixture = try await Fixture()
         try await fixture.happen("step.failed", error: "ceph: secret pool is full")
-        let plain = try fixture.hub.subscribe(EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false), after: 0)
-        let full = try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: 0)
+        let plain = try fixture.hub.subscribe(
+            EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false), after: 0, owner: "u")
+        let full = try fixture.hub.subscribe(
+            EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: 0, owner: "u")
         #expect(await !Self.follow(plain, until: 1).contains("secret pool"))
         #expect(await Self.follow(full, until: 1).contains("secret pool"))
-        let open = try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil)
+        let open = try fixture.hub.subscribe(
+            EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil, owner: "u")
         async let text = Self.follow(open, until: 1)
         usleep(20_000)
         fixture.hub.close()

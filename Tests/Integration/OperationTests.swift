@@ -183,7 +183,7 @@ struct OperationTests {
     // MARK: events
 
     /// A stream of events read line by line.
-    private final class Follower {
+    final class Follower {
         private let descriptor: Int32
         private var buffer: [UInt8] = []
         let head: String

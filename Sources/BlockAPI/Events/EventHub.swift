@@ -20,7 +20,7 @@ public final class EventHub: Sendable {
             plain = Self.encode(event, isAdmin: false)
         }
 
-        private static func encode(_ event: Event, isAdmin: Bool) -> [UInt8] {
+        static func encode(_ event: Event, isAdmin: Bool) -> [UInt8] {
             var data = (try? JSON(parsing: event.data)) ?? .object([:])
             // What a backend says is for its administrators.
             if !isAdmin, var object = data.object {
@@ -38,16 +38,12 @@ public final class EventHub: Sendable {
     }
 
     struct Selection: Sendable {
-        /// nil: of all projects.
-        var projectID: String?
-        var resourceID: String?
-        /// A kind, or its beginning up to a dot.
-        var kind: String?
-        var isAdmin: Bool
+        let filter: EventFilter
+        let isAdmin: Bool
 
-        func admits(_ event: Event) -> Bool {
-            (projectID.map { $0 == event.projectID } ?? true) && (resourceID.map { $0 == event.resourceID } ?? true)
-                && (kind.map { event.kind == $0 || event.kind.hasPrefix($0 + ".") } ?? true)
+        init(projectID: String?, resourceID: String?, kind: String?, isAdmin: Bool) {
+            filter = EventFilter(projectID: projectID, resourceID: resourceID, kind: kind)
+            self.isAdmin = isAdmin
         }
     }
 
@@ -57,16 +53,21 @@ public final class EventHub: Sendable {
         /// Number of the latest event that was read.
         var last: Int64 = 0
         var subscribers: [ObjectIdentifier: Subscriber] = [:]
+        /// How many each owner has.
+        var owners: [String: Int] = [:]
         var isClosed = false
     }
 
     /// Events kept in memory; who is further behind reads the database.
     private static let kept = 4096
     private static let batch = 512
+    /// Rows of the history that one turn of one follower looks at, and events that it takes along.
+    private static let turn = (rows: 2048, events: 64)
     /// Seconds of silence after which a comment keeps the connection open and shows whether its client is there.
     private static let keepAlive = 15.0
 
     private let database: any Database
+    private let limitPerOwner: Int
     private let log: Logger
     private let state: Guarded<State>
     private let changed = Semaphore()
@@ -74,8 +75,10 @@ public final class EventHub: Sendable {
     private let isRung = Atomic<Bool>(false)
     private let isWatched = Atomic<Bool>(false)
 
-    public init(database: any Database, log: Logger) {
+    /// `limitPerOwner`: streams that one owner may follow at the same time.
+    public init(database: any Database, limitPerOwner: Int = .max, log: Logger) {
         self.database = database
+        self.limitPerOwner = limitPerOwner
         self.log = log
         state = Guarded(State())
         startThread("events") { [self] in
@@ -124,7 +127,7 @@ public final class EventHub: Sendable {
                     if state.recent.count > Self.kept { state.recent.removeFirst(state.recent.count - Self.kept) }
                     state.last = newest
                 }
-                for subscriber in subscribers where fresh.contains(where: { subscriber.selection.admits($0.event) }) {
+                for subscriber in subscribers where fresh.contains(where: { subscriber.selection.filter.admits($0.event) }) {
                     subscriber.wake(keepingAlive: false)
                 }
             }
@@ -132,19 +135,27 @@ public final class EventHub: Sendable {
     }
 
     /// A stream of what is selected, behind the event of the given number; nil: what happens from now on.
-    func subscribe(_ selection: Selection, after id: Int64?) throws -> Subscriber {
+    func subscribe(_ selection: Selection, after id: Int64?, owner: String) throws -> Subscriber {
         isWatched.store(true, ordering: .sequentiallyConsistent)
         let newest = try database.read { try Events.last(in: $0) }
-        let subscriber = state.withLock { state in
+        let subscriber: Subscriber? = state.withLock { state in
+            let alike = state.owners[owner] ?? 0
+            guard alike < limitPerOwner else { return nil }
             // While nobody looked nothing was read.
             if state.subscribers.isEmpty {
                 state.recent = []
                 state.last = newest
             }
-            let subscriber = Subscriber(self, selection, cursor: min(id ?? newest, newest))
+            let subscriber = Subscriber(self, selection, cursor: min(id ?? newest, newest), owner: owner)
             state.subscribers[ObjectIdentifier(subscriber)] = subscriber
+            state.owners[owner] = alike + 1
             isWatched.store(true, ordering: .sequentiallyConsistent)
             return subscriber
+        }
+        guard let subscriber else {
+            throw HTTPError(
+                429, "You follow \(limitPerOwner) streams of events already, the most that one user may (event_streams_per_user).",
+                headers: [(name: "Retry-After", value: "60")])
         }
         ring()
         return subscriber
@@ -152,45 +163,60 @@ public final class EventHub: Sendable {
 
     fileprivate func leave(_ subscriber: Subscriber) {
         state.withLock { state in
-            state.subscribers.removeValue(forKey: ObjectIdentifier(subscriber))
+            guard state.subscribers.removeValue(forKey: ObjectIdentifier(subscriber)) != nil else { return }
+            let left = (state.owners[subscriber.owner] ?? 1) - 1
+            state.owners[subscriber.owner] = left > 0 ? left : nil
             if state.subscribers.isEmpty { isWatched.store(false, ordering: .sequentiallyConsistent) }
         }
     }
 
-    /// The next event of the selection behind the cursor, which moves to it, or past everything that is not selected.
-    fileprivate func next(_ selection: Selection, _ cursor: inout Int64) -> Encoded? {
-        while true {
-            let (found, oldest, last): (Encoded?, Int64, Int64) = state.withLock { state in
-                guard let first = state.recent.first?.event.id, cursor >= first - 1 else {
-                    return (nil, state.recent.first?.event.id ?? state.last + 1, state.last)
-                }
-                // Numbers rise by one except where a transaction was undone: near enough to begin the search.
-                var low = 0
-                var high = state.recent.count
-                while low < high {
-                    let middle = (low + high) / 2
-                    if state.recent[middle].event.id <= cursor { low = middle + 1 } else { high = middle }
-                }
-                while low < state.recent.count, !selection.admits(state.recent[low].event) { low += 1 }
-                return (low < state.recent.count ? state.recent[low] : nil, first, state.last)
+    fileprivate enum Next {
+        /// As they are sent.
+        case events([[UInt8]])
+        case nothing
+        /// Nothing in what was looked at; there is more to look at.
+        case searching
+        /// The history cannot be read.
+        case failed
+    }
+
+    /// The next events of the selection behind the cursor, which moves to the last that was looked at. One turn is short, whatever
+    /// is selected: of what is older than what is in memory it looks at a bounded number.
+    fileprivate func next(_ selection: Selection, _ cursor: inout Int64) -> Next {
+        let (found, oldest, last): (Encoded?, Int64, Int64) = state.withLock { state in
+            guard let first = state.recent.first?.event.id, cursor >= first - 1 else {
+                return (nil, state.recent.first?.event.id ?? state.last + 1, state.last)
             }
-            if let found {
-                cursor = found.event.id
-                return found
+            // Numbers rise by one except where a transaction was undone: near enough to begin the search.
+            var low = 0
+            var high = state.recent.count
+            while low < high {
+                let middle = (low + high) / 2
+                if state.recent[middle].event.id <= cursor { low = middle + 1 } else { high = middle }
             }
-            guard cursor < oldest - 1 else {
-                cursor = max(cursor, last)
-                return nil
+            while low < state.recent.count, !selection.filter.admits(state.recent[low].event) { low += 1 }
+            return (low < state.recent.count ? state.recent[low] : nil, first, state.last)
+        }
+        if let found {
+            cursor = found.event.id
+            return .events([selection.isAdmin ? found.full : found.plain])
+        }
+        guard cursor < oldest - 1 else {
+            cursor = max(cursor, last)
+            return .nothing
+        }
+        // Further behind than what is in memory.
+        let from = cursor
+        do {
+            let (older, seen) = try database.read {
+                try Events.search(
+                    selection.filter, after: from, upTo: oldest - 1, rows: Self.turn.rows, limit: Self.turn.events, in: $0)
             }
-            // Further behind than what is in memory.
-            guard let older = try? database.read({ try Events.after(cursor, limit: Self.batch, in: $0) }), !older.isEmpty else {
-                cursor = max(cursor, last)
-                return nil
-            }
-            for event in older {
-                cursor = event.id
-                if selection.admits(event) { return Encoded(event) }
-            }
+            cursor = seen
+            return older.isEmpty ? .searching : .events(older.map { Encoded.encode($0, isAdmin: selection.isAdmin) })
+        } catch {
+            log.error("the history could not be read: \(error)")
+            return .failed
         }
     }
 
@@ -200,8 +226,9 @@ public final class EventHub: Sendable {
     final class Subscriber: HTTPStream {
         private struct State {
             var cursor: Int64
-            /// What is being sent.
+            /// What is being sent, and what comes behind it, the next last.
             var bytes: [UInt8]
+            var waiting: [[UInt8]] = []
             var sent = 0
             var wake: (@Sendable () -> Void)?
             /// A wake came while nobody was asleep.
@@ -210,11 +237,13 @@ public final class EventHub: Sendable {
         }
 
         let selection: Selection
+        let owner: String
         private let hub: EventHub
         private let state: Guarded<State>
 
-        fileprivate init(_ hub: EventHub, _ selection: Selection, cursor: Int64) {
+        fileprivate init(_ hub: EventHub, _ selection: Selection, cursor: Int64, owner: String) {
             self.hub = hub
+            self.owner = owner
             self.selection = selection
             // The first bytes tell the client, and whoever is between, that the stream is there.
             state = Guarded(State(cursor: cursor, bytes: Array(": clinker\nretry: 1000\n\n".utf8)))
@@ -239,28 +268,35 @@ public final class EventHub: Sendable {
                     return state.cursor
                 }
                 let next = hub.next(selection, &cursor)
-                let isAsleep = state.withLock { state in
+                let pause: HTTPStreamPiece? = state.withLock { state in
                     state.cursor = cursor
-                    if let next {
-                        state.bytes = selection.isAdmin ? next.full : next.plain
-                        state.sent = 0
-                    } else if state.keepsAlive {
-                        state.bytes = Array(": \n\n".utf8)
-                        state.sent = 0
-                    } else if !state.isDue {
-                        state.bytes = []
-                        state.wake = park()
-                        return true
+                    (state.bytes, state.sent) = ([], 0)
+                    defer { state.keepsAlive = false }
+                    if case .events(let events) = next {
+                        state.waiting = events.reversed()
+                        return nil
                     }
-                    state.keepsAlive = false
-                    return false
+                    // Its client goes on behind the last event that it got.
+                    if case .failed = next { return .end }
+                    if state.keepsAlive {
+                        state.bytes = Array(": \n\n".utf8)
+                        return nil
+                    }
+                    if case .searching = next { return .searching }
+                    if state.isDue { return nil }
+                    state.wake = park()
+                    return .later
                 }
-                if isAsleep { return .later }
+                if let pause { return pause }
             }
         }
 
         private func take(_ buffer: UnsafeMutableRawBufferPointer) -> Int? {
             state.withLock { state in
+                if state.sent == state.bytes.count, let following = state.waiting.popLast() {
+                    state.bytes = following
+                    state.sent = 0
+                }
                 let count = min(buffer.count, state.bytes.count - state.sent)
                 guard count > 0 else { return nil }
                 state.bytes.withUnsafeBytes {

@@ -49,8 +49,10 @@ enum EventOperations {
         let selection = EventHub.Selection(
             projectID: request.wantsAllTenants ? nil : request.caller.projectID, resourceID: request.query("resource_id"),
             kind: request.query("kind"), isAdmin: request.identity.isAdmin)
+        let owner = request.caller.userID + " " + request.caller.projectID
         var response = HTTPResponse(
-            status: 200, body: .stream(try request.service.events.subscribe(selection, after: place)), contentType: "text/event-stream")
+            status: 200, body: .stream(try request.service.events.subscribe(selection, after: place, owner: owner)),
+            contentType: "text/event-stream")
         response.headers = [(name: "Cache-Control", value: "no-store"), (name: "X-Accel-Buffering", value: "no")]
         return response
     }
