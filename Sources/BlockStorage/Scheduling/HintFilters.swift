@@ -26,14 +26,31 @@ public struct SchedulerHints: Sendable {
         query = nil
     }
 
+    /// Name of the argument of operations that says that hints may name volumes of all projects: an administrator gave them.
+    static let ofAllProjects = "hints_of_all_projects"
+    /// Bytes of JSON: the scheduler reads the hints for every pool, while others wait for it.
+    private static let longest = 8192
+
+    /// Throws why hints cannot be asked for.
+    static func check(_ hints: JSONObject) throws {
+        let length = JSON.object(hints).text.utf8.count
+        guard length <= longest else {
+            throw StorageError.invalidInput("scheduler_hints has \(length) bytes, more than \(longest)")
+        }
+    }
+
+    /// `project`: whose volumes the hints can name, nil for everybody's; another one's are to them as if they did not exist.
     /// `instance` is what was found out of the instance that the hints name.
-    public init(_ hints: JSONObject, instance: InstancePlace? = nil, in connection: any Connection) throws {
+    public init(_ hints: JSONObject, of project: String?, instance: InstancePlace? = nil, in connection: any Connection) throws {
         self.instance = instance
         func neighbours(_ name: String) throws -> Neighbours? {
             guard let hint = hints[name], hint != .null else { return nil }
             let ids = (hint.array ?? [hint]).map { $0.string ?? $0.text }
             guard !ids.isEmpty else { return nil }
-            let backends = try ids.filter { UUID.isUUIDLike($0) }.compactMap { try Volumes.find($0, in: connection)?.backend }
+            let backends = try ids.filter { UUID.isUUIDLike($0) }.compactMap { id -> String? in
+                guard let volume = try Volumes.find(id, in: connection), project == nil || volume.projectID == project else { return nil }
+                return volume.backend
+            }
             return Neighbours(ids: ids, backends: Set(backends))
         }
         same = try neighbours("same_host")

@@ -23,7 +23,9 @@ extension Scheduler {
             volumeID: volume.id, size: volume.size, zones: arguments["zones"]?.array?.compactMap(\.string) ?? [],
             extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: attempted)
         request.typeID = type.id
-        request.hints = try SchedulerHints(arguments["scheduler_hints"]?.object ?? [:], instance: instance, in: connection)
+        request.hints = try SchedulerHints(
+            arguments["scheduler_hints"]?.object ?? [:],
+            of: arguments[SchedulerHints.ofAllProjects] == true ? nil : volume.projectID, instance: instance, in: connection)
         let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: connection) }
         guard let source = volume.sourceVolumeID ?? snapshot?.volumeID else { return place(request, among: pools) }
         request.requiredBackend = try Volumes.find(source, in: connection)?.backend
