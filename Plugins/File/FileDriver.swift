@@ -151,7 +151,7 @@ final class FileDriver: VolumeDriver {
     /// The path of an object. Names come from the host, yet none may lead out of the directory.
     private func path(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
-        guard !name.isEmpty, !name.contains("/"), !name.hasPrefix("."), name.utf8.count <= 200 else {
+        guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.hasPrefix("."), name.utf8.count <= 200 else {
             throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a file")
         }
         return directory + "/" + name

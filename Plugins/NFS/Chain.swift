@@ -36,7 +36,7 @@ struct Chain {
     }
 
     static func isOverlay(_ file: String, of volume: String) -> Bool {
-        file.hasPrefix(volume + ".") && !file.contains("/") && !file.hasSuffix(".info") && !file.hasSuffix(".partial")
+        file.hasPrefix(volume + ".") && !file.utf8.contains(UInt8(ascii: "/")) && !file.hasSuffix(".info") && !file.hasSuffix(".partial")
     }
 
     func overlay(of snapshot: String) -> String? { overlays.first { $0.id == snapshot }?.file }

@@ -21,7 +21,7 @@ struct ShareAddress: Equatable {
         }
         host = String(text[..<colon])
         path = String(text[text.index(after: colon)...])
-        guard !host.isEmpty, !host.contains("/") else {
+        guard !host.isEmpty, !host.utf8.contains(UInt8(ascii: "/")) else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "the share '\(text)' must be host:/path")
         }
         self.options = options

@@ -86,6 +86,9 @@ public enum Attachments {
     ) throws -> String {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         let existing = try ofVolume(volumeID, in: tx)
+        guard existing.count < mostPerVolume else {
+            throw StorageError(.conflict, "Volume \(volumeID) has \(existing.count) attachments, the most that a volume may have.")
+        }
         // Live migration attaches the same instance a second time.
         let sameInstance =
             instanceID != nil && existing.contains { $0.instanceID == instanceID } && ["in-use", "reserved"].contains(volume.status)
@@ -113,6 +116,18 @@ public enum Attachments {
         }
         try Events.append("attachment.reserve", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
         return id
+    }
+
+    /// Every look at a volume reads its attachments.
+    static let mostPerVolume = 1024
+    /// Bytes of a connector as JSON; those of Nova have one or two thousand.
+    private static let longestConnector = 16 << 10
+
+    static func check(connector: JSON) throws {
+        let length = connector.text.utf8.count
+        guard length <= longestConnector else {
+            throw StorageError.invalidInput("connector has \(length) bytes, more than \(longestConnector)")
+        }
     }
 
     static let connectingSQL = SQL(

@@ -2,13 +2,24 @@ public import Database
 
 /// A page of attachments.
 public struct AttachmentQuery: Sendable {
-    public enum Column: String, Sendable {
+    public enum Column: String, Sendable, CaseIterable {
         case id, volume_id, instance_id, attach_status, attached_host, attach_mode, created_at, updated_at, mountpoint
 
         /// The column with a place for NULL in the order.
         var sortable: String {
             [.id, .volume_id, .attach_status, .created_at].contains(self) ? rawValue : "coalesce(\(rawValue), '')"
         }
+    }
+
+    /// Whether the order is one in which indexes give the rows.
+    private var isOrdered: Bool {
+        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
+    }
+
+    /// Whether an index finds the page, so that it costs what its rows cost and no more.
+    public var isShort: Bool {
+        let isFound = filters.isEmpty ? projectID != nil : filters.allSatisfy { $0.column == .id || $0.column == .volume_id }
+        return matchesNothing || (isOrdered && isFound)
     }
 
     public var projectID: String?
@@ -42,8 +53,9 @@ public struct AttachmentQuery: Sendable {
             conditions.add(behind.sql, behind.values)
         }
         var result: [Attachment] = []
-        let text = "SELECT \(Attachment.columns) FROM attachments" + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
-        try connection.query(text: text, conditions.values + [.int(limit), .int(offset)]) {
+        let (text, values) = order.statement(
+            "SELECT \(Attachment.columns) FROM attachments", rowID: "rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
+        try connection.query(text: text, values) {
             result.append(Attachment($0))
             return true
         }

@@ -20,6 +20,19 @@ struct KeysetPage: Sendable {
         keys = asked + ties.filter { tie in !asked.contains { $0.sql == tie } }.map { Key(sql: $0, ascending: first) }
     }
 
+    /// Rows that may be passed over in no time.
+    static let shortOffset = 1000
+
+    /// The page's rows. Where they must be sorted (`isOrdered` is false), they are found by their numbers first: only what is sorted by is kept meanwhile.
+    func statement(
+        _ select: String, rowID: String, _ conditions: Conditions, isOrdered: Bool, limit: Int, offset: Int
+    ) -> (text: String, values: [Value]) {
+        let values = conditions.values + [.int(limit), .int(offset)]
+        let page = conditions.whereClause + " ORDER BY \(orderBy) LIMIT ? OFFSET ?"
+        if isOrdered { return (select + page, values) }
+        return (select + " WHERE \(rowID) IN (SELECT \(rowID) FROM \(table)\(page)) ORDER BY \(orderBy)", values)
+    }
+
     var orderBy: String { keys.map { "\($0.sql) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ") }
 
     /// The condition for rows behind the one of that id (named by `idColumn`); nil if no such row meets `scope`.
@@ -40,16 +53,16 @@ struct KeysetPage: Sendable {
             let marks = keys.map { _ in "?" }.joined(separator: ", ")
             return ("(\(columns)) \(keys[0].ascending ? ">" : "<") (\(marks))", place)
         }
-        // Mixed directions: equal in the first n keys, beyond in the next.
-        var alternatives: [String] = []
-        var values: [Value] = []
-        for index in keys.indices {
-            var terms = keys[..<index].map { "\($0.sql) = ?" }
-            terms.append("\(keys[index].sql) \(keys[index].ascending ? ">" : "<") ?")
-            alternatives.append("(" + terms.joined(separator: " AND ") + ")")
-            values += place[...index]
+        // Mixed directions: the first key that differs decides. A choice is no longer than the keys are many, and the database
+        // does not multiply it out; what an index can serve, the first key's bound, stands before it.
+        let first = keys[0]
+        var values = [place[0]]
+        var choices = ""
+        for (key, value) in zip(keys, place) {
+            choices += " WHEN \(key.sql) <> ? THEN \(key.sql) \(key.ascending ? ">" : "<") ?"
+            values += [value, value]
         }
-        return ("(" + alternatives.joined(separator: " OR ") + ")", values)
+        return ("(\(first.sql) \(first.ascending ? ">=" : "<=") ? AND CASE\(choices) ELSE 0 END)", values)
     }
 }
 
@@ -66,7 +79,19 @@ struct Conditions {
 
     /// The column holds the text somewhere; no character of the text is a pattern.
     mutating func add(_ column: String, contains text: String) {
-        add("\(column) LIKE ? ESCAPE '\\'", .text("%" + text.map { "%_\\".contains($0) ? "\\\($0)" : String($0) }.joined() + "%"))
+        add("\(column) LIKE ? ESCAPE '\\'", .text("%" + Self.literal(text) + "%"))
+    }
+
+    /// The text with every character that LIKE would read as a pattern escaped. Byte by byte: a mark that combines with `%` makes
+    /// one Character of both, but two of the database's.
+    static func literal(_ text: String) -> String {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count + 8)
+        for byte in text.utf8 {
+            if byte == UInt8(ascii: "%") || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "\\") { bytes.append(UInt8(ascii: "\\")) }
+            bytes.append(byte)
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// ` WHERE ...`, or nothing.

@@ -118,11 +118,22 @@ public enum Messages {
     }
 
     /// Columns by which messages are filtered and sorted.
-    public enum Column: String, Sendable {
+    public enum Column: String, Sendable, CaseIterable {
         case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at
 
         /// The column with a place for NULL in the order.
         var sortable: String { self == .resource_type || self == .resource_uuid ? "coalesce(\(rawValue), '')" : rawValue }
+    }
+
+    /// Whether an index finds the page, so that it costs what its rows cost and no more.
+    public static func isShort(
+        _ filters: [(column: Column, value: String)], _ sort: (column: Column, ascending: Bool)?, offset: Int
+    ) -> Bool {
+        isOrdered(sort, offset: offset) && filters.allSatisfy { $0.column == .id }
+    }
+
+    private static func isOrdered(_ sort: (column: Column, ascending: Bool)?, offset: Int) -> Bool {
+        (sort.map { $0.column == .created_at } ?? true) && offset <= KeysetPage.shortOffset
     }
 
     /// A page of a project's messages, newest first unless said otherwise.
@@ -143,10 +154,10 @@ public enum Messages {
             conditions.add(behind.sql, behind.values)
         }
         var result: [Message] = []
-        try connection.query(
-            text: "SELECT \(columns) FROM messages" + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?",
-            conditions.values + [.int(limit), .int(offset)]
-        ) {
+        let (text, values) = order.statement(
+            "SELECT \(columns) FROM messages", rowID: "rowid", conditions, isOrdered: isOrdered(sort, offset: offset), limit: limit,
+            offset: offset)
+        try connection.query(text: text, values) {
             result.append(Message($0))
             return true
         }

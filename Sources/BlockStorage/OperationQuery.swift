@@ -5,6 +5,9 @@ public struct OperationQuery: Sendable {
     /// What operations are filtered by, under the names of the API.
     public enum Column: String, Sendable, CaseIterable { case state, flow, resource_type, resource_id, request_id, user_id }
 
+    /// Whether an index finds the page, so that it costs what its rows cost and no more.
+    public var isShort: Bool { !isUnfinished && backend == nil && filters.allSatisfy { $0.column == .resource_id } }
+
     public var projectID: String?
     public var filters: [(column: Column, value: String)] = []
     /// Only those that are not finished.

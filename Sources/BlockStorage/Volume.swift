@@ -331,7 +331,9 @@ public enum Volumes {
         let before = try self.map(map, of: id, in: tx)
         var object = before
         try change(&object)
-        if object != before, let sql = Map.updates[map] { try tx.run(sql, .text(JSON.object(object).text), .text(id)) }
+        if object != before, let sql = Map.updates[map] {
+            try tx.run(sql, .text(try object.stored(map.rawValue, before: before)), .text(id))
+        }
         return object
     }
 

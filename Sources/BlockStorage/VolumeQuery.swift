@@ -1,5 +1,6 @@
 public import Database
 import JSON
+import Primitives
 
 /// A page of volumes: filters, order and place, turned into SQL. Pages are found by key, not by counting, so a deep page
 /// costs what the first one does.
@@ -49,6 +50,22 @@ public struct VolumeQuery: Sendable {
         var sortable: String { isNullable ? "coalesce(\(sql), '')" : sql }
     }
 
+    /// Whether the order is one in which indexes give the rows.
+    private var isOrdered: Bool {
+        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
+    }
+
+    /// Whether an index finds the page, so that it costs what its rows cost and no more.
+    public var isShort: Bool {
+        isOrdered
+            && filters.allSatisfy { filter in
+                switch filter {
+                case .equals(.id, _), .hasNoMigrationTarget, .nothing: true
+                default: false
+                }
+            }
+    }
+
     public var projectID: String?
     public var filters: [Filter] = []
     public var sort: [(column: Column, ascending: Bool)] = []
@@ -93,7 +110,7 @@ public struct VolumeQuery: Sendable {
                     .text(host + "#"), .text(host + "$"))
             case .map(let column, let pairs):
                 for pair in pairs {
-                    if pair.key.contains("\"") {
+                    if pair.key.holds("\"") {
                         conditions.add("1 = 0")
                     } else {
                         conditions.add("json_extract(v.\(column.rawValue), ?) = ?", .text("$.\"\(pair.key)\""), .text(pair.value))
@@ -116,8 +133,8 @@ public struct VolumeQuery: Sendable {
             }
             conditions.add(behind.sql, behind.values)
         }
-        let text = VolumeColumn.select + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
-        return (text, conditions.values + [.int(limit), .int(offset)])
+        return order.statement(
+            VolumeColumn.select, rowID: "v.rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
     }
 
     /// How the database would find the page, a line for each step.
@@ -161,19 +178,20 @@ public struct VolumeQuery: Sendable {
         count: Int, size: Int, metadata: [(key: String, values: [String])]
     ) {
         var totals = (0, 0)
-        var texts: [String] = []
-        if let projectID {
-            totals = try connection.first(projectSummary, .text(projectID)) { ($0.int(0), $0.int(1)) } ?? totals
-            texts = try connection.rows(projectMetadata, .text(projectID)) { $0.text(0) }
-        } else {
-            totals = try connection.first(wholeSummary) { ($0.int(0), $0.int(1)) } ?? totals
-            texts = try connection.rows(wholeMetadata) { $0.text(0) }
-        }
         var values: [String: Set<String>] = [:]
-        for text in texts {
-            for member in (try JSON(parsing: text)).object?.members ?? [] {
+        // As each row comes: the read's limit holds for this work too.
+        func take(_ row: any Row) throws -> Bool {
+            for member in (try JSON(parsing: row.text(0))).object?.members ?? [] {
                 values[member.name, default: []].insert(member.value.string ?? "")
             }
+            return true
+        }
+        if let projectID {
+            totals = try connection.first(projectSummary, .text(projectID)) { ($0.int(0), $0.int(1)) } ?? totals
+            try connection.query(projectMetadata, [.text(projectID)], take)
+        } else {
+            totals = try connection.first(wholeSummary) { ($0.int(0), $0.int(1)) } ?? totals
+            try connection.query(wholeMetadata, [], take)
         }
         return (totals.0, totals.1, values.map { (key: $0.key, values: $0.value.sorted()) }.sorted { $0.key < $1.key })
     }

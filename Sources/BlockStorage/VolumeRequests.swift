@@ -141,7 +141,7 @@ public struct VolumeRequests: Sendable {
             Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description),
             .int(size),
             .text(zone), .text(type.id), .string(snapshot?.id), .string(source?.id), .bool(origin?.bootable ?? false),
-            .bool(type.isMultiattach), .text(JSON.object(new.metadata).text),
+            .bool(type.isMultiattach), .text(try new.metadata.stored("metadata")),
             .text(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
         var arguments: JSONObject = ["zones": [.string(zone)]]
         var claims = [Claim.exclusive(id)]
@@ -155,7 +155,11 @@ public struct VolumeRequests: Sendable {
             // The volume that it belongs to may be read for it.
             claims.append(.shared(snapshot.volumeID))
         }
-        if !new.schedulerHints.isEmpty { arguments["scheduler_hints"] = .object(new.schedulerHints) }
+        if !new.schedulerHints.isEmpty {
+            try SchedulerHints.check(new.schedulerHints)
+            arguments["scheduler_hints"] = .object(new.schedulerHints)
+            if caller.isAdmin { arguments[SchedulerHints.ofAllProjects] = true }
+        }
         try start(
             FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
         return id
@@ -253,6 +257,7 @@ public struct VolumeRequests: Sendable {
     // MARK: connect: these return the operation, whose result the caller waits for
 
     public func connect(volumeID: String, connector: JSON, caller: Caller, in tx: any Transaction) throws -> String {
+        try Attachments.check(connector: connector)
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         guard volume.host != nil, !["creating", "deleting", "error", "maintenance", "error_deleting"].contains(volume.status) else {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
@@ -283,6 +288,7 @@ public struct VolumeRequests: Sendable {
 
     /// `isNew`: the attachment was made by the same request and goes if this fails.
     public func connectAttachment(_ id: String, connector: JSON, isNew: Bool, caller: Caller, in tx: any Transaction) throws -> String {
+        try Attachments.check(connector: connector)
         let attachment = try Attachments.get(id, for: caller, in: tx)
         let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
         guard !volume.status.contains("error") else {

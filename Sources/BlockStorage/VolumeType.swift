@@ -135,7 +135,7 @@ public enum VolumeTypes {
         guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
         let id = UUID.random()
         try tx.run(
-            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(JSON.object(extraSpecs).text),
+            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(try extraSpecs.stored("extra_specs")),
             .text(Timestamp.now()))
         return try get(id, in: tx)
     }
@@ -174,7 +174,8 @@ public enum VolumeTypes {
 
     /// Changes extra specs; refused while volumes of the type exist.
     public static func updateExtraSpecs(_ id: String, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void) throws {
-        var specs = try get(id, in: tx).extraSpecs
+        let before = try get(id, in: tx).extraSpecs
+        var specs = before
         try change(&specs)
         if try tx.exists(usedSQL, .text(id)) {
             throw StorageError(.invalid, "Volume Type is currently in use.")
@@ -182,6 +183,6 @@ public enum VolumeTypes {
         if specs["multiattach"]?.string?.lowercased() == "<is> true", specs["cacheable"]?.string?.lowercased() == "<is> true" {
             throw StorageError(.invalid, "Cacheable and multiattach cannot be set at the same time.")
         }
-        try tx.run(setSpecsSQL, .text(JSON.object(specs).text), .text(Timestamp.now()), .text(id))
+        try tx.run(setSpecsSQL, .text(try specs.stored("extra_specs", before: before)), .text(Timestamp.now()), .text(id))
     }
 }

@@ -96,10 +96,18 @@ extension Transaction {
     public func run(_ sql: SQL, _ values: Value...) throws -> Int { try run(sql, values) }
 }
 
+/// What a read may cost before it is given up with a `DatabaseError` of the kind `tooLong`.
+public enum ReadLimit: Sendable, Equatable {
+    case none
+    /// So many steps of the database's machine: the same work, however busy the processor is.
+    case steps(Int)
+    case seconds(Double)
+}
+
 /// A database: pooled readers, and one writer that joins concurrent changes into one commit.
 public protocol Database: Sendable {
     /// Lends a reading connection. All statements of the closure see one state of the database.
-    func read<T>(_ body: (any Connection) throws -> T) throws -> T
+    func read<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T
     /// Runs a change and returns when it is on stable storage. An error of the closure undoes its change alone.
     func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T
     /// Brings the schema up to date. Refuses a database of a later release and one whose history differs.
@@ -108,9 +116,14 @@ public protocol Database: Sendable {
     func close()
 }
 
+extension Database {
+    /// A read that nothing from outside can make long.
+    public func read<T>(_ body: (any Connection) throws -> T) throws -> T { try read(.none, body) }
+}
+
 /// What the database engine said.
 public struct DatabaseError: Error, CustomStringConvertible, Sendable {
-    public enum Kind: Sendable { case constraint, full, corrupt, readOnly, io, unusable, other }
+    public enum Kind: Sendable { case constraint, full, corrupt, readOnly, io, unusable, tooLong, busy, other }
     public let kind: Kind
     public let message: String
     public let sql: String?

@@ -1,4 +1,5 @@
 import CSQLite
+import Primitives
 
 /// One SQLite connection with its prepared statements. Used by one thread at a time.
 final class SQLiteConnection: Connection {
@@ -9,6 +10,32 @@ final class SQLiteConnection: Connection {
     /// Milliseconds.
     static let busyTimeout: Int32 = 10_000
     private static let composedLimit = 128
+
+    /// Steps between two looks at the limit.
+    private static let lookInterval: Int32 = 4096
+    /// Looks that are left of a read limited by steps; negative if it is not.
+    private var looksLeft = -1
+    /// Of the monotonic clock; infinite for reads that time does not limit.
+    private var deadline = Double.infinity
+
+    /// What the statements from now on may cost together.
+    var limit: ReadLimit = .none {
+        didSet {
+            switch limit {
+            case .none: (looksLeft, deadline) = (-1, .infinity)
+            case .steps(let steps): (looksLeft, deadline) = (max(1, steps / Int(Self.lookInterval)), .infinity)
+            case .seconds(let seconds): (looksLeft, deadline) = (-1, Timestamp.monotonic() + seconds)
+            }
+        }
+    }
+
+    private var isOverLimit: Bool {
+        if looksLeft >= 0 {
+            if looksLeft == 0 { return true }
+            looksLeft -= 1
+        }
+        return deadline < .infinity && Timestamp.monotonic() > deadline
+    }
 
     /// Opens the file and sets what every connection needs.
     init(path: String, readOnly: Bool) throws {
@@ -23,6 +50,21 @@ final class SQLiteConnection: Connection {
         handle = opened
         sqlite3_busy_timeout(handle, Self.busyTimeout)
         sqlite3_extended_result_codes(handle, 1)
+        if readOnly { boundReads() }
+    }
+
+    /// Reads come from outside: whatever is asked, a statement stays small, and its rows are not looked for without end.
+    private func boundReads() {
+        sqlite3_limit(handle, SQLITE_LIMIT_SQL_LENGTH, 64 << 10)
+        sqlite3_limit(handle, SQLITE_LIMIT_VARIABLE_NUMBER, 1000)
+        sqlite3_limit(handle, SQLITE_LIMIT_COMPOUND_SELECT, 16)
+        sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 0)
+        sqlite3_progress_handler(
+            handle, Self.lookInterval,
+            { raw in
+                guard let raw else { return 0 }
+                return Unmanaged<SQLiteConnection>.fromOpaque(raw).takeUnretainedValue().isOverLimit ? 1 : 0
+            }, Unmanaged.passUnretained(self).toOpaque())
     }
 
     deinit { close() }
@@ -92,6 +134,7 @@ final class SQLiteConnection: Connection {
             case SQLITE_CORRUPT, SQLITE_NOTADB: .corrupt
             case SQLITE_READONLY: .readOnly
             case SQLITE_IOERR: .io
+            case SQLITE_INTERRUPT: .tooLong
             default: .other
             }
         return DatabaseError(kind: kind, message: message, sql: sql)

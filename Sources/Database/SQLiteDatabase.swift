@@ -70,7 +70,7 @@ public final class SQLiteDatabase: Database {
     /// Sets what is called, on the writer's thread, after every commit.
     public func setCommitHandler(_ handler: @escaping @Sendable () -> Void) { onCommit.withLock { $0.call = handler } }
 
-    public func read<T>(_ body: (any Connection) throws -> T) throws -> T {
+    public func read<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T {
         var lent =
             try readers.withLock { $0.popLast() }
             ?? {
@@ -89,9 +89,12 @@ public final class SQLiteDatabase: Database {
             try connection.run(connection.statement(Self.begin), []) { _ in true }
             lent.snapshot = now
         }
+        connection.limit = limit
+        defer { connection.limit = .none }
         do {
             return try body(connection)
         } catch let error as DatabaseError {
+            connection.limit = .none
             try? end(&lent)
             throw error
         }

@@ -119,8 +119,8 @@ public final class HTTPRequest: @unchecked Sendable {
     public lazy var query: [(name: String, value: String)] =
         rawQuery.isEmpty
         ? []
-        : rawQuery.split(separator: "&").map { item in
-            let parts = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        : rawQuery.parts(at: "&").map { item in
+            let parts = item.parts(at: "=", maxSplits: 1, omittingEmpty: false)
             return (name: PercentEncoding.decodeQuery(parts[0]), value: parts.count > 1 ? PercentEncoding.decodeQuery(parts[1]) : "")
         }
 
@@ -154,7 +154,9 @@ public enum PercentEncoding {
     }
 
     static func decodeQuery(_ text: some StringProtocol) -> String {
-        let spaced = text.utf8.contains(UInt8(ascii: "+")) ? String(text.map { $0 == "+" ? " " : $0 }) : String(text)
+        let spaced =
+            text.utf8.contains(UInt8(ascii: "+"))
+            ? String(decoding: text.utf8.map { $0 == UInt8(ascii: "+") ? UInt8(ascii: " ") : $0 }, as: UTF8.self) : String(text)
         return decode(spaced) ?? spaced
     }
 

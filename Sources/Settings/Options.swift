@@ -150,6 +150,12 @@ public enum Options {
     public static let connection = Option(
         "connection", in: .group("database"), default: Secret(""),
         help: "sqlite:///path of the database; without it, clinker.db in the state directory.")
+    public static let queryTimeout = Option(
+        "query_timeout", in: .group("database"), default: 10, range: 1...3600,
+        help: "Seconds that a list may take to be found; then it is answered 503.")
+    public static let streamsPerUser = Option(
+        "event_streams_per_user", default: 1024, range: 1...1_000_000,
+        help: "Streams of events that one user may follow at the same time in one project.")
 
     // MARK: volumes
     public static let enabledBackends = Option("enabled_backends", default: [String](), help: "Sections of the backends to serve.")
@@ -276,7 +282,8 @@ public enum Options {
         instanceReservationTimeout.declaration, quotaVolumes.declaration, quotaSnapshots.declaration,
         noSnapshotGigabytes.declaration, quotaGigabytes.declaration, quotaBackups.declaration, quotaBackupGigabytes.declaration,
         quotaGroups.declaration,
-        perVolumeSizeLimit.declaration, connection.declaration, maxBody.declaration, proxyHeaders.declaration,
+        perVolumeSizeLimit.declaration, connection.declaration, queryTimeout.declaration, streamsPerUser.declaration, maxBody.declaration,
+        proxyHeaders.declaration,
         allowedOrigin.declaration, disableByFile.declaration,
         policyFile.declaration, policyDirectories.declaration,
         enforceNewDefaults.declaration,

@@ -31,7 +31,8 @@ extension TargetHelper {
 
 /// The name under which a connector's host is known to targets of a kind.
 func requiredName(_ call: Call, _ key: String, for transport: String) throws -> String {
-    guard let name = call.string("connector.\(key)"), !name.isEmpty, name.utf8.count <= 223, !name.contains("/"), !name.hasPrefix(".")
+    guard let name = call.string("connector.\(key)"), !name.isEmpty, name.utf8.count <= 223, !name.utf8.contains(UInt8(ascii: "/")),
+        !name.hasPrefix(".")
     else { throw DriverError(CLINKER_INVALID, "the connector has no \(key), which \(transport) needs") }
     return name
 }

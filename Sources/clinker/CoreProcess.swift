@@ -90,9 +90,10 @@ final class CoreProcess: Sendable {
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         // A core that follows another finds the services' rows, and answers before anything reaches the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
-        let events = EventHub(database: database, log: sink.logger("events"))
+        let events = EventHub(database: database, limitPerOwner: settings[Options.streamsPerUser], log: sink.logger("events"))
         database.setCommitHandler { events.ring() }
-        let (server, control) = try startServers(database, engine, backends, services, events, keystone)
+        let longReads = LongReads(database, patience: Double(settings[Options.queryTimeout]))
+        let (server, control) = try startServers(database, longReads, engine, backends, services, events, keystone)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -101,6 +102,7 @@ final class CoreProcess: Sendable {
         try engine.restoreExports()
         waitForEnd()
         events.close()
+        longReads.close()
         stop([server, control], engine, backends, database)
     }
 
@@ -137,7 +139,9 @@ final class CoreProcess: Sendable {
         return try SQLiteDatabase(path: ConfigurationOptions.databasePath(settings, stateDirectory: stateDirectory))
     }
 
-    private func metrics(_ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI) throws -> String {
+    private func metrics(
+        _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI
+    ) throws -> String {
         var text = MetricsText()
         text.family("clinker_build_info", .gauge, "The running release.")
         text.sample("clinker_build_info", 1, ["version": Clinker.version])
@@ -148,6 +152,7 @@ final class CoreProcess: Sendable {
         try engine.write(into: &text)
         try database.read { try backends.write(into: &text, in: $0) }
         database.write(into: &text)
+        longReads.write(into: &text)
         ProcessMetrics.write(into: &text)
         return text.text
     }
@@ -168,8 +173,8 @@ final class CoreProcess: Sendable {
 
     /// The API for everybody, and for the operator on this machine.
     private func startServers(
-        _ database: SQLiteDatabase, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices, _ events: EventHub,
-        _ keystone: Keystone?
+        _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices,
+        _ events: EventHub, _ keystone: Keystone?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
@@ -187,7 +192,7 @@ final class CoreProcess: Sendable {
                 steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
                 awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }),
-            events: events, tickets: tickets)
+            events: events, tickets: tickets, longReads: longReads)
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
             let nova = Nova(settings, keystone: keystone)
@@ -207,7 +212,7 @@ final class CoreProcess: Sendable {
             disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
         let inner: [any Middleware] =
             [health]
-            + (settings[Options.serveMetrics] ? [MetricsMiddleware { [self] in try metrics(database, engine, backends, api) }] : [])
+            + (settings[Options.serveMetrics] ? [MetricsMiddleware { [self] in try metrics(database, longReads, engine, backends, api) }] : [])
         let workers = settings[Options.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(

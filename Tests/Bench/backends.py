@@ -148,7 +148,7 @@ def copies(binary, directory, size, report):
 
 
 def followers(binary, directory, count, report):
-    service = bench.Service(binary, f"{directory}/followers")
+    service = bench.Service(binary, f"{directory}/followers", identity="auth_strategy = noauth\nevent_streams_per_user = 20000")
     core = [pid for pid in service.pids() if b"core" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
     time.sleep(1)
     before = bench.pss(core)

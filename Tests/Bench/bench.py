@@ -120,6 +120,11 @@ def fill(directory, count):
         "INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host, volume_type_id,"
         " bootable, multiattach, shared_targets, consumes_quota, metadata, admin_metadata, image_metadata, created_at, updated_at)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows())
+    if count >= 1_000_000:
+        database.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO events"
+            " (time, kind, resource_type, resource_id, project_id, request_id, data)"
+            " SELECT '2026-01-01T00:00:00.000000', 'operation.done', 'volume', 'v' || i, ?, 'req', '{}' FROM n", (count, PROJECT))
     database.commit()
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     middle = database.execute("SELECT id FROM volumes ORDER BY created_at LIMIT 1 OFFSET ?", (count // 10,)).fetchone()[0]
@@ -374,6 +379,38 @@ def identified(binary, directory, seconds, report):
         keystone.kill()
 
 
+def besieged(service, seconds):
+    """What the health check costs beside lists that are sorted by what no index serves, and beside streams that search a history for
+    what is not in it. Printed, not judged."""
+    lists = f"GET /v3/{PROJECT}/volumes/detail?sort=description:asc,size:desc&limit=10 HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    streams = f"GET /v3/{PROJECT}/events?last_event_id=0&kind=nothing HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    for name, request, count in (("lists of 1,000,000 volumes sorted by no index", lists, 60), ("streams that search the history", streams, 60)):
+        stop = threading.Event()
+
+        def ask(request=request, stop=stop, again=request is lists):
+            while not stop.is_set():
+                with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+                    connection.sendall(request)
+                    while connection.recv(1 << 16) and not again and not stop.is_set():
+                        pass
+
+        for _ in range(count):
+            threading.Thread(target=ask, daemon=True).start()
+        time.sleep(1)
+        times = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            begun = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+            connection.request("GET", "/healthcheck")
+            connection.getresponse().read()
+            times.append((time.perf_counter() - begun) * 1000)
+            time.sleep(0.01)
+        stop.set()
+        times.sort()
+        print(f"/healthcheck beside {count} {name}: p50 {times[len(times) // 2]:.1f} ms, p99 {times[len(times) * 99 // 100]:.1f} ms, worst {times[-1]:.1f} ms", flush=True)
+
+
 def main():
     # The service refuses secrets that others can read.
     os.umask(0o077)
@@ -445,6 +482,7 @@ def main():
                 wrk(service.url(path), 8, 1, pids)
                 far = wrk(service.url(path), 8, seconds, pids)
                 report(f"the same among 1,000,000, {name}", f"{far['cpu']:.0f} us CPU ({far['cpu'] / page['cpu']:.2f} x), p99 {far['p99']:.2f} ms", "<= 1.2 x", far["cpu"] <= 1.2 * page["cpu"])
+            besieged(service, seconds)
             service.stop()
     finally:
         yardstick.kill()

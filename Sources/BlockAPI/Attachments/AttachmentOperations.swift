@@ -23,13 +23,13 @@ enum AttachmentOperations {
         APIOperation(
             "attachments:list", "GET", "/attachments", versions: 27...71, policies: ["clinker:attachments_get"], summary: "List attachments"
         ) {
-            try list($0, detail: false)
+            try await list($0, detail: false)
         },
         APIOperation(
             "attachments:detail", "GET", "/attachments/detail", versions: 27...71, policies: ["clinker:attachments_get"],
             summary: "List attachments in detail"
         ) {
-            try list($0, detail: true)
+            try await list($0, detail: true)
         },
         APIOperation(
             "attachments:show", "GET", "/attachments/{id}", versions: 27...71, policies: ["clinker:attachments_get"],
@@ -106,20 +106,15 @@ enum AttachmentOperations {
         }
     }
 
-    private static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
+    private static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
         var query = AttachmentQuery(
             projectID: request.identity.isAdmin && request.query("all_tenants") != nil ? nil : request.caller.projectID, limit: paging.limit
         )
         query.offset = paging.offset
         query.marker = paging.marker
-        for (key, ascending) in paging.sort {
-            guard let column = AttachmentQuery.Column(rawValue: key) else {
-                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
-            }
-            query.sort.append((column: column, ascending: ascending))
-        }
-        for (name, value) in request.http.query where !Paging.names.contains(name) {
+        query.sort = try paging.order { AttachmentQuery.Column(rawValue: $0) }
+        for (name, value) in request.http.filters {
             let key = name == "status" ? "attach_status" : name
             if let column = AttachmentQuery.Column(rawValue: key) {
                 query.filters.append((column: column, value: value))
@@ -130,7 +125,7 @@ enum AttachmentOperations {
             }
         }
         let asked = query
-        let found = try request.database { try asked.page(in: $0) }
+        let found = try await request.list(isShort: asked.isShort) { try asked.page(in: $0) }
         return try .json(capacity: 8192) { writer in
             writer.beginObject()
             writer.key("attachments")

@@ -18,7 +18,29 @@ struct APIRequest: Sendable {
     /// What stands before a resource's name in links.
     let links: Links
 
-    func database<T>(_ body: (any Connection) throws -> T) throws -> T { try service.database.read(body) }
+    /// Reads what an index finds: on this thread, and not without end.
+    func database<T>(_ body: (any Connection) throws -> T) throws -> T {
+        try service.database.read(.seconds(service.longReads.patience), body)
+    }
+
+    /// Reads what may be long. What is short is read on this thread; what turns out not to be, or need not even be tried while
+    /// others wait for long reads, takes its turn among them. The closure may so be called twice.
+    ///
+    /// `isShort`: an index serves it, whatever the tables hold.
+    func list<T: Sendable>(isShort: Bool, _ body: @escaping @Sendable (any Connection) throws -> T) async throws -> T {
+        if isShort || service.longReads.isIdle {
+            do {
+                return try service.database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps), body)
+            } catch let error as DatabaseError where error.kind == .tooLong {}
+        }
+        return try await service.longReads.read(for: caller.projectID, body)
+    }
+
+    /// Steps of the database within which the longest page that an index serves is read.
+    private static let shortSteps = 2_000_000
+    /// Steps that are tried on a thread that others wait for, milliseconds.
+    private static let triedSteps = 100_000
+
     func change<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
         try await service.database.write(body)
     }

@@ -33,6 +33,7 @@ public struct BlockAPIServices: Sendable {
     public var operations: OperationDoors
     public var events: EventHub
     public var tickets: StreamTickets
+    public var longReads: LongReads
 
     public init(
         database: any Database, requests: VolumeRequests, result: @escaping @Sendable (_ operationID: String) async throws -> JSON,
@@ -40,7 +41,7 @@ public struct BlockAPIServices: Sendable {
         examine: @escaping @Sendable (_ repair: Bool) async throws -> JSON,
         policies: @escaping @Sendable () -> Policies, scheduler: Scheduler,
         listBackend: @escaping @Sendable (_ host: String, _ requestID: String) async throws -> JSON, logLevels: LogLevels,
-        operations: OperationDoors, events: EventHub, tickets: StreamTickets
+        operations: OperationDoors, events: EventHub, tickets: StreamTickets, longReads: LongReads
     ) {
         self.database = database
         self.requests = requests
@@ -54,6 +55,7 @@ public struct BlockAPIServices: Sendable {
         self.operations = operations
         self.events = events
         self.tickets = tickets
+        self.longReads = longReads
     }
 }
 
@@ -74,6 +76,7 @@ public final class BlockAPI: Sendable {
     let operations: OperationDoors
     let events: EventHub
     let tickets: StreamTickets
+    let longReads: LongReads
     let snapshotSameHost: Bool
     let maxLimit: Int
     let defaultType: String
@@ -111,6 +114,7 @@ public final class BlockAPI: Sendable {
         operations = services.operations
         events = services.events
         tickets = services.tickets
+        longReads = services.longReads
         snapshotSameHost = settings[Options.snapshotSameHost]
         maxLimit = settings[Options.maxLimit]
         defaultType = settings[Options.defaultVolumeType]
@@ -280,6 +284,15 @@ public final class BlockAPI: Sendable {
         }
         if let error = error as? DatabaseError, [.full, .readOnly, .io].contains(error.kind) {
             return HTTPError(503, "The database cannot be written now. Try again later.", headers: [(name: "Retry-After", value: "30")])
+        }
+        if let error = error as? DatabaseError, error.kind == .busy {
+            return HTTPError(
+                503, "Too many long lists are being read. Try again later, or ask for less: the newest first, without a count.",
+                headers: [(name: "Retry-After", value: "5")])
+        }
+        if let error = error as? DatabaseError, error.kind == .tooLong {
+            return HTTPError(
+                503, "The answer took longer to find than query_timeout allows. Ask for less: by other filters, or in another order.")
         }
         return nil
     }

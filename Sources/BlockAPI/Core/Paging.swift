@@ -29,6 +29,26 @@ struct Paging: Sendable {
         }
         marker = request.query("marker")
         sort = try Self.sort(request)
+        guard sort.isEmpty || offset <= Self.sortedOffset else {
+            throw .badRequest("offset must be <= \(Self.sortedOffset) in a sorted list: go on from the last item by its id, as marker")
+        }
+    }
+
+    /// All that is passed over in a sorted list must be kept until it is sorted.
+    private static let sortedOffset = 100_000
+
+    /// The columns asked for, each once: a key that comes again orders nothing. `column` knows the columns by their names.
+    func order<Column: Hashable & CaseIterable>(_ column: (String) -> Column?) throws(HTTPError) -> [(column: Column, ascending: Bool)] {
+        guard sort.count <= Column.allCases.count else {
+            throw .badRequest(
+                "Invalid input received: sort has \(sort.count) keys, more than the \(Column.allCases.count) that a list can be sorted by")
+        }
+        var result: [(column: Column, ascending: Bool)] = []
+        for (key, ascending) in sort {
+            guard let column = column(key) else { throw .badRequest("Invalid input received: Invalid sort key") }
+            if !result.contains(where: { $0.column == column }) { result.append((column: column, ascending: ascending)) }
+        }
+        return result
     }
 
     private static func sort(_ request: APIRequest) throws(HTTPError) -> [(key: String, ascending: Bool)] {

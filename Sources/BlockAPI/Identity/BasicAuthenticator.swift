@@ -13,10 +13,10 @@ public struct BasicAuthenticator: Authenticator {
         let refusal = HTTPError.unauthenticated("Basic realm=\"Block Storage\", charset=\"UTF-8\"")
         guard let header = request.header("Authorization"), header.utf8.count <= 1024, header.lowercased().hasPrefix("basic "),
             let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),
-            let colon = text.firstIndex(of: ":")
+            let colon = text.utf8.firstIndex(of: UInt8(ascii: ":"))
         else { throw refusal }
         let name = String(text[..<colon])
-        let password = Secret(String(text[text.index(after: colon)...]))
+        let password = Secret(String(text[text.utf8.index(after: colon)...]))
         let found: BasicUser?
         do {
             found = try await users.authenticate(

@@ -28,21 +28,15 @@ enum MessageOperations {
         },
     ]
 
-    @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         // Pages, order and filters came with 3.5.
         let isPaged = request.version >= 5
         let paging = try Paging(request)
-        var sort: (column: Messages.Column, ascending: Bool)?
-        if isPaged, let first = paging.sort.first {
-            guard let column = Messages.Column(rawValue: first.key) else {
-                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
-            }
-            sort = (column: column, ascending: first.ascending)
-        }
+        let order = isPaged ? try paging.order { Messages.Column(rawValue: $0) }.first : nil
         var filters: [(column: Messages.Column, value: String)] = []
         var nothing = false
         if isPaged {
-            for (name, value) in request.http.query where !Paging.names.contains(name) {
+            for (name, value) in request.http.filters {
                 if let column = Messages.Column(rawValue: name) {
                     filters.append((column: column, value: value))
                 } else if request.identity.isAdmin {
@@ -53,14 +47,14 @@ enum MessageOperations {
             }
         }
         let asked = filters
-        let order = sort
         let limit = isPaged ? paging.limit : request.service.maxLimit
+        let offset = isPaged ? paging.offset : 0
         let found =
             nothing || limit == 0
             ? []
-            : try request.database {
+            : try await request.list(isShort: Messages.isShort(asked, order, offset: offset)) {
                 try Messages.page(
-                    projectID: request.caller.projectID, filters: asked, sort: order, limit: limit, offset: isPaged ? paging.offset : 0,
+                    projectID: request.caller.projectID, filters: asked, sort: order, limit: limit, offset: offset,
                     marker: isPaged ? paging.marker : nil, in: $0)
             }
         return .json(capacity: 4096) { writer in

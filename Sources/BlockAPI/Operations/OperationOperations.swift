@@ -17,7 +17,7 @@ enum OperationOperations {
                 APIOperation(
                     "operations:show", "GET", "/operations/{id}", policies: ["clinker:operations_get"], summary: "Show an operation"
                 ) { request in
-                    try request.database { connection in
+                    try await request.list(isShort: true) { connection in
                         let operation = try Operations.get(request.parameters[0], for: request.caller, in: connection)
                         let events = try Events.of(operation, in: connection)
                         let verdicts = try Operations.verdicts(of: operation.id, in: connection)
@@ -46,11 +46,11 @@ enum OperationOperations {
             ])
     ]
 
-    @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         let paging = try Paging(request)
         var query = OperationQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
         query.marker = paging.marker
-        for (name, value) in request.http.query where !Paging.names.contains(name) {
+        for (name, value) in request.http.filters {
             if name == "unfinished" {
                 guard let value = PythonText.bool(value) else {
                     throw HTTPError.badRequest("Invalid input received: unfinished must be a boolean, not '\(value)'")
@@ -66,7 +66,8 @@ enum OperationOperations {
                 throw HTTPError.badRequest("Invalid filters \(name) are found in query options. Known are \(known).")
             }
         }
-        let found = try request.database { try query.page(in: $0) }
+        let asked = query
+        let found = try await request.list(isShort: asked.isShort) { try asked.page(in: $0) }
         return .json(capacity: 4096) { writer in
             writer.beginObject()
             writer.key("operations")

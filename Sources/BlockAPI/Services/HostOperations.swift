@@ -35,7 +35,7 @@ enum HostOperations {
         APIOperation("hosts:show", "GET", "/os-hosts/{id}", policies: ["volume_extension:hosts"], summary: "Show what lies on a host") {
             request in
             let host = request.parameters[0]
-            let usage = try request.database { connection in
+            let usage = try await request.list(isShort: false) { connection in
                 guard try Services.all(in: connection).contains(where: { $0.host == host }) else {
                     throw StorageError(.notFound, "Host \(host) could not be found.")
                 }

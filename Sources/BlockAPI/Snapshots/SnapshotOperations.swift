@@ -7,11 +7,11 @@ import JSON
 enum SnapshotOperations {
     static let all: [APIOperation] = [
         APIOperation("snapshots:list", "GET", "/snapshots", policies: ["volume:get_all_snapshots"], summary: "List snapshots") {
-            try list($0, detail: false)
+            try await list($0, detail: false)
         },
         APIOperation(
             "snapshots:detail", "GET", "/snapshots/detail", policies: ["volume:get_all_snapshots"], summary: "List snapshots in detail"
-        ) { try list($0, detail: true) },
+        ) { try await list($0, detail: true) },
         APIOperation("snapshots:show", "GET", "/snapshots/{id}", policies: ["volume:get_snapshot"], summary: "Show a snapshot") { request in
             try answer(
                 try request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }, request, extended: true)
@@ -149,7 +149,7 @@ enum SnapshotOperations {
             switch name {
             case "metadata":
                 guard request.version >= 22 else { return }
-                result.append(PythonText.dictionary(value).map { .metadata($0) } ?? .nothing)
+                result.append(try FilterPairs.read(name, value).map { .metadata($0) } ?? .nothing)
             case "availability_zone": result.append(.zone(value))
             case "consumes_quota":
                 guard request.version >= 65 else { return }
@@ -174,22 +174,18 @@ enum SnapshotOperations {
         return result
     }
 
-    private static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
+    private static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
         var query = SnapshotQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
         query.offset = paging.offset
         query.marker = paging.marker
         query.filters = try filters(request)
-        for (key, ascending) in paging.sort {
-            guard let column = SnapshotQuery.Column(rawValue: key == "name" ? "display_name" : key), key != "name" || request.version >= 30
-            else {
-                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
-            }
-            query.sort.append((column: column, ascending: ascending))
+        query.sort = try paging.order { key in
+            key != "name" ? SnapshotQuery.Column(rawValue: key) : request.version >= 30 ? .display_name : nil
         }
         let counts = request.version >= 45 ? request.query("with_count").flatMap { PythonText.bool($0) } ?? false : false
         let asked = query
-        let (found, total) = try request.database { connection in
+        let (found, total) = try await request.list(isShort: query.isShort && !counts) { connection in
             (try asked.page(in: connection), counts ? try asked.count(in: connection) : nil)
         }
         return try .json(capacity: 8192) { writer in

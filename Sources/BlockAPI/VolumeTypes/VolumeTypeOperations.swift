@@ -43,9 +43,24 @@ enum VolumeTypeOperations {
 
     // MARK: types
 
-    @Sendable private static func list(_ request: APIRequest) throws -> HTTPResponse {
+    private enum SortKey: String, CaseIterable {
+        case id, name, created_at, description, is_public
+
+        func value(_ type: VolumeType) -> String {
+            switch self {
+            case .id: type.id
+            case .name: type.name
+            case .created_at: type.createdAt
+            case .description: type.description ?? ""
+            case .is_public: type.isPublic ? "1" : "0"
+            }
+        }
+    }
+
+    @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        var types = try request.database { connection in
+        let order = try paging.order { SortKey(rawValue: $0) }
+        var types = try await request.list(isShort: false) { connection in
             try VolumeTypes.all(in: connection).filter { try VolumeTypes.isVisible($0, to: request.caller, in: connection) }
         }
         // Administrators choose by is_public (true unless they say otherwise); others see the public ones.
@@ -67,20 +82,19 @@ enum VolumeTypeOperations {
         }
         if let wanted { types.removeAll { $0.isPublic != wanted } }
         if request.version >= 52, let text = request.query("extra_specs") {
-            guard let pairs = PythonText.dictionary(text) else {
+            guard let pairs = try FilterPairs.read("extra_specs", text) else {
                 throw HTTPError.badRequest("Invalid input received: extra_specs must be a dictionary, not \(text)")
             }
             types.removeAll { type in pairs.contains { type.extraSpecs[$0.key]?.string != $0.value } }
         }
-        if !paging.sort.isEmpty {
-            let keys: [String: @Sendable (VolumeType) -> String] = [
-                "id": { $0.id }, "name": { $0.name }, "created_at": { $0.createdAt }, "description": { $0.description ?? "" },
-                "is_public": { $0.isPublic ? "1" : "0" },
-            ]
-            for (key, ascending) in paging.sort.reversed() {
-                guard let value = keys[key] else { throw HTTPError.badRequest("Invalid input received: Invalid sort key") }
-                types.sort { (value($0), $0.id) < (value($1), $1.id) }
-                if !ascending { types.reverse() }
+        if !order.isEmpty {
+            // Ties take the first direction, as in every list.
+            types.sort { a, b in
+                for (key, ascending) in order {
+                    let (left, right) = (key.value(a), key.value(b))
+                    if left != right { return (left < right) == ascending }
+                }
+                return (a.id < b.id) == order[0].ascending
             }
         }
         if let marker = paging.marker {

@@ -11,17 +11,12 @@ enum VolumeListing {
     /// Filters that have a LIKE form.
     static let likeFilters: Set<String> = ["name", "status", "availability_zone", "description", "host", "display_name"]
 
-    static func list(_ request: APIRequest, detail: Bool) throws -> HTTPResponse {
+    static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
         var query = VolumeQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
         query.offset = paging.offset
         query.marker = paging.marker
-        for (key, ascending) in paging.sort {
-            guard let column = VolumeQuery.Column(rawValue: key == "name" ? "display_name" : key) else {
-                throw HTTPError.badRequest("Invalid input received: Invalid sort key")
-            }
-            query.sort.append((column: column, ascending: ascending))
-        }
+        query.sort = try paging.order { VolumeQuery.Column(rawValue: $0 == "name" ? "display_name" : $0) }
         query.filters = try filters(request)
         if request.wantsAllTenants, let project = request.query("project_id") { query.projectID = project }
         let wantsCount = request.version >= 45 && request.query("with_count").map { PythonText.bool($0) == true } ?? false
@@ -30,7 +25,7 @@ enum VolumeListing {
         }
 
         let asked = query
-        return try request.database { connection in
+        return try await request.list(isShort: query.isShort && !wantsCount) { connection in
             var writer = JSONWriter(capacity: detail ? 96 * 1024 : 16 * 1024)
             writer.beginObject()
             writer.key("volumes")
@@ -75,7 +70,7 @@ enum VolumeListing {
         switch key {
         case "metadata", "glance_metadata":
             if key == "glance_metadata", request.version < 4 { return [] }
-            guard let pairs = PythonText.dictionary(value) else { return [.nothing] }
+            guard let pairs = try FilterPairs.read(key, value) else { return [.nothing] }
             return [.map(key == "metadata" ? .metadata : .image_metadata, pairs)]
         case "bootable":
             if let bool = PythonText.bool(value) { return [.equals(.bootable, .bool(bool))] }
@@ -112,7 +107,11 @@ enum VolumeListing {
     /// `gt:2020-01-01T00:00:00,lt:...`
     private static func times(_ column: VolumeQuery.Column, _ text: String) throws(HTTPError) -> [VolumeQuery.Filter] {
         var result: [VolumeQuery.Filter] = []
-        for item in text.split(separator: ",") {
+        let items = text.split(separator: ",")
+        guard items.count <= comparisons.count else {
+            throw .badRequest("Invalid input received: \(column.rawValue) has \(items.count) comparisons, more than \(comparisons.count)")
+        }
+        for item in items {
             let parts = item.split(separator: ":", maxSplits: 1)
             let hasOperator = parts.count == 2 && comparisons[String(parts[0])] != nil
             if parts.count == 2, !hasOperator, parts[0].allSatisfy({ $0.isLetter }) {
@@ -128,10 +127,9 @@ enum VolumeListing {
         return result
     }
 
-    static func summary(_ request: APIRequest) throws -> HTTPResponse {
-        let summary = try request.database {
-            try VolumeQuery.summary(projectID: request.wantsAllTenants ? nil : request.caller.projectID, in: $0)
-        }
+    static func summary(_ request: APIRequest) async throws -> HTTPResponse {
+        let project = request.wantsAllTenants ? nil : request.caller.projectID
+        let summary = try await request.list(isShort: false) { try VolumeQuery.summary(projectID: project, in: $0) }
         return .json { writer in
             writer.beginObject()
             writer.key("volume-summary")

@@ -6,15 +6,15 @@ import JSON
 enum VolumeOperations {
     static let all: [APIOperation] = [
         APIOperation("volumes:list", "GET", "/volumes", policies: ["volume:get_all"], summary: "List volumes") {
-            try VolumeListing.list($0, detail: false)
+            try await VolumeListing.list($0, detail: false)
         },
         APIOperation("volumes:detail", "GET", "/volumes/detail", policies: ["volume:get_all"], summary: "List volumes in detail") {
-            try VolumeListing.list($0, detail: true)
+            try await VolumeListing.list($0, detail: true)
         },
         APIOperation(
             "volumes:summary", "GET", "/volumes/summary", versions: 12...71, policies: ["volume:get_all"],
             summary: "Number and size of all volumes"
-        ) { try VolumeListing.summary($0) },
+        ) { try await VolumeListing.summary($0) },
         APIOperation("volumes:show", "GET", "/volumes/{id}", policies: ["volume:get"], summary: "Show a volume") { request in
             let body = try request.database { try VolumeView.render(request.parameters[0], request, extended: true, in: $0) }
             return HTTPResponse(status: 200, body: .buffer(body))

@@ -88,7 +88,7 @@ public enum Snapshots {
         let id = UUID.random()
         try tx.run(
             insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .text(caller.userID), .string(new.name),
-            .string(new.description), .int(volume.size), .text(volume.volumeTypeID), .text(JSON.object(new.metadata).text),
+            .string(new.description), .int(volume.size), .text(volume.volumeTypeID), .text(try new.metadata.stored("metadata")),
             .text(Timestamp.now()))
         return id
     }
@@ -145,9 +145,10 @@ public enum Snapshots {
     public static func updateMetadata(
         _ id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
     ) throws -> JSONObject {
-        var metadata = try JSON(parsing: get(id, for: caller, in: tx).metadata).object ?? [:]
+        let before = try JSON(parsing: get(id, for: caller, in: tx).metadata).object ?? [:]
+        var metadata = before
         try change(&metadata)
-        try tx.run(setMetadataSQL, .text(JSON.object(metadata).text), .text(Timestamp.now()), .text(id))
+        try tx.run(setMetadataSQL, .text(try metadata.stored("metadata", before: before)), .text(Timestamp.now()), .text(id))
         return metadata
     }
 

@@ -3,7 +3,7 @@ public import Database
 /// A page of snapshots.
 public struct SnapshotQuery: Sendable {
     /// Columns by which snapshots are filtered and sorted, under the names of the API.
-    public enum Column: String, Sendable {
+    public enum Column: String, Sendable, CaseIterable {
         case id, volume_id, name, status, size, created_at, updated_at, project_id, user_id, description, volume_type_id, consumes_quota
         case display_name, display_description
 
@@ -28,6 +28,22 @@ public struct SnapshotQuery: Sendable {
         /// The zone of the volume.
         case zone(String)
         case nothing
+    }
+
+    /// Whether the order is one in which indexes give the rows.
+    private var isOrdered: Bool {
+        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
+    }
+
+    /// Whether an index finds the page, so that it costs what its rows cost and no more.
+    public var isShort: Bool {
+        isOrdered
+            && filters.allSatisfy { filter in
+                switch filter {
+                case .equals(.id, _), .nothing: true
+                default: false
+                }
+            }
     }
 
     public var projectID: String?
@@ -80,8 +96,9 @@ public struct SnapshotQuery: Sendable {
             conditions.add(behind.sql, behind.values)
         }
         var result: [Snapshot] = []
-        let text = Snapshot.select + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ? OFFSET ?"
-        try connection.query(text: text, conditions.values + [.int(limit), .int(offset)]) {
+        let (text, values) = order.statement(
+            Snapshot.select, rowID: "s.rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
+        try connection.query(text: text, values) {
             result.append(Snapshot($0))
             return true
         }

@@ -1,3 +1,5 @@
+import Primitives
+
 /// Finds out who asks. Which way of doing so is used is a matter of configuration.
 public protocol Authenticator: Sendable {
     /// Throws an `HTTPError` 401 (or 503 if it cannot find out); nil for paths that need no identity.
@@ -27,7 +29,7 @@ public struct NoAuthenticator: Authenticator {
         var user = "admin"
         var project: String?
         if let token = request.header("X-Auth-Token"), !token.isEmpty {
-            let parts = token.split(separator: ":", maxSplits: 1)
+            let parts = token.parts(at: ":", maxSplits: 1)
             user = parts.first.map(String.init) ?? "admin"
             project = parts.count > 1 ? String(parts[1]) : nil
             guard user.utf8.count <= 255, project?.utf8.count ?? 0 <= 255 else {

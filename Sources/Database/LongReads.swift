@@ -1,0 +1,130 @@
+public import Primitives
+
+/// Reads that may take long, on threads of their own: what answers everybody must not wait for what one caller asked. They
+/// are bounded: in how many wait, in how many of one owner wait and run, and in the time that each may take.
+public final class LongReads: Sendable {
+    private struct Job: Sendable {
+        let owner: String
+        /// Runs it, or tells that it will not be run.
+        let end: @Sendable (DatabaseError?) -> Void
+        let queuedAt = Timestamp.monotonic()
+    }
+
+    private struct State {
+        var waiting: [Job] = []
+        /// Of each owner, where there are any.
+        var running: [String: Int] = [:]
+        var refused = 0
+        var isClosed = false
+    }
+
+    private let database: any Database
+    private let state = Guarded(State())
+    private let bell = Semaphore()
+    private let times = Histogram()
+    private let runningPerOwner: Int
+    private let limit: Int
+    private let limitPerOwner: Int
+    /// Seconds that a read may take, and may wait for its turn.
+    public let patience: Double
+
+    /// `limit` and `limitPerOwner`: how many may wait. One owner never has all the threads.
+    public init(_ database: any Database, threads: Int = 4, limit: Int = 128, limitPerOwner: Int = 32, patience: Double) {
+        self.database = database
+        self.limit = limit
+        self.limitPerOwner = limitPerOwner
+        self.patience = patience
+        runningPerOwner = max(1, threads / 2)
+        for index in 0..<threads {
+            startThread("db-long-\(index)") { [self] in
+                yieldToOthers()
+                serve()
+            }
+        }
+    }
+
+    /// Whether nothing runs or waits.
+    public var isIdle: Bool { state.withLock { $0.running.isEmpty && $0.waiting.isEmpty } }
+
+    /// How many wait.
+    var waiting: Int { state.withLock { $0.waiting.count } }
+
+    /// Runs the read when it is its turn. Throws a `DatabaseError` of the kind `busy` if too many wait, of the kind `tooLong` if
+    /// it took too long.
+    public func read<T: Sendable>(for owner: String, _ body: @escaping @Sendable (any Connection) throws -> T) async throws -> T {
+        try await withUnsafeThrowingContinuation { continuation in
+            let job = Job(owner: owner) { [self] refusal in
+                if let refusal { return continuation.resume(throwing: refusal) }
+                continuation.resume(with: Result { try database.read(.seconds(patience), body) })
+            }
+            let isAccepted = state.withLock { state in
+                let isFull = state.waiting.count >= limit || state.waiting.count { $0.owner == owner } >= limitPerOwner
+                guard !state.isClosed, !isFull else {
+                    state.refused += 1
+                    return false
+                }
+                state.waiting.append(job)
+                return true
+            }
+            if isAccepted { bell.post() } else { job.end(Self.busy) }
+        }
+    }
+
+    private static let busy = DatabaseError(kind: .busy, message: "too many long reads wait")
+
+    private func serve() {
+        while true {
+            guard let job = next() else {
+                if state.withLock({ $0.isClosed }) { return bell.post() }
+                bell.wait()
+                continue
+            }
+            let began = Timestamp.monotonic()
+            job.end(began - job.queuedAt > patience ? Self.busy : nil)
+            times.add(Timestamp.monotonic() - began)
+            state.withLock { state in
+                let left = (state.running[job.owner] ?? 1) - 1
+                state.running[job.owner] = left > 0 ? left : nil
+            }
+        }
+    }
+
+    /// The one that waits longest of those owners who have the fewest running.
+    private func next() -> Job? {
+        state.withLock { state in
+            guard !state.isClosed else { return nil }
+            var best: (index: Int, running: Int)?
+            for (index, job) in state.waiting.enumerated() {
+                let running = state.running[job.owner] ?? 0
+                if running < min(runningPerOwner, best?.running ?? .max) { best = (index, running) }
+            }
+            guard let best else { return nil }
+            let job = state.waiting.remove(at: best.index)
+            state.running[job.owner, default: 0] += 1
+            return job
+        }
+    }
+
+    /// Refuses what waits; what runs comes to its end.
+    public func close() {
+        let left = state.withLock { state in
+            state.isClosed = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for job in left { job.end(Self.busy) }
+        bell.post()
+    }
+
+    /// Writes how many wait and how long they take.
+    public func write(into text: inout MetricsText) {
+        let (waiting, running, refused) = state.withLock { ($0.waiting.count, $0.running.values.reduce(0, +), $0.refused) }
+        text.family("clinker_database_long_reads", .gauge, "Long reads that run and that wait.")
+        text.sample("clinker_database_long_reads", running, ["state": "running"])
+        text.sample("clinker_database_long_reads", waiting, ["state": "waiting"])
+        text.family("clinker_database_long_reads_refused_total", .counter, "Long reads that were refused because too many waited.")
+        text.sample("clinker_database_long_reads_refused_total", refused)
+        text.family("clinker_database_long_read_seconds", .histogram, "Seconds that long reads took.")
+        text.histogram("clinker_database_long_read_seconds", times)
+    }
+}
