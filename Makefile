@@ -69,7 +69,7 @@ soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables 
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800
-fuzz: ## Fuzz requests, JSON, configuration, policies and the driver wire, FUZZ_SECONDS each
+fuzz: ## Fuzz requests, JSON, configuration, policies, the driver wire and disk images, FUZZ_SECONDS each
 	@.ci/setup build
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 

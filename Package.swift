@@ -58,6 +58,7 @@ let package = Package(
             dependencies: ["CDriver", "Settings", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
+        .target(name: "DiskImages", dependencies: ["DriverKit", "CZlib"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit"], swiftSettings: strict),
         .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
@@ -92,6 +93,7 @@ let package = Package(
             name: "CCrypt", path: "Sources/CSystem/crypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
         .systemLibrary(name: "CRBD", path: "Sources/CSystem/rbd", providers: [.apt(["librbd-dev", "librados-dev"])]),
+        .systemLibrary(name: "CZlib", path: "Sources/CSystem/zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CNFS", path: "Sources/CSystem/nfs", providers: [.apt(["libnfs-dev"])]),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
@@ -102,7 +104,7 @@ let package = Package(
             name: "LVMDriver", dependencies: ["DriverKit", "Targets", "JSON", "CLinux"], path: "Plugins/LVM", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
-            name: "NFSDriver", dependencies: ["DriverKit", "CNFS", "JSON"], path: "Plugins/NFS", exclude: ["README.md"],
+            name: "NFSDriver", dependencies: ["DriverKit", "DiskImages", "CNFS", "JSON"], path: "Plugins/NFS", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
             name: "RBDDriver", dependencies: ["DriverKit", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
@@ -138,7 +140,10 @@ let package = Package(
 if Context.environment["CLINKER_FUZZ"] != nil {
     package.targets.append(
         .target(
-            name: "Fuzz", dependencies: ["BlockAPI", "BlockStorage", "DriverHost", "JSON", "Policy", "Settings", "Primitives"],
+            name: "Fuzz",
+            dependencies: [
+                "BlockAPI", "BlockStorage", "DiskImages", "DriverHost", "DriverKit", "JSON", "Policy", "Settings", "Primitives",
+            ],
             path: "Tests/Fuzz",
             exclude: ["corpus", "run"], swiftSettings: strict))
 }

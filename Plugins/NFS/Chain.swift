@@ -1,4 +1,5 @@
 import CDriver
+import DiskImages
 import DriverKit
 import JSON
 
@@ -36,7 +37,9 @@ struct Chain {
     }
 
     static func isOverlay(_ file: String, of volume: String) -> Bool {
-        file.hasPrefix(volume + ".") && !file.utf8.contains(UInt8(ascii: "/")) && !file.hasSuffix(".info") && !file.hasSuffix(".partial")
+        // Bytes: a character may be a slash and something on top of it.
+        file.utf8.starts(with: (volume + ".").utf8) && file.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "/") }
+            && !file.hasSuffix(".info") && !file.hasSuffix(".partial")
     }
 
     func overlay(of snapshot: String) -> String? { overlays.first { $0.id == snapshot }?.file }
@@ -49,12 +52,12 @@ struct Chain {
         let file = try session.open(name, writable: writable)
         if name == volume {
             if format == .raw { return RawLayer(file) }
-            if let header = try Qcow2.header(of: file), let backing = header.backing {
+            if let header = try Qcow2Header.read(file), let backing = header.backing {
                 throw DriverError(CLINKER_INVALID, "\(session.path(name)) has a backing file, '\(backing)', which it must not have")
             }
             return try Qcow2(file, over: nil)
         }
-        guard let backing = try Qcow2.header(of: file)?.backing, backing == volume || Self.isOverlay(backing, of: volume),
+        guard let backing = try Qcow2Header.read(file)?.backing, backing == volume || Self.isOverlay(backing, of: volume),
             depth < Self.longest
         else { throw DriverError(CLINKER_ERROR, "\(session.path(name)) has no backing file of the volume") }
         let overlay = try Qcow2(file, over: try open(backing, writable: false, depth: depth + 1))
@@ -71,7 +74,7 @@ struct Chain {
     func backing(of name: String) throws -> String {
         let file = try session.open(name, writable: false)
         defer { file.close() }
-        guard let backing = try Qcow2.header(of: file)?.backing, backing == volume || Self.isOverlay(backing, of: volume) else {
+        guard let backing = try Qcow2Header.read(file)?.backing, backing == volume || Self.isOverlay(backing, of: volume) else {
             throw DriverError(CLINKER_ERROR, "\(session.path(name)) has no backing file of the volume")
         }
         return backing
@@ -134,7 +137,7 @@ struct Chain {
         guard let file = overlay(of: snapshot) else { throw DriverError(CLINKER_NOT_FOUND, "\(volume) has no snapshot \(snapshot)") }
         guard file == active else { throw DriverError(CLINKER_INVALID, "\(snapshot) is not the latest snapshot of \(volume)") }
         let size = try session.open(file, writable: false)
-        let wanted = try Qcow2.header(of: size)?.size ?? 0
+        let wanted = try Qcow2Header.read(size)?.size ?? 0
         size.close()
         try makeOverlay(file, over: try backing(of: file), mode: mode)
         let overlay = try open(file, writable: true)

@@ -1,4 +1,5 @@
 import CDriver
+import DiskImages
 import DriverKit
 
 /// What a file of a share is. That is recorded when a volume is made or taken over and never read from the file again: a
@@ -18,19 +19,20 @@ extension Chain.Format {
     }
 
     /// What a file is of which nothing is recorded; a qcow2 file that this driver cannot use by itself is refused: one that
-    /// leads to other files, is encrypted, or has features that are not known here.
-    static func ofForeign(_ name: String, _ session: Session) throws -> Self {
+    /// leads to other files, is encrypted, or has features that are not known here, and one whose clusters have more than one use: through them its guest
+    /// could write to its header.
+    static func ofForeign(_ name: String, _ session: Session, _ call: Call) throws -> Self {
         let file = try session.open(name, writable: false)
         defer { file.close() }
         if isRaw(ofLength: try file.size) { return .raw }
-        guard let header = try Qcow2.header(of: file) else { return .raw }
+        guard let header = try Qcow2Header.read(file) else { return .raw }
         if let backing = header.backing {
             throw DriverError(CLINKER_INVALID, "\(session.path(name)) has a backing file, '\(backing)': it cannot be taken over")
         }
         if header.hasDataFile {
             throw DriverError(CLINKER_INVALID, "\(session.path(name)) keeps its data in another file: it cannot be taken over")
         }
-        _ = try Qcow2(file, over: nil)
+        try Qcow2(file, over: nil).examine { call.isCancelled }
         return .qcow2
     }
 }

@@ -1,4 +1,5 @@
 import CDriver
+import DiskImages
 import DriverKit
 import Glibc
 import JSON
@@ -273,7 +274,7 @@ final class NFSDriver: VolumeDriver {
             let file = try session.open(chain.active, writable: false)
             defer { file.close() }
             if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays) }
-            return (try Qcow2.header(of: file)?.size ?? entry.size, chain.overlays)
+            return (try Qcow2Header.read(file)?.size ?? entry.size, chain.overlays)
         } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) {
             return nil
         } catch let error as DriverError where error.code == CLINKER_INVALID {
@@ -301,10 +302,10 @@ final class NFSDriver: VolumeDriver {
                 guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
                 }
-                _ = try Chain.Format.ofForeign(reference, session)
+                _ = try Chain.Format.ofForeign(reference, session, call)
                 try session.rename(reference, to: target)
             }
-            let format = try Chain.Format.ofForeign(target, session)
+            let format = try Chain.Format.ofForeign(target, session, call)
             let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
             defer { layer.close() }
             // Volumes are whole GiB: what is missing reads as zeroes.
@@ -437,7 +438,7 @@ final class NFSDriver: VolumeDriver {
     /// could write to the volume.
     private func format(_ call: Call, _ session: Session, _ volume: String) throws -> Chain.Format {
         if let noted = data(call)?["format"]?.string.flatMap({ Chain.Format(rawValue: $0) }) { return noted }
-        return try Chain.Format.ofForeign(volume, session)
+        return try Chain.Format.ofForeign(volume, session, call)
     }
 
     private func snapshotID(_ call: Call) throws -> String {

@@ -1,5 +1,6 @@
 import CDriver
 import CNFS
+import DiskImages
 import DriverKit
 import Glibc
 import Synchronization
@@ -242,7 +243,7 @@ final class Session: @unchecked Sendable {
 }
 
 /// An open file of a share.
-final class NFSFile {
+final class NFSFile: ImageFile {
     let session: Session
     let name: String
     private let file: OpaquePointer

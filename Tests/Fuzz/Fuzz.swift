@@ -10,8 +10,9 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "policy": return PolicyFuzz.run
     case "wire": return WireFuzz.run
     case "expression": return ExpressionFuzz.run
+    case "image": return ImageFuzz.run
     default:
-        writeError("CLINKER_FUZZ must be request, json, configuration, policy, wire or expression")
+        writeError("CLINKER_FUZZ must be request, json, configuration, policy, wire, expression or image")
         exit(64)
     }
 }()

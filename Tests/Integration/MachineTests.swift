@@ -119,7 +119,7 @@ struct MachineTests {
             modules:
                 "dm-mod dm-thin-pool dm-snapshot scsi_mod sd_mod libiscsi iscsi_tcp target_core_mod target_core_iblock iscsi_target_mod",
             seconds: FaultSample.isWhole ? 3600 : 1500, memory: "2G")
-        let walk = kinds == "brick" ? [] : ["backends: done"]
+        let walk = kinds == "brick" ? [] : ["backends: done", "hostile: done"]
         let brick = kinds == "brick" || FaultSample.isWholeForDrivers ? ["brick: thin done", "brick: lio done"] : []
         for words in walk + brick + ["nothing wrong", "storage: good"] {
             #expect(output.contains(words), "\(output.suffix(4000))")

@@ -41,6 +41,9 @@ def script(*command):
 kinds = [word for word in sys.argv[2:] if word != "brick"]
 if kinds:
     script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *kinds)
+    # What guests write into volumes of LVM, and of those that they are moved to.
+    lives = [kind + "=raw" + "*" * (kind in ["thin", "thick"]) for kind in kinds]
+    script("python3", str(tests / "Integration/clients/hostile.py"), url, "-", "/mnt/nfs/export", "1+1", *lives)
 if "brick" in sys.argv[2:]:
     run("iscsid")
 for kind in ["thin", "lio"] if "brick" in sys.argv[2:] else []:

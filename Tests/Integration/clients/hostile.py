@@ -1,7 +1,7 @@
 """hostile.py URL CEPH_CONF EXPORT CONTENTS KIND=FORMAT...: volumes into which guests wrote what looks like images (qcow2, vmdk, vhd, vhdx, luks
 and more, with backing and data files that lead elsewhere) go through every flow of every backend. They must keep their bytes, be told with
-the format that is theirs, and nobody may open the files that their contents name. Each kind is a volume type of its name, made here; FORMAT
-is what its new volumes are. All of them are moved from the first kind to each other; behind the kinds whose whole life is tried stands a
+the format that is theirs, and nobody may open the files that their contents name. Each kind is a volume type of its name; FORMAT
+is what its new volumes are. They are moved from the first kind to each other; behind the kinds whose whole life is tried stands a
 '*'. CEPH_CONF is the cluster's, EXPORT the directory that the NFS server exports as /export. CONTENTS is how many of the contents are
 tried, and which is first: 3+17."""
 import ctypes
@@ -279,7 +279,8 @@ def travel():
 
 
 try:
-    for kind in kinds:
+    known = [each["name"] for each in ask("GET", "/types")["volume_types"]]
+    for kind in set(kinds).difference(known):
         ask("POST", "/types", {"volume_type": {"name": kind, "extra_specs": {"volume_backend_name": kind}}})
     for act in [*lives, None]:
         begun = time.monotonic()
