@@ -85,21 +85,21 @@ struct Chain {
     // MARK: snapshots
 
     /// From now on writes go to a new overlay.
-    mutating func add(_ snapshot: String, mode: Int32) throws {
+    mutating func add(_ snapshot: String) throws {
         guard overlay(of: snapshot) == nil else { return }
         let file = volume + "." + snapshot
-        try makeOverlay(file, over: active, mode: mode)
+        try makeOverlay(file, over: active)
         overlays.append((snapshot, file))
         active = file
-        try save(mode: mode)
+        try save()
     }
 
-    private func makeOverlay(_ name: String, over below: String, mode: Int32) throws {
+    private func makeOverlay(_ name: String, over below: String) throws {
         let layer = try open(below, writable: false)
         let size = try layer.size
         layer.close()
         let partial = name + ".partial"
-        let file = try session.create(partial, mode: mode)
+        let file = try session.create(partial)
         do {
             defer { file.close() }
             try Qcow2.create(in: file, size: size, backing: (below, formatName(below)))
@@ -110,7 +110,7 @@ struct Chain {
 
     /// The overlay above the snapshot is merged into the file beneath it. It may be cut off anywhere and done again: while the
     /// overlay is in the chain it hides what was copied down.
-    mutating func remove(_ snapshot: String, mode: Int32, _ call: Call) throws {
+    mutating func remove(_ snapshot: String, _ call: Call) throws {
         guard let file = overlay(of: snapshot) else {
             // The list forgot it; its file may still be there.
             let leftover = volume + "." + snapshot
@@ -128,18 +128,18 @@ struct Chain {
             overlay.close()
         }
         overlays.removeAll { $0.id == snapshot }
-        try save(mode: mode)
+        try save()
         try session.remove(file)
     }
 
     /// The volume is what it was at its latest snapshot: its overlay is made anew.
-    func revert(to snapshot: String, mode: Int32) throws {
+    func revert(to snapshot: String) throws {
         guard let file = overlay(of: snapshot) else { throw DriverError(CLINKER_NOT_FOUND, "\(volume) has no snapshot \(snapshot)") }
         guard file == active else { throw DriverError(CLINKER_INVALID, "\(snapshot) is not the latest snapshot of \(volume)") }
         let size = try session.open(file, writable: false)
         let wanted = try Qcow2Header.read(size)?.size ?? 0
         size.close()
-        try makeOverlay(file, over: try backing(of: file), mode: mode)
+        try makeOverlay(file, over: try backing(of: file))
         let overlay = try open(file, writable: true)
         defer { overlay.close() }
         try overlay.grow(to: wanted)
@@ -197,10 +197,10 @@ struct Chain {
         try target.flush()
     }
 
-    private func save(mode: Int32) throws {
+    private func save() throws {
         if overlays.isEmpty { return try session.remove(volume + ".info") }
         let members = [(name: "active", value: JSON.string(active))] + overlays.map { (name: $0.id, value: JSON.string($0.file)) }
-        try session.write(Array(JSON.object(JSONObject(members)).text.utf8), to: volume + ".info", mode: mode)
+        try session.write(Array(JSON.object(JSONObject(members)).text.utf8), to: volume + ".info")
     }
 }
 

@@ -13,7 +13,6 @@ final class NFSDriver: VolumeDriver {
     private let newFormat: Chain.Format
     private let isSparse: Bool
     private let hasSnapshots: Bool
-    private let mode: Int32
     private let reservedPercentage: Int
     private let overSubscription: Double
 
@@ -26,38 +25,60 @@ final class NFSDriver: VolumeDriver {
         reservedPercentage = try call.option("reserved_percentage", default: 0, in: 0...100)
         let ratio = call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
-        switch (call.option("nas_secure_file_permissions") ?? "auto").lowercased() {
-        case "auto", "true": mode = 0o660
-        case "false": mode = 0o666
+        let access = try FileAccess(call.option("nas_secure_file_permissions") ?? "auto")
+        try Self.tellUnserved(call)
+        let list = try ShareList(call)
+        for problem in list.problems { call.log(CLINKER_WARNING, "\(problem.message): the line is left out") }
+        shares = list.addresses.map { Share($0, access) }
+        try checkShares(call, attempts: call.option("nfs_mount_attempts", default: 3, in: 1...100))
+    }
+
+    /// Options of Cinder's driver that change nothing here are not passed over in silence.
+    private static func tellUnserved(_ call: Call) throws {
+        switch (call.option("nas_secure_file_operations") ?? "auto").lowercased() {
+        case "auto", "true": break
+        case "false": call.log(CLINKER_WARNING, "nas_secure_file_operations = false is not served: files are made as the service's user")
         case let other:
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "nas_secure_file_permissions must be auto, true or false, not '\(other)'")
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "nas_secure_file_operations must be auto, true or false, not '\(other)'")
         }
-        let addresses = try ShareList.addresses(call)
-        guard !addresses.isEmpty else { throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_shares_config names no share") }
-        shares = addresses.map { Share($0) }
-        try checkShares(call)
+        for name in ["nas_login", "nas_password", "nas_private_key", "nas_ssh_port", "nas_volume_prov_type"]
+        where call.option(name) != nil { call.log(CLINKER_WARNING, "\(name) is not served: it has no effect") }
     }
 
     /// One share that works is enough; what is wrong with the others is said.
-    private func checkShares(_ call: Call) throws {
+    private func checkShares(_ call: Call, attempts: Int) throws {
         var problems: [DriverError] = []
         for share in shares {
-            do {
-                try share.with { session in
-                    let probe = ".clinker-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
-                    do {
-                        try session.create(probe, mode: mode).close()
-                        try session.remove(probe)
-                    } catch let error as DriverError where error.code == CLINKER_ERROR {
-                        throw DriverError(CLINKER_BAD_CONFIGURATION, "\(share.address.text) cannot be written to: \(error.message)")
-                    } catch let error as DriverError where error.code == CLINKER_NO_SPACE {}
-                }
-            } catch let error as DriverError {
+            do { try check(share, attempts: attempts) } catch let error as DriverError {
                 call.log(CLINKER_WARNING, error.message)
                 problems.append(error)
             }
         }
         if problems.count == shares.count, let first = problems.first { throw first }
+    }
+
+    private func check(_ share: Share, attempts: Int) throws {
+        for attempt in 1... {
+            let begun = Share.now()
+            do {
+                return try share.with(isOpening: true) { session in
+                    let probe = ".clinker-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+                    do {
+                        try session.create(probe).close()
+                        try session.remove(probe)
+                    } catch let error as DriverError where error.code == CLINKER_ERROR {
+                        let refusal = DriverError(
+                            CLINKER_BAD_CONFIGURATION, "\(share.address.text) cannot be written to: \(error.message)")
+                        share.refusal = refusal
+                        throw refusal
+                    } catch let error as DriverError where error.code == CLINKER_NO_SPACE {}
+                }
+            } catch let error as DriverError {
+                // One that says nothing will say nothing a second later.
+                guard error.code == CLINKER_RETRY, attempt < attempts, Share.now() - begun < 1 else { throw error }
+                sleep(1)
+            }
+        }
     }
 
     func capabilities(_ call: Call) {
@@ -72,18 +93,12 @@ final class NFSDriver: VolumeDriver {
 
     func stats(_ call: Call) throws {
         var (total, free, provisioned) = (UInt64(0), UInt64(0), UInt64(0))
-        var failure: DriverError?
-        var answered = false
-        for share in shares {
-            do {
-                let found = try share.with { session in (try session.capacity(), try Self.provisioned(try session.entries())) }
-                total += found.0.total
-                free += found.0.free
-                provisioned += found.1
-                answered = true
-            } catch let error as DriverError { failure = error }
+        try onEach(call) { session in
+            let (capacity, promised) = (try session.capacity(), try Self.provisioned(try session.entries()))
+            total += capacity.total
+            free += capacity.free
+            provisioned += promised
         }
-        if !answered, let failure { throw failure }
         call.list("pools") {
             call.object(nil) {
                 call.set("name", poolName)
@@ -94,6 +109,22 @@ final class NFSDriver: VolumeDriver {
         }
     }
 
+    /// Does it on every share that answers, and tells which do not; throws if none does.
+    private func onEach(_ call: Call, _ body: (Session) throws -> Void) throws {
+        var failures: [DriverError] = []
+        for share in shares {
+            if let refusal = share.refusal {
+                failures.append(refusal)
+                continue
+            }
+            do { try share.with(body) } catch let error as DriverError where error.code != CLINKER_CANCELLED {
+                failures.append(error)
+            }
+        }
+        if failures.count == shares.count, let first = failures.first { throw first }
+        call.list("problems") { for failure in failures { call.set(nil, failure.message) } }
+    }
+
     private static func provisioned(_ entries: [Session.Entry]) throws -> UInt64 {
         entries.reduce(0) { $1.isFile && !$1.name.hasPrefix(".") ? $0 + $1.size : $0 }
     }
@@ -102,7 +133,8 @@ final class NFSDriver: VolumeDriver {
 
     func createVolume(_ call: Call) throws {
         let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
-        if let found = try find(name) {
+        // One that a crash left where nobody answers now is empty: it is made elsewhere.
+        if let found = look(for: name, among: shares).share {
             // Made before a crash: whole, for it has its name.
             let (format, virtual) = try found.with { session in
                 let format = try self.format(call, session, name)
@@ -118,7 +150,7 @@ final class NFSDriver: VolumeDriver {
         let share = try choose(size)
         try share.with { session in
             let partial = name + ".partial"
-            let file = try session.create(partial, mode: mode)
+            let file = try session.create(partial)
             do {
                 defer { file.close() }
                 switch newFormat {
@@ -149,17 +181,30 @@ final class NFSDriver: VolumeDriver {
 
     func deleteVolume(_ call: Call) throws {
         let name = try name(call, "volume.name")
-        for share in shares {
-            try share.with { session in
-                try session.remove(name + ".partial")
-                guard try session.size(of: name) != nil else { return }
-                let chain = try Chain(session, volume: name, format: .raw)
-                if let snapshot = chain.overlays.first {
-                    throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.id)")
-                }
-                try session.remove(name)
-            }
+        let noted = data(call)?["share"]?.string
+        let own = shares.first { $0.address.text == noted }
+        if let own, try own.with({ try remove(name, $0) }) { return }
+        // It may have been moved there.
+        var failure: DriverError?
+        var isFound = false
+        for share in shares where share !== own {
+            do { if try share.with({ try remove(name, $0) }) { isFound = true } } catch let error as DriverError
+                where error.code == CLINKER_RETRY
+            { failure = error }
         }
+        guard own == nil, !isFound else { return }
+        if let failure { throw failure }
+        if let noted { throw DriverError(CLINKER_ERROR, "\(name) lies on \(noted), which is none of the backend's shares") }
+    }
+
+    /// False if the share does not have it.
+    private func remove(_ name: String, _ session: Session) throws -> Bool {
+        try session.remove(name + ".partial")
+        guard try session.size(of: name) != nil else { return false }
+        let chain = try Chain(session, volume: name, format: .raw)
+        if let snapshot = chain.overlays.first { throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.id)") }
+        try session.remove(name)
+        return true
     }
 
     func extendVolume(_ call: Call) throws {
@@ -183,7 +228,7 @@ final class NFSDriver: VolumeDriver {
         try withChain(call) { chain in
             guard chain.overlay(of: snapshot) == nil else { return }
             try requireDetached(call, "snapshotted")
-            try chain.add(snapshot, mode: mode)
+            try chain.add(snapshot)
         }
     }
 
@@ -192,7 +237,7 @@ final class NFSDriver: VolumeDriver {
         guard try find(name(call, "volume.name"), call) != nil else { return }
         try withChain(call) { chain in
             if chain.overlay(of: snapshot) != nil { try requireDetached(call, "merged with its snapshot") }
-            try chain.remove(snapshot, mode: mode, call)
+            try chain.remove(snapshot, call)
         }
     }
 
@@ -200,7 +245,7 @@ final class NFSDriver: VolumeDriver {
         let snapshot = try snapshotID(call)
         try withChain(call) { chain in
             try requireDetached(call, "reverted")
-            try chain.revert(to: snapshot, mode: mode)
+            try chain.revert(to: snapshot)
         }
     }
 
@@ -240,28 +285,57 @@ final class NFSDriver: VolumeDriver {
     // MARK: manage
 
     func listVolumes(_ call: Call) throws {
+        var failures: [DriverError] = []
         try call.list("volumes") {
             for share in shares {
-                try share.with { session in
-                    let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
-                    let names = Set(files.map(\.name))
-                    for file in files where !file.name.hasSuffix(".info") {
-                        // An overlay belongs to the volume whose name it begins with.
-                        if let dot = file.name.firstIndex(of: "."), names.contains(String(file.name[..<dot])) { continue }
-                        guard let (bytes, overlays) = try describe(file, hasList: names.contains(file.name + ".info"), session) else {
-                            continue
-                        }
+                do { try share.with { try list($0, call) } } catch let error as DriverError { failures.append(error) }
+            }
+            if failures.count == shares.count, let first = failures.first { throw first }
+        }
+        call.list("problems") { for failure in failures { call.set(nil, failure.message) } }
+    }
+
+    private func list(_ session: Session, _ call: Call) throws {
+        let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
+        let names = Set(files.map(\.name))
+        for file in files where !file.name.hasSuffix(".info") {
+            if let volume = Self.volume(ofOverlay: file.name), names.contains(volume) { continue }
+            guard let (bytes, overlays) = try describe(file, hasList: names.contains(file.name + ".info"), session) else {
+                if let failure = session.failure { throw failure }
+                continue
+            }
+            call.object(nil) {
+                call.set("name", file.name)
+                call.set("reference", session.path(file.name))
+                call.set("bytes", Int64(bytes))
+                call.set("size", Int64((bytes + 1_073_741_823) >> 30))
+                call.list("snapshots") {
+                    for overlay in overlays {
                         call.object(nil) {
-                            call.set("name", file.name)
-                            call.set("bytes", Int64(bytes))
-                            call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                            call.list("snapshots") {
-                                for overlay in overlays { call.object(nil) { call.set("name", "snapshot-" + overlay.id) } }
-                            }
+                            call.set("name", "snapshot-" + overlay.id)
+                            call.set("id", overlay.id)
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// The volume's name in an overlay's, `<name>.<snapshot id>`, which holds two ids: a volume's own name may have a dot before its.
+    private static func volume(ofOverlay file: String) -> String? {
+        let bytes = Array(file.utf8)
+        guard bytes.count > 37, bytes[bytes.count - 37] == UInt8(ascii: "."), isID(bytes.suffix(36)) else { return nil }
+        let volume = bytes.dropLast(37)
+        guard volume.count >= 36, (volume.startIndex...(volume.endIndex - 36)).contains(where: { isID(volume[$0..<$0 + 36]) }) else {
+            return nil
+        }
+        return String(decoding: volume, as: UTF8.self)
+    }
+
+    private static func isID(_ bytes: ArraySlice<UInt8>) -> Bool {
+        zip(0..., bytes).allSatisfy { position, byte in
+            if [8, 13, 18, 23].contains(position) { return byte == UInt8(ascii: "-") }
+            return (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
         }
     }
 
@@ -297,26 +371,45 @@ final class NFSDriver: VolumeDriver {
             throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(reference)")
         }
         let format = try share.with { session -> Chain.Format in
+            var length: UInt64?
             if reference != target, try session.size(of: reference) != nil {
                 if try session.size(of: target) != nil { throw DriverError(CLINKER_EXISTS, "\(session.path(target)) exists already") }
                 guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
                 }
                 _ = try Chain.Format.ofForeign(reference, session, call)
+                length = try session.size(of: reference)
                 try session.rename(reference, to: target)
             }
-            let format = try Chain.Format.ofForeign(target, session, call)
-            let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
-            defer { layer.close() }
-            // Volumes are whole GiB: what is missing reads as zeroes.
-            let size = max(1, (try layer.size + 1_073_741_823) >> 30)
-            try layer.grow(to: size << 30)
-            try layer.flush()
-            if format == .qcow2 { try setApart(target, session) }
-            call.set("size", Int64(size))
-            return format
+            do { return try takeOver(target, session, call) } catch {
+                // The file is its owner's again, as it was.
+                if let length { try? giveBack(target, as: reference, length, session) }
+                throw error
+            }
         }
         setData(call, share, format)
+    }
+
+    private func giveBack(_ target: String, as reference: String, _ length: UInt64, _ session: Session) throws {
+        let file = try session.open(target, writable: true)
+        defer { file.close() }
+        // A raw file had its end moved to a whole GiB.
+        let size = try file.size
+        if size > length, size == ((length + 1_073_741_823) >> 30) << 30 { try file.truncate(to: length) }
+        try session.rename(target, to: reference)
+    }
+
+    private func takeOver(_ target: String, _ session: Session, _ call: Call) throws -> Chain.Format {
+        let format = try Chain.Format.ofForeign(target, session, call)
+        let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
+        defer { layer.close() }
+        // Volumes are whole GiB: what is missing reads as zeroes.
+        let size = max(1, (try layer.size + 1_073_741_823) >> 30)
+        try layer.grow(to: size << 30)
+        try layer.flush()
+        if format == .qcow2 { try setApart(target, session) }
+        call.set("size", Int64(size))
+        return format
     }
 
     func renameVolume(_ call: Call) throws {
@@ -396,21 +489,29 @@ final class NFSDriver: VolumeDriver {
         return try find(volume)
     }
 
+    /// Throws if it may lie where nobody answers.
     private func find(_ name: String, among some: [Share]? = nil) throws -> Share? {
+        let (share, failure) = look(for: name, among: some ?? shares)
+        if share == nil, let failure { throw DriverError(CLINKER_RETRY, failure.message) }
+        return share
+    }
+
+    /// The share that has the file; else why not all could be asked.
+    private func look(for name: String, among some: [Share]) -> (share: Share?, failure: DriverError?) {
         var failure: DriverError?
-        for share in some ?? shares {
-            do { if try share.with({ try $0.size(of: name) }) != nil { return share } } catch let error as DriverError { failure = error }
+        for share in some {
+            do { if try share.with({ try $0.size(of: name) }) != nil { return (share, nil) } } catch let error as DriverError {
+                failure = error
+            } catch {}
         }
-        // It may lie where nobody answers.
-        if let failure { throw failure }
-        return nil
+        return (nil, failure)
     }
 
     /// The share with the fewest bytes promised among those that have room.
     private func choose(_ size: UInt64) throws -> Share {
         var best: (share: Share, provisioned: UInt64)?
         var failure: DriverError?
-        for share in shares {
+        for share in shares where share.refusal == nil {
             do {
                 let (capacity, provisioned) = try share.with { (try $0.capacity(), try Self.provisioned(try $0.entries())) }
                 let used = Double(capacity.total - min(capacity.total, capacity.free)) / Double(max(1, capacity.total))

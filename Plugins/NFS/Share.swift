@@ -1,301 +1,136 @@
 import CDriver
-import CNFS
-import DiskImages
 import DriverKit
 import Glibc
 import Synchronization
 
-/// One exported directory: `host:/path`, and how it is reached.
-struct ShareAddress: Equatable {
-    let host, path: String
-    /// nil: as the server's portmapper says.
-    var port: Int?, mountPort: Int?
-    /// Mount options as they were given: clients get them.
-    var options: String?
-
-    var text: String { "\(host):\(path)" }
-
-    /// Parses `host:/path` with mount options such as `vers=3,port=2049`. Throws what is wrong with it.
-    init(_ text: String, options: String?) throws(DriverError) {
-        guard let colon = text.lastRange(of: ":/") else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "the share '\(text)' must be host:/path")
-        }
-        host = String(text[..<colon])
-        path = String(text[text.index(after: colon)...])
-        guard !host.isEmpty, !host.utf8.contains(UInt8(ascii: "/")) else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "the share '\(text)' must be host:/path")
-        }
-        self.options = options
-        for option in (options ?? "").split(separator: ",") {
-            let parts = option.split(separator: "=", maxSplits: 1).map(String.init)
-            let value = parts.count == 2 ? parts[1] : ""
-            switch parts[0] {
-            case "port": port = try Self.port(value, option)
-            case "mountport": mountPort = try Self.port(value, option)
-            case "vers", "nfsvers":
-                guard value == "3" || value == "3.0" else {
-                    throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_mount_options: \(option): this driver speaks NFS version 3")
-                }
-            // The others are for those who mount the share.
-            default: break
-            }
-        }
-    }
-
-    private static func port(_ value: String, _ option: Substring) throws(DriverError) -> Int {
-        guard let port = Int(value), (1...65_535).contains(port) else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_mount_options: \(option): not a port")
-        }
-        return port
-    }
-}
-
-extension String {
-    /// Where the last occurrence begins.
-    fileprivate func lastRange(of text: String) -> Index? {
-        var position = endIndex
-        while position > startIndex {
-            position = index(before: position)
-            if self[position...].hasPrefix(text) { return position }
-        }
-        return nil
-    }
-}
-
-/// A share and the connections to it. A connection is used by one thread at a time.
+/// A share and the connections to it: a failure domain of its own. A connection is used by one thread at a time. Once the server has
+/// failed to answer, it is asked again after a pause only, by one caller; the others are told at once, so that a share that is dead or
+/// hangs holds nobody who works with another one.
 final class Share: Sendable {
     let address: ShareAddress
-    private let idle = Mutex<[Session]>([])
+    private let access: FileAccess
+    private let state = Mutex(State())
 
-    init(_ address: ShareAddress) { self.address = address }
-
-    /// Lends a connection; one that failed is not used again.
-    func with<T>(_ body: (Session) throws -> T) throws -> T {
-        let session = try take()
-        let result: T
-        do { result = try body(session) } catch let error as DriverError where error.code != CLINKER_RETRY {
-            give(back: session)
-            throw error
-        }
-        give(back: session)
-        return result
+    private struct State {
+        var idle: [Session] = []
+        var outage: Outage?
+        var mode: Int32?
+        var refusal: DriverError?
     }
 
-    func take() throws -> Session {
-        if let session = idle.withLock({ $0.popLast() }) { return session }
-        return try Session(address)
+    /// Why the share is not asked now.
+    private struct Outage {
+        let error: DriverError
+        /// On the monotonic clock.
+        var nextAttempt: Double
+        var pause: Double
+    }
+
+    private static let (shortest, longest) = (0.5, 30.0)
+
+    init(_ address: ShareAddress, _ access: FileAccess) {
+        self.address = address
+        self.access = access
+    }
+
+    /// Why no volumes are made there: it cannot be written to.
+    var refusal: DriverError? {
+        get { state.withLock { $0.refusal } }
+        set { state.withLock { $0.refusal = newValue } }
+    }
+
+    /// Lends a connection; one that failed is not used again. `isOpening`: though the last attempt was only just now.
+    func with<T>(isOpening: Bool = false, _ body: (Session) throws -> T) throws -> T {
+        let session = try take(isOpening: isOpening)
+        defer { give(back: session) }
+        return try body(session)
+    }
+
+    func take(isOpening: Bool = false) throws -> Session {
+        let now = Self.now()
+        if isOpening { state.withLock { $0.outage = nil } }
+        let idle = try state.withLock { state throws(DriverError) -> Session? in
+            if let outage = state.outage {
+                guard outage.nextAttempt <= now else { throw outage.error }
+                state.outage?.nextAttempt = now + outage.pause
+            }
+            return state.idle.popLast()
+        }
+        if let idle { return idle }
+        do {
+            let session = try Session(address)
+            session.mode = { [weak self] in try self?.mode($0) ?? 0o660 }
+            return session
+        } catch let error as DriverError {
+            failed(error)
+            // What was right when the backend came up will be right again.
+            throw isOpening ? error : DriverError(CLINKER_RETRY, error.message)
+        }
     }
 
     func give(back session: Session) {
-        if session.isUsable { idle.withLock { if $0.count < 32 { $0.append(session) } } }
+        if let failure = session.failure { return failed(failure) }
+        state.withLock { state in
+            guard session.isUsable else { return }
+            state.outage = nil
+            if state.idle.count < 32 { state.idle.append(session) }
+        }
+    }
+
+    private func failed(_ error: DriverError) {
+        // Closed outside of the lock: they may be told so to a server that does not answer.
+        let dropped = state.withLock { state -> [Session] in
+            let pause = min(max(Self.shortest, (state.outage?.pause ?? 0) * 2), Self.longest)
+            state.outage = Outage(error: DriverError(CLINKER_RETRY, error.message), nextAttempt: Self.now() + pause, pause: pause)
+            defer { state.idle = [] }
+            return state.idle
+        }
+        _ = dropped
+    }
+
+    /// The rights of new files, as the operator says, or as the share is.
+    private func mode(_ session: Session) throws -> Int32 {
+        if let known = state.withLock({ $0.mode }) { return known }
+        let mode = try access.mode(session)
+        state.withLock { $0.mode = mode }
+        return mode
+    }
+
+    static func now() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 }
 
-/// One connection to a share's server; files are named from the share's root.
-final class Session: @unchecked Sendable {
-    struct Entry {
-        let name: String
-        let size: UInt64
-        let isFile: Bool
-    }
+/// `nas_secure_file_permissions`: who but the service's user and group may open volumes.
+enum FileAccess {
+    case secure, open
+    /// Secure, but for a share with volumes that others may open already. What was found is remembered by a file.
+    case automatic
 
-    let context: OpaquePointer
-    private let address: ShareAddress
-    private(set) var isUsable = true
+    private static let marker = ".cinderSecureEnvIndicator"
 
-    private static let timeoutMilliseconds: Int32 = 30_000
-
-    init(_ address: ShareAddress) throws {
-        self.address = address
-        guard let context = nfs_init_context() else { throw DriverError(CLINKER_RETRY, "libnfs gave no context") }
-        self.context = context
-        // Ports are set by a URL only.
-        var query = "nfs://host/path?version=3"
-        if let port = address.port { query += "&nfsport=\(port)" }
-        if let port = address.mountPort { query += "&mountport=\(port)" }
-        guard let url = nfs_parse_url_dir(context, query) else { throw DriverError(CLINKER_ERROR, "libnfs refuses \(query)") }
-        nfs_destroy_url(url)
-        nfs_set_timeout(context, Self.timeoutMilliseconds)
-        nfs_set_autoreconnect(context, 3)
-        nfs_set_uid(context, Int32(bitPattern: geteuid()))
-        nfs_set_gid(context, Int32(bitPattern: getegid()))
-        let result = nfs_mount(context, address.host, address.path)
-        guard result == 0 else {
-            isUsable = false
-            let code = [-EACCES, -EPERM, -ENOENT, -ENOTDIR].contains(result) ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY
-            throw DriverError(code, "\(address.text) cannot be mounted: \(Self.text(context, result))")
+    init(_ text: String) throws {
+        switch text.lowercased() {
+        case "auto": self = .automatic
+        case "true": self = .secure
+        case "false": self = .open
+        default: throw DriverError(CLINKER_BAD_CONFIGURATION, "nas_secure_file_permissions must be auto, true or false, not '\(text)'")
         }
     }
 
-    deinit { nfs_destroy_context(context) }
-
-    // MARK: files
-
-    func open(_ name: String, writable: Bool) throws -> NFSFile {
-        var file: OpaquePointer?
-        try check(nfs_open(context, "/" + name, (writable ? O_RDWR : O_RDONLY), &file), "open", name)
-        guard let file else { throw DriverError(CLINKER_ERROR, "libnfs gave no file for \(name)") }
-        return NFSFile(self, file, name)
-    }
-
-    /// An empty file; what had the name is replaced.
-    func create(_ name: String, mode: Int32) throws -> NFSFile {
-        try remove(name)
-        var file: OpaquePointer?
-        try check(nfs_create(context, "/" + name, O_RDWR | O_EXCL, mode, &file), "create", name)
-        guard let file else { throw DriverError(CLINKER_ERROR, "libnfs gave no file for \(name)") }
-        // The server's mask must not take rights from those who will mount the share.
-        try check(nfs_fchmod(context, file, mode), "chmod", name)
-        return NFSFile(self, file, name)
-    }
-
-    /// A regular file's size in bytes; nil if there is none of the name.
-    func size(of name: String) throws -> UInt64? {
-        var info = nfs_stat_64()
-        let result = nfs_lstat64(context, "/" + name, &info)
-        if result == -ENOENT { return nil }
-        try check(result, "look at", name)
-        // The type of a regular file, in the bits of a type.
-        guard info.nfs_mode & 0o170000 == 0o100000 else { throw DriverError(CLINKER_EXISTS, "\(path(name)) is no file") }
-        return info.nfs_size
-    }
-
-    /// Success if it is gone.
-    func remove(_ name: String) throws {
-        let result = nfs_unlink(context, "/" + name)
-        if result != -ENOENT { try check(result, "remove", name) }
-    }
-
-    func rename(_ old: String, to new: String) throws { try check(nfs_rename(context, "/" + old, "/" + new), "rename", old) }
-
-    func entries() throws -> [Entry] {
-        var listing: OpaquePointer?
-        var result = nfs_opendir(context, "/", &listing)
-        // A server says one of these of the directory, too, for a moment, where a file of it went while it was read.
-        for _ in 0..<50 where result == -ESTALE || result == -ENOENT {
-            usleep(20_000)
-            result = nfs_opendir(context, "/", &listing)
-        }
-        try check(result, "list", "")
-        defer { nfs_closedir(context, listing) }
-        var entries: [Entry] = []
-        while let entry = nfs_readdir(context, listing) {
-            entries.append(
-                // 1: NF3REG
-                Entry(name: String(cString: entry.pointee.name), size: entry.pointee.size, isFile: entry.pointee.type == 1))
-        }
-        return entries
-    }
-
-    /// Bytes.
-    func capacity() throws -> (total: UInt64, free: UInt64) {
-        var info = statvfs()
-        try check(nfs_statvfs(context, "/", &info), "read the capacity of", "")
-        return (UInt64(info.f_blocks) * UInt64(info.f_frsize), UInt64(info.f_bavail) * UInt64(info.f_frsize))
-    }
-
-    /// A small file as a whole; nil if there is none.
-    func text(of name: String, atMost limit: Int = 1 << 20) throws -> [UInt8]? {
-        guard let size = try size(of: name) else { return nil }
-        guard size <= limit else { throw DriverError(CLINKER_ERROR, "\(path(name)) has \(size) bytes") }
-        let file = try open(name, writable: false)
-        defer { file.close() }
-        var bytes = [UInt8](repeating: 0, count: Int(size))
-        if size > 0 { try bytes.withUnsafeMutableBytes { try file.read($0, at: 0) } }
-        return bytes
-    }
-
-    /// Replaces a small file as a whole.
-    func write(_ bytes: [UInt8], to name: String, mode: Int32) throws {
-        let partial = name + ".partial"
-        let file = try create(partial, mode: mode)
-        do {
-            defer { file.close() }
-            try bytes.withUnsafeBytes { try file.write($0, at: 0) }
-            try file.flush()
-        }
-        try rename(partial, to: name)
-    }
-
-    // MARK: errors
-
-    func path(_ name: String) -> String { name.isEmpty ? address.text : "\(address.text)/\(name)" }
-
-    private static func text(_ context: OpaquePointer, _ result: Int32) -> String {
-        nfs_get_error(context).map { String(cString: $0) } ?? String(cString: strerror(-result))
-    }
-
-    func check(_ result: Int32, _ what: String, _ name: String) throws(DriverError) {
-        guard result < 0 else { return }
-        let code: clinker_code =
-            switch -result {
-            case ENOENT: CLINKER_NOT_FOUND
-            case EEXIST: CLINKER_EXISTS
-            case ENOSPC, EDQUOT: CLINKER_NO_SPACE
-            case EROFS, EACCES, EPERM, ENAMETOOLONG, EFBIG, ENOTDIR, EISDIR, ENOTEMPTY: CLINKER_ERROR
-            case EINVAL: CLINKER_INVALID
-            // The server is away, or was: the handles that this connection holds may be stale.
-            default: CLINKER_RETRY
-            }
-        if code == CLINKER_RETRY { isUsable = false }
-        throw DriverError(code, "cannot \(what) \(path(name)): \(Self.text(context, result))")
-    }
-}
-
-/// An open file of a share.
-final class NFSFile: ImageFile {
-    let session: Session
-    let name: String
-    private let file: OpaquePointer
-    private var isOpen = true
-
-    init(_ session: Session, _ file: OpaquePointer, _ name: String) {
-        self.session = session
-        self.file = file
-        self.name = name
-    }
-
-    deinit { close() }
-
-    func close() {
-        if isOpen { nfs_close(session.context, file) }
-        isOpen = false
-    }
-
-    var size: UInt64 {
-        get throws {
-            var info = nfs_stat_64()
-            try session.check(nfs_fstat64(session.context, file, &info), "look at", name)
-            return info.nfs_size
+    fileprivate func mode(_ session: Session) throws -> Int32 {
+        let (secureMode, openMode): (Int32, Int32) = (0o660, 0o666)
+        switch self {
+        case .secure: return secureMode
+        case .open: return openMode
+        case .automatic:
+            if try session.size(of: Self.marker) != nil { return secureMode }
+            let isOpen = try session.entries().contains { $0.isFile && !$0.name.hasPrefix(".") && $0.mode & 0o006 != 0 }
+            guard !isOpen else { return openMode }
+            try session.create(Self.marker, mode: 0o640).close()
+            return secureMode
         }
     }
-
-    func truncate(to size: UInt64) throws { try session.check(nfs_ftruncate(session.context, file, size), "size", name) }
-    func flush() throws { try session.check(nfs_fsync(session.context, file), "flush", name) }
-
-    /// Fills the buffer; a file that ends before that is an error.
-    func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
-        var done = 0
-        while done < buffer.count {
-            let count = min(buffer.count - done, Self.most)
-            let result = nfs_pread(session.context, file, offset + UInt64(done), UInt64(count), buffer.baseAddress! + done)
-            try session.check(result, "read", name)
-            guard result > 0 else { throw DriverError(CLINKER_INVALID, "a read behind the end of \(session.path(name))") }
-            done += Int(result)
-        }
-    }
-
-    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
-        var done = 0
-        while done < buffer.count {
-            let count = min(buffer.count - done, Self.most)
-            let bytes = UnsafeMutableRawPointer(mutating: buffer.baseAddress! + done)
-            let result = nfs_pwrite(session.context, file, offset + UInt64(done), UInt64(count), bytes)
-            try session.check(result, "write", name)
-            done += Int(result)
-        }
-    }
-
-    /// libnfs sends what it is given at once in pieces that the server takes: this many bytes are under way together.
-    static let most = 8 << 20
 }

@@ -1,26 +1,38 @@
 import CDriver
 import DriverKit
 
-/// The shares that the configuration names.
-enum ShareList {
-    /// `nas_host` and `nas_share_path`, else the lines of `nfs_shares_config`: `host:/path [options]`, `#` begins a comment.
-    static func addresses(_ call: Call) throws -> [ShareAddress] {
+/// The shares that the configuration names, each once, and what is wrong with the lines that name none.
+struct ShareList {
+    private(set) var addresses: [ShareAddress] = []
+    private(set) var problems: [DriverError] = []
+
+    /// `nas_host` and `nas_share_path`, else the lines of `nfs_shares_config`: `host:/path [options]`, `#` begins a comment. Throws if
+    /// nothing of it is a share.
+    init(_ call: Call) throws {
         let common = call.option("nas_mount_options") ?? call.option("nfs_mount_options")
         if let host = call.option("nas_host"), let path = call.option("nas_share_path") {
-            return [try ShareAddress("\(host):\(path)", options: common)]
+            let isBare = host.utf8.contains(UInt8(ascii: ":")) && !host.hasPrefix("[")
+            addresses = [try ShareAddress(isBare ? "[\(host)]:\(path)" : "\(host):\(path)", options: common)]
+            return
         }
         guard let text = try call.fileOption("nfs_shares_config") else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_shares_config is not set, nor are nas_host and nas_share_path")
         }
-        var addresses: [ShareAddress] = []
         for line in text.split(whereSeparator: \.isNewline) {
             let words = line.split(maxSplits: 1, whereSeparator: \.isWhitespace).map(String.init)
             guard let share = words.first, !share.hasPrefix("#") else { continue }
             var options = words.count > 1 ? String(words[1].drop(while: \.isWhitespace)) : common
             if let given = options, given.hasPrefix("-o") { options = String(given.dropFirst(2).drop(while: \.isWhitespace)) }
-            addresses.append(try ShareAddress(share.unescapingSpaces, options: options))
+            do {
+                let address = try ShareAddress(share.unescapingSpaces, options: options)
+                // Named twice, it still has its room once.
+                if !addresses.contains(where: { $0.text == address.text }) { addresses.append(address) }
+            } catch { problems.append(error) }
         }
-        return addresses
+        guard addresses.isEmpty else { return }
+        throw problems.isEmpty
+            ? DriverError(CLINKER_BAD_CONFIGURATION, "nfs_shares_config names no share")
+            : DriverError(CLINKER_BAD_CONFIGURATION, problems.map(\.message).joined(separator: "; "))
     }
 }
 

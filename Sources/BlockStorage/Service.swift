@@ -43,10 +43,12 @@ public enum Services {
     static let byHostSQL = SQL("SELECT \(Service.columns) FROM services WHERE binary_name = ? AND host = ?")
     static let registerSQL = SQL(
         """
-        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, replication_status, frozen, created_at, updated_at)
-        VALUES (?, ?, ?, ?, 0, ?, 'disabled', 0, ?, ?)
+        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, disabled_reason, replication_status, frozen,
+            created_at, updated_at)
+        VALUES (?, ?, ?, ?, 0, ?, ?, 'disabled', 0, ?, ?)
         ON CONFLICT (binary_name, host) DO UPDATE SET
-            availability_zone = excluded.availability_zone, backend_state = excluded.backend_state, updated_at = excluded.updated_at
+            availability_zone = excluded.availability_zone, backend_state = excluded.backend_state, updated_at = excluded.updated_at,
+            disabled_reason = CASE WHEN disabled THEN disabled_reason ELSE excluded.disabled_reason END
         """)
 
     public static func all(in connection: any Connection) throws -> [Service] { try connection.rows(allSQL) { Service($0) } }
@@ -116,10 +118,14 @@ public enum Services {
         try tx.run(registerUnheardSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .text(Timestamp.now()))
     }
 
-    /// A heartbeat; the first one makes the row.
-    public static func beat(binary: String, host: String, zone: String, backendState: String?, in tx: any Transaction) throws {
+    /// A heartbeat; the first one makes the row. `problem`: what of the storage does not answer, shown where an administrator's reason is
+    /// while the service is not disabled.
+    public static func beat(
+        binary: String, host: String, zone: String, backendState: String?, problem: String? = nil, in tx: any Transaction
+    ) throws {
         let now = Timestamp.now()
         try tx.run(
-            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .string(backendState), .text(now), .text(now))
+            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .string(backendState),
+            .string(problem.map { String($0.prefix(255)) }), .text(now), .text(now))
     }
 }

@@ -40,6 +40,9 @@ public struct StorageNames: Sendable {
 
     public func snapshot(_ id: String) -> String { Self.fill(snapshotTemplate, id) }
 
+    /// The name of a snapshot that a driver lists by its id, or by its name.
+    public func snapshot(listed id: String?, _ name: String?) -> String? { id.map { snapshot($0) } ?? name }
+
     private static func fill(_ template: String, _ id: String) -> String {
         var parts = template.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         if parts.count < 2 { parts.append("") }

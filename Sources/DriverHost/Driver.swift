@@ -7,10 +7,13 @@ public final class Driver: @unchecked Sendable {
     private let instance: UnsafeMutableRawPointer
 
     /// Opens an instance with the options of its backend.
-    public init(_ plugin: Plugin, options: DriverValue) throws {
+    public convenience init(_ plugin: Plugin, options: DriverValue) throws { try self.init(plugin, options: options) { _, _ in } }
+
+    /// `onLog`: what the driver has to say while it opens.
+    init(_ plugin: Plugin, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void) throws {
         self.plugin = plugin
         var opened: UnsafeMutableRawPointer?
-        let context = CallContext(arguments: options)
+        let context = CallContext(arguments: options, onLog: onLog)
         _ = try context.run { plugin.table.pointee.open($0, &opened) }
         guard let opened else { throw DriverFailure(.error, "open of driver \(plugin.name) gave no instance") }
         instance = opened

@@ -18,7 +18,9 @@ public enum HostProcess {
             let state = State(wire: wire)
             do {
                 let plugin = try Plugin(path: first.value["plugin"]?.string ?? "")
-                let driver = try Driver(plugin, options: first.value["options"] ?? .object([]))
+                let driver = try Driver(plugin, options: first.value["options"] ?? .object([])) { level, message in
+                    wire.send(log(first.id, level, message))
+                }
                 var capabilities = try driver.call(.capabilities, .object([]))
                 if case .object(var members) = capabilities {
                     members.removeAll { $0.name == "data" }
@@ -44,6 +46,10 @@ public enum HostProcess {
         }
         // The core is gone: nothing begun may go on without it.
         _exit(0)
+    }
+
+    private static func log(_ id: UInt64, _ level: clinker_level, _ message: String) -> Frame {
+        Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)]))
     }
 
     private static func failure(_ error: any Error) -> DriverValue {
@@ -91,8 +97,7 @@ public enum HostProcess {
             let context = CallContext(
                 arguments: arguments,
                 onLog: { level, message in
-                    wire.send(
-                        Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)])))
+                    wire.send(HostProcess.log(id, level, message))
                 },
                 onProgress: { done, total in
                     wire.send(

@@ -29,6 +29,8 @@ public final class BackendEntry: Sendable {
     private let answered = Guarded(-Double.infinity)
     /// What the operator says of its pools beside, or instead of, what the driver says.
     private let extraCapabilities: JSONObject
+    /// What of the storage does not answer, as the driver said; and whether nothing of it does.
+    private let trouble = Guarded<(problems: [String], isWhole: Bool)>(([], false))
     /// Since when it is up, or down.
     private let presence = Guarded<(isUp: Bool, since: Double)>((isUp: true, since: -.infinity))
     /// Seconds for which a backend that went down is still placed on: its host is being started again. And for which its capacity is
@@ -61,6 +63,24 @@ public final class BackendEntry: Sendable {
 
     /// Seconds since the capacity was read; nil if it never was.
     var reportAge: Double? { report.withLock { $0 }.map { Timestamp.monotonic() - $0.readAt } }
+
+    /// Parts of the storage that do not answer, each with why. Empty if all is well.
+    var problems: [String] { trouble.withLock { $0.problems } }
+    /// Whether the storage, or the part of it that answers, can be worked with.
+    var isAnswering: Bool { trouble.withLock { !$0.isWhole } }
+
+    private func note(_ problems: [String], isWhole: Bool, _ log: Logger) {
+        let before = trouble.withLock { trouble in
+            defer { trouble = (problems, isWhole) }
+            return trouble.problems
+        }
+        for problem in problems where !before.contains(problem) {
+            log.error("storage of a backend does not answer: \(problem)", metadata: ["backend": "\(backend.name)"])
+        }
+        if problems.isEmpty, !before.isEmpty {
+            log.info("the storage of a backend answers again", metadata: ["backend": "\(backend.name)"])
+        }
+    }
 
     func changed(isUp: Bool) { presence.withLock { $0 = (isUp, Timestamp.monotonic()) } }
 
@@ -133,10 +153,13 @@ public final class BackendEntry: Sendable {
                     timestamp: timestamp, readAt: begunAt)
             }
             firstReportedAt.withLock { $0 = $0 ?? Timestamp.monotonic() }
+            note(stats["problems"]?.list?.compactMap(\.string) ?? [], isWhole: false, log)
         } catch {
             log.warning("the capacity of a backend cannot be read: \(error)", metadata: ["backend": "\(backend.name)"])
             // Of a host that is gone the next one is asked.
-            if let failure = error as? DriverFailure, [.hostDied, .unavailable].contains(failure.code) { return }
+            let failure = error as? DriverFailure
+            if let failure, [.hostDied, .unavailable].contains(failure.code) { return }
+            note([failure?.message ?? "\(error)"], isWhole: true, log)
         }
         answered.withLock { $0 = begunAt }
     }
@@ -362,6 +385,8 @@ public final class Backends: Sendable {
         for entry in entries { text.sample("clinker_backend_up", entry.backend.description == nil ? 0 : 1, ["backend": entry.host]) }
         text.family("clinker_backend_restarts_total", .counter, "Starts of the backend's driver host after the first.")
         for entry in entries { text.sample("clinker_backend_restarts_total", entry.backend.restarts, ["backend": entry.host]) }
+        text.family("clinker_backend_problems", .gauge, "Parts of the backend's storage that do not answer.")
+        for entry in entries { text.sample("clinker_backend_problems", entry.problems.count, ["backend": entry.host]) }
         text.family("clinker_backend_calls", .gauge, "Driver calls under way.")
         for entry in entries { text.sample("clinker_backend_calls", entry.backend.callCount, ["backend": entry.host]) }
         text.family("clinker_backend_report_age_seconds", .gauge, "Age of what is known of the backend's capacity.")

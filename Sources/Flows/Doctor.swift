@@ -133,13 +133,25 @@ public final class Doctor: Sendable {
         let startedAt = Timestamp.now()
         let before = try snapshot()
         var listed: [String: [String: Int64]] = [:]
+        // Backends of which not everything could be looked at.
+        var partial: Set<String> = []
         for entry in services.backends.entries {
             do {
-                let objects = try await entry.backend.call(.listVolumes, .object([]))["volumes"]?.list ?? []
+                let listing = try await entry.backend.call(.listVolumes, .object([]))
+                let objects = listing["volumes"]?.list ?? []
+                for problem in listing["problems"]?.list?.compactMap(\.string) ?? [] {
+                    partial.insert(entry.host)
+                    report.findings.append(
+                        Finding(
+                            .backend, entry.host, "A part of backend \(entry.host) could not be looked at: \(problem)",
+                            advice: "What should lie there was not compared."))
+                }
                 var names: [String: Int64] = [:]
                 for object in objects {
                     if let name = object["name"]?.string { names[name] = object["bytes"]?.integer ?? -1 }
-                    for snapshot in object["snapshots"]?.list ?? [] { if let name = snapshot["name"]?.string { names[name] = -1 } }
+                    for snapshot in object["snapshots"]?.list ?? [] {
+                        if let name = services.names.snapshot(listed: snapshot["id"]?.string, snapshot["name"]?.string) { names[name] = -1 }
+                    }
                 }
                 listed[entry.host] = names
                 report.backends.append((entry.host, objects.count))
@@ -162,6 +174,7 @@ public final class Doctor: Sendable {
             guard let objects = listed[row.backend], let now = after.rows[name], now.status == row.status, now.size == row.size,
                 now.backend == row.backend, !before.claimed.contains(row.id), !after.claimed.contains(row.id)
             else { continue }
+            if objects[name] == nil, partial.contains(row.backend) { continue }
             compare(row, name, bytes: objects[name], &report)
         }
         for (host, count) in strangers.sorted(by: { $0.key < $1.key }) {

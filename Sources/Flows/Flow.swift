@@ -2,6 +2,7 @@ import BlockStorage
 import Database
 import DriverHost
 import JSON
+import Primitives
 
 /// How a kind of operation is carried out: named steps, each of which can be taken back.
 struct Flow: Sendable {
@@ -203,10 +204,21 @@ struct FlowContext: Sendable {
                             ])
                     }
                     retries += 1
-                    try await Task.sleep(nanoseconds: min(100_000_000 << UInt64(min(retries, 10)), 30_000_000_000))
+                    try await pause(min(0.1 * Double(1 << min(retries, 10)), 30), endsWithService: patience == nil)
                 default: throw failure
                 }
             }
+        }
+    }
+
+    /// `endsWithService`: what waits for storage without end waits on in the next start.
+    private func pause(_ seconds: Double, endsWithService: Bool) async throws {
+        let end = Timestamp.monotonic() + seconds
+        while case let left = end - Timestamp.monotonic(), left > 0 {
+            if endsWithService, services.isStopping.withLock({ $0 }) {
+                throw OperationPostponed(reason: "its storage does not answer, and the service stops")
+            }
+            try await Task.sleep(nanoseconds: UInt64(min(left, 0.2) * 1e9))
         }
     }
 

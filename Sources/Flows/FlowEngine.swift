@@ -141,6 +141,7 @@ public final class FlowEngine: Sendable {
     /// Lets nothing start any more and waits (at most `seconds`) for what runs; the rest is the next start's.
     public func drain(within seconds: Double) async {
         state.withLock { $0.draining = true }
+        services.isStopping.withLock { $0 = true }
         let limit = Timestamp.monotonic() + seconds
         while Timestamp.monotonic() < limit, state.withLock({ !$0.running.isEmpty }) { try? await Task.sleep(nanoseconds: 10_000_000) }
     }

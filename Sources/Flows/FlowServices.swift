@@ -16,6 +16,8 @@ public struct FlowServices: Sendable {
     let quotas: Quotas.Defaults
     public let log: Logger
     public let progress = ProgressBoard()
+    /// The service is stopping: nobody waits for storage to come back any more.
+    let isStopping = Guarded(false)
 
     public init(database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger)
         throws(SettingsError)

@@ -27,8 +27,14 @@ enum ManageFlows {
                     guard let name = ManagedVolume.name(of: context.operation.arguments["reference"]?.object ?? [:]) else {
                         return .object([])
                     }
-                    guard let found = listing["volumes"]?.list?.first(where: { $0["name"]?.string == name }) else {
-                        throw DriverFailure(.notFound, "\(host) holds no \(name)")
+                    let objects = (listing["volumes"]?.list ?? []).filter { $0["name"]?.string == name || $0["reference"]?.string == name }
+                    guard let found = objects.first else {
+                        let problems = listing["problems"]?.list?.compactMap(\.string) ?? []
+                        throw DriverFailure(.notFound, "\(host) holds no \(name)" + problems.map { "; \($0)" }.joined())
+                    }
+                    guard objects.count == 1 else {
+                        let references = objects.compactMap { $0["reference"]?.string }.joined(separator: ", ")
+                        throw DriverFailure(.invalid, "\(host) holds \(objects.count) objects called \(name): \(references)")
                     }
                     return .members(["size": found["size"] ?? .integer(0)])
                 },

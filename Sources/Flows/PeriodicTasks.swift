@@ -53,7 +53,9 @@ public final class PeriodicTasks: Sendable {
                 try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, in: tx)
                 for (entry, isUp) in alive {
                     if isUp {
-                        try Services.beat(binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: "up", in: tx)
+                        try Services.beat(
+                            binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: entry.isAnswering ? "up" : "down",
+                            problem: entry.problems.first, in: tx)
                     } else {
                         try Services.register(binary: "cinder-volume", host: entry.host, zone: entry.zone, in: tx)
                     }

@@ -143,4 +143,190 @@ struct NFSTests {
         #expect(try service.api("DELETE", "/volumes/\(volume)?cascade=true").status == 202)
         try service.wait(volume, nil)
     }
+
+    // MARK: shares
+
+    /// The line of a server's share; `directory`: one below it.
+    private func line(_ server: StorageUnderTest, _ directory: String = "") throws -> String {
+        let line = try ServiceUnderTest.read(server.directory + "/shares").filter { $0 != "\n" }
+        guard !directory.isEmpty else { return line }
+        mkdir(server.directory + "/export/" + directory, 0o777)
+        return line.split(separator: "/export", maxSplits: 1).joined(separator: "/export/\(directory)")
+    }
+
+    private func shares(_ lines: [String], _ more: String = "") throws -> String {
+        let path = temporaryDirectory("shares") + "/shares"
+        try ServiceUnderTest.write(path, lines.joined(separator: "\n") + "\n")
+        return "volume_driver = nfs\nnfs_shares_config = \(path)\nnfs_snapshot_support = true\n\(more)"
+    }
+
+    private func reason(_ service: ServiceUnderTest) throws -> String? {
+        try service.api("GET", "/os-services?binary=cinder-volume").json["services"]?.array?.first?["disabled_reason"]?.string
+    }
+
+    private func soon(_ what: String, _ condition: () throws -> Bool) throws {
+        let limit = Timestamp.monotonic() + 30
+        while try !condition() {
+            guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("not within 30 s: \(what)") }
+            usleep(50_000)
+        }
+    }
+
+    @Test("a share whose server hangs keeps nobody from the others, is told, and is used again when it answers")
+    func deadShare() async throws {
+        let (one, other) = (try StorageUnderTest.nfs.get(), try StorageUnderTest.otherNFS.get())
+        let (good, bad) = (one.directory + "/export/good", other.directory + "/export/bad")
+        // A server that says nothing for a second is taken for away. The last share never was.
+        let section = try shares(
+            [try line(one, "good"), try line(other, "bad") + ",timeo=10", "127.0.0.1:/nosuch " + line(one).split(separator: " ")[1]],
+            "backend_stats_polling_interval = 1\n")
+        let service = try ServiceUnderTest(options: "report_interval = 1", backends: "nfs", sections: "[nfs]\n\(section)\n")
+        var volumes: [(id: String, isGood: Bool)] = []
+        while !(volumes.contains { $0.isGood } && volumes.contains { !$0.isGood }), volumes.count < 8 {
+            let id = try service.create()
+            try service.wait(id, "available")
+            volumes.append((id, access("\(good)/volume-\(id)", F_OK) == 0))
+        }
+        #expect(service.log.contains("127.0.0.1:/nosuch cannot be mounted"))
+        let (kept, stuck) = (try #require(volumes.first { $0.isGood }), try #require(volumes.first { !$0.isGood }))
+        #expect(access("\(bad)/volume-\(stuck.id)", F_OK) == 0)
+        let server = pid_t(try ServiceUnderTest.read(other.directory + "/pid").filter(\.isNumber)) ?? 0
+        kill(server, SIGSTOP)
+        defer { kill(server, SIGCONT) }
+        #expect(try service.api("DELETE", "/volumes/\(stuck.id)").status == 202)
+        #expect(try service.api("DELETE", "/volumes/\(kept.id)").status == 202)
+        try service.wait(kept.id, nil)
+        for _ in 0..<2 {
+            let id = try service.create()
+            try service.wait(id, "available")
+            #expect(access("\(good)/volume-\(id)", F_OK) == 0)
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil)
+        }
+        #expect(try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").status == 200)
+        let name = "[::1]:/export/bad"
+        try soon("the service tells") { try reason(service)?.contains(name) ?? false || reason(service)?.contains("nosuch") ?? false }
+        try soon("the metrics tell") {
+            try service.request("GET", "/metrics").text.contains("clinker_backend_problems{backend=\"node@nfs\"} 2")
+        }
+        // What lies there is not taken for lost.
+        let doctor = try service.api("POST", "/doctor", ["doctor": [:]]).json["doctor"]?["findings"]?.array ?? []
+        #expect(doctor.count == 2 && doctor.allSatisfy { $0["kind"] == "backend" }, "\(doctor)")
+        #expect(try service.volume(stuck.id)?["status"] == "deleting")
+        kill(server, SIGCONT)
+        try service.wait(stuck.id, nil, seconds: 45)
+        #expect(access("\(bad)/volume-\(stuck.id)", F_OK) != 0)
+        try soon("all is well with it") { try service.request("GET", "/metrics").text.contains("problems{backend=\"node@nfs\"} 1") }
+        for volume in volumes where ![kept.id, stuck.id].contains(volume.id) {
+            #expect(try service.api("DELETE", "/volumes/\(volume.id)").status == 202)
+            try service.wait(volume.id, nil)
+        }
+    }
+
+    @Test("a line that is no share is told and left out; a share that is named three times counts once")
+    func shareLines() async throws {
+        let one = try StorageUnderTest.nfs.get()
+        func total(_ lines: [String]) throws -> (gigabytes: Double, log: String) {
+            let service = try ServiceUnderTest(backends: "nfs", sections: "[nfs]\n\(try shares(lines))\n")
+            var pool: JSON?
+            try soon("the pool") {
+                pool = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array?.first
+                return pool != nil
+            }
+            guard case .real(let total)? = pool?["capabilities"]?["total_capacity_gb"] else { return (0, service.log) }
+            return (total, service.log)
+        }
+        let line = try line(one)
+        let (once, _) = try total([line])
+        let (thrice, log) = try total([line, line, "10.0.0.1", "host:relative", "10.0.0.1:/x vers=4.2", line])
+        #expect(once > 0 && abs(once - thrice) < once / 10)
+        for word in ["'10.0.0.1' must be host:/path", "'host:relative' must be host:/path", "vers=4.2"] { #expect(log.contains(word)) }
+    }
+
+    // MARK: manage
+
+    @Test("a manage that fails leaves the file as it was, under its name; host:/path/file is managed")
+    func manage() async throws {
+        let nfs = try StorageUnderTest.nfs.get()
+        let export = nfs.directory + "/export"
+        let service = try Self.service()
+        let made = try await ServiceUnderTest.run(
+            "/bin/bash",
+            [
+                "-e", "-c",
+                """
+                cd \(export)
+                # A format with a feature that is not served.
+                qemu-img create -q -f qcow2 -o extended_l2=on strange 10M
+                echo operators > plain
+                sha256sum strange plain > sums
+                """,
+            ])
+        #expect(made.status == 0, "\(made.output)")
+        func manage(_ name: String) throws -> String {
+            let answer = try service.api(
+                "POST", "/os-volume-manage", ["volume": ["host": "node@nfs#nfs", "ref": ["source-name": .string(name)]]])
+            return answer.json["volume"]?["id"]?.string ?? ""
+        }
+        let failed = try manage("strange")
+        try service.wait(failed, "error")
+        let same = try await ServiceUnderTest.run("/bin/bash", ["-c", "cd \(export) && sha256sum -c sums; rm sums strange"])
+        #expect(same.status == 0 && !same.output.contains("FAILED"), "\(same.output)\n\(service.story)")
+        // As the list says.
+        let listed = try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").json["manageable-volumes"]?.array ?? []
+        let reference = listed.compactMap { $0["reference"]?["source-name"]?.string }.first { $0.hasSuffix("/plain") }
+        #expect(reference == "127.0.0.1:/export/plain")
+        let id = try manage(reference ?? "")
+        try service.wait(id, "available")
+        #expect(try ServiceUnderTest.read("\(export)/volume-\(id)", atMost: 9) == "operators")
+        for id in [failed, id] {
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil)
+        }
+    }
+
+    // MARK: names and rights
+
+    @Test("names with dots confuse neither lists nor the doctor")
+    func templates() async throws {
+        let service = try ServiceUnderTest(
+            options: "volume_name_template = vol.%s\nsnapshot_name_template = snap.%s", backends: "nfs",
+            sections: "[nfs]\n\(try shares([try line(try StorageUnderTest.nfs.get(), "names")]))\n")
+        // Somebody's file whose name is the beginning of all others.
+        try ServiceUnderTest.write(try Self.export() + "/names/vol", "x")
+        let volume = try service.create()
+        try service.wait(volume, "available")
+        let snapshot = try snapshot(service, volume)
+        #expect(try settled(service, snapshot) == "available")
+        let volumes = try service.api("GET", "/manageable_volumes/detail?host=node@nfs%23nfs").json["manageable-volumes"]?.array ?? []
+        #expect(volumes.count == 2 && volumes.contains { $0["cinder_id"]?.string == volume }, "\(volumes)")
+        let snapshots = try service.api("GET", "/manageable_snapshots/detail?host=node@nfs%23nfs").json["manageable-snapshots"]?.array ?? []
+        #expect(snapshots.map { $0["cinder_id"]?.string } == [snapshot], "\(snapshots)")
+        try await DoctorTests.expectNothing(service)
+        #expect(try service.api("DELETE", "/volumes/\(volume)?cascade=true").status == 202)
+        try service.wait(volume, nil)
+        unlink(try Self.export() + "/names/vol")
+    }
+
+    @Test("files are closed to others, but for a share whose files are open to them already")
+    func fileAccess() async throws {
+        let nfs = try StorageUnderTest.nfs.get()
+        func mode(_ directory: String, _ option: String) throws -> mode_t {
+            let service = try ServiceUnderTest(
+                backends: "nfs", sections: "[nfs]\n\(try shares([try line(nfs, directory)], option))\n")
+            let id = try service.create()
+            try service.wait(id, "available")
+            var info = stat()
+            #expect(stat("\(nfs.directory)/export/\(directory)/volume-\(id)", &info) == 0)
+            return info.st_mode & 0o777
+        }
+        #expect(try mode("new", "") == 0o660)
+        #expect(try mode("new", "nas_secure_file_permissions = false") == 0o666)
+        // It was found to be secure once.
+        #expect(try mode("new", "nas_secure_file_permissions = auto") == 0o660)
+        mkdir(nfs.directory + "/export/old", 0o777)
+        try ServiceUnderTest.write(nfs.directory + "/export/old/volume-of-old", "x")
+        chmod(nfs.directory + "/export/old/volume-of-old", 0o666)
+        #expect(try mode("old", "") == 0o666)
+    }
 }

@@ -8,12 +8,14 @@ import Testing
 final class StorageUnderTest: Sendable {
     static let ceph = Result { try StorageUnderTest("ceph") }
     static let nfs = Result { try StorageUnderTest("nfs") }
+    /// Another server, at an address of IPv6.
+    static let otherNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_ADDRESS=::1"]) }
 
     let directory: String
     private let pid: pid_t
     private let lifeline: Int32
 
-    private init(_ kind: String) throws {
+    private init(_ kind: String, environment: [String] = []) throws {
         directory = temporaryDirectory(kind, elseRemovesIt: true)
         let script = ServiceUnderTest.root + "/Tests/Storage/serve"
         let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
@@ -25,7 +27,7 @@ final class StorageUnderTest: Sendable {
         // The servers take some ports in a row.
         let port = try Loopback.freePort() % 20_000 + 10_000
         pid = try spawn(
-            script, [kind, directory, "\(port)"],
+            "/usr/bin/env", environment + [script, kind, directory, "\(port)"],
             descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
         let limit = Timestamp.monotonic() + 120
         while access(directory + "/ready", F_OK) != 0 {

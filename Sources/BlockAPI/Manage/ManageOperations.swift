@@ -159,6 +159,7 @@ enum ManageOperations {
 
     /// A storage object, and whether it can be taken over.
     private struct Manageable {
+        /// What it is managed by.
         let name: String
         let size: Int64
         let owner: String?
@@ -186,7 +187,7 @@ enum ManageOperations {
         var found = try request.database { connection in
             try objects(listing, snapshots: snapshots, request.service.requests.names).map { object in
                 Manageable(
-                    name: object.name, size: object.size, owner: try request.service.requests.owner(of: object.name, in: connection),
+                    name: object.reference, size: object.size, owner: try request.service.requests.owner(of: object.name, in: connection),
                     reason: object.reason, source: object.source)
             }
         }
@@ -229,7 +230,7 @@ enum ManageOperations {
         }
     }
 
-    private typealias Listed = (name: String, size: Int64, reason: String?, source: String?)
+    private typealias Listed = (name: String, reference: String, size: Int64, reason: String?, source: String?)
 
     /// Objects of a driver's list: volumes, or snapshots, which a driver may list in their volume or beside it.
     private static func objects(_ listing: JSON, snapshots: Bool, _ names: StorageNames) -> [Listed] {
@@ -237,11 +238,15 @@ enum ManageOperations {
             guard let name = object["name"]?.string else { return [] }
             let size = object["size"]?.integer ?? 0
             let isSnapshot = names.snapshotID(name) != nil
-            let own: Listed = (name: name, size: size, reason: object["unsafe"]?.string, source: nil)
+            let own: Listed = (
+                name: name, reference: object["reference"]?.string ?? name, size: size, reason: object["unsafe"]?.string, source: nil
+            )
             guard snapshots else { return isSnapshot ? [] : [own] }
             if isSnapshot { return [own] }
             return (object["snapshots"]?.array ?? []).compactMap { snapshot in
-                snapshot["name"]?.string.map { (name: $0, size: size, reason: nil, source: name) }
+                names.snapshot(listed: snapshot["id"]?.string, snapshot["name"]?.string).map {
+                    (name: $0, reference: $0, size: size, reason: nil, source: name)
+                }
             }
         }
     }

@@ -80,6 +80,19 @@ enum ManageChecks {
             try bench.write("taken", to: taken)
             try bench.refused([.exists, .error, .invalid], "manage") { _ = try manage(bench, old.name, as: taken) }
             try bench.expect("taken", in: taken, "the volume whose name was asked for")
+            if let names = try bench.names() { try bench.require(names.contains(old.name), "what was refused lost its name") }
+        },
+        ConformanceCase("manage: what is listed with a reference is taken over by it", needs: [.manageVolume, .listVolumes], handles: true)
+        {
+            bench in
+            let old = try bench.volume()
+            let listed = try bench.driver.call(.listVolumes, .object([]))["volumes"]?.list?.first { $0["name"]?.string == old.name }
+            guard let reference = listed?["reference"]?.string else { throw CheckBench.Skip(reason: "no references are listed") }
+            try bench.write("old", to: old)
+            try unmanage(bench, old)
+            let new = CheckBench.Object()
+            bench.remember(new)
+            try bench.expect("old", in: bench.keeping(try manage(bench, reference, as: new), new), "the volume")
         },
         ConformanceCase("manage: a reference that leads elsewhere is refused", needs: [.manageVolume]) { bench in
             for name in ["../outside", "/etc/passwd", ""] {

@@ -233,7 +233,9 @@ typedef struct clinker_driver {
 
     /* Results: pools list of objects: name string, total_capacity_gb real, free_capacity_gb real,
      * provisioned_capacity_gb real (optional), max_over_subscription_ratio real (optional),
-     * reserved_percentage integer (optional). A negative capacity means unknown. */
+     * reserved_percentage integer (optional). A negative capacity means unknown.
+     * problems list of strings (optional): parts of the storage that do not answer, each with why: the others are served, and the
+     * operator is told. If none answers, fail. */
     int (*stats)(void *instance, clinker_call *);
 
     /* -- volumes -------------------------------------------------------------------------------------------- */
@@ -276,8 +278,10 @@ typedef struct clinker_driver {
     /* -- manage: what is there, for manage, unmanage and the doctor ------------------------------------------ */
 
     /* Results: volumes list of objects: name string, size integer (GiB, rounded up), bytes integer,
-     * snapshots list of objects with name string; unsafe string: why it cannot be taken over as it is (absent: it can).
-     * Everything that lies in the backend, ours or not. */
+     * snapshots list of objects with name string, or id string where the driver knows that alone; unsafe string: why it cannot be
+     * taken over as it is (absent: it can); reference string (optional): what it is taken over by, where its name may not say which
+     * it is; manage_volume is told either. Everything that lies in the backend, ours or not.
+     * problems list of strings (optional): as of stats; nothing is said of what lies there. */
     int (*list_volumes)(void *instance, clinker_call *);
     /* Arguments: reference object, with source-name or source-id. Takes over an existing object under volume.name;
      * one that has this name already is taken over. BUSY: somebody uses it. This call alone may look into an object to see
