@@ -250,6 +250,9 @@ struct NFSTests {
         let nfs = try StorageUnderTest.nfs.get()
         let export = nfs.directory + "/export"
         let service = try Self.service()
+        // Its backend is up.
+        let first = try service.create()
+        try service.wait(first, "available")
         let made = try await ServiceUnderTest.run(
             "/bin/bash",
             [
@@ -279,7 +282,7 @@ struct NFSTests {
         let id = try manage(reference ?? "")
         try service.wait(id, "available")
         #expect(try ServiceUnderTest.read("\(export)/volume-\(id)", atMost: 9) == "operators")
-        for id in [failed, id] {
+        for id in [first, failed, id] {
             #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
             try service.wait(id, nil)
         }
