@@ -52,10 +52,10 @@ let package = Package(
             name: "Flows",
             dependencies: ["BlockStorage", "DriverHost", "Transfers", logging],
             swiftSettings: strict),
-        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives"], swiftSettings: strict),
+        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives", logging], swiftSettings: strict),
         .target(
             name: "DriverHost",
-            dependencies: ["CDriver", "Settings", "Primitives", logging],
+            dependencies: ["CDriver", "CLinux", "Settings", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
         .target(name: "DiskImages", dependencies: ["DriverKit", "CZlib"], swiftSettings: strict),

@@ -143,6 +143,7 @@ final class FileDriver: VolumeDriver {
 
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let name = call.string("snapshot.name") != nil ? "snapshot.name" : "volume.name"
+        guard !writable || name == "volume.name" else { throw DriverError(CLINKER_INVALID, "a snapshot is not written") }
         return try FileHandle(File(path(call, name), writable: writable))
     }
 

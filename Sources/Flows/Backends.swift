@@ -277,12 +277,13 @@ public final class Backends: Sendable {
                 let started = Guarded<BackendEntry?>(nil)
                 // What its section says in vain is told once.
                 let isExamined = Guarded(false)
+                var configuration = Backend.Configuration(
+                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
+                    callTimeout: Double(settings[Options.callTimeout, backend: name]),
+                    openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
+                configuration.memoryLimit = settings[Options.memoryLimit, backend: name] << 20
                 let backend = Backend(
-                    Backend.Configuration(
-                        name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
-                        callTimeout: Double(settings[Options.callTimeout, backend: name]),
-                        openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes"),
-                    log: log,
+                    configuration, log: log,
                     onChange: { isUp in
                         guard let entry = started.withLock({ $0 }) else { return }
                         entry.changed(isUp: isUp)
@@ -387,6 +388,8 @@ public final class Backends: Sendable {
         for entry in entries { text.sample("clinker_backend_restarts_total", entry.backend.restarts, ["backend": entry.host]) }
         text.family("clinker_backend_problems", .gauge, "Parts of the backend's storage that do not answer.")
         for entry in entries { text.sample("clinker_backend_problems", entry.problems.count, ["backend": entry.host]) }
+        text.family("clinker_backend_memory_bytes", .gauge, "Resident memory of the backend's driver host.")
+        for entry in entries { text.sample("clinker_backend_memory_bytes", entry.backend.memory, ["backend": entry.host]) }
         text.family("clinker_backend_calls", .gauge, "Driver calls under way.")
         for entry in entries { text.sample("clinker_backend_calls", entry.backend.callCount, ["backend": entry.host]) }
         text.family("clinker_backend_report_age_seconds", .gauge, "Age of what is known of the backend's capacity.")

@@ -259,6 +259,9 @@ public enum Options {
     public static let openTimeout = Option(
         "driver_open_timeout", in: .backend, default: 300, range: 1...86_400,
         help: "Seconds that a driver may take to open its storage; then its host is killed and started again.")
+    public static let memoryLimit = Option(
+        "driver_memory_limit", in: .backend, default: 0, range: 0...16_777_216,
+        help: "MiB of memory that a driver host may hold; one that holds more is killed and started again. 0: no limit.")
     public static let copyLimit = Option(
         "volume_copy_bps_limit", in: .backend, default: 0, range: 0...1e15,
         help: "Bytes in a second that a copy from or to this backend may move; 0: no limit.")
@@ -291,7 +294,8 @@ public enum Options {
         volumeBackendName.declaration, backendHost.declaration, reservedPercentage.declaration, maxOverSubscription.declaration,
         filterFunction.declaration,
         goodnessFunction.declaration, extraCapabilities.declaration, backendZone.declaration,
-        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
+        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration,
+        memoryLimit.declaration, copyLimit.declaration,
     ]
 
     static let backend = all.filter { $0.section == .backend }

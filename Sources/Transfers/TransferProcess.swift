@@ -1,3 +1,4 @@
+import CDriver
 import DriverHost
 import Glibc
 import Primitives
@@ -8,6 +9,7 @@ public enum TransferProcess {
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         yieldToOthers()
+        dieFirstWhenMemoryIsShort()
         keepFreedMemory()
         let wire = Wire(descriptor)
         guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }
@@ -34,8 +36,15 @@ public enum TransferProcess {
 
     /// Seconds that it took, what the drivers do before and after left out.
     private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
+        let gate = LineGate()
         func driver(_ end: String) throws -> Driver {
-            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([]))
+            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([])) { level, line in
+                gate.pass(line) { line, isNotice in
+                    let level = isNotice ? CLINKER_WARNING : level
+                    wire.send(
+                        Frame(kind: .log, id: 0, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
+                }
+            }
         }
         let (source, target) = (try driver("source"), try driver("target"))
         var copy = BlockCopy(targetIsZero: true)
