@@ -212,7 +212,8 @@ final class CoreProcess: Sendable {
             disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
         let inner: [any Middleware] =
             [health]
-            + (settings[Options.serveMetrics] ? [MetricsMiddleware { [self] in try metrics(database, longReads, engine, backends, api) }] : [])
+            + (settings[Options.serveMetrics]
+                ? [MetricsMiddleware { [self] in try metrics(database, longReads, engine, backends, api) }] : [])
         let workers = settings[Options.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
