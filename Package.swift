@@ -6,10 +6,6 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// What the loader has bound is read-only from then on: nobody who can write to memory leads a call elsewhere. Not in libraries that
-/// other packages build upon, which may have no flags of their own.
-let bound: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]
-
 /// An async function stays on its caller's thread: a request that never waits never changes threads.
 let stayOnThread: [SwiftSetting] = [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -42,7 +38,7 @@ let package = Package(
             resources: ["template.c", "template.rs", "clinker.rs", "template.swift.txt", "driver.h"].map {
                 .embedInCode("Templates/\($0)")
             },
-            swiftSettings: strict, linkerSettings: bound),
+            swiftSettings: strict),
 
         // The rooms, from the front door to the cellar. Arrows only point down.
         .target(
@@ -55,7 +51,7 @@ let package = Package(
         .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives"], swiftSettings: strict),
         .target(
             name: "DriverHost",
-            dependencies: ["CDriver", "Settings", "Primitives", logging],
+            dependencies: ["CDriver", "CLinux", "Settings", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit"], swiftSettings: strict),
@@ -96,17 +92,16 @@ let package = Package(
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
         .target(
-            name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict,
-            linkerSettings: bound),
+            name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict),
         .target(
             name: "LVMDriver", dependencies: ["DriverKit", "Targets", "JSON", "CLinux"], path: "Plugins/LVM", exclude: ["README.md"],
-            swiftSettings: strict, linkerSettings: bound),
+            swiftSettings: strict),
         .target(
             name: "NFSDriver", dependencies: ["DriverKit", "CNFS", "JSON"], path: "Plugins/NFS", exclude: ["README.md"],
-            swiftSettings: strict, linkerSettings: bound),
+            swiftSettings: strict),
         .target(
             name: "RBDDriver", dependencies: ["DriverKit", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
-            swiftSettings: strict, linkerSettings: bound),
+            swiftSettings: strict),
 
         .target(name: "TestSupport", dependencies: ["Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),

@@ -17,6 +17,8 @@ public final class Backend: Sendable {
         public var openTimeout: Double
         /// Directory in which it is noted who works for backends.
         public var notesDirectory: String
+        /// Bytes of memory with which a host is killed; 0: it may have any.
+        public var memoryLimit = 0
         public init(
             name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double, openTimeout: Double,
             notesDirectory: String
@@ -51,6 +53,7 @@ public final class Backend: Sendable {
         let method: DriverMethod
         /// When the call's lease ends; every sign of progress renews it.
         var expires: Double
+        var isCancelled = false
     }
 
     private struct State {
@@ -72,6 +75,8 @@ public final class Backend: Sendable {
 
     /// Seconds that the programs which a driver started may run on after its end: one that is killed half-way can leave a device suspended.
     public static let patience = 30.0
+    /// Seconds without a sign of progress after which a call that was cancelled is taken for hanging.
+    static let patienceWithCancelled = 10.0
 
     public let configuration: Configuration
     private let log: Logger
@@ -99,6 +104,11 @@ public final class Backend: Sendable {
     public var callCount: Int { state.withLock { $0.pending.count } }
     /// Process id of the running host; 0 if there is none.
     public var pid: pid_t { state.withLock { $0.pid } }
+    /// Bytes of memory that the host holds.
+    public var memory: Int {
+        let pid = self.pid
+        return pid > 0 ? residentMemory(of: pid) : 0
+    }
 
     /// Starts the host and keeps it running, with growing pauses between failures.
     public func start() {
@@ -120,6 +130,7 @@ public final class Backend: Sendable {
             while !state.withLock({ $0.stopping }) {
                 usleep(500_000)
                 endExpiredLeases()
+                endTooLarge()
             }
         }
     }
@@ -180,13 +191,25 @@ public final class Backend: Sendable {
                     }
                     pending?.finish(.failure(DriverFailure(.hostDied, "the driver host of \(name) is gone")))
                 } else if Task.isCancelled {
-                    wire.send(Frame(kind: .cancel, id: id, value: .null))
+                    cancel(id)
                 }
             }
         } onCancel: {
             let id = callID.withLock { $0 }
-            if id != 0, let wire = state.withLock({ $0.wire }) { wire.send(Frame(kind: .cancel, id: id, value: .null)) }
+            if id != 0 { cancel(id) }
         }
+    }
+
+    /// Asks the driver to stop a call; it is not waited for without end.
+    private func cancel(_ id: UInt64) {
+        let wire = state.withLock { state in
+            state.pending[id]?.isCancelled = true
+            if let expires = state.pending[id]?.expires {
+                state.pending[id]?.expires = min(expires, Timestamp.monotonic() + Self.patienceWithCancelled)
+            }
+            return state.wire
+        }
+        wire?.send(Frame(kind: .cancel, id: id, value: .null))
     }
 
     // MARK: the host's life
@@ -194,6 +217,7 @@ public final class Backend: Sendable {
     /// One host from start to end; true if it was up.
     private func runHost() -> Bool {
         let wire: Wire
+        let output: HostOutput
         let pid: pid_t
         do throws(SystemError) {
             if !state.withLock({ $0.isAlone }) {
@@ -204,9 +228,11 @@ public final class Backend: Sendable {
             let pair = try socketPair()
             wire = Wire(pair.0)
             defer { close(pair.1) }
+            output = try HostOutput()
+            defer { output.closeTheirs() }
             pid = try spawn(
                 executablePath(), ["driver-host", "--backend", name, "--descriptor", "3"],
-                descriptors: [(source: pair.1, target: 3)], newGroup: true)
+                descriptors: [(source: pair.1, target: 3)] + output.descriptors, newGroup: true)
         } catch {
             down("\(error)")
             return false
@@ -214,6 +240,8 @@ public final class Backend: Sendable {
         do throws(SystemError) { try configuration.workers.note(pid, as: "host") } catch {
             log.warning("should the host die, nobody will wait for what it leaves: \(error)", metadata: ["backend": "\(name)"])
         }
+        wire.hangUp(atEndOf: pid)
+        output.follow { [log, name] line, level in log.log(level: level, "\(line)", metadata: ["backend": "\(name)", "pid": "\(pid)"]) }
         let stopped = state.withLock { state in
             state.pid = pid
             state.wire = wire
@@ -265,6 +293,7 @@ public final class Backend: Sendable {
             $0.description = nil
         }
         let status = reap(pid)
+        output.end()
         // Its note goes, if nobody is left; whoever is next sees to it otherwise.
         _ = try? configuration.workers.members("host")
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
@@ -303,12 +332,15 @@ public final class Backend: Sendable {
         switch frame.kind {
         case .result: state.withLock { $0.pending.removeValue(forKey: frame.id) }?.finish(.success(frame.value))
         case .failed:
-            let code = DriverFailure.Code(rawValue: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
+            let code = DriverFailure.Code(ofDriver: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
             state.withLock { $0.pending.removeValue(forKey: frame.id) }?.finish(
                 .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message")))
         case .progress:
             let onProgress = state.withLock { state in
-                state.pending[frame.id]?.expires = Timestamp.monotonic() + configuration.callTimeout
+                if let pending = state.pending[frame.id] {
+                    let lease = pending.isCancelled ? min(Self.patienceWithCancelled, configuration.callTimeout) : configuration.callTimeout
+                    state.pending[frame.id]?.expires = Timestamp.monotonic() + lease
+                }
                 return state.pending[frame.id]?.onProgress
             }
             onProgress?(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
@@ -340,9 +372,24 @@ public final class Backend: Sendable {
             log.error(
                 "the driver did not open within \(Int(configuration.openTimeout)) s: its host is killed", metadata: ["backend": "\(name)"])
         } else if let expired {
+            let seconds = expired.isCancelled ? min(Self.patienceWithCancelled, configuration.callTimeout) : configuration.callTimeout
             log.error(
-                "a driver call showed no progress for \(Int(configuration.callTimeout)) s: its host is killed",
+                "a driver call\(expired.isCancelled ? " that was cancelled" : "") showed no progress for \(Int(seconds)) s: its host is killed",
                 metadata: ["backend": "\(name)", "method": "\(expired.method.rawValue)", "request_id": "\(expired.requestID)"])
         }
+    }
+
+    private func endTooLarge() {
+        guard configuration.memoryLimit > 0, memory > configuration.memoryLimit else { return }
+        let held = state.withLock { state in
+            // Of the host that runs now.
+            let held = state.pid > 0 ? residentMemory(of: state.pid) : 0
+            if held > configuration.memoryLimit { kill(state.pid, SIGKILL) }
+            return held
+        }
+        guard held > configuration.memoryLimit else { return }
+        log.error(
+            "the driver host held \(held >> 20) MiB of memory, more than driver_memory_limit: it is killed",
+            metadata: ["backend": "\(name)"])
     }
 }

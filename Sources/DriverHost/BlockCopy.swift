@@ -112,7 +112,9 @@ public struct BlockCopy: Sendable {
         let room = try output.size
         guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
         let alignment = max(input.alignment, output.alignment)
-        let pieceSize = (UInt64(max(input.preferredSize, output.preferredSize)) + alignment - 1) / alignment * alignment
+        // What both like, and none more than it takes.
+        let most = UInt64(min(input.maximumSize, output.maximumSize))
+        let pieceSize = max(1, min(UInt64(max(input.preferredSize, output.preferredSize)), most) / alignment) * alignment
         let pipe = Pipe(input, pieceSize: Int(pieceSize))
         startThread("copy-read") { [self] in
             do { try read(pipe, size: size, alignment: alignment) } catch { pipe.failure.withLock { $0 = error } }

@@ -10,6 +10,9 @@ final class CallContext: @unchecked Sendable {
     /// Results being built: the innermost open value last.
     private var open: [Container] = [Container(name: nil, isList: false)]
     private(set) var failure: DriverFailure?
+    /// What was set and cannot be taken: the call fails by it, whatever it returns.
+    private var refusal: String?
+    private let witness: DriverWitness?
     private let cancellation = Atomic<Bool>(false)
     private let onLog: @Sendable (clinker_level, String) -> Void
     private let onProgress: @Sendable (UInt64, UInt64) -> Void
@@ -23,10 +26,11 @@ final class CallContext: @unchecked Sendable {
     }
 
     init(
-        arguments: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void = { _, _ in },
+        arguments: DriverValue, witness: DriverWitness? = nil, onLog: @escaping @Sendable (clinker_level, String) -> Void = { _, _ in },
         onProgress: @escaping @Sendable (UInt64, UInt64) -> Void = { _, _ in }
     ) {
         self.arguments = arguments
+        self.witness = witness
         self.onLog = onLog
         self.onProgress = onProgress
         pointer = .allocate(capacity: 1)
@@ -35,8 +39,14 @@ final class CallContext: @unchecked Sendable {
     }
 
     deinit {
-        for string in strings { free(string) }
-        pointer.deallocate()
+        for string in strings {
+            // Who kept it sees at once that it is gone.
+            memset(string, Int32(UInt8(ascii: "?")), strlen(string))
+            // For the conformance suite it stays so, whoever comes after it.
+            if witness == nil { free(string) }
+        }
+        guard let witness else { return pointer.deallocate() }
+        witness.bury(pointer)
     }
 
     func cancel() { cancellation.store(true, ordering: .relaxed) }
@@ -47,13 +57,25 @@ final class CallContext: @unchecked Sendable {
     /// Runs a function of the driver with this context and gives its results.
     func run(_ function: (UnsafeMutablePointer<clinker_call>) -> Int32) throws -> DriverValue {
         failure = nil
+        refusal = nil
+        defer { open = [Container(name: nil, isList: false)] }
         let code = function(pointer)
+        witness?.returned(code, failure)
         if code != 0 {
-            if let failure { throw failure }
-            throw DriverFailure(DriverFailure.Code(rawValue: code) ?? .error, "the driver gave code \(code) and no message")
+            let known = DriverFailure.Code(ofDriver: code)
+            if let failure, known != nil { throw failure }
+            let words = failure.map { ": \($0.message)" } ?? (known == nil ? "" : " and no message")
+            throw DriverFailure(
+                known ?? .error,
+                known == nil ? "the driver returned \(code), which is no code\(words)" : "the driver gave code \(code)\(words)")
         }
         while open.count > 1 { close() }
-        defer { open = [Container(name: nil, isList: false)] }
+        if let refusal { throw DriverFailure(.error, refusal) }
+        if case .string(let text)? = open[0].value["data"], text.utf8.count > DriverLimits.privateText {
+            let bytes = text.utf8.count
+            throw DriverFailure(
+                .error, "the driver's private text 'data' has \(bytes) bytes, at most \(DriverLimits.privateText) are kept")
+        }
         return open[0].value
     }
 
@@ -69,11 +91,27 @@ final class CallContext: @unchecked Sendable {
         return arguments.find(path)
     }
 
+    private func refuse(_ reason: String) {
+        if refusal == nil { refusal = reason }
+    }
+
+    /// A text that the driver sets; what is no text is refused by the name of the result.
+    private func text(_ name: UnsafePointer<CChar>?, _ value: UnsafePointer<CChar>, _ make: (String) -> DriverValue) {
+        let text = String(validatingCString: value)
+        if text == nil {
+            refuse("the driver's result '\(name.map { DriverLimits.cut($0, to: 100) } ?? "an item of a list")' is not UTF-8")
+        }
+        set(name, make(text ?? ""))
+    }
+
     private func set(_ name: UnsafePointer<CChar>?, _ value: DriverValue) {
         let last = open.count - 1
         if open[last].isList {
             open[last].items.append(value)
-        } else if let name, let text = String(validatingCString: name) {
+        } else if let name {
+            guard let text = String(validatingCString: name) else {
+                return refuse("the name of a result of the driver, '\(DriverLimits.cut(name, to: 100))', is not UTF-8")
+            }
             if let index = open[last].members.firstIndex(where: { $0.name == text }) {
                 open[last].members[index].value = value
             } else {
@@ -83,7 +121,7 @@ final class CallContext: @unchecked Sendable {
     }
 
     private func begin(_ name: UnsafePointer<CChar>?, isList: Bool) {
-        guard open.count < DriverValue.depthLimit else { return }
+        guard open.count < DriverValue.depthLimit else { return refuse("a result of the driver is nested too deep") }
         open.append(Container(name: name.flatMap { String(validatingCString: $0) }, isList: isList))
     }
 
@@ -123,8 +161,15 @@ final class CallContext: @unchecked Sendable {
             default: -1
             }
         }
-        host.set_string = { call, name, value in me(call)?.set(name, value.map { .string(String(cString: $0)) } ?? .null) }
-        host.set_secret = { call, name, value in me(call)?.set(name, value.map { .secret(String(cString: $0)) } ?? .null) }
+        host.set_string = { call, name, value in
+            guard let value else { me(call)?.set(name, .null); return }
+            me(call)?.text(name, value) { .string($0) }
+        }
+        host.set_secret = { call, name, value in
+            guard let value else { me(call)?.set(name, .null); return }
+            me(call)?.text(name, value) { .secret($0) }
+            if let text = String(validatingCString: value) { me(call)?.witness?.isSecret(text) }
+        }
         host.set_integer = { call, name, value in me(call)?.set(name, .integer(value)) }
         host.set_real = { call, name, value in me(call)?.set(name, .real(value)) }
         host.set_boolean = { call, name, value in me(call)?.set(name, .boolean(value != 0)) }
@@ -133,14 +178,18 @@ final class CallContext: @unchecked Sendable {
         host.begin_list = { call, name in me(call)?.begin(name, isList: true) }
         host.end = { call in me(call)?.close() }
         host.log = { call, level, message in
-            if let me = me(call), let message { me.onLog(level, String(cString: message)) }
+            guard let me = me(call), let message else { return }
+            let line = DriverLimits.cut(message, to: DriverLimits.line)
+            me.witness?.said(line)
+            me.onLog(level, line)
         }
         host.progress = { call, done, total in me(call)?.onProgress(done, total) }
         host.cancelled = { call in me(call)?.isCancelled ?? false ? 1 : 0 }
         host.fail = { call, code, message in
             let code = code == 0 ? 1 : code
-            me(call)?.failure = DriverFailure(
-                DriverFailure.Code(rawValue: code) ?? .error, message.map { String(cString: $0) } ?? "no message")
+            let words = message.map { DriverLimits.cut($0, to: DriverLimits.message) } ?? "no message"
+            me(call)?.witness?.said(words)
+            me(call)?.failure = DriverFailure(DriverFailure.Code(ofDriver: code) ?? .error, words)
             return code
         }
         let memory = UnsafeMutablePointer<clinker_host>.allocate(capacity: 1)

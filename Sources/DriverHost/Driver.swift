@@ -6,11 +6,22 @@ public final class Driver: @unchecked Sendable {
     public let plugin: Plugin
     private let instance: UnsafeMutableRawPointer
 
+    /// For the conformance suite.
+    private let witness: DriverWitness?
+
     /// Opens an instance with the options of its backend.
-    public init(_ plugin: Plugin, options: DriverValue) throws {
+    public convenience init(
+        _ plugin: Plugin, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void = { _, _ in }
+    ) throws { try self.init(plugin, options: options, witness: nil, onLog: onLog) }
+
+    init(
+        _ plugin: Plugin, options: DriverValue, witness: DriverWitness?,
+        onLog: @escaping @Sendable (clinker_level, String) -> Void = { _, _ in }
+    ) throws {
         self.plugin = plugin
+        self.witness = witness
         var opened: UnsafeMutableRawPointer?
-        let context = CallContext(arguments: options)
+        let context = CallContext(arguments: options, witness: witness, onLog: onLog)
         _ = try context.run { plugin.table.pointee.open($0, &opened) }
         guard let opened else { throw DriverFailure(.error, "open of driver \(plugin.name) gave no instance") }
         instance = opened
@@ -22,7 +33,13 @@ public final class Driver: @unchecked Sendable {
     private func canEmulate(_ method: DriverMethod) -> Bool { plugin.canEmulate(method) }
 
     public func call(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue {
-        try call(method, arguments, CallContext(arguments: arguments))
+        try call(method, arguments, CallContext(arguments: arguments, witness: witness))
+    }
+
+    /// Only what the driver itself does; nil if its table has no such call.
+    func callNatively(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue? {
+        guard let function = method.function(plugin.table.pointee) else { return nil }
+        return try CallContext(arguments: arguments, witness: witness).run { function(instance, $0) }
     }
 
     func call(_ method: DriverMethod, _ arguments: DriverValue, _ context: CallContext) throws -> DriverValue {
@@ -41,7 +58,7 @@ public final class Driver: @unchecked Sendable {
 
     /// Lends an open block handle to the closure.
     public func withHandle<T>(_ arguments: DriverValue, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
-        try withHandle(CallContext(arguments: arguments), writable: writable, body)
+        try withHandle(CallContext(arguments: arguments, witness: witness), writable: writable, body)
     }
 
     func withHandle<T>(_ context: CallContext, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
@@ -54,7 +71,7 @@ public final class Driver: @unchecked Sendable {
         _ = try context.run { open(instance, $0, flags, &raw) }
         guard let raw else { throw DriverFailure(.error, "open_handle gave no handle") }
         defer { close(raw) }
-        return try body(Handle(raw: raw, table: table, context: context))
+        return try body(Handle(raw: raw, table: table, context: context, sizes: BlockSizes(of: raw, table)))
     }
 
     /// A block handle, lent to one closure and used by one thread.
@@ -62,6 +79,7 @@ public final class Driver: @unchecked Sendable {
         let raw: UnsafeMutableRawPointer
         let table: clinker_driver
         let context: CallContext
+        let sizes: BlockSizes
 
         public var size: UInt64 {
             get throws {
@@ -72,29 +90,23 @@ public final class Driver: @unchecked Sendable {
         }
 
         /// Bytes of a request that the driver likes best.
-        public var preferredSize: Int {
-            let sizes = blockSizes
-            return Int(max(sizes.minimum, min(sizes.preferred, sizes.maximum), 4096))
-        }
+        public var preferredSize: Int { Int(sizes.preferred) }
 
         /// Bytes of which every offset and length must be a multiple.
-        public var alignment: UInt64 { UInt64(max(1, blockSizes.minimum)) }
+        public var alignment: UInt64 { sizes.minimum }
 
-        private var blockSizes: (minimum: UInt32, preferred: UInt32, maximum: UInt32) {
-            var sizes: (minimum: UInt32, preferred: UInt32, maximum: UInt32) = (1, 1 << 20, 32 << 20)
-            _ = table.block_size?(raw, &sizes.minimum, &sizes.preferred, &sizes.maximum)
-            return sizes
-        }
+        /// The most bytes that one request may have.
+        public var maximumSize: Int { Int(sizes.maximum) }
 
         public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
-            _ = try context.run {
-                table.read?(raw, $0, buffer.baseAddress, offset, UInt64(buffer.count)) ?? Int32(CLINKER_UNSUPPORTED.rawValue)
+            try inPieces(offset, UInt64(buffer.count)) { offset, place, count in
+                table.read?(raw, context.pointer, buffer.baseAddress.map { $0 + place }, offset, count)
             }
         }
 
         public func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
-            _ = try context.run {
-                table.write?(raw, $0, buffer.baseAddress, offset, UInt64(buffer.count)) ?? Int32(CLINKER_UNSUPPORTED.rawValue)
+            try inPieces(offset, UInt64(buffer.count)) { offset, place, count in
+                table.write?(raw, context.pointer, buffer.baseAddress.map { $0 + place }, offset, count)
             }
         }
 
@@ -102,8 +114,7 @@ public final class Driver: @unchecked Sendable {
         public func zero(offset: UInt64, length: UInt64) throws {
             if let zero = table.zero {
                 do {
-                    _ = try context.run { zero(raw, $0, offset, length) }
-                    return
+                    return try inPieces(offset, length) { offset, _, count in zero(raw, context.pointer, offset, count) }
                 } catch let failure as DriverFailure where failure.code == .unsupported {}
             }
             let zeroes = [UInt8](repeating: 0, count: min(preferredSize, Int(clamping: length)))
@@ -113,6 +124,26 @@ public final class Driver: @unchecked Sendable {
                 try zeroes.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[..<count]), at: position) }
                 position += UInt64(count)
             }
+        }
+
+        /// Lets go of the range, whose bytes are the old ones or zeroes afterwards; nothing where the driver does not.
+        public func discard(offset: UInt64, length: UInt64) throws {
+            guard let discard = table.discard else { return }
+            do {
+                try inPieces(offset, length) { offset, _, count in discard(raw, context.pointer, offset, count) }
+            } catch let failure as DriverFailure where failure.code == .unsupported {}
+        }
+
+        /// No request has more bytes than the driver takes.
+        private func inPieces(_ offset: UInt64, _ length: UInt64, _ request: (_ offset: UInt64, _ place: Int, _ count: UInt64) -> Int32?)
+            throws
+        {
+            var done: UInt64 = 0
+            repeat {
+                let count = min(sizes.maximum, length - done)
+                _ = try context.run { _ in request(offset + done, Int(done), count) ?? Int32(CLINKER_UNSUPPORTED.rawValue) }
+                done += count
+            } while done < length
         }
 
         public func flush() throws {
@@ -128,7 +159,7 @@ public final class Driver: @unchecked Sendable {
             _ operation: Operation, _ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64,
             _ done: @escaping @Sendable (DriverFailure?) -> Void
         ) -> Bool {
-            guard let submit = table.submit else { return false }
+            guard let submit = table.submit, buffer.count <= maximumSize else { return false }
             let request = UnsafeMutablePointer<clinker_request>.allocate(capacity: 1)
             request.initialize(to: clinker_request())
             request.pointee.size = MemoryLayout<clinker_request>.size
@@ -144,7 +175,7 @@ public final class Driver: @unchecked Sendable {
                 request.deallocate()
                 completion.done(
                     code == 0
-                        ? nil : DriverFailure(DriverFailure.Code(rawValue: code) ?? .error, "a request at \(offset) failed with \(code)"))
+                        ? nil : DriverFailure(DriverFailure.Code(ofDriver: code) ?? .error, "a request at \(offset) failed with \(code)"))
             }
             if submit(raw, request) == 0 { return true }
             if let opaque = request.pointee.opaque { Unmanaged<Completion>.fromOpaque(opaque).release() }

@@ -63,6 +63,55 @@ public struct DriverFailure: Error, CustomStringConvertible, Sendable {
         case hostDied = -1
         /// The backend is not up.
         case unavailable = -2
+
+        /// What a driver gave; nil for what is no code of the header: the host's own are none.
+        public init?(ofDriver code: Int32) {
+            guard code > 0 else { return nil }
+            self.init(rawValue: code)
+        }
+
+        /// What it means, for those who are not told what the driver says of its storage.
+        public var sentence: String {
+            switch self {
+            case .error: "The storage could not do it."
+            case .retry: "The storage is in trouble that may pass."
+            case .busy: "The storage still uses it."
+            case .notFound: "The storage does not have it."
+            case .exists: "The storage has another object of its name."
+            case .noSpace: "The storage has no room for it."
+            case .unsupported: "The storage cannot do it."
+            case .badConfiguration: "The storage is not configured well."
+            case .invalid: "The storage cannot serve what was asked for."
+            case .cancelled: "It was cancelled."
+            case .hostDied: "The storage's driver died."
+            case .unavailable: "The storage is not available now."
+            }
+        }
+
+        /// The code that a text begins with, as `DriverFailure` describes itself.
+        public init?(beginning text: String) {
+            let codes: [Code] = [.error, .retry, .busy, .notFound, .exists, .noSpace, .unsupported, .badConfiguration, .invalid]
+            guard let found = codes.first(where: { text.hasPrefix($0.name + ": ") }) else { return nil }
+            self = found
+        }
+
+        /// The name that it has in the header.
+        public var name: String {
+            switch self {
+            case .error: "CLINKER_ERROR"
+            case .retry: "CLINKER_RETRY"
+            case .busy: "CLINKER_BUSY"
+            case .notFound: "CLINKER_NOT_FOUND"
+            case .exists: "CLINKER_EXISTS"
+            case .noSpace: "CLINKER_NO_SPACE"
+            case .unsupported: "CLINKER_UNSUPPORTED"
+            case .badConfiguration: "CLINKER_BAD_CONFIGURATION"
+            case .invalid: "CLINKER_INVALID"
+            case .cancelled: "CLINKER_CANCELLED"
+            case .hostDied: "the host died"
+            case .unavailable: "the backend is down"
+            }
+        }
     }
     public let code: Code
     public let message: String
@@ -70,5 +119,5 @@ public struct DriverFailure: Error, CustomStringConvertible, Sendable {
         self.code = code
         self.message = message
     }
-    public var description: String { "\(code): \(message)" }
+    public var description: String { "\(code.name): \(message)" }
 }

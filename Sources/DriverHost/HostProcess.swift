@@ -9,6 +9,7 @@ public enum HostProcess {
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         yieldToOthers()
+        dieFirstWhenMemoryIsShort()
         let wire = Wire(descriptor)
         do {
             guard let first = try wire.receive() else { exit(0) }
@@ -18,7 +19,7 @@ public enum HostProcess {
             let state = State(wire: wire)
             do {
                 let plugin = try Plugin(path: first.value["plugin"]?.string ?? "")
-                let driver = try Driver(plugin, options: first.value["options"] ?? .object([]))
+                let driver = try Driver(plugin, options: first.value["options"] ?? .object([]), onLog: state.logger(first.id))
                 var capabilities = try driver.call(.capabilities, .object([]))
                 if case .object(var members) = capabilities {
                     members.removeAll { $0.name == "data" }
@@ -58,6 +59,7 @@ public enum HostProcess {
         let running = Guarded<[UInt64: CallContext]>([:])
         /// Cancellations that overtook their call.
         let cancelled = Guarded<Set<UInt64>>([])
+        private let gate = LineGate()
 
         init(wire: Wire) { self.wire = wire }
 
@@ -67,6 +69,17 @@ public enum HostProcess {
                     while let frames = queue.take(atMost: 1) {
                         for frame in frames { perform(frame, driver) }
                     }
+                }
+            }
+        }
+
+        /// Sends the lines of a call.
+        func logger(_ id: UInt64) -> @Sendable (clinker_level, String) -> Void {
+            { [wire, gate] level, message in
+                gate.pass(message) { line, isNotice in
+                    let level = isNotice ? CLINKER_WARNING : level
+                    wire.send(
+                        Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
                 }
             }
         }
@@ -90,10 +103,7 @@ public enum HostProcess {
             let arguments = frame.value["arguments"] ?? .object([])
             let context = CallContext(
                 arguments: arguments,
-                onLog: { level, message in
-                    wire.send(
-                        Frame(kind: .log, id: id, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(message)])))
-                },
+                onLog: logger(id),
                 onProgress: { done, total in
                     wire.send(
                         Frame(

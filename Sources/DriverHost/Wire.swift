@@ -40,6 +40,14 @@ package final class Wire: Sendable {
     /// Both ends hear that this one is gone.
     package func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
+    /// Hangs up when a child ends: what it forked may hold its end open for as long as it likes. What was sent before is still received.
+    package func hangUp(atEndOf child: pid_t) {
+        startThread("wire-\(child)") { [self] in
+            awaitEnd(of: child)
+            hangUp()
+        }
+    }
+
     /// False if the other end is gone.
     @discardableResult
     package func send(_ frame: Frame) -> Bool {
@@ -49,6 +57,15 @@ package final class Wire: Sendable {
         bytes.append(frame.kind.rawValue)
         DriverValue.append(frame.id, to: &bytes)
         frame.value.encode(into: &bytes)
+        guard bytes.count - 4 <= Frame.maximum else {
+            // An answer that nobody takes would end the wire, and every call with it.
+            guard frame.kind == .result else { return false }
+            let words = "an answer of \(bytes.count) bytes: at most \(Frame.maximum) are taken"
+            return send(
+                Frame(
+                    kind: .failed, id: frame.id,
+                    value: .members(["code": .integer(Int64(DriverFailure.Code.error.rawValue)), "message": .string(words)])))
+        }
         let length = UInt32(bytes.count - 4)
         withUnsafeBytes(of: length.littleEndian) { for index in 0..<4 { bytes[index] = $0[index] } }
         return sending.withLock { open in

@@ -27,8 +27,6 @@ public final class BackendEntry: Sendable {
     private let reading = Guarded<Reading?>(nil)
     /// When the last reading began that the driver answered, if only with an error.
     private let answered = Guarded(-Double.infinity)
-    /// What the operator says of its pools beside, or instead of, what the driver says.
-    private let extraCapabilities: JSONObject
     /// Since when it is up, or down.
     private let presence = Guarded<(isUp: Bool, since: Double)>((isUp: true, since: -.infinity))
     /// Seconds for which a backend that went down is still placed on: its host is being started again. And for which its capacity is
@@ -76,11 +74,6 @@ public final class BackendEntry: Sendable {
         copyLimit = settings[Options.copyLimit, backend: name]
         filterFunction = settings[Options.filterFunction, backend: name]
         goodnessFunction = settings[Options.goodnessFunction, backend: name]
-        let extra = settings[Options.extraCapabilities, backend: name]
-        guard let object = try? JSON(parsing: extra).object else {
-            throw SettingsError(["[\(name)] extra_capabilities must be a JSON object, not \(extra)"])
-        }
-        extraCapabilities = object
         for (option, text) in [(Options.filterFunction, filterFunction), (Options.goodnessFunction, goodnessFunction)] where !text.isEmpty {
             do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
                 throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
@@ -161,7 +154,6 @@ public final class BackendEntry: Sendable {
         for (name, own) in [("filter_function", filterFunction), ("goodness_function", goodnessFunction)] {
             capabilities[name] = JSON(own.isEmpty ? pool[name]?.string : own)
         }
-        for member in extraCapabilities.members { capabilities[member.name] = member.value }
         capabilities["timestamp"] = .string(timestamp)
         return Pool(
             host: "\(host)#\(pool["name"]?.string ?? backendName)", capabilities: capabilities, total: capacity("total_capacity_gb"),
@@ -241,12 +233,6 @@ public final class Backends: Sendable {
                 var options = settings.backendOptions(name).map { DriverValue.Member($0.name, .string($0.value)) }
                 options.append(DriverValue.Member("backend", .string(name)))
                 options.append(DriverValue.Member("state_dir", .string(stateDirectory)))
-                // How the service's own objects are told from others' in the same storage.
-                for option in [Options.volumeNameTemplate, Options.snapshotNameTemplate] {
-                    let name = option.declaration.name
-                    options.removeAll { $0.name == name }
-                    options.append(DriverValue.Member(name, .string(settings[option])))
-                }
                 let zone = settings[Options.backendZone, backend: name]
                 let displayName = settings[Options.volumeBackendName, backend: name]
                 let standIn = settings[Options.backendHost, backend: name]
@@ -254,12 +240,13 @@ public final class Backends: Sendable {
                 let started = Guarded<BackendEntry?>(nil)
                 // What its section says in vain is told once.
                 let isExamined = Guarded(false)
+                var configuration = Backend.Configuration(
+                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
+                    callTimeout: Double(settings[Options.callTimeout, backend: name]),
+                    openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
+                configuration.memoryLimit = settings[Options.memoryLimit, backend: name] << 20
                 let backend = Backend(
-                    Backend.Configuration(
-                        name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
-                        callTimeout: Double(settings[Options.callTimeout, backend: name]),
-                        openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes"),
-                    log: log,
+                    configuration, log: log,
                     onChange: { isUp in
                         guard let entry = started.withLock({ $0 }) else { return }
                         entry.changed(isUp: isUp)
@@ -362,6 +349,8 @@ public final class Backends: Sendable {
         for entry in entries { text.sample("clinker_backend_up", entry.backend.description == nil ? 0 : 1, ["backend": entry.host]) }
         text.family("clinker_backend_restarts_total", .counter, "Starts of the backend's driver host after the first.")
         for entry in entries { text.sample("clinker_backend_restarts_total", entry.backend.restarts, ["backend": entry.host]) }
+        text.family("clinker_backend_memory_bytes", .gauge, "Resident memory of the backend's driver host.")
+        for entry in entries { text.sample("clinker_backend_memory_bytes", entry.backend.memory, ["backend": entry.host]) }
         text.family("clinker_backend_calls", .gauge, "Driver calls under way.")
         for entry in entries { text.sample("clinker_backend_calls", entry.backend.callCount, ["backend": entry.host]) }
         text.family("clinker_backend_report_age_seconds", .gauge, "Age of what is known of the backend's capacity.")

@@ -46,6 +46,12 @@ struct FlowFailure: Error, Sendable, CustomStringConvertible {
     /// What the scheduler said, where it found no pool, and when the step began.
     var refusal: (placement: Scheduler.Placement, begunAt: Double)?
     var description: String { message }
+
+    /// What is kept with the operation: with the code, where it is a driver's.
+    var words: String {
+        guard let code, code.rawValue > 0, code != .cancelled else { return message }
+        return "\(DriverFailure(code, message))"
+    }
 }
 
 /// What steps work with.

@@ -100,7 +100,7 @@ public final class FlowEngine: Sendable {
             switch failure.code {
             case .invalid: throw StorageError(.invalid, "Invalid input received: \(failure.message)")
             case .unavailable: throw StorageError(.unavailable, "The volume's backend is not available now.")
-            default: throw StorageError(.failed, failure.message)
+            default: throw StorageError(.failed, failure.code.sentence)
             }
         }
     }
@@ -118,6 +118,9 @@ public final class FlowEngine: Sendable {
     public func steps(of operation: Operation) -> [String] {
         flows["\(operation.flow)/\(operation.version)"]?.steps.map(\.name) ?? []
     }
+
+    /// What the code means that an operation's error names, for those who are not told what drivers say.
+    public func sentence(of error: String) -> String? { DriverFailure.Code(beginning: error)?.sentence }
 
     /// 0...1; nil where nothing was reported.
     public func progress(of id: String) -> Double? { services.progress.fraction(id) }
@@ -312,10 +315,10 @@ public final class FlowEngine: Sendable {
                 try Events.append(
                     "step.failed", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
                     operationID: operation.id, requestID: operation.requestID,
-                    data: ["step": .string(step.name), "error": .string(failure.message)], in: tx)
+                    data: ["step": .string(step.name), "error": .string(failure.words)], in: tx)
                 if let placement { try Operations.setVerdicts(placement.verdicts.abridged.json, of: operation.id, in: tx) }
                 try Operations.advance(
-                    operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.message,
+                    operation.id, step: now.step, reverting: true, attempts: now.attempts, progress: now.progress, error: failure.words,
                     in: tx)
             }
             return false
@@ -354,7 +357,7 @@ public final class FlowEngine: Sendable {
             }
             let before = cursor
             let undone = failure.undone
-            let reason = failure.message
+            let reason = failure.words
             cursor = try await services.database.write { tx in
                 var after = before
                 if undone { try step.recordUndo?(context, &after.progress, tx) }
@@ -373,7 +376,7 @@ public final class FlowEngine: Sendable {
             var after = before
             let aftermath = try flow.failed(context, &after.progress, final, tx)
             switch aftermath {
-            case .over: try Operations.finish(operation, state: "failed", error: final.message, ready: ready, in: tx)
+            case .over: try Operations.finish(operation, state: "failed", error: final.words, ready: ready, in: tx)
             case .again:
                 after.step = 0
                 after.reverting = false

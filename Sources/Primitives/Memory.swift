@@ -12,6 +12,9 @@ public func keepFreedMemory() { clinker_keep_freed_memory() }
 /// one arena is of no use to another, so that memory grows long after what is in use has ceased to. Before threads start.
 public func shareArenas() { clinker_limit_arenas(Int32(clamping: max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))))) }
 
+/// Bytes that the program has allocated.
+public func heapInUse() -> Int { heap().used }
+
 /// Bytes that the program has allocated, and bytes that the allocator keeps besides.
 func heap() -> (used: Int, unused: Int) {
     var (used, unused) = (0, 0)

@@ -107,8 +107,13 @@ public struct ProcessGroups: Sendable {
         var members: [Member] = []
         for pid in try ProcessTable.pids() {
             guard let stat = try ProcessTable.stat(pid), let group = groups[stat.group], stat.session == group.session,
-                stat.startedAt >= group.startedAt, stat.isAlive, stat.name != Self.onlooker
+                stat.startedAt >= group.startedAt, stat.isAlive
             else { continue }
+            if stat.name == Self.onlooker {
+                // For one that was killed while it looked at it, it would wait for ever.
+                if try ProcessTable.stat(stat.parent)?.group != stat.group { kill(pid, SIGKILL) }
+                continue
+            }
             members.append(Member(pid: pid, name: stat.name, group: group))
         }
         let living = Set(members.map { $0.group.note(boot) })

@@ -25,3 +25,17 @@ public enum ProcessMetrics {
         }
     }
 }
+
+/// Bytes of memory that a process holds, those that it shares with others among them; 0 if there is no such process.
+public func residentMemory(of pid: pid_t) -> Int {
+    guard let stat = (try? ProcessTable.stat(pid)) ?? nil else { return 0 }
+    return stat.residentPages * Int(sysconf(Int32(_SC_PAGESIZE)))
+}
+
+/// When memory is short the kernel ends this process, and what it starts, before others.
+public func dieFirstWhenMemoryIsShort() {
+    let descriptor = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    defer { close(descriptor) }
+    _ = "500".withCString { write(descriptor, $0, 3) }
+}

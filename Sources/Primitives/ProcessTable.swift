@@ -5,7 +5,7 @@ enum ProcessTable {
     struct Stat {
         let name: String
         let state: Character
-        let group, session: pid_t
+        let parent, group, session: pid_t
         /// In clock ticks, as is when it started, from the boot on.
         let processorTime, startedAt: UInt64
         let threads, residentPages: Int
@@ -26,7 +26,8 @@ enum ProcessTable {
         let fields = text[text.index(after: end)...].split(separator: " ")
         guard fields.count > 21 else { return nil }
         return Stat(
-            name: String(text[text.index(after: start)..<end]), state: fields[0].first ?? "?", group: pid_t(fields[2]) ?? 0,
+            name: String(text[text.index(after: start)..<end]), state: fields[0].first ?? "?", parent: pid_t(fields[1]) ?? 0,
+            group: pid_t(fields[2]) ?? 0,
             session: pid_t(fields[3]) ?? 0, processorTime: (UInt64(fields[11]) ?? 0) + (UInt64(fields[12]) ?? 0),
             startedAt: UInt64(fields[19]) ?? 0, threads: Int(fields[17]) ?? 0, residentPages: Int(fields[21]) ?? 0)
     }

@@ -237,9 +237,6 @@ public enum Options {
     public static let goodnessFunction = Option(
         "goodness_function", in: .backend, default: "",
         help: "Expression from 0 to 100 that says how well a volume is placed here, with the GoodnessWeigher; wins over the driver's.")
-    public static let extraCapabilities = Option(
-        "extra_capabilities", in: .backend, default: "{}",
-        help: "JSON object of capabilities that the backend's pools have, too; it wins over the driver's.")
     public static let backendZone = Option(
         "backend_availability_zone", in: .backend, default: "", help: "Zone of the backend; the node's if empty.")
     public static let backendThreads = Option(
@@ -253,6 +250,9 @@ public enum Options {
     public static let openTimeout = Option(
         "driver_open_timeout", in: .backend, default: 300, range: 1...86_400,
         help: "Seconds that a driver may take to open its storage; then its host is killed and started again.")
+    public static let memoryLimit = Option(
+        "driver_memory_limit", in: .backend, default: 0, range: 0...16_777_216,
+        help: "MiB of memory that a driver host may hold; one that holds more is killed and started again. 0: no limit.")
     public static let copyLimit = Option(
         "volume_copy_bps_limit", in: .backend, default: 0, range: 0...1e15,
         help: "Bytes in a second that a copy from or to this backend may move; 0: no limit.")
@@ -283,8 +283,9 @@ public enum Options {
         volumeDriver.declaration,
         volumeBackendName.declaration, backendHost.declaration, reservedPercentage.declaration, maxOverSubscription.declaration,
         filterFunction.declaration,
-        goodnessFunction.declaration, extraCapabilities.declaration, backendZone.declaration,
-        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration, copyLimit.declaration,
+        goodnessFunction.declaration, backendZone.declaration,
+        backendThreads.declaration, statsInterval.declaration, callTimeout.declaration, openTimeout.declaration,
+        memoryLimit.declaration, copyLimit.declaration,
     ]
 
     static let backend = all.filter { $0.section == .backend }

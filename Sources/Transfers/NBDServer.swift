@@ -68,6 +68,8 @@ public struct NBDServer {
 
     private struct Broken: Error {}
     private static let largest: UInt32 = 32 << 20
+    /// Of a request's data, as clients are told.
+    private var largest: UInt32 { UInt32(min(Int(Self.largest), handle.maximumSize)) }
     private static let contextID: UInt32 = 1
 
     // MARK: one client
@@ -118,7 +120,7 @@ public struct NBDServer {
                     }
                     let sizes = (UInt32(server.handle.alignment), UInt32(server.handle.preferredSize))
                     try reply(option, 3, Message().put16(0).put64(server.size).put16(flags).bytes)
-                    try reply(option, 3, Message().put16(3).put32(sizes.0).put32(max(sizes.0, sizes.1)).put32(NBDServer.largest).bytes)
+                    try reply(option, 3, Message().put16(3).put32(sizes.0).put32(max(sizes.0, sizes.1)).put32(server.largest).bytes)
                     try reply(option, 1)
                     if option == Code.go.rawValue { return true }
                 case .structuredReply:
@@ -173,6 +175,12 @@ public struct NBDServer {
                 let isWithin = offset <= server.size && UInt64(length) <= server.size - offset
                 guard command == .flush || (isWithin && length > 0 && (command != .read || length <= NBDServer.largest)) else {
                     try answer(cookie, command == .write && !isWithin ? .noSpace : .invalid)
+                    continue
+                }
+                // Of clients that asked for the sizes none sends this.
+                let isAligned = offset % server.handle.alignment == 0 && UInt64(length) % server.handle.alignment == 0
+                guard isAligned || ![.read, .write, .writeZeroes].contains(command) else {
+                    try answer(cookie, .invalid)
                     continue
                 }
                 guard server.isWritable || ![.write, .trim, .writeZeroes].contains(command) else {

@@ -84,6 +84,7 @@ public struct Transfer: Sendable {
                     "wire": .integer(Frame.version), "source": source.value, "target": target.value, "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
+        wire.hangUp(atEndOf: pid)
         let answer = listen(wire)
         kill(pid, SIGKILL)
         child.withLock { $0 = 0 }
@@ -109,7 +110,7 @@ public struct Transfer: Sendable {
                 }
             case .result: return .success(frame.value["seconds"]?.real ?? 0)
             case .failed:
-                let code = DriverFailure.Code(rawValue: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
+                let code = DriverFailure.Code(ofDriver: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
                 return .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message"))
             default: break
             }

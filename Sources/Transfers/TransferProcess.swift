@@ -8,6 +8,7 @@ public enum TransferProcess {
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         yieldToOthers()
+        dieFirstWhenMemoryIsShort()
         keepFreedMemory()
         let wire = Wire(descriptor)
         guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }

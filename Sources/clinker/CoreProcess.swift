@@ -188,7 +188,7 @@ final class CoreProcess: Sendable {
             operations: OperationDoors(
                 steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
-                awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }),
+                awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }, sentence: { engine.sentence(of: $0) }),
             events: events, tickets: tickets)
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)

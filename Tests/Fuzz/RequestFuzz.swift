@@ -33,7 +33,7 @@ final class RequestFuzz: @unchecked Sendable {
                     operations: OperationDoors(
                         steps: { _ in ["place", "make"] }, progress: { _ in nil },
                         cancel: { operation, caller, tx in _ = try Operations.cancel(operation, caller: caller, in: tx) },
-                        usablePools: { _ in pools }, awaitPools: {}),
+                        usablePools: { _ in pools }, awaitPools: {}, sentence: { _ in nil }),
                     events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets()), settings: settings)
             let log = sink.logger("fuzz")
             let chain: [any Middleware] = [

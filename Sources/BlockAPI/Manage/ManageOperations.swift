@@ -162,8 +162,6 @@ enum ManageOperations {
         let name: String
         let size: Int64
         let owner: String?
-        /// Why the driver leaves it as it is.
-        let reason: String?
         /// For a snapshot: the object it is of.
         var source: String?
     }
@@ -186,8 +184,8 @@ enum ManageOperations {
         var found = try request.database { connection in
             try objects(listing, snapshots: snapshots, request.service.requests.names).map { object in
                 Manageable(
-                    name: object.name, size: object.size, owner: try request.service.requests.owner(of: object.name, in: connection),
-                    reason: object.reason, source: object.source)
+                    name: object.name, size: object.size,
+                    owner: try request.service.requests.owner(of: object.name, on: service.host, in: connection), source: object.source)
             }
         }
         let order = paging.sort.isEmpty ? [(key: "reference", ascending: false)] : paging.sort
@@ -215,10 +213,10 @@ enum ManageOperations {
                 writer.beginObject()
                 writer.member("reference", ["source-name": .string(object.name)])
                 writer.member("size", object.size)
-                writer.member("safe_to_manage", object.owner == nil && object.reason == nil)
+                writer.member("safe_to_manage", object.owner == nil)
                 if snapshots { writer.member("source_reference", object.source.map { ["source-name": .string($0)] } ?? .null) }
                 if detail {
-                    writer.member("reason_not_safe", object.owner == nil ? object.reason : "already managed")
+                    writer.member("reason_not_safe", object.owner == nil ? nil : "already managed")
                     writer.member("cinder_id", object.owner)
                     writer.memberNull("extra_info")
                 }
@@ -229,19 +227,16 @@ enum ManageOperations {
         }
     }
 
-    private typealias Listed = (name: String, size: Int64, reason: String?, source: String?)
-
     /// Objects of a driver's list: volumes, or snapshots, which a driver may list in their volume or beside it.
-    private static func objects(_ listing: JSON, snapshots: Bool, _ names: StorageNames) -> [Listed] {
-        (listing["volumes"]?.array ?? []).flatMap { object -> [Listed] in
+    private static func objects(_ listing: JSON, snapshots: Bool, _ names: StorageNames) -> [(name: String, size: Int64, source: String?)] {
+        (listing["volumes"]?.array ?? []).flatMap { object -> [(name: String, size: Int64, source: String?)] in
             guard let name = object["name"]?.string else { return [] }
             let size = object["size"]?.integer ?? 0
             let isSnapshot = names.snapshotID(name) != nil
-            let own: Listed = (name: name, size: size, reason: object["unsafe"]?.string, source: nil)
-            guard snapshots else { return isSnapshot ? [] : [own] }
-            if isSnapshot { return [own] }
+            guard snapshots else { return isSnapshot ? [] : [(name: name, size: size, source: nil)] }
+            if isSnapshot { return [(name: name, size: size, source: nil)] }
             return (object["snapshots"]?.array ?? []).compactMap { snapshot in
-                snapshot["name"]?.string.map { (name: $0, size: size, reason: nil, source: name) }
+                snapshot["name"]?.string.map { (name: $0, size: size, source: name) }
             }
         }
     }

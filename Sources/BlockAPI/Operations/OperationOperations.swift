@@ -104,9 +104,13 @@ enum OperationOperations {
         } else {
             writer.null()
         }
-        // What a backend says is for its administrators; users find theirs in the messages.
-        let hidden = "The operation failed. The messages of the resource say more."
-        writer.member("error", operation.error.map { isAdmin ? $0 : hidden })
+        // What a backend says is for its administrators; users are told what its code means, and find theirs in the messages.
+        writer.member(
+            "error",
+            operation.error.map { error in
+                let sentence = request.service.operations.sentence(error).map { " " + $0 } ?? ""
+                return isAdmin ? error : "The operation failed.\(sentence) The messages of the resource say more."
+            })
         if let detail {
             writer.key("steps")
             writer.beginArray()
@@ -192,16 +196,20 @@ public struct OperationDoors: Sendable {
     public var usablePools: @Sendable (any Connection) throws -> [PoolState]
     /// Right after the start: waits until every backend has reported, or long enough.
     public var awaitPools: @Sendable () async -> Void
+    /// What an operation's error means, for those who may not read it; nil where there is no more to say.
+    public var sentence: @Sendable (_ error: String) -> String?
 
     public init(
         steps: @escaping @Sendable (Operation) -> [String], progress: @escaping @Sendable (_ id: String) -> Double?,
         cancel: @escaping @Sendable (Operation, Caller, any Transaction) throws -> Void,
-        usablePools: @escaping @Sendable (any Connection) throws -> [PoolState], awaitPools: @escaping @Sendable () async -> Void
+        usablePools: @escaping @Sendable (any Connection) throws -> [PoolState], awaitPools: @escaping @Sendable () async -> Void,
+        sentence: @escaping @Sendable (_ error: String) -> String?
     ) {
         self.steps = steps
         self.progress = progress
         self.cancel = cancel
         self.usablePools = usablePools
         self.awaitPools = awaitPools
+        self.sentence = sentence
     }
 }

@@ -1,7 +1,9 @@
 /* fault: a driver around another one that fails on demand. Options: wrapped (path of the plugin), faults (a file), and
  * what the wrapped driver needs. The file holds lines "CALL ACTION COUNT"; the first line of a call's name applies as often
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
- * crash! (after), leave-S (dies while a program that it started runs on for so many seconds), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
+ * crash! (after), fork (dies while a child that is no program of its own holds all that it held), shout (5,000 lines for the log, then goes
+ * on), print (lines on the standard output and error, then goes on), swell (takes 300 MiB of memory for 3 s, then goes on), long (fails with
+ * a message of 10,000 bytes), noise (sets a result that is no UTF-8, then goes on), leave-S (dies while a program that it started runs on for so many seconds), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
  * a later call of the name is meant).
  * Option emulate: clones are left to the host, over block handles, whose calls can go wrong too.
  * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
@@ -96,6 +98,31 @@ static void leave(const char *seconds) {
     die();
 }
 
+static int fail_at_length(clinker_call *call) {
+    char message[10001];
+    memset(message, 'x', sizeof message - 1), message[sizeof message - 1] = 0;
+    return call->host->fail(call, CLINKER_ERROR, message);
+}
+
+/* What is no fault of the call, yet more than a host should bear. */
+static void speak(clinker_call *call, const char *action) {
+    if (!strcmp(action, "shout")) {
+        for (int line = 0; line < 5000; line++) clinker_log(call, CLINKER_INFO, "shouted");
+        sleep(1);
+        clinker_log(call, CLINKER_INFO, "said");
+    }
+    if (!strcmp(action, "print")) {
+        printf("printed on the standard output\n"), fflush(stdout);
+        fprintf(stderr, "printed on the standard error\n");
+    }
+    if (!strcmp(action, "swell")) {
+        size_t size = 300 << 20;
+        char *memory = malloc(size);
+        if (memory) memset(memory, 1, size), sleep(3), free(memory);
+    }
+    if (!strcmp(action, "noise")) call->host->set_string(call, "provider_id", "\xff\xfe");
+}
+
 typedef int (*plain_call)(void *, clinker_call *);
 
 static int act(struct fault *me, clinker_call *call, const char *name, plain_call wrapped);
@@ -119,6 +146,10 @@ static int act(struct fault *me, clinker_call *call, const char *name, plain_cal
     if (!strcmp(action, "hang")) for (;;) pause();
     if (!strcmp(action, "crash")) raise(SIGSEGV), die();
     if (!strncmp(action, "leave-", 6)) leave(action + 6);
+    if (!strcmp(action, "fork") && fork()) die();
+    if (!strcmp(action, "fork")) setsid(), sleep(30), _exit(0);
+    if (!strcmp(action, "long")) return fail_at_length(call);
+    speak(call, action);
     if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);
     if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);
     int result = wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;
@@ -220,6 +251,7 @@ static int fault_open(clinker_call *call, void **instance) {
     me->wrapped = *function();
     snprintf(me->faults, sizeof me->faults, "%s", faults);
     me->emulate = clinker_boolean(call, "emulate", 0);
+    clinker_log(call, CLINKER_INFO, "the fault driver opens");
     const char *witness = clinker_string(call, "witness");
     snprintf(me->witness, sizeof me->witness, "%s", witness ? witness : "");
     char action[64] = "";

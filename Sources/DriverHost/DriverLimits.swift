@@ -1,0 +1,67 @@
+import Glibc
+import Primitives
+
+/// How much of what drivers say is taken.
+enum DriverLimits {
+    /// Bytes of the private text that is kept with a volume or snapshot.
+    static let privateText = 4096
+    /// Bytes of the message of a failure, and of a line for the log.
+    static let message = 4096
+    static let line = 4096
+    /// Lines for the log in a second, and at once.
+    static let linesPerSecond = 100.0
+    static let linesAtOnce = 1000.0
+
+    /// A text of a driver, as much of it as is taken; what was cut, and that it is no UTF-8, is said.
+    static func cut(_ text: UnsafePointer<CChar>, to limit: Int) -> String {
+        let bytes = UnsafeBufferPointer(start: UnsafeRawPointer(text).assumingMemoryBound(to: UInt8.self), count: strlen(text))
+        return cut(bytes, to: limit)
+    }
+
+    static func cut(_ bytes: some RandomAccessCollection<UInt8>, to limit: Int) -> String {
+        var kept = bytes.prefix(limit)
+        if kept.count < bytes.count {
+            // Not within a character.
+            while let last = kept.last, last & 0xC0 == 0x80 { kept = kept.dropLast() }
+            if let last = kept.last, last >= 0xC0 { kept = kept.dropLast() }
+        }
+        let left = bytes.count - kept.count
+        let words = String(validating: kept, as: UTF8.self) ?? String(decoding: kept, as: UTF8.self) + " (this was not UTF-8)"
+        return left == 0 ? words : words + " (and \(left) bytes more)"
+    }
+}
+
+/// Lets through as many lines as a log takes, and counts the others.
+final class LineGate: Sendable {
+    private struct State {
+        var room = DriverLimits.linesAtOnce
+        var seenAt = Timestamp.monotonic()
+        var dropped = 0
+    }
+    private let state = Guarded(State())
+
+    /// Whether a line may pass, and how many did not before it.
+    func admit(now: Double = Timestamp.monotonic()) -> (isAdmitted: Bool, dropped: Int) {
+        state.withLock { state in
+            state.room = min(DriverLimits.linesAtOnce, state.room + (now - state.seenAt) * DriverLimits.linesPerSecond)
+            state.seenAt = now
+            guard state.room >= 1 else {
+                state.dropped += 1
+                return (false, 0)
+            }
+            state.room -= 1
+            defer { state.dropped = 0 }
+            return (true, state.dropped)
+        }
+    }
+
+    /// Passes a line on, after a word of those that were dropped.
+    func pass(_ line: String, _ log: (_ line: String, _ isNotice: Bool) -> Void) {
+        let (isAdmitted, dropped) = admit()
+        guard isAdmitted else { return }
+        if dropped > 0 {
+            log("\(dropped) lines of the driver are left out: more than \(Int(DriverLimits.linesPerSecond)) in a second", true)
+        }
+        log(line, false)
+    }
+}

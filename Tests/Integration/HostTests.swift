@@ -1,0 +1,89 @@
+import Glibc
+import JSON
+import Primitives
+import TestSupport
+import Testing
+
+/// Driver hosts that misbehave: what they do ends with them, is bounded, and is told.
+@Suite("Driver hosts", .serialized)
+struct HostTests {
+    private func error(_ service: ServiceUnderTest, of volume: String) throws -> String {
+        try OperationTests.operations(service, "resource_id=\(volume)").first?["error"]?.string ?? ""
+    }
+
+    @Test("codes that are none, endless messages and bad text fail their call, and are told to administrators")
+    func answers() async throws {
+        let fault = try FaultyBackend()
+        let service = try fault.service()
+        // The host's own numbers are no codes: the call was repeated without end.
+        for (action, words) in [
+            ("-1", "CLINKER_ERROR: the driver returned -1, which is no code"),
+            ("-2", "CLINKER_ERROR: the driver returned -2, which is no code"),
+            ("77", "CLINKER_ERROR: the driver returned 77, which is no code"), ("long", "xxxx (and 5904 bytes more)"),
+            ("noise", "the driver's result 'provider_id' is not UTF-8"), ("3", "CLINKER_BUSY: fault 3 in create_volume"),
+        ] {
+            try fault.set("create_volume \(action) 1\n")
+            let id = try service.create()
+            try service.wait(id, "error")
+            let error = try error(service, of: id)
+            #expect(error.contains(words), "\(action): \(error.prefix(300))")
+            let operation = try #require(try OperationTests.operations(service, "resource_id=\(id)").first?["id"]?.string)
+            let shown = try await OperationTests.clinker(service, ["operation", "show", operation])
+            #expect(shown.output.contains(words))
+        }
+    }
+
+    @Test("what a driver and its programs print, and log while it opens, are lines of its backend; a flood of them is cut")
+    func lines() throws {
+        let fault = try FaultyBackend()
+        try fault.set("create_volume print 1\ncreate_volume shout 1\n")
+        let service = try fault.service(callTimeout: 20)
+        for _ in 0..<2 { try service.wait(try service.create(), "available") }
+        let lines = service.log.split(separator: "\n")
+        for words in [
+            "the fault driver opens", "printed on the standard output", "printed on the standard error",
+            "lines of the driver are left out: more than 100 in a second",
+        ] { #expect(lines.contains { $0.contains(words) && $0.contains("backend=fault") }, "\(words): \(service.story)") }
+        let shouted = lines.count { $0.contains("shouted") }
+        #expect(shouted >= 900 && shouted < 2_500, "\(shouted)")
+    }
+
+    @Test("a child that keeps the wire does not hide its host's death; a host dies before the core when memory is short")
+    func forks() throws {
+        let fault = try FaultyBackend()
+        try fault.set("create_volume fork 1\n")
+        let service = try fault.service(callTimeout: 100)
+        let id = try service.create()
+        // The child sleeps for longer.
+        try service.wait(id, "available", seconds: 15)
+        let host = try #require(service.processes("driver-host").first)
+        #expect(try ServiceUnderTest.read("/proc/\(host)/oom_score_adj") == "500\n")
+        let metrics = try service.request("GET", "/metrics", version: nil).text
+        let memory = metrics.split(separator: "\n").first { $0.hasPrefix("clinker_backend_memory_bytes{backend=\"node@fault\"}") }
+        #expect(memory.flatMap { Double($0.split(separator: " ").last ?? "") } ?? 0 > 1_000_000, "\(metrics)")
+    }
+
+    @Test("a host that holds more memory than it may is killed, and its call repeated")
+    func memory() throws {
+        let fault = try FaultyBackend()
+        try fault.set("create_volume swell 1\n")
+        let service = try fault.service(more: "driver_memory_limit = 200", callTimeout: 100)
+        try service.wait(try service.create(), "available")
+        #expect(service.log.contains("more than driver_memory_limit: it is killed"), "\(service.story)")
+    }
+
+    @Test("a call that hangs can be cancelled")
+    func cancellation() throws {
+        let fault = try FaultyBackend()
+        try fault.set("create_volume hang 1\n")
+        let service = try fault.service(callTimeout: 3_600)
+        let id = try service.create()
+        // The driver took the fault: it hangs.
+        let limit = Timestamp.monotonic() + 10
+        while try ServiceUnderTest.read(fault.faults) != "", Timestamp.monotonic() < limit { usleep(10_000) }
+        let operation = try #require(try OperationTests.operations(service, "resource_id=\(id)").first?["id"]?.string)
+        #expect(try service.api("POST", "/operations/\(operation)/cancel").status == 202)
+        try service.wait(id, "error", seconds: 40)
+        #expect(try error(service, of: id) == "cancelled")
+    }
+}
