@@ -55,15 +55,6 @@ final class File {
         }
     }
 
-    /// How many names it has.
-    var links: Int {
-        get throws {
-            var info = stat()
-            guard fstat(descriptor, &info) == 0 else { throw Self.error("cannot read \(path)") }
-            return Int(info.st_nlink)
-        }
-    }
-
     func truncate(to size: UInt64) throws {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw Self.error("cannot size \(path)") }
     }
@@ -179,9 +170,20 @@ final class FileHandle: BlockHandle {
     /// Sizes of blocks that devices have divide it.
     private static let directUnit: UInt64 = 4096
     private static let directSize = 1 << 20
+    /// As far as it was seen: the volume may have grown since.
+    private var end: UInt64 = 0
     init(_ file: File) { self.file = file }
 
     var size: UInt64 { get throws { try file.size } }
+
+    /// A file would grow with what is written behind its end; a volume does not.
+    private func checkRange(_ offset: UInt64, _ length: UInt64) throws {
+        let (last, isTooFar) = offset.addingReportingOverflow(length)
+        if !isTooFar, last <= end { return }
+        end = try file.size
+        guard !isTooFar, last <= end else { throw DriverError(CLINKER_INVALID, "the volume ends at \(end)") }
+    }
+
     func flush() throws { try file.flush() }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
@@ -195,6 +197,7 @@ final class FileHandle: BlockHandle {
 
     /// What is written in a row goes to the device at once, so that a flush has little left to wait for.
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        try checkRange(offset, UInt64(buffer.count))
         if isForDirect(buffer, at: offset), directly({ try $0.write(buffer, at: offset) }) { return }
         try file.write(buffer, at: offset)
         let end = offset + UInt64(buffer.count)
@@ -222,11 +225,15 @@ final class FileHandle: BlockHandle {
     }
 
     func zero(offset: UInt64, length: UInt64) throws {
+        try checkRange(offset, length)
         if clinker_punch_hole(file.descriptor, off_t(offset), off_t(length)) == 0 { return }
         guard clinker_zero_range(file.descriptor, off_t(offset), off_t(length)) == 0 else { throw DriverError.unsupported }
     }
 
-    func discard(offset: UInt64, length: UInt64) throws { _ = clinker_punch_hole(file.descriptor, off_t(offset), off_t(length)) }
+    func discard(offset: UInt64, length: UInt64) throws {
+        try checkRange(offset, length)
+        _ = clinker_punch_hole(file.descriptor, off_t(offset), off_t(length))
+    }
 
     func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
         let hole = UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO)

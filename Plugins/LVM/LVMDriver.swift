@@ -6,22 +6,22 @@ import Targets
 /// Volumes as logical volumes of a volume group of this machine, thick or in a thin pool, given to others by iSCSI targets.
 /// The names are Cinder's.
 final class LVMDriver: VolumeDriver {
-    enum Wiping: String { case delete, allocate, both, none }
+    private enum Wiping: String { case delete, allocate, both, none }
 
-    let group: VolumeGroup
+    private let group: VolumeGroup
     private let poolName: String
     /// The thin pool; nil: volumes are thick.
     private let thinPool: String?
     private let mirrors: Int
-    let wiping: Wiping
-    let wipedBytes: UInt64
+    private let wiping: Wiping
+    private let wipedBytes: UInt64
     private let wipedBytesPerSecond: UInt64
     private let overSubscription: Double
     private let targets: any TargetHelper
 
     private static let snapshotPrefix = "snapshot-"
     /// LVM keeps the prefix for itself.
-    static let escapedSnapshotPrefix = "_snapshot-"
+    private static let escapedSnapshotPrefix = "_snapshot-"
 
     init(_ call: Call) throws {
         let name = call.option("volume_group") ?? "cinder-volumes"
@@ -40,11 +40,6 @@ final class LVMDriver: VolumeDriver {
         let ratio = call.option("lvm_max_over_subscription_ratio") ?? call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
         targets = try Targets.helper(call)
-        call.tellWithoutEffect([
-            "lvm_share_target": "each volume has a target of its own",
-            "chap_username": "each target has credentials of its own", "chap_password": "each target has credentials of its own",
-            "volume_clear_ionice": "volume_clear_bps_limit is how fast volumes are overwritten",
-        ])
     }
 
     private static func wiping(_ call: Call) throws -> Wiping {
@@ -148,7 +143,34 @@ final class LVMDriver: VolumeDriver {
         try group.run(["lvcreate", "-y", "-Wy", "-Zy", "-L", "\(size)b", "-n", name] + mirroring + [group.name])
     }
 
-    func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
+    func deleteVolume(_ call: Call) throws {
+        let name = try name(call, "volume.name")
+        let volumes = try group.volumes()
+        if volumes.contains(where: { $0.name == name + ".partial" }) { try group.run("lvremove", "-f", "\(group.name)/\(name).partial") }
+        guard let volume = volumes.first(where: { $0.name == name }) else { return }
+        if let snapshot = volumes.first(where: { $0.origin == name && $0.name.hasPrefix(Self.escapedSnapshotPrefix) }) {
+            throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+        }
+        guard !volume.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(name) is open") }
+        if !volume.isThin, wiping == .delete || wiping == .both {
+            try group.activate(name)
+            try wipe(group.path(name), bytes: wipedBytes, call)
+        }
+        try remove(name)
+    }
+
+    private func remove(_ name: String) throws {
+        // Whoever looks at new devices (udev, a probe) may hold it for a moment.
+        for attempt in 0..<5 {
+            do { return try group.run("lvremove", "-f", "\(group.name)/\(name)") } catch let error as DriverError {
+                if error.code == CLINKER_NOT_FOUND { return }
+                if error.code != CLINKER_BUSY || attempt == 4 { throw error }
+            }
+            usleep(200_000)
+        }
+    }
+
+    private func wipe(_ path: String, from start: UInt64 = 0, bytes: UInt64, _ call: Call) throws {
         let device = try BlockDevice(path, writable: true)
         defer { device.close() }
         try device.wipe(from: start, bytes: bytes, bytesPerSecond: wipedBytesPerSecond, call)
@@ -161,7 +183,7 @@ final class LVMDriver: VolumeDriver {
         if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
     }
 
-    func grow(_ name: String, to wanted: UInt64, _ call: Call) throws {
+    private func grow(_ name: String, to wanted: UInt64, _ call: Call) throws {
         let volumes = try group.volumes()
         guard let volume = volumes.first(where: { $0.name == name }) else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(name)")
@@ -217,6 +239,16 @@ final class LVMDriver: VolumeDriver {
         try group.run(["lvcreate", "-y", "-s", "-kn", "-n", snapshot] + room + ["\(group.name)/\(origin.name)"])
     }
 
+    func deleteSnapshot(_ call: Call) throws {
+        let snapshot = try name(call, "snapshot.name")
+        guard let found = try group.find(snapshot) else { return }
+        guard !found.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(snapshot) is open") }
+        // What its origin has lost is kept in a device of its own, and is a tenant's data too.
+        let kept = group.cowPath(snapshot)
+        if !found.isThin, wiping == .delete || wiping == .both, access(kept, F_OK) == 0 { try wipe(kept, bytes: wipedBytes, call) }
+        try remove(snapshot)
+    }
+
     /// Merging takes the snapshot away, so it is made again; a mark on the volume tells a repeated call how far the first one
     /// came.
     func revertToSnapshot(_ call: Call) throws {
@@ -228,10 +260,7 @@ final class LVMDriver: VolumeDriver {
         guard try isMarked || group.find(snapshot) != nil else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(snapshot)")
         }
-        guard !origin.isOpen else {
-            // What is merged in part is no longer what it was.
-            throw DriverError(isMarked ? CLINKER_RETRY : CLINKER_BUSY, "the device of \(group.name)/\(volume) is open")
-        }
+        guard !origin.isOpen else { throw DriverError(CLINKER_BUSY, "the device of \(group.name)/\(volume) is open") }
         if !isMarked { try group.run("lvchange", "--addtag", mark, "\(group.name)/\(volume)") }
         if try group.find(snapshot) != nil, try !group.required(volume).isMerging {
             try group.run(["lvconvert", "-y", "--merge", "--interval", "1", "\(group.name)/\(snapshot)"], timeout: 3600)
@@ -266,6 +295,68 @@ final class LVMDriver: VolumeDriver {
 
     func disconnectVolume(_ call: Call) throws { try targets.disconnect(name(call, "volume.name"), call) }
 
+    // MARK: manage
+
+    func listVolumes(_ call: Call) throws {
+        let volumes = try group.volumes().filter { !$0.isThinPool && !$0.name.hasSuffix(".partial") }
+        call.list("volumes") {
+            for volume in volumes where !volume.name.hasPrefix(Self.escapedSnapshotPrefix) {
+                call.object(nil) {
+                    call.set("name", volume.name)
+                    call.set("bytes", Int64(volume.size))
+                    call.set("size", Int64((volume.size + 1_073_741_823) >> 30))
+                    call.list("snapshots") {
+                        for snapshot in volumes where snapshot.origin == volume.name && snapshot.name.hasPrefix(Self.escapedSnapshotPrefix)
+                        {
+                            call.object(nil) { call.set("name", String(snapshot.name.dropFirst())) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    func manageVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        try rename(name(call, call.referenceArgument), as: target)
+        let size = max(1, (try group.required(target).size + 1_073_741_823) >> 30)
+        // Volumes are whole GiB.
+        try grow(target, to: size << 30, call)
+        try group.activate(target)
+        call.set("size", Int64(size))
+    }
+
+    func manageSnapshot(_ call: Call) throws {
+        let target = try name(call, "snapshot.name")
+        try rename(name(call, call.referenceArgument), as: target)
+        let found = try group.required(target)
+        guard found.origin == (try name(call, "volume.name")) else {
+            throw DriverError(CLINKER_INVALID, "\(group.name)/\(target) is no snapshot of the volume")
+        }
+        try group.activate(target)
+        call.set("size", Int64((found.size + 1_073_741_823) >> 30))
+    }
+
+    func renameVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        try rename(name(call, "source.name"), as: target)
+        _ = try group.required(target)
+    }
+
+    private func rename(_ reference: String, as target: String) throws {
+        let volumes = try group.volumes()
+        guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
+        guard !volumes.contains(where: { $0.name == target }) else {
+            throw DriverError(CLINKER_EXISTS, "\(group.name)/\(target) exists already")
+        }
+        guard !found.isThinPool else { throw DriverError(CLINKER_INVALID, "\(group.name)/\(reference) is a thin pool") }
+        try group.run("lvrename", group.name, reference, target)
+    }
+
+    // What is left to itself stays as it is.
+    func unmanageVolume(_ call: Call) throws {}
+    func unmanageSnapshot(_ call: Call) throws {}
+
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let isSnapshot = call.string("snapshot.name") != nil
         let name = try name(call, isSnapshot ? "snapshot.name" : "volume.name")
@@ -275,11 +366,9 @@ final class LVMDriver: VolumeDriver {
 
     // MARK: arguments
 
-    func name(_ call: Call, _ argument: String) throws -> String {
+    private func name(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
-        guard Self.isValid(name), !name.hasPrefix(Self.escapedSnapshotPrefix) else {
-            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume")
-        }
+        guard Self.isValid(name) else { throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of a logical volume") }
         return name.hasPrefix(Self.snapshotPrefix) ? "_" + name : name
     }
 

@@ -23,10 +23,6 @@ struct VolumeGroup: Sendable {
         var isActive: Bool { attributes.count > 4 && attributes[4] == "a" }
         /// Its snapshot is being merged into it.
         var isMerging: Bool { attributes.first == "O" }
-
-        /// Whether it ends with the volume: a thin snapshot in the volume's own pool is a volume of its own, while a thick one, and
-        /// a thin volume that reads what it lacks from a volume outside of its pool, are nothing without.
-        func hangs(on volume: LogicalVolume) -> Bool { origin == volume.name && !(isThin && volume.isThin && pool == volume.pool) }
     }
 
     let name: String
@@ -78,15 +74,11 @@ struct VolumeGroup: Sendable {
     // MARK: changes
 
     /// Runs a command that changes something; what LVM complains of tells what it means.
-    @discardableResult
-    func run(_ arguments: String...) throws -> String { try run(arguments) }
+    func run(_ arguments: String...) throws { try run(arguments) }
 
-    /// Returns what the command said.
-    @discardableResult
-    func run(_ arguments: [String], timeout: Int = 120) throws -> String {
+    func run(_ arguments: [String], timeout: Int = 120) throws {
         let answer = try tool.run(arguments, timeout: timeout)
         guard answer.status == 0 else { throw failure(answer, arguments[0]) }
-        return answer.output
     }
 
     private func failure(_ answer: Tool.Answer, _ command: String) -> DriverError {

@@ -4,55 +4,53 @@ import DriverKit
 import Glibc
 import Synchronization
 
-/// How volumes go. One that clones hang on is renamed and goes with the last of them; one that the operator wants back perhaps
-/// goes to the trash.
+/// How volumes go. One that clones hang on is renamed and goes with the last of them; one that foreign snapshots hold, or
+/// that the operator wants back perhaps, goes to the trash.
 final class Deletion: @unchecked Sendable {
     private let cluster: Cluster
     /// Seconds that a deleted volume stays in the trash; nil: deleted at once.
     private let delay: Int?
     private let interval: Int
-    private let names: VolumeNames
     private let flattening: FlattenLimit
     /// Held by whoever clears away what clones hung on.
     private let family = Mutex(())
     private let maintenance = Mutex<(isRunning: Bool, last: Int)>((false, .min))
 
-    init(_ cluster: Cluster, delay: Int?, interval: Int, names: VolumeNames, flattening: FlattenLimit) {
+    init(_ cluster: Cluster, delay: Int?, interval: Int, flattening: FlattenLimit) {
         self.cluster = cluster
-        self.names = names
         self.delay = delay
         self.interval = interval
         self.flattening = flattening
     }
 
     func delete(_ name: String, _ call: Call) throws {
-        do { try deleteIfFree(name, call) } catch let error as DriverError where [CLINKER_BUSY, CLINKER_NO_SPACE].contains(error.code) {
-            // librbd takes an image's name before the first of its bytes: one that has it is as it was. The other has begun to go.
-            let isWhole = (try? Image.find(cluster, name, writable: false) != nil) ?? false
-            throw DriverError(isWhole ? CLINKER_BUSY : CLINKER_RETRY, error.message)
-        }
-    }
-
-    private func deleteIfFree(_ name: String, _ call: Call) throws {
         guard let image = try Image.find(cluster, name, writable: true) else {
             try remove(name + Names.partialSuffix, call)
             return try remove(name, call)
         }
         let parent = try image.parent
         var isNeeded = false
+        var others: [String] = []
         for snapshot in try image.snapshots {
             do { if try clear(snapshot, of: image) { continue } } catch let error as DriverError where error.code == CLINKER_BUSY {
                 isNeeded = true
                 continue
             }
-            // A user's, or of somebody who uses the pool beside us: it would go with the image, or be out of its owner's sight.
-            throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+            guard !snapshot.name.hasPrefix(Names.userSnapshotPrefix) else {
+                throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
+            }
+            others.append(snapshot.name)
         }
         image.close()
         if isNeeded {
             return try Cluster.check(rbd_rename(cluster.pool, name, name + Names.deletedSuffix), "cannot rename \(name)")
         }
-        if let delay { return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay)), "cannot move \(name) to the trash") }
+        if !others.isEmpty || delay != nil {
+            if !others.isEmpty {
+                call.log(CLINKER_WARNING, "\(name) goes to the trash, for it has snapshots of others: \(others.joined(separator: ", "))")
+            }
+            return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay ?? 0)), "cannot move \(name) to the trash")
+        }
         try remove(name, call)
         // The volume is gone, whatever becomes of what it hung on: that is looked at again later.
         do { try family.withLock { _ in try removeAncestor(parent) } } catch let error as DriverError {
@@ -63,15 +61,12 @@ final class Deletion: @unchecked Sendable {
     /// Takes away a snapshot that is there for clones only: one whose clone has gone, or never came to be, holds nothing. BUSY if one
     /// needs it; false if it is a snapshot of another kind.
     private func clear(_ snapshot: Image.Snapshot, of image: Image) throws -> Bool {
-        if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) || Names.isOfBackup(snapshot.name) {
+        if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) {
             try image.removeSnapshot(snapshot.name)
-            return true
-        }
-        switch try image.kind(of: snapshot) {
-        case RBD_SNAP_NAMESPACE_TYPE_TRASH?: try image.clear(snapshot)
-        // The daemon's that mirrors the image, which librbd removes with it.
-        case RBD_SNAP_NAMESPACE_TYPE_MIRROR?, nil: break
-        default: return false
+        } else if try image.isRemoved(snapshot) {
+            try image.clear(snapshot)
+        } else {
+            return false
         }
         return true
     }
@@ -207,7 +202,7 @@ final class Deletion: @unchecked Sendable {
                 try removeIfForgotten(image)
             }
         }
-        for entry in try Trash.moved(in: cluster) + Trash.removals(in: cluster) where entry.isDue && names.isVolume(entry.name) {
+        for entry in try Trash.moved(in: cluster) + Trash.removals(in: cluster) where entry.name.hasPrefix("volume-") && entry.isDue {
             try? remove(entry)
         }
     }

@@ -126,29 +126,13 @@ final class Image {
         if removed != -ENOENT { try Cluster.check(removed, "cannot remove \(name)@\(snapshot)") }
     }
 
-    /// Whose the snapshot is: a user's of librbd, a group's, or librbd's own. `TRASH`: it was removed, and is kept under another name
-    /// until its last clone has gone. nil: it has gone.
-    func kind(of snapshot: Snapshot) throws -> rbd_snap_namespace_type_t? {
+    /// Whether the snapshot was removed, and is kept by librbd until its last clone has gone: under another name.
+    func isRemoved(_ snapshot: Snapshot) throws -> Bool {
         var type = RBD_SNAP_NAMESPACE_TYPE_USER
         let result = rbd_snap_get_namespace_type(handle, snapshot.id, &type)
-        if result == -ENOENT { return nil }
+        if result == -ENOENT { return false }
         try Cluster.check(result, "cannot read the kind of \(name)@\(snapshot.name)")
-        return type
-    }
-
-    /// Whether somebody holds the image open; one whose watch the cluster never ends does not.
-    var isWatched: Bool {
-        get throws {
-            var count = 8
-            while true {
-                var found = [rbd_image_watcher_t](repeating: rbd_image_watcher_t(), count: count)
-                let result = rbd_watchers_list(handle, &found, &count)
-                if result == -ERANGE { continue }
-                try Cluster.check(result, "cannot list the watchers of \(name)")
-                rbd_watchers_list_cleanup(&found, count)
-                return try count > 0 && Watches.areAlive(on: id, in: cluster)
-            }
-        }
+        return type == RBD_SNAP_NAMESPACE_TYPE_TRASH
     }
 
     /// Removes what is left of such a snapshot, whose last clone went with a client that died. BUSY if there is a clone.

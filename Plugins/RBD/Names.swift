@@ -11,12 +11,9 @@ enum Names {
     static let deletedSuffix = ".deleted"
     /// Of a full copy that is being made.
     static let partialSuffix = ".partial"
+    /// Of a volume's snapshot that users know.
+    static let userSnapshotPrefix = "snapshot-"
 
-    /// Whether a snapshot is one that Cinder's backups keep of a volume, to tell what changed since: it goes with the volume.
-    static func isOfBackup(_ snapshot: String) -> Bool {
-        let words = snapshot.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-        return words.count >= 4 && words[0].elementsEqual("backup".utf8) && words[1].count == 36 && words[2].elementsEqual("snap".utf8)
-    }
     static func images(of cluster: Cluster) throws -> [String] {
         var count = 64
         while true {
@@ -40,35 +37,5 @@ enum Names {
             current = next
         }
         return depth
-    }
-}
-
-/// The names that the service gives volumes, by its `volume_name_template`: they tell its objects from others' in the pool's trash.
-struct VolumeNames: Sendable {
-    private let prefix: [UInt8]
-    private let suffix: [UInt8]
-
-    init(template: String) {
-        let bytes = Array(template.utf8)
-        let mark = bytes.indices.first { bytes[$0...].starts(with: "%s".utf8) } ?? bytes.count
-        prefix = Array(bytes[..<mark])
-        suffix = Array(bytes[mark...].dropFirst(2))
-    }
-
-    /// A volume's, with or without what this driver puts behind it.
-    func isVolume(_ name: String) -> Bool {
-        ["", Names.deletedSuffix, Names.partialSuffix].contains { isVolume(name, then: Array($0.utf8)) }
-    }
-
-    private func isVolume(_ name: String, then end: [UInt8]) -> Bool {
-        let bytes = Array(name.utf8)
-        let count = prefix.count + 36 + suffix.count
-        guard bytes.count == count + end.count, bytes.starts(with: prefix), bytes[count...].elementsEqual(end),
-            bytes[..<count].suffix(suffix.count).elementsEqual(suffix)
-        else { return false }
-        return bytes[prefix.count..<prefix.count + 36].enumerated().allSatisfy { index, byte in
-            [8, 13, 18, 23].contains(index)
-                ? byte == UInt8(ascii: "-") : Character(UnicodeScalar(byte)).isHexDigit
-        }
     }
 }

@@ -46,13 +46,7 @@ final class RBDDriver: VolumeDriver {
         keyring = try call.fileOption("rbd_keyring_conf")
         cluster = try Cluster(settings)
         mirroring = try Mirroring(call, cluster)
-        let names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
-        deletion = Deletion(cluster, delay: delay, interval: interval, names: names, flattening: flattening)
-        call.tellWithoutEffect([
-            "rados_connection_retries": "a cluster that cannot be reached is tried again until it can",
-            "rados_connection_interval": "the pauses between attempts grow, to 15 seconds at most",
-            "rados_connection_timeout": "rados_connect_timeout is how long an attempt takes",
-        ])
+        deletion = Deletion(cluster, delay: delay, interval: interval, flattening: flattening)
         // What a dead process of this machine left behind: its watches would hold its images for half a minute.
         if let state = call.option("state_dir") {
             client = try RegisteredClient(directory: state + "/rbd", cluster: cluster, call)
@@ -254,13 +248,7 @@ final class RBDDriver: VolumeDriver {
         let snapshot = try name(call, "snapshot.name")
         guard let image = try Image.find(cluster, name(call, "volume.name"), writable: true) else { return }
         do { try image.removeSnapshot(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY {
-            do { try deletion.flattenChildren(of: image, snapshot, call) } catch let error as DriverError
-                where error.code == CLINKER_NO_SPACE
-            {
-                // Nothing is lost: it can be deleted once its clones have room to stand alone, or are gone.
-                throw DriverError(
-                    CLINKER_BUSY, "\(image.name)@\(snapshot) has clones, which have no room to do without it: \(error.message)")
-            }
+            try deletion.flattenChildren(of: image, snapshot, call)
             try image.removeSnapshot(snapshot)
         }
     }
@@ -320,12 +308,11 @@ final class RBDDriver: VolumeDriver {
                 let snapshots = try image.snapshots.map(\.name)
                 // Of a deleted volume that clones still need nobody knows but this driver.
                 if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { continue }
-                let (bytes, isWatched) = (try image.size, try image.isWatched)
+                let bytes = try image.size
                 call.object(nil) {
                     call.set("name", name)
                     call.set("bytes", Int64(bytes))
                     call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                    if isWatched { call.set("unsafe", "a client has it open") }
                     call.list("snapshots") {
                         for snapshot in snapshots where !snapshot.hasSuffix(Names.cloneSnapshotSuffix) {
                             call.object(nil) { call.set("name", snapshot) }
@@ -338,11 +325,6 @@ final class RBDDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let (reference, target) = (try self.reference(call), try name(call, "volume.name"))
-        // Whoever has it open would lose sight of it, and know nothing of a second one who writes to it.
-        if let found = try Image.find(cluster, reference, writable: false) {
-            defer { found.close() }
-            if try found.isWatched { throw DriverError(CLINKER_BUSY, "a client has the image \(reference) open") }
-        }
         try rename(reference, as: target)
         let image = try Image(cluster, target, writable: true)
         // Volumes are whole GiB: what is missing reads as zeroes.

@@ -41,9 +41,41 @@
  *   Names of nested values are joined by dots, items of lists by their number:
  *   "connector.host", "attachments.0.connector.initiator".
  *
+ *   Texts are UTF-8 and end with a zero byte, in both directions: a result
+ *   that is none fails its call by its name. Names of volumes and snapshots
+ *   are made of the operator's template and an id: letters, digits and
+ *   "-_.", 43 to 45 bytes with the usual templates. Refuse a name that your
+ *   storage does not take, one that is too long too, with INVALID: never cut
+ *   it, and never let it lead elsewhere ("../x", "/x").
+ *
+ *   Options and arguments convert themselves: integer() reads a text of
+ *   decimal digits with a sign or none, real() any decimal number, boolean()
+ *   true/1/yes/on and false/0/no/off in any case, string() gives a number or
+ *   boolean as text. What cannot be read so is absent: say BAD_CONFIGURATION.
+ *
+ *   Of a message and of a log line 4,096 bytes are kept, of the private text
+ *   `data` 4,096 bytes, and a longer one fails its call; of all results of a
+ *   call 16 MiB. A backend logs 1,000 lines at once and 100 in a second; the
+ *   others are left out, and that is said. What you write to the standard
+ *   output and error are lines of the backend's log, too; both are not yours.
+ *
  * ERRORS
  *   A function returns CLINKER_OK or the code it passed to clinker_fail(). The
- *   code says what the host does next; the message goes to the log.
+ *   code says what the host does next. The message goes to the log and to
+ *   administrators, with the operation that failed; users are told what the
+ *   code means, and of INVALID from connect_volume the message. Never put a
+ *   secret into one. A value that is no code is taken for CLINKER_ERROR.
+ *
+ *   CLINKER_RETRY: the call is repeated after 0.2, 0.4, 0.8, 1.6 and 3.2
+ *   seconds. If it still says so, it has failed as with CLINKER_ERROR; what
+ *   removes something is repeated for as long as it takes, every 30 seconds.
+ *   CLINKER_ERROR: nothing is repeated. The operation is taken back with the
+ *   calls that undo it (delete of what was to be created, and so on), and the
+ *   volume is shown in error where nothing says what is left of it.
+ *
+ *   A call that was cancelled, and shows no progress for 10 seconds, is taken
+ *   for hanging, as any call that shows none for `driver_call_timeout`: its
+ *   process is killed, and the other calls in it are repeated.
  *
  *   A function pointer that is NULL and the code CLINKER_UNSUPPORTED mean the
  *   same: nothing was done. The host then does the work itself over block
@@ -60,7 +92,10 @@
  *
  * THREADS
  *   See clinker_threads. Whatever the model, a handle is used by one thread at
- *   a time and `open`, `close` run alone.
+ *   a time and `open`, `close` run alone. Threads that call you have a stack
+ *   of 1 MiB. Yours is not the process: leave its umask, working directory,
+ *   environment, locale, signal handlers and standard output as they are, and
+ *   wait for the programs that you start.
  *
  * UNITS
  *   Volume sizes are GiB, capacities are GiB as reals, offsets, lengths and
@@ -221,30 +256,36 @@ typedef struct clinker_driver {
 
     /* -- instance: mandatory ------------------------------------------------------------------------------- */
 
-    /* Arguments: every option of the backend's section by its name (as text), backend string, state_dir string.
+    /* Arguments: every option of the backend's section by its name (as text), backend string, state_dir string: the
+     * directory of the service's state, where what a backend keeps has the backend's name in its own.
      * Checks the configuration and that the storage answers. Sets *instance. */
     int (*open)(clinker_call *, void **instance);
     void (*close)(void *instance);
 
     /* Results: storage_protocol string; thin_provisioning_support, thick_provisioning_support,
      * multiattach, online_extend_support, sparse_copy_volume boolean; shared_targets boolean; and whatever else
-     * types may ask for. Asked of the instance: two instances of one driver may differ. */
+     * types may ask for. Asked of the instance once: two instances of one driver may differ, one says always the same.
+     * sparse_copy_volume: a copy into a volume may leave out what is zero, and costs no space for it.
+     * shared_targets: volumes share targets, so that a host must not end a session that another volume of it uses:
+     * clients read it in shared_targets of the volume. null: not known; not set: false.
+     * holder string: how the storage knows this instance, for fence.
+     * multiattach: several hosts may be connected to a volume at the same time. */
     int (*capabilities)(void *instance, clinker_call *);
 
     /* Results: pools list of objects: name string, total_capacity_gb real, free_capacity_gb real,
      * provisioned_capacity_gb real (optional), max_over_subscription_ratio real (optional),
-     * reserved_percentage integer (optional). A negative capacity means unknown. */
+     * reserved_percentage integer (optional). A negative capacity means unknown. They are asked for once a minute and
+     * follow what is made: placement goes by them. */
     int (*stats)(void *instance, clinker_call *);
 
     /* -- volumes -------------------------------------------------------------------------------------------- */
 
     /* New volumes read as zeroes. create and delete are mandatory. */
     int (*create_volume)(void *instance, clinker_call *);
-    /* BUSY: something depends on it, be it the host's or not: snapshots and clones that others made in the same storage stay. Once
-     * the first byte is gone it is never BUSY, not even in a repeated call. */
-    int (*delete_volume)(void *instance, clinker_call *);
+    int (*delete_volume)(void *instance, clinker_call *); /* BUSY: something depends on it */
 
-    /* Arguments: new_size integer (GiB), attached boolean. To a size it already has: success. */
+    /* Arguments: new_size integer (GiB), attached boolean. To a size it already has: success. Never takes away: a late
+     * repetition may ask for less than the volume has by now. */
     int (*extend_volume)(void *instance, clinker_call *);
 
     /* Arguments: source.id, source.name, source.size, source.data of a volume. volume.size >= source.size;
@@ -252,10 +293,12 @@ typedef struct clinker_driver {
     int (*clone_volume)(void *instance, clinker_call *);
 
     int (*create_snapshot)(void *instance, clinker_call *);
-    int (*delete_snapshot)(void *instance, clinker_call *); /* BUSY: it has children; else as delete_volume */
-    /* The snapshot is the source; volume.size >= snapshot.size. */
+    int (*delete_snapshot)(void *instance, clinker_call *); /* BUSY: it has children */
+    /* The snapshot is what is copied; source.* is the volume that it is of (id, name, size, data), which may have changed
+     * and grown since. volume.size >= snapshot.size; what lies beyond the snapshot reads as zeroes. */
     int (*create_volume_from_snapshot)(void *instance, clinker_call *);
-    /* Brings the volume back to its latest snapshot. */
+    /* Brings the volume back to its latest snapshot, which has the volume's size: of a volume that grew since, the host
+     * refuses it. The snapshot stays. */
     int (*revert_to_snapshot)(void *instance, clinker_call *);
 
     /* -- attaching ------------------------------------------------------------------------------------------ */
@@ -276,36 +319,43 @@ typedef struct clinker_driver {
     /* -- manage: what is there, for manage, unmanage and the doctor ------------------------------------------ */
 
     /* Results: volumes list of objects: name string, size integer (GiB, rounded up), bytes integer,
-     * snapshots list of objects with name string; unsafe string: why it cannot be taken over as it is (absent: it can).
-     * Everything that lies in the backend, ours or not. */
+     * snapshots list of objects with name string. Everything that lies in the backend, ours or not. */
     int (*list_volumes)(void *instance, clinker_call *);
     /* Arguments: reference object, with source-name or source-id. Takes over an existing object under volume.name;
-     * one that has this name already is taken over. BUSY: somebody uses it. This call alone may look into an object to see
-     * what it is (a format); what it finds goes into data, and nothing else decides afterwards. Result: size integer (GiB, rounded up), data. */
+     * one that has this name already is taken over. This call alone may look into an object to see what it is (a format);
+     * what it finds goes into data, and nothing else decides afterwards. Result: size integer (GiB, rounded up), data. The driver itself
+     * grows an object that is no whole number of GiB to the size that it says; what is new reads as zeroes. A reference never
+     * leads out of the backend: INVALID or NOT_FOUND. */
     int (*manage_volume)(void *instance, clinker_call *);
     int (*unmanage_volume)(void *instance, clinker_call *);
 
-    /* Argument: holder string. After success no write begun by that holder can reach the storage. */
+    /* Argument: holder string: what `capabilities` of the instance that is to be shut out (of another machine, whose death
+     * nobody saw) gave as holder. After success no write begun by that holder can reach the storage. */
     int (*fence)(void *instance, clinker_call *);
 
     /* -- block handles --------------------------------------------------------------------------------------- */
 
     /* Arguments: volume.* (or volume.* and snapshot.* to read a snapshot). flags: CLINKER_HANDLE_*. */
     int (*open_handle)(void *instance, clinker_call *, uint32_t flags, void **handle);
+    /* Mandatory beside open_handle, as are get_size, read and write: without one of them there are no handles. No request
+     * is under way any more. What was written and not flushed may be lost. */
     void (*close_handle)(void *handle);
     int (*get_size)(void *handle, clinker_call *, uint64_t *bytes);
-    /* Alignment the host must keep, the size it should prefer, the largest it may use. NULL: 1, 1 MiB, 32 MiB. */
+    /* Alignment the host must keep (a power of two, at most 1 MiB), the size it should prefer, the largest it may use in any
+     * request: read, write, zero, discard and submit. NULL: 1, 1 MiB, 32 MiB. */
     int (*block_size)(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
-    /* Exactly `length` bytes or an error. */
+    /* Exactly `length` bytes or an error; behind the end of the volume INVALID: a volume does not grow by being written. */
     int (*read)(void *handle, clinker_call *, void *buffer, uint64_t offset, uint64_t length);
     int (*write)(void *handle, clinker_call *, const void *buffer, uint64_t offset, uint64_t length);
+    /* To the byte: the neighbours of the range stay. What was discarded reads as it was or as zeroes. */
     int (*zero)(void *handle, clinker_call *, uint64_t offset, uint64_t length);    /* NULL: the host writes zeroes */
     int (*discard)(void *handle, clinker_call *, uint64_t offset, uint64_t length); /* NULL: ignored                */
-    /* What was written before is on stable storage when it returns. */
+    /* What was written before is on stable storage when it returns. NULL: every write is when that returns. */
     int (*flush)(void *handle, clinker_call *);
     /* Calls `each` for the range; stops and returns its value when that is not 0. NULL: everything is data. */
     int (*extents)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
-    /* As extents, for what changed since the snapshot `since.*` of the call's arguments; what is not listed did not. */
+    /* As extents, for what changed since the snapshot `since.*` of the call's arguments; what is not listed did not: here
+     * gaps are allowed. More than what changed may be listed, never less. NULL: everything counts as changed. */
     int (*changed)(void *handle, clinker_call *, uint64_t offset, uint64_t length, clinker_extent_function each, void *opaque);
     /* Optional: takes a request and completes it later. Returns other than OK only if it did not take it. */
     int (*submit)(void *handle, clinker_request *);
