@@ -27,7 +27,7 @@ extension VolumeRequests {
     /// Returns the new volume's id. Its size is charged once it is known.
     public func manage(_ managed: ManagedVolume, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws -> String {
         let service = try Services.usable(managed.host, downAfter: seconds, in: tx)
-        if let name = managed.referenceName, let owner = try owner(of: name, in: tx) {
+        if let name = managed.referenceName, let owner = try owner(of: name, on: service.host, in: tx) {
             throw StorageError.invalidInput("Unable to manage existing volume. Volume \(owner) already managed.")
         }
         let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
@@ -43,16 +43,13 @@ extension VolumeRequests {
         return id
     }
 
-    /// The volume, snapshot or running operation that a storage object belongs to; nil if it is nobody's. Several backends may look at
-    /// the same storage, so it does not matter on which of them the object is: names hold ids, which are nobody else's anywhere.
-    public func owner(of name: String, in connection: any Connection) throws -> String? {
-        // A reference may say where its object lies.
-        let object = name.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(name[name.utf8.index(after: $0)...]) } ?? name
-        if let id = names.volumeIDAtBeginning(of: object) {
-            if let volume = try Volumes.named(id, in: connection).first(where: { $0.host != nil }) { return volume.id }
-            if try Operations.claimed(in: connection).contains(id) { return id }
+    /// The volume, snapshot or running operation that a storage object belongs to; nil if it is nobody's.
+    public func owner(of name: String, on backend: String, in connection: any Connection) throws -> String? {
+        if let id = names.volumeID(name) {
+            if let volume = try Volumes.named(id, in: connection).first(where: { $0.backend == backend }) { return volume.id }
+            return try Operations.claimed(in: connection).contains(id) ? id : nil
         }
-        guard let id = names.snapshotIDAtBeginning(of: object), let snapshot = try Snapshots.find(id, in: connection) else { return nil }
+        guard let id = names.snapshotID(name), let snapshot = try Snapshots.find(id, in: connection) else { return nil }
         return snapshot.id
     }
 
@@ -72,7 +69,9 @@ extension VolumeRequests {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
         try Services.usable(host, downAfter: seconds, in: tx)
-        if let name = ManagedVolume.name(of: reference), let owner = try owner(of: name, in: tx) {
+        if let name = ManagedVolume.name(of: reference),
+            let owner = try owner(of: name, on: volume.backend ?? "", in: tx)
+        {
             throw StorageError.invalidInput("Unable to manage existing snapshot. Snapshot \(owner) already managed.")
         }
         try Quotas.charge(

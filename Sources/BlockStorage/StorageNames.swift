@@ -17,19 +17,6 @@ public struct StorageNames: Sendable {
     /// The same for a snapshot.
     public func snapshotID(_ name: String) -> String? { Self.id(name, snapshotTemplate) }
 
-    /// The same for a name that goes on, behind a dot, with what the object is to the volume: a driver's own word (`.partial`,
-    /// `.deleted`), or a file of its chain.
-    func volumeIDAtBeginning(of name: String) -> String? { Self.idAtBeginning(of: name, volumeTemplate) }
-    func snapshotIDAtBeginning(of name: String) -> String? { Self.idAtBeginning(of: name, snapshotTemplate) }
-
-    private static func idAtBeginning(of name: String, _ template: String) -> String? {
-        if let id = id(name, template) { return id }
-        let length = fill(template, "").utf8.count + 36
-        let bytes = Array(name.utf8)
-        guard bytes.count > length, bytes[length] == UInt8(ascii: ".") else { return nil }
-        return String(validating: bytes[..<length], as: UTF8.self).flatMap { id($0, template) }
-    }
-
     private static func id(_ name: String, _ template: String) -> String? {
         let parts = template.split(separator: "%s", maxSplits: 1, omittingEmptySubsequences: false)
         let (prefix, suffix) = (parts.first ?? "", parts.count > 1 ? parts[1] : "")

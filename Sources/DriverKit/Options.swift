@@ -117,11 +117,6 @@ extension Call {
         }
     }
 
-    /// Tells of options that are set, though they have no effect here, and why: nobody shall rely on them.
-    public func tellWithoutEffect(_ reasons: KeyValuePairs<String, String>) {
-        for (name, reason) in reasons where option(name) != nil { log(CLINKER_WARNING, "\(name) has no effect: \(reason)") }
-    }
-
     /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent.
     public func fileOption(_ name: String) throws -> String? {
         guard let path = option(name) else { return nil }

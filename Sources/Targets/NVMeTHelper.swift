@@ -110,7 +110,6 @@ final class NVMeTHelper: TargetHelper {
                 }
             }
             call.set("ns_id", "\(namespaceID)")
-            if settings.reportsDiscard { call.set("discard", true) }
         }
     }
 

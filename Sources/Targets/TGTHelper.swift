@@ -8,25 +8,14 @@ final class TGTHelper: TargetHelper {
     private let settings: TargetSettings
     private let store: CredentialStore
     private let tool: Tool
-    /// How tgtd opens devices.
-    private let flags: [String]
-    private let cachesWrites: Bool
     let storageProtocol = "iSCSI"
     private static let lun = 1
-    /// The mode page of caching, without its bit for writes: tgtd brings each to the device before it answers.
-    private static let withoutCache = "mode_page=8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:0:0:0:0:0:0"
 
     init(_ call: Call) throws {
         settings = try TargetSettings(call, defaultPort: 3260)
         store = try CredentialStore(call)
         let socket = getenv("TGT_IPC_SOCKET").map { ["TGT_IPC_SOCKET=" + String(cString: $0)] } ?? []
         tool = Tool("tgtadm", environment: socket)
-        flags = call.option("iscsi_target_flags").map { ["--bsoflags", $0] } ?? []
-        let cache = call.option("iscsi_write_cache") ?? "on"
-        guard cache == "on" || cache == "off" else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "iscsi_write_cache must be on or off, not '\(cache)'")
-        }
-        cachesWrites = cache == "on"
     }
 
     private struct Target {
@@ -35,8 +24,6 @@ final class TGTHelper: TargetHelper {
         var luns: [Int: String] = [:]
         var accounts: [String] = []
         var isOpenToAll = false
-        var isReady = true
-        var connections: [(session: String, connection: String)] = []
     }
 
     func export(_ volume: String, device: String) throws {
@@ -44,19 +31,15 @@ final class TGTHelper: TargetHelper {
             let credentials = try store.findOrMake(volume)
             let targets = try self.targets()
             if let target = targets.first(where: { $0.iqn == settings.iqn(volume) }) {
-                if target.luns[Self.lun] == device, target.accounts == [credentials.user], target.isOpenToAll {
-                    // One that a call which was cut off has set aside.
-                    if !target.isReady { try setState("ready", of: target) }
-                    return
-                }
+                if target.luns[Self.lun] == device, target.accounts == [credentials.user], target.isOpenToAll { return }
                 try remove(target)
             }
             let id = "\((targets.map(\.id).max() ?? 0) + 1)"
             try manage("target", "new", "--tid", id, "-T", settings.iqn(volume))
-            try makeUnit(of: id, device)
+            try manage("logicalunit", "new", "--tid", id, "--lun", "\(Self.lun)", "-b", device)
             // Accounts are the daemon's, not the target's: an old one may be left.
             _ = try? manage("account", "delete", "--user", credentials.user)
-            try TGTManagement.makeAccount(credentials)
+            try manage("account", "new", "--user", credentials.user, "--password", credentials.password)
             try manage("account", "bind", "--tid", id, "--user", credentials.user)
             try manage("target", "bind", "--tid", id, "-I", "ALL")
         }
@@ -83,65 +66,26 @@ final class TGTHelper: TargetHelper {
     // Whoever has the credentials may come: there is nothing to take back.
     func disconnect(_ volume: String, _ call: Call) throws {}
 
-    /// tgtd reads a device's size once: the unit is taken away and given back. Nobody may see it missing, for what is written to a unit
-    /// that is not there fails at once. So connections are closed before, and refused with the word to come again until all is done:
-    /// initiators do, and send again what they had no answer to. tgtd takes no unit away while a command is at work on it.
+    /// tgtd reads a device's size once: the unit is taken away and given back, and sessions stay.
     func resized(_ volume: String, device: String) throws {
         try store.alone {
             guard let target = try targets().first(where: { $0.iqn == settings.iqn(volume) }) else { return }
-            try setState("offline", of: target)
-            defer { try? setState("ready", of: target) }
-            if target.luns[Self.lun] != nil { try removeUnit(of: target) }
-            try makeUnit(of: "\(target.id)", device)
+            if target.luns[Self.lun] != nil { try manage("logicalunit", "delete", "--tid", "\(target.id)", "--lun", "\(Self.lun)") }
+            try manage("logicalunit", "new", "--tid", "\(target.id)", "--lun", "\(Self.lun)", "-b", device)
         }
     }
 
     // MARK: how
 
-    private func setState(_ state: String, of target: Target) throws {
-        try manage("target", "update", "--tid", "\(target.id)", "--name", "state", "--value", state)
-    }
-
-    private func makeUnit(of id: String, _ device: String) throws {
-        try manage("logicalunit", "new", ["--tid", id, "--lun", "\(Self.lun)", "-b", device] + flags)
-        if !cachesWrites { try manage("logicalunit", "update", "--tid", id, "--lun", "\(Self.lun)", "--params", Self.withoutCache) }
-    }
-
-    /// Ends the target's connections and waits for what they had under way.
-    private func removeUnit(of target: Target) throws {
-        let limit = ContinuousClock.now + .seconds(20)
-        while true {
-            // Those that came before the state was set, too.
-            for (session, connection) in try targets().first(where: { $0.id == target.id })?.connections ?? [] {
-                _ = try? manage("conn", "delete", "--tid", "\(target.id)", "--sid", session, "--cid", connection)
-            }
-            do {
-                try manage("logicalunit", "delete", "--tid", "\(target.id)", "--lun", "\(Self.lun)")
-                return
-            } catch let error as DriverError where error.code == CLINKER_BUSY {
-                if ContinuousClock.now > limit { throw DriverError(CLINKER_RETRY, error.message) }
-            }
-            usleep(20_000)
-        }
-    }
-
     private func remove(_ target: Target) throws { try manage("target", "delete", "--force", "--tid", "\(target.id)") }
 
     @discardableResult
     private func manage(_ mode: String, _ operation: String, _ arguments: String...) throws -> String {
-        try manage(mode, operation, arguments)
-    }
-
-    @discardableResult
-    private func manage(_ mode: String, _ operation: String, _ arguments: [String]) throws -> String {
         let answer = try tool.run(["--lld", "iscsi", "--mode", mode, "--op", operation] + arguments, timeout: 30)
         guard answer.status == 0 else {
             // tgtd that is away comes back; what it refuses it will refuse again.
             let isAway = answer.errors.contains("connect") || answer.errors.contains("No such file")
-            let isBusy = answer.errors.contains("still active")
-            throw DriverError(
-                isAway ? CLINKER_RETRY : isBusy ? CLINKER_BUSY : CLINKER_ERROR,
-                "tgtadm cannot \(operation) the \(mode): \(answer.complaint)")
+            throw DriverError(isAway ? CLINKER_RETRY : CLINKER_ERROR, "tgtadm cannot \(operation) the \(mode): \(answer.complaint)")
         }
         return answer.output
     }
@@ -150,7 +94,6 @@ final class TGTHelper: TargetHelper {
     private func targets() throws -> [Target] {
         var targets: [Target] = []
         var lun: Int?
-        var session = ""
         var part = ""
         for line in try manage("target", "show").split(whereSeparator: \.isNewline) {
             let text = line.drop(while: \.isWhitespace)
@@ -162,12 +105,6 @@ final class TGTHelper: TargetHelper {
                 part = ""
             } else if targets.isEmpty {
                 continue
-            } else if let state = value("State:") {
-                targets[targets.count - 1].isReady = state == "ready"
-            } else if let number = value("I_T nexus:") {
-                session = number
-            } else if let number = value("Connection:") {
-                targets[targets.count - 1].connections.append((session, number))
             } else if let number = value("LUN:").flatMap({ Int($0) }) {
                 lun = number
             } else if let path = value("Backing store path:"), let lun, path != "None" {

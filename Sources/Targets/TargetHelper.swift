@@ -41,8 +41,6 @@ public struct TargetSettings {
     public let addresses: [String]
     public let port: Int
     public let prefix: String
-    /// Whether clients are told that they may give back what they do not need.
-    let reportsDiscard: Bool
 
     init(_ call: Call, defaultPort: Int) throws {
         let first = call.option("target_ip_address") ?? call.option("my_ip") ?? "127.0.0.1"
@@ -55,7 +53,6 @@ public struct TargetSettings {
         }
         port = try call.option("target_port", default: defaultPort, in: 1...65_535)
         prefix = call.option("target_prefix") ?? "iqn.2010-10.org.openstack:"
-        reportsDiscard = try call.option("report_discard_supported", default: false)
     }
 
     func iqn(_ volume: String) -> String { prefix + volume }
@@ -179,7 +176,7 @@ struct ISCSIConnection {
             call.set("auth_method", "CHAP")
             call.set("auth_username", credentials.user)
             call.set("auth_password", secret: credentials.password)
-            call.set("discard", settings.reportsDiscard)
+            call.set("discard", false)
         }
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 /// The real clients, as PyPI has them: python-openstackclient, python-cinderclient, openstacksdk.
@@ -184,7 +185,7 @@ struct ClientTests {
     }
 
     private func basicService() async throws -> ServiceUnderTest {
-        let path = "/tmp/clinker-users-\(UUID.random())"
+        let path = temporaryDirectory("users") + "/users"
         var lines = ""
         for (name, project, role) in Self.users {
             let (_, hash) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, name + "-secret"])

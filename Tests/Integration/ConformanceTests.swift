@@ -103,6 +103,9 @@ struct ConformanceTests {
             "/usr/bin/env", ["PATH=\(path):\(home)/.cargo/bin", "make", "-C", directory + "/novel"])
         #expect(built.status == 0, "\(built.output)")
         let library = language == "swift" ? "libClinkerNovel.so" : "clinker-novel.so"
+        let first = try await ServiceUnderTest.run(
+            "/usr/bin/env", ["PATH=\(path):\(home)/.cargo/bin", "make", "-n", "-C", directory + "/novel", "check", "CLINKER=/opt/clinker"])
+        #expect(first.output.contains("/opt/clinker driver check ./\(library)"), "\(first.output)")
         let result = try await check(
             ["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"] + (try await sample(language)))
         #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
@@ -135,13 +138,41 @@ struct ConformanceTests {
         for (fault, name, words) in [
             ("create_volume crash 1\n", "create: the same again succeeds", "the driver ended the process: signal"),
             ("create_volume hang 1\n", "create: the same again succeeds", "no end within 3 seconds"),
-            ("delete_volume 3 1\n", "delete: of what is gone succeeds", "busy"),
+            ("delete_volume 3 1\n", "delete: of what is gone succeeds", "CLINKER_BUSY"),
             ("extend_volume 1 1\n", "extend: to the size it has succeeds", "fault 1"),
         ] {
             let result = try await run(fault, name)
             #expect(result.status == 1 && result.output.contains("FAILED   \(name)") && result.output.contains(words), "\(result.output)")
         }
         #expect(try await run("", "create: the same again succeeds").status == 0)
+    }
+
+    @Test("a driver that would take any file of the machine takes none of it: what it reached for is the suite's own, and is told")
+    func canaries() async throws {
+        let directory = temporaryDirectory("conformance")
+        let driver = try MutantTests.build(in: directory)
+        let result = try await check(
+            [driver, "--set", "directory=\(directory)/volumes", "--set", "bug=manage_anything", "--case", "manage: a reference that leads"])
+        #expect(result.status == 1 && result.output.contains("a file outside of the storage was moved or removed: /tmp/clinker-check-"))
+        #expect(result.output.contains("runs as root") == (geteuid() == 0), "\(result.output)")
+        #expect(result.output.contains("/etc/") == false)
+    }
+
+    @Test("a driver that does not open fails once, with the header's name of its code")
+    func unopened() async throws {
+        let directory = temporaryDirectory("conformance")
+        let result = try await check([try MutantTests.build(in: directory), "--json", directory + "/report.json"])
+        #expect(result.status == 1 && result.output.contains("CLINKER_BAD_CONFIGURATION: directory must be an absolute path"))
+        #expect(result.output.contains(" 1 failed") && result.output.split(separator: "\n").count < 10, "\(result.output)")
+    }
+
+    @Test("a plugin is shown by its path, wherever it is named from")
+    func shown() async throws {
+        let directory = temporaryDirectory("conformance")
+        _ = try MutantTests.build(in: directory)
+        let result = try await ServiceUnderTest.run(
+            "/bin/sh", ["-c", "cd \(directory) && \(ServiceUnderTest.binary) driver show ./clinker-mutants.so"])
+        #expect(result.status == 0 && result.output.contains("name:    mutants"), "\(result.output)")
     }
 
     @Test("what is asked for wrongly is refused in a line")

@@ -280,8 +280,7 @@ struct IdentityTests {
 
     @Test("users of a file: names and passwords of http_basic, with projects and roles; the file is read again")
     func basic() async throws {
-        let directory = "/tmp/clinker-users-\(UUID.random())"
-        mkdir(directory, 0o700)
+        let directory = temporaryDirectory("users")
         let file = directory + "/users"
         func line(_ name: String, _ password: String, _ project: String, _ roles: String) async throws -> String {
             let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, password])
@@ -389,7 +388,7 @@ struct IdentityTests {
 
     @Test("policies of a file count at once when it changes; a broken file is refused at the start and an error later")
     func policyFile() throws {
-        let file = "/tmp/clinker-policy-\(UUID.random()).yaml"
+        let file = temporaryDirectory("policy") + "/policy.yaml"
         try ServiceUnderTest.write(file, "\"volume:create\": \"role:reader\"\n")
         let service = try keystone.service(sections: "[oslo_policy]\npolicy_file = \(file)")
         let rita = try keystone.token("rita", project: "alpha")
@@ -419,8 +418,7 @@ final class TLSServer {
     private let pid: pid_t
 
     init() throws {
-        let directory = "/tmp/clinker-tls-\(UUID.random())"
-        mkdir(directory, 0o700)
+        let directory = temporaryDirectory("tls")
         port = try Loopback.freePort()
         let made = reap(
             try spawn(

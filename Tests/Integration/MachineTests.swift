@@ -96,8 +96,8 @@ struct MachineTests {
     @Test("LVM's hosts that are killed in long work; groups, pools, targets and shares that are missing, full, busy or read-only")
     func storageFaults() async throws {
         let scenarios = [
-            "thin_kills", "thick_kills", "missing_group", "full_pool", "busy_device", "foreign_snapshot", "half_wiped", "hung_device",
-            "stopped_target", "wrong_password", "growing", "secrets", "full_share", "read_only_share",
+            "thin_kills", "thick_kills", "missing_group", "full_pool", "busy_device", "hung_device", "stopped_target", "wrong_password",
+            "full_share", "read_only_share",
         ]
         // Some of them, others every day; half of them where changes are let in.
         var chosen = scenarios.filter { FaultSample.holds($0, oneOf: FaultSample.isWholeForDrivers ? 2 : 5) }

@@ -1,7 +1,6 @@
 import Glibc
 import JSON
 import Primitives
-import TestSupport
 import Testing
 
 /// Taking over what lies in a backend, under both paths, and leaving it there again.
@@ -57,55 +56,6 @@ struct ManageTests {
         // And taken over again.
         let again = try service.api("POST", path, ["volume": ["host": "node@file", "ref": ["source-name": .string("volume-" + id)]]])
         try service.wait(again.json["volume"]?["id"]?.string ?? "", "available")
-    }
-
-    @Test("what one backend's volumes and snapshots are made of is nobody's to take over through another that looks at the same storage")
-    func sameStorage() throws {
-        let directory = temporaryDirectory("shared", elseRemovesIt: true)
-        let section = "volume_driver = file\nfile_directory = \(directory)\n"
-        let service = try ServiceUnderTest(backends: "one,two", sections: "[one]\n\(section)[two]\n\(section)")
-        let id = try service.create()
-        let host = try service.wait(id, "available")?["os-vol-host-attr:host"]?.string ?? ""
-        let other = host == "node@one#files" ? "node@two" : "node@one"
-        let snapshot = try SnapshotTests.snapshot(service, of: id)
-        try SnapshotTests.wait(service, snapshot, "available")
-        let own = "volume-" + id
-        for (name, text) in [("legacy.img", "mine"), (own + ".partial-of-it", ""), ("second.img", "")] {
-            try ServiceUnderTest.write(directory + "/" + name, text)
-        }
-        #expect(link(directory + "/" + own, directory + "/alias.img") == 0)
-        for backend in [host, other] {
-            let path = "/manageable_volumes/detail?host=" + backend.split(separator: "#").joined(separator: "%23")
-            let list = try listed(service, path)
-            func entry(_ name: String) -> JSON? { list.first { $0["reference"]?["source-name"]?.string == name } }
-            for name in [own, own + ".partial-of-it"] {
-                #expect(
-                    entry(name)?["safe_to_manage"] == false && entry(name)?["reason_not_safe"] == "already managed", "\(backend): \(list)")
-                #expect(entry(name)?["cinder_id"]?.string == id)
-            }
-            #expect(entry("alias.img")?["safe_to_manage"] == false, "\(backend): \(list)")
-            #expect(entry("alias.img")?["reason_not_safe"]?.string?.contains("another name") == true)
-            #expect(entry("legacy.img")?["safe_to_manage"] == true)
-            let snapshots = try listed(service, "/manageable_snapshots/detail?host=" + backend.prefix { $0 != "#" }, "manageable-snapshots")
-            #expect(snapshots.allSatisfy { $0["safe_to_manage"] == false && $0["cinder_id"]?.string == snapshot } && !snapshots.isEmpty)
-        }
-        func manage(_ name: String) throws -> ServiceUnderTest.Answer {
-            try service.api("POST", "/manageable_volumes", ["volume": ["host": .string(other), "ref": ["source-name": .string(name)]]])
-        }
-        for name in [own, "snapshot-" + snapshot, "somewhere:/else/" + own, own + ".partial-of-it"] {
-            let answer = try manage(name)
-            #expect(answer.status == 400 && answer.message?.contains("already managed") == true, "\(name): \(answer.text)")
-        }
-        let alias = try manage("alias.img").json["volume"]?["id"]?.string ?? ""
-        try service.wait(alias, "error")
-        #expect(try service.api("DELETE", "/volumes/\(alias)").status == 202)
-        try service.wait(alias, nil)
-        #expect(Set(ServiceUnderTest.entries(directory)).isSuperset(of: [own, "snapshot-" + snapshot, "alias.img"]))
-        let taken = try manage("legacy.img").json["volume"]?["id"]?.string ?? ""
-        try service.wait(taken, "available")
-        #expect(try service.api("DELETE", "/volumes/\(taken)").status == 202)
-        try service.wait(taken, nil)
-        #expect(try service.volume(id)?["status"] == "available")
     }
 
     @Test("a snapshot is left behind and taken over again")

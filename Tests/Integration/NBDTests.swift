@@ -55,6 +55,19 @@ struct NBDTests {
         }
     }
 
+    @Test("the sizes that a driver asks for are kept, whatever the client asks for")
+    func sizes() async throws {
+        let driver = try MutantTests.build(in: directory)
+        _ = try await shell("mkdir volumes; truncate -s 64M volumes/volume-x; head -c 9000000 /dev/urandom > words")
+        let subject = [
+            driver, "volume-x", "--writable", "--set", "directory=\(directory)/volumes", "--set", "minimum=4096", "--set", "maximum=65536",
+        ]
+        try await serving(subject) { uri, _ in
+            _ = try await shell("qemu-io -f raw -c 'write -q -s words 12288 9M' -c 'write -q -z 20M 4M' -c 'read -q 0 32M' '\(uri)'")
+            _ = try await shell("qemu-img convert -f raw -O raw '\(uri)' here && cmp here volumes/volume-x")
+        }
+    }
+
     @Test("an image of rbd is served as librbd has it")
     func rbd() async throws {
         let ceph = try StorageUnderTest.ceph.get()

@@ -55,17 +55,6 @@ struct OperationTests {
         #expect(message?.contains("Could not find any available weighted backend") == true && message?.contains("node@") == false)
     }
 
-    @Test("what extra_capabilities says of a backend's pools is shown, and types can ask for it")
-    func extraCapabilities() throws {
-        let service = try MoveTests.service(two: "extra_capabilities = {\"tier\": \"gold\", \"multiattach\": false}")
-        _ = try MoveTests.type(service, "gold", ["capabilities:tier": "gold"])
-        let made = try service.wait(try service.create(["volume_type": "gold"]), "available")
-        #expect(made?["os-vol-host-attr:host"] == "node@two#files")
-        let pools = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array ?? []
-        let two = pools.first { $0["name"] == "node@two#files" }?["capabilities"]
-        #expect(two?["tier"] == "gold" && two?["multiattach"] == false, "\(pools)")
-    }
-
     @Test("explain says where a volume would go and why not elsewhere, without making it")
     func explain() throws {
         let service = try MoveTests.service(
@@ -107,7 +96,6 @@ struct OperationTests {
         arguments: [
             ("", "filter_function = volume.size >", "filter_function is no expression"),
             ("", "goodness_function = (1", "goodness_function is no expression"),
-            ("", "extra_capabilities = fast", "extra_capabilities must be a JSON object"),
             ("scheduler_default_filters = Nope", "", "there is no 'Nope'"),
             ("scheduler_default_weighers = Nope", "", "there is no 'Nope'"),
             ("scheduler_default_filters = InstanceLocalityFilter", "", "InstanceLocalityFilter asks Nova"),

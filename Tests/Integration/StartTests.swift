@@ -125,15 +125,6 @@ struct StartTests {
         #expect(try await clinker(["config", "options"]).output.contains("[DEFAULT] osapi_volume_listen_port = 8776"))
     }
 
-    @Test("the program and its drivers are bound when they are loaded, and what was bound is read-only")
-    func binding() async throws {
-        let directory = ServiceUnderTest.binary.prefix(upTo: ServiceUnderTest.binary.lastIndex(of: "/") ?? ServiceUnderTest.binary.endIndex)
-        for name in ["clinker", "libClinkerFile.so", "libClinkerRBD.so", "libClinkerLVM.so", "libClinkerNFS.so"] {
-            let result = try await ServiceUnderTest.run("/usr/bin/env", ["readelf", "-lWd", "\(directory)/\(name)"])
-            #expect(result.output.contains("NOW") && result.output.contains("GNU_RELRO"), "\(name): \(result.output)")
-        }
-    }
-
     @Test("driver list and show tell what there is")
     func drivers() async throws {
         let list = try await clinker(["driver", "list"])

@@ -1,4 +1,5 @@
 import CDriver
+import Glibc
 
 /// Connections of hosts to volumes.
 enum AttachingChecks {
@@ -40,6 +41,24 @@ enum AttachingChecks {
         { return volume }
     }
 
+    /// What os-brick cannot do without.
+    private static let members = [
+        "local": ["device_path"], "iscsi": ["target_iqn", "target_portal", "target_lun"], "rbd": ["name", "hosts", "ports"],
+        "nfs": ["export", "name"],
+    ]
+
+    /// A path of this machine that an answer names must lead to the volume.
+    private static func expectPath(_ bench: CheckBench, _ answer: DriverValue, holding text: String = "") throws {
+        guard answer["driver_volume_type"]?.string == "local", let path = answer["data"]?["device_path"]?.string else { return }
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        let code = errno
+        try bench.require(file >= 0, "\(path): \(String(cString: strerror(code)))")
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: text.utf8.count)
+        let count = pread(file, &bytes, bytes.count, 0)
+        try bench.require(count == bytes.count && bytes == Array(text.utf8), "\(path) does not hold the volume's bytes")
+    }
+
     static let cases: [ConformanceCase] = [
         ConformanceCase("connect: the answer names a kind of connection and its data", needs: [.connectVolume]) { bench in
             let volume = try exported(bench)
@@ -48,6 +67,34 @@ enum AttachingChecks {
             guard case .object(let members)? = answer["data"] else { throw CheckBench.Failure(description: "data: \(answer.loggable)") }
             try bench.require(!members.isEmpty, "data is empty")
             try disconnect(bench, volume)
+        },
+        ConformanceCase("connect: what the answer names is there", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            if bench.hasHandles { try bench.write("here", to: volume) }
+            let answer = try connect(bench, volume)
+            let kind = answer["driver_volume_type"]?.string ?? ""
+            for name in members[kind] ?? [] {
+                try bench.require(answer["data"]?[name].map { $0 != .null } ?? false, "a connection of kind \(kind) needs \(name)")
+            }
+            try expectPath(bench, answer, holding: bench.hasHandles ? "here" : "")
+            try disconnect(bench, volume)
+        },
+        ConformanceCase("connect: secrets stay out of the log", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            _ = try connect(bench, volume)
+            try disconnect(bench, volume)
+            try bench.require(bench.witness.betrayal == nil, "a secret of the answer stands in the log: \(bench.witness.betrayal ?? "")")
+        },
+        ConformanceCase("connect: a connector that lacks what is needed is refused", needs: [.connectVolume]) { bench in
+            let volume = try exported(bench)
+            for connector in [[:], ["host": .string("one")], ["ip": .string("127.0.0.1")]] as [KeyValuePairs<String, DriverValue>] {
+                do {
+                    try bench.call(.connectVolume, volume, [("connector", .members(connector)), ("mode", .string("rw"))])
+                } catch let failure as DriverFailure {
+                    try bench.require(failure.code == .invalid, "\(failure.code.name) (\(failure.message)), not CLINKER_INVALID")
+                }
+            }
+            try disconnect(bench, volume, nil)
         },
         ConformanceCase("connect: again is the same connection", needs: [.connectVolume]) { bench in
             let volume = try exported(bench)
@@ -77,20 +124,24 @@ enum AttachingChecks {
         },
         ConformanceCase("connect: for reading only", needs: [.connectVolume]) { bench in
             let volume = try exported(bench)
-            _ = try connect(bench, volume, mode: "ro")
+            let answer = try connect(bench, volume, mode: "ro")
+            let mode = answer["data"]?["access_mode"]?.string
+            try bench.require(mode == nil || mode == "ro", "access_mode is \(mode ?? ""), not ro")
             try disconnect(bench, volume)
         },
         ConformanceCase("connect: to what is not there is refused", needs: [.connectVolume]) { bench in
-            try bench.refused([.notFound, .error], "a connection") { _ = try connect(bench, CheckBench.Object()) }
+            try bench.refused([.notFound], "a connection") { _ = try connect(bench, CheckBench.Object()) }
         },
         ConformanceCase("connect: two hosts, where the driver says that they may", needs: [.connectVolume]) { bench in
             guard try bench.driver.call(.capabilities, .object([]))["multiattach"]?.boolean == true else {
                 throw CheckBench.Skip(reason: "multiattach is not true")
             }
             let volume = try exported(bench)
-            _ = try connect(bench, volume, "one")
-            _ = try connect(bench, volume, "two")
+            let one = try connect(bench, volume, "one")
+            let two = try connect(bench, volume, "two")
+            for answer in [one, two] { try expectPath(bench, answer) }
             try disconnect(bench, volume, "one", remaining: ["two"])
+            try expectPath(bench, two)
             _ = try connect(bench, volume, "two")
             try disconnect(bench, volume, "two")
         },
@@ -110,6 +161,7 @@ enum AttachingChecks {
             let volume = try exported(bench)
             let first = try connect(bench, volume)
             try disconnect(bench, volume, "one", remaining: ["one"])
+            try expectPath(bench, first)
             try bench.require(try connect(bench, volume) == first, "it changed")
             try disconnect(bench, volume)
         },
@@ -121,7 +173,9 @@ enum AttachingChecks {
         },
         ConformanceCase("export: taking back what never was") { bench in
             let volume = try bench.volume()
+            if bench.hasHandles { try bench.write("kept", to: volume) }
             try callIfThere(bench, .unexportVolume, volume)
+            if bench.hasHandles { try bench.expect("kept", in: volume, "the volume") }
         },
         ConformanceCase("export: ensured after it was lost, then connected", needs: [.connectVolume]) { bench in
             let volume = try exported(bench)

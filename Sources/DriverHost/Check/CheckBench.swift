@@ -13,9 +13,7 @@ final class CheckBench {
         var data: String?
         /// A host was told where it is.
         var isConnected = false
-        /// Of what somebody else made in the same storage.
-        var foreignName: String?
-        var name: String { foreignName ?? (isSnapshot ? "snapshot-" : "volume-") + id }
+        var name: String { (isSnapshot ? "snapshot-" : "volume-") + id }
     }
 
     struct Failure: Error, CustomStringConvertible { let description: String }
@@ -23,19 +21,32 @@ final class CheckBench {
 
     let driver: Driver
     let options: DriverValue
+    let witness: DriverWitness
     private let path: String
     let pool: String?
     private var made: [(object: Object, volume: Object?)] = []
+    private var canaries: [Canary] = []
 
-    init(path: String, options: DriverValue) throws {
+    init(path: String, options: DriverValue, witness: DriverWitness = DriverWitness()) throws {
         self.path = path
         self.options = options
-        driver = try Driver(Plugin(path: path), options: options)
+        self.witness = witness
+        driver = try Driver(Plugin(path: path), options: options, witness: witness)
         pool = try driver.call(.stats, .object([]))["pools"]?.list?.first?["name"]?.string
     }
 
     /// Another instance of the same backend.
-    func another() throws -> Driver { try Driver(Plugin(path: path), options: options) }
+    func another() throws -> Driver { try Driver(Plugin(path: path), options: options, witness: witness) }
+
+    /// A directory of the suite's own.
+    var directory: String { options["state_dir"]?.string ?? "/tmp" }
+
+    /// A file outside of the storage, which must stay as it is.
+    func canary() throws -> Canary {
+        let canary = try Canary(in: directory)
+        canaries.append(canary)
+        return canary
+    }
 
     var hasHandles: Bool {
         let table = driver.plugin.table.pointee
@@ -53,8 +64,8 @@ final class CheckBench {
     /// The body must fail with one of the codes.
     func refused(_ codes: [DriverFailure.Code], _ what: String, _ body: () throws -> Void) throws {
         do { try body() } catch let failure as DriverFailure {
-            let wanted = codes.map { "\($0)" }.joined(separator: " or ")
-            return try require(codes.contains(failure.code), "\(what): \(failure.code) (\(failure.message)), not \(wanted)")
+            let wanted = codes.map(\.name).joined(separator: " or ")
+            return try require(codes.contains(failure.code), "\(what): \(failure.code.name) (\(failure.message)), not \(wanted)")
         }
         throw Failure(description: "\(what) succeeded")
     }
@@ -190,6 +201,39 @@ final class CheckBench {
         return bytes
     }
 
+    /// The beginning of the last block of so many GiB.
+    func lastBlock(_ object: Object, of volume: Object? = nil, gibibytes: Int) throws -> UInt64 {
+        try handle(object, of: volume) { UInt64(gibibytes) << 30 - max(4096, $0.alignment) }
+    }
+
+    /// Everything from one offset to another must be zero. What the driver's map calls zero is believed, what it calls data is read: of
+    /// much, as where there is no map, the beginning, the end and samples.
+    func expectZeroes(in object: Object, from start: UInt64, to end: UInt64, _ what: String) throws {
+        try handle(object) { handle in
+            let unit = max(65_536, handle.alignment)
+            for extent in try handle.extents(offset: start, length: end - start) where extent.flags & UInt32(CLINKER_EXTENT_ZERO) == 0 {
+                let last = min(end, extent.offset + extent.length)
+                let edge: UInt64 = 4 << 20
+                var position = max(start, extent.offset)
+                let (whole, first) = (last - position <= 64 << 20, position)
+                while position < last {
+                    let isSample = !whole && position >= first + edge && position < last - edge
+                    let count = min(isSample ? unit : edge, last - position)
+                    let found = try Self.read(Int(count), handle, at: position)
+                    try require(Self.are(found, 0), "\(what): no zeroes within \(count) bytes at \(position)")
+                    position += isSample ? min(16 << 20, max(count, last - edge - position)) : count
+                }
+            }
+        }
+    }
+
+    /// Does what needs more than every storage has: where the driver says that it has not, the case has nothing to see.
+    func asFarAsItGoes<T>(_ work: () throws -> T) throws -> T {
+        do { return try work() } catch let failure as DriverFailure where [.noSpace, .invalid].contains(failure.code) {
+            throw Skip(reason: "a limit of the driver: \(failure)")
+        }
+    }
+
     /// The block at the offset must begin with the text and hold zeroes behind it.
     func expect(_ text: String, in object: Object, of volume: Object? = nil, at offset: UInt64 = 0, _ what: String) throws {
         try handle(object, of: volume) { handle in
@@ -216,17 +260,25 @@ final class CheckBench {
             try? remove(object, of: volume)
         }
         made = []
+        for canary in canaries { canary.remove() }
+        canaries = []
     }
 
     /// The same; nothing may be left.
     func cleanUp() throws {
-        let names = Set(made.map(\.object.name))
+        let ids = Set(made.map(\.object.id))
         for (object, volume) in made.reversed() {
             try remove(object, of: volume)
         }
         made = []
-        let left = try self.names()?.intersection(names) ?? []
-        try require(left.isEmpty, "deleted, yet still listed: \(left.sorted().joined(separator: ", "))")
+        for canary in canaries {
+            try canary.verify(after: "the case")
+            canary.remove()
+        }
+        canaries = []
+        // Under whatever name: what a killed call left half made has another one.
+        let left = try self.names()?.filter { name in ids.contains { name.contains($0) } } ?? []
+        try require(left.isEmpty, "deleted, yet this is still listed: \(left.sorted().joined(separator: ", "))")
     }
 
     // MARK: a host of its own
@@ -236,7 +288,7 @@ final class CheckBench {
         let backend = Backend(
             Backend.Configuration(
                 name: "check-\(getpid())", pluginPath: path, options: options, threads: 4, callTimeout: 60, openTimeout: 60,
-                notesDirectory: options["state_dir"]?.string ?? "/tmp"),
+                notesDirectory: directory),
             log: Logger(label: "check") { _ in SwiftLogNoOpLogHandler() }, onChange: { _ in })
         backend.start()
         defer { backend.stop() }

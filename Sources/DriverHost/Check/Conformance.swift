@@ -28,14 +28,40 @@ public enum ConformanceOutcome: Sendable, Equatable {
 /// The conformance suite: what every driver must do, whatever its storage.
 public enum Conformance {
     public static let cases: [ConformanceCase] =
-        InstanceChecks.cases + VolumeChecks.cases + SnapshotChecks.cases + CloneChecks.cases + AttachingChecks.cases + ManageChecks.cases
+        InstanceChecks.cases + LeakChecks.cases + VolumeChecks.cases + NameChecks.cases + SnapshotChecks.cases + CloneChecks.cases
+        + AttachingChecks.cases + ManageChecks.cases
         + HandleChecks.cases + ChangedChecks.cases + DeathChecks.cases
 
-    /// Runs one case in this process. What it made is removed afterwards, whatever its outcome.
+    /// The case without which no other one has anything to see.
+    public static let first = "instance: it opens"
+
+    /// Runs one case in this process, which is there for that alone. What it made is removed afterwards, whatever its outcome.
     public static func run(_ name: String, plugin path: String, options: DriverValue) -> ConformanceOutcome {
         guard let found = cases.first(where: { $0.name == name }) else { return .failed("there is no such case") }
+        let before = ProcessState.now()
+        let output = StandardOutput()
+        let witness = DriverWitness()
+        if case .object(let members) = options {
+            for member in members where ["password", "secret"].contains(where: { member.name.contains($0) }) {
+                if let text = member.value.string { witness.isSecret(text) }
+            }
+        }
+        let outcome = attempt(found, path, options, witness)
+        guard case .passed = outcome else { return outcome }
+        // What no answer shows.
+        let words = output?.words.map { "the driver wrote to the standard output: '\($0)'" }
+        let betrayal = witness.betrayal.map { "a secret stands in what the driver logs: \($0)" }
+        let faults = [
+            witness.violations.first, betrayal, words, before.difference(to: .now()), ProcessState.remainingChild(),
+        ]
+        return faults.compactMap(\.self).first.map { .failed($0) } ?? .passed
+    }
+
+    private static func attempt(_ found: ConformanceCase, _ path: String, _ options: DriverValue, _ witness: DriverWitness)
+        -> ConformanceOutcome
+    {
         do {
-            let bench = try CheckBench(path: path, options: options)
+            let bench = try CheckBench(path: path, options: options, witness: witness)
             for method in found.needs where bench.driver.support(method) == .unsupported {
                 return .skipped("the driver has no \(method.rawValue)")
             }
@@ -53,8 +79,8 @@ public enum Conformance {
         } catch let failure as DriverFailure where failure.code == .unsupported && !(found.needs.isEmpty && !found.needsHandles) {
             // A call that a driver's table has may still say so.
             return .skipped(failure.message)
-        } catch let failure as DriverFailure {
-            return .failed("\(failure.code): \(failure.message)")
+        } catch let failure as DriverFailure where failure.code == .noSpace {
+            return .skipped("a limit of the storage: \(failure.message)")
         } catch { return .failed("\(error)") }
     }
 }

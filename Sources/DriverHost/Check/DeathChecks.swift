@@ -22,6 +22,23 @@ enum DeathChecks {
         if bench.hasHandles { try bench.write(text, to: volume) }
     }
 
+    /// Bytes that take a moment to be copied, so that a copy can be killed half-way.
+    private static let bulk = CheckBench.pattern(8 << 20, seed: 77)
+
+    private static func fill(_ bench: CheckBench, _ volume: CheckBench.Object) throws {
+        guard bench.hasHandles else { return }
+        try bench.handle(volume, writable: true) { handle in
+            try CheckBench.write(bulk, handle, at: 64 << 20)
+            try handle.flush()
+        }
+    }
+
+    private static func seeFilled(_ bench: CheckBench, _ volume: CheckBench.Object) throws {
+        guard bench.hasHandles else { return }
+        let found = try bench.handle(volume) { try CheckBench.read(bulk.count, $0, at: 64 << 20) }
+        try bench.require(CheckBench.same(found, bulk), "after the repetition: half of a copy")
+    }
+
     private static func see(_ bench: CheckBench, _ text: String, in volume: CheckBench.Object) throws {
         if bench.hasHandles { try bench.expect(text, in: volume, "after the repetition") }
     }
@@ -46,12 +63,14 @@ enum DeathChecks {
         Act(name: "clone", method: .cloneVolume, needs: [.cloneVolume]) { bench in
             let source = try bench.volume()
             try text(bench, "source", to: source)
+            try fill(bench, source)
             let clone = CheckBench.Object()
             bench.remember(clone)
             return (
                 bench.arguments(clone, [("source", bench.describe(source))]),
                 {
                     try see($0, "source", in: clone)
+                    try seeFilled($0, clone)
                     try see($0, "source", in: source)
                 }
             )

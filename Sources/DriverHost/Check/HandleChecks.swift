@@ -3,6 +3,28 @@ import Glibc
 
 /// Block handles: what is written is read, and maps tell the truth.
 enum HandleChecks {
+    /// What is done to a range leaves its neighbours, to the byte. `work` says whether the range is zero then; it is old or zero otherwise.
+    private static func exactly(_ bench: CheckBench, _ work: (Driver.Handle, _ offset: UInt64, _ length: UInt64) throws -> Bool) throws {
+        let volume = try bench.volume()
+        try bench.handle(volume, writable: true) { handle in
+            let unit = Int(handle.alignment)
+            let size = max(65_536, 64 * unit)
+            for (offset, length) in [(3, 1), (700, 5_000), (4_095, 2), (4_096, 4_095), (8_191, 8_194), (20_000, 30_000)] {
+                let (first, count) = (offset * unit % size / unit * unit, min(length * unit, size / 2) / unit * unit)
+                guard first + count <= size else { continue }
+                try CheckBench.write([UInt8](repeating: 9, count: size), handle, at: 0)
+                let isZero = try work(handle, UInt64(first), UInt64(count))
+                let found = try CheckBench.read(size, handle, at: 0)
+                let range = found[first..<(first + count)]
+                try bench.require(
+                    CheckBench.are(found[..<first], 9) && CheckBench.are(found[(first + count)...], 9),
+                    "a neighbour of \(count) bytes at \(first) changed")
+                try bench.require(
+                    isZero ? CheckBench.are(range, 0) : range.allSatisfy { $0 == 0 || $0 == 9 }, "\(count) bytes at \(first) are wrong")
+            }
+        }
+    }
+
     private static let zeroFlag = UInt32(CLINKER_EXTENT_ZERO)
 
     static let cases: [ConformanceCase] = [
@@ -20,14 +42,49 @@ enum HandleChecks {
         },
         ConformanceCase("handle: reading and writing behind the end is refused", handles: true) { bench in
             let volume = try bench.volume()
-            try bench.refused([.invalid, .error, .noSpace], "a read behind the end") {
-                _ = try bench.handle(volume) { try CheckBench.read(65_536, $0, at: 1 << 30) }
+            for place in [1 << 30, (1 << 30) + 65_536, 1 << 40] as [UInt64] {
+                try bench.refused([.invalid, .error, .noSpace], "a read at \(place)") {
+                    _ = try bench.handle(volume) { try CheckBench.read(65_536, $0, at: place) }
+                }
+                try bench.refused([.invalid, .error, .noSpace], "a write at \(place)") {
+                    try bench.handle(volume, writable: true) { try CheckBench.write([UInt8](repeating: 1, count: 65_536), $0, at: place) }
+                }
+            }
+            let bytes = try bench.handle(volume) { try $0.size }
+            try bench.require(bytes == 1 << 30, "it has \(bytes) bytes now")
+        },
+        ConformanceCase("handle: beyond 4 GiB", handles: true) { bench in
+            let volume = try bench.asFarAsItGoes { try bench.volume(size: 6) }
+            try bench.write("near", to: volume, at: 1 << 30)
+            try bench.write("far", to: volume, at: 5 << 30)
+            try bench.expect("far", in: volume, at: 5 << 30, "the volume")
+            try bench.expect("near", in: volume, at: 1 << 30, "4 GiB before")
+            try bench.handle(volume, writable: true) { try $0.zero(offset: 5 << 30, length: 65_536) }
+            try bench.expect("near", in: volume, at: 1 << 30, "4 GiB before what became zero")
+        },
+        ConformanceCase("handle: of two volumes, each is its own's", handles: true) { bench in
+            let volumes = (try bench.volume(), try bench.volume())
+            try bench.handle(volumes.0, writable: true) { first in
+                try bench.handle(volumes.1, writable: true) { second in
+                    let count = max(4096, Int(first.alignment), Int(second.alignment))
+                    for (handle, byte) in [(first, 1), (second, 2)] as [(Driver.Handle, UInt8)] {
+                        try CheckBench.write([UInt8](repeating: byte, count: count), handle, at: 0)
+                    }
+                    for (handle, byte) in [(first, 1), (second, 2)] as [(Driver.Handle, UInt8)] {
+                        try bench.require(CheckBench.are(try CheckBench.read(count, handle, at: 0), byte), "one shows the other's bytes")
+                    }
+                }
             }
         },
         ConformanceCase("handle: reading across the end is refused", handles: true) { bench in
             let volume = try bench.volume()
             try bench.refused([.invalid, .error], "a read across the end") {
                 _ = try bench.handle(volume) { try CheckBench.read(131_072, $0, at: (1 << 30) - 65_536) }
+            }
+            try bench.refused([.invalid, .error, .noSpace], "a write across the end") {
+                try bench.handle(volume, writable: true) {
+                    try CheckBench.write([UInt8](repeating: 1, count: 131_072), $0, at: (1 << 30) - 65_536)
+                }
             }
         },
         ConformanceCase("handle: one for reading does not write", handles: true) { bench in
@@ -40,7 +97,7 @@ enum HandleChecks {
         },
         ConformanceCase("handle: of what is not there is refused", handles: true) { bench in
             for writable in [false, true] {
-                try bench.refused([.notFound, .error], "a handle") { try bench.handle(CheckBench.Object(), writable: writable) { _ in } }
+                try bench.refused([.notFound], "a handle") { try bench.handle(CheckBench.Object(), writable: writable) { _ in } }
             }
         },
         ConformanceCase("handle: opened and closed a hundred times", handles: true) { bench in
@@ -126,11 +183,25 @@ enum HandleChecks {
                     CheckBench.are(found[..<unit], 9) && CheckBench.are(found[(3 * unit)...], 9), "a neighbour changed")
             }
         },
+        ConformanceCase("zero: as little as the alignment allows, at any place", handles: true) { bench in
+            try exactly(bench) { handle, offset, length in
+                try handle.zero(offset: offset, length: length)
+                return true
+            }
+        },
+        ConformanceCase("discard: as little as the alignment allows, at any place", handles: true) { bench in
+            try exactly(bench) { handle, offset, length in
+                if handle.table.discard == nil { throw CheckBench.Skip(reason: "the driver has no discard") }
+                try handle.discard(offset: offset, length: length)
+                return false
+            }
+        },
         ConformanceCase("zero: 256 MiB", handles: true) { bench in
             let volume = try bench.volume()
-            try bench.write("gone", to: volume, at: 200 << 20)
+            let places = [0, 40 << 20, 200 << 20, 250 << 20] as [UInt64]
+            for place in places { try bench.write("gone", to: volume, at: place) }
             try bench.handle(volume, writable: true) { try $0.zero(offset: 0, length: 256 << 20) }
-            try bench.expect("", in: volume, at: 200 << 20, "the range")
+            for place in places { try bench.expect("", in: volume, at: place, "the range") }
         },
         ConformanceCase("discard: what is around stays", handles: true) { bench in
             let volume = try bench.volume()
@@ -150,7 +221,7 @@ enum HandleChecks {
         },
         ConformanceCase("extents: in order, without gaps, as far as was asked", handles: true) { bench in
             let volume = try bench.volume()
-            try bench.write("data", to: volume, at: 100 << 20)
+            try bench.handle(volume, writable: true) { try CheckBench.write([UInt8](repeating: 3, count: 1 << 20), $0, at: 100 << 20) }
             try bench.write("data", to: volume, at: 900 << 20)
             try bench.handle(volume) { handle in
                 for (start, length) in [(UInt64(0), UInt64(1) << 30), (50 << 20, 200 << 20), (100 << 20, 65_536), (1 << 29, 65_536)] {
@@ -242,6 +313,14 @@ enum HandleChecks {
             let failures = try VolumeChecks.parallel(volumes, bench) { bench, volume in
                 try bench.write(volume.id, to: volume)
                 try bench.expect(volume.id, in: volume, volume.name)
+                let bytes = CheckBench.pattern(65_536, seed: volume.id.utf8.reduce(0) { $0 &* 31 &+ Int($1) })
+                try bench.handle(volume, writable: true) { handle in
+                    for place in 0..<40 as Range<UInt64> {
+                        try CheckBench.write(bytes, handle, at: place << 16)
+                        let found = try CheckBench.read(bytes.count, handle, at: place << 16)
+                        try bench.require(CheckBench.same(found, bytes), "\(volume.name) holds something else at \(place << 16)")
+                    }
+                }
             }
             try bench.require(failures.isEmpty, failures.joined(separator: "; "))
         },
@@ -253,6 +332,16 @@ enum HandleChecks {
             }
             for place in [0, 333, 1023] { try bench.expect("piece \(place)", in: target, at: UInt64(place) << 20, "the target") }
             try bench.expect("", in: target, at: 500 << 20, "between")
+        },
+        ConformanceCase("copy: many pieces at the same time", handles: true) { bench in
+            let (source, target) = (try bench.volume(), try bench.volume())
+            let bytes = CheckBench.pattern(24 << 20, seed: 5)
+            try bench.handle(source, writable: true) { try CheckBench.write(bytes, $0, at: 0) }
+            try bench.handle(source) { input in
+                try bench.handle(target, writable: true) { output in try BlockCopy(targetIsZero: true).run(from: input, to: output) }
+            }
+            let found = try bench.handle(target) { try CheckBench.read(bytes.count, $0, at: 0) }
+            try bench.require(CheckBench.same(found, bytes), "the target holds other bytes")
         },
         ConformanceCase("copy: onto old data", handles: true) { bench in
             let (source, target) = (try bench.volume(), try bench.volume())

@@ -1,9 +1,11 @@
 import CDriver
+import Glibc
 
 /// What an instance says of itself.
 enum InstanceChecks {
     static let cases: [ConformanceCase] =
         [
+            ConformanceCase(Conformance.first) { _ in },
             ConformanceCase("instance: two are open at the same time") { bench in
                 let other = try bench.another()
                 _ = try other.call(.stats, .object([]))
@@ -17,6 +19,13 @@ enum InstanceChecks {
             ConformanceCase("instance: it is opened and closed thirty times") { bench in
                 for _ in 0..<30 { _ = try bench.another().call(.capabilities, .object([])) }
             },
+            ConformanceCase("instance: one that is closed takes nothing from another", handles: true) { bench in
+                let volume = try bench.volume()
+                try bench.write("kept", to: volume)
+                for _ in 0..<2 { _ = try bench.another().call(.stats, .object([])) }
+                try bench.expect("kept", in: volume, "the volume")
+                _ = try bench.volume()
+            },
             ConformanceCase("instance: another process opens it too") { bench in
                 let stats = try bench.withHost { try await $0.call(.stats, .object([])) }
                 try bench.require(stats["pools"]?.list?.isEmpty == false, "no pools")
@@ -29,6 +38,32 @@ enum InstanceChecks {
                 let found = try bench.driver.call(.capabilities, .object([]))
                 let kinds = ["thin_provisioning_support", "thick_provisioning_support"].compactMap { found[$0]?.boolean }
                 try bench.require(kinds.contains(true), "neither thin_ nor thick_provisioning_support is true")
+            },
+            ConformanceCase("capabilities: the same every time") { bench in
+                let first = try bench.driver.call(.capabilities, .object([]))
+                _ = try bench.volume()
+                _ = try bench.another().call(.capabilities, .object([]))
+                for _ in 0..<2 {
+                    let again = try bench.driver.call(.capabilities, .object([]))
+                    try bench.require(again == first, "first \(first.loggable), then \(again.loggable)")
+                }
+            },
+            ConformanceCase("stats: they follow what is made", handles: true) { bench in
+                func numbers() throws -> [Double] {
+                    try pools(bench).flatMap { pool in
+                        ["free_capacity_gb", "provisioned_capacity_gb"].compactMap { pool[$0]?.real }.filter { $0 >= 0 }
+                    }
+                }
+                let before = try numbers()
+                guard !before.isEmpty else { throw CheckBench.Skip(reason: "the driver does not know its capacity") }
+                let volume = try bench.volume()
+                try bench.handle(volume, writable: true) { handle in
+                    try CheckBench.write([UInt8](repeating: 7, count: 16 << 20), handle, at: 0)
+                    try handle.flush()
+                }
+                // Storage may count what it holds now and then only.
+                for _ in 0..<150 where try numbers() == before { usleep(100_000) }
+                try bench.require(try numbers() != before, "they stay \(before), though a volume was made and filled")
             },
             ConformanceCase("stats: there is a pool, and each has a name of its own") { bench in
                 let names = try pools(bench).compactMap { $0["name"]?.string }

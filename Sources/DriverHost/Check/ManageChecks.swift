@@ -82,8 +82,13 @@ enum ManageChecks {
             try bench.expect("taken", in: taken, "the volume whose name was asked for")
         },
         ConformanceCase("manage: a reference that leads elsewhere is refused", needs: [.manageVolume]) { bench in
-            for name in ["../outside", "/etc/passwd", ""] {
-                try bench.refused([.notFound, .invalid, .error], "'\(name)'") { _ = try manage(bench, name, as: CheckBench.Object()) }
+            let canary = try bench.canary()
+            for name in canary.names + ["../outside", ""] {
+                let object = CheckBench.Object()
+                bench.remember(object)
+                let outcome = Result { try manage(bench, name, as: object) }
+                try canary.verify(after: "manage of '\(name)'")
+                try bench.refused([.notFound, .invalid, .error], "manage of '\(name)'") { _ = try outcome.get() }
             }
         },
         ConformanceCase("manage: a snapshot is left and taken over under a new name", needs: [.manageSnapshot], handles: true) { bench in

@@ -36,12 +36,12 @@ struct DriverCommand: ParsableCommand {
 
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Show what a plugin is and which calls it serves itself.")
-        @Argument(help: "A driver's name, or the absolute path of a plugin.") var driver: String
+        @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
         @OptionGroup var directory: Directory
 
         func run() throws {
             do throws(PluginError) {
-                let plugin = try Plugin(path: try Plugin.path(for: driver, in: directory.value))
+                let plugin = try Plugin(path: try Plugin.path(named: driver, in: directory.value))
                 print("name:    \(plugin.name)")
                 print("version: \(plugin.version)")
                 print("vendor:  \(plugin.vendor)")

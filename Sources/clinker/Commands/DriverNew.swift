@@ -74,12 +74,15 @@ struct DriverNew: ParsableCommand {
 
     private func makefile(_ product: String, from sources: String, _ build: String) -> String {
         """
+        # The program: make check CLINKER=/path/of/clinker
+        CLINKER ?= clinker
+
         \(product): \(sources)
         \t\(build)
 
         .PHONY: check
         check: \(product)
-        \tclinker driver check ./\(product)
+        \t$(CLINKER) driver check ./\(product)
 
         """
     }

@@ -10,11 +10,7 @@ struct PluginArguments: ParsableArguments {
     var options: [String] = []
     @OptionGroup var directory: DriverCommand.Directory
 
-    func path() throws -> String {
-        guard driver.contains("/"), !driver.hasPrefix("/") else { return try Plugin.path(for: driver, in: directory.value) }
-        var buffer = [CChar](repeating: 0, count: 4096)
-        return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
-    }
+    func path() throws -> String { try Plugin.path(named: driver, in: directory.value) }
 
     func values() throws -> DriverValue {
         var members: [DriverValue.Member] = []
@@ -25,5 +21,14 @@ struct PluginArguments: ParsableArguments {
             members.append(DriverValue.Member(String(option[..<equals]), .string(String(option[option.index(after: equals)...]))))
         }
         return .object(members)
+    }
+}
+
+extension Plugin {
+    /// The plugin that a command names: as a configuration does, or by a path from where the command was given.
+    static func path(named driver: String, in directory: String) throws(PluginError) -> String {
+        guard driver.contains("/"), !driver.hasPrefix("/") else { return try path(for: driver, in: directory) }
+        var buffer = [CChar](repeating: 0, count: 4096)
+        return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
     }
 }

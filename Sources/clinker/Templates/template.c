@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* An instance: no globals, for one process may open several. */
@@ -44,12 +45,14 @@ static int example_capabilities(void *instance, clinker_call *call) {
 }
 
 static int example_stats(void *instance, clinker_call *call) {
-    (void)instance;
+    struct statvfs info;
+    if (statvfs(((struct example *)instance)->directory, &info)) return failure(call, "capacity");
+    double block = (double)info.f_frsize / (1 << 30);
     call->host->begin_list(call, "pools");
     call->host->begin_object(call, NULL);
     call->host->set_string(call, "name", "example");
-    call->host->set_real(call, "total_capacity_gb", 100);
-    call->host->set_real(call, "free_capacity_gb", 100);
+    call->host->set_real(call, "total_capacity_gb", (double)info.f_blocks * block);
+    call->host->set_real(call, "free_capacity_gb", (double)info.f_bavail * block);
     call->host->end(call);
     call->host->end(call);
     return CLINKER_OK;
@@ -123,7 +126,16 @@ static int example_read(void *handle, clinker_call *call, void *buffer, uint64_t
     return pread(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "read");
 }
 
+/* A file would grow with what is written behind its end; a volume does not. */
+static int check_range(void *handle, clinker_call *call, uint64_t offset, uint64_t length) {
+    uint64_t size;
+    if (example_get_size(handle, call, &size)) return CLINKER_ERROR;
+    if (offset <= size && length <= size - offset) return CLINKER_OK;
+    return clinker_fail(call, CLINKER_INVALID, "the volume ends at %llu", (unsigned long long)size);
+}
+
 static int example_write(void *handle, clinker_call *call, const void *buffer, uint64_t offset, uint64_t length) {
+    if (check_range(handle, call, offset, length)) return CLINKER_INVALID;
     return pwrite(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "write");
 }
 

@@ -59,11 +59,15 @@ impl Driver for Example {
     }
 
     fn stats(&self, call: &Call) -> Result<(), Failure> {
+        let files = std::fs::read_dir(&self.directory).map_err(failure)?;
+        let bytes: u64 = files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+        let provisioned = bytes as f64 / (1u64 << 30) as f64;
         call.list("pools", || {
             call.object(None, || {
                 call.set_string("name", "example");
                 call.set_real("total_capacity_gb", 100.0);
                 call.set_real("free_capacity_gb", 100.0);
+                call.set_real("provisioned_capacity_gb", provisioned);
             })
         });
         Ok(())
@@ -109,6 +113,11 @@ impl Handle for File {
     }
 
     fn write(&self, buffer: &[u8], offset: u64) -> Result<(), Failure> {
+        // A file would grow with what is written behind its end; a volume does not.
+        let size = self.size()?;
+        if offset > size || buffer.len() as u64 > size - offset {
+            return Err(Failure::new(Code::Invalid, format!("the volume ends at {size}")));
+        }
         self.write_all_at(buffer, offset).map_err(failure)
     }
 

@@ -132,6 +132,10 @@ static int simple_read(void *handle, clinker_call *call, void *buffer, uint64_t 
 }
 
 static int simple_write(void *handle, clinker_call *call, const void *buffer, uint64_t offset, uint64_t length) {
+    struct stat info;
+    if (fstat(fd_of(handle), &info)) return failure(call, "size");
+    uint64_t size = (uint64_t)info.st_size;
+    if (offset > size || length > size - offset) return clinker_fail(call, CLINKER_INVALID, "the volume ends here");
     return pwrite(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "write");
 }
 
