@@ -48,7 +48,7 @@ let package = Package(
             name: "Flows",
             dependencies: ["BlockStorage", "DriverHost", "Transfers", logging],
             swiftSettings: strict),
-        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives"], swiftSettings: strict),
+        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives", logging], swiftSettings: strict),
         .target(
             name: "DriverHost",
             dependencies: ["CDriver", "CLinux", "Settings", "Primitives", logging],

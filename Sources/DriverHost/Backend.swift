@@ -293,7 +293,6 @@ public final class Backend: Sendable {
             $0.description = nil
         }
         let status = reap(pid)
-        output.end()
         // Its note goes, if nobody is left; whoever is next sees to it otherwise.
         _ = try? configuration.workers.members("host")
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
@@ -346,15 +345,8 @@ public final class Backend: Sendable {
             onProgress?(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
         case .log:
             let request = state.withLock { $0.pending[frame.id]?.requestID } ?? "-"
-            let level: Logger.Level =
-                switch frame.value["level"]?.integer ?? 1 {
-                case 0: .debug
-                case 1: .info
-                case 2: .warning
-                default: .error
-                }
             log.log(
-                level: level, "\(frame.value["message"]?.string ?? "")", metadata: ["backend": "\(name)", "request_id": "\(request)"])
+                level: frame.level, "\(frame.value["message"]?.string ?? "")", metadata: ["backend": "\(name)", "request_id": "\(request)"])
         default: break
         }
     }
@@ -391,5 +383,17 @@ public final class Backend: Sendable {
         log.error(
             "the driver host held \(held >> 20) MiB of memory, more than driver_memory_limit: it is killed",
             metadata: ["backend": "\(name)"])
+    }
+}
+
+extension Frame {
+    /// Of a line for the log.
+    package var level: Logger.Level {
+        switch value["level"]?.integer ?? 1 {
+        case 0: .debug
+        case 1: .info
+        case 2: .warning
+        default: .error
+        }
     }
 }

@@ -32,7 +32,9 @@ enum DriverLimits {
 }
 
 /// Lets through as many lines as a log takes, and counts the others.
-final class LineGate: Sendable {
+package final class LineGate: Sendable {
+    package init() {}
+
     private struct State {
         var room = DriverLimits.linesAtOnce
         var seenAt = Timestamp.monotonic()
@@ -56,7 +58,7 @@ final class LineGate: Sendable {
     }
 
     /// Passes a line on, after a word of those that were dropped.
-    func pass(_ line: String, _ log: (_ line: String, _ isNotice: Bool) -> Void) {
+    package func pass(_ line: String, _ log: (_ line: String, _ isNotice: Bool) -> Void) {
         let (isAdmitted, dropped) = admit()
         guard isAdmitted else { return }
         if dropped > 0 {

@@ -5,7 +5,7 @@ import Primitives
 
 /// What a driver host, its driver and the programs that they start write to their standard output and error: lines for the log of
 /// the backend.
-final class HostOutput: Sendable {
+package final class HostOutput: Sendable {
     private struct Stream: Sendable {
         let mine, theirs: Int32
         let target: Int32
@@ -13,10 +13,8 @@ final class HostOutput: Sendable {
     }
 
     private let streams: [Stream]
-    private let isOver = Guarded(false)
-    private let ended = Semaphore()
 
-    init() throws(SystemError) {
+    package init() throws(SystemError) {
         var streams: [Stream] = []
         for (target, level) in [(1, .info), (2, .warning)] as [(Int32, Logger.Level)] {
             var ends: [Int32] = [0, 0]
@@ -38,39 +36,29 @@ final class HostOutput: Sendable {
     deinit { for stream in streams { close(stream.mine) } }
 
     /// For the child.
-    var descriptors: [(source: Int32, target: Int32)] { streams.map { ($0.theirs, $0.target) } }
+    package var descriptors: [(source: Int32, target: Int32)] { streams.map { ($0.theirs, $0.target) } }
 
-    func closeTheirs() { for stream in streams { close(stream.theirs) } }
+    package func closeTheirs() { for stream in streams { close(stream.theirs) } }
 
-    /// Hands on every line, until `end`.
-    func follow(_ tell: @escaping @Sendable (String, Logger.Level) -> Void) {
+    /// Hands on every line for as long as somebody may write one: a program that outlives its host is not to die of what it says.
+    package func follow(_ tell: @escaping @Sendable (String, Logger.Level) -> Void) {
         startThread("host-output") { [self] in
             let gate = LineGate()
             var rests = streams.map { _ in [UInt8]() }
             var waiting = streams.map { pollfd(fd: $0.mine, events: Int16(POLLIN), revents: 0) }
-            while true {
-                let isLast = isOver.withLock { $0 }
-                poll(&waiting, nfds_t(waiting.count), isLast ? 0 : 200)
+            while waiting.contains(where: { $0.fd >= 0 }) {
+                poll(&waiting, nfds_t(waiting.count), -1)
                 for (index, stream) in streams.enumerated() where waiting[index].fd >= 0 {
                     let isOpen = Self.drain(stream.mine, &rests[index]) { line in
                         gate.pass(line) { line, isNotice in tell(line, isNotice ? .warning : stream.level) }
                     }
-                    // Nobody holds the other end any more: poll would not wait.
                     if !isOpen { waiting[index].fd = -1 }
                 }
-                if isLast || waiting.allSatisfy({ $0.fd < 0 }) { break }
             }
             for (index, stream) in streams.enumerated() where !rests[index].isEmpty {
                 tell(DriverLimits.cut(rests[index], to: DriverLimits.line), stream.level)
             }
-            ended.post()
         }
-    }
-
-    /// The host is dead: what it has written is told, and what others may write to its end later is not waited for.
-    func end() {
-        isOver.withLock { $0 = true }
-        ended.wait()
     }
 
     /// False at the stream's end.

@@ -23,6 +23,10 @@ extension FlowContext {
             transfer.start = start.withLock { $0 }
             transfer.bytesPerSecond = [source.entry.copyLimit, target.entry.copyLimit].filter { $0 > 0 }.min() ?? 0
             transfer.onProgress = { [services, operation] done, total in services.progress.set(operation.id, done, total) }
+            transfer.onLine = { [services, operation] line, level in
+                services.log.log(
+                    level: level, "\(line)", metadata: ["operation_id": "\(operation.id)", "request_id": "\(operation.requestID)"])
+            }
             let writes = Guarded<[Task<Void, Never>]>([])
             transfer.onCheckpoint = { [services, operation] position in
                 start.withLock { $0 = position }

@@ -1,5 +1,6 @@
 public import DriverHost
 import Glibc
+public import Logging
 import Primitives
 
 /// A copy between two backends, in a process of its own that opens the drivers of both ends.
@@ -25,6 +26,8 @@ public struct Transfer: Sendable {
     public var bytesPerSecond = 0
     /// Done and total, in bytes.
     public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
+    /// A line of one of the drivers for the log.
+    public var onLine: @Sendable (String, Logger.Level) -> Void = { _, _ in }
     /// Everything before the position is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
@@ -62,19 +65,24 @@ public struct Transfer: Sendable {
         var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
         let workers = source.backend.workers.union(target.backend.workers)
+        let output = try HostOutput()
         let pid: pid_t
         do {
-            defer { close(theirs) }
+            defer {
+                close(theirs)
+                output.closeTheirs()
+            }
             pid = try spawn(
                 executablePath(),
                 ["transfer", "--from", source.backend.name, "--to", target.backend.name, "--descriptor", "3"],
-                descriptors: [(source: theirs, target: 3)], newGroup: true)
+                descriptors: [(source: theirs, target: 3)] + output.descriptors, newGroup: true)
         }
         do throws(SystemError) { try workers.note(pid, as: "copy") } catch {
             kill(pid, SIGKILL)
             reap(pid)
             throw DriverFailure(.retry, "\(error)")
         }
+        output.follow(onLine)
         child.withLock { $0 = pid }
         if cancelled.withLock({ $0 }) { kill(pid, SIGKILL) }
         wire.send(
@@ -112,6 +120,7 @@ public struct Transfer: Sendable {
             case .failed:
                 let code = DriverFailure.Code(ofDriver: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
                 return .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message"))
+            case .log: onLine(frame.value["message"]?.string ?? "", frame.level)
             default: break
             }
         }

@@ -1,3 +1,4 @@
+import CDriver
 import DriverHost
 import Glibc
 import Primitives
@@ -35,8 +36,15 @@ public enum TransferProcess {
 
     /// Seconds that it took, what the drivers do before and after left out.
     private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
+        let gate = LineGate()
         func driver(_ end: String) throws -> Driver {
-            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([]))
+            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([])) { level, line in
+                gate.pass(line) { line, isNotice in
+                    let level = isNotice ? CLINKER_WARNING : level
+                    wire.send(
+                        Frame(kind: .log, id: 0, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
+                }
+            }
         }
         let (source, target) = (try driver("source"), try driver("target"))
         var copy = BlockCopy(targetIsZero: true)

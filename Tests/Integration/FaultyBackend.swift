@@ -28,11 +28,14 @@ struct FaultyBackend {
 
     /// A service with this backend.
     /// `beside`: another backend, with its section.
-    func service(options: String = "", more: String = "", callTimeout: Int = 1, beside: (name: String, section: String)? = nil) throws
+    func service(
+        auth: String = "noauth", options: String = "", more: String = "", callTimeout: Int = 1,
+        beside: (name: String, section: String)? = nil
+    ) throws
         -> ServiceUnderTest
     {
         try ServiceUnderTest(
-            options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)",
+            auth: auth, options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)",
             backends: (["fault"] + [beside?.name].compactMap(\.self)).joined(separator: ","),
             sections: """
                 [fault]

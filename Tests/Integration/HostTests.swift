@@ -33,6 +33,37 @@ struct HostTests {
         }
     }
 
+    @Test("users are told what a driver's code means, and never what it said")
+    func users() async throws {
+        let fault = try FaultyBackend()
+        var lines = ""
+        for (name, role) in [("ulla", "member"), ("anna", "admin")] {
+            let (_, hash) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, "secret"])
+            lines += hash.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):\(role)\n"
+        }
+        try ServiceUnderTest.write(fault.directory + "/users", lines)
+        let service = try fault.service(auth: "http_basic", options: "http_basic_auth_user_file = \(fault.directory)/users")
+        func ask(_ method: String, _ path: String, as name: String, _ body: String? = nil) throws -> ServiceUnderTest.Answer {
+            // name:secret
+            let word = ["ulla": "dWxsYTpzZWNyZXQ=", "anna": "YW5uYTpzZWNyZXQ="][name] ?? ""
+            return try service.request(
+                method, "/v3/\(ServiceUnderTest.project)\(path)", headers: [("Authorization", "Basic \(word)")], body: body)
+        }
+        try fault.set("create_volume 3 1\nconnect_volume 1 1\n")
+        let created = try ask("POST", "/volumes", as: "ulla", #"{"volume": {"size": 1}}"#)
+        let id = try #require(created.json["volume"]?["id"]?.string)
+        var errors: [String: String] = [:]
+        let limit = Timestamp.monotonic() + 20
+        for name in ["ulla", "anna"] {
+            while errors[name] == nil, Timestamp.monotonic() < limit {
+                errors[name] = try ask("GET", "/operations?resource_id=\(id)", as: name).json["operations"]?.array?.first?["error"]?.string
+                if errors[name] == nil { usleep(20_000) }
+            }
+        }
+        #expect(errors["anna"] == "CLINKER_BUSY: fault 3 in create_volume")
+        #expect(errors["ulla"] == "The operation failed. The storage still uses it. The messages of the resource say more.")
+    }
+
     @Test("what a driver and its programs print, and log while it opens, are lines of its backend; a flood of them is cut")
     func lines() throws {
         let fault = try FaultyBackend()

@@ -75,7 +75,7 @@ struct MirroringTests {
         let result = try await ServiceUnderTest.run(
             ServiceUnderTest.binary,
             ["driver", "check"] + StorageUnderTest.arguments(section) + ["--case", "create: the same again succeeds", "--timeout", "60"])
-        #expect(result.output.contains("badConfiguration: replication_device must name a backend_id"), "\(result.output)")
+        #expect(result.output.contains("CLINKER_BAD_CONFIGURATION: replication_device must name a backend_id"), "\(result.output)")
         let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(try StorageUnderTest.rbdSection())\n")
         _ = try MoveTests.type(service, "mirrored", ["replication_enabled": "<is> True"])
         let id = try service.create(["volume_type": "mirrored"])

@@ -21,13 +21,22 @@ struct StorageFaultTests {
         let away = conf + ".away"
         try ServiceUnderTest.write(away, "[global]\nmon host = [v2:127.0.0.1:9]\n")
         for (options, words) in [
-            ("rbd_ceph_conf = \(conf)\nrbd_pool = nope\nrbd_user = cinder", "badConfiguration: rbd_pool: the pool nope cannot be opened"),
-            ("rbd_ceph_conf = \(conf)\nrbd_pool = volumes\nrbd_user = nobody", "badConfiguration: client.nobody cannot connect"),
-            ("rbd_ceph_conf = /nonexistent\nrbd_pool = volumes", "badConfiguration: rbd_ceph_conf: /nonexistent cannot be read"),
-            ("rbd_ceph_conf = \(away)\nrados_connect_timeout = 2\nrbd_user = cinder", "retry: client.cinder cannot connect"),
-            ("rbd_ceph_conf = \(conf)\nrbd_store_chunk_size = 3", "badConfiguration: rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32"),
-            ("rbd_ceph_conf = \(conf)\nrbd_max_clone_depth = deep", "badConfiguration: rbd_max_clone_depth must be a whole number"),
-            ("rbd_ceph_conf = \(conf)\nrbd_keyring_conf = /none", "badConfiguration: rbd_keyring_conf: /none cannot be read"),
+            (
+                "rbd_ceph_conf = \(conf)\nrbd_pool = nope\nrbd_user = cinder",
+                "CLINKER_BAD_CONFIGURATION: rbd_pool: the pool nope cannot be opened"
+            ),
+            ("rbd_ceph_conf = \(conf)\nrbd_pool = volumes\nrbd_user = nobody", "CLINKER_BAD_CONFIGURATION: client.nobody cannot connect"),
+            ("rbd_ceph_conf = /nonexistent\nrbd_pool = volumes", "CLINKER_BAD_CONFIGURATION: rbd_ceph_conf: /nonexistent cannot be read"),
+            ("rbd_ceph_conf = \(away)\nrados_connect_timeout = 2\nrbd_user = cinder", "CLINKER_RETRY: client.cinder cannot connect"),
+            (
+                "rbd_ceph_conf = \(conf)\nrbd_store_chunk_size = 3",
+                "CLINKER_BAD_CONFIGURATION: rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32"
+            ),
+            (
+                "rbd_ceph_conf = \(conf)\nrbd_max_clone_depth = deep",
+                "CLINKER_BAD_CONFIGURATION: rbd_max_clone_depth must be a whole number"
+            ),
+            ("rbd_ceph_conf = \(conf)\nrbd_keyring_conf = /none", "CLINKER_BAD_CONFIGURATION: rbd_keyring_conf: /none cannot be read"),
         ] {
             let output = try await check("volume_driver = rbd\n" + options)
             #expect(output.contains(words), "\(output)")
@@ -43,12 +52,12 @@ struct StorageFaultTests {
             return "nfs_shares_config = \(directory)/\(name)"
         }
         for (options, words) in [
-            (try shares("none", "# nothing\n"), "badConfiguration: nfs_shares_config names no share"),
-            (try shares("bad", "no-share-at-all\n"), "badConfiguration: the share 'no-share-at-all' must be host:/path"),
+            (try shares("none", "# nothing\n"), "CLINKER_BAD_CONFIGURATION: nfs_shares_config names no share"),
+            (try shares("bad", "no-share-at-all\n"), "CLINKER_BAD_CONFIGURATION: the share 'no-share-at-all' must be host:/path"),
             (try shares("missing", port.split(separator: "/export").joined(separator: "/nowhere")), "127.0.0.1:/nowhere cannot be mounted"),
-            (try shares("vers", "127.0.0.1:/export vers=4.1\n"), "badConfiguration: nfs_mount_options: vers=4.1"),
+            (try shares("vers", "127.0.0.1:/export vers=4.1\n"), "CLINKER_BAD_CONFIGURATION: nfs_mount_options: vers=4.1"),
             (try shares("away", "127.0.0.1:/export port=9,mountport=9\n"), "retry: 127.0.0.1:/export cannot be mounted"),
-            ("nfs_shares_config = /none", "badConfiguration: nfs_shares_config: /none cannot be read"),
+            ("nfs_shares_config = /none", "CLINKER_BAD_CONFIGURATION: nfs_shares_config: /none cannot be read"),
         ] {
             let output = try await check("volume_driver = nfs\n" + options)
             #expect(output.contains(words), "\(output)")
