@@ -103,6 +103,39 @@ struct HostTests {
         #expect(service.log.contains("more than driver_memory_limit: it is killed"), "\(service.story)")
     }
 
+    @Test("a volume moves from and to a backend whose driver takes little at once")
+    func sizes() throws {
+        let directory = temporaryDirectory("sizes")
+        let driver = try MutantTests.build(in: directory)
+        let service = try ServiceUnderTest(
+            backends: "little,two",
+            sections: """
+                [little]
+                volume_driver = \(driver)
+                directory = \(directory)/volumes
+                minimum = 4096
+                maximum = 65536
+                [two]
+                volume_driver = file
+                """)
+        for name in ["little", "two"] { _ = try MoveTests.type(service, name, ["volume_backend_name": .string(name)]) }
+        let id = try service.create(["volume_type": "little"])
+        try service.wait(id, "available")
+        let words = String(repeating: "words ", count: 100_000)
+        let file = open("\(directory)/volumes/volume-\(id)", O_WRONLY | O_CLOEXEC)
+        #expect(pwrite(file, words, words.utf8.count, 7 << 20) == words.utf8.count)
+        close(file)
+        for host in ["node@two#files", "node@little#files"] {
+            #expect(try MoveTests.action(service, id, "os-migrate_volume", ["host": .string(host)]).status == 202)
+            #expect(try MoveTests.settled(service, id)["migration_status"] == "success", "\(service.story)")
+        }
+        let name = try #require(ServiceUnderTest.entries(directory + "/volumes").first { $0.hasPrefix("volume-") })
+        let moved = open(directory + "/volumes/" + name, O_RDONLY | O_CLOEXEC)
+        defer { close(moved) }
+        var bytes = [UInt8](repeating: 0, count: words.utf8.count)
+        #expect(pread(moved, &bytes, bytes.count, 7 << 20) == bytes.count && bytes == Array(words.utf8))
+    }
+
     @Test("a call that hangs can be cancelled")
     func cancellation() throws {
         let fault = try FaultyBackend()

@@ -149,12 +149,12 @@ enum VolumeChecks {
             let (volume, other) = (try bench.volume(), CheckBench.Object())
             bench.remember(other)
             func size() throws -> UInt64? { bench.hasHandles ? try bench.handle(volume) { try $0.size } : nil }
-            let bytes = try size()
             for (method, arguments) in [
-                (.extendVolume, bench.arguments(volume, [("new_size", .integer(2))])),
                 (.cloneVolume, bench.arguments(other, [("source", bench.describe(volume))])),
                 (.createSnapshot, bench.arguments(volume, [("snapshot", bench.describe(other))])),
+                (.extendVolume, bench.arguments(volume, [("new_size", .integer(2))])),
             ] as [(DriverMethod, DriverValue)] {
+                let bytes = try size()
                 do {
                     _ = try bench.driver.callNatively(method, arguments)
                     // It is served: another case looks at it.
