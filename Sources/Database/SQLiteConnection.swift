@@ -67,6 +67,9 @@ final class SQLiteConnection: Connection {
             }, Unmanaged.passUnretained(self).toOpaque())
     }
 
+    /// For a copy of the whole, which attaches the copy.
+    func allowCopy() { sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 1) }
+
     deinit { close() }
 
     func close() {

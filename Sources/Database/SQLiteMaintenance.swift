@@ -36,6 +36,7 @@ public enum SQLiteMaintenance {
         guard access(path, F_OK) == 0 else { throw DatabaseError(kind: .unusable, message: "\(path) does not exist") }
         guard access(target, F_OK) != 0 else { throw DatabaseError(kind: .unusable, message: "\(target) exists already") }
         let connection = try SQLiteConnection(path: path, readOnly: true)
+        connection.allowCopy()
         let partial = target + ".partial"
         unlink(partial)
         // Ours from its first byte on, and nobody else's to read: it holds what opens the volumes.
