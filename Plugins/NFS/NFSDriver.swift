@@ -18,31 +18,27 @@ final class NFSDriver: VolumeDriver {
 
     init(_ call: Call) throws {
         poolName = call.option("volume_backend_name") ?? call.option("backend") ?? "Generic_NFS"
-        mountPointBase = call.option("nfs_mount_point_base") ?? "/var/lib/cinder/mnt"
-        newFormat = try call.option("nfs_qcow2_volumes", default: false) ? .qcow2 : .raw
-        isSparse = try call.option("nfs_sparsed_volumes", default: true)
-        hasSnapshots = try call.option("nfs_snapshot_support", default: false)
+        mountPointBase = try call[NFSOptions.mountPointBase]
+        newFormat = try call[NFSOptions.makesQcow2] ? .qcow2 : .raw
+        isSparse = try call[NFSOptions.isSparse]
+        hasSnapshots = try call[NFSOptions.hasSnapshots]
         reservedPercentage = try call.option("reserved_percentage", default: 0, in: 0...100)
         let ratio = call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
-        let access = try FileAccess(call.option("nas_secure_file_permissions") ?? "auto")
+        let access = try FileAccess(call[NFSOptions.permissions])
         try Self.tellUnserved(call)
         let list = try ShareList(call)
         for problem in list.problems { call.log(CLINKER_WARNING, "\(problem.message): the line is left out") }
         shares = list.addresses.map { Share($0, access) }
-        try checkShares(call, attempts: call.option("nfs_mount_attempts", default: 3, in: 1...100))
+        try checkShares(call, attempts: call[NFSOptions.mountAttempts])
     }
 
     /// Options of Cinder's driver that change nothing here are not passed over in silence.
     private static func tellUnserved(_ call: Call) throws {
-        switch (call.option("nas_secure_file_operations") ?? "auto").lowercased() {
-        case "auto", "true": break
-        case "false": call.log(CLINKER_WARNING, "nas_secure_file_operations = false is not served: files are made as the service's user")
-        case let other:
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "nas_secure_file_operations must be auto, true or false, not '\(other)'")
+        if try call[NFSOptions.operations].lowercased() == "false" {
+            call.log(CLINKER_WARNING, "nas_secure_file_operations = false is not served: files are made as the service's user")
         }
-        for name in ["nas_login", "nas_password", "nas_private_key", "nas_ssh_port", "nas_volume_prov_type"]
-        where call.option(name) != nil { call.log(CLINKER_WARNING, "\(name) is not served: it has no effect") }
+        call.tellWithoutEffect(NFSOptions.withoutEffect)
     }
 
     /// One share that works is enough; what is wrong with the others is said.
@@ -564,7 +560,7 @@ final class NFSDriver: VolumeDriver {
 
 nonisolated(unsafe) private let table = makeDriverTable(
     name: "nfs", version: "1.0.0", vendor: "Clinker", threads: .parallel,
-    offering: .all.subtracting([.clone, .volumesFromSnapshots, .export, .manageSnapshots, .fence])
+    offering: .all.subtracting([.clone, .volumesFromSnapshots, .export, .manageSnapshots, .fence]), options: NFSOptions.all
 ) {
     openDriver($0, $1) { try NFSDriver($0) }
 }

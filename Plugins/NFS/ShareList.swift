@@ -9,13 +9,13 @@ struct ShareList {
     /// `nas_host` and `nas_share_path`, else the lines of `nfs_shares_config`: `host:/path [options]`, `#` begins a comment. Throws if
     /// nothing of it is a share.
     init(_ call: Call) throws {
-        let common = call.option("nas_mount_options") ?? call.option("nfs_mount_options")
-        if let host = call.option("nas_host"), let path = call.option("nas_share_path") {
+        let common = try call.given(NFSOptions.nasMountOptions) ?? call.given(NFSOptions.mountOptions)
+        if let host = try call.given(NFSOptions.host), let path = try call.given(NFSOptions.sharePath) {
             let isBare = host.utf8.contains(UInt8(ascii: ":")) && !host.hasPrefix("[")
             addresses = [try ShareAddress(isBare ? "[\(host)]:\(path)" : "\(host):\(path)", options: common)]
             return
         }
-        guard let text = try call.fileOption("nfs_shares_config") else {
+        guard let text = try call.file(NFSOptions.sharesFile) else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_shares_config is not set, nor are nas_host and nas_share_path")
         }
         for line in text.split(whereSeparator: \.isNewline) {

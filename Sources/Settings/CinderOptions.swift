@@ -43,8 +43,8 @@ enum CinderOptions {
         "driver_data_namespace", "driver_use_ssl", "enable_unsupported_driver", "enforce_multipath_for_image_xfer", "iser_helper",
         "max_over_subscription_ratio", "migration_create_volume_timeout_secs", "num_shell_tries", "num_volume_device_scan_tries",
         "reinit_driver_count", "storage_protocol", "suppress_requests_ssl_warnings", "trace_flags", "unique_fqdn_network",
-        "use_multipath_for_image_xfer", "volume_dd_blocksize", "volumes_dir", "nfs_mount_point_base", "lvm_suppress_fd_warnings",
-        "rados_connection_retries", "rados_connection_interval", "num_iser_scan_tries", "nas_ssh_port", "nas_login",
+        "use_multipath_for_image_xfer", "volume_dd_blocksize", "volumes_dir", "lvm_suppress_fd_warnings",
+        "num_iser_scan_tries",
     ]
 
     /// Whether Cinder reads the option in the section.

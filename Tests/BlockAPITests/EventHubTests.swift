@@ -112,7 +112,7 @@ struct EventHubTests {
                 text: """
                     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
                     INSERT INTO events (time, kind, resource_type, resource_id, project_id, request_id, data)
-                    SELECT 't', CASE WHEN i % 4000 = 0 THEN 'rare.made' ELSE 'often.made' END, 'volume', 'v' || i % 10, 'p', 'r', '{}' FROM n
+                    SELECT 't', CASE WHEN i % 4000 = 0 THEN 'rare.made' ELSE 'often.made' END, 'volume', 'v' || (i % 10), 'p', 'r', '{}' FROM n
                     """, [])
         }
         /// The turns that found nothing and had more to look at, until there was nothing more.
@@ -140,7 +140,7 @@ struct EventHubTests {
         let other = try turns(EventHub.Selection(projectID: "other", resourceID: nil, kind: nil, isAdmin: true))
         #expect(other.searching == 1 && other.ids.isEmpty)
         let resource = try turns(EventHub.Selection(projectID: "p", resourceID: "v0", kind: "often.made", isAdmin: true))
-        #expect(resource.ids.count == 998 && resource.searching <= 1)
+        #expect(resource.ids.count == 998 && resource.searching <= 1, "\(resource.ids.count), \(resource.searching)")
         // A kind ends where its name does.
         #expect(try turns(EventHub.Selection(projectID: "p", resourceID: nil, kind: "rar", isAdmin: true)).ids.isEmpty)
     }

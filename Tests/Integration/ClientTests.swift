@@ -77,7 +77,7 @@ struct ClientTests {
             ["http://127.0.0.1:\(service.port)", ceph.directory + "/ceph.conf", nfs.directory + "/export", "file", "rbd", "nfs"])
         #expect(result.status == 0 && result.output.hasSuffix("backends: done\n"), "\(result.output)\n\(service.log.suffix(3000))")
         try await DoctorTests.expectNothing(service)
-        #expect(ServiceUnderTest.entries(nfs.directory + "/export").isEmpty)
+        #expect(StorageUnderTest.volumes(in: nfs.directory + "/export").isEmpty)
         #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
     }
 

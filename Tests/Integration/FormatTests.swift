@@ -31,7 +31,8 @@ struct FormatTests {
             ] + ["file=raw", "nfs=raw", "qcow2=qcow2", "rbd=raw"].map { lives.contains(String($0.prefix { $0 != "=" })) ? $0 + "*" : $0 })
         #expect(result.status == 0 && result.output.hasSuffix("hostile: done\n"), "\(result.output)\n\(service.story)")
         try await DoctorTests.expectNothing(service)
-        #expect(ServiceUnderTest.entries(folder).isEmpty && ServiceUnderTest.entries(nfs.directory + "/export") == ["qcow2"])
+        #expect(StorageUnderTest.volumes(in: folder) == [])
+        #expect(StorageUnderTest.volumes(in: nfs.directory + "/export") == ["qcow2"])
     }
 
     private struct Shop {

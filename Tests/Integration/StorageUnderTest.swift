@@ -6,6 +6,11 @@ import Testing
 
 /// A real storage server on loopback (Tests/Storage), started once for all tests.
 final class StorageUnderTest: Sendable {
+    /// What a directory of volumes holds. Cinder's sign that files are their owner's alone stays for the next who looks.
+    static func volumes(in directory: String) -> [String] {
+        ServiceUnderTest.entries(directory).filter { $0 != ".cinderSecureEnvIndicator" }
+    }
+
     static let ceph = Result { try StorageUnderTest("ceph") }
     static let nfs = Result { try StorageUnderTest("nfs") }
     /// Another server, at an address of IPv6.

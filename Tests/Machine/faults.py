@@ -32,6 +32,11 @@ for kind in ["thin", "thick", "tiny", "file", "nfs"]:
     assert service.ask("POST", "/types", {"volume_type": {"name": kind, "extra_specs": {"volume_backend_name": kind}}})[0] == 200
 
 
+def shared():
+    """What lies in the share, but for Cinder's sign that its files are their owner's alone."""
+    return [name for name in os.listdir("/run/nfs/export") if name != ".cinderSecureEnvIndicator"]
+
+
 def device(kind, name):
     return f"/dev/mapper/{kind}-{name.replace('-', '--')}"
 
@@ -417,7 +422,7 @@ def full_share():
     run("fallocate", "-l", str(free - (32 << 20)), str(filler))
     assert not moved(source, "nfs"), "it went onto a full share"
     assert digest(f"/mnt/files/volume-{source}") == right
-    assert os.listdir("/run/nfs/export") == ["filler"], os.listdir("/run/nfs/export")
+    assert shared() == ["filler"], shared()
     filler.unlink()
     until(lambda: moved(source, "nfs"), 120, "the move when there is room")
     assert digest(f"/run/nfs/export/volume-{source}") == right
@@ -462,5 +467,5 @@ for scenario in scenarios:
     service.check()
     print(f"{scenario.__name__}: good, {time.monotonic() - begun:.0f} s", flush=True)
 assert "Target " not in run("tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show")
-assert not os.listdir("/mnt/files") and not os.listdir("/run/nfs/export")
+assert not os.listdir("/mnt/files") and not shared()
 print("faults: good")
