@@ -125,9 +125,11 @@ struct HostTests {
         let file = open("\(directory)/volumes/volume-\(id)", O_WRONLY | O_CLOEXEC)
         #expect(pwrite(file, words, words.utf8.count, 7 << 20) == words.utf8.count)
         close(file)
-        for host in ["node@two#files", "node@little#files"] {
-            #expect(try MoveTests.action(service, id, "os-migrate_volume", ["host": .string(host)]).status == 202)
-            #expect(try MoveTests.settled(service, id)["migration_status"] == "success", "\(service.story)")
+        for type in ["two", "little"] {
+            let retype: JSON = ["new_type": .string(type), "migration_policy": "on-demand"]
+            #expect(try MoveTests.action(service, id, "os-retype", retype).status == 202)
+            let moved = try service.wait(id, "available")
+            #expect(moved?["volume_type"] == .string(type), "\(service.story)")
         }
         let name = try #require(ServiceUnderTest.entries(directory + "/volumes").first { $0.hasPrefix("volume-") })
         let moved = open(directory + "/volumes/" + name, O_RDONLY | O_CLOEXEC)

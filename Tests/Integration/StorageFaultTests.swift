@@ -56,7 +56,7 @@ struct StorageFaultTests {
             (try shares("bad", "no-share-at-all\n"), "CLINKER_BAD_CONFIGURATION: the share 'no-share-at-all' must be host:/path"),
             (try shares("missing", port.split(separator: "/export").joined(separator: "/nowhere")), "127.0.0.1:/nowhere cannot be mounted"),
             (try shares("vers", "127.0.0.1:/export vers=4.1\n"), "CLINKER_BAD_CONFIGURATION: nfs_mount_options: vers=4.1"),
-            (try shares("away", "127.0.0.1:/export port=9,mountport=9\n"), "retry: 127.0.0.1:/export cannot be mounted"),
+            (try shares("away", "127.0.0.1:/export port=9,mountport=9\n"), "CLINKER_RETRY: 127.0.0.1:/export cannot be mounted"),
             ("nfs_shares_config = /none", "CLINKER_BAD_CONFIGURATION: nfs_shares_config: /none cannot be read"),
         ] {
             let output = try await check("volume_driver = nfs\n" + options)
