@@ -38,7 +38,7 @@ final class CheckBench {
     }
 
     /// Another instance of the same backend.
-    func another() throws -> Driver { try Driver(Plugin(path: path), options: options, witness: witness) }
+    func another() throws -> Driver { try Driver(driver.plugin, options: options, witness: witness) }
 
     /// A directory of the suite's own.
     var directory: String { options["state_dir"]?.string ?? "/tmp" }

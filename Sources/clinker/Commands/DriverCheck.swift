@@ -73,7 +73,7 @@ struct DriverCheck: ParsableCommand {
             defer { close(theirs) }
             pid = try Self.running.withLock { running in
                 // Nothing begins any more: the process ends.
-                guard !running.isOver else { throw CancellationError() }
+                while running.isOver { pause(1) }
                 let pid = try spawn(
                     executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)],
                     newGroup: true)
@@ -107,6 +107,8 @@ struct DriverCheck: ParsableCommand {
         Self.end(pid, in: directory)
         ended.wait()
         _ = Self.running.withLock { $0.pids.remove(pid) }
+        // An interrupted check has no outcome: it waits here for its end.
+        while Self.running.withLock({ $0.isOver }) { pause(1) }
         let status = reap(pid)
         if isLate { return .failed("no end within \(Int(timeout)) seconds") }
         guard let report = try? JSON(parsing: text), let outcome = report["outcome"]?.string else {
