@@ -23,7 +23,7 @@ public struct AttachmentQuery: Sendable {
     }
 
     public var projectID: String?
-    public var filters: [(column: Column, value: String)] = []
+    public var filters: [(column: Column, match: ColumnMatch)] = []
     public var matchesNothing = false
     public var sort: [(column: Column, ascending: Bool)] = []
     public var limit: Int
@@ -39,7 +39,7 @@ public struct AttachmentQuery: Sendable {
         if matchesNothing || limit == 0 { return [] }
         var conditions = Conditions()
         if let projectID { conditions.add("project_id = ?", .text(projectID)) }
-        for filter in filters { conditions.add("\(filter.column.rawValue) = ?", .text(filter.value)) }
+        for filter in filters { conditions.add(filter.column.rawValue, filter.match) }
         let order = KeysetPage(
             table: "attachments",
             asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {

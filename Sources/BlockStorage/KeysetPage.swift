@@ -77,23 +77,6 @@ struct Conditions {
         values += more
     }
 
-    /// The column holds the text somewhere; no character of the text is a pattern.
-    mutating func add(_ column: String, contains text: String) {
-        add("\(column) LIKE ? ESCAPE '\\'", .text("%" + Self.literal(text) + "%"))
-    }
-
-    /// The text with every character that LIKE would read as a pattern escaped. Byte by byte: a mark that combines with `%` makes
-    /// one Character of both, but two of the database's.
-    static func literal(_ text: String) -> String {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(text.utf8.count + 8)
-        for byte in text.utf8 {
-            if byte == UInt8(ascii: "%") || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "\\") { bytes.append(UInt8(ascii: "\\")) }
-            bytes.append(byte)
-        }
-        return String(decoding: bytes, as: UTF8.self)
-    }
-
     /// ` WHERE ...`, or nothing.
     var whereClause: String { sql.isEmpty ? "" : " WHERE " + sql.joined(separator: " AND ") }
 }

@@ -59,7 +59,9 @@ extension VolumeRequests {
     /// Forgets the volume; its storage stays.
     public func unmanage(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
-        guard try Volumes.perform(.unmanage, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        guard try Volumes.perform(.unmanage, on: id, in: tx) else {
+            throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.from))
+        }
         try start(
             FlowName.unmanageVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx
         )

@@ -127,7 +127,7 @@ public enum Messages {
 
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
     public static func isShort(
-        _ filters: [(column: Column, value: String)], _ sort: (column: Column, ascending: Bool)?, offset: Int
+        _ filters: [(column: Column, match: ColumnMatch)], _ sort: (column: Column, ascending: Bool)?, offset: Int
     ) -> Bool {
         isOrdered(sort, offset: offset) && filters.allSatisfy { $0.column == .id }
     }
@@ -138,12 +138,13 @@ public enum Messages {
 
     /// A page of a project's messages, newest first unless said otherwise.
     public static func page(
-        projectID: String, filters: [(column: Column, value: String)], sort: (column: Column, ascending: Bool)?, limit: Int, offset: Int,
+        projectID: String, filters: [(column: Column, match: ColumnMatch)], sort: (column: Column, ascending: Bool)?, limit: Int,
+        offset: Int,
         marker: String?, in connection: any Connection
     ) throws -> [Message] {
         var conditions = Conditions()
         conditions.add("project_id = ?", .text(projectID))
-        for filter in filters { conditions.add("\(filter.column.rawValue) = ?", .text(filter.value)) }
+        for filter in filters { conditions.add(filter.column.rawValue, filter.match) }
         let key = KeysetPage.Key(sql: (sort?.column ?? .created_at).sortable, ascending: sort?.ascending ?? false)
         let order = KeysetPage(table: "messages", asked: [key], ties: ["created_at", "id"])
         if let marker {

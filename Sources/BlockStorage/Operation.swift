@@ -112,6 +112,12 @@ public enum Operations {
         return id
     }
 
+    static let claimedByAnySQL = SQL("SELECT 1 FROM claims WHERE resource = ? LIMIT 1")
+    /// Whether an operation works on the resource, reads it or waits for it.
+    static func isClaimed(_ resource: String, in connection: any Connection) throws -> Bool {
+        try connection.exists(claimedByAnySQL, .text(resource))
+    }
+
     static let latestSQL = SQL(
         "SELECT \(Operation.columns) FROM operations WHERE resource_id = ? ORDER BY created_at DESC, id DESC LIMIT 1")
     /// The latest operation on a resource.

@@ -220,8 +220,10 @@ public enum Quotas {
         let own = try pairs(limitsSQL, project, in: tx)
         for (resource, limit) in limits {
             if own[resource] != nil, limit >= 0, let entry = known.first(where: { $0.resource == resource }), entry.inUse > limit {
-                throw StorageError.invalidInput(
-                    "Quota \(resource) limit \(limit) must be equal or greater than existing resources (\(entry.inUse)).")
+                throw StorageError(
+                    .invalid,
+                    "Quota \(resource) limit must be equal or greater than existing resources. Current usage is \(entry.inUse) and the "
+                        + "requested limit is \(limit).")
             }
             try tx.run(setSQL, .text(project), .text(resource), .int(limit))
         }

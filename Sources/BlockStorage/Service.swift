@@ -99,7 +99,7 @@ public enum Services {
     /// A frozen backend takes no new volumes, and no snapshot of it is made or removed.
     public static func setFrozen(_ isFrozen: Bool, host: String, in tx: any Transaction) throws {
         guard let service = try find(binary: "cinder-volume", host: host, in: tx) else {
-            throw StorageError(.invalid, "Service cinder-volume could not be found on host \(host).")
+            throw StorageError(.invalid, "No service found with host=\(host)")
         }
         guard service.isFrozen != isFrozen else {
             throw StorageError(.invalid, "Invalid service: Host \(host) is \(isFrozen ? "already" : "not") frozen.")

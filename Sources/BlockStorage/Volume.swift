@@ -150,6 +150,15 @@ public enum Volumes {
         try tx.run(removeSQL, .text(volume.id))
     }
 
+    /// Removes the row, and gives back what it was charged and what was claimed for it.
+    public static func erase(_ volume: Volume, in tx: any Transaction) throws {
+        if volume.consumesQuota {
+            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
+        }
+        if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
+        try remove(volume, in: tx)
+    }
+
     private static let transitions: [String: SQL] = Dictionary(
         VolumeTransition.all.map { transition in
             var conditions = transition.conditions.map(\.rawValue)
@@ -287,9 +296,7 @@ public enum Volumes {
         _ id: String, name: JSON?, description: JSON?, metadata: JSON?, caller: Caller, in tx: any Transaction
     ) throws {
         let volume = try get(id, for: caller, in: tx)
-        guard volume.status != "maintenance" else {
-            throw StorageError.invalidVolume("The volume cannot be updated during maintenance.")
-        }
+        try refuseMaintenance(volume)
         if name != nil || description != nil {
             let current = try tx.first(SQLs.names, .text(id)) { ($0.optionalText(0), $0.optionalText(1)) }
             try tx.run(
@@ -297,6 +304,10 @@ public enum Volumes {
                 .text(Timestamp.now()), .text(id))
         }
         if case .object(let object)? = metadata { try updateMap(.user, of: id, in: tx) { $0 = object } }
+    }
+
+    private static func refuseMaintenance(_ volume: Volume) throws(StorageError) {
+        if volume.status == "maintenance" { throw StorageError.invalidVolume("The volume cannot be updated during maintenance.") }
     }
 
     private enum SQLs {
@@ -343,15 +354,20 @@ public enum Volumes {
         _ id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
     ) throws -> JSONObject {
         let volume = try get(id, for: caller, in: tx)
+        let before = try map(.user, of: id, in: tx)
+        var after = before
+        try change(&after)
         guard !["maintenance", "uploading"].contains(volume.status) else {
-            throw StorageError.invalidVolume("Volume metadata cannot be updated while the volume is \(volume.status).")
+            let isRemoval = after.count < before.count
+            throw StorageError.invalidVolume(
+                "\(isRemoval ? "Deleting" : "Updating") volume metadata is not allowed for volumes in \(volume.status) status.")
         }
-        return try updateMap(.user, of: id, in: tx, change)
+        return try updateMap(.user, of: id, in: tx) { $0 = after }
     }
 
     static let setBootableSQL = SQL("UPDATE volumes SET bootable = ?, updated_at = ? WHERE id = ?")
     public static func setBootable(_ bootable: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
-        _ = try get(id, for: caller, in: tx)
+        try refuseMaintenance(get(id, for: caller, in: tx))
         try tx.run(setBootableSQL, .bool(bootable), .text(Timestamp.now()), .text(id))
     }
 
@@ -402,7 +418,7 @@ public enum Volumes {
     ) throws {
         let volume = try get(id, for: caller, in: tx)
         if status == "in-use", try Attachments.statuses(ofVolume: id, in: tx).isEmpty {
-            throw StorageError.invalidVolume("Cannot set volume status to in-use: it has no attachments.")
+            throw StorageError(.invalid, "Cannot reset-state to in-use because volume does not have any attachments.")
         }
         if attachStatus == "detached" {
             try Attachments.removeAll(ofVolume: id, in: tx)

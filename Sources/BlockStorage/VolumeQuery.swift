@@ -7,13 +7,12 @@ import Primitives
 public struct VolumeQuery: Sendable {
     public enum Filter: Sendable {
         case equals(Column, Value)
-        /// A part of the text.
-        case contains(Column, String)
+        case matches(Column, ColumnMatch)
         case compare(Column, String, Value)
         /// `host`, `host@backend` or `host@backend#pool`
         case host(String)
-        /// Members of a JSON map.
-        case map(MapColumn, [(key: String, value: String)])
+        /// Members of a JSON map; a value that is nil no map has.
+        case map(MapColumn, [(key: String, value: String?)])
         case hasNoMigrationTarget
         /// Nothing can match.
         case nothing
@@ -27,27 +26,33 @@ public struct VolumeQuery: Sendable {
         case created_at, updated_at, launched_at, scheduled_at
         case project_id, user_id, availability_zone, attach_status, migration_status, replication_status, cluster_name
         case volume_type_id, snapshot_id, source_volid, group_id, encryption_key_id, provider_id, consumes_quota, service_uuid
-        case display_name, display_description
+        case display_name, display_description, name_id, shared_targets, previous_status
+        // What Cinder's table has and this one need not: it holds nothing.
+        case ec2_id, terminated_at, provider_location, provider_auth, provider_geometry, consistencygroup_id, replication_extended_status
+        case replication_driver_data, deleted_at, deleted
 
         var sql: String {
             switch self {
             case .display_name: "v.name"
             case .display_description: "v.description"
+            case .ec2_id, .terminated_at, .provider_location, .provider_auth, .provider_geometry, .consistencygroup_id,
+                .replication_extended_status, .replication_driver_data, .deleted_at:
+                "NULL"
+            case .deleted: "coalesce(NULL, 0)"
             default: "v.\(rawValue)"
             }
         }
 
         public var isInteger: Bool { self == .size || isBoolean }
-        public var isBoolean: Bool { [.bootable, .multiattach, .consumes_quota].contains(self) }
-        public var isTime: Bool { [.created_at, .updated_at, .launched_at, .scheduled_at].contains(self) }
+        public var isBoolean: Bool { [.bootable, .multiattach, .consumes_quota, .shared_targets, .deleted].contains(self) }
         var isNullable: Bool {
             ![
                 .id, .size, .status, .created_at, .project_id, .user_id, .attach_status, .volume_type_id, .bootable, .multiattach,
-                .consumes_quota,
+                .consumes_quota, .deleted,
             ].contains(self)
         }
         /// The column with a place for NULL in the order: before every text.
-        var sortable: String { isNullable ? "coalesce(\(sql), '')" : sql }
+        var sortable: String { isNullable ? isInteger ? "coalesce(\(sql), -1)" : "coalesce(\(sql), '')" : sql }
     }
 
     /// Whether the order is one in which indexes give the rows.
@@ -99,7 +104,7 @@ public struct VolumeQuery: Sendable {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
             case .equals(let column, let value): conditions.add("\(searched(column)) = ?", value)
-            case .contains(let column, let text): conditions.add(column.sql, contains: text)
+            case .matches(let column, let match): conditions.add(searched(column), match)
             case .compare(let column, let comparison, let value): conditions.add("\(column.sql) \(comparison) ?", value)
             case .host(let host):
                 // Prefixes as ranges: an index serves them, and no character of the name is a pattern.
@@ -110,10 +115,17 @@ public struct VolumeQuery: Sendable {
                     .text(host + "#"), .text(host + "$"))
             case .map(let column, let pairs):
                 for pair in pairs {
-                    if pair.key.holds("\"") {
+                    guard let value = pair.value, !pair.key.utf8.contains(UInt8(ascii: "\"")) else {
                         conditions.add("1 = 0")
+                        continue
+                    }
+                    let (path, text) = (Value.text("$.\"\(pair.key)\""), Value.text(value))
+                    if column == .metadata {
+                        // What is shown among the user's metadata is found as it is.
+                        conditions.add(
+                            "(json_extract(v.metadata, ?) = ? OR json_extract(v.admin_metadata, ?) = ?)", path, text, path, text)
                     } else {
-                        conditions.add("json_extract(v.\(column.rawValue), ?) = ?", .text("$.\"\(pair.key)\""), .text(pair.value))
+                        conditions.add("json_extract(v.\(column.rawValue), ?) = ?", path, text)
                     }
                 }
             case .hasNoMigrationTarget: conditions.add("(v.migration_status IS NULL OR v.migration_status NOT LIKE 'target:%')")

@@ -95,6 +95,10 @@ public struct VolumeRequests: Sendable {
             }
             throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
         }
+        // Of two sources one would be dropped in silence.
+        guard source == nil || snapshot == nil else {
+            throw StorageError.invalidInput("May specify only one of backup, imageRef, snapshot, source volume")
+        }
         let type: VolumeType
         if let name = new.typeName {
             type = try VolumeTypes.resolve(name, for: caller, in: tx)
@@ -105,12 +109,11 @@ public struct VolumeRequests: Sendable {
         }
         if let source {
             guard ["available", "in-use"].contains(source.status) else {
-                throw StorageError.invalidVolume(
-                    "Invalid volume status: source volume \(source.id) is \(source.status), it must be available or in-use.")
+                throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")
             }
             if source.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(source.volumeTypeID, in: tx), type: type) {
                 throw StorageError.invalidInput(
-                    "Invalid volume_type provided: \(type.id) (requested type is not compatible with source volume; recommend omitting the type argument)."
+                    "Invalid volume_type provided: \(type.id) (requested type is not compatible; either match source volume, or omit type argument)."
                 )
             }
         }
@@ -166,7 +169,7 @@ public struct VolumeRequests: Sendable {
     }
 
     /// The type of volumes that name none: the project's own default, else the configured one.
-    func defaultType(of caller: Caller, in connection: any Connection) throws -> VolumeType {
+    public func defaultType(of caller: Caller, in connection: any Connection) throws -> VolumeType {
         if let own = try DefaultTypes.find(caller.projectID, in: connection) { return try VolumeTypes.get(own, in: connection) }
         guard let found = try VolumeTypes.named(defaultType, in: connection) else {
             throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
@@ -198,15 +201,25 @@ public struct VolumeRequests: Sendable {
 
     // MARK: delete
 
-    static let deleteRule =
-        "Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, "
-        + "attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
+    /// `states`: in which it may be; nil: in any.
+    static func deleteRule(_ states: [String]?) -> String {
+        "Volume " + (states.map { "status must be \($0.joined(separator: " or ")) and" } ?? "")
+            + " must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots "
+            + "after volume transfer."
+    }
 
     /// `cascade`: with its snapshots.
     public func delete(_ id: String, force: Bool, cascade: Bool = false, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
+        if volume.host == nil, try !Operations.isClaimed(id, in: tx) {
+            // It lies nowhere, and nobody is about to place it: there is nothing to wait for.
+            try Volumes.erase(volume, in: tx)
+            return try Events.append("volume.delete", volume: volume, caller: caller, in: tx)
+        }
         let transition: VolumeTransition = cascade ? (force ? .forceCascade : .cascade) : force ? .forceDelete : .delete
-        guard try Volumes.perform(transition, on: id, in: tx) else { throw StorageError.invalidVolume(Self.deleteRule) }
+        guard try Volumes.perform(transition, on: id, in: tx) else {
+            throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.from))
+        }
         let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
         try start(
             FlowName.deleteVolume, version: 2, volume: id, project: volume.projectID, caller: caller, arguments: [:],
@@ -218,13 +231,13 @@ public struct VolumeRequests: Sendable {
     public func extend(_ id: String, to newSize: Int, allowAttached: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
         let transition = allowAttached ? VolumeTransition.extendAttached : .extend
-        guard transition.from?.contains(volume.status) ?? false else {
-            throw StorageError.invalidVolume(
-                "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
-        }
         guard newSize > volume.size else {
             throw StorageError.invalidInput(
                 "New size for extend must be greater than current size. (current: \(volume.size), extended: \(newSize)).")
+        }
+        guard transition.from?.contains(volume.status) ?? false else {
+            throw StorageError.invalidVolume(
+                "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
         }
         if volume.consumesQuota {
             try Quotas.chargeGrowth(

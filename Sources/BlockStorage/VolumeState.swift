@@ -7,9 +7,9 @@ public struct VolumeTransition: Sendable {
         case notMigrating = "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))"
         case notReplicated = "(replication_status IS NULL OR replication_status IN ('disabled', 'not-capable'))"
         case ungrouped = "group_id IS NULL"
-        /// Attachments that failed do not count: they go with the volume.
         case withoutSnapshots = "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
-        case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status NOT LIKE 'error%')"
+        /// Reservations, and attachments that failed or have not come to be, do not count: they go with the volume.
+        case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status = 'attached')"
     }
 
     public let name: String
@@ -82,12 +82,8 @@ public enum VolumeStatus {
         "maintenance", "restoring-backup", "error_restoring", "reserved", "awaiting-transfer", "backing-up", "error_backing-up",
         "error_extending", "downloading", "uploading", "retyping", "extending",
     ]
-    public static let attachStatuses = [
-        "attached", "attaching", "detached", "reserved", "error_attaching", "error_detaching", "deleted",
-    ]
-    public static let migrationStatuses = [
-        "none", "starting", "migrating", "completing", "success", "error", "deleting",
-    ]
+    public static let attachStatuses = ["attached", "detached"]
+    public static let migrationStatuses = ["migrating", "error", "success", "completing", "none", "starting"]
 
     /// The name under which clients see a state.
     public static func shown(_ status: String) -> String {

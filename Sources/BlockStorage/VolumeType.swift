@@ -10,8 +10,9 @@ public struct VolumeType: Sendable {
     public let extraSpecs: JSONObject
     public let qosSpecsID: String?
     public let createdAt: String
+    public let updatedAt: String?
 
-    static let columns = "id, name, description, is_public, extra_specs, qos_specs_id, created_at"
+    static let columns = "id, name, description, is_public, extra_specs, qos_specs_id, created_at, updated_at"
 
     init(_ row: any Row) throws {
         id = row.text(0)
@@ -21,6 +22,7 @@ public struct VolumeType: Sendable {
         extraSpecs = try JSON(parsing: row.text(4)).object ?? [:]
         qosSpecsID = row.optionalText(5)
         createdAt = row.text(6)
+        updatedAt = row.optionalText(7)
     }
 
     /// Whether the type makes volumes that several hosts may attach.
@@ -63,7 +65,12 @@ public enum VolumeTypes {
 
     /// Whether the caller may see and use the type: everybody a public one.
     public static func isVisible(_ type: VolumeType, to caller: Caller, in connection: any Connection) throws -> Bool {
-        try type.isPublic || caller.isAdmin || connection.exists(hasAccessSQL, .text(type.id), .text(caller.projectID))
+        try caller.isAdmin || isUsable(type, in: caller.projectID, in: connection)
+    }
+
+    /// Whether the type is public, or was given to the project.
+    public static func isUsable(_ type: VolumeType, in project: String, in connection: any Connection) throws -> Bool {
+        try type.isPublic || connection.exists(hasAccessSQL, .text(type.id), .text(project))
     }
 
     /// A type that the caller may see; another one does not exist for it.
@@ -169,7 +176,7 @@ public enum VolumeTypes {
 
     static func inUse(_ id: String) -> StorageError {
         StorageError(
-            .invalid, "Target volume type is still in use: Volume Type \(id) deletion is not allowed with volumes present with the type.")
+            .invalid, "Target volume type is still in use.")
     }
 
     /// Changes extra specs; refused while volumes of the type exist.

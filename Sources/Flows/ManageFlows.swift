@@ -104,7 +104,7 @@ enum ManageFlows {
                 record: { context, _, _, tx in
                     guard let volume = try Volumes.find(context.volumeID, in: tx) else { return }
                     try context.left(volume.nameID ?? volume.id, "volume", in: tx)
-                    try VolumeFlows.remove(volume, in: tx)
+                    try Volumes.erase(volume, in: tx)
                 })
         ],
         failed: { context, _, _, tx in

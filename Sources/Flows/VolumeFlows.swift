@@ -142,15 +142,6 @@ enum VolumeFlows {
                 })
         ])
 
-    /// Removes the row, and gives back what it was charged and what was claimed for it.
-    static func remove(_ volume: Volume, in tx: any Transaction) throws {
-        if volume.consumesQuota {
-            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
-        }
-        if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
-        try Volumes.remove(volume, in: tx)
-    }
-
     private static func deletion(version: Int, steps: [Step]) -> Flow {
         Flow(
             name: FlowName.deleteVolume, version: version,
@@ -167,7 +158,7 @@ enum VolumeFlows {
                         return try await context.call(entry, .deleteVolume, arguments, patience: nil)
                     },
                     record: { context, _, _, tx in
-                        if let volume = try Volumes.find(context.volumeID, in: tx) { try remove(volume, in: tx) }
+                        if let volume = try Volumes.find(context.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }
                     })
             ],
             failed: { context, _, failure, tx in

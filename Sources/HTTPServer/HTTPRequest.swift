@@ -115,6 +115,16 @@ public final class HTTPRequest: @unchecked Sendable {
         return nil
     }
 
+    /// Every header line of the name as the one list that they are, separated by commas; nil if there is none.
+    public func list(_ name: StaticString) -> String? {
+        var result: String?
+        for header in headers where strcasecmp(header.name, UnsafeRawPointer(name.utf8Start).assumingMemoryBound(to: CChar.self)) == 0 {
+            let line = header.value.map { String(cString: $0) } ?? ""
+            result = result.map { $0 + "," + line } ?? line
+        }
+        return result
+    }
+
     /// The query's items, decoded; `+` is a space, invalid encodings stay as they are.
     public lazy var query: [(name: String, value: String)] =
         rawQuery.isEmpty
@@ -172,6 +182,32 @@ public enum PercentEncoding {
             }
         }
         return result
+    }
+
+    /// Encodes for a query, where a blank is a `+`.
+    public static func encodeQuery(_ text: String) -> String {
+        text.utf8.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false).map { encode(String($0) ?? "") }.joined(
+            separator: "+")
+    }
+
+    /// Whether every escape that there is leads to UTF-8.
+    public static func isText(_ text: String) -> Bool {
+        guard text.utf8.contains(UInt8(ascii: "%")) else { return true }
+        var bytes: [UInt8] = []
+        let given = Array(text.utf8)
+        var position = 0
+        while position < given.count {
+            if given[position] == UInt8(ascii: "%"), position + 2 < given.count, let high = digit(given[position + 1]),
+                let low = digit(given[position + 2])
+            {
+                bytes.append(high << 4 | low)
+                position += 3
+            } else {
+                bytes.append(given[position])
+                position += 1
+            }
+        }
+        return String(validating: bytes, as: UTF8.self) != nil
     }
 
     private static func digit(_ byte: UInt8) -> UInt8? {

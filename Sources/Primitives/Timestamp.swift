@@ -107,12 +107,15 @@ public enum Timestamp {
             }
         }
         guard hour < 24, minute < 60, second < 61 else { return nil }
+        return Double(daysSince1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) + fraction
+    }
+
+    static func daysSince1970(_ year: Int, _ month: Int, _ day: Int) -> Int {
         let y = month <= 2 ? year - 1 : year
         let era = y / 400
         let yearOfEra = y - era * 400
         let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
         let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
-        let days = era * 146097 + dayOfEra - 719468
-        return Double(days * 86400 + hour * 3600 + minute * 60 + second) + fraction
+        return era * 146097 + dayOfEra - 719468
     }
 }

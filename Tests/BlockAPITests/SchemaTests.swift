@@ -73,7 +73,7 @@ struct SchemaTests {
     @Test(
         "version headers are read as Cinder reads them",
         arguments: [
-            (nil, 0), ("volume 3.0", 0), ("volume 3.71", 71), ("volume latest", 71), ("compute 2.1, volume 3.27", 27), ("VOLUME 3.5", 5),
+            (nil, 0), ("volume 3.0", 0), ("volume 3.71", 71), ("volume latest", 71), ("compute 2.1, volume 3.27", 27), ("volumev3 3.5", 5),
         ] as [(String?, Int)])
     func goodVersions(header: String?, minor: Int) throws { #expect(try APIVersion.negotiate(header) == minor) }
 
@@ -81,7 +81,7 @@ struct SchemaTests {
         "bad version headers are 400 or 406",
         arguments: [
             ("volume banana", 400), ("volume 3", 400), ("volume 3.099", 400), ("volume 3.99", 406), ("volume 2.0", 406),
-            ("compute 2.1", 400), ("", 400),
+            ("compute 2.1", 400), ("", 400), ("VOLUME 3.5", 400),
             ("volume 3.-1", 400), ("volume 99999999999999999999.1", 400),
         ])
     func badVersions(header: String, status: Int) {
@@ -92,9 +92,20 @@ struct SchemaTests {
     func python() {
         #expect(PythonText.repr(["a", 1, nil, true, ["k": "it's"]]) == "['a', 1, None, True, {'k': \"it's\"}]")
         #expect(PythonText.str("x") == "x")
-        #expect(PythonText.dictionary("{'k': 'v', \"a\":\"b\"}")?.map(\.key) == ["k", "a"])
-        for bad in ["", "{", "{'k'}", "{'k':1}", "{'k':'v'", "['k']", "{'k':'v'} x"] { #expect(PythonText.dictionary(bad) == nil) }
-        #expect(PythonText.dictionary("{}")?.isEmpty == true)
+        for (text, value) in [
+            ("None", .none), ("True", .bool(true)), ("-12", .integer(-12)), ("1_000", .integer(1000)), ("1.50", .real(1.5)),
+            ("1e3", .real(1000)),
+            (" 'it\\'s'", .text("it's")), ("u\"x\"", .text("x")), ("'a' 'b'", .text("ab")),
+            ("['a', 1]", .items([.text("a"), .integer(1)])),
+            ("('a',)", .items([.text("a")])), ("('a')", .text("a")), ("{'a'}", .items([.text("a")])), ("[]", .items([])),
+            ("{}", .dictionary([])),
+            ("{'k': 'v',}", .dictionary([PythonLiteral.Pair(key: .text("k"), value: .text("v"))])),
+        ] as [(String, PythonLiteral)] { #expect(PythonLiteral(text) == value, "\(text)") }
+        for bad in [
+            "", "x", "none", "01", "1x", "1.2.3", "'a", "['a'", "[,]", "['a' 1]", "{'k': }", "{'k'", "{'k': 'v', 'l'}", "'a' x", "[1]]",
+            "-", "--1",
+            "u", String(repeating: "[", count: 40), String(repeating: "1", count: 40), "__import__('os')",
+        ] { #expect(PythonLiteral(bad) == nil, "\(bad)") }
     }
 
     @Test("each operation is declared once: no two answer the same method, path, action and version")

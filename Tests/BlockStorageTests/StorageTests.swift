@@ -271,7 +271,7 @@ struct VolumeQueryTests {
             (nil, [.host("h@b#p")], "volumes_on_host", true), ("p", [.host("h@b#p")], "volumes_of_project (project_id=?)", false),
             (nil, [.equals(.volume_type_id, .text("t"))], "volumes_of_type (volume_type_id=?)", false),
             ("p", [.equals(.volume_type_id, .text("t"))], "volumes_of_project (project_id=?)", false),
-            ("p", [.contains(.description, "x")], "volumes_of_project (project_id=?)", false),
+            ("p", [.matches(.description, .like("x"))], "volumes_of_project (project_id=?)", false),
             ("p", [.map(.metadata, [(key: "a", value: "b")])], "volumes_of_project (project_id=?)", false),
             ("p", [.equals(.size, .int(1))], "volumes_of_project (project_id=?)", false),
             ("p", [.compare(.created_at, ">", .text("2026"))], "volumes_of_project (project_id=? AND created_at>?)", false),

@@ -297,6 +297,6 @@ struct LifecycleTests {
         let shown = try service.wait(clone, "available")
         #expect(shown?["os-vol-host-attr:host"] == "node@b#files" && shown?["volume_type"] == "beta")
         let other = try service.api("POST", "/volumes", ["volume": ["source_volid": .string(source), "volume_type": "alpha"]])
-        #expect(other.status == 400 && other.message?.contains("not compatible with source volume") == true)
+        #expect(other.status == 400 && other.message?.contains("not compatible; either match source volume") == true)
     }
 }

@@ -169,7 +169,7 @@ struct ManageTests {
             let answer = try manage(body)
             #expect(answer.status == 400 && answer.message?.contains(words) == true, "\(body.text): \(answer.text)")
         }
-        #expect(try manage(["host": "node@file", "volume_type": "nope", "ref": ["source-name": "x"]]).status == 404)
+        #expect(try manage(["host": "node@file", "volume_type": "nope", "ref": ["source-name": "x"]]).status == 400)
         try file(service, "big", bytes: 3 << 30, "")
         for name in ["missing", "big", "../../clinker.db", ".hidden"] {
             let answer = try manage(["host": "node@file", "ref": ["source-name": .string(name)]])

@@ -61,7 +61,7 @@ struct QueryTests {
             #expect(repeated.status == 200 && repeated.text == once.text)
         }
         let columns = [
-            "size", "name", "status", "description", "host", "bootable", "multiattach", "created_at", "updated_at", "launched_at",
+            "size", "name", "status", "display_description", "host", "bootable", "multiattach", "created_at", "updated_at", "launched_at",
             "scheduled_at", "project_id", "user_id", "availability_zone", "attach_status", "migration_status", "replication_status",
             "cluster_name", "volume_type_id", "snapshot_id", "source_volid", "group_id", "encryption_key_id", "provider_id", "service_uuid",
             "id",

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Compares Clinker's answers with those of a real Cinder 29. See README.md beside it.
 
-    compare.py BINARY [--seed N] [--requests N] [--only REGEX] [--lanes N] [--keep] [--examples N]"""
+    compare.py BINARY [--seed N] [--only REGEX] [--thorough] [--lanes N] [--keep] [--examples N]"""
 import argparse
-import collections
 import queue
 import random
 import re
@@ -25,6 +24,7 @@ def main():
     arguments.add_argument("--lanes", type=int, default=2)
     arguments.add_argument("--examples", type=int, default=2)
     arguments.add_argument("--keep", action="store_true")
+    arguments.add_argument("--thorough", action="store_true")
     options = arguments.parse_args()
     begun = time.monotonic()
     print("seed %d" % options.seed, flush=True)
@@ -52,7 +52,7 @@ def main():
                 pair.enter(projects[number])
                 at = time.monotonic()
                 before = mine.requests
-                one(generator.Scene(pair, random.Random("%d %s" % (options.seed, one.__name__))))
+                one(generator.Scene(pair, random.Random("%d %s" % (options.seed, one.__name__)), options.thorough))
                 print("%-28s %5d requests in %5.1f s" % (one.__name__, mine.requests - before, time.monotonic() - at), flush=True)
         except BaseException as error:  # told by the main thread
             import traceback
@@ -76,7 +76,13 @@ def main():
     print("%.0f s" % (time.monotonic() - begun))
     for failure in failures:
         print(failure)
-    sys.exit(1 if failures or whole.groups else 0)
+    stale = whole.stale() if not options.only and not failures else []
+    for one in stale:
+        print("nothing differs so any more: %s | %s" % (one.request.pattern, one.difference.pattern))
+    if not options.only and whole.requests < 5000:
+        failures.append("only %d requests" % whole.requests)
+        print(failures[-1])
+    sys.exit(1 if failures or whole.groups or stale else 0)
 
 
 main()

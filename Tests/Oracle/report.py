@@ -14,6 +14,7 @@ class Explanation:
         self.request = re.compile(row.get("request", ""))
         self.difference = re.compile(row["difference"])
         self.why = row["why"]
+        self.is_open = row.get("open", False)
         self.uses = 0
 
 
@@ -24,6 +25,7 @@ class Report:
         self.requests = 0
         self.preparations = 0
         self.explained = 0
+        self.open = 0
         self.groups = collections.OrderedDict()
         self.operations = collections.Counter()
 
@@ -35,7 +37,10 @@ class Report:
             for explanation in self.explanations:
                 if explanation.difference.search(difference) and explanation.request.search(line):
                     explanation.uses += 1
-                    self.explained += 1
+                    if explanation.is_open:
+                        self.open += 1
+                    else:
+                        self.explained += 1
                     break
             else:
                 key = operation(request) + " | " + look(difference)
@@ -45,11 +50,16 @@ class Report:
         self.requests += other.requests
         self.preparations += other.preparations
         self.explained += other.explained
+        self.open += other.open
         self.operations += other.operations
         for mine, theirs in zip(self.explanations, other.explanations):
             mine.uses += theirs.uses
         for key, items in other.groups.items():
             self.groups.setdefault(key, []).extend(items)
+
+    def stale(self):
+        """Explanations of what is no longer so."""
+        return [one for one in self.explanations if not one.uses]
 
     def tell(self, examples=2):
         for key, items in sorted(self.groups.items(), key=lambda group: -len(group[1])):
@@ -57,8 +67,8 @@ class Report:
             for line, difference in items[:examples]:
                 print("         %s\n             %s" % (line[:300], difference[:700]))
         total = sum(len(items) for items in self.groups.values())
-        print("%d requests compared (%d more to prepare them), %d operations; differences: %d explained, %d unexplained of %d kinds" % (
-            self.requests, self.preparations, len(self.operations), self.explained, total, len(self.groups)))
+        print("%d requests compared (%d more to prepare them), %d operations; differences: %d explained, %d open, %d unexplained of %d kinds" % (
+            self.requests, self.preparations, len(self.operations), self.explained, self.open, total, len(self.groups)))
 
 
 def line_of(request):

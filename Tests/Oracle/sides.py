@@ -10,7 +10,9 @@ from servers import PASSWORD
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TIME = re.compile(r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?$")
-SYMBOL = re.compile(r"\{(\w+)\}")
+SYMBOL = re.compile(r"(?:\{|%7B)([a-z]\w*)(?:\}|%7D)")
+# Ids are drawn by each side: what is sorted by them has another order.
+BY_ID = re.compile(r"[?&]sort(?:_key)?=(?:[^&]*%2C)?(?:id|volume_id|volume_type_id|service_uuid|source_volid|snapshot_id)\b")
 # Compared by their values; of the others only that they are there.
 VALUES = ("content-type", "openstack-api-version", "vary", "location", "retry-after", "content-length-is-zero", "etag")
 PRESENCE = ("x-compute-request-id", "x-openstack-request-id", "www-authenticate")
@@ -85,7 +87,7 @@ def kind(value):
     return {type(None): "null", bool: "boolean", int: "number", float: "number", str: "text", list: "list", dict: "object"}[type(value)]
 
 
-def differences(cinder, clinker, path="body"):
+def differences(cinder, clinker, path="body", ordered=True):
     """Where two values differ, as lines."""
     if kind(cinder) != kind(clinker):
         yield "%s: Cinder %s, Clinker %s" % (path, shown(cinder), shown(clinker))
@@ -94,12 +96,15 @@ def differences(cinder, clinker, path="body"):
             if name not in clinker:
                 yield "%s.%s: only Cinder's (%s)" % (path, name, shown(cinder[name]))
             else:
-                yield from differences(cinder[name], clinker[name], path + "." + name)
+                yield from differences(cinder[name], clinker[name], path + "." + name, ordered)
         for name in clinker:
             if name not in cinder:
                 yield "%s.%s: only Clinker's (%s)" % (path, name, shown(clinker[name]))
     elif isinstance(cinder, list):
         names = [listed(item) for item in cinder], [listed(item) for item in clinker]
+        if not ordered and None not in names[0] + names[1]:
+            cinder, clinker = sorted(cinder, key=listed), sorted(clinker, key=listed)
+            names = sorted(names[0]), sorted(names[1])
         if None not in names[0] + names[1] and names[0] != names[1]:
             order = "in another order" if sorted(names[0]) == sorted(names[1]) else "others are listed"
             yield "%s: %s: Cinder %s, Clinker %s" % (path, order, shown(names[0]), shown(names[1]))
@@ -107,7 +112,7 @@ def differences(cinder, clinker, path="body"):
             yield "%s: length: Cinder %s, Clinker %s" % (path, shown(cinder), shown(clinker))
         else:
             for a, b in zip(cinder, clinker):
-                yield from differences(a, b, path + "[]")
+                yield from differences(a, b, path + "[]", ordered)
     elif cinder != clinker:
         yield "%s: Cinder %s, Clinker %s" % (path, shown(cinder), shown(clinker))
 
@@ -154,6 +159,8 @@ class Pair:
         lines = list(headers)
         if version is not None:
             lines.append(("OpenStack-API-Version", "volume " + version))
+        if not any(header == "Accept" for header, _ in headers):
+            lines.append(("Accept", "application/json"))
         if text is not None and not any(header == "Content-Type" for header, _ in headers):
             lines.append(("Content-Type", "application/json"))
         def one(side):
@@ -175,12 +182,12 @@ class Pair:
                 self.settle(method, path, bind, text or "", ours)
         if compare:
             request = dict(method=method, path=path, body=text, version=version, user=user, headers=list(headers))
-            self.report.note(request, list(self.compare(theirs, ours)))
+            self.report.note(request, list(self.compare(theirs, ours, ordered=not BY_ID.search(path))))
         else:
             self.report.preparations += 1
         return theirs
 
-    def compare(self, theirs, ours):
+    def compare(self, theirs, ours, ordered):
         if theirs.status != ours.status:
             yield "status: Cinder %d %s, Clinker %d %s" % (
                 theirs.status, shown(self.message(self.cinder, theirs)), ours.status, shown(self.message(self.clinker, ours)))
@@ -200,7 +207,7 @@ class Pair:
             if a != b:
                 yield "body: Cinder %s, Clinker %s" % (shown(a), shown(b))
         else:
-            yield from differences(self.cinder.plain_json(theirs.json), self.clinker.plain_json(ours.json))
+            yield from differences(self.cinder.plain_json(theirs.json), self.clinker.plain_json(ours.json), ordered=ordered)
 
     def message(self, side, answer):
         fault = next(iter(answer.json.values()), None) if isinstance(answer.json, dict) else None

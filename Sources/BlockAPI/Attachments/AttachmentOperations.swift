@@ -53,7 +53,7 @@ enum AttachmentOperations {
             summary: "Say that the instance uses the volume"
         ) { request in
             try await request.change { try Attachments.complete(request.parameters[0], caller: request.caller, in: $0) }
-            return HTTPResponse(status: 204, contentType: nil)
+            return HTTPResponse(status: 204)
         },
     ]
 
@@ -106,24 +106,31 @@ enum AttachmentOperations {
         }
     }
 
+    private static let rules = ListFilters.Rules(
+        resource: "attachment", allTenants: .presence, older: ["volume_id", "status", "instance_id", "attach_status"])
+
+    /// A column under the name that Cinder's table has for it.
+    private static func column(_ name: String) -> AttachmentQuery.Column? {
+        name == "instance_uuid" ? .instance_id : AttachmentQuery.Column(rawValue: name)
+    }
+
     private static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        var query = AttachmentQuery(
-            projectID: request.identity.isAdmin && request.query("all_tenants") != nil ? nil : request.caller.projectID, limit: paging.limit
-        )
+        let filters = try ListFilters(request, rules)
+        var query = AttachmentQuery(projectID: filters.wantsAllProjects ? nil : request.caller.projectID, limit: paging.limit)
         query.offset = paging.offset
         query.marker = paging.marker
-        query.sort = try paging.order { AttachmentQuery.Column(rawValue: $0) }
-        for (name, value) in request.http.filters {
-            let key = name == "status" ? "attach_status" : name
-            if let column = AttachmentQuery.Column(rawValue: key) {
-                query.filters.append((column: column, value: value))
-            } else if request.identity.isAdmin {
+        for filter in filters.filters {
+            if filter.name == "project_id" {
+                // Without all_tenants the list is the caller's project's, whatever is asked.
+                if filters.wantsAllProjects { query.projectID = filter.value }
+            } else if let column = column(filter.name) {
+                query.filters.append((column: column, match: try ListFilters.match(filter, isInteger: false, readsLiterals: false)))
+            } else {
                 query.matchesNothing = true
-            } else if request.version >= 31 {
-                throw HTTPError.badRequest("Invalid filters \(name) are found in query options.")
             }
         }
+        query.sort = try paging.order { $0 == "instance_id" ? nil : column($0) }
         let asked = query
         let found = try await request.list(isShort: asked.isShort) { try asked.page(in: $0) }
         return try .json(capacity: 8192) { writer in
@@ -132,11 +139,6 @@ enum AttachmentOperations {
             writer.beginArray()
             for attachment in found { if detail { try full(attachment, request, &writer) } else { summary(attachment, &writer) } }
             writer.endArray()
-            if asked.limit > 0, found.count >= asked.limit, let last = found.last {
-                request.links.writeNext(
-                    "attachments_links", path: detail ? "attachments/detail" : "attachments", request: request.http, marker: last.id,
-                    &writer)
-            }
             writer.endObject()
         }
     }

@@ -47,11 +47,16 @@ struct APIRequest: Sendable {
 
     func query(_ name: String) -> String? { http.queryValue(name) }
 
-    /// Whether the caller asks for, and may see, all projects.
-    var wantsAllTenants: Bool {
-        guard identity.isAdmin, let value = query("all_tenants") else { return false }
-        return PythonText.bool(value) ?? true
+    /// Refuses a request that names neither or both of a host and a cluster, which the version may not know yet.
+    func oneOf(host: String, cluster: String, since first: Int) throws(HTTPError) {
+        guard host.isEmpty == (version >= first ? cluster.isEmpty : true) else { return }
+        throw .badRequest(
+            "Invalid input received: " + (version >= first ? "One and only one of cluster and host must be set." : "Host field is missing.")
+        )
     }
+
+    /// Whether the caller asks for, and may see, all projects.
+    func wantsAllProjects() throws(HTTPError) -> Bool { identity.isAdmin ? try flag("all_tenants") : false }
 }
 
 /// URLs of answers: with the project's id exactly if the request's had it.
@@ -115,7 +120,7 @@ struct Links: Sendable {
     /// The `next` link of a page: the request's query with another marker.
     func writeNext(_ key: String, path: String, request: HTTPRequest, marker: String, _ writer: inout JSONWriter) {
         var query = request.query.filter { $0.name != "marker" }.map {
-            "\(PercentEncoding.encode($0.name))=\(PercentEncoding.encode($0.value))"
+            "\(PercentEncoding.encodeQuery($0.name))=\(PercentEncoding.encodeQuery($0.value))"
         }
         query.append("marker=" + PercentEncoding.encode(marker))
         writer.key(key)

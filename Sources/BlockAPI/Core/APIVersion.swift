@@ -5,13 +5,17 @@ enum APIVersion {
     static let latest = 71
     static let all = 0...latest
 
-    /// What a request's header asks for. Throws the 400s and 406s of version negotiation.
-    static func negotiate(_ header: String?) throws(HTTPError) -> Int {
+    /// What a request's header, all its lines as one list, asks for. Throws the 400s and 406s of version negotiation; `unserved` is
+    /// called before a 406 with the version that is not served, if it is one that answers name.
+    ///
+    /// Of the list the first item counts that names this service, as Cinder finds it: `volume`, `volumev3` and whatever else holds the word.
+    static func negotiate(_ header: String?, unserved: (Substring) -> Void = { _ in }) throws(HTTPError) -> Int {
         guard let header else { return 0 }
         var asked: Substring?
-        for item in header.split(separator: ",") {
-            let words = item.split(separator: " ")
-            if words.count == 2, words[0].lowercased() == "volume" { asked = words[1] }
+        for item in header.split(separator: ",") where item.contains("volume") {
+            let words = item.split { $0.isWhitespace }
+            if words.count == 2 { asked = words[1] }
+            break
         }
         guard let asked else {
             throw .badRequest("The server could not comply with the request since it is either malformed or otherwise incorrect.")
@@ -22,6 +26,7 @@ enum APIVersion {
             throw .badRequest("API Version String \(asked) is of invalid format. Must be of format MajorNum.MinorNum.")
         }
         guard major == 3, minor <= latest else {
+            if major >= 3 { unserved(asked) }
             throw HTTPError(406, "Version \(asked) is not supported by the API. Minimum is 3.0 and maximum is 3.\(latest).")
         }
         return minor

@@ -85,6 +85,8 @@ public final class BlockAPI: Sendable {
     let extensions: [APIExtension]
     let volumeFields: [APIExtension.VolumeFields]
     private let router: Router<Endpoint>
+    /// The first names of the paths, and whether they have members.
+    private let resources: [Substring: Bool]
     /// What answers, for metrics.
     public let routes: [Route]
     private let isProject: @Sendable (Substring) -> Bool
@@ -125,6 +127,16 @@ public final class BlockAPI: Sendable {
         isProject = try Self.projectTest(settings[Options.projectIDRegex])
         var endpoints: [(method: String, path: String, operations: [APIOperation])] = []
         let operations = OperationTable.operations(OperationTable.extensions)
+        var resources: [Substring: Bool] = [:]
+        for operation in operations {
+            let names = operation.path.split(separator: "/")
+            guard let name = names.first else { continue }
+            resources[name] = (resources[name] ?? false) || (names.count > 1 && names[1].hasPrefix("{"))
+        }
+        // In Cinder these are paths of their own, not resources.
+        resources["os-services"] = nil
+        resources["default-types"] = nil
+        self.resources = resources
         routes = operations.map(\.route) + [Discovery.root, Discovery.shown]
         for operation in operations {
             if let index = endpoints.firstIndex(where: { $0.method == operation.method && $0.path == operation.path }) {
@@ -140,7 +152,7 @@ public final class BlockAPI: Sendable {
 
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
     public nonisolated(nonsending) func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
-        let endpoint: Endpoint
+        let found: Endpoint?
         let raw: [Substring]
         let project: Substring?
         switch place(of: request) {
@@ -148,29 +160,27 @@ public final class BlockAPI: Sendable {
         case .version(let project, let hasSlash):
             return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project)
         case .nowhere: throw HTTPError.noRoute
-        case .endpoint(let found, let parameters, let inProject): (endpoint, raw, project) = (found, parameters, inProject)
+        case .resource(let inProject): (found, raw, project) = (nil, [], inProject)
+        case .endpoint(let endpoint, let parameters, let inProject): (found, raw, project) = (endpoint, parameters, inProject)
         }
 
         request.reachedController = true
         request.apiVersionHeader = nil
-        let header = request.header("OpenStack-API-Version")
-        let version: Int
-        do throws(HTTPError) {
-            version = try APIVersion.negotiate(header)
-        } catch {
-            if error.status == 406, let asked = header?.split(separator: " ").last {
-                request.apiVersionHeader = StaticText("volume \(asked)")
-            }
-            throw error
+        let version = try APIVersion.negotiate(request.list("OpenStack-API-Version")) {
+            request.apiVersionHeader = StaticText("volume \($0)")
         }
         request.apiVersionHeader = APIVersion.headers[version]
 
-        guard let found = request.identity else { throw HTTPError(401, "Authentication required") }
-        let projectID = found.projectID ?? (found.takesProjectFromURL ? project.map(String.init) ?? found.userID : nil)
+        guard PercentEncoding.isText(request.rawQuery) else {
+            throw HTTPError.badRequest("Error decoding your request. The URL's query holds bytes that are no text.")
+        }
+        guard let endpoint = found else { throw HTTPError.notFound("The resource could not be found.") }
+        guard let asking = request.identity else { throw HTTPError(401, "Authentication required") }
+        let projectID = asking.projectID ?? (asking.takesProjectFromURL ? project.map(String.init) ?? asking.userID : nil)
         if let project, project != projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
         let policies = self.policies()
-        let identity = found.working(
-            in: projectID, isAdmin: found.isAdmin || policies.allows("context_is_admin", found, project: projectID ?? ""))
+        let identity = asking.working(
+            in: projectID, isAdmin: asking.isAdmin || policies.allows("context_is_admin", asking, project: projectID ?? ""))
         request.identity = identity
 
         let body = try Self.body(request)
@@ -207,6 +217,8 @@ public final class BlockAPI: Sendable {
         case root
         case version(project: Substring?, hasSlash: Bool)
         case endpoint(Endpoint, parameters: [Substring], project: Substring?)
+        /// A resource that has not the method.
+        case resource(project: Substring?)
         case nowhere
     }
 
@@ -224,10 +236,14 @@ public final class BlockAPI: Sendable {
             segments = segments.dropFirst()
         }
         if segments.isEmpty { return .version(project: project, hasSlash: hadTrailingSlash) }
+        // An empty id names nothing: it is not the list that it would follow.
+        guard !hadTrailingSlash else { return .nowhere }
         if let last = segments.last, last.utf8.last == UInt8(ascii: "n"), last.hasSuffix(".json") {
             segments[segments.endIndex - 1] = last.dropLast(5)
         }
-        guard let (endpoint, parameters) = router.find(request.method, segments) else { return .nowhere }
+        guard let (endpoint, parameters) = router.find(request.method, segments) else {
+            return hasResource(request.method, segments) ? .resource(project: project) : .nowhere
+        }
         return .endpoint(endpoint, parameters: parameters, project: project)
     }
 
@@ -235,6 +251,16 @@ public final class BlockAPI: Sendable {
     public func isForStream(_ request: HTTPRequest) -> Bool {
         guard case .endpoint(let endpoint, _, _) = place(of: request) else { return false }
         return endpoint.operations.allSatisfy { $0.route.name == EventOperations.stream }
+    }
+
+    /// Whether a resource of the name is there that has not this method: that is told as the resource's own answer.
+    private func hasResource(_ method: String, _ segments: ArraySlice<Substring>) -> Bool {
+        guard let name = segments.first, let hasMembers = resources[name] else { return false }
+        switch segments.count {
+        case 1: return method == "GET" || method == "POST"
+        case 2: return hasMembers && ["GET", "PUT", "DELETE"].contains(method)
+        default: return false
+        }
     }
 
     /// The body as JSON; nil if there is none, or none that says what it is.

@@ -14,16 +14,16 @@ struct Paging: Sendable {
     init(_ request: APIRequest) throws(HTTPError) {
         var limit = request.service.maxLimit
         if let text = request.query("limit") {
-            guard let number = Int(text) else { throw .badRequest("limit param must be an integer") }
+            guard let number = Self.integer(text) else { throw .badRequest("limit param must be an integer") }
             guard number >= 0 else { throw .badRequest("limit param must be positive") }
-            limit = min(limit, number)
+            limit = Int(min(Double(limit), number))
         }
         self.limit = limit
         if let text = request.query("offset") {
-            guard let number = Int(text) else { throw .badRequest("offset param must be an integer") }
+            guard let number = Self.integer(text) else { throw .badRequest("offset must be an integer") }
             guard number >= 0 else { throw .badRequest("offset must be >= 0") }
             guard number <= 2_147_483_647 else { throw .badRequest("offset must be <= 2147483647") }
-            offset = number
+            offset = Int(number)
         } else {
             offset = 0
         }
@@ -51,6 +51,25 @@ struct Paging: Sendable {
         return result
     }
 
+    /// All that one answer may hold.
+    static func none(_ request: APIRequest) -> Paging { Paging(limit: request.service.maxLimit, offset: 0, marker: nil, sort: []) }
+
+    private init(limit: Int, offset: Int, marker: String?, sort: [(key: String, ascending: Bool)]) {
+        self.limit = limit
+        self.offset = offset
+        self.marker = marker
+        self.sort = sort
+    }
+
+    /// A whole number as Python reads it: blanks around it, a sign, underscores between digits, and of any size.
+    private static func integer(_ text: String) -> Double? {
+        let digits = text.trimmed
+        guard digits.utf8.count <= 400, digits.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 || "+-_".utf8.contains($0) }),
+            digits.utf8.first != UInt8(ascii: "_"), digits.utf8.last != UInt8(ascii: "_"), !digits.contains("__")
+        else { return nil }
+        return Double(String(decoding: digits.utf8.filter { $0 != UInt8(ascii: "_") }, as: UTF8.self))
+    }
+
     private static func sort(_ request: APIRequest) throws(HTTPError) -> [(key: String, ascending: Bool)] {
         func direction(_ text: some StringProtocol) throws(HTTPError) -> Bool {
             switch text {
@@ -64,10 +83,11 @@ struct Paging: Sendable {
             if request.query("sort_key") != nil || request.query("sort_dir") != nil {
                 throw .badRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.")
             }
-            for item in sort.split(separator: ",") {
-                let parts = item.split(separator: ":", maxSplits: 1).map { String($0).trimmed }
-                guard let key = parts.first, !key.isEmpty else { throw .badRequest("Invalid input received: Invalid sort key") }
-                result.append((key: key, ascending: parts.count > 1 ? try direction(parts[1]) : false))
+            // An empty key is one that no list has.
+            for item in sort.trimmed.split(separator: ",", omittingEmptySubsequences: false) {
+                let parts = item.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+                let way = parts.count > 1 && !parts[1].isEmpty ? String(parts[1]).trimmed : "desc"
+                result.append((key: String(parts[0]).trimmed, ascending: try direction(way)))
             }
         } else if request.query("sort_key") != nil || request.query("sort_dir") != nil {
             let key = (request.query("sort_key") ?? "created_at").trimmed

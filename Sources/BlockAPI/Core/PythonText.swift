@@ -40,48 +40,17 @@ enum PythonText {
         }
     }
 
-    /// Reads a flat dictionary of texts as Python or JSON writes it (`{'k': 'v'}`); nil for anything else.
-    static func dictionary(_ text: String) -> [(key: String, value: String)]? {
-        var scanner = text.unicodeScalars.makeIterator()
-        var current = scanner.next()
-        func skip() { while let c = current, c == " " || c == "\t" { current = scanner.next() } }
-        func take(_ scalar: Unicode.Scalar) -> Bool {
-            skip()
-            guard current == scalar else { return false }
-            current = scanner.next()
-            return true
+    /// `bool(value)`
+    static func isTrue(_ value: JSON) -> Bool {
+        switch value {
+        case .null: false
+        case .bool(let value): value
+        case .integer(let number): number != 0
+        case .real(let number): number != 0
+        case .string(let text): !text.isEmpty
+        case .array(let items): !items.isEmpty
+        case .object(let object): !object.isEmpty
         }
-        func string() -> String? {
-            skip()
-            if current == "u" { current = scanner.next() }
-            guard let quote = current, quote == "'" || quote == "\"" else { return nil }
-            var result = String.UnicodeScalarView()
-            current = scanner.next()
-            while let c = current, c != quote {
-                if c == "\\" {
-                    current = scanner.next()
-                    guard let escaped = current else { return nil }
-                    result.append(escaped)
-                } else {
-                    result.append(c)
-                }
-                current = scanner.next()
-            }
-            guard current == quote else { return nil }
-            current = scanner.next()
-            return String(result)
-        }
-        guard take("{") else { return nil }
-        var pairs: [(key: String, value: String)] = []
-        if take("}") { return pairs }
-        while true {
-            guard let key = string(), take(":"), let value = string() else { return nil }
-            pairs.append((key: key, value: value))
-            if take("}") { break }
-            guard take(",") else { return nil }
-        }
-        skip()
-        return current == nil ? pairs : nil
     }
 
     static let trueTexts = ["True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes", "y", "t"]

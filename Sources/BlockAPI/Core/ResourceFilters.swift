@@ -26,68 +26,11 @@ enum ResourceFilters {
         APIOperation("resource-filters:list", "GET", "/resource_filters", versions: 33...71, summary: "List what lists can be filtered by")
         {
             request in
-            let asked = request.query("resource")
+            let asked = request.query("resource").flatMap { $0.isEmpty ? nil : $0 }
             let shown = all.filter { asked == nil || $0.resource == asked }
             return HTTPResponse.json(
                 of: "resource_filters",
                 .array(shown.map { ["resource": .string($0.resource), "filters": .array($0.filters.map { .string($0) })] }))
         }
     ]
-}
-
-extension APIRequest {
-    /// Calls `body` with each of the query's filters that counts: its name, without the `~` that asks for LIKE, and its value.
-    ///
-    /// Members' filters outside of `allowed` are passed over; since 3.31 they are errors, told once every other filter has been read.
-    /// Of one that comes several times the last counts.
-    func eachFilter(allowed: Set<String>, _ body: (_ name: String, _ value: String, _ isLike: Bool) throws -> Void) throws {
-        var unknown: [String] = []
-        for (name, value) in http.filters {
-            let isLike = name.hasSuffix("~")
-            let key = isLike ? String(name.dropLast()) : name
-            if !identity.isAdmin, !allowed.contains(key) {
-                unknown.append(name)
-                continue
-            }
-            if isLike && version < 34 { continue }
-            if key == "project_id" && wantsAllTenants { continue }
-            try body(key, value, isLike)
-        }
-        if !unknown.isEmpty, version >= 31 {
-            throw HTTPError.badRequest("Invalid filters \(unknown.sorted().joined(separator: ",")) are found in query options.")
-        }
-    }
-}
-
-extension HTTPRequest {
-    /// The query's items that are neither page nor order, each name once, with its last value, in the order of the first.
-    var filters: [(name: String, value: String)] {
-        if rawQuery.isEmpty { return [] }
-        var result: [(name: String, value: String)] = []
-        var places: [String: Int] = [:]
-        for item in query where !Paging.names.contains(item.name) {
-            if let place = places[item.name] {
-                result[place].value = item.value
-            } else {
-                places[item.name] = result.count
-                result.append(item)
-            }
-        }
-        return result
-    }
-}
-
-/// Filters by pairs of names and values.
-enum FilterPairs {
-    /// What a client may ask for at once: each pair is looked for in every row.
-    private static let most = 64
-
-    /// The pairs of a filter's value; nil if it is no dictionary.
-    static func read(_ name: String, _ text: String) throws(HTTPError) -> [(key: String, value: String)]? {
-        guard let pairs = PythonText.dictionary(text) else { return nil }
-        guard pairs.count <= most else {
-            throw .badRequest("Invalid input received: \(name) has \(pairs.count) pairs, more than \(most)")
-        }
-        return pairs
-    }
 }

@@ -11,9 +11,14 @@ struct Schema: Sendable {
     struct Pattern: Sendable {
         let text: String
         let matches: @Sendable (String) -> Bool
+        /// As messages quote it.
+        var shown: String { PythonText.repr(.string(text)) }
 
         static let digits = Pattern(text: "^[0-9]+$") { !$0.isEmpty && $0.utf8.allSatisfy { $0 >= 48 && $0 <= 57 } }
+        static let digitsOrNone = Pattern(text: "^[0-9]*$") { $0.utf8.allSatisfy { $0 >= 48 && $0 <= 57 } }
+        static let quotaKey = Pattern(text: "^[a-zA-Z0-9-_:. ]{1,300}$") { key($0, "-_:. ", most: 300) }
         static let metadataKey = Pattern(text: "^[a-zA-Z0-9-_:. /]{1,255}$") { key($0, "-_:. /") }
+        static let plainMetadataKey = Pattern(text: "^[a-zA-Z0-9-_:. ]{1,255}$") { key($0, "-_:. ") }
         static let extraSpecKey = Pattern(text: "^[a-zA-Z0-9-_:.]{1,255}$") { key($0, "-_:.") }
         static let host = Pattern(text: "^[a-zA-Z0-9-._#@:/+\\[\\]]*$") { $0.isEmpty || key($0, "-._#@:/+[]", most: .max) }
 
@@ -32,6 +37,10 @@ struct Schema: Sendable {
         /// A name that may not be blank.
         case mandatoryName
         case printable
+        /// One of the states, in any case of letters; what is empty is none, and is refused if one must be given.
+        case state(_ what: String, _ known: [String], shown: String, isNeeded: Bool)
+        /// Per cent of a work that is done.
+        case progress
     }
 
     var kinds: [Kind] = []
@@ -49,6 +58,8 @@ struct Schema: Sendable {
     var allowsOthers = true
     var minimumMembers: Int?
     var maximumMembers: Int?
+    /// What an object must hold as a whole, asked before its members are looked at.
+    var rule: (@Sendable (JSONObject) -> HTTPError?)?
     /// One of these must hold, by required members.
     var anyRequired: [String]?
     var alternatives: [Schema]?
@@ -79,7 +90,7 @@ struct Schema: Sendable {
     static let optionalBoolean = Schema(alternatives: [boolean, Schema(kinds: [.null])])
     static func size(nullable: Bool) -> Schema {
         Schema(
-            kinds: nullable ? [.integer, .string, .null] : [.integer, .string], minimumLength: 1, minimum: 1, maximum: 2_147_483_647,
+            kinds: nullable ? [.integer, .string, .null] : [.integer, .string], minimum: 1, maximum: 2_147_483_647,
             pattern: .digits)
     }
     static func metadata(nullable: Bool = false, keys: Pattern = .metadataKey, nullableValues: Bool = false) -> Schema {
@@ -109,6 +120,7 @@ struct Schema: Sendable {
         if !kinds.isEmpty, !kinds.contains(where: { $0.holds(value) }) {
             throw violation("\(PythonText.repr(value)) is not of type \(kinds.map { "'\($0.rawValue)'" }.joined(separator: ", "))")
         }
+        if let rule, case .object(let object) = value, let error = rule(object) { throw error }
         switch value {
         case .object(let object): try check(object, violation)
         case .string(let text): try check(text, name: name, violation)
@@ -143,9 +155,9 @@ struct Schema: Sendable {
             if !unexpected.isEmpty {
                 if let pattern = patternProperties.first?.pattern {
                     let names = unexpected.sorted().map { PythonText.repr(.string($0)) }.joined(separator: ", ")
-                    throw violation("\(names) \(unexpected.count == 1 ? "does" : "do") not match any of the regexes: '\(pattern.text)'")
+                    throw violation("\(names) \(unexpected.count == 1 ? "does" : "do") not match any of the regexes: \(pattern.shown)")
                 }
-                let names = unexpected.map { "'\($0)'" }.joined(separator: ", ")
+                let names = unexpected.sorted().map { "'\($0)'" }.joined(separator: ", ")
                 throw violation("Additional properties are not allowed (\(names) \(unexpected.count == 1 ? "was" : "were") unexpected)")
             }
         }
@@ -167,7 +179,7 @@ struct Schema: Sendable {
             throw violation(minimumLength == 1 ? "\(shown) should be non-empty" : "\(shown) is too short")
         }
         if let maximumLength, length > maximumLength { throw violation("\(shown) is too long") }
-        if let pattern, !pattern.matches(text) { throw violation("\(shown) does not match '\(pattern.text)'") }
+        if let pattern, !pattern.matches(text) { throw violation("\(shown) does not match \(pattern.shown)") }
         if minimum != nil || maximum != nil {
             guard let number = Double(text) else { throw violation("\(shown) is not a number") }
             try checkRange(number, shown: text, violation)
@@ -177,16 +189,36 @@ struct Schema: Sendable {
         case .uuid: if !UUID.isUUIDLike(text) { throw violation("\(shown) is not a 'uuid'") }
         case .name, .description:
             let count = text.trimmed.unicodeScalars.count
-            if count > 255 { throw .badRequest("Invalid input received: \(name ?? "text") has \(count) characters, more than 255.") }
+            let field = if case .name? = format { "name" } else { "description" }
+            if count > 255 { throw .badRequest("Invalid input received: \(field) has \(count) characters, more than 255.") }
         case .mandatoryName:
             if text.trimmed.isEmpty {
-                throw .badRequest("An invalid 'name' value was provided. The name must be non-empty and must not be blank.")
+                throw .badRequest("An invalid 'name' value was provided. The 'name' can not be empty.")
             }
         case .printable:
-            if text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control && $0 != "\n" && $0 != "\r" && $0 != "\t" })
-            {
-                throw violation("\(shown) holds characters that cannot be printed")
+            if let odd = text.unicodeScalars.first(where: { !Self.isPrintable($0) }) {
+                throw violation("\(shown) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")
             }
+        case .state(let what, let known, let list, let isNeeded):
+            guard known.contains(text.lowercased()) || (text.isEmpty && !isNeeded) else {
+                throw .badRequest("\(what): \(text) is invalid, valid statuses are: \(list).")
+            }
+        case .progress:
+            guard !text.isEmpty else { break }
+            guard let number = Int(text.dropLast()) else {
+                throw .badRequest("Invalid input received: progress must be an integer percentage")
+            }
+            guard (0...100).contains(number), text.utf8.last == UInt8(ascii: "%") else {
+                throw .badRequest("Invalid input received: progress must be an integer percentage between 0 and 100")
+            }
+        }
+    }
+
+    /// Letters, marks, numbers, punctuation, symbols and blanks of one line.
+    private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator: false
+        default: true
         }
     }
 

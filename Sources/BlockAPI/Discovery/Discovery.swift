@@ -8,7 +8,7 @@ enum Discovery {
 
     static func respond(_ request: HTTPRequest, publicEndpoint: String) throws(HTTPError) -> HTTPResponse {
         switch (request.method, request.rawPath) {
-        case ("GET", "/"), ("GET", ""):
+        case ("GET", "/"), ("GET", ""), ("HEAD", "/"), ("HEAD", ""):
             request.route = root
             return versions(request, publicEndpoint: publicEndpoint, status: 300)
         default: throw HTTPError.noRoute
@@ -19,7 +19,7 @@ enum Discovery {
     static func respondV3(_ request: HTTPRequest, publicEndpoint: String, hasSlash: Bool, project: Substring?) throws(HTTPError)
         -> HTTPResponse
     {
-        guard request.method == "GET" else { throw HTTPError.noRoute }
+        guard request.method == "GET" || request.method == "HEAD" else { throw HTTPError.noRoute }
         request.route = shown
         if project == nil && !hasSlash {
             return HTTPResponse(

@@ -47,7 +47,7 @@ enum EventOperations {
             place = number
         }
         let selection = EventHub.Selection(
-            projectID: request.wantsAllTenants ? nil : request.caller.projectID, resourceID: request.query("resource_id"),
+            projectID: try request.wantsAllProjects() ? nil : request.caller.projectID, resourceID: request.query("resource_id"),
             kind: request.query("kind"), isAdmin: request.identity.isAdmin)
         let owner = request.caller.userID + " " + request.caller.projectID
         var response = HTTPResponse(

@@ -2,6 +2,7 @@ import BlockStorage
 import HTTPServer
 import JSON
 import Policy
+import Primitives
 
 /// Taking over what lies in a backend: `/manageable_volumes` and `/manageable_snapshots`, the same under their older paths,
 /// and the action that leaves it there again.
@@ -98,7 +99,7 @@ enum ManageOperations {
                                     ("description", .string(0, 255, nullable: true, format: .printable)),
                                     ("metadata", .metadata(nullable: true)), ("name", .string(0, 255, nullable: true)),
                                     ("volume_id", .uuid), ("ref", Schema(kinds: [.object, .null, .string])),
-                                ], required: ["volume_id", "ref"])
+                                ], required: ["ref", "volume_id"])
                         )
                     ], required: ["snapshot"]), success: 202, summary: "Make a snapshot of what a backend holds", handler: manageSnapshot),
         ]
@@ -115,12 +116,18 @@ enum ManageOperations {
 
     @Sendable private static func manage(_ request: APIRequest) async throws -> HTTPResponse {
         let body = request.body["volume"]
-        let reference = try reference(body)
         let (host, cluster) = (body?["host"]?.string ?? "", body?["cluster"]?.string ?? "")
-        guard host.isEmpty != cluster.isEmpty else {
-            throw HTTPError.badRequest("Either host or cluster must be provided, and not both.")
+        try request.oneOf(host: host, cluster: cluster, since: 16)
+        guard !host.isEmpty else { throw HTTPError.badRequest("Cluster '\(cluster)' not found") }
+        try request.database { connection in
+            if let name = body?["volume_type"]?.string, !name.isEmpty, !UUID.isUUIDLike(name),
+                try VolumeTypes.named(name, in: connection) == nil
+            {
+                throw StorageError(.invalid, "Invalid volume type: Cannot find requested '\(name)' volume type")
+            }
+            _ = try Services.usable(host, downAfter: request.service.serviceDownTime, in: connection)
         }
-        guard cluster.isEmpty else { throw HTTPError.badRequest("Cluster '\(cluster)' not found") }
+        let reference = try reference(body)
         var managed = ManagedVolume(host: host, reference: reference)
         managed.name = body?["name"]?.trimmedString
         managed.description = body?["description"]?.trimmedString
@@ -138,6 +145,7 @@ enum ManageOperations {
 
     @Sendable private static func manageSnapshot(_ request: APIRequest) async throws -> HTTPResponse {
         let body = request.body["snapshot"]
+        try request.database { _ = try Volumes.get(body?["volume_id"]?.string ?? "", for: request.caller, in: $0) }
         let reference = try reference(body)
         var new = NewSnapshot()
         new.name = body?["name"]?.trimmedString
@@ -171,18 +179,21 @@ enum ManageOperations {
 
     private static func list(_ request: APIRequest, snapshots: Bool, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
+        let (host, cluster) = (request.query("host") ?? "", request.version >= 17 ? request.query("cluster") ?? "" : "")
+        try request.oneOf(host: host, cluster: cluster, since: 17)
         for (name, _) in request.http.query where !Paging.names.contains(name) && name != "host" && name != "cluster" {
             throw HTTPError.badRequest("Invalid input received: Invalid filter \(name): only host and cluster are known here.")
-        }
-        let (host, cluster) = (request.query("host") ?? "", request.version >= 17 ? request.query("cluster") ?? "" : "")
-        guard host.isEmpty != cluster.isEmpty else {
-            throw HTTPError.badRequest("Either host or cluster must be provided, and not both.")
         }
         guard cluster.isEmpty else { throw HTTPError.notFound("Cluster \(cluster) could not be found.") }
         for (key, _) in paging.sort where key != "reference" && key != "size" {
             throw HTTPError.badRequest("Invalid input received: Invalid sort keys: \(key); known are reference and size")
         }
-        let service = try request.database { try Services.usable(host, downAfter: request.service.serviceDownTime, in: $0) }
+        let service = try request.database { connection in
+            guard try Services.find(binary: "cinder-volume", host: HostName.backend(of: host), in: connection) != nil else {
+                throw StorageError(.notFound, "Service cinder-volume could not be found on host \(host).")
+            }
+            return try Services.usable(host, downAfter: request.service.serviceDownTime, in: connection)
+        }
         let listing = try await request.service.listBackend(service.host, request.caller.requestID)
         var found = try request.database { connection in
             try objects(listing, snapshots: snapshots, request.service.requests.names).map { object in
@@ -201,7 +212,7 @@ enum ManageOperations {
         }
         if let marker = paging.marker {
             // Clients send the reference as they were given it.
-            let name = PythonText.dictionary(marker)?.first { $0.key == "source-name" }?.value ?? marker
+            let name = PythonLiteral.dictionary(marker)?.first { $0.key == .text("source-name") }?.value.columnText ?? marker
             guard let index = found.firstIndex(where: { $0.name == name }) else {
                 throw HTTPError.badRequest("Invalid input received: marker not found: \(marker)")
             }

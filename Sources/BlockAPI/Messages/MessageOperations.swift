@@ -28,21 +28,21 @@ enum MessageOperations {
         },
     ]
 
+    private static let rules = ListFilters.Rules(resource: "message", allTenants: .notKnown)
+
     @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         // Pages, order and filters came with 3.5.
         let isPaged = request.version >= 5
-        let paging = try Paging(request)
-        let order = isPaged ? try paging.order { Messages.Column(rawValue: $0) }.first : nil
-        var filters: [(column: Messages.Column, value: String)] = []
+        let paging = isPaged ? try Paging(request) : .none(request)
+        let order = try paging.order { Messages.Column(rawValue: $0) }.first
+        var filters: [(column: Messages.Column, match: ColumnMatch)] = []
         var nothing = false
         if isPaged {
-            for (name, value) in request.http.filters {
-                if let column = Messages.Column(rawValue: name) {
-                    filters.append((column: column, value: value))
-                } else if request.identity.isAdmin {
+            for filter in try ListFilters(request, rules).filters {
+                if let column = Messages.Column(rawValue: filter.name) {
+                    filters.append((column: column, match: try ListFilters.match(filter, isInteger: false, readsLiterals: false)))
+                } else if filter.name != "project_id" {
                     nothing = true
-                } else if request.version >= 31 {
-                    throw HTTPError.badRequest("Invalid filters \(name) are found in query options.")
                 }
             }
         }

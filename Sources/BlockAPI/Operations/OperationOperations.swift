@@ -48,7 +48,7 @@ enum OperationOperations {
 
     @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        var query = OperationQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
+        var query = OperationQuery(projectID: try request.wantsAllProjects() ? nil : request.caller.projectID, limit: paging.limit)
         query.marker = paging.marker
         for (name, value) in request.http.filters {
             if name == "unfinished" {

@@ -27,13 +27,7 @@ enum QuotaOperations {
             "quota-sets:show", "GET", "/os-quota-sets/{id}", policies: ["volume_extension:quotas:show"],
             summary: "Show a project's quotas"
         ) { request in
-            var usage = false
-            if let text = request.query("usage") {
-                guard let value = PythonText.bool(text) else {
-                    throw HTTPError.badRequest("Invalid input received: usage must be a boolean, not '\(text)'")
-                }
-                usage = value
-            }
+            let usage = try request.flag("usage")
             let project = try target(request)
             let entries = try request.database {
                 try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0)
@@ -78,12 +72,13 @@ enum QuotaOperations {
     ]
 
     /// Limits as a body gives them, checked against the resources that there are.
-    private static func limits(_ set: JSONObject, _ known: [Quotas.Entry], _ what: String) throws(HTTPError) -> [(
+    private static func limits(_ set: JSONObject, _ known: [Quotas.Entry], _ what: String, _ values: Schema = .any) throws(HTTPError) -> [(
         resource: String, limit: Int
     )] {
         let given = set.members.filter { $0.name != "tenant_id" && $0.name != "id" }
         let bad = given.map(\.name).filter { name in !known.contains { $0.resource == name } }.sorted()
         guard bad.isEmpty else { throw .badRequest("Invalid input received: Bad key(s) in \(what): \(bad.joined(separator: ", "))") }
+        try values.check(.object(set))
         var limits: [(resource: String, limit: Int)] = []
         for (name, value) in given {
             guard let number = value.lenientInteger else { throw .badRequest("\(name) must be an integer") }
@@ -93,6 +88,11 @@ enum QuotaOperations {
         }
         return limits
     }
+
+    private static let classLimits: Schema = {
+        let limit = Schema(kinds: [.integer, .string], minimumLength: 1, minimum: -1, maximum: 2_147_483_647, pattern: .digitsOrNone)
+        return Schema(kinds: [.object], patternProperties: [(.quotaKey, limit)], allowsOthers: false)
+    }()
 
     private static let classes: [APIOperation] = [
         APIOperation(
@@ -113,7 +113,7 @@ enum QuotaOperations {
             }
             let defaults = request.service.requests.quotas
             let known = try request.database { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
-            let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set")
+            let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set", classLimits)
             let entries = try await request.change { tx in
                 try Quotas.setLimits(limits, class: name, in: tx)
                 return try Quotas.entries(ofClass: name, defaults: defaults, in: tx)

@@ -37,7 +37,7 @@ enum HostOperations {
             let host = request.parameters[0]
             let usage = try await request.list(isShort: false) { connection in
                 guard try Services.all(in: connection).contains(where: { $0.host == host }) else {
-                    throw StorageError(.notFound, "Host \(host) could not be found.")
+                    throw StorageError(.notFound, "Service cinder-volume could not be found on host \(host).")
                 }
                 return try HostUsage.ofProjects(on: host, in: connection)
             }

@@ -71,7 +71,7 @@ enum ServiceOperations {
         ) { request in
             let binary = request.body["binary"]?.string
             guard let host = request.body["host"]?.string else {
-                throw HTTPError.badRequest("Missing required element 'host' in request body.")
+                throw HTTPError.badRequest("Invalid input received: Host field is missing.")
             }
             let reason = request.body["disabled_reason"]?.trimmedString
             if hasReason, reason?.isEmpty ?? true {
@@ -98,8 +98,10 @@ enum ServiceOperations {
             body: .object([("host", hostPattern), ("cluster", .string(0, 255, nullable: true))]),
             summary: isFrozen ? "Freeze a backend" : "Thaw a backend"
         ) { request in
-            guard let host = request.body["host"]?.string else {
-                throw HTTPError.badRequest("Missing required element 'host' in request body.")
+            let host = request.body["host"]?.string ?? ""
+            try request.oneOf(host: host, cluster: request.body["cluster"]?.string ?? "", since: 26)
+            guard !host.isEmpty else {
+                throw HTTPError.badRequest("No service found with cluster=\(request.body["cluster"]?.string ?? "")")
             }
             try await request.change { try Services.setFrozen(isFrozen, host: host, in: $0) }
             return HTTPResponse(status: 200)

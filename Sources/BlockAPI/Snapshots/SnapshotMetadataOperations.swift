@@ -4,9 +4,9 @@ import JSON
 
 /// `/snapshots/{snapshot_id}/metadata`
 enum SnapshotMetadataOperations {
-    private static let whole = Schema.object([("metadata", .metadata())], required: ["metadata"], others: true)
+    private static let whole = Schema.object([("metadata", .metadata(keys: .plainMetadataKey))], required: ["metadata"], others: true)
     private static let item: Schema = {
-        var meta = Schema.metadata()
+        var meta = Schema.metadata(keys: .plainMetadataKey)
         meta.minimumMembers = 1
         meta.maximumMembers = 1
         return .object([("meta", meta)], required: ["meta"], others: true)

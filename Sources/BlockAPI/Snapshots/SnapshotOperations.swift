@@ -64,6 +64,10 @@ enum SnapshotOperations {
     ]
 
     private static let accepted = HTTPResponse(status: 202)
+    private static let state: Schema = {
+        let shown = "(" + SnapshotStatus.all.map { "'\($0)'" }.joined(separator: ", ") + ")"
+        return Schema(kinds: [.string], format: .state("Snapshot status", SnapshotStatus.all, shown: shown, isNeeded: true))
+    }()
 
     static let extensions: [APIExtension] = [
         APIExtension(
@@ -79,7 +83,9 @@ enum SnapshotOperations {
                     policies: ["snapshot_extension:snapshot_actions:update_snapshot_status"],
                     body: .action(
                         "os-update_snapshot_status",
-                        .object([("status", .string()), ("progress", Schema(kinds: [.string, .null]))], required: ["status"])),
+                        .object(
+                            [("status", .string()), ("progress", Schema(kinds: [.string, .null], format: .progress))], required: ["status"])
+                    ),
                     success: 202, summary: "Report the state of a snapshot that another service makes"
                 ) { request in
                     let body = request.body["os-update_snapshot_status"]
@@ -88,12 +94,12 @@ enum SnapshotOperations {
                             request.parameters[0], status: body?["status"]?.string ?? "", progress: body?["progress"]?.string,
                             caller: request.caller, in: $0)
                     }
-                    return accepted
+                    return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
                 },
                 APIOperation(
                     "snapshots:os-reset_status", "POST", "/snapshots/{id}/action", action: "os-reset_status",
                     policies: ["volume_extension:snapshot_admin_actions:reset_status"],
-                    body: .action("os-reset_status", .object([("status", .string())], required: ["status"])), success: 202,
+                    body: .action("os-reset_status", .object([("status", state)], required: ["status"])), success: 202,
                     summary: "Set the state of a snapshot"
                 ) { request in
                     try await request.change {
@@ -135,55 +141,63 @@ enum SnapshotOperations {
         let allowsInUse = request.version >= 66 || force == true
         let snapshot = try await request.change { tx in
             let id = try request.service.requests.createSnapshot(
-                of: body?["volume_id"]?.string ?? "", asked, allowsInUse: allowsInUse, caller: request.caller, in: tx)
+                of: body?["volume_id"]?.string ?? "None", asked, allowsInUse: allowsInUse, caller: request.caller, in: tx)
             return try Snapshots.get(id, for: request.caller, in: tx)
         }
         return try answer(snapshot, request, extended: false, status: 202)
     }
 
-    private static let memberFilters = ResourceFilters.of("snapshot")
+    private static let rules = ListFilters.Rules(
+        resource: "snapshot", allTenants: .lenient, older: ["status", "volume_id", "name", "metadata"], since: ["metadata": 22],
+        renames: ["consumes_quota": "use_quota"], countsSince: 45)
 
-    private static func filters(_ request: APIRequest) throws -> [SnapshotQuery.Filter] {
-        var result: [SnapshotQuery.Filter] = []
-        try request.eachFilter(allowed: memberFilters) { name, value, isLike in
+    /// A column under the name that Cinder's table has for it.
+    private static func column(_ name: String) -> SnapshotQuery.Column? {
+        switch name {
+        case "volume_size": .size
+        case "use_quota": .consumes_quota
+        case "name", "description", "size", "consumes_quota": nil
+        default: SnapshotQuery.Column(rawValue: name)
+        }
+    }
+
+    private static func filter(_ filter: ListFilters.Filter, _ request: APIRequest) throws(HTTPError) -> [SnapshotQuery.Filter] {
+        var name = filter.name
+        if name == "name" {
+            if filter.isLike, request.version < 31 { return [] }
+            name = "display_name"
+        } else if name == "description", filter.isLike, request.version >= 31 {
+            name = "display_description"
+        }
+        if !filter.isLike {
             switch name {
-            case "metadata":
-                guard request.version >= 22 else { return }
-                result.append(try FilterPairs.read(name, value).map { .metadata($0) } ?? .nothing)
-            case "availability_zone": result.append(.zone(value))
-            case "consumes_quota":
-                guard request.version >= 65 else { return }
-                guard let bool = PythonText.bool(value) else {
-                    throw HTTPError.badRequest("Invalid input received: consumes_quota must be a boolean, not \(value)")
-                }
-                result.append(.equals(.consumes_quota, .bool(bool)))
-            default:
-                guard let column = SnapshotQuery.Column(rawValue: name == "name" ? "display_name" : name) else {
-                    result.append(.nothing)
-                    return
-                }
-                if isLike {
-                    result.append(.contains(column, value))
-                } else if column.isInteger {
-                    result.append(Int(value).map { .equals(column, .int($0)) } ?? .nothing)
-                } else {
-                    result.append(.equals(column, .text(value)))
-                }
+            case "metadata": return [try ListFilters.pairs(filter).map { .metadata($0) } ?? .nothing]
+            case "availability_zone": return filter.value.isEmpty ? [] : [.zone(filter.value)]
+            case "host": return filter.value.isEmpty ? [] : [.host(filter.value)]
+            case "cluster_name": return filter.value.isEmpty ? [] : [.nothing]
+            case "use_quota": return [.equals(.consumes_quota, .bool(try APIRequest.flag(name, filter.value)))]
+            // Compared as times since no microversion: nothing has the text.
+            case "created_at", "updated_at": return [.nothing]
+            default: break
             }
         }
-        return result
+        guard let column = column(name) else { return [.nothing] }
+        let match = try ListFilters.match(filter, isInteger: column.isInteger, readsLiterals: false)
+        if case .equals(let value) = match { return [.equals(column, value)] }
+        return [.matches(column, match)]
     }
 
     private static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        var query = SnapshotQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
+        let filters = try ListFilters(request, rules)
+        var query = SnapshotQuery(projectID: filters.wantsAllProjects ? nil : request.caller.projectID, limit: paging.limit)
         query.offset = paging.offset
         query.marker = paging.marker
-        query.filters = try filters(request)
-        query.sort = try paging.order { key in
-            key != "name" ? SnapshotQuery.Column(rawValue: key) : request.version >= 30 ? .display_name : nil
+        for filter in filters.filters where filter.name != "project_id" || filters.wantsAllProjects {
+            query.filters += try self.filter(filter, request)
         }
-        let counts = request.version >= 45 ? request.query("with_count").flatMap { PythonText.bool($0) } ?? false : false
+        query.sort = try paging.order { column($0 == "name" && request.version >= 30 ? "display_name" : $0) }
+        let counts = try request.version >= 45 && request.flag("with_count")
         let asked = query
         let (found, total) = try await request.list(isShort: query.isShort && !counts) { connection in
             (try asked.page(in: connection), counts ? try asked.count(in: connection) : nil)

@@ -157,15 +157,34 @@ enum VolumeActions {
         },
     ]
 
+    private static let states: Schema = {
+        func list(_ known: [String], _ open: String, _ close: String) -> String {
+            open + known.map { "'\($0)'" }.joined(separator: ", ") + close
+        }
+        func state(_ what: String, _ known: [String], _ shown: String) -> Schema {
+            Schema(kinds: [.string, .null], format: .state("Volume \(what)", known, shown: shown, isNeeded: false))
+        }
+        var schema = Schema.object([
+            ("status", state("status", VolumeStatus.settable, list(VolumeStatus.settable, "(", ")"))),
+            ("attach_status", state("attach status", VolumeStatus.attachStatuses, list(VolumeStatus.attachStatuses, "[", "]"))),
+            (
+                "migration_status",
+                state("migration status", VolumeStatus.migrationStatuses, list(VolumeStatus.migrationStatuses, "(", ")"))
+            ),
+        ])
+        schema.rule = { body in
+            ["status", "attach_status", "migration_status"].contains { body[$0].map(PythonText.isTrue) ?? false }
+                ? nil : .badRequest("Must specify 'status', 'attach_status' or 'migration_status' for update.")
+        }
+        return schema
+    }()
+
     /// Extension os-admin-actions.
     static let adminActions: [APIOperation] =
         [
             action(
                 "os-reset_status", policies: [adminRule("reset_status")],
-                body: .object([
-                    ("status", Schema(kinds: [.string, .null])), ("attach_status", Schema(kinds: [.string, .null])),
-                    ("migration_status", Schema(kinds: [.string, .null])),
-                ]), summary: "Set a volume's states", handler: resetStatus),
+                body: states, summary: "Set a volume's states", handler: resetStatus),
             action("os-force_delete", policies: [adminRule("force_delete")], summary: "Delete a volume whatever its state") { request in
                 try await request.change {
                     try request.service.requests.delete(request.parameters[0], force: true, caller: request.caller, in: $0)
@@ -207,12 +226,7 @@ enum VolumeActions {
             ) { request in
                 let body = request.body["os-migrate_volume"]
                 let (host, cluster) = (body?["host"]?.string ?? "", body?["cluster"]?.string ?? "")
-                guard host.isEmpty != cluster.isEmpty else {
-                    throw HTTPError.badRequest(
-                        host.isEmpty
-                            ? "One of host or cluster must be specified to migrate a volume."
-                            : "Only one of host and cluster may be specified to migrate a volume.")
-                }
+                try request.oneOf(host: host, cluster: cluster, since: 16)
                 guard cluster.isEmpty else { throw HTTPError.badRequest("Invalid host: No available service named '\(cluster)'") }
                 let downAfter = request.service.serviceDownTime
                 try await request.change { tx in
@@ -232,6 +246,7 @@ enum VolumeActions {
                 let other = request.body["os-migrate_volume_completion"]?["new_volume"]?.string ?? ""
                 try request.database {
                     let volume = try Volumes.get(request.parameters[0], for: request.caller, in: $0)
+                    _ = try Volumes.get(other, for: request.caller, in: $0)
                     throw StorageError.invalidVolume("Volume \(volume.id) is not being migrated to volume \(other).")
                 }
                 return accepted
@@ -243,6 +258,7 @@ enum VolumeActions {
 
     @Sendable private static func initializeConnection(_ request: APIRequest) async throws -> HTTPResponse {
         guard let connector = request.body["os-initialize_connection"]?["connector"], connector.object != nil else {
+            try request.database { _ = try Volumes.get(request.parameters[0], for: request.caller, in: $0) }
             throw HTTPError.badRequest("Invalid input received: The connector must be an object.")
         }
         let operation = try await request.change {
@@ -258,24 +274,9 @@ enum VolumeActions {
 
     @Sendable private static func resetStatus(_ request: APIRequest) async throws -> HTTPResponse {
         let body = request.body["os-reset_status"]
-        func value(_ key: String, _ title: String, _ known: [String]) throws -> String? {
-            guard let text = body?[key]?.string else { return nil }
-            let lower = text.lowercased()
-            guard known.contains(lower) else {
-                let list = known.map { "'\($0)'" }.joined(separator: ", ")
-                throw HTTPError.badRequest("\(title): \(text) is invalid, valid statuses are: (\(list)).")
-            }
-            return lower
-        }
-        let status = try value("status", "Volume status", VolumeStatus.settable)
-        let attach = try value("attach_status", "Attach status", VolumeStatus.attachStatuses)
-        let migration = try value("migration_status", "Migration status", VolumeStatus.migrationStatuses)
-        guard status != nil || attach != nil || migration != nil else {
-            throw HTTPError.badRequest("Must specify 'status', 'attach_status' or 'migration_status' for update.")
-        }
-        if status == "deleting" {
-            throw HTTPError.badRequest("Invalid volume: Volume status cannot be set to deleting: delete the volume instead.")
-        }
+        func value(_ key: String) -> String? { body?[key]?.string.flatMap { $0.isEmpty ? nil : $0.lowercased() } }
+        let (status, attach, migration) = (value("status"), value("attach_status"), value("migration_status"))
+        if status == "deleting" { throw HTTPError.badRequest("Cannot reset-state to deleting") }
         try await request.change {
             try Volumes.resetStatus(
                 request.parameters[0], status: status, attachStatus: attach, migrationStatus: migration, caller: request.caller, in: $0)

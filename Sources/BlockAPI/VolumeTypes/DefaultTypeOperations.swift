@@ -28,7 +28,7 @@ enum DefaultTypeOperations {
         APIOperation(
             "default-types:set", "PUT", "/default-types/{id}", versions: 62...71, policies: ["volume_extension:default_set_or_update"],
             body: .object([
-                ("default_type", .object([("volume_type", .string(1, 255, format: .name))], required: ["volume_type"]))
+                ("default_type", .object([("volume_type", .string(1, 255, format: .mandatoryName))], required: ["volume_type"]))
             ]), refusal: refusal, summary: "Set the default type of a project"
         ) { request in
             let project = request.parameters[0]
@@ -53,7 +53,7 @@ enum DefaultTypeOperations {
             success: 204, refusal: refusal, summary: "Take the default type of a project away"
         ) { request in
             try await request.change { try DefaultTypes.unset(request.parameters[0], in: $0) }
-            return HTTPResponse(status: 204, contentType: nil)
+            return HTTPResponse(status: 204)
         },
     ]
 

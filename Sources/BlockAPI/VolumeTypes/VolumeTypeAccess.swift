@@ -48,7 +48,7 @@ enum VolumeTypeAccess {
             body: .action(key, .object([("project", .string(1, 255))], required: ["project"])), success: 202, summary: summary
         ) { request in
             try await body(request.parameters[0], request.body[key]?["project"]?.string ?? "", request)
-            return HTTPResponse(status: 202)
+            return HTTPResponse(status: 202, contentType: "text/html; charset=UTF-8")
         }
     }
 }

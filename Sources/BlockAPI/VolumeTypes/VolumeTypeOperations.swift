@@ -15,10 +15,8 @@ enum VolumeTypeOperations {
             let isDefault = request.parameters[0] == "default"
             let type = try request.database { connection in
                 if isDefault {
-                    guard let found = try VolumeTypes.named(request.service.defaultType, in: connection) else {
-                        throw StorageError(.notFound, "Default volume type can not be found.")
-                    }
-                    return found
+                    // What a volume of the caller's project gets that names no type.
+                    return try request.service.requests.defaultType(of: request.caller, in: connection)
                 }
                 return try VolumeTypes.get(request.parameters[0], for: request.caller, in: connection)
             }
@@ -43,58 +41,86 @@ enum VolumeTypeOperations {
 
     // MARK: types
 
-    private enum SortKey: String, CaseIterable {
-        case id, name, created_at, description, is_public
+    private static let rules = ListFilters.Rules(
+        resource: "volume_type", allTenants: .notKnown, refusesSince: 52, older: ["is_public"])
 
-        func value(_ type: VolumeType) -> String {
+    /// What types are filtered and sorted by, under the names of Cinder's table.
+    private enum Column: String, CaseIterable {
+        case id, name, description, qos_specs_id, is_public, created_at, updated_at, deleted_at, deleted
+
+        func text(_ type: VolumeType) -> String? {
             switch self {
             case .id: type.id
             case .name: type.name
-            case .created_at: type.createdAt
-            case .description: type.description ?? ""
+            case .description: type.description
+            case .qos_specs_id: type.qosSpecsID
             case .is_public: type.isPublic ? "1" : "0"
+            case .created_at: type.createdAt
+            case .updated_at: type.updatedAt
+            case .deleted: "0"
+            case .deleted_at: nil
             }
         }
     }
 
+    /// The test that a filter makes; nil if it makes none.
+    private static func test(_ filter: ListFilters.Filter, _ request: APIRequest) throws(HTTPError) -> ((VolumeType) -> Bool)? {
+        if filter.name == "is_public", !filter.isLike { return nil }
+        if filter.name == "extra_specs", !filter.isLike {
+            guard let pairs = try ListFilters.pairs(filter) else {
+                throw HTTPError.badRequest("Invalid input received: extra_specs must be a dictionary, not \(filter.value)")
+            }
+            // Who may not read a key must not find out what it holds by asking for it.
+            guard request.allows(rule("read_sensitive")) || pairs.allSatisfy({ visibleSpecs.contains($0.key) }) else {
+                return { _ in false }
+            }
+            return { type in
+                pairs.allSatisfy { pair in
+                    guard let value = pair.value, let own = type.extraSpecs[pair.key]?.string else { return false }
+                    // A list of zones, of which one is asked for.
+                    return pair.key == "RESKEY:availability_zones" ? own.contains(value) : own == value
+                }
+            }
+        }
+        guard let column = Column(rawValue: filter.name), !filter.isLike else { return { _ in false } }
+        return { column.text($0) == filter.value }
+    }
+
+    /// Whether types must be public; nil: both.
+    private static func publicity(_ request: APIRequest) throws(HTTPError) -> Bool? {
+        // Others see the public ones, whatever they ask for.
+        guard request.identity.isAdmin, let asked = request.query("is_public") else { return true }
+        if asked.lowercased() == "none" { return nil }
+        guard let value = PythonText.bool(asked) else { throw HTTPError.badRequest("Invalid is_public filter [\(asked)]") }
+        return value
+    }
+
     @Sendable private static func list(_ request: APIRequest) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        let order = try paging.order { SortKey(rawValue: $0) }
+        let filters = try ListFilters(request, rules)
+        let isPublic = try publicity(request)
+        let tests = try filters.filters.compactMap { try test($0, request) }
+        let order = try paging.order { Column(rawValue: $0) }
         var types = try await request.list(isShort: false) { connection in
-            try VolumeTypes.all(in: connection).filter { try VolumeTypes.isVisible($0, to: request.caller, in: connection) }
-        }
-        // Administrators choose by is_public (true unless they say otherwise); others see the public ones.
-        let asked = request.query("is_public")
-        let wanted: Bool?
-        if !request.identity.isAdmin {
-            // The public ones, and private ones of the project.
-            wanted = nil
-        } else if let asked {
-            if asked.lowercased() == "none" {
-                wanted = nil
-            } else if let value = PythonText.bool(asked) {
-                wanted = value
-            } else {
-                throw HTTPError.badRequest("Invalid is_public filter [\(asked)]")
+            try VolumeTypes.all(in: connection).filter { type in
+                switch isPublic {
+                case nil: true
+                // A private type that the caller's project was given is among those it can use.
+                case true?: try VolumeTypes.isUsable(type, in: request.caller.projectID, in: connection)
+                case false?: !type.isPublic
+                }
             }
-        } else {
-            wanted = true
         }
-        if let wanted { types.removeAll { $0.isPublic != wanted } }
-        if request.version >= 52, let text = request.query("extra_specs") {
-            guard let pairs = try FilterPairs.read("extra_specs", text) else {
-                throw HTTPError.badRequest("Invalid input received: extra_specs must be a dictionary, not \(text)")
-            }
-            types.removeAll { type in pairs.contains { type.extraSpecs[$0.key]?.string != $0.value } }
-        }
-        if !order.isEmpty {
+        types.removeAll { type in tests.contains { !$0(type) } }
+        if let first = order.first {
             // Ties take the first direction, as in every list.
+            let keys = order + [(column: .created_at, ascending: first.ascending), (column: .id, ascending: first.ascending)]
             types.sort { a, b in
-                for (key, ascending) in order {
-                    let (left, right) = (key.value(a), key.value(b))
+                for (column, ascending) in keys {
+                    let (left, right) = (column.text(a) ?? "", column.text(b) ?? "")
                     if left != right { return (left < right) == ascending }
                 }
-                return (a.id < b.id) == order[0].ascending
+                return false
             }
         }
         if let marker = paging.marker {

@@ -1,28 +1,39 @@
 import BlockStorage
-import Database
 import HTTPServer
 import JSON
 import Primitives
 
 /// The lists of volumes: what the query's words mean.
 enum VolumeListing {
-    /// Filters that everybody may use.
-    static let memberFilters = ResourceFilters.of("volume").union(["glance_metadata"])
-    /// Filters that have a LIKE form.
-    static let likeFilters: Set<String> = ["name", "status", "availability_zone", "description", "host", "display_name"]
+    private static let rules = ListFilters.Rules(
+        resource: "volume", allTenants: .boolean, older: ResourceFilters.of("volume"),
+        since: ["glance_metadata": 4, "group_id": 10, "created_at": 60, "updated_at": 60],
+        renames: ["consumes_quota": "use_quota"], countsSince: 45)
+
+    /// A column under the name that Cinder's table has for it.
+    static func column(_ name: String) -> VolumeQuery.Column? {
+        switch name {
+        case "use_quota": .consumes_quota
+        case "_name_id": .name_id
+        case "name", "description", "consumes_quota", "name_id": nil
+        default: VolumeQuery.Column(rawValue: name)
+        }
+    }
 
     static func list(_ request: APIRequest, detail: Bool) async throws -> HTTPResponse {
         let paging = try Paging(request)
-        var query = VolumeQuery(projectID: request.wantsAllTenants ? nil : request.caller.projectID, limit: paging.limit)
+        let filters = try ListFilters(request, rules)
+        var query = VolumeQuery(projectID: filters.wantsAllProjects ? nil : request.caller.projectID, limit: paging.limit)
         query.offset = paging.offset
         query.marker = paging.marker
-        query.sort = try paging.order { VolumeQuery.Column(rawValue: $0 == "name" ? "display_name" : $0) }
-        query.filters = try filters(request)
-        if request.wantsAllTenants, let project = request.query("project_id") { query.projectID = project }
-        let wantsCount = request.version >= 45 && request.query("with_count").map { PythonText.bool($0) == true } ?? false
-        if request.version >= 45, let text = request.query("with_count"), PythonText.bool(text) == nil {
-            throw HTTPError.badRequest("Invalid input received: with_count must be a boolean, not \(text)")
+        for filter in filters.filters {
+            // Without all_tenants the list is the caller's project's, whatever is asked.
+            if filter.name == "project_id", !filters.wantsAllProjects { continue }
+            query.filters += try self.filter(filter, request)
         }
+        if !request.identity.isAdmin, !request.http.rawQuery.isEmpty { query.filters.append(.hasNoMigrationTarget) }
+        query.sort = try paging.order { column($0 == "name" ? "display_name" : $0) }
+        let wantsCount = try request.version >= 45 && request.flag("with_count")
 
         let asked = query
         return try await request.list(isShort: query.isShort && !wantsCount) { connection in
@@ -56,79 +67,48 @@ enum VolumeListing {
 
     // MARK: filters
 
-    private static func filters(_ request: APIRequest) throws -> [VolumeQuery.Filter] {
-        var result: [VolumeQuery.Filter] = []
-        if request.http.rawQuery.isEmpty { return result }
-        try request.eachFilter(allowed: memberFilters) { name, value, isLike in
-            result += try filter(name, value, isLike: isLike, request)
-        }
-        if !request.identity.isAdmin { result.append(.hasNoMigrationTarget) }
-        return result
-    }
-
-    private static func filter(_ key: String, _ value: String, isLike: Bool, _ request: APIRequest) throws -> [VolumeQuery.Filter] {
-        switch key {
-        case "metadata", "glance_metadata":
-            if key == "glance_metadata", request.version < 4 { return [] }
-            guard let pairs = try FilterPairs.read(key, value) else { return [.nothing] }
-            return [.map(key == "metadata" ? .metadata : .image_metadata, pairs)]
-        case "bootable":
-            if let bool = PythonText.bool(value) { return [.equals(.bootable, .bool(bool))] }
-            if request.version >= 2 { throw HTTPError.badRequest("bootable={'\(value)'} is invalid: it must be a boolean") }
-            return [.equals(.bootable, .bool(true))]
-        case "host" where !isLike: return [.host(value)]
-        case "group_id" where request.version < 10: return []
-        case "consumes_quota" where request.version < 65: return []
-        case "created_at", "updated_at":
-            guard request.version >= 60 else {
-                return request.identity.isAdmin ? [.equals(key == "created_at" ? .created_at : .updated_at, .text(value))] : []
+    private static func filter(_ filter: ListFilters.Filter, _ request: APIRequest) throws(HTTPError) -> [VolumeQuery.Filter] {
+        if !filter.isLike {
+            switch filter.name {
+            case "metadata", "glance_metadata":
+                guard let pairs = try ListFilters.pairs(filter) else { return [.nothing] }
+                return [.map(filter.name == "metadata" ? .metadata : .image_metadata, pairs)]
+            case "host", "cluster_name":
+                guard case .equals(.text(let text)) = try ListFilters.match(filter, isInteger: false, readsLiterals: true), !text.isEmpty
+                else { return [] }
+                return [filter.name == "host" ? .host(text) : .equals(.cluster_name, .text(text))]
+            case "created_at", "updated_at":
+                let column: VolumeQuery.Column = filter.name == "created_at" ? .created_at : .updated_at
+                return try ListFilters.times(filter).map { .compare(column, $0.comparison, .text($0.time)) }
+            case "use_quota": return [.equals(.consumes_quota, .bool(try APIRequest.flag(filter.name, filter.value)))]
+            // As it stands: a volume may be called None.
+            case "name", "display_name": return [.equals(.display_name, .text(filter.value))]
+            default: break
             }
-            return try times(key == "created_at" ? .created_at : .updated_at, value)
-        default: break
+        } else if filter.name == "name" || filter.name == "description" {
+            // Renamed since 3.31.
+            guard request.version >= 31 else { return filter.name == "name" ? [] : [.nothing] }
+            return [
+                .matches(
+                    filter.name == "name" ? .display_name : .display_description,
+                    try ListFilters.match(filter, isInteger: false, readsLiterals: true))
+            ]
         }
-        guard let column = VolumeQuery.Column(rawValue: key == "name" ? "display_name" : key) else { return [.nothing] }
-        if isLike { return likeFilters.contains(key) ? [.contains(column, value)] : [.nothing] }
-        if column.isBoolean {
-            guard let bool = PythonText.bool(value) else {
-                throw HTTPError.badRequest("Invalid input received: \(key) must be a boolean, not \(value)")
+        guard let column = column(filter.name) else { return [.nothing] }
+        if column.isBoolean, !filter.isLike {
+            if request.version < 2 { return [.equals(column, .bool(!["False", "false", "FALSE", ""].contains(filter.value)))] }
+            guard let bool = PythonText.bool(filter.value.trimmed) else {
+                throw .badRequest("Invalid input received: '\(filter.name) = \(filter.value)'")
             }
             return [.equals(column, .bool(bool))]
         }
-        if column.isInteger {
-            guard let number = Int(value) else { return [.nothing] }
-            return [.equals(column, .int(number))]
-        }
-        if value == "None" || (value.isEmpty && key == "migration_status") { return [.equals(column, .null)] }
-        return [.equals(column, .text(value))]
-    }
-
-    private static let comparisons = ["gt": ">", "gte": ">=", "eq": "=", "neq": "<>", "lt": "<", "lte": "<="]
-
-    /// `gt:2020-01-01T00:00:00,lt:...`
-    private static func times(_ column: VolumeQuery.Column, _ text: String) throws(HTTPError) -> [VolumeQuery.Filter] {
-        var result: [VolumeQuery.Filter] = []
-        let items = text.split(separator: ",")
-        guard items.count <= comparisons.count else {
-            throw .badRequest("Invalid input received: \(column.rawValue) has \(items.count) comparisons, more than \(comparisons.count)")
-        }
-        for item in items {
-            let parts = item.split(separator: ":", maxSplits: 1)
-            let hasOperator = parts.count == 2 && comparisons[String(parts[0])] != nil
-            if parts.count == 2, !hasOperator, parts[0].allSatisfy({ $0.isLetter }) {
-                throw .badRequest("Invalid input received: '\(parts[0])' is no comparison of times; known are gt, gte, eq, neq, lt, lte")
-            }
-            let comparison = hasOperator ? comparisons[String(parts[0])] ?? "=" : "="
-            let time = hasOperator ? String(parts[1]) : String(item)
-            guard let seconds = Timestamp.parse(time.trimmed) else {
-                throw .badRequest("Invalid input received: '\(time)' is no time of the form YYYY-MM-DDThh:mm:ss")
-            }
-            result.append(.compare(column, comparison, .text(Timestamp.format(seconds))))
-        }
-        return result
+        let match = try ListFilters.match(filter, isInteger: column.isInteger, readsLiterals: true)
+        if case .equals(let value) = match { return [.equals(column, value)] }
+        return [.matches(column, match)]
     }
 
     static func summary(_ request: APIRequest) async throws -> HTTPResponse {
-        let project = request.wantsAllTenants ? nil : request.caller.projectID
+        let project = try request.wantsAllProjects() ? nil : request.caller.projectID
         let summary = try await request.list(isShort: false) { try VolumeQuery.summary(projectID: project, in: $0) }
         return .json { writer in
             writer.beginObject()

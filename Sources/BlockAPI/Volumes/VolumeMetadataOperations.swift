@@ -98,7 +98,7 @@ enum VolumeMetadataOperations {
     {
         let expected = request.version >= 15 ? request.http.header("If-Match") : nil
         return try await request.change { tx in
-            if let expected {
+            if let expected, !expected.isEmpty {
                 _ = try Volumes.get(request.parameters[0], for: request.caller, in: tx)
                 let current = etag(try Volumes.map(.user, of: request.parameters[0], in: tx))
                 let given = expected.split(separator: ",").map { String($0.filter { $0 != "\"" && $0 != " " }) }

@@ -47,7 +47,7 @@ enum VolumeOperations {
         ]
         if groups { properties.append(("group_id", .string(0, 255, nullable: true))) }
         if backups { properties.append(("backup_id", .optionalUUID)) }
-        return .object([("volume", .object(properties, others: !strict))], required: ["volume"], others: !strict)
+        return .object([("volume", .object(properties, others: !strict))], required: ["volume"])
     }
 
     @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
@@ -64,6 +64,9 @@ enum VolumeOperations {
         let body = request.body["volume"]
         var new = NewVolume()
         func text(_ name: String) -> String? { body?[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
+        // Looked up whatever the schema of the version says of them: what does not exist is told so.
+        func id(_ name: String) -> String? { body?[name].flatMap { $0.isNull ? nil : PythonText.str($0) } }
+        if body?["multiattach"]?.isNull == true { throw APIRequest.noBoolean("multiattach", "None") }
         if body?["multiattach"]?.lenientBool == true {
             throw HTTPError.badRequest(
                 "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. "
@@ -72,12 +75,17 @@ enum VolumeOperations {
         new.name = (body?["name"] ?? body?["display_name"])?.trimmedString
         new.description = (body?["description"] ?? body?["display_description"])?.trimmedString
         new.size = body?["size"]?.lenientInteger
+        if let text = body?["size"]?.string, let size = new.size, text != String(size) {
+            throw HTTPError.badRequest(
+                "Invalid input received: Invalid volume size provided for create request: \(text) (size argument must be an integer "
+                    + "(or string representation of an integer) and greater than zero).")
+        }
         new.typeName = text("volume_type")
         new.zone = body?["availability_zone"]?.string
         new.snapshotID = text("snapshot_id")
         new.sourceVolumeID = text("source_volid")
-        new.groupID = request.version >= 13 ? text("group_id") ?? text("consistencygroup_id") : text("consistencygroup_id")
-        new.backupID = request.version >= 47 ? text("backup_id") : nil
+        new.groupID = id("consistencygroup_id") ?? id("group_id")
+        new.backupID = body?["backup_id"].flatMap { PythonText.isTrue($0) ? PythonText.str($0) : nil }
         new.imageRef = text("imageRef") ?? text("image_id")
         new.metadata = body?["metadata"]?.object ?? [:]
         new.schedulerHints = (request.body["OS-SCH-HNT:scheduler_hints"] ?? body?["scheduler_hints"])?.object ?? [:]
@@ -121,15 +129,8 @@ enum VolumeOperations {
     // MARK: delete
 
     @Sendable private static func delete(_ request: APIRequest) async throws -> HTTPResponse {
-        func flag(_ name: String) throws(HTTPError) -> Bool {
-            guard let text = request.query(name) else { return false }
-            guard let value = PythonText.bool(text) else {
-                throw .badRequest("Invalid input received: \(name) must be a boolean, not '\(text)'")
-            }
-            return value
-        }
-        let cascade = try flag("cascade")
-        let force = request.version >= 23 ? try flag("force") : false
+        let cascade = try request.flag("cascade")
+        let force = request.version >= 23 ? try request.flag("force") : false
         if force { try request.enforce("volume:force_delete") }
         try await request.change { tx in
             try request.service.requests.delete(request.parameters[0], force: force, cascade: cascade, caller: request.caller, in: tx)

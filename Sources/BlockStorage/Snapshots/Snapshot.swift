@@ -155,11 +155,7 @@ public enum Snapshots {
     /// Sets the state as an administrator says.
     public static func resetStatus(_ id: String, status: String, caller: Caller, in tx: any Transaction) throws {
         _ = try get(id, for: caller, in: tx)
-        guard SnapshotStatus.all.contains(status) else {
-            let known = SnapshotStatus.all.map { "'\($0)'" }.joined(separator: ", ")
-            throw StorageError(.invalid, "Snapshot status: \(status) is invalid, valid statuses are: (\(known)).")
-        }
-        try setStatus(status, of: id, in: tx)
+        try setStatus(status.lowercased(), of: id, in: tx)
     }
 
     static let setProgressSQL = SQL("UPDATE snapshots SET status = ?, progress = ?, updated_at = ? WHERE id = ?")
@@ -172,12 +168,6 @@ public enum Snapshots {
         guard allowed.contains(status) else {
             throw StorageError(
                 .invalid, "Provided snapshot status \(status) not allowed for snapshot with status \(snapshot.status).")
-        }
-        if let progress {
-            let number = progress.hasSuffix("%") ? Int(progress.dropLast()) : nil
-            guard let number, (0...100).contains(number) else {
-                throw StorageError.invalidInput("progress must be an integer percentage, not '\(progress)'.")
-            }
         }
         try tx.run(setProgressSQL, .text(status), .string(progress ?? snapshot.progress), .text(Timestamp.now()), .text(id))
     }

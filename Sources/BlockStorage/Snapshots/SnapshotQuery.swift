@@ -5,7 +5,7 @@ public struct SnapshotQuery: Sendable {
     /// Columns by which snapshots are filtered and sorted, under the names of the API.
     public enum Column: String, Sendable, CaseIterable {
         case id, volume_id, name, status, size, created_at, updated_at, project_id, user_id, description, volume_type_id, consumes_quota
-        case display_name, display_description
+        case display_name, display_description, progress, group_snapshot_id, encryption_key_id, provider_id
 
         var sql: String {
             switch self {
@@ -17,16 +17,22 @@ public struct SnapshotQuery: Sendable {
         public var isInteger: Bool { self == .size || self == .consumes_quota }
         /// The column with a place for NULL in the order.
         var sortable: String {
-            [.name, .description, .display_name, .display_description, .updated_at].contains(self) ? "coalesce(\(sql), '')" : sql
+            [
+                .name, .description, .display_name, .display_description, .updated_at, .progress, .group_snapshot_id, .encryption_key_id,
+                .provider_id,
+            ].contains(self) ? "coalesce(\(sql), '')" : sql
         }
     }
 
     public enum Filter: Sendable {
         case equals(Column, Value)
-        case contains(Column, String)
-        case metadata([(key: String, value: String)])
+        case matches(Column, ColumnMatch)
+        /// A value that is nil no map has.
+        case metadata([(key: String, value: String?)])
         /// The zone of the volume.
         case zone(String)
+        /// Where the volume lies: `host`, `host@backend` or `host@backend#pool`.
+        case host(String)
         case nothing
     }
 
@@ -65,13 +71,17 @@ public struct SnapshotQuery: Sendable {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
             case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
-            case .contains(let column, let text): conditions.add(column.sql, contains: text)
+            case .matches(let column, let match): conditions.add(column.sql, match)
             case .metadata(let pairs):
                 for pair in pairs {
                     conditions.add(
-                        "EXISTS (SELECT 1 FROM json_each(s.metadata) m WHERE m.key = ? AND m.value = ?)", .text(pair.key), .text(pair.value)
-                    )
+                        "EXISTS (SELECT 1 FROM json_each(s.metadata) m WHERE m.key = ? AND m.value = ?)", .text(pair.key),
+                        .string(pair.value))
                 }
+            case .host(let host):
+                conditions.add(
+                    "EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND (v.host = ? OR substr(v.host, 1, ?) IN (?, ?)))",
+                    .text(host), .int(host.unicodeScalars.count + 1), .text(host + "@"), .text(host + "#"))
             case .zone(let zone):
                 conditions.add("EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND v.availability_zone = ?)", .text(zone))
             case .nothing: conditions.add("0")

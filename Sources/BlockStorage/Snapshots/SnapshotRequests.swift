@@ -16,11 +16,19 @@ extension VolumeRequests {
         -> String
     {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
-        guard volume.host != nil else { throw StorageError.invalidVolume("volume is not assigned to a host") }
+        guard volume.host != nil else {
+            throw StorageError.invalidVolume("The snapshot cannot be created because volume has not been scheduled to any host.")
+        }
+        guard volume.status != "maintenance" else {
+            throw StorageError.invalidVolume("The snapshot cannot be created when the volume is in maintenance mode.")
+        }
         guard !volume.isMigrating else { throw StorageError.invalidVolume("Snapshot cannot be created while volume is migrating.") }
+        guard volume.status != "error" else {
+            throw StorageError.invalidVolume("The snapshot cannot be created when the volume is in error status.")
+        }
         guard volume.status == "available" || (allowsInUse && volume.status == "in-use") else {
             throw StorageError.invalidVolume(
-                "Volume \(volumeID) status must be available\(allowsInUse ? " or in-use" : ""), but current status is: \(volume.status).")
+                "Volume \(volumeID) status must be available\(allowsInUse ? ", in-use" : ""), but current status is: \(volume.status).")
         }
         try refuseFrozen(volume, in: tx)
         try Quotas.charge(
@@ -39,7 +47,8 @@ extension VolumeRequests {
         guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("deleting", of: snapshot, in: tx) else {
             throw StorageError(
                 .invalid,
-                "Invalid snapshot: Snapshot status must be available or error and snapshot must not be part of a group, but the status is \(snapshot.status)."
+                "Invalid snapshot: Snapshot \(force ? "" : "status must be \(SnapshotStatus.deletable.joined(separator: " or ")) and") "
+                    + "must not be part of a group."
             )
         }
         try refuseFrozen(volume, in: tx)
