@@ -156,7 +156,7 @@ struct QueryTests {
         var asked: [Int32] = []
         defer { for descriptor in asked { close(descriptor) } }
         for index in 0..<80 {
-            let path = "/v3/\(Self.project)/volumes/detail?sort=description:asc,name:desc&limit=5&with_count=true&offset=\(index)"
+            let path = "/v3/\(Self.project)/volumes/detail?sort=display_description:asc,name:desc&limit=5&with_count=true&offset=\(index)"
             asked.append(try Loopback.connect(UInt16(service.port)))
             Loopback.send(
                 asked[index],
