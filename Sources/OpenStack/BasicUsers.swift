@@ -59,6 +59,14 @@ public final class BasicUsers: Sendable {
         }
     }
 
+    /// What is wrong with the file of users.
+    public static func problems(_ settings: Settings) -> [String] {
+        do throws(SettingsError) {
+            _ = try read(settings[Options.basicUserFile])
+            return []
+        } catch { return error.problems }
+    }
+
     private static func read(_ path: String) throws(SettingsError) -> Users {
         guard !path.isEmpty else { throw SettingsError(["[DEFAULT] http_basic_auth_user_file is not set"]) }
         guard let file = fopen(path, "re") else {

@@ -1,3 +1,4 @@
+import Glibc
 import HTTPClient
 import JSON
 public import Logging
@@ -58,34 +59,23 @@ public final class Keystone: Sendable {
     public let requiresServiceRoles: Bool
 
     public init(_ settings: Settings, log: Logger) throws(SettingsError) {
+        let problems = Self.problems(settings)
+        guard problems.isEmpty else { throw SettingsError(problems) }
         self.log = log
-        var problems: [String] = []
         func text(_ option: Option<String>) -> String? {
             let value = settings[option]
             return value.isEmpty ? nil : value
         }
         urls = settings[Options.keystoneURL].map(Self.normalize)
-        if urls.isEmpty { problems.append("[keystone_authtoken] auth_url is not set: it says where Keystone is") }
-        for url in urls where !url.hasPrefix("http://") && !url.hasPrefix("https://") {
-            problems.append("[keystone_authtoken] auth_url: '\(url)' is no URL")
-        }
         switch settings[Options.keystoneAuthType] {
         case "v3applicationcredential":
             let id = text(Options.keystoneApplicationID)
             let name = text(Options.keystoneApplicationName)
-            if id == nil && name == nil { problems.append("[keystone_authtoken] application_credential_id is not set") }
-            if settings[Options.keystoneApplicationSecret].reveal().isEmpty {
-                problems.append("[keystone_authtoken] application_credential_secret is not set")
-            }
             credentials = .application(
                 id: id, name: name, secret: settings[Options.keystoneApplicationSecret],
                 user: Self.named(text(Options.keystoneUsername), text(Options.keystoneUserID), domain: settings))
             scope = .null
         default:
-            if text(Options.keystoneUsername) == nil && text(Options.keystoneUserID) == nil {
-                problems.append("[keystone_authtoken] username is not set: Clinker validates tokens with an account of its own")
-            }
-            if settings[Options.keystonePassword].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
             credentials = .password(
                 user: text(Options.keystoneUsername), userID: text(Options.keystoneUserID), password: settings[Options.keystonePassword],
                 domain: Self.domain(settings[Options.keystoneUserDomainID], settings[Options.keystoneUserDomainName]))
@@ -117,7 +107,38 @@ public final class Keystone: Sendable {
         publicURL = text(Options.wwwAuthenticateURI) ?? urls.first.map { $0 + "/v3" } ?? ""
         serviceRoles = Set(settings[Options.serviceTokenRoles])
         requiresServiceRoles = settings[Options.serviceTokenRolesRequired]
-        guard problems.isEmpty else { throw SettingsError(problems) }
+    }
+
+    /// What is wrong with `[keystone_authtoken]`, without asking anybody.
+    public static func problems(_ settings: Settings) -> [String] {
+        var problems: [String] = []
+        let urls = settings[Options.keystoneURL].map(normalize)
+        if urls.isEmpty { problems.append("[keystone_authtoken] auth_url is not set: it says where Keystone is") }
+        for url in urls where !url.hasPrefix("http://") && !url.hasPrefix("https://") {
+            problems.append("[keystone_authtoken] auth_url: '\(url)' is no URL")
+        }
+        if settings[Options.keystoneAuthType] == "v3applicationcredential" {
+            if settings[Options.keystoneApplicationID].isEmpty && settings[Options.keystoneApplicationName].isEmpty {
+                problems.append("[keystone_authtoken] application_credential_id is not set")
+            }
+            if settings[Options.keystoneApplicationSecret].reveal().isEmpty {
+                problems.append("[keystone_authtoken] application_credential_secret is not set")
+            }
+        } else {
+            if settings[Options.keystoneUsername].isEmpty && settings[Options.keystoneUserID].isEmpty {
+                problems.append("[keystone_authtoken] username is not set: Clinker validates tokens with an account of its own")
+            }
+            if settings[Options.keystonePassword].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
+        }
+        for (option, path) in [
+            (Options.keystoneCAFile, settings[Options.keystoneCAFile]), (Options.keystoneCertFile, settings[Options.keystoneCertFile]),
+            (Options.keystoneKeyFile, settings[Options.keystoneKeyFile]),
+        ] where !path.isEmpty && access(path, R_OK) != 0 {
+            let code = errno
+            problems.append(
+                SystemError(code, "[keystone_authtoken] \(option.declaration.name): \(path) cannot be read").description)
+        }
+        return problems
     }
 
     private static func normalize(_ url: String) -> String {

@@ -20,30 +20,13 @@ final class Supervisor {
     init(options: ConfigurationOptions, insecureNoAuth: Bool) throws {
         self.options = options
         settings = try options.settings()
-        let exposures = settings.exposures()
-        guard exposures.isEmpty else { throw SettingsError(exposures) }
+        let problems = ConfigurationCheck.problems(options, settings, insecureNoAuth: insecureNoAuth)
+        guard problems.isEmpty else { throw SettingsError(problems) }
         logSink = try CoreProcess.logSink(settings)
         log = logSink.logger("supervisor")
         for warning in settings.warnings { log.warning("\(warning)") }
         drainTimeout = settings[Options.drainTimeout]
-        guard !settings[Options.enabledBackends].isEmpty else {
-            throw SettingsError([
-                "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
-            ])
-        }
         let endpoint = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
-        if settings[Options.authStrategy] == "noauth" {
-            if !insecureNoAuth, !endpoint.isLoopback {
-                throw SettingsError([
-                    "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(endpoint.name) is refused; listen on 127.0.0.1, or say --insecure-noauth"
-                ])
-            }
-            if settings[Options.allowedOrigin].contains("*") {
-                throw SettingsError([
-                    "with auth_strategy = noauth everybody is admin: [cors] allowed_origin = * would make every web page one; name the origins"
-                ])
-            }
-        }
         stateDirectory = try options.openStateDirectory(settings)
         lock = try Supervisor.takeLock(stateDirectory)
         socket = try endpoint.listen()

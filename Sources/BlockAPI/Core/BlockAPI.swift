@@ -323,6 +323,9 @@ public final class BlockAPI: Sendable {
         return nil
     }
 
+    /// Throws what the API would refuse of a configuration.
+    public static func check(_ settings: Settings) throws(SettingsError) { _ = try projectTest(settings[Options.projectIDRegex]) }
+
     private static func projectTest(_ pattern: String) throws(SettingsError) -> @Sendable (Substring) -> Bool {
         if pattern == "[0-9a-f\\-]+" {
             return { segment in

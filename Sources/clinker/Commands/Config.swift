@@ -13,10 +13,10 @@ struct Config: ParsableCommand {
         func run() throws {
             do throws(SettingsError) {
                 let settings = try options.settings()
-                let backends = BackendOptions.examine(settings)
+                let drivers = ConfigurationCheck.drivers(settings)
                 // Whoever checks a file need not be who runs the service.
-                let problems = settings.unknown + backends.problems + settings.exposures(isOwned: false)
-                for line in settings.notServed + backends.notServed { writeError("clinker: warning: \(line)") }
+                let problems = ConfigurationCheck.problems(options, settings, isOwned: false) + settings.unknown + drivers.problems
+                for line in settings.notServed + drivers.notServed { writeError("clinker: warning: \(line)") }
                 if !problems.isEmpty { throw SettingsError(problems) }
                 print(
                     options.files.isEmpty

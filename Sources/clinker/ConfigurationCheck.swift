@@ -1,0 +1,93 @@
+import BlockAPI
+import BlockStorage
+import DriverHost
+import Flows
+import OpenStack
+import Primitives
+import Settings
+
+/// Everything for which `clinker serve` refuses a configuration, found all at once, and without network, storage or a state directory.
+enum ConfigurationCheck {
+    /// `isOwned`: whether files must belong to who asks.
+    static func problems(
+        _ options: ConfigurationOptions, _ settings: Settings, insecureNoAuth: Bool = false, isOwned: Bool = true
+    ) -> [String] {
+        var problems = settings.exposures(isOwned: isOwned)
+        func attempt(_ body: () throws -> Void) {
+            do { try body() } catch let error as SettingsError { problems += error.problems } catch { problems.append("\(error)") }
+        }
+        if settings[Options.enabledBackends].isEmpty {
+            problems.append(
+                "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
+            )
+        }
+        attempt { problems += try refusals(of: settings, insecureNoAuth: insecureNoAuth) }
+        attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
+        attempt { _ = try Backends(settings, node: settings[Options.host], stateDirectory: "/", log: LogSink().logger("backend")) }
+        attempt { _ = try Scheduler(settings) }
+        attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
+        attempt { try BlockAPI.check(settings) }
+        switch settings[Options.authStrategy] {
+        case "keystone": problems += Keystone.problems(settings)
+        case "http_basic": problems += BasicUsers.problems(settings)
+        default: break
+        }
+        var seen: Set<String> = []
+        return problems.filter { seen.insert($0).inserted }
+    }
+
+    /// What noauth, where everybody is an administrator, is not served with.
+    private static func refusals(of settings: Settings, insecureNoAuth: Bool) throws(SettingsError) -> [String] {
+        let endpoint = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
+        guard settings[Options.authStrategy] == "noauth" else { return [] }
+        var problems: [String] = []
+        if !insecureNoAuth, !endpoint.isLoopback {
+            problems.append(
+                "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(endpoint.name) is refused; listen on 127.0.0.1, or say --insecure-noauth"
+            )
+        }
+        if settings[Options.allowedOrigin].contains("*") {
+            problems.append(
+                "with auth_strategy = noauth everybody is admin: [cors] allowed_origin = * would make every web page one; name the origins")
+        }
+        return problems
+    }
+
+    /// What drivers would say of their backends' sections: values that they would refuse, options that nobody reads.
+    static func drivers(_ settings: Settings) -> (problems: [String], notServed: [String]) {
+        var problems: [String] = []
+        var notServed: [String] = []
+        let directory = settings[Options.pluginDirectory]
+        for backend in settings[Options.enabledBackends] {
+            let driver = settings[Options.volumeDriver, backend: backend]
+            // One that is not there was told.
+            guard let path = try? Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory) else { continue }
+            do throws(PluginError) {
+                let plugin = try Plugin(path: path)
+                guard let options = plugin.options else { continue }
+                let found = settings.examine(backend: backend, driver: plugin.name, options: options.map { OptionDeclaration($0) })
+                problems += found.problems + found.unknown
+                notServed += found.notServed
+            } catch { problems.append("[\(backend)] \(error)") }
+        }
+        return (problems, notServed)
+    }
+}
+
+extension OptionDeclaration {
+    /// As a plugin declares it.
+    init(_ option: PluginOption) {
+        let typeName =
+            switch option.kind {
+            case .text: String.typeName
+            case .integer: Int.typeName
+            case .real: Double.typeName
+            case .boolean: Bool.typeName
+            case .list: [String].typeName
+            case .secret: "secret"
+            }
+        self = .ofDriver(
+            option.name, typeName: typeName, defaultText: option.standard, range: option.range,
+            choices: option.choices.isEmpty ? nil : option.choices, help: option.help)
+    }
+}
