@@ -113,7 +113,13 @@ public struct Plugin: @unchecked Sendable {
 
     /// The plugin for what a configuration calls `volume_driver`: a name, an absolute path, or the Python path of Cinder's driver.
     public static func path(for driver: String, in directory: String) throws(PluginError) -> String {
-        if driver.hasPrefix("/") { return driver }
+        if driver.hasPrefix("/") {
+            guard access(driver, F_OK) == 0 else {
+                let code = errno
+                throw PluginError("volume_driver = \(driver): \(String(cString: strerror(code)))")
+            }
+            return driver
+        }
         let name = pythonDrivers[driver] ?? driver
         if name.contains(".") {
             throw PluginError(
