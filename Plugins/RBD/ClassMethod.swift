@@ -9,7 +9,7 @@ extension Cluster {
         var answer = [CChar](repeating: 0, count: limit)
         let result = input.withUnsafeBytes {
             rados_exec(
-                pool, object, "rbd", method, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count, &answer, answer.count)
+                pool, object, "rbd", method, $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count, &answer, answer.count)
         }
         if result == -ENOENT || ignoring.contains(result) { return nil }
         try Self.check(result, "cannot \(method) in \(object)")

@@ -50,7 +50,8 @@ final class Deletion: @unchecked Sendable {
         }
         image.close()
         if isNeeded {
-            return try Cluster.check(rbd_rename(cluster.pool, name, name + Names.deletedSuffix), "cannot rename \(name)")
+            _ = try cluster.rename(name, to: name + Names.deletedSuffix)
+            return
         }
         if let delay { return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay)), "cannot move \(name) to the trash") }
         try remove(name, call)

@@ -351,9 +351,8 @@ final class RBDDriver: VolumeDriver {
 
     private func rename(_ old: String, as target: String) throws {
         guard old != target else { return }
-        let result = rbd_rename(cluster.pool, old, target)
         // Gone under its old name: it has its new one since an earlier attempt.
-        if result != -ENOENT { try Cluster.check(result, "cannot rename \(old) to \(target)") }
+        _ = try cluster.rename(old, to: target)
     }
 
     func manageSnapshot(_ call: Call) throws {

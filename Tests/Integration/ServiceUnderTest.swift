@@ -39,7 +39,19 @@ final class ServiceUnderTest: @unchecked Sendable {
             \(options)
             \(sections)
             """)
-        if start { try self.start() }
+        guard start else { return }
+        try self.start()
+        waitForBackends(backends.split(separator: ",").map { $0.filter { $0 != " " } })
+    }
+
+    /// Waits until each backend has come up, or has said why it does not: a service that never was up takes nothing over.
+    private func waitForBackends(_ names: [String]) {
+        let limit = Timestamp.monotonic() + 3
+        while Timestamp.monotonic() < limit {
+            let told = log.split(separator: "\n").filter { $0.contains(" backend is up ") || $0.contains(" backend is down: ") }
+            if names.allSatisfy({ name in told.contains { $0.contains(" backend=\(name)") } }) { return }
+            usleep(5_000)
+        }
     }
 
     deinit {

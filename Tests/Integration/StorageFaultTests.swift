@@ -129,6 +129,27 @@ struct StorageFaultTests {
         }
     }
 
+    @Test("a renaming that a death cut off, before the directory or behind it, is finished by the next call", arguments: [false, true])
+    func halfRenamed(isInDirectory: Bool) async throws {
+        let service = try rbdAndFile()
+        let source = try service.create(["volume_type": "rbd"])
+        try service.wait(source, "available")
+        let clone = try service.create(["source_volid": .string(source)])
+        try service.wait(clone, "available")
+        // What a clone hangs on is renamed when it is deleted. The objects of both names, as the death leaves them:
+        let (old, new) = ("volume-\(source)", "volume-\(source).deleted")
+        let object = temporaryDirectory("rename") + "/id"
+        try await ceph("rados", "-p", "volumes", "get", "rbd_id.\(old)", object)
+        if isInDirectory { try await ceph("rbd", "-p", "volumes", "rename", old, new) }
+        try await ceph("rados", "-p", "volumes", "put", "rbd_id.\(isInDirectory ? old : new)", object)
+        for id in [source, clone] {
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil)
+        }
+        let names = try await Self.images()
+        #expect(!names.contains(source) && !names.contains(clone), "\(names)")
+    }
+
     @Test(
         "in a full cluster a volume stays where it was, and goes when there is room; what is deleted goes, or is given back until then",
         arguments: ["pool", "osd"])
