@@ -305,6 +305,7 @@ final class NFSDriver: VolumeDriver {
                 call.set("reference", session.path(file.name))
                 call.set("bytes", Int64(bytes))
                 call.set("size", Int64((bytes + 1_073_741_823) >> 30))
+                if file.links > 1 { call.set("unsafe", Self.shared) }
                 call.list("snapshots") {
                     for overlay in overlays {
                         call.object(nil) {
@@ -353,6 +354,8 @@ final class NFSDriver: VolumeDriver {
         }
     }
 
+    private static let shared = "it has another name: who has that writes to the same bytes"
+
     func manageVolume(_ call: Call) throws {
         let target = try name(call, "volume.name")
         var reference = try call.required(call.referenceArgument)
@@ -372,6 +375,9 @@ final class NFSDriver: VolumeDriver {
                 if try session.size(of: target) != nil { throw DriverError(CLINKER_EXISTS, "\(session.path(target)) exists already") }
                 guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
+                }
+                guard try session.links(of: reference) == 1 else {
+                    throw DriverError(CLINKER_INVALID, "\(session.path(reference)): \(Self.shared)")
                 }
                 _ = try Chain.Format.ofForeign(reference, session, call)
                 length = try session.size(of: reference)

@@ -11,6 +11,8 @@ final class Session: @unchecked Sendable {
         let size: UInt64
         let isFile: Bool
         let mode: UInt32
+        /// Names that the file has.
+        let links: UInt64
     }
 
     let context: OpaquePointer
@@ -91,6 +93,13 @@ final class Session: @unchecked Sendable {
         return info.nfs_size
     }
 
+    /// How many names the file has.
+    func links(of name: String) throws -> UInt64 {
+        var info = nfs_stat_64()
+        try check(nfs_lstat64(context, "/" + name, &info), "look at", name)
+        return info.nfs_nlink
+    }
+
     /// Success if it is gone.
     func remove(_ name: String) throws {
         let result = patiently { nfs_unlink(context, "/" + name) }
@@ -115,7 +124,7 @@ final class Session: @unchecked Sendable {
                 // 1: NF3REG
                 Entry(
                     name: String(cString: entry.pointee.name), size: entry.pointee.size, isFile: entry.pointee.type == 1,
-                    mode: entry.pointee.mode))
+                    mode: entry.pointee.mode, links: UInt64(entry.pointee.nlink)))
         }
         return entries
     }

@@ -62,7 +62,8 @@ public struct EventFilter: Sendable {
     fileprivate var conditions: Conditions {
         var conditions = Conditions()
         if let resourceID { conditions.add("resource_id = ?", .text(resourceID)) }
-        if let projectID { conditions.add("project_id = ?", .text(projectID)) }
+        // The index that bounds the rows to look at is the resource's: the sign keeps the project's from being taken.
+        if let projectID { conditions.add(resourceID == nil ? "project_id = ?" : "+project_id = ?", .text(projectID)) }
         if let kind { conditions.add("(kind = ? OR (kind > ? AND kind < ?))", .text(kind), .text(kind + "."), .text(kind + "/")) }
         return conditions
     }

@@ -16,10 +16,8 @@ public struct ManagedVolume: Sendable {
         self.reference = reference
     }
 
-    var referenceName: String? { Self.name(of: reference) }
-
-    /// The name of the storage object in a reference; nil if the driver alone can read it.
-    public static func name(of reference: JSONObject) -> String? { (reference["source-name"] ?? reference["source-id"])?.string }
+    /// The name of the storage object in a reference, as drivers read it; nil if it names none.
+    public static func name(of reference: JSONObject) -> String? { reference["source-name"]?.string ?? reference["source-id"]?.string }
 }
 
 /// Requests that take over what lies in a backend, or leave it there.
@@ -27,9 +25,7 @@ extension VolumeRequests {
     /// Returns the new volume's id. Its size is charged once it is known.
     public func manage(_ managed: ManagedVolume, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws -> String {
         let service = try Services.usable(managed.host, downAfter: seconds, in: tx)
-        if let name = managed.referenceName, let owner = try owner(of: name, in: tx) {
-            throw StorageError.invalidInput("Unable to manage existing volume. Volume \(owner) already managed.")
-        }
+        try requireUnowned(managed.reference, "volume", in: tx)
         let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
         try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: 0, defaults: quotas, in: tx)
         let id = UUID.random()
@@ -41,6 +37,16 @@ extension VolumeRequests {
             FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
             arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)
         return id
+    }
+
+    /// Throws unless the reference names an object that is nobody's.
+    private func requireUnowned(_ reference: JSONObject, _ kind: String, in tx: any Transaction) throws {
+        guard let name = ManagedVolume.name(of: reference) else {
+            throw StorageError.invalidInput("The reference names no storage object.")
+        }
+        guard let owner = try owner(of: name, in: tx) else { return }
+        throw StorageError.invalidInput(
+            "Unable to manage existing \(kind). \(kind == "volume" ? "Volume" : "Snapshot") \(owner) already managed.")
     }
 
     /// The volume, snapshot or running operation that a storage object belongs to; nil if it is nobody's. Several backends may look at
@@ -74,9 +80,7 @@ extension VolumeRequests {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
         try Services.usable(host, downAfter: seconds, in: tx)
-        if let name = ManagedVolume.name(of: reference), let owner = try owner(of: name, in: tx) {
-            throw StorageError.invalidInput("Unable to manage existing snapshot. Snapshot \(owner) already managed.")
-        }
+        try requireUnowned(reference, "snapshot", in: tx)
         try Quotas.charge(
             project: volume.projectID, type: volume.typeName, gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1,
             defaults: quotas, in: tx)

@@ -130,7 +130,8 @@ extension Call {
         for (name, reason) in reasons where option(name) != nil { log(CLINKER_WARNING, "\(name) has no effect: \(reason)") }
     }
 
-    /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent.
+    /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent. A file that others may write is refused:
+    /// it says where volumes go.
     public func fileOption(_ name: String) throws -> String? {
         guard let path = option(name) else { return nil }
         guard let file = fopen(path, "re") else {
@@ -138,6 +139,15 @@ extension Call {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name): \(path) cannot be read: \(String(cString: strerror(code)))")
         }
         defer { fclose(file) }
+        var info = stat()
+        guard fstat(fileno(file), &info) == 0, info.st_uid == 0 || info.st_uid == geteuid() else {
+            throw DriverError(
+                CLINKER_BAD_CONFIGURATION,
+                "\(name): \(path) belongs to user \(info.st_uid), not to root or the service's user: chown \(geteuid()) \(path)")
+        }
+        guard info.st_mode & 0o002 == 0, info.st_mode & 0o020 == 0 || info.st_gid == 0 || info.st_gid == getegid() else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name): \(path) can be written by others: chmod go-w \(path)")
+        }
         var bytes = [UInt8](repeating: 0, count: 1 << 20)
         let count = fread(&bytes, 1, bytes.count, file)
         return String(decoding: bytes.prefix(count), as: UTF8.self)

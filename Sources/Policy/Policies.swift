@@ -16,6 +16,7 @@ public struct Policies: Sendable {
     /// Everything wrong with a policy file, one line each.
     public struct Problems: Error, CustomStringConvertible, Sendable {
         public let lines: [String]
+        public init(lines: [String]) { self.lines = lines }
         public var description: String { lines.joined(separator: "\n") }
     }
 

@@ -20,7 +20,7 @@ public enum PolicyFile {
         defer { fclose(file) }
         var info = stat()
         // Who may write the rules is an administrator.
-        if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path, isOwned: false) {
+        if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path) {
             throw Policies.Problems(lines: [problem])
         }
         var bytes: [UInt8] = []

@@ -82,6 +82,12 @@ struct PolicyFiles: Sendable {
     /// The rules of all files; what a later file says wins.
     func load() throws(SettingsError) -> Policies {
         do throws(Policies.Problems) {
+            // Who may add a file there may say who is an administrator.
+            let exposed = directories.compactMap { directory in
+                var info = stat()
+                return stat(directory, &info) == 0 ? FileTrust(info).writers(directory) : nil
+            }
+            guard exposed.isEmpty else { throw Policies.Problems(lines: exposed) }
             let more = filesOfDirectories
             var overrides = isMissing ? [] : try PolicyFile.read(path)
             for file in more {

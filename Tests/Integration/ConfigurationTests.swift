@@ -55,6 +55,7 @@ struct ConfigurationTests {
         ("", file + "[oslo_policy]\npolicy_file = DIRECTORY/bad.yaml\n", "rule volume:create"),
         ("nonsense", file, "expected 'name = value'"),
         ("", "[file\nvolume_driver = file\n", "a section header must be [name]"),
+        ("", file + "[oslo_policy]\npolicy_dirs = DIRECTORY/open\n", "DIRECTORY/open can be written by others"),
     ]
 
     private func run(_ command: [String], _ configuration: String, _ state: String) async throws -> (status: Int32, output: String) {
@@ -65,9 +66,11 @@ struct ConfigurationTests {
 
     @Test("what serve refuses, config check finds, in the same words", arguments: broken.indices)
     func agree(index: Int) async throws {
-        let (options, sections, said) = Self.broken[index]
         let directory = temporaryDirectory("configuration")
+        let (options, sections) = (Self.broken[index].options, Self.broken[index].sections)
+        let said = Self.broken[index].said.replacing("DIRECTORY", with: directory)
         try ServiceUnderTest.write(directory + "/bad.yaml", "volume:create: role\n")
+        #expect(mkdir(directory + "/open", 0o700) == 0 && chmod(directory + "/open", 0o777) == 0)
         let configuration = directory + "/clinker.conf"
         let given = Set(options.split(separator: "\n").map { $0.prefix { $0 != " " } })
         let sound = [

@@ -193,4 +193,29 @@ struct ManageTests {
         #expect(try service.api("PUT", "/os-services/disable", ["binary": "cinder-volume", "host": "node@file"]).status == 200)
         #expect(try service.api("GET", "/manageable_volumes?host=node@file").message == "Service is unavailable at this time.")
     }
+
+    @Test(
+        "a reference names one object by one text, or nothing is taken over",
+        arguments: [
+            #"{"source-name": null, "source-id": "NAME"}"#, #"{"source-name": "other", "source-id": "NAME"}"#, #"{"source-id": ["NAME"]}"#,
+            #"{"source-name": ""}"#, #"{"source-name": {"x": "NAME"}}"#, #"{"name": "NAME"}"#, "{}",
+        ])
+    func ambiguous(reference: String) throws {
+        let service = try ServiceUnderTest()
+        let id = try service.create()
+        try service.wait(id, "available")
+        let ref = try JSON(parsing: reference.replacing("NAME", with: "volume-\(id)"))
+        let volume = try service.api("POST", "/manageable_volumes", ["volume": ["host": "node@file#files", "ref": ref]])
+        #expect(volume.status == 400 && volume.message?.contains("ref must name the storage by one text") == true, "\(volume.text)")
+        let snapshot = try service.api("POST", "/manageable_snapshots", ["snapshot": ["volume_id": .string(id), "ref": ref]])
+        #expect(snapshot.status == 400, "\(snapshot.text)")
+        // By either name it is somebody's.
+        for key in ["source-name", "source-id"] {
+            let refused = try service.api(
+                "POST", "/manageable_volumes",
+                ["volume": ["host": "node@file#files", "ref": .object(JSONObject([(name: key, value: .string("volume-\(id)"))]))]])
+            #expect(refused.status == 400 && refused.message?.contains("Volume \(id) already managed") == true, "\(refused.text)")
+        }
+        #expect(try service.volume(id)?["status"] == "available")
+    }
 }

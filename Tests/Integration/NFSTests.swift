@@ -332,4 +332,35 @@ struct NFSTests {
         chmod(nfs.directory + "/export/old/volume-of-old", 0o666)
         #expect(try mode("old", "") == 0o666)
     }
+
+    @Test("a file that has another name is not taken over: who has that would write to the same bytes")
+    func hardLinks() throws {
+        let export = try StorageUnderTest.nfs.get().directory + "/export"
+        let service = try Self.service()
+        let id = try service.create()
+        try service.wait(id, "available")
+        #expect(link("\(export)/volume-\(id)", "\(export)/alias") == 0)
+        let listed = try service.api("GET", "/manageable_volumes/detail?host=node@nfs%23nfs")
+        let alias = listed.json["manageable-volumes"]?.array?.first { $0["reference"]?["source-name"]?.string?.hasSuffix("/alias") == true }
+        #expect(alias?["safe_to_manage"] == false && alias?["reason_not_safe"]?.string?.contains("another name") == true, "\(listed.text)")
+        let managed = try service.api("POST", "/manageable_volumes", ["volume": ["host": "node@nfs#nfs", "ref": ["source-name": "alias"]]])
+        let failed = managed.json["volume"]?["id"]?.string ?? ""
+        try service.wait(failed, "error")
+        #expect(access("\(export)/alias", F_OK) == 0)
+        unlink("\(export)/alias")
+        for id in [failed, id] {
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil)
+        }
+    }
+
+    @Test("a list of shares that others may write is refused, with the command that mends it")
+    func exposedShares() throws {
+        let list = temporaryDirectory("shares") + "/list"
+        try ServiceUnderTest.write(list, "127.0.0.1:/export\n")
+        #expect(chmod(list, 0o666) == 0)
+        let service = try ServiceUnderTest(
+            backends: "nfs", sections: "[nfs]\nvolume_driver = nfs\nnfs_shares_config = \(list)\n")
+        #expect(service.log.contains("nfs_shares_config: \(list) can be written by others: chmod go-w \(list)"), "\(service.story)")
+    }
 }

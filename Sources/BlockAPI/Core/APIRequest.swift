@@ -33,7 +33,8 @@ struct APIRequest: Sendable {
                 return try service.database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps), body)
             } catch let error as DatabaseError where error.kind == .tooLong {}
         }
-        return try await service.longReads.read(for: caller.projectID, body)
+        // Each user's turns are its own: one who asks for much keeps nobody of his project waiting.
+        return try await service.longReads.read(for: caller.projectID + " " + caller.userID, body)
     }
 
     /// Steps of the database within which the longest page that an index serves is read.

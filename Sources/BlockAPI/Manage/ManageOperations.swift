@@ -108,10 +108,12 @@ enum ManageOperations {
     // MARK: taking over
 
     private static func reference(_ body: JSON?) throws(HTTPError) -> JSONObject {
-        guard let reference = body?["ref"]?.object, !reference.isEmpty else {
-            throw .badRequest("Invalid input received: ref must be an object that names the storage, by source-name or source-id.")
+        let given = ["source-name", "source-id"].compactMap { key in (body?["ref"]?.object?[key]).map { (key: key, value: $0) } }
+        guard given.count == 1, let name = given[0].value.string, !name.isEmpty, name.utf8.count <= 1024 else {
+            throw .badRequest("Invalid input received: ref must name the storage by one text, source-name or source-id.")
         }
-        return reference
+        // What was judged is what the driver is told, and nothing else.
+        return [given[0].key: .string(name)]
     }
 
     @Sendable private static func manage(_ request: APIRequest) async throws -> HTTPResponse {

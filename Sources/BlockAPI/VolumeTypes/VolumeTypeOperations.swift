@@ -101,7 +101,7 @@ enum VolumeTypeOperations {
         let isPublic = try publicity(request)
         let tests = try filters.filters.compactMap { try test($0, request) }
         let order = try paging.order { Column(rawValue: $0) }
-        var types = try await request.list(isShort: false) { connection in
+        var types = try await request.list(isShort: true) { connection in
             try VolumeTypes.all(in: connection).filter { type in
                 switch isPublic {
                 case nil: true
