@@ -21,6 +21,7 @@ enum ConfigurationCheck {
                 "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
             )
         }
+        attempt { if let exposed = try options.exposure(ofStateDirectory: settings) { problems.append(exposed) } }
         attempt { problems += try refusals(of: settings, insecureNoAuth: insecureNoAuth) }
         attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
         attempt { _ = try Backends(settings, node: settings[Options.host], stateDirectory: "/", log: LogSink().logger("backend")) }

@@ -26,12 +26,15 @@ struct ConfigurationOptions: ParsableArguments {
         // What the files say of $state_path holds for the directory in force.
         if let stateDirectory { settings.set("DEFAULT", "state_path", Self.absolute(stateDirectory)) }
         if !files.isEmpty { return settings }
-        settings.set("DEFAULT", "osapi_volume_listen", "127.0.0.1")
-        settings.set("DEFAULT", "auth_strategy", "noauth")
-        settings.set("DEFAULT", "enabled_backends", "file")
-        settings.set("file", "volume_driver", "file")
+        for option in Self.embedded { settings.set(option.section, option.name, option.value) }
         return settings
     }
+
+    /// What holds without a file, beside the options' own defaults.
+    static let embedded = [
+        (section: "DEFAULT", name: "osapi_volume_listen", value: "127.0.0.1"), (section: "DEFAULT", name: "auth_strategy", value: "noauth"),
+        (section: "DEFAULT", name: "enabled_backends", value: "file"), (section: "file", name: "volume_driver", value: "file"),
+    ]
 
     private static func absolute(_ path: String) -> String {
         var buffer = [CChar](repeating: 0, count: 4096)
@@ -83,9 +86,15 @@ struct ConfigurationOptions: ParsableArguments {
                     + "; give it to the service's user, or name another with --state-dir"
             ])
         }
-        var info = stat()
-        if stat(path, &info) == 0, let problem = FileTrust(info).writers(path, isOwned: false) { throw SettingsError([problem]) }
+        if let problem = try exposure(ofStateDirectory: settings) { throw SettingsError([problem]) }
         return path
+    }
+
+    /// Who else may write the state directory, if there is one; nil if nobody.
+    func exposure(ofStateDirectory settings: Settings) throws -> String? {
+        let path = try stateDirectoryPath(settings)
+        var info = stat()
+        return stat(path, &info) == 0 ? FileTrust(info).writers(path, isOwned: false) : nil
     }
 
     /// Where the state directory is or would be.

@@ -50,7 +50,9 @@ struct Config: ParsableCommand {
                 for option in Options.all where option.sectionName == section {
                     print("# \(option.help)")
                     print("# \(option.typeName)\(option.limits.isEmpty ? "" : ", \(option.limits)")")
-                    print("#\(option.name) = \(option.defaultText)\n")
+                    // What the embedded default says stands there: the sample serves as it is.
+                    let said = ConfigurationOptions.embedded.first { $0.section == name && $0.name == option.name }
+                    print(said.map { "\($0.name) = \($0.value)\n" } ?? "#\(option.name) = \(option.defaultText)\n")
                 }
             }
         }
