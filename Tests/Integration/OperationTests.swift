@@ -191,7 +191,8 @@ struct OperationTests {
         init(_ service: ServiceUnderTest, _ target: String, headers: [String] = []) throws {
             let descriptor = try Loopback.connect(UInt16(service.port))
             self.descriptor = descriptor
-            var timeout = timeval(tv_sec: 10, tv_usec: 0)
+            // As long as a busy machine may take; what never comes is a failure all the same.
+            var timeout = timeval(tv_sec: 60, tv_usec: 0)
             setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
             let request =
                 (["GET \(target) HTTP/1.1", "Host: localhost", "Accept: text/event-stream"] + headers).joined(separator: "\r\n")
