@@ -30,7 +30,7 @@ struct StorageFaultTests {
             ("rbd_ceph_conf = \(away)\nrados_connect_timeout = 2\nrbd_user = cinder", "CLINKER_RETRY: client.cinder cannot connect"),
             (
                 "rbd_ceph_conf = \(conf)\nrbd_store_chunk_size = 3",
-                "CLINKER_BAD_CONFIGURATION: rbd_store_chunk_size must be 1, 2, 4, 8, 16 or 32"
+                "CLINKER_BAD_CONFIGURATION: rbd_store_chunk_size must be one of 1, 2, 4, 8, 16, 32, not '3'"
             ),
             (
                 "rbd_ceph_conf = \(conf)\nrbd_max_clone_depth = deep",
