@@ -34,7 +34,8 @@ final class RequestFuzz: @unchecked Sendable {
                         steps: { _ in ["place", "make"] }, progress: { _ in nil },
                         cancel: { operation, caller, tx in _ = try Operations.cancel(operation, caller: caller, in: tx) },
                         usablePools: { _ in pools }, awaitPools: {}, sentence: { _ in nil }),
-                    events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets()), settings: settings)
+                    events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets(),
+                    longReads: LongReads(database, patience: 5)), settings: settings)
             let log = sink.logger("fuzz")
             let chain: [any Middleware] = [
                 RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["*"]), FaultMiddleware(log: log, translate: BlockAPI.translate),
