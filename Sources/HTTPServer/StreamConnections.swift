@@ -1,4 +1,5 @@
 import CLinux
+import CMicroHTTPD  // Has the flags of send too: where all files are compiled together they may be known as its own.
 import Glibc
 import Primitives
 import Synchronization
