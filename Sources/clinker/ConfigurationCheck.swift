@@ -8,11 +8,13 @@ import Settings
 
 /// Everything for which `clinker serve` refuses a configuration, found all at once, and without network, storage or a state directory.
 enum ConfigurationCheck {
-    /// `isOwned`: whether files must belong to who asks.
-    static func problems(
+    /// `isOwned`: whether files must belong to who asks. The address that was judged is the one to bind: a name may be another one's
+    /// when it is resolved again.
+    static func examine(
         _ options: ConfigurationOptions, _ settings: Settings, insecureNoAuth: Bool = false, isOwned: Bool = true
-    ) -> [String] {
+    ) -> (problems: [String], endpoint: ListenAddress?) {
         var problems = settings.exposures(isOwned: isOwned)
+        var endpoint: ListenAddress?
         func attempt(_ body: () throws -> Void) {
             do { try body() } catch let error as SettingsError { problems += error.problems } catch { problems.append("\(error)") }
         }
@@ -22,7 +24,11 @@ enum ConfigurationCheck {
             )
         }
         attempt { if let exposed = try options.exposure(ofStateDirectory: settings) { problems.append(exposed) } }
-        attempt { problems += try refusals(of: settings, insecureNoAuth: insecureNoAuth) }
+        attempt {
+            let judged = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
+            problems += refusals(of: settings, on: judged, insecureNoAuth: insecureNoAuth)
+            endpoint = judged
+        }
         attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
         attempt { _ = try Backends(settings, node: settings[Options.host], stateDirectory: "/", log: LogSink().logger("backend")) }
         attempt { _ = try Scheduler(settings) }
@@ -34,12 +40,11 @@ enum ConfigurationCheck {
         default: break
         }
         var seen: Set<String> = []
-        return problems.filter { seen.insert($0).inserted }
+        return (problems.filter { seen.insert($0).inserted }, endpoint)
     }
 
     /// What noauth, where everybody is an administrator, is not served with.
-    private static func refusals(of settings: Settings, insecureNoAuth: Bool) throws(SettingsError) -> [String] {
-        let endpoint = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
+    private static func refusals(of settings: Settings, on endpoint: ListenAddress, insecureNoAuth: Bool) -> [String] {
         guard settings[Options.authStrategy] == "noauth" else { return [] }
         var problems: [String] = []
         if !insecureNoAuth, !endpoint.isLoopback {

@@ -20,13 +20,12 @@ final class Supervisor {
     init(options: ConfigurationOptions, insecureNoAuth: Bool) throws {
         self.options = options
         settings = try options.settings()
-        let problems = ConfigurationCheck.problems(options, settings, insecureNoAuth: insecureNoAuth)
-        guard problems.isEmpty else { throw SettingsError(problems) }
+        let (problems, judged) = ConfigurationCheck.examine(options, settings, insecureNoAuth: insecureNoAuth)
+        guard problems.isEmpty, let endpoint = judged else { throw SettingsError(problems) }
         logSink = try CoreProcess.logSink(settings)
         log = logSink.logger("supervisor")
         for warning in settings.warnings { log.warning("\(warning)") }
         drainTimeout = settings[Options.drainTimeout]
-        let endpoint = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
         stateDirectory = try options.openStateDirectory(settings)
         lock = try Supervisor.takeLock(stateDirectory)
         socket = try endpoint.listen()

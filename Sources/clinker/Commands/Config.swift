@@ -15,7 +15,7 @@ struct Config: ParsableCommand {
                 let settings = try options.settings()
                 let drivers = ConfigurationCheck.drivers(settings)
                 // Whoever checks a file need not be who runs the service.
-                let problems = ConfigurationCheck.problems(options, settings, isOwned: false) + settings.unknown + drivers.problems
+                let problems = ConfigurationCheck.examine(options, settings, isOwned: false).problems + settings.unknown + drivers.problems
                 for line in settings.notServed + drivers.notServed { writeError("clinker: warning: \(line)") }
                 if !problems.isEmpty { throw SettingsError(problems) }
                 print(
