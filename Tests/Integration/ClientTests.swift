@@ -16,16 +16,32 @@ struct ClientTests {
         return try await ServiceUnderTest.run("/usr/bin/env", environment + ["PATH=" + path, "bash", "-e", script] + arguments)
     }
 
-    /// Runs the README's walk; `identity` replaces what it says of who asks, as the options of the two commands.
+    /// The commands of a document's walk, for the service.
+    private func commands(of document: String, _ service: ServiceUnderTest) throws -> [String] {
+        let text = try ServiceUnderTest.read(ServiceUnderTest.root + "/" + document)
+        let marker = try #require(text.ranges(of: "<!-- walk -->").first)
+        let begin = try #require(text[marker.upperBound...].ranges(of: "```sh\n").first)
+        let end = try #require(text[begin.upperBound...].ranges(of: "```").first)
+        return text[begin.upperBound..<end.lowerBound].replacing(":8776", with: ":\(service.port)")
+            .split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    }
+
+    /// Runs the README's walk.
+    private func shortWalk(_ service: ServiceUnderTest) async throws {
+        let script = service.directory + "/short-walk.sh"
+        try ServiceUnderTest.write(
+            script, "cd \(service.directory)\n" + (try commands(of: "README.md", service)).joined(separator: "\n"))
+        let result = try await bash(script, loaded: false)
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output.contains("| first  | available |") && result.output.contains("| second | available |"), "\(result.output)")
+        #expect(ServiceUnderTest.entries(service.state + "/volumes/file").isEmpty)
+    }
+
+    /// Runs the walk of docs/first-volume.md; `identity` replaces what it says of who asks, as the options of the two commands.
     private func walk(_ service: ServiceUnderTest, identity: (cloud: String, cinder: String)? = nil, environment: [String] = [])
         async throws
     {
-        let readme = try ServiceUnderTest.read(ServiceUnderTest.root + "/README.md")
-        let marker = try #require(readme.ranges(of: "<!-- walk -->").first)
-        let begin = try #require(readme[marker.upperBound...].ranges(of: "```sh\n").first)
-        let end = try #require(readme[begin.upperBound...].ranges(of: "```").first)
-        var lines = readme[begin.upperBound..<end.lowerBound].replacing(":8776", with: ":\(service.port)")
-            .split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        var lines = try commands(of: "docs/first-volume.md", service)
         if let identity {
             var replaced = 0
             for (name, value) in [("cloud", identity.cloud), ("noauth", identity.cinder)] {
@@ -47,10 +63,11 @@ struct ClientTests {
 
     // Two at a time: the commands take a second each, most of it their own start.
 
-    @Test("the README's walk, word for word, and volumes that move: migrate, retype, manage, quota, messages, services")
+    @Test("the walks of the README and of docs/first-volume.md, word for word, and volumes that move: migrate, retype, manage, quota, messages, services")
     func walkAndMoves() async throws {
         async let moves: Void = moves()
         let service = try ServiceUnderTest()
+        try await shortWalk(service)
         try await walk(service)
         #expect(try service.api("GET", "/volumes").json["volumes"] == [])
         try await moves
@@ -97,7 +114,7 @@ struct ClientTests {
         #expect(secret.count > 20 && !service.log.contains(secret))
     }
 
-    @Test("the README's walk by a member of a project: known to a real Keystone, and to a file")
+    @Test("the walk of docs/first-volume.md by a member of a project: known to a real Keystone, and to a file")
     func walksOfMembers() async throws {
         async let basic: Void = walkWithPassword()
         try await walkWithKeystone()
