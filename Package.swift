@@ -46,20 +46,23 @@ let package = Package(
 
         // The rooms, from the front door to the cellar. Arrows only point down.
         .target(
-            name: "BlockAPI", dependencies: ["HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Primitives", logging],
+            name: "BlockAPI",
+            dependencies: [
+                "HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Database", "Settings", "JSON", "Primitives", logging,
+            ],
             swiftSettings: strict),
         .target(
             name: "Flows",
-            dependencies: ["BlockStorage", "DriverHost", "Transfers", logging],
+            dependencies: ["BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives", logging], swiftSettings: strict),
         .target(
             name: "DriverHost",
-            dependencies: ["CDriver", "CLinux", "Settings", "Primitives", logging],
+            dependencies: ["CDriver", "CLinux", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
-        .target(name: "DiskImages", dependencies: ["DriverKit", "CZlib"], swiftSettings: strict),
-        .target(name: "Targets", dependencies: ["DriverKit"], swiftSettings: strict),
+        .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
+        .target(name: "Targets", dependencies: ["DriverKit", "CDriver"], swiftSettings: strict),
         .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
             name: "HTTPServer",
@@ -98,37 +101,41 @@ let package = Package(
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
         .target(
-            name: "FileDriver", dependencies: ["DriverKit", "CLinux"], path: "Plugins/File", exclude: ["README.md"], swiftSettings: strict,
-            linkerSettings: bound),
-        .target(
-            name: "LVMDriver", dependencies: ["DriverKit", "Targets", "JSON", "CLinux"], path: "Plugins/LVM", exclude: ["README.md"],
+            name: "FileDriver", dependencies: ["DriverKit", "CDriver", "CLinux"], path: "Plugins/File", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
-            name: "NFSDriver", dependencies: ["DriverKit", "DiskImages", "CNFS", "JSON"], path: "Plugins/NFS", exclude: ["README.md"],
-            swiftSettings: strict, linkerSettings: bound),
+            name: "LVMDriver", dependencies: ["DriverKit", "CDriver", "Targets", "JSON", "CLinux"], path: "Plugins/LVM",
+            exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
         .target(
-            name: "RBDDriver", dependencies: ["DriverKit", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
+            name: "NFSDriver", dependencies: ["DriverKit", "CDriver", "DiskImages", "CNFS", "JSON"], path: "Plugins/NFS",
+            exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
+        .target(
+            name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
         .target(name: "TestSupport", dependencies: ["Primitives"], path: "Tests/Support", swiftSettings: strict),
-        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
+        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
-        .testTarget(name: "SettingsTests", dependencies: ["Settings"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["Settings", "Primitives"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "BlockStorageTests", dependencies: ["BlockStorage", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "FlowsTests", dependencies: ["Flows", "BlockStorage", "Database", "Settings", "TestSupport", logging],
+            name: "BlockStorageTests", dependencies: ["BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
             swiftSettings: strict),
-        .testTarget(name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "FlowsTests", dependencies: ["Flows", "DriverHost", "BlockStorage", "Database", "Settings", "TestSupport", logging],
+            swiftSettings: strict),
+        .testTarget(
+            name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(
             name: "BlockAPITests",
-            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "Policy", "Primitives", "TestSupport", logging],
+            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Primitives", "TestSupport", logging],
             swiftSettings: strict),
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
         .testTarget(
-            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "TestSupport"], exclude: ["Drivers", "abi.py"],
+            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "Primitives", "TestSupport"],
+            exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests", dependencies: ["JSON", "Policy", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
@@ -142,7 +149,8 @@ if Context.environment["CLINKER_FUZZ"] != nil {
         .target(
             name: "Fuzz",
             dependencies: [
-                "BlockAPI", "BlockStorage", "DiskImages", "DriverHost", "DriverKit", "JSON", "Policy", "Settings", "Primitives",
+                "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON", "Policy",
+                "Settings", "Primitives",
             ],
             path: "Tests/Fuzz",
             exclude: ["corpus", "run"], swiftSettings: strict))

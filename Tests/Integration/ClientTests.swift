@@ -63,7 +63,9 @@ struct ClientTests {
 
     // Two at a time: the commands take a second each, most of it their own start.
 
-    @Test("the walks of the README and of docs/first-volume.md, word for word, and volumes that move: migrate, retype, manage, quota, messages, services")
+    @Test(
+        "the walks of the README and of docs/first-volume.md, word for word, and volumes that move: migrate, retype, manage, quota, messages, services"
+    )
     func walkAndMoves() async throws {
         async let moves: Void = moves()
         let service = try ServiceUnderTest()
