@@ -55,6 +55,32 @@ public enum Attachments {
         try connection.rows(ofVolumeSQL, .text(id)) { Attachment($0) }
     }
 
+    /// For so many volumes there is a statement; what is between them is made of the next with one id more than once.
+    private static let counts = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
+    private static let ofVolumesSQL = counts.map { count in
+        SQL(
+            "SELECT \(Attachment.columns) FROM attachments WHERE volume_id IN (\(Array(repeating: "?", count: count).joined(separator: ", "))) "
+                + "ORDER BY created_at, id")
+    }
+
+    /// The attachments of each volume that has any, in the order of `ofVolume`; read by one statement for up to a thousand volumes.
+    static func ofVolumes(_ ids: [String], in connection: any Connection) throws -> [String: [Attachment]] {
+        var result: [String: [Attachment]] = [:]
+        var rest = ids[...]
+        while let last = rest.last {
+            let index = counts.firstIndex { $0 >= rest.count } ?? counts.count - 1
+            let turn = rest.prefix(counts[index])
+            rest = rest.dropFirst(turn.count)
+            let values = turn.map { Value.text($0) } + Array(repeating: .text(last), count: counts[index] - turn.count)
+            try connection.query(ofVolumesSQL[index], values) { row in
+                let attachment = Attachment(row)
+                result[attachment.volumeID, default: []].append(attachment)
+                return true
+            }
+        }
+        return result
+    }
+
     static func statuses(ofVolume id: String, in connection: any Connection) throws -> [String] {
         try connection.rows(statusesSQL, .text(id)) { $0.text(0) }
     }
@@ -74,7 +100,7 @@ public enum Attachments {
         let id = UUID.random()
         try tx.run(
             insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .string(instanceID), .string(host), .string(mountpoint),
-            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(Timestamp.now()),
+            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(tx.now),
             .string(reservedBy), .string(expiresAt))
         return id
     }
@@ -107,12 +133,12 @@ public enum Attachments {
         }
         let id = try insert(
             volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: "reserved", mode: effective, attachedAt: nil,
-            connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(Timestamp.seconds() + Double($0)) },
+            connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(tx.time + Double($0)) },
             in: tx)
         if !["in-use", "downloading"].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
-            try tx.run(Volumes.refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(Timestamp.now()), .text(volumeID))
+            try tx.run(Volumes.refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(tx.now), .text(volumeID))
         }
         try Events.append("attachment.reserve", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
         return id
@@ -137,18 +163,18 @@ public enum Attachments {
     public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
         try tx.run(
             connectingSQL, .string(connector["host"]?.string), .string(connector["mountpoint"]?.string), .text(mode),
-            .text(connector.text), .text(Timestamp.now()), .text(id))
+            .text(connector.text), .text(tx.now), .text(id))
     }
 
     static let connectedSQL = SQL("UPDATE attachments SET connection_info = ?, attached_at = ?, updated_at = ? WHERE id = ?")
     public static func connected(_ id: String, connectionInfo: Secret, in tx: any Transaction) throws {
-        let now = Timestamp.now()
+        let now = tx.now
         try tx.run(connectedSQL, .text(connectionInfo.reveal()), .text(now), .text(now), .text(id))
     }
 
     static let setStatusSQL = SQL("UPDATE attachments SET attach_status = ?, updated_at = ? WHERE id = ?")
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+        try tx.run(setStatusSQL, .text(status), .text(tx.now), .text(id))
     }
 
     static let completeSQL = SQL(
@@ -156,7 +182,7 @@ public enum Attachments {
     /// Marks an attachment as in use (API 3.44).
     public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let attachment = try get(id, for: caller, in: tx)
-        let now = Timestamp.now()
+        let now = tx.now
         try tx.run(completeSQL, .text(now), .text(now), .text(id))
         try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(now), .text(attachment.volumeID))
         if let mode = attachment.mode {
@@ -197,7 +223,7 @@ public enum Attachments {
 
     /// Takes back reservations whose time is over; returns how many.
     public static func reap(in tx: any Transaction) throws -> Int {
-        let expired = try tx.rows(expiredSQL, .text(Timestamp.now())) { ($0.text(0), $0.text(1)) }
+        let expired = try tx.rows(expiredSQL, .text(tx.now)) { ($0.text(0), $0.text(1)) }
         for (id, volumeID) in expired {
             try remove(id, in: tx)
             guard let volume = try Volumes.find(volumeID, in: tx) else { continue }
@@ -237,13 +263,13 @@ public enum Attachments {
         if !already {
             try insert(
                 volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: "attached",
-                mode: mode, attachedAt: Timestamp.now(), connector: nil, in: tx)
+                mode: mode, attachedAt: tx.now, connector: nil, in: tx)
         }
         try Volumes.updateMap(.admin, of: volumeID, in: tx) {
             if $0["readonly"] == nil { $0["readonly"] = "False" }
             $0["attached_mode"] = .string(mode)
         }
-        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(Timestamp.now()), .text(volumeID))
+        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(tx.now), .text(volumeID))
         try Events.append("volume.attach", volume: volume, caller: caller, in: tx)
     }
 

@@ -69,6 +69,11 @@ public struct EventFilter: Sendable {
     }
 }
 
+extension Topic {
+    /// The history has grown.
+    public static let events = Topic("events")
+}
+
 /// The append-only history.
 public enum Events {
     /// How the kind ends of what says that storage was left to itself.
@@ -135,8 +140,9 @@ public enum Events {
         data: JSONObject = [:], in tx: any Transaction
     ) throws {
         try tx.run(
-            insert, .text(Timestamp.now()), .text(kind), .text(resourceType), .text(resourceID), .text(projectID), .string(operationID),
+            insert, .text(tx.now), .text(kind), .text(resourceType), .text(resourceID), .text(projectID), .string(operationID),
             .text(requestID), .text(data.isEmpty ? "{}" : JSON.object(data).text))
+        tx.ring(.events)
     }
 
     static let ofResourceSQL = SQL("SELECT time, kind, data FROM events WHERE resource_id = ? ORDER BY id")

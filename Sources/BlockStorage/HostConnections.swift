@@ -19,7 +19,7 @@ public enum HostConnections {
 
     /// Notes, before a host hears where the volume is, that it does.
     public static func begin(_ volumeID: String, connector: JSON, in tx: any Transaction) throws {
-        try tx.run(beginSQL, .text(volumeID), .text(host(of: connector)), .text(connector.text), .text(Timestamp.now()))
+        try tx.run(beginSQL, .text(volumeID), .text(host(of: connector)), .text(connector.text), .text(tx.now))
     }
 
     /// Ends the connection of the connector's host; all, where it names no host.

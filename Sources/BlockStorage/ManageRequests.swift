@@ -32,7 +32,7 @@ extension VolumeRequests {
         try tx.run(
             Volumes.insertManagedSQL, .text(id), .text(caller.projectID), .text(caller.userID), .string(managed.name),
             .string(managed.description), .text(managed.zone ?? service.zone), .text(type.id), .bool(managed.isBootable),
-            .bool(type.isMultiattach), .text(try managed.metadata.stored("metadata")), .text(Timestamp.now()))
+            .bool(type.isMultiattach), .text(try managed.metadata.stored("metadata")), .text(tx.now))
         try start(
             FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
             arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)

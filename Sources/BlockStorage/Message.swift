@@ -95,7 +95,7 @@ public enum Messages {
         in tx: any Transaction
     ) throws {
         let kind = snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
-        let now = Timestamp.seconds()
+        let now = tx.time
         try tx.run(
             insertSQL, .text(UUID.random()), .text(projectID), .text("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"),
             .text(requestID),
@@ -166,5 +166,5 @@ public enum Messages {
     }
 
     /// Removes a bounded number of messages whose time is over.
-    public static func purge(in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(Timestamp.now())) }
+    public static func purge(in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(tx.now)) }
 }

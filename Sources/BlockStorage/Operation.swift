@@ -59,6 +59,13 @@ public struct Claim: Sendable {
     public static func shared(_ resource: String) -> Claim { Claim(resource: resource, isExclusive: false) }
 }
 
+extension Topic {
+    /// Operations that can run: the subject is the operation's id.
+    public static let runnableOperations = Topic("operations.runnable")
+    /// Operations that somebody asked to be taken back: the subject is the operation's id.
+    public static let cancelledOperations = Topic("operations.cancelled")
+}
+
 /// The operation log.
 public enum Operations {
     static let insertSQL = SQL(
@@ -88,13 +95,13 @@ public enum Operations {
     static let verdictsSQL = SQL("UPDATE operations SET verdicts = ? WHERE id = ?")
 
     /// Writes an operation into the log, in the transaction that makes the change it belongs to. It runs at once if
-    /// nothing that is before it claims the same; `ready` is called after the commit for every operation that can run.
+    /// nothing that is before it claims the same; `Topic.runnableOperations` is rung for every operation that can run.
     public static func create(
         flow: String, version: Int, resourceType: String, resourceID: String, projectID: String, caller: Caller, arguments: JSONObject,
-        claims: [Claim], ready: @escaping @Sendable (String) -> Void, in tx: any Transaction
+        claims: [Claim], in tx: any Transaction
     ) throws -> String {
         let id = UUID.random()
-        let now = Timestamp.now()
+        let now = tx.now
         let ticket = now + id
         // Always in the order of ids: two operations that need the same two things never wait for each other.
         let ordered = claims.sorted { $0.resource < $1.resource }
@@ -108,7 +115,7 @@ public enum Operations {
         try Events.append(
             "operation.accepted", resourceType: resourceType, resourceID: resourceID, projectID: projectID, operationID: id,
             requestID: caller.requestID, data: ["flow": .string(flow)], in: tx)
-        if free { tx.onCommit { ready(id) } }
+        if free { tx.ring(.runnableOperations, id) }
         return id
     }
 
@@ -136,10 +143,11 @@ public enum Operations {
     static let cancelSQL = SQL("UPDATE operations SET cancelled = 1, updated_at = ? WHERE id = ? AND finished_at IS NULL AND reverting = 0")
     /// Asks for the operation to be taken back; false if it is over, or being taken back already.
     public static func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws -> Bool {
-        guard try tx.run(cancelSQL, .text(Timestamp.now()), .text(operation.id)) == 1 else { return false }
+        guard try tx.run(cancelSQL, .text(tx.now), .text(operation.id)) == 1 else { return false }
         try Events.append(
             "operation.cancel", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
             operationID: operation.id, requestID: caller.requestID, data: ["flow": .string(operation.flow)], in: tx)
+        tx.ring(.cancelledOperations, operation.id)
         return true
     }
 
@@ -164,7 +172,7 @@ public enum Operations {
     ) throws {
         try tx.run(
             advanceSQL, .int(step), .bool(reverting), .int(attempts), .text(JSON.object(progress).text), .string(error),
-            .text(Timestamp.now()), .text(id))
+            .text(tx.now), .text(id))
     }
 
     static let progressSQL = SQL("SELECT progress FROM operations WHERE id = ? AND finished_at IS NULL")
@@ -174,7 +182,7 @@ public enum Operations {
         guard let text = try tx.first(progressSQL, .text(id), map: { $0.text(0) }) else { return }
         var progress = try JSON(parsing: text).object ?? [:]
         progress[name] = value
-        try tx.run(setProgressSQL, .text(JSON.object(progress).text), .text(Timestamp.now()), .text(id))
+        try tx.run(setProgressSQL, .text(JSON.object(progress).text), .text(tx.now), .text(id))
     }
 
     public static func setVerdicts(_ verdicts: JSON, of id: String, in tx: any Transaction) throws {
@@ -182,12 +190,8 @@ public enum Operations {
     }
 
     /// Ends an operation, gives its claims up and lets those run that waited for them.
-    public static func finish(
-        _ operation: Operation, state: String, error: String?, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction
-    )
-        throws
-    {
-        let now = Timestamp.now()
+    public static func finish(_ operation: Operation, state: String, error: String?, in tx: any Transaction) throws {
+        let now = tx.now
         try tx.run(finishSQL, .text(state), .string(error), .text(now), .text(now), .text(operation.id))
         let resources = try tx.rows(claimsSQL, .text(operation.id)) { $0.text(0) }
         try tx.run(releaseSQL, .text(operation.id))
@@ -196,7 +200,7 @@ public enum Operations {
             operationID: operation.id, requestID: operation.requestID,
             data: error.map { ["flow": .string(operation.flow), "error": .string($0)] } ?? ["flow": .string(operation.flow)], in: tx)
         for resource in resources {
-            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) { try run(waiting: waiter, ready: ready, in: tx) }
+            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) { try run(waiting: waiter, in: tx) }
         }
     }
 
@@ -209,11 +213,11 @@ public enum Operations {
 
     /// Lets a waiting operation run if it can.
     @discardableResult
-    static func run(waiting id: String, ready: @escaping @Sendable (String) -> Void, in tx: any Transaction) throws -> Bool {
+    static func run(waiting id: String, in tx: any Transaction) throws -> Bool {
         guard try canRun(id, in: tx) else { return false }
         try tx.run(holdSQL, .text(id))
-        try tx.run(runSQL, .text(Timestamp.now()), .text(id))
-        tx.onCommit { ready(id) }
+        try tx.run(runSQL, .text(tx.now), .text(id))
+        tx.ring(.runnableOperations, id)
         return true
     }
 

@@ -115,7 +115,7 @@ public enum Services {
         """)
     /// Makes the row of a service that has not been up yet, and is not taken for it.
     public static func register(binary: String, host: String, zone: String, in tx: any Transaction) throws {
-        try tx.run(registerUnheardSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .text(Timestamp.now()))
+        try tx.run(registerUnheardSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .text(tx.now))
     }
 
     /// A heartbeat; the first one makes the row. `problem`: what of the storage does not answer, shown where an administrator's reason is
@@ -123,7 +123,7 @@ public enum Services {
     public static func beat(
         binary: String, host: String, zone: String, backendState: String?, problem: String? = nil, in tx: any Transaction
     ) throws {
-        let now = Timestamp.now()
+        let now = tx.now
         try tx.run(
             registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .string(backendState),
             .string(problem.map { String($0.prefix(255)) }), .text(now), .text(now))

@@ -179,7 +179,7 @@ public enum Volumes {
     /// Compare and swap: true if the volume was in a state that allows the action and now is in the action's.
     public static func perform(_ transition: VolumeTransition, on id: String, in tx: any Transaction) throws -> Bool {
         guard let sql = transitions[transition.name + (transition.from ?? []).joined()] else { return false }
-        return try tx.run(sql, .text(Timestamp.now()), .text(id)) == 1
+        return try tx.run(sql, .text(tx.now), .text(id)) == 1
     }
 
     static let namedSQL = SQL(VolumeColumn.select + " WHERE v.id = ?1 OR v.name_id = ?1")
@@ -191,13 +191,13 @@ public enum Volumes {
     static let setStatusSQL = SQL("UPDATE volumes SET status = ?, updated_at = ? WHERE id = ?")
     /// Sets the state without a guard: for the flow that owns the volume's exclusive claim.
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+        try tx.run(setStatusSQL, .text(status), .text(tx.now), .text(id))
     }
 
     static let placeSQL = SQL(
         "UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, scheduled_at = ?, updated_at = ? WHERE id = ?")
     public static func place(_ id: String, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
-        let now = Timestamp.now()
+        let now = tx.now
         try tx.run(placeSQL, .string(host), .string(serviceID), .string(zone), .text(now), .text(now), .text(id))
     }
 
@@ -224,7 +224,7 @@ public enum Volumes {
         try tx.run(
             relocateSQL, .text(place.host), .string(place.serviceID), .string(place.zone), .string(place.nameID), .string(place.driverData),
             .string(place.providerID), place.sharedTargets.map { .bool($0) } ?? .null, .string(place.replicationStatus),
-            .text(Timestamp.now()), .text(id))
+            .text(tx.now), .text(id))
     }
 
     static let replicatedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND NOT " + VolumeTransition.Condition.notReplicated.rawValue)
@@ -241,14 +241,14 @@ public enum Volumes {
 
     static let setMigrationStatusSQL = SQL("UPDATE volumes SET migration_status = ?, updated_at = ? WHERE id = ?")
     public static func setMigrationStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setMigrationStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+        try tx.run(setMigrationStatusSQL, .text(status), .text(tx.now), .text(id))
     }
 
     static let setTypeSQL = SQL("UPDATE volumes SET volume_type_id = ?, multiattach = ?, updated_at = ? WHERE id = ?")
     static let setSnapshotTypeSQL = SQL("UPDATE snapshots SET volume_type_id = ? WHERE volume_id = ?")
     /// Gives the volume, and its snapshots with it, another type.
     public static func setType(_ type: VolumeType, of id: String, in tx: any Transaction) throws {
-        try tx.run(setTypeSQL, .text(type.id), .bool(type.isMultiattach), .text(Timestamp.now()), .text(id))
+        try tx.run(setTypeSQL, .text(type.id), .bool(type.isMultiattach), .text(tx.now), .text(id))
         try tx.run(setSnapshotTypeSQL, .text(type.id), .text(id))
     }
 
@@ -260,7 +260,7 @@ public enum Volumes {
     public static func made(
         _ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?, in tx: any Transaction
     ) throws {
-        let now = Timestamp.now()
+        let now = tx.now
         try tx.run(
             madeSQL, .string(driverData), .string(providerID), sharedTargets.map { .bool($0) } ?? .null, .string(replicationStatus),
             .text(now), .text(now), .text(id))
@@ -268,7 +268,7 @@ public enum Volumes {
 
     static let resizeSQL = SQL("UPDATE volumes SET size = ?, status = ?, updated_at = ? WHERE id = ?")
     public static func resize(_ id: String, to size: Int, status: String, in tx: any Transaction) throws {
-        try tx.run(resizeSQL, .int(size), .text(status), .text(Timestamp.now()), .text(id))
+        try tx.run(resizeSQL, .int(size), .text(status), .text(tx.now), .text(id))
     }
 
     static let setDriverDataSQL = SQL("UPDATE volumes SET driver_data = ? WHERE id = ?")
@@ -281,7 +281,7 @@ public enum Volumes {
     public static func refreshAttachState(of id: String, in tx: any Transaction) throws {
         let statuses = try Attachments.statuses(ofVolume: id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
-        try tx.run(refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(Timestamp.now()), .text(id))
+        try tx.run(refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(tx.now), .text(id))
         if derived.attachStatus != "attached" {
             try updateMap(.admin, of: id, in: tx) { $0["attached_mode"] = nil }
         }
@@ -301,7 +301,7 @@ public enum Volumes {
             let current = try tx.first(SQLs.names, .text(id)) { ($0.optionalText(0), $0.optionalText(1)) }
             try tx.run(
                 updateSQL, .string(name.map { $0.string } ?? current?.0), .string(description.map { $0.string } ?? current?.1),
-                .text(Timestamp.now()), .text(id))
+                .text(tx.now), .text(id))
         }
         if case .object(let object)? = metadata { try updateMap(.user, of: id, in: tx) { $0 = object } }
     }
@@ -368,7 +368,7 @@ public enum Volumes {
     static let setBootableSQL = SQL("UPDATE volumes SET bootable = ?, updated_at = ? WHERE id = ?")
     public static func setBootable(_ bootable: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
         try refuseMaintenance(get(id, for: caller, in: tx))
-        try tx.run(setBootableSQL, .bool(bootable), .text(Timestamp.now()), .text(id))
+        try tx.run(setBootableSQL, .bool(bootable), .text(tx.now), .text(id))
     }
 
     public static func setReadOnly(_ readOnly: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
@@ -427,7 +427,7 @@ public enum Volumes {
         let migration = migrationStatus.map { $0 == "none" ? nil : $0 } ?? volume.migrationStatus
         try tx.run(
             resetSQL, .text(status ?? volume.status), .text(attachStatus ?? volume.attachStatus), .string(migration),
-            .text(Timestamp.now()),
+            .text(tx.now),
             .text(id))
         try Events.append("volume.reset_status", volume: volume, caller: caller, data: ["status": JSON(status)], in: tx)
     }

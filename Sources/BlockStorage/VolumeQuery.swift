@@ -160,13 +160,9 @@ public struct VolumeQuery: Sendable {
         return lines
     }
 
-    /// Calls the closure for each row of the page, with the columns of `VolumeColumn`.
-    public func page(in connection: any Connection, _ each: (any Row) throws -> Void) throws {
+    public func page(in connection: any Connection) throws -> VolumeRows {
         let (text, values) = try statement(in: connection)
-        try connection.query(text: text, values) {
-            try each($0)
-            return true
-        }
+        return try VolumeRows(try connection.collect(text: text, values, expecting: min(limit, 64)), in: connection)
     }
 
     /// How many match, whatever the page.

@@ -54,10 +54,8 @@ public struct VolumeRequests: Sendable {
     let instanceReservationTimeout: Int
     /// Whether snapshots are charged for their size too.
     public let snapshotsChargeGigabytes: Bool
-    /// Called after the commit for operations that can run.
-    private let ready: @Sendable (String) -> Void
 
-    public init(_ settings: Settings, ready: @escaping @Sendable (String) -> Void) {
+    public init(_ settings: Settings) {
         quotas = Quotas.Defaults(settings)
         names = StorageNames(settings)
         defaultType = settings[Options.defaultVolumeType]
@@ -68,7 +66,6 @@ public struct VolumeRequests: Sendable {
         reservationTimeout = settings[Options.reservationTimeout]
         instanceReservationTimeout = settings[Options.instanceReservationTimeout]
         snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
-        self.ready = ready
     }
 
     static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")
@@ -145,7 +142,7 @@ public struct VolumeRequests: Sendable {
             .int(size),
             .text(zone), .text(type.id), .string(snapshot?.id), .string(source?.id), .bool(origin?.bootable ?? false),
             .bool(type.isMultiattach), .text(try new.metadata.stored("metadata")),
-            .text(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(Timestamp.now()))
+            .text(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(tx.now))
         var arguments: JSONObject = ["zones": [.string(zone)]]
         var claims = [Claim.exclusive(id)]
         if let source {
@@ -314,7 +311,7 @@ public struct VolumeRequests: Sendable {
         let mode = attachment.mode ?? connector["mode"]?.string ?? "rw"
         try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
         if volume.status != "in-use" {
-            try tx.run(Volumes.refreshSQL, .text("attaching"), .text("attaching"), .text(Timestamp.now()), .text(volume.id))
+            try tx.run(Volumes.refreshSQL, .text("attaching"), .text("attaching"), .text(tx.now), .text(volume.id))
         }
         return try start(
             FlowName.connectAttachment, volume: volume.id, project: volume.projectID, caller: caller,
@@ -344,7 +341,6 @@ public struct VolumeRequests: Sendable {
     ) throws -> String {
         try Operations.create(
             flow: flow, version: version, resourceType: "volume", resourceID: volume, projectID: project, caller: caller,
-            arguments: arguments,
-            claims: claims, ready: ready, in: tx)
+            arguments: arguments, claims: claims, in: tx)
     }
 }

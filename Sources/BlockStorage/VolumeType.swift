@@ -143,7 +143,7 @@ public enum VolumeTypes {
         let id = UUID.random()
         try tx.run(
             insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(try extraSpecs.stored("extra_specs")),
-            .text(Timestamp.now()))
+            .text(tx.now))
         return try get(id, in: tx)
     }
 
@@ -156,7 +156,7 @@ public enum VolumeTypes {
         }
         try tx.run(
             updateSQL, .text(name ?? type.name), .string(description.map { $0.string } ?? type.description),
-            .bool(isPublic ?? type.isPublic), .text(Timestamp.now()), .text(id))
+            .bool(isPublic ?? type.isPublic), .text(tx.now), .text(id))
         return try get(id, in: tx)
     }
 
@@ -190,6 +190,6 @@ public enum VolumeTypes {
         if specs["multiattach"]?.string?.lowercased() == "<is> true", specs["cacheable"]?.string?.lowercased() == "<is> true" {
             throw StorageError(.invalid, "Cacheable and multiattach cannot be set at the same time.")
         }
-        try tx.run(setSpecsSQL, .text(try specs.stored("extra_specs", before: before)), .text(Timestamp.now()), .text(id))
+        try tx.run(setSpecsSQL, .text(try specs.stored("extra_specs", before: before)), .text(tx.now), .text(id))
     }
 }

@@ -1,53 +1,16 @@
-import Primitives
-import Synchronization
-
-/// A statement known at compile time. Each connection prepares it once and finds it again by its number.
-public final class SQL: Sendable {
-    public let text: String
-    let number: Int
-    private static let next = Atomic<Int>(0)
-
-    public init(_ text: String) {
-        self.text = text
-        number = Self.next.wrappingAdd(1, ordering: .relaxed).oldValue
-    }
-}
-
-/// A value bound to a statement. Times and UUIDs are text in the one representation of `Timestamp` and `UUID`, truth is 0 or 1.
-public enum Value: Sendable {
-    case null
-    case integer(Int64)
-    case real(Double)
-    case text(String)
-
-    public static func int(_ value: Int?) -> Value { value.map { .integer(Int64($0)) } ?? .null }
-    public static func bool(_ value: Bool) -> Value { .integer(value ? 1 : 0) }
-    public static func string(_ value: String?) -> Value { value.map { .text($0) } ?? .null }
-}
-
-/// The current row of a query; valid only inside the closure that received it. Columns count from 0.
-public protocol Row: AnyObject {
-    /// UTF-8 of a text column, nil for NULL; valid until the next row.
-    func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>?
-    func integer(_ column: Int) -> Int64
-    func real(_ column: Int) -> Double
-    func isNull(_ column: Int) -> Bool
-}
-
-extension Row {
-    public func int(_ column: Int) -> Int { Int(integer(column)) }
-    public func bool(_ column: Int) -> Bool { integer(column) != 0 }
-    public func text(_ column: Int) -> String { bytes(column).map { String(decoding: $0, as: UTF8.self) } ?? "" }
-    public func optionalText(_ column: Int) -> String? { bytes(column).map { String(decoding: $0, as: UTF8.self) } }
-    public func optionalInt(_ column: Int) -> Int? { isNull(column) ? nil : int(column) }
-}
-
 /// Runs statements; lent to a closure, used on its thread only, never kept.
 public protocol Connection: AnyObject {
-    /// Calls `each` for every row, until it returns false.
+    /// Calls `each` for every row, until it returns false. The rows of one statement are finished before the next one runs: inside of
+    /// `each` no statement may run. In debug builds one that does traps; otherwise it throws.
     func query(_ sql: SQL, _ values: [Value], _ each: (any Row) throws -> Bool) throws
     /// The same for a statement composed at run time; cached by its text.
     func query(text: String, _ values: [Value], _ each: (any Row) throws -> Bool) throws
+    /// All rows, copied.
+    func collect(_ sql: SQL, _ values: [Value]) throws -> Rows
+    /// The same for a statement composed at run time. `expecting`: about how many rows there may be.
+    func collect(text: String, _ values: [Value], expecting: Int) throws -> Rows
+    /// Seconds since the epoch by the database's clock; inside of a transaction the moment at which it began.
+    var time: Double { get }
 }
 
 extension Connection {
@@ -87,11 +50,16 @@ public protocol Transaction: Connection {
     func run(_ sql: SQL, _ values: [Value]) throws -> Int
     @discardableResult
     func run(text: String, _ values: [Value]) throws -> Int
-    /// Called once, on the writer's thread, after the change is on stable storage; not at all if it is undone.
-    func onCommit(_ action: @escaping @Sendable () -> Void)
+    /// The transaction's `time` as it is stored.
+    var now: String { get }
+    /// Rings for those who listen to the topic, once the change is on stable storage; not at all if it is undone. `subject` is what the
+    /// topic is about.
+    func ring(_ topic: Topic, _ subject: String)
 }
 
 extension Transaction {
+    public func ring(_ topic: Topic) { ring(topic, "") }
+
     @discardableResult
     public func run(_ sql: SQL, _ values: Value...) throws -> Int { try run(sql, values) }
 }
@@ -106,10 +74,19 @@ public enum ReadLimit: Sendable, Equatable {
 
 /// A database: pooled readers, and one writer that joins concurrent changes into one commit.
 public protocol Database: Sendable {
-    /// Lends a reading connection. All statements of the closure see one state of the database.
-    func read<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T
+    /// Lends a reading connection. All statements of the closure see one state of the database. It suspends only if the engine has to
+    /// be waited for; SQLite's never has.
+    nonisolated(nonsending) func read<T: Sendable>(_ limit: ReadLimit, _ body: @Sendable (any Connection) throws -> T) async throws -> T
+    /// The same on the calling thread, which blocks meanwhile: for threads of one's own only.
+    func readBlocking<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T
     /// Runs a change and returns when it is on stable storage. An error of the closure undoes its change alone.
-    func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T
+    ///
+    /// The closure may be run again from its beginning, as often as the engine finds that another change came between: it has no
+    /// effect but through the transaction, and what it leaves behind is what it returns. It decides and writes; what a client is
+    /// answered is made of that afterwards.
+    nonisolated(nonsending) func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T
+    /// Has the closure called for each ring of the topic, from now on and on a thread that it must not hold.
+    func listen(to topic: Topic, _ listener: @escaping @Sendable (_ subject: String) -> Void)
     /// Brings the schema up to date. Refuses a database of a later release and one whose history differs.
     func migrate(_ migrations: [Migration]) async throws
     /// Finishes what was accepted and closes.
@@ -118,19 +95,10 @@ public protocol Database: Sendable {
 
 extension Database {
     /// A read that nothing from outside can make long.
-    public func read<T>(_ body: (any Connection) throws -> T) throws -> T { try read(.none, body) }
-}
-
-/// What the database engine said.
-public struct DatabaseError: Error, CustomStringConvertible, Sendable {
-    public enum Kind: Sendable { case constraint, full, corrupt, readOnly, io, unusable, tooLong, busy, other }
-    public let kind: Kind
-    public let message: String
-    public let sql: String?
-    public init(kind: Kind, message: String, sql: String? = nil) {
-        self.kind = kind
-        self.message = message
-        self.sql = sql
+    public nonisolated(nonsending) func read<T: Sendable>(_ body: @Sendable (any Connection) throws -> T) async throws -> T {
+        try await read(.none, body)
     }
-    public var description: String { sql.map { "\(message) in: \($0)" } ?? message }
+
+    /// A read that nothing from outside can make long, on the calling thread.
+    public func readBlocking<T>(_ body: (any Connection) throws -> T) throws -> T { try readBlocking(.none, body) }
 }

@@ -55,7 +55,7 @@ public final class LongReads: Sendable {
         try await withUnsafeThrowingContinuation { continuation in
             let job = Job(owner: owner) { [self] refusal in
                 if let refusal { return continuation.resume(throwing: refusal) }
-                continuation.resume(with: Result { try database.read(.seconds(patience), body) })
+                continuation.resume(with: Result { try database.readBlocking(.seconds(patience), body) })
             }
             let isAccepted = state.withLock { state in
                 let isFull = state.waiting.count >= limit || state.waiting.count { $0.owner == owner } >= limitPerOwner

@@ -1,5 +1,3 @@
-import Primitives
-
 /// One numbered change of the schema. Published migrations never change: their checksum is stored and compared.
 public struct Migration: Sendable {
     public let number: Int
@@ -56,7 +54,7 @@ public struct Migration: Sendable {
             for statement in migration.statements { try transaction.run(text: statement, []) }
             try transaction.run(
                 text: "INSERT INTO schema_migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
-                [.int(migration.number), .text(migration.name), .text(migration.checksum), .text(Timestamp.now())])
+                [.int(migration.number), .text(migration.name), .text(migration.checksum), .text(transaction.now)])
         }
     }
 }

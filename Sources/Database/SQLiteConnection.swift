@@ -10,6 +10,8 @@ final class SQLiteConnection: Connection {
     /// Milliseconds.
     static let busyTimeout: Int32 = 10_000
     private static let composedLimit = 128
+    /// Whether the rows of a statement are being looked at.
+    private var isInRows = false
 
     /// Steps between two looks at the limit.
     private static let lookInterval: Int32 = 4096
@@ -104,18 +106,37 @@ final class SQLiteConnection: Connection {
         try run(statement(text: text), values, each)
     }
 
+    func collect(_ sql: SQL, _ values: [Value]) throws -> Rows { try collect(statement(sql), values, expecting: 1) }
+
+    func collect(text: String, _ values: [Value], expecting: Int) throws -> Rows {
+        try collect(statement(text: text), values, expecting: expecting)
+    }
+
+    private func collect(_ statement: SQLiteStatement, _ values: [Value], expecting: Int) throws -> Rows {
+        let rows = Rows(columns: Int(sqlite3_column_count(statement.handle)), expected: max(1, expecting))
+        try run(statement, values) { _ in
+            statement.copyRow(into: rows)
+            return true
+        }
+        return rows
+    }
+
+    var time: Double { Timestamp.seconds() }
+
     func execute(_ text: String) throws {
         guard sqlite3_exec(handle, text, nil, nil, nil) == SQLITE_OK else { throw Self.error(handle, text) }
     }
 
     func run(_ statement: SQLiteStatement, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
-        guard !statement.isStepping else {
-            throw DatabaseError(kind: .other, message: "a statement was used inside its own rows", sql: statement.text)
+        // SQLite would allow it. Other engines send the rows as they are asked for, and one statement at a time.
+        guard !isInRows else {
+            assertionFailure("a statement was run inside the rows of another: \(statement.text)")
+            throw DatabaseError(kind: .other, message: "a statement was run inside the rows of another", sql: statement.text)
         }
-        statement.isStepping = true
+        isInRows = true
         defer {
             sqlite3_reset(statement.handle)
-            statement.isStepping = false
+            isInRows = false
         }
         try statement.bind(values)
         while true {
@@ -148,7 +169,6 @@ final class SQLiteConnection: Connection {
 final class SQLiteStatement: Row {
     let handle: OpaquePointer
     let text: String
-    var isStepping = false
 
     init(_ text: String, on connection: OpaquePointer) throws {
         var prepared: OpaquePointer?
@@ -182,6 +202,17 @@ final class SQLiteStatement: Row {
                 }
             }
             guard status == SQLITE_OK else { throw DatabaseError(kind: .other, message: "a value cannot be bound (\(status))", sql: text) }
+        }
+    }
+
+    func copyRow(into rows: Rows) {
+        for column in 0..<sqlite3_column_count(handle) {
+            switch sqlite3_column_type(handle, column) {
+            case SQLITE_NULL: rows.appendNull()
+            case SQLITE_INTEGER: rows.append(sqlite3_column_int64(handle, column))
+            case SQLITE_FLOAT: rows.append(sqlite3_column_double(handle, column))
+            default: if let text = bytes(Int(column)) { rows.append(text) } else { rows.appendNull() }
+            }
         }
     }
 

@@ -65,12 +65,20 @@ public final class SQLiteDatabase: Database {
         }
     }
 
-    private struct CommitHandler { var call: (@Sendable () -> Void)? }
-    private let onCommit = Guarded(CommitHandler())
-    /// Sets what is called, on the writer's thread, after every commit.
-    public func setCommitHandler(_ handler: @escaping @Sendable () -> Void) { onCommit.withLock { $0.call = handler } }
+    private let doorbell = Doorbell()
 
-    public func read<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T {
+    /// Listeners are called on the writer's thread.
+    public func listen(to topic: Topic, _ listener: @escaping @Sendable (_ subject: String) -> Void) {
+        doorbell.listen(to: topic, listener)
+    }
+
+    public nonisolated(nonsending) func read<T: Sendable>(
+        _ limit: ReadLimit, _ body: @Sendable (any Connection) throws -> T
+    ) async throws -> T {
+        try readBlocking(limit, body)
+    }
+
+    public func readBlocking<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T {
         var lent =
             try readers.withLock { $0.popLast() }
             ?? {
@@ -156,11 +164,11 @@ public final class SQLiteDatabase: Database {
         surplus?.connection.close()
     }
 
-    public func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+    public nonisolated(nonsending) func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
         try await withUnsafeThrowingContinuation { continuation in
-            let job = Job { transaction in
+            let job = Job { [doorbell] transaction in
                 let result = Result { try transaction.savepoint { try body(transaction) } }
-                let after = transaction.takeActions()
+                let rings = transaction.takeRings()
                 return { commitError in
                     switch result {
                     case .failure(let error): continuation.resume(throwing: error)
@@ -168,7 +176,7 @@ public final class SQLiteDatabase: Database {
                         if let commitError {
                             continuation.resume(throwing: commitError)
                         } else {
-                            for action in after { action() }
+                            doorbell.ring(rings)
                             continuation.resume(returning: value)
                         }
                     }
@@ -211,7 +219,6 @@ public final class SQLiteDatabase: Database {
                 for job in jobs { finish.append(job.run(transaction)) }
                 try connection.run(connection.statement(Self.commit), []) { _ in true }
                 commits.wrappingAdd(1, ordering: .releasing)
-                onCommit.withLock { $0.call }?()
                 written += 1
                 if written % 64 == 0 {
                     releaseSnapshots()
@@ -242,60 +249,4 @@ public final class SQLiteDatabase: Database {
         text.family("clinker_database_memory_bytes", .gauge, "Memory of the database's connections: pages and prepared statements.")
         text.sample("clinker_database_memory_bytes", Int(sqlite3_memory_used()))
     }
-}
-
-/// The writer's connection inside a savepoint.
-final class SQLiteTransaction: Transaction {
-    private let connection: SQLiteConnection
-    private let refusal: (any Error)?
-    private var actions: [@Sendable () -> Void] = []
-
-    init(_ connection: SQLiteConnection, refusal: (any Error)? = nil) {
-        self.connection = connection
-        self.refusal = refusal
-    }
-
-    func refusing(_ error: any Error) -> SQLiteTransaction { SQLiteTransaction(connection, refusal: error) }
-
-    static let savepoint = SQL("SAVEPOINT change")
-    static let release = SQL("RELEASE change")
-    static let rollback = SQL("ROLLBACK TO change")
-
-    func savepoint<T>(_ body: () throws -> T) throws -> T {
-        if let refusal { throw refusal }
-        actions = []
-        try connection.run(connection.statement(Self.savepoint), []) { _ in true }
-        do {
-            let value = try body()
-            try connection.run(connection.statement(Self.release), []) { _ in true }
-            return value
-        } catch {
-            actions = []
-            try? connection.run(connection.statement(Self.rollback), []) { _ in true }
-            try? connection.run(connection.statement(Self.release), []) { _ in true }
-            throw error
-        }
-    }
-
-    func takeActions() -> [@Sendable () -> Void] {
-        defer { actions = [] }
-        return actions
-    }
-
-    func query(_ sql: SQL, _ values: [Value], _ each: (any Row) throws -> Bool) throws { try connection.query(sql, values, each) }
-    func query(text: String, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
-        try connection.query(text: text, values, each)
-    }
-
-    func run(_ sql: SQL, _ values: [Value]) throws -> Int {
-        try connection.query(sql, values) { _ in true }
-        return Int(sqlite3_changes(connection.handle))
-    }
-
-    func run(text: String, _ values: [Value]) throws -> Int {
-        try connection.query(text: text, values) { _ in true }
-        return Int(sqlite3_changes(connection.handle))
-    }
-
-    func onCommit(_ action: @escaping @Sendable () -> Void) { actions.append(action) }
 }

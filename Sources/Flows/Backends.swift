@@ -380,8 +380,8 @@ public final class Backends: Sendable {
         }
     }
 
-    /// Writes which backends are up, what they do, and what their pools hold.
-    public func write(into text: inout MetricsText, in connection: any Connection) throws {
+    /// Writes which backends are up, what they do, and what their pools hold with what is allocated of them.
+    public func write(into text: inout MetricsText, _ allocations: [String: Pools.Allocation]) {
         text.family("clinker_backend_up", .gauge, "1 while the backend's driver answers.")
         for entry in entries { text.sample("clinker_backend_up", entry.backend.description == nil ? 0 : 1, ["backend": entry.host]) }
         text.family("clinker_backend_restarts_total", .counter, "Starts of the backend's driver host after the first.")
@@ -397,7 +397,7 @@ public final class Backends: Sendable {
             guard let age = entry.reportAge else { continue }
             text.sample("clinker_backend_report_age_seconds", age, ["backend": entry.host])
         }
-        let pools = try pools(in: connection)
+        let pools = entries.flatMap { $0.pools(allocations) }
         text.family("clinker_pool_total_gigabytes", .gauge, "Capacity of a pool in GiB.")
         for pool in pools { if let total = pool.totalGB { text.sample("clinker_pool_total_gigabytes", total, ["pool": pool.host]) } }
         text.family("clinker_pool_free_gigabytes", .gauge, "Free capacity of a pool in GiB.")

@@ -83,13 +83,12 @@ public final class Doctor: Sendable {
 
     private func work(repair: Bool) async throws -> Report {
         var report = Report()
-        let ready: @Sendable (String) -> Void = { [engine] in engine.ring($0) }
         (report.volumes, report.attachments, report.operations) =
-            try services.database.read { try $0.first(Self.countsSQL) { ($0.int(0), $0.int(1), $0.int(2)) } } ?? (0, 0, 0)
-        report.findings = try services.database.read {
+            try await services.database.read { try $0.first(Self.countsSQL) { ($0.int(0), $0.int(1), $0.int(2)) } } ?? (0, 0, 0)
+        report.findings = try await services.database.read {
             try DatabaseExamination.findings(
                 knownFlows: engine.knownFlows, reservationAge: reservationAge,
-                snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, ready: ready, in: $0)
+                snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, in: $0)
         }
         // Right after a start they may be a moment late.
         for entry in services.backends.entries { _ = await entry.backend.waitUntilUp(within: 10, isPatient: false) }
@@ -108,8 +107,8 @@ public final class Doctor: Sendable {
 
     // MARK: backends
 
-    private func snapshot() throws -> Snapshot {
-        try services.database.read { connection in
+    private func snapshot() async throws -> Snapshot {
+        try await services.database.read { connection in
             var snapshot = Snapshot()
             try connection.query(Self.rowsSQL, []) { row in
                 let id = row.text(0)
@@ -131,7 +130,7 @@ public final class Doctor: Sendable {
 
     private func compareBackends(_ report: inout Report) async throws {
         let startedAt = Timestamp.now()
-        let before = try snapshot()
+        let before = try await snapshot()
         var listed: [String: [String: Int64]] = [:]
         // Backends of which not everything could be looked at.
         var partial: Set<String> = []
@@ -164,7 +163,7 @@ public final class Doctor: Sendable {
                         advice: "Its volumes were not compared."))
             }
         }
-        let after = try snapshot()
+        let after = try await snapshot()
         var strangers: [String: Int] = [:]
         for (name, row) in before.rows {
             guard services.backends.entry(row.backend) != nil else {
@@ -189,7 +188,7 @@ public final class Doctor: Sendable {
                 guard let id = services.names.volumeID(name) ?? services.names.snapshotID(name) else { continue }
                 // Made and removed while the backend was being asked.
                 // Or left there on purpose.
-                let history = try services.database.read { try Events.ofResource(id, in: $0) }
+                let history = try await services.database.read { try Events.ofResource(id, in: $0) }
                 let isExpected = history.contains { $0.time >= startedAt || $0.kind.hasSuffix(Events.leftSuffix) }
                 guard !isExpected, !after.claimed.contains(id) else { continue }
                 report.findings.append(

@@ -14,20 +14,21 @@ enum ExportFlows {
             Step(
                 name: "export",
                 perform: { context, _ in
-                    let volume = try context.volume()
-                    let attachments = try context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }
+                    let volume = try await context.volume()
+                    let attachments = try await context.services.database.read { try Attachments.ofVolume(volume.id, in: $0) }
                     // Disconnected meanwhile.
                     guard attachments.contains(where: { $0.connector != nil || $0.status == "attached" }) else { return .object([]) }
                     let entry = try context.backend(of: volume)
                     let output = try await context.callIfServed(
-                        entry, .ensureExport, .members(["volume": try context.describe(volume)]))
+                        entry, .ensureExport, .members(["volume": try await context.describe(volume)]))
                     for attachment in attachments {
                         guard attachment.connectionInfo != nil, let connector = attachment.connector else { continue }
                         // What it answers the client has had; connecting again is connecting once.
                         _ = try await context.callIfServed(
                             entry, .connectVolume,
                             .members([
-                                "volume": try context.describe(volume), "connector": DriverValue(try JSON(parsing: connector.reveal())),
+                                "volume": try await context.describe(volume),
+                                "connector": DriverValue(try JSON(parsing: connector.reveal())),
                                 "mode": .string(attachment.mode ?? "rw"),
                             ]))
                     }
@@ -42,9 +43,9 @@ enum ExportFlows {
 
 extension FlowEngine {
     /// After a start: when each backend is up, the exports of its volumes are made sure of.
-    public func restoreExports() throws {
+    public func restoreExports() async throws {
         // What is connected from now on is exported in this life.
-        let last = try services.database.read { try Attachments.last(in: $0) }
+        let last = try await services.database.read { try Attachments.last(in: $0) }
         for entry in services.backends.entries {
             Task {
                 while entry.backend.description == nil { try? await Task.sleep(nanoseconds: 200_000_000) }
@@ -58,12 +59,12 @@ extension FlowEngine {
 
     private func restoreExports(of host: String, upTo last: Int64) async throws {
         let caller = Caller.service(requestID: "req-" + UUID.random())
-        let count = try await services.database.write { [self] tx in
+        let count = try await services.database.write { tx in
             let volumes = try Attachments.unrestored(of: host, upTo: last, in: tx)
             for volume in volumes {
                 _ = try Operations.create(
                     flow: FlowName.restoreExport, version: 1, resourceType: "volume", resourceID: volume.id, projectID: volume.projectID,
-                    caller: caller, arguments: [:], claims: [.exclusive(volume.id)], ready: { self.ring($0) }, in: tx)
+                    caller: caller, arguments: [:], claims: [.exclusive(volume.id)], in: tx)
             }
             return volumes.count
         }

@@ -63,10 +63,10 @@ struct FlowContext: Sendable {
     var volumeID: String { operation.resourceID }
 
     /// The volume as it is now.
-    func volume() throws -> Volume { try volume(operation.resourceID) }
+    func volume() async throws -> Volume { try await volume(operation.resourceID) }
 
-    func volume(_ id: String) throws -> Volume {
-        guard let volume = try services.database.read({ try Volumes.find(id, in: $0) }) else { throw StorageError.volumeNotFound(id) }
+    func volume(_ id: String) async throws -> Volume {
+        guard let volume = try await services.database.read({ try Volumes.find(id, in: $0) }) else { throw StorageError.volumeNotFound(id) }
         return volume
     }
 
@@ -96,13 +96,15 @@ struct FlowContext: Sendable {
     }
 
     /// What a driver is told of a volume.
-    func describe(_ volume: Volume) throws -> DriverValue {
-        try describe(
+    func describe(_ volume: Volume) async throws -> DriverValue {
+        try await describe(
             volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData, isConnected: isConnected(volume))
     }
 
     /// Whether somebody was told where the volume is, and has not let go of it.
-    func isConnected(_ volume: Volume) throws -> Bool { try services.database.read { try HostConnections.isConnected(volume.id, in: $0) } }
+    func isConnected(_ volume: Volume) async throws -> Bool {
+        try await services.database.read { try HostConnections.isConnected(volume.id, in: $0) }
+    }
 
     /// Nobody may be connected to what is copied elsewhere or brought back: he would go on writing to what it was.
     func requireUnconnected(_ volume: Volume, in connection: any Connection) throws {
@@ -125,10 +127,10 @@ struct FlowContext: Sendable {
         return .object(members + [.init("replicated", .boolean(true))])
     }
 
-    func describeNew(_ volume: Volume) throws -> DriverValue {
+    func describeNew(_ volume: Volume) async throws -> DriverValue {
         let object = describe(
             volume, as: volume.nameID ?? volume.id, host: volume.host ?? "", data: volume.driverData, isConnected: false)
-        return describeNew(object, of: try services.database.read { try VolumeTypes.get(volume.volumeTypeID, in: $0) })
+        return describeNew(object, of: try await services.database.read { try VolumeTypes.get(volume.volumeTypeID, in: $0) })
     }
 
     /// Whether a backend's volumes share targets; nil if its driver says null.
@@ -145,9 +147,11 @@ struct FlowContext: Sendable {
     }
 
     /// The snapshot that the operation is about.
-    func snapshot() throws -> Snapshot {
+    func snapshot() async throws -> Snapshot {
         let id = operation.arguments["snapshot_id"]?.string ?? ""
-        guard let snapshot = try services.database.read({ try Snapshots.find(id, in: $0) }) else { throw StorageError.snapshotNotFound(id) }
+        guard let snapshot = try await services.database.read({ try Snapshots.find(id, in: $0) }) else {
+            throw StorageError.snapshotNotFound(id)
+        }
         return snapshot
     }
 

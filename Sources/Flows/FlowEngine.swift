@@ -44,7 +44,14 @@ public final class FlowEngine: Sendable {
     /// Flows that this release can carry out, as `name/version`.
     var knownFlows: Set<String> { Set(flows.keys) }
 
-    /// The doorbell: an operation is in the log and may run, from `resume` on. Losing a ring costs nothing but time: `resume` finds it.
+    /// Has the database ring here for operations that can run, and for those that somebody asked to be taken back. Losing a ring costs
+    /// nothing but time: `resume` finds what is in the log.
+    public func listen() {
+        services.database.listen(to: .runnableOperations) { [self] in ring($0) }
+        services.database.listen(to: .cancelledOperations) { [self] id in state.withLock { $0.running[id] }?.cancel() }
+    }
+
+    /// An operation is in the log and may run, from `resume` on.
     public func ring(_ id: String) {
         state.withLock { state in
             guard state.running[id] == nil else { return }
@@ -66,7 +73,7 @@ public final class FlowEngine: Sendable {
     }
 
     /// What a dead process left unfinished, for `resume`. To be asked for before requests are served: what they write is not interrupted.
-    public func left() throws -> [String] { try services.database.read { try Operations.runnable(in: $0).map(\.id) } }
+    public func left() async throws -> [String] { try await services.database.read { try Operations.runnable(in: $0).map(\.id) } }
 
     /// Takes up what was `left`, and begins what was rung for since.
     public func resume(_ left: [String]) {
@@ -138,7 +145,6 @@ public final class FlowEngine: Sendable {
             throw refusal("it is past the point of no return")
         }
         guard try Operations.cancel(operation, caller: caller, in: tx) else { throw refusal("it is being taken back already") }
-        tx.onCommit { [self] in state.withLock { $0.running[operation.id] }?.cancel() }
     }
 
     /// Lets nothing start any more and waits (at most `seconds`) for what runs; the rest is the next start's.
@@ -157,8 +163,8 @@ public final class FlowEngine: Sendable {
     }
 
     /// Writes what is in the log, how old the oldest of it is, and what became of the rest.
-    public func write(into text: inout MetricsText) throws {
-        let unfinished = try services.database.read { try Operations.unfinished(in: $0) }
+    public func write(into text: inout MetricsText) async throws {
+        let unfinished = try await services.database.read { try Operations.unfinished(in: $0) }
         text.family("clinker_operations", .gauge, "Operations that are not finished, by flow and state.")
         for entry in unfinished { text.sample("clinker_operations", entry.count, ["flow": entry.flow, "state": entry.state]) }
         text.family("clinker_operations_oldest_age_seconds", .gauge, "Age of the oldest operation that is not finished.")
@@ -215,7 +221,7 @@ public final class FlowEngine: Sendable {
 
     /// Returns the flow and whether it was carried out; nil if there was nothing to do.
     private func carryOut(_ id: String, interrupted: Bool) async throws -> (flow: String, succeeded: Bool)? {
-        guard let operation = try services.database.read({ try Operations.find(id, in: $0) }) else { return nil }
+        guard let operation = try await services.database.read({ try Operations.find(id, in: $0) }) else { return nil }
         guard let flow = flows["\(operation.flow)/\(operation.version)"] else {
             services.log.error(
                 "no flow \(operation.flow) of version \(operation.version): this release cannot carry the operation on",
@@ -262,7 +268,6 @@ public final class FlowEngine: Sendable {
         do {
             let output = try await perform(step, context, cursor.progress)
             let before = cursor
-            let ready: @Sendable (String) -> Void = { [self] in ring($0) }
             cursor = try await services.database.write { tx in
                 var after = before
                 if before.step == 0 { try Self.event("step.start", step, operation, tx, seconds: nil) }
@@ -277,7 +282,7 @@ public final class FlowEngine: Sendable {
                     after.step += 1
                 }
                 if after.step == flow.steps.count {
-                    try Operations.finish(operation, state: "done", error: nil, ready: ready, in: tx)
+                    try Operations.finish(operation, state: "done", error: nil, in: tx)
                 } else {
                     try Self.event("step.start", flow.steps[after.step], operation, tx, seconds: nil)
                     try Operations.advance(
@@ -372,12 +377,11 @@ public final class FlowEngine: Sendable {
         }
         let before = cursor
         let final = failure
-        let ready: @Sendable (String) -> Void = { [self] in ring($0) }
         let (after, aftermath) = try await services.database.write { tx in
             var after = before
             let aftermath = try flow.failed(context, &after.progress, final, tx)
             switch aftermath {
-            case .over: try Operations.finish(operation, state: "failed", error: final.words, ready: ready, in: tx)
+            case .over: try Operations.finish(operation, state: "failed", error: final.words, in: tx)
             case .again:
                 after.step = 0
                 after.reverting = false

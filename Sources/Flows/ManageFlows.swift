@@ -65,7 +65,7 @@ enum ManageFlows {
             Step(
                 name: "take over",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     return try await context.call(
                         context.backend(of: volume), .manageVolume,
                         .members(["volume": context.describeNew(volume), "reference": reference(context)]))
@@ -94,10 +94,10 @@ enum ManageFlows {
             Step(
                 name: "leave",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard volume.host != nil else { return .object([]) }
                     let entry = try context.backend(of: volume)
-                    let arguments = DriverValue.members(["volume": try context.describe(volume)])
+                    let arguments = DriverValue.members(["volume": try await context.describe(volume)])
                     _ = try await context.callIfServed(entry, .unexportVolume, arguments)
                     return try await context.callIfServed(entry, .unmanageVolume, arguments)
                 },

@@ -131,9 +131,9 @@ enum MoveFlows {
             Step(
                 name: "make",
                 perform: { context, progress in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard let target = try target(context, volume, progress) else { return .object([]) }
-                    let type = try context.services.database.read {
+                    let type = try await context.services.database.read {
                         try context.newTypeIfAny(in: $0) ?? VolumeTypes.get(volume.volumeTypeID, in: $0)
                     }
                     return try await context.call(
@@ -146,17 +146,17 @@ enum MoveFlows {
                     progress["replication_status"] = output["replication_status"]?.string.map { .string($0) }
                 },
                 undo: { context, progress in
-                    guard let target = try target(context, context.volume(), progress) else { return }
+                    guard let target = try await target(context, context.volume(), progress) else { return }
                     _ = try await context.call(target.entry, .deleteVolume, target.object, patience: 5)
                 }),
             Step(
                 name: "copy",
                 perform: { context, progress in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard let target = try target(context, volume, progress) else { return .object([]) }
                     let source = try context.backend(of: volume)
                     try await context.copy(
-                        from: (source, .members(["volume": try context.describe(volume)])), to: target, progress: progress)
+                        from: (source, .members(["volume": try await context.describe(volume)])), to: target, progress: progress)
                     return .object([])
                 }, record: { _, progress, _, _ in progress[FlowContext.copied] = nil }),
             Step(
@@ -190,7 +190,7 @@ enum MoveFlows {
                     guard let old = progress["old"], let host = old["host"]?.string, let id = old["name_id"]?.string else {
                         return .object([])
                     }
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     do {
                         _ = try await context.call(
                             context.backend(of: host), .deleteVolume,
@@ -216,7 +216,7 @@ enum MoveFlows {
             Step(
                 name: "rename", isPastReturn: true,
                 perform: { context, progress in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard let host = progress["host"]?.string, let id = volume.nameID else { return .object([]) }
                     do {
                         // A driver that cannot do it leaves the name as it is. Renamed, not managed: what the object is is

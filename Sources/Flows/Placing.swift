@@ -11,7 +11,7 @@ extension FlowContext {
             await backends.readCapacity()
         } else if !backends.areKnown() {
             let isPatient = progress[reportsAwaited] == true
-            let own = (try? context.volume())?.backend
+            let own = (try? await context.volume())?.backend
             // The volume's own backend decides whether it stays.
             await backends.waitForReports { isPatient || !$0.backend.isHeldUp || $0.host == own }
         }

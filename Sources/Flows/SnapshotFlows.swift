@@ -7,8 +7,8 @@ import JSON
 enum SnapshotFlows {
     static let all = [create, delete, revert, manage, unmanage]
 
-    private static func arguments(_ context: FlowContext, _ volume: Volume, _ snapshot: Snapshot) throws -> DriverValue {
-        try .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)])
+    private static func arguments(_ context: FlowContext, _ volume: Volume, _ snapshot: Snapshot) async throws -> DriverValue {
+        try await .members(["volume": context.describe(volume), "snapshot": context.describe(snapshot)])
     }
 
     /// The snapshot of the operation, if it is still there.
@@ -36,7 +36,7 @@ enum SnapshotFlows {
             Step(
                 name: "make",
                 perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
                     return try await context.call(context.backend(of: volume), .createSnapshot, arguments(context, volume, snapshot))
                 },
                 record: { context, _, output, tx in
@@ -44,7 +44,7 @@ enum SnapshotFlows {
                     try Snapshots.made(snapshot.id, driverData: output["data"]?.string, in: tx)
                 },
                 undo: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
                     _ = try await context.call(
                         context.backend(of: volume), .deleteSnapshot, arguments(context, volume, snapshot), patience: 5)
                 })
@@ -57,11 +57,11 @@ enum SnapshotFlows {
             Step(
                 name: "take over",
                 perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
                     return try await context.call(
                         context.backend(of: volume), .manageSnapshot,
                         .members([
-                            "volume": try context.describe(volume), "snapshot": context.describe(snapshot),
+                            "volume": try await context.describe(volume), "snapshot": context.describe(snapshot),
                             "reference": DriverValue(context.operation.arguments["reference"] ?? .null),
                         ]))
                 },
@@ -83,7 +83,7 @@ enum SnapshotFlows {
             Step(
                 name: "remove",
                 perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
                     return try await context.call(
                         context.backendForRemoval(of: volume), .deleteSnapshot, arguments(context, volume, snapshot), patience: nil)
                 },
@@ -104,7 +104,7 @@ enum SnapshotFlows {
             Step(
                 name: "leave",
                 perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
                     return try await context.callIfServed(
                         context.backend(of: volume), .unmanageSnapshot, arguments(context, volume, snapshot))
                 },
@@ -124,8 +124,8 @@ enum SnapshotFlows {
             Step(
                 name: "revert",
                 perform: { context, _ in
-                    let (volume, snapshot) = (try context.volume(), try context.snapshot())
-                    try context.services.database.read { try context.requireUnconnected(volume, in: $0) }
+                    let (volume, snapshot) = (try await context.volume(), try await context.snapshot())
+                    try await context.services.database.read { try context.requireUnconnected(volume, in: $0) }
                     return try await context.call(context.backend(of: volume), .revertToSnapshot, arguments(context, volume, snapshot))
                 },
                 record: { context, _, output, tx in

@@ -41,10 +41,10 @@ enum VolumeFlows {
             Step(
                 name: "make",
                 perform: { context, progress in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     let entry = try context.backend(of: volume)
                     if let snapshotID = volume.snapshotID {
-                        let (snapshot, origin) = try context.services.database.read { connection in
+                        let (snapshot, origin) = try await context.services.database.read { connection in
                             let snapshot = try Snapshots.find(snapshotID, in: connection)
                             return (snapshot, try snapshot.flatMap { try Volumes.find($0.volumeID, in: connection) })
                         }
@@ -56,15 +56,16 @@ enum VolumeFlows {
                             entry, .createVolumeFromSnapshot,
                             .members([
                                 "volume": context.describeNew(volume), "snapshot": context.describe(snapshot),
-                                "source": try context.describe(origin),
+                                "source": try await context.describe(origin),
                             ]))
                     }
                     guard let sourceID = volume.sourceVolumeID else {
                         return try await context.call(entry, .createVolume, .members(["volume": context.describeNew(volume)]))
                     }
-                    let source = try context.volume(sourceID)
+                    let source = try await context.volume(sourceID)
                     return try await context.call(
-                        entry, .cloneVolume, .members(["volume": context.describeNew(volume), "source": try context.describe(source)]))
+                        entry, .cloneVolume,
+                        .members(["volume": context.describeNew(volume), "source": try await context.describe(source)]))
                 },
                 record: { context, progress, output, tx in
                     let volume = try context.volume(in: tx)
@@ -73,10 +74,10 @@ enum VolumeFlows {
                     progress[FlowContext.copied] = nil
                 },
                 undo: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard volume.host != nil else { return }
                     _ = try await context.call(
-                        context.backend(of: volume), .deleteVolume, .members(["volume": try context.describe(volume)]), patience: 5)
+                        context.backend(of: volume), .deleteVolume, .members(["volume": try await context.describe(volume)]), patience: 5)
                 }, recordUndo: { _, progress, _ in progress[FlowContext.copied] = nil }),
         ],
         failed: { context, progress, failure, tx in
@@ -105,7 +106,8 @@ enum VolumeFlows {
         let target = context.describe(volume, as: volume.id, host: volume.host ?? "", data: data, isConnected: false)
         try await context.copy(
             from: (
-                context.backend(of: origin), .members(["volume": try context.describe(origin), "snapshot": context.describe(snapshot)])
+                context.backend(of: origin),
+                .members(["volume": try await context.describe(origin), "snapshot": context.describe(snapshot)])
             ), to: (entry, .members(["volume": target])), progress: progress)
         return made
     }
@@ -122,8 +124,8 @@ enum VolumeFlows {
             Step(
                 name: "remove snapshots",
                 perform: { context, _ in
-                    let volume = try context.volume()
-                    let snapshots = try context.services.database.read { try Snapshots.ofVolume(volume.id, in: $0) }
+                    let volume = try await context.volume()
+                    let snapshots = try await context.services.database.read { try Snapshots.ofVolume(volume.id, in: $0) }
                     guard volume.host != nil, !snapshots.isEmpty else { return .object([]) }
                     let entry = try context.backendForRemoval(of: volume)
                     // The newest first: older ones may be what they rest on. Each is recorded on its own: should a later one stay, no
@@ -131,7 +133,7 @@ enum VolumeFlows {
                     for snapshot in snapshots.reversed() {
                         _ = try await context.call(
                             entry, .deleteSnapshot,
-                            .members(["volume": try context.describe(volume), "snapshot": context.describe(snapshot)]),
+                            .members(["volume": try await context.describe(volume), "snapshot": context.describe(snapshot)]),
                             patience: nil)
                         try await context.services.database.write { tx in
                             guard let snapshot = try Snapshots.find(snapshot.id, in: tx) else { return }
@@ -149,10 +151,10 @@ enum VolumeFlows {
                 Step(
                     name: "remove",
                     perform: { context, _ in
-                        let volume = try context.volume()
+                        let volume = try await context.volume()
                         guard volume.host != nil else { return .object([]) }
                         let entry = try context.backendForRemoval(of: volume)
-                        let arguments = DriverValue.members(["volume": try context.describe(volume)])
+                        let arguments = DriverValue.members(["volume": try await context.describe(volume)])
                         _ = try await context.callIfServed(entry, .unexportVolume, arguments, patience: nil)
                         // A backend that is down delays the deletion; it does not fail it.
                         return try await context.call(entry, .deleteVolume, arguments, patience: nil)
@@ -203,13 +205,15 @@ enum VolumeFlows {
             Step(
                 name: "grow",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     let arguments = context.operation.arguments
+                    let isConnected = try await context.isConnected(volume)
+                    let isAttached = arguments["attached"]?.bool ?? false || isConnected
                     return try await context.call(
                         context.backend(of: volume), .extendVolume,
                         .members([
-                            "volume": try context.describe(volume), "new_size": .integer(arguments["new_size"]?.integer ?? 0),
-                            "attached": .boolean(try arguments["attached"]?.bool ?? false || context.isConnected(volume)),
+                            "volume": try await context.describe(volume), "new_size": .integer(arguments["new_size"]?.integer ?? 0),
+                            "attached": .boolean(isAttached),
                         ]))
                 },
                 record: { context, _, output, tx in
@@ -254,39 +258,40 @@ enum VolumeFlows {
 
     /// Export and connect: the driver's part of every attachment.
     private static func connectStep(
-        _ arguments: @escaping @Sendable (FlowContext, Volume) throws -> (connector: JSON, mode: String),
+        _ arguments: @escaping @Sendable (FlowContext, Volume) async throws -> (connector: JSON, mode: String),
         record: (@Sendable (FlowContext, inout JSONObject, DriverValue, any Transaction) throws -> Void)? = nil
     ) -> [Step] {
         [
             Step(
                 name: "export",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     return try await context.callIfServed(
-                        context.backend(of: volume), .exportVolume, .members(["volume": try context.describe(volume)]))
+                        context.backend(of: volume), .exportVolume, .members(["volume": try await context.describe(volume)]))
                 },
                 record: { context, _, output, tx in
                     if let data = output["data"]?.string { try Volumes.setDriverData(data, of: context.volumeID, in: tx) }
                 },
                 undo: { context, _ in
-                    let volume = try context.volume()
-                    guard try !context.isConnected(volume) else { return }
+                    let volume = try await context.volume()
+                    guard try await !context.isConnected(volume) else { return }
                     _ = try await context.callIfServed(
-                        context.backend(of: volume), .unexportVolume, .members(["volume": try context.describe(volume)]))
+                        context.backend(of: volume), .unexportVolume, .members(["volume": try await context.describe(volume)]))
                 }),
             Step(
                 name: "connect",
                 perform: { context, _ in
-                    let volume = try context.volume()
-                    let (connector, mode) = try arguments(context, volume)
+                    let volume = try await context.volume()
+                    let (connector, mode) = try await arguments(context, volume)
                     let connection = try await context.call(
                         context.backend(of: volume), .connectVolume,
-                        .members(["volume": try context.describe(volume), "connector": DriverValue(connector), "mode": .string(mode)]))
+                        .members(["volume": try await context.describe(volume), "connector": DriverValue(connector), "mode": .string(mode)])
+                    )
                     return DriverValue(.object(completed(connection, mode: mode)))
                 }, record: record,
                 undo: { context, _ in
-                    let volume = try context.volume()
-                    let (connector, _) = try arguments(context, volume)
+                    let volume = try await context.volume()
+                    let (connector, _) = try await arguments(context, volume)
                     try await disconnect(
                         context, volume, connector: connector, except: context.operation.arguments["attachment_id"]?.string)
                 }),
@@ -298,7 +303,7 @@ enum VolumeFlows {
     private static func disconnect(
         _ context: FlowContext, _ volume: Volume, connector: JSON?, except attachmentID: String?, endsHost: Bool = false
     ) async throws {
-        let (attachments, hosts) = try context.services.database.read {
+        let (attachments, hosts) = try await context.services.database.read {
             (try Attachments.ofVolume(volume.id, in: $0), try HostConnections.ofVolume(volume.id, in: $0))
         }
         let remaining = attachments.filter { $0.id != attachmentID }
@@ -306,14 +311,14 @@ enum VolumeFlows {
         let told = hosts.filter { !endsHost || !(ended.isEmpty || $0.host == ended) }
         let connectors = (remaining.compactMap(\.connector) + told.map(\.connector)).compactMap { try? JSON(parsing: $0.reveal()) }
         var arguments: [DriverValue.Member] = [
-            .init("volume", try context.describe(volume)),
+            .init("volume", try await context.describe(volume)),
             .init("attachments", .list(connectors.map { .members(["connector": DriverValue($0)]) })),
         ]
         if let connector, connector != .null { arguments.append(.init("connector", DriverValue(connector))) }
         let entry = try context.backend(of: volume)
         _ = try await context.callIfServed(entry, .disconnectVolume, .object(arguments))
         if remaining.isEmpty, told.isEmpty {
-            _ = try await context.callIfServed(entry, .unexportVolume, .members(["volume": try context.describe(volume)]))
+            _ = try await context.callIfServed(entry, .unexportVolume, .members(["volume": try await context.describe(volume)]))
         }
     }
 
@@ -337,7 +342,7 @@ enum VolumeFlows {
             Step(
                 name: "disconnect",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard volume.host != nil else { return .object([]) }
                     try await disconnect(
                         context, volume, connector: context.operation.arguments["connector"],
@@ -362,7 +367,7 @@ enum VolumeFlows {
         name: FlowName.connectAttachment, version: 1, whenInterrupted: .revert, isAwaited: true,
         steps: connectStep { context, _ in
             guard let id = context.operation.arguments["attachment_id"]?.string,
-                let attachment = try context.services.database.read({ try Attachments.find(id, in: $0) }),
+                let attachment = try await context.services.database.read({ try Attachments.find(id, in: $0) }),
                 let connector = attachment.connector
             else { throw StorageError.attachmentNotFound(context.operation.arguments["attachment_id"]?.string ?? "") }
             return (try JSON(parsing: connector.reveal()), attachment.mode ?? "rw")
@@ -400,9 +405,9 @@ enum VolumeFlows {
             Step(
                 name: "disconnect",
                 perform: { context, _ in
-                    let volume = try context.volume()
+                    let volume = try await context.volume()
                     guard let id = context.operation.arguments["attachment_id"]?.string, volume.host != nil,
-                        let attachment = try context.services.database.read({ try Attachments.find(id, in: $0) })
+                        let attachment = try await context.services.database.read({ try Attachments.find(id, in: $0) })
                     else { return .object([]) }
                     let connector = try attachment.connector.map { try JSON(parsing: $0.reveal()) }
                     try await disconnect(context, volume, connector: connector, except: id)

@@ -86,12 +86,12 @@ final class CoreProcess: Sendable {
             database: database, backends: backends, settings: settings, instances: try instanceLocator(keystone),
             log: sink.logger("flows"))
         let engine = FlowEngine(services)
-        let left = try engine.left()
+        engine.listen()
+        let left = try Self.blocking { try await engine.left() }
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         // A core that follows another finds the services' rows, and answers before anything reaches the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, limitPerOwner: settings[Options.streamsPerUser], log: sink.logger("events"))
-        database.setCommitHandler { events.ring() }
         let longReads = LongReads(database, patience: Double(settings[Options.queryTimeout]))
         let (server, control) = try startServers(database, longReads, engine, backends, services, events, keystone)
         periodic.start()
@@ -99,7 +99,7 @@ final class CoreProcess: Sendable {
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
         engine.resume(left)
-        try engine.restoreExports()
+        try Self.blocking { try await engine.restoreExports() }
         waitForEnd()
         events.close()
         longReads.close()
@@ -120,17 +120,15 @@ final class CoreProcess: Sendable {
         backends.start()
         let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
         // What a repair puts into the log runs when the service starts.
-        let requests = VolumeRequests(settings, ready: { _ in })
+        let requests = VolumeRequests(settings)
         let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)
-        let report = Guarded(JSON.null)
-        try blocking {
+        let report = try blocking {
             try await database.migrate(Schema.migrations)
-            let found = try await doctor.examine(repair: repair).json
-            report.withLock { $0 = found }
+            return try await doctor.examine(repair: repair).json
         }
         backends.stop()
         database.close()
-        return report.withLock { $0 }
+        return report
     }
 
     // MARK: start
@@ -141,7 +139,7 @@ final class CoreProcess: Sendable {
 
     private func metrics(
         _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI
-    ) throws -> String {
+    ) async throws -> String {
         var text = MetricsText()
         text.family("clinker_build_info", .gauge, "The running release.")
         text.sample("clinker_build_info", 1, ["version": Clinker.version])
@@ -149,8 +147,9 @@ final class CoreProcess: Sendable {
         text.sample("clinker_core_restarts_total", restarts)
         Route.write(api.routes + [Route.none, HealthcheckMiddleware.route, MetricsMiddleware.route], into: &text)
         server.withLock { $0 }?.write(into: &text)
-        try engine.write(into: &text)
-        try database.read { try backends.write(into: &text, in: $0) }
+        try await engine.write(into: &text)
+        let allocations = try await database.read { try Pools.allocations(in: $0) }
+        backends.write(into: &text, allocations)
         database.write(into: &text)
         longReads.write(into: &text)
         ProcessMetrics.write(into: &text)
@@ -160,7 +159,7 @@ final class CoreProcess: Sendable {
     /// What the configuration leaves out and the database needs: told at every start.
     private func tellWhatIsMissing(_ database: SQLiteDatabase, _ backends: Backends) throws {
         let name = settings[Options.defaultVolumeType]
-        let (hasType, volumes) = try database.read { connection in
+        let (hasType, volumes) = try database.readBlocking { connection in
             (try VolumeTypes.named(name, in: connection) != nil, try HostUsage.volumesByBackend(in: connection))
         }
         if !hasType { log.warning("default_volume_type = \(name): there is no such type, and volumes that name none are refused") }
@@ -179,7 +178,7 @@ final class CoreProcess: Sendable {
         -> (HTTPServer, HTTPServer)
     {
         let timeout = Double(settings[Options.rpcResponseTimeout])
-        let requests = VolumeRequests(settings, ready: { engine.ring($0) })
+        let requests = VolumeRequests(settings)
         let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
         let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
@@ -213,7 +212,7 @@ final class CoreProcess: Sendable {
         let inner: [any Middleware] =
             [health]
             + (settings[Options.serveMetrics]
-                ? [MetricsMiddleware { [self] in try metrics(database, longReads, engine, backends, api) }] : [])
+                ? [MetricsMiddleware { [self] in try await metrics(database, longReads, engine, backends, api) }] : [])
         let workers = settings[Options.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
@@ -306,18 +305,20 @@ final class CoreProcess: Sendable {
     }
 
     /// Runs asynchronous work to its end; for the start and the end of the process only.
-    private static func blocking(_ body: @escaping @Sendable () async throws -> Void) throws {
+    private static func blocking<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) throws -> T {
         let done = Semaphore()
-        let outcome = Outcome()
+        let outcome = Guarded<Result<T, any Error>?>(nil)
         Task {
-            do { try await body() } catch { outcome.error = error }
+            let result: Result<T, any Error>
+            do { result = .success(try await body()) } catch { result = .failure(error) }
+            outcome.withLock { $0 = result }
             done.post()
         }
-        done.wait()
-        if let error = outcome.error { throw error }
+        while true {
+            done.wait()
+            if let result = outcome.withLock({ $0 }) { return try result.get() }
+        }
     }
-
-    private final class Outcome: @unchecked Sendable { var error: (any Error)? }
 
     /// Without room nothing can be written down: every change is refused.
     private static func trouble(_ stateDirectory: String) -> String? {

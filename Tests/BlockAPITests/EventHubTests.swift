@@ -22,7 +22,6 @@ struct EventHubTests {
             database = try SQLiteDatabase(path: directory + "/db")
             try await database.migrate(Schema.migrations)
             hub = EventHub(database: database, log: Logger(label: "events") { _ in SwiftLogNoOpLogHandler() })
-            database.setCommitHandler { [hub] in hub.ring() }
         }
 
         deinit {
@@ -68,8 +67,11 @@ struct EventHubTests {
     @Test("eight writers, eight followers: each gets each event once, in order")
     func many() async throws {
         let fixture = try await Fixture()
-        let streams = try (0..<8).map { _ in
-            try fixture.hub.subscribe(EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil, owner: "u")
+        var streams: [EventHub.Subscriber] = []
+        for _ in 0..<8 {
+            streams.append(
+                try await fixture.hub.subscribe(
+                    EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil, owner: "u"))
         }
         try await withThrowingTaskGroup(of: [Int]?.self) { group in
             for stream in streams { group.addTask { Self.ids(await Self.follow(stream, until: 400)) } }
@@ -90,15 +92,15 @@ struct EventHubTests {
         for index in 0..<700 {
             try await fixture.happen(index % 2 == 0 ? "volume.made" : "snapshot.made", project: index % 7 == 0 ? "other" : "p")
         }
-        func subscribe(_ after: Int64?, project: String? = nil, kind: String? = nil) throws -> EventHub.Subscriber {
-            try fixture.hub.subscribe(
+        func subscribe(_ after: Int64?, project: String? = nil, kind: String? = nil) async throws -> EventHub.Subscriber {
+            try await fixture.hub.subscribe(
                 EventHub.Selection(projectID: project, resourceID: nil, kind: kind, isAdmin: true), after: after, owner: "u")
         }
-        #expect(Self.ids(await Self.follow(try subscribe(0), until: 700)) == Array(1...700))
-        #expect(Self.ids(await Self.follow(try subscribe(650), until: 50)) == Array(651...700))
-        #expect(Self.ids(await Self.follow(try subscribe(0, project: "other"), until: 100)) == (0..<100).map { $0 * 7 + 1 })
-        #expect(Self.ids(await Self.follow(try subscribe(690, kind: "snapshot"), until: 5)) == [692, 694, 696, 698, 700])
-        async let late = Self.follow(try subscribe(nil), until: 1)
+        #expect(Self.ids(await Self.follow(try await subscribe(0), until: 700)) == Array(1...700))
+        #expect(Self.ids(await Self.follow(try await subscribe(650), until: 50)) == Array(651...700))
+        #expect(Self.ids(await Self.follow(try await subscribe(0, project: "other"), until: 100)) == (0..<100).map { $0 * 7 + 1 })
+        #expect(Self.ids(await Self.follow(try await subscribe(690, kind: "snapshot"), until: 5)) == [692, 694, 696, 698, 700])
+        async let late = Self.follow(try await subscribe(nil), until: 1)
         while fixture.hub.count == 0 { usleep(1_000) }
         try await fixture.happen("volume.made")
         #expect(Self.ids(try await late) == [701])
@@ -116,8 +118,8 @@ struct EventHubTests {
                     """, [])
         }
         /// The turns that found nothing and had more to look at, until there was nothing more.
-        func turns(_ selection: EventHub.Selection) throws -> (searching: Int, ids: [Int]) {
-            let stream = try fixture.hub.subscribe(selection, after: 0, owner: "u")
+        func turns(_ selection: EventHub.Selection) async throws -> (searching: Int, ids: [Int]) {
+            let stream = try await fixture.hub.subscribe(selection, after: 0, owner: "u")
             defer { stream.closed() }
             var (searching, text) = (0, "")
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 700, alignment: 16)
@@ -131,18 +133,18 @@ struct EventHubTests {
             }
         }
         for project in [nil, "p"] {
-            let none = try turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "nothing", isAdmin: true))
+            let none = try await turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "nothing", isAdmin: true))
             #expect(none.searching == 5 && none.ids.isEmpty, "\(none)")
-            let rare = try turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "rare", isAdmin: true))
+            let rare = try await turns(EventHub.Selection(projectID: project, resourceID: nil, kind: "rare", isAdmin: true))
             #expect(rare.ids == [4000, 8000] && rare.searching == 3, "\(rare)")
         }
         // Where an index finds what is asked for, nothing else is looked at.
-        let other = try turns(EventHub.Selection(projectID: "other", resourceID: nil, kind: nil, isAdmin: true))
+        let other = try await turns(EventHub.Selection(projectID: "other", resourceID: nil, kind: nil, isAdmin: true))
         #expect(other.searching == 1 && other.ids.isEmpty)
-        let resource = try turns(EventHub.Selection(projectID: "p", resourceID: "v0", kind: "often.made", isAdmin: true))
+        let resource = try await turns(EventHub.Selection(projectID: "p", resourceID: "v0", kind: "often.made", isAdmin: true))
         #expect(resource.ids.count == 998 && resource.searching <= 1, "\(resource.ids.count), \(resource.searching)")
         // A kind ends where its name does.
-        #expect(try turns(EventHub.Selection(projectID: "p", resourceID: nil, kind: "rar", isAdmin: true)).ids.isEmpty)
+        #expect(try await turns(EventHub.Selection(projectID: "p", resourceID: nil, kind: "rar", isAdmin: true)).ids.isEmpty)
     }
 
     @Test("one owner follows a bounded number, and another after one has left")
@@ -152,26 +154,27 @@ struct EventHubTests {
             database: fixture.database, limitPerOwner: 2, log: Logger(label: "events") { _ in SwiftLogNoOpLogHandler() })
         defer { hub.close() }
         let selection = EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false)
-        let streams = try (0..<2).map { _ in try hub.subscribe(selection, after: nil, owner: "u") }
-        #expect(throws: HTTPError.self) { try hub.subscribe(selection, after: nil, owner: "u") }
-        _ = try hub.subscribe(selection, after: nil, owner: "v")
+        var streams: [EventHub.Subscriber] = []
+        for _ in 0..<2 { streams.append(try await hub.subscribe(selection, after: nil, owner: "u")) }
+        await #expect(throws: HTTPError.self) { try await hub.subscribe(selection, after: nil, owner: "u") }
+        _ = try await hub.subscribe(selection, after: nil, owner: "v")
         streams[0].closed()
         streams[0].closed()
-        _ = try hub.subscribe(selection, after: nil, owner: "u")
-        #expect(throws: HTTPError.self) { try hub.subscribe(selection, after: nil, owner: "u") }
+        _ = try await hub.subscribe(selection, after: nil, owner: "u")
+        await #expect(throws: HTTPError.self) { try await hub.subscribe(selection, after: nil, owner: "u") }
     }
 
     @Test("users do not see what a backend said; closing ends every stream")
     func secrecy() async throws {
         let fixture = try await Fixture()
         try await fixture.happen("step.failed", error: "ceph: secret pool is full")
-        let plain = try fixture.hub.subscribe(
+        let plain = try await fixture.hub.subscribe(
             EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false), after: 0, owner: "u")
-        let full = try fixture.hub.subscribe(
+        let full = try await fixture.hub.subscribe(
             EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: 0, owner: "u")
         #expect(await !Self.follow(plain, until: 1).contains("secret pool"))
         #expect(await Self.follow(full, until: 1).contains("secret pool"))
-        let open = try fixture.hub.subscribe(
+        let open = try await fixture.hub.subscribe(
             EventHub.Selection(projectID: nil, resourceID: nil, kind: nil, isAdmin: true), after: nil, owner: "u")
         async let text = Self.follow(open, until: 1)
         usleep(20_000)

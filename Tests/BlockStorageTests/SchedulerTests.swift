@@ -188,7 +188,7 @@ struct SchedulerTests {
             (["different_host": 5], []), (["same_host": []], ["h@one#p", "h@two#p", "h@three#p"]),
         ] as [(JSONObject, [String])] {
             var request = request(1)
-            request.hints = try storage.database.read { try SchedulerHints(hints, of: nil, in: $0) }
+            request.hints = try storage.database.readBlocking { try SchedulerHints(hints, of: nil, in: $0) }
             let found = scheduler.place(request, among: pools).verdicts.filter { $0.filter == nil }.map(\.pool)
             #expect(found == passing, "\(hints)")
         }
@@ -200,14 +200,14 @@ struct SchedulerTests {
         let theirs = try await storage.volume(on: "h@one#p")
         let pools = [pool("h@one#p"), pool("h@two#p")]
         let scheduler = try scheduler("scheduler_default_filters = SameBackendFilter,DifferentBackendFilter")
-        let owner = try storage.database.read { try Volumes.find(theirs, in: $0)?.projectID }
+        let owner = try storage.database.readBlocking { try Volumes.find(theirs, in: $0)?.projectID }
         for (hints, project, passing) in [
             (["same_host": .string(theirs)], "stranger", []), (["different_host": .string(theirs)], "stranger", ["h@one#p", "h@two#p"]),
             (["same_host": .string(theirs)], owner, ["h@one#p"]), (["different_host": .string(theirs)], owner, ["h@two#p"]),
             (["same_host": .string(theirs)], nil, ["h@one#p"]),
         ] as [(JSONObject, String?, [String])] {
             var request = request(1)
-            request.hints = try storage.database.read { try SchedulerHints(hints, of: project, in: $0) }
+            request.hints = try storage.database.readBlocking { try SchedulerHints(hints, of: project, in: $0) }
             let found = scheduler.place(request, among: pools).verdicts.filter { $0.filter == nil }.map(\.pool)
             #expect(found == passing, "\(hints) of \(project ?? "an administrator")")
         }
@@ -242,7 +242,7 @@ struct SchedulerTests {
             let hints: JSONObject = hint.map { ["local_to_instance": $0] } ?? [:]
             let place = await scheduler.instance(["scheduler_hints": .object(hints)])
             var request = request(1)
-            request.hints = try storage.database.read { try SchedulerHints(hints, of: nil, instance: place, in: $0) }
+            request.hints = try storage.database.readBlocking { try SchedulerHints(hints, of: nil, instance: place, in: $0) }
             let verdicts = scheduler.place(request, among: pools).verdicts
             #expect(verdicts.filter { $0.filter == nil }.map(\.pool) == passing.map { pools[$0].host }, "\(hints)")
             for verdict in verdicts where verdict.filter != nil {
@@ -266,7 +266,7 @@ struct SchedulerTests {
     func json(query: String, holds: Bool) async throws {
         let storage = try await Storage()
         var request = request(1)
-        request.hints = try storage.database.read { try SchedulerHints(["query": .string(query)], of: nil, in: $0) }
+        request.hints = try storage.database.readBlocking { try SchedulerHints(["query": .string(query)], of: nil, in: $0) }
         let pool = pool("h", free: 50, capabilities: ["vendor_name": "Clinker", "a": ["b": "deep"]])
         #expect((JsonFilter().refusal(of: pool, for: request) == nil) == holds)
     }

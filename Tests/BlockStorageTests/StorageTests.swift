@@ -25,7 +25,8 @@ final class Storage: Sendable {
         database = try SQLiteDatabase(path: directory + "/db")
         let rung = Rung()
         self.rung = rung
-        requests = VolumeRequests(try Settings(text: configuration), ready: { id in rung.ids.withLock { $0.append(id) } })
+        requests = VolumeRequests(try Settings(text: configuration))
+        database.listen(to: .runnableOperations) { id in rung.ids.withLock { $0.append(id) } }
         try await database.migrate(Schema.migrations)
         try await database.write { try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0) }
     }
@@ -46,32 +47,71 @@ final class Storage: Sendable {
 
     /// As the flow would: available on a host, the operation finished.
     func finish(_ id: String, state: String = "available") async throws {
-        try await database.write { [rung] tx in
+        try await database.write { tx in
             try Volumes.place(id, host: "h@b#p", serviceID: nil, zone: "nova", in: tx)
             try Volumes.setStatus(state, of: id, in: tx)
             for operation in try Operations.runnable(in: tx) where operation.resourceID == id {
-                try Operations.finish(operation, state: "done", error: nil, ready: { id in rung.ids.withLock { $0.append(id) } }, in: tx)
+                try Operations.finish(operation, state: "done", error: nil, in: tx)
             }
         }
     }
 
     func usage(_ resource: String) throws -> Int {
-        try database.read { try Quotas.entries(project: "p", defaults: self.requests.quotas, in: $0) }.first { $0.resource == resource }?
-            .inUse ?? -1
+        try database.readBlocking { try Quotas.entries(project: "p", defaults: self.requests.quotas, in: $0) }.first {
+            $0.resource == resource
+        }?
+        .inUse ?? -1
     }
 
-    func status(_ id: String) throws -> String? { try database.read { try Volumes.find(id, in: $0)?.status } }
+    func status(_ id: String) throws -> String? { try database.readBlocking { try Volumes.find(id, in: $0)?.status } }
+}
+
+/// Runs every change twice, the first time in vain: as an engine does that finds another one's in its way.
+private struct RepeatingDatabase: Database {
+    let database: SQLiteDatabase
+    struct InVain: Error {}
+
+    nonisolated(nonsending) func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+        do {
+            return try await database.write { tx in
+                _ = try body(tx)
+                throw InVain()
+            }
+        } catch is InVain { return try await database.write(body) }
+    }
+    nonisolated(nonsending) func read<T: Sendable>(_ limit: ReadLimit, _ body: @Sendable (any Connection) throws -> T) async throws -> T {
+        try await database.read(limit, body)
+    }
+    func readBlocking<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T { try database.readBlocking(limit, body) }
+    func listen(to topic: Topic, _ listener: @escaping @Sendable (_ subject: String) -> Void) { database.listen(to: topic, listener) }
+    func migrate(_ migrations: [Migration]) async throws { try await database.migrate(migrations) }
+    func close() { database.close() }
 }
 
 @Suite("Volumes, quotas and operations")
 struct StorageTests {
+    @Test("a change may be run again from its beginning: it is made, charged and rung for once")
+    func repeated() async throws {
+        let storage = try await Storage()
+        let database = RepeatingDatabase(database: storage.database)
+        let volumes = try await database.write { [storage] tx in
+            var new = NewVolume()
+            new.size = 2
+            return try Volumes.shown(storage.requests.create(new, caller: storage.caller, in: tx), to: storage.caller, in: tx)
+        }
+        #expect(volumes.count == 1)
+        #expect(try storage.usage("volumes") == 1 && storage.usage("gigabytes") == 2)
+        #expect(try storage.database.readBlocking { try Operations.unfinished(in: $0) }.reduce(0) { $0 + $1.count } == 1)
+        #expect(storage.rung.ids.withLock { $0.count } == 1)
+    }
+
     @Test("a create makes the row, the charge and the operation together, or none of them")
     func createIsOneChange() async throws {
         let storage = try await Storage("[DEFAULT]\nquota_gigabytes = 3\nquota_volumes = 2\n")
         let id = try await storage.create(2)
         #expect(try storage.status(id) == "creating")
         #expect(try storage.usage("volumes") == 1 && storage.usage("gigabytes") == 2 && storage.usage("gigabytes___DEFAULT__") == 2)
-        #expect(try storage.database.read { try Operations.unfinished(in: $0) }.reduce(0) { $0 + $1.count } == 1)
+        #expect(try storage.database.readBlocking { try Operations.unfinished(in: $0) }.reduce(0) { $0 + $1.count } == 1)
         await #expect(
             throws: StorageError(
                 .overQuota,
@@ -88,7 +128,7 @@ struct StorageTests {
             try await storage.create(1)
         }
         #expect(try storage.usage("volumes") == 2)
-        #expect(try storage.database.read { try Operations.unfinished(in: $0) }.reduce(0) { $0 + $1.count } == 2)
+        #expect(try storage.database.readBlocking { try Operations.unfinished(in: $0) }.reduce(0) { $0 + $1.count } == 2)
         #expect(storage.rung.ids.withLock { $0.count } == 2)
     }
 
@@ -122,7 +162,7 @@ struct StorageTests {
         let storage = try await Storage()
         let id = try await storage.create()
         let other = Caller(userID: "x", projectID: "q", isAdmin: false, requestID: "req")
-        #expect(throws: StorageError.volumeNotFound(id)) { try storage.database.read { try Volumes.get(id, for: other, in: $0) } }
+        #expect(throws: StorageError.volumeNotFound(id)) { try storage.database.readBlocking { try Volumes.get(id, for: other, in: $0) } }
     }
 
     @Test("every guarded transition starts only where its row says", arguments: VolumeTransition.all.map(\.name))
@@ -161,11 +201,11 @@ struct StorageTests {
         #expect(storage.rung.ids.withLock { $0.count } == 2)
         try await storage.finish(first)
         #expect(storage.rung.ids.withLock { $0.count } == 2)
-        let all = try storage.database.read { try Operations.runnable(in: $0) }
+        let all = try storage.database.readBlocking { try Operations.runnable(in: $0) }
         #expect(all.count == 1)
         try await storage.finish(all[0].resourceID)
         #expect(storage.rung.ids.withLock { $0.count } == 3)
-        #expect(try storage.database.read { try Operations.runnable(in: $0) }.first?.flow == FlowName.deleteVolume)
+        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.first?.flow == FlowName.deleteVolume)
     }
 
     @Test(
@@ -194,7 +234,7 @@ struct StorageTests {
             query.sort = sort.compactMap { item in VolumeQuery.Column(rawValue: item.0).map { (column: $0, ascending: item.1) } }
             query.marker = marker
             var ids: [String] = []
-            try storage.database.read { try query.page(in: $0) { ids.append($0.text(.id)) } }
+            try storage.database.readBlocking { try query.page(in: $0).forEach { row, _ in ids.append(row.text(.id)) } }
             return ids
         }
         let whole = try page(100, nil)
@@ -217,7 +257,7 @@ struct StorageTests {
             "SELECT v.id FROM volumes v ORDER BY v.created_at DESC, v.id DESC LIMIT 50",
         ] {
             var plan = ""
-            try storage.database.read {
+            try storage.database.readBlocking {
                 try $0.query(text: "EXPLAIN QUERY PLAN " + text, []) {
                     plan += $0.text(3); return true
                 }
@@ -237,7 +277,7 @@ struct StorageTests {
                 try VolumeTypes.create(name: "gold", description: nil, isPublic: true, extraSpecs: [:], in: $0)
             }
         }
-        let standard = try storage.database.read { try VolumeTypes.named("__DEFAULT__", in: $0) }
+        let standard = try storage.database.readBlocking { try VolumeTypes.named("__DEFAULT__", in: $0) }
         await #expect(throws: StorageError.self) {
             try await storage.database.write { try VolumeTypes.delete(standard?.id ?? "", defaultName: "__DEFAULT__", in: $0) }
         }
@@ -258,7 +298,7 @@ struct VolumeQueryTests {
         func plan(_ project: String?, _ filters: [VolumeQuery.Filter]) throws -> String {
             var query = VolumeQuery(projectID: project, limit: 50)
             query.filters = filters
-            return try storage.database.read { try query.plan(in: $0) }.joined(separator: "; ")
+            return try storage.database.readBlocking { try query.plan(in: $0) }.joined(separator: "; ")
         }
         for (project, filters, index, sorts) in [
             (nil, [], "volumes_by_time", false), ("p", [], "volumes_of_project (project_id=?)", false),

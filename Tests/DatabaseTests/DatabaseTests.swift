@@ -40,7 +40,7 @@ struct DatabaseTests {
             try tx.run(Self.insert, .text("é\u{0}x"), .integer(.min), .real(0.5))
             try tx.run(Self.insert, .text(""), .null, .null)
         }
-        let rows = try database.read { try $0.rows(Self.all) { ($0.text(0), $0.optionalInt(1), $0.isNull(2)) } }
+        let rows = try database.readBlocking { try $0.rows(Self.all) { ($0.text(0), $0.optionalInt(1), $0.isNull(2)) } }
         #expect(rows.count == 2)
         #expect(rows[0].0 == "" && rows[0].1 == nil && rows[0].2)
         #expect(rows[1].0 == "é\u{0}x" && rows[1].1 == Int.min)
@@ -68,7 +68,7 @@ struct DatabaseTests {
             for await ok in group where ok { kept += 1 }
             #expect(kept == 133)
         }
-        #expect(try database.read { try $0.first(Self.count) { $0.int(0) } } == 133)
+        #expect(try database.readBlocking { try $0.first(Self.count) { $0.int(0) } } == 133)
     }
 
     @Test("a constraint's violation is an error of that change and says so")
@@ -84,40 +84,87 @@ struct DatabaseTests {
         }
     }
 
-    @Test("actions run after the commit, and only then")
-    func onCommit() async throws {
+    @Test("the bell rings after the commit, and only then, once for each thing that it is rung for")
+    func doorbell() async throws {
         let temporary = try TemporaryDatabase()
         let database = temporary.database
         try await database.migrate([Self.create])
-        let seen = Box()
-        try await database.write { tx in
-            try tx.run(Self.insert, .text("a"), .null, .null)
-            tx.onCommit { seen.value = (try? database.read { try $0.first(Self.count) { $0.int(0) } }) ?? -1 }
+        let topic = Topic("rows")
+        let rings = Guarded<[String]>([])
+        database.listen(to: topic) { subject in
+            let count = (try? database.readBlocking { try $0.first(Self.count) { $0.int(0) } }) ?? -1
+            rings.withLock { $0.append("\(subject) of \(count)") }
         }
-        #expect(seen.value == 1)
+        database.listen(to: Topic("others")) { _ in rings.withLock { $0.append("others") } }
+        try await database.write { tx in
+            for name in ["a", "b", "a"] { tx.ring(topic, name) }
+            try tx.run(Self.insert, .text("a"), .null, .null)
+        }
+        #expect(rings.withLock { $0 } == ["a of 1", "b of 1"])
         struct Refused: Error {}
         try? await database.write { tx in
-            tx.onCommit { seen.value = 99 }
+            tx.ring(topic, "c")
             throw Refused()
         }
-        #expect(seen.value == 1)
+        try await database.write { _ in }
+        #expect(rings.withLock { $0.count } == 2)
     }
 
-    final class Box: @unchecked Sendable { var value = 0 }
+    @Test("all statements of a change see the moment at which it began")
+    func clock() async throws {
+        let temporary = try TemporaryDatabase()
+        try await temporary.database.write { tx in
+            let (time, now) = (tx.time, tx.now)
+            usleep(2_000)
+            #expect(tx.time == time && tx.now == now && Timestamp.parse(now).map { abs($0 - time) < 1e-5 } == true)
+        }
+    }
 
-    @Test("what is called after a commit is called alike after every one: no call is deeper than the first")
-    func commitHandler() async throws {
+    @Test("rows are copied as they are, and need their connection no more")
+    func copiedRows() async throws {
+        let temporary = try TemporaryDatabase()
+        let rows = try temporary.database.readBlocking {
+            try $0.collect(
+                text: """
+                    WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 299)
+                    SELECT i, i / 4.0, NULL, '', printf('%.*c', i, 'x') FROM n
+                    """, [], expecting: 2)
+        }
+        try temporary.database.readBlocking { _ = try $0.rows(SQL("SELECT 'something else'")) { $0.text(0) } }
+        #expect(rows.count == 300 && !rows.isEmpty)
+        var index = 0
+        rows.forEach { row in
+            #expect(row.int(0) == index && row.real(1) == Double(index) / 4 && row.isNull(2) && row.bytes(2) == nil)
+            #expect(!row.isNull(3) && row.optionalText(3) == "" && row.text(4).utf8.count == max(1, index))
+            index += 1
+        }
+        #expect(rows.first { $0.int(0) } == 0)
+    }
+
+    @Test("a statement inside of another's rows traps: SQLite alone could serve it")
+    func nestedStatements() async throws {
+        await #expect(processExitsWith: .failure) {
+            let database = try SQLiteDatabase(path: ":memory:")
+            try database.readBlocking { connection in
+                try connection.query(text: "SELECT 1", []) { _ in try connection.exists(SQL("SELECT 2")) }
+            }
+        }
+    }
+
+    @Test("who listens is called alike after every commit: no call is deeper than the first")
+    func depth() async throws {
         let temporary = try TemporaryDatabase()
         // execinfo.h is in no module.
         typealias Backtrace = @convention(c) (UnsafeMutablePointer<UnsafeMutableRawPointer?>, Int32) -> Int32
         let backtrace = unsafeBitCast(try #require(dlsym(nil, "backtrace")), to: Backtrace.self)
         let depths = Guarded<[Int32]>([])
-        temporary.database.setCommitHandler {
+        let topic = Topic("anything")
+        temporary.database.listen(to: topic) { _ in
             var frames = [UnsafeMutableRawPointer?](repeating: nil, count: 1000)
             let depth = backtrace(&frames, Int32(frames.count))
             depths.withLock { $0.append(depth) }
         }
-        for _ in 0..<50 { try await temporary.database.write { _ in } }
+        for _ in 0..<50 { try await temporary.database.write { $0.ring(topic) } }
         let seen = depths.withLock { $0 }
         #expect(seen.count >= 49 && Set(seen).count == 1, "\(seen)")
     }
@@ -129,7 +176,7 @@ struct DatabaseTests {
         try await temporary.database.migrate([Self.create])
         try await temporary.database.migrate([second, Self.create])
         try await temporary.database.migrate([Self.create, second])
-        #expect(try temporary.database.read { try $0.first(SQL("SELECT count(extra) FROM t")) { $0.int(0) } } == 0)
+        #expect(try temporary.database.readBlocking { try $0.first(SQL("SELECT count(extra) FROM t")) { $0.int(0) } } == 0)
     }
 
     @Test("a database of a later release, or with another history, is refused")
@@ -150,7 +197,7 @@ struct DatabaseTests {
         let bad = Migration(1, "bad", ["CREATE TABLE half (a TEXT)", "CREATE NONSENSE"])
         await #expect(throws: (any Error).self) { try await temporary.database.migrate([bad]) }
         try await temporary.database.migrate([Migration(1, "good", ["CREATE TABLE half (b TEXT)"])])
-        #expect(try temporary.database.read { try $0.first(SQL("SELECT count(b) FROM half")) { $0.int(0) } } == 0)
+        #expect(try temporary.database.readBlocking { try $0.first(SQL("SELECT count(b) FROM half")) { $0.int(0) } } == 0)
     }
 
     @Test("a file that is no database is refused in one line")
@@ -172,7 +219,9 @@ struct DatabaseTests {
         let finished = Semaphore()
         for index in 0..<4 {
             startThread("reader-\(index)") {
-                while !isOver.withLock({ $0 }) { _ = try? database.read { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } }
+                while !isOver.withLock({ $0 }) {
+                    _ = try? database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } }
+                }
                 finished.post()
             }
         }
@@ -191,7 +240,7 @@ struct DatabaseTests {
     func idleReaders() throws {
         let temporary = try TemporaryDatabase(idleTime: 1)
         let database = temporary.database
-        func read(_ count: Int) throws { if count > 0 { try database.read { _ in try read(count - 1) } } }
+        func read(_ count: Int) throws { if count > 0 { try database.readBlocking { _ in try read(count - 1) } } }
         try read(8)
         #expect(database.idleReaderCount == 8)
         usleep(1_100_000)
@@ -211,7 +260,9 @@ struct DatabaseTests {
         let finished = Semaphore()
         for index in 0..<2 {
             startThread("reader-\(index)") {
-                while !isOver.withLock({ $0 }) { _ = try? database.read { try $0.rows(SQL("SELECT max(rowid) FROM t")) { $0.int(0) } } }
+                while !isOver.withLock({ $0 }) {
+                    _ = try? database.readBlocking { try $0.rows(SQL("SELECT max(rowid) FROM t")) { $0.int(0) } }
+                }
                 finished.post()
             }
         }
@@ -221,6 +272,6 @@ struct DatabaseTests {
         for _ in 0..<2 { finished.wait() }
         var info = stat()
         #expect(stat(temporary.path + "-wal", &info) == 0 && info.st_size < 80 << 20, "\(info.st_size) bytes")
-        #expect(try database.read { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } == [700])
+        #expect(try database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } == [700])
     }
 }

@@ -24,8 +24,9 @@ struct LongReadsTests {
         let temporary = try TemporaryDatabase()
         for _ in 0..<3 {
             #expect(
-                await Self.kind { try temporary.database.read(limit) { try $0.query(text: Self.endless, []) { _ in true } } } == .tooLong)
-            let counted = try temporary.database.read { connection in
+                await Self.kind { try temporary.database.readBlocking(limit) { try $0.query(text: Self.endless, []) { _ in true } } }
+                    == .tooLong)
+            let counted = try temporary.database.readBlocking { connection in
                 try connection.first(
                     SQL("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000) SELECT count(*) FROM n")
                 ) {

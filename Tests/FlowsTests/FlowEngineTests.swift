@@ -20,7 +20,7 @@ struct FlowEngineTests {
         // Its backend is never started: what begins goes on waiting for it.
         let backends = try Backends(settings, node: "node", stateDirectory: directory, log: log)
         let engine = FlowEngine(try FlowServices(database: database, backends: backends, settings: settings, log: log))
-        let requests = VolumeRequests(settings, ready: { _ in })
+        let requests = VolumeRequests(settings)
         func operation() async throws -> String {
             try await database.write { tx in
                 var new = NewVolume()
@@ -31,7 +31,7 @@ struct FlowEngineTests {
             }
         }
         let interrupted = try await operation()
-        let left = try engine.left()
+        let left = try await engine.left()
         let (early, late) = (try await operation(), try await operation())
         engine.ring(early)
         #expect(engine.running.isEmpty)

@@ -22,7 +22,7 @@ final class RequestFuzz: @unchecked Sendable {
         do {
             let database = try SQLiteDatabase(path: directory + "/db")
             let policies = try Policies()
-            let requests = VolumeRequests(settings, ready: { _ in })
+            let requests = VolumeRequests(settings)
             let sink = LogSink(descriptor: open("/dev/null", O_WRONLY))
             let pools = [ExpressionFuzz.pool(filterFunction: nil)]
             let api = try BlockAPI(

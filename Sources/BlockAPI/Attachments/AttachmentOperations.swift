@@ -35,7 +35,7 @@ enum AttachmentOperations {
             "attachments:show", "GET", "/attachments/{id}", versions: 27...71, policies: ["clinker:attachments_get"],
             summary: "Show an attachment"
         ) { request in
-            try answer(request.parameters[0], request)
+            try await answer(request.parameters[0], request)
         },
         APIOperation(
             "attachments:create", "POST", "/attachments", versions: 27...71, policies: ["volume:attachment_create"],
@@ -74,7 +74,7 @@ enum AttachmentOperations {
             return (id, operation)
         }
         if let operation { _ = try await request.outcome(operation, failure: "Unable to create attachment for volume") }
-        return try answer(id, request)
+        return try await answer(id, request)
     }
 
     @Sendable private static func update(_ request: APIRequest) async throws -> HTTPResponse {
@@ -84,18 +84,18 @@ enum AttachmentOperations {
             try request.service.requests.connectAttachment(id, connector: connector, isNew: false, caller: request.caller, in: $0)
         }
         _ = try await request.outcome(operation, failure: "Unable to update the attachment")
-        return try answer(id, request)
+        return try await answer(id, request)
     }
 
     @Sendable private static func delete(_ request: APIRequest) async throws -> HTTPResponse {
         let id = request.parameters[0]
-        let attachment = try request.database { try Attachments.get(id, for: request.caller, in: $0) }
+        let attachment = try await request.database { try Attachments.get(id, for: request.caller, in: $0) }
         let permit = try await request.detachPermit([attachment])
         let operation = try await request.change {
             try request.service.requests.deleteAttachment(id, permit: permit, caller: request.caller, in: $0)
         }
         if let operation { _ = try await request.outcome(operation, failure: "Unable to delete the attachment") }
-        let remaining = try request.database { try Attachments.ofVolume(attachment.volumeID, in: $0) }
+        let remaining = try await request.database { try Attachments.ofVolume(attachment.volumeID, in: $0) }
         return .json { writer in
             writer.beginObject()
             writer.key("attachments")
@@ -145,8 +145,8 @@ enum AttachmentOperations {
 
     // MARK: views
 
-    private static func answer(_ id: String, _ request: APIRequest) throws -> HTTPResponse {
-        let attachment = try request.database { try Attachments.get(id, for: request.caller, in: $0) }
+    private static func answer(_ id: String, _ request: APIRequest) async throws -> HTTPResponse {
+        let attachment = try await request.database { try Attachments.get(id, for: request.caller, in: $0) }
         return try .json { writer in
             writer.beginObject()
             writer.key("attachment")

@@ -21,7 +21,7 @@ extension APIRequest {
     func detachPermit(ofVolume id: String) async throws -> DetachPermit {
         if identity.mayUnbind { return .everything }
         return try await detachPermit(
-            try database {
+            try await database {
                 _ = try Volumes.get(id, for: caller, in: $0)
                 return try Attachments.ofVolume(id, in: $0)
             })

@@ -19,18 +19,20 @@ struct APIRequest: Sendable {
     let links: Links
 
     /// Reads what an index finds: on this thread, and not without end.
-    func database<T>(_ body: (any Connection) throws -> T) throws -> T {
-        try service.database.read(.seconds(service.longReads.patience), body)
+    nonisolated(nonsending) func database<T: Sendable>(_ body: @Sendable (any Connection) throws -> T) async throws -> T {
+        try await service.database.read(.seconds(service.longReads.patience), body)
     }
 
     /// Reads what may be long. What is short is read on this thread; what turns out not to be, or need not even be tried while
     /// others wait for long reads, takes its turn among them. The closure may so be called twice.
     ///
     /// `isShort`: an index serves it, whatever the tables hold.
-    func list<T: Sendable>(isShort: Bool, _ body: @escaping @Sendable (any Connection) throws -> T) async throws -> T {
+    nonisolated(nonsending) func list<T: Sendable>(isShort: Bool, _ body: @escaping @Sendable (any Connection) throws -> T) async throws
+        -> T
+    {
         if isShort || service.longReads.isIdle {
             do {
-                return try service.database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps), body)
+                return try await service.database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps), body)
             } catch let error as DatabaseError where error.kind == .tooLong {}
         }
         // Each user's turns are its own: one who asks for much keeps nobody of his project waiting.
@@ -42,7 +44,9 @@ struct APIRequest: Sendable {
     /// Steps that are tried on a thread that others wait for, milliseconds.
     private static let triedSteps = 100_000
 
-    func change<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+    /// Makes a change. The closure may be run again: it decides and writes, and what the client is answered is made afterwards of what
+    /// it returns.
+    nonisolated(nonsending) func change<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
         try await service.database.write(body)
     }
 

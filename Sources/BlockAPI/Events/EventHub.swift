@@ -81,6 +81,7 @@ public final class EventHub: Sendable {
         self.limitPerOwner = limitPerOwner
         self.log = log
         state = Guarded(State())
+        database.listen(to: .events) { [weak self] _ in self?.ring() }
         startThread("events") { [self] in
             var quietSince = Timestamp.monotonic()
             while !state.withLock({ $0.isClosed }) {
@@ -98,8 +99,8 @@ public final class EventHub: Sendable {
         }
     }
 
-    /// Something was committed; costs next to nothing while nobody looks.
-    public func ring() {
+    /// The history has grown; costs next to nothing while nobody looks.
+    func ring() {
         guard isWatched.load(ordering: .sequentiallyConsistent) else { return }
         if !isRung.exchange(true, ordering: .sequentiallyConsistent) { changed.post() }
     }
@@ -120,7 +121,7 @@ public final class EventHub: Sendable {
         do {
             while true {
                 let last = state.withLock { $0.last }
-                let fresh = try database.read { try Events.after(last, limit: Self.batch, in: $0) }.map { Encoded($0) }
+                let fresh = try database.readBlocking { try Events.after(last, limit: Self.batch, in: $0) }.map { Encoded($0) }
                 guard let newest = fresh.last?.event.id else { return }
                 state.withLock { state in
                     state.recent += fresh
@@ -135,9 +136,9 @@ public final class EventHub: Sendable {
     }
 
     /// A stream of what is selected, behind the event of the given number; nil: what happens from now on.
-    func subscribe(_ selection: Selection, after id: Int64?, owner: String) throws -> Subscriber {
+    func subscribe(_ selection: Selection, after id: Int64?, owner: String) async throws -> Subscriber {
         isWatched.store(true, ordering: .sequentiallyConsistent)
-        let newest = try database.read { try Events.last(in: $0) }
+        let newest = try await database.read { try Events.last(in: $0) }
         let subscriber: Subscriber? = state.withLock { state in
             let alike = state.owners[owner] ?? 0
             guard alike < limitPerOwner else { return nil }
@@ -181,7 +182,7 @@ public final class EventHub: Sendable {
     }
 
     /// The next events of the selection behind the cursor, which moves to the last that was looked at. One turn is short, whatever
-    /// is selected: of what is older than what is in memory it looks at a bounded number.
+    /// is selected: of what is older than what is in memory it looks at a bounded number. To be called on the thread of the streams.
     fileprivate func next(_ selection: Selection, _ cursor: inout Int64) -> Next {
         let (found, oldest, last): (Encoded?, Int64, Int64) = state.withLock { state in
             guard let first = state.recent.first?.event.id, cursor >= first - 1 else {
@@ -208,7 +209,7 @@ public final class EventHub: Sendable {
         // Further behind than what is in memory.
         let from = cursor
         do {
-            let (older, seen) = try database.read {
+            let (older, seen) = try database.readBlocking {
                 try Events.search(
                     selection.filter, after: from, upTo: oldest - 1, rows: Self.turn.rows, limit: Self.turn.events, in: $0)
             }

@@ -33,7 +33,7 @@ enum EventOperations {
             ])
     ]
 
-    @Sendable private static func follow(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func follow(_ request: APIRequest) async throws -> HTTPResponse {
         let known: Set<String> = ["all_tenants", "resource_id", "kind", "last_event_id", "ticket"]
         for (name, _) in request.http.query where !known.contains(name) {
             throw HTTPError.badRequest(
@@ -51,7 +51,7 @@ enum EventOperations {
             kind: request.query("kind"), isAdmin: request.identity.isAdmin)
         let owner = request.caller.userID + " " + request.caller.projectID
         var response = HTTPResponse(
-            status: 200, body: .stream(try request.service.events.subscribe(selection, after: place, owner: owner)),
+            status: 200, body: .stream(try await request.service.events.subscribe(selection, after: place, owner: owner)),
             contentType: "text/event-stream")
         response.headers = [(name: "Cache-Control", value: "no-store"), (name: "X-Accel-Buffering", value: "no")]
         return response

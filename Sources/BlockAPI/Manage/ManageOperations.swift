@@ -121,7 +121,7 @@ enum ManageOperations {
         let (host, cluster) = (body?["host"]?.string ?? "", body?["cluster"]?.string ?? "")
         try request.oneOf(host: host, cluster: cluster, since: 16)
         guard !host.isEmpty else { throw HTTPError.badRequest("Cluster '\(cluster)' not found") }
-        try request.database { connection in
+        try await request.database { connection in
             if let name = body?["volume_type"]?.string, !name.isEmpty, !UUID.isUUIDLike(name),
                 try VolumeTypes.named(name, in: connection) == nil
             {
@@ -141,13 +141,13 @@ enum ManageOperations {
         let id = try await request.change {
             try request.service.requests.manage(asked, downAfter: request.service.serviceDownTime, caller: request.caller, in: $0)
         }
-        let answer = try request.database { try VolumeView.render(id, request, extended: false, in: $0) }
-        return HTTPResponse(status: 202, body: .buffer(answer))
+        let volume = try await request.database { try Volumes.shown(id, to: request.caller, in: $0) }
+        return HTTPResponse(status: 202, body: .buffer(VolumeView.body(volume, request, extended: false)))
     }
 
     @Sendable private static func manageSnapshot(_ request: APIRequest) async throws -> HTTPResponse {
         let body = request.body["snapshot"]
-        try request.database { _ = try Volumes.get(body?["volume_id"]?.string ?? "", for: request.caller, in: $0) }
+        try await request.database { _ = try Volumes.get(body?["volume_id"]?.string ?? "", for: request.caller, in: $0) }
         let reference = try reference(body)
         var new = NewSnapshot()
         new.name = body?["name"]?.trimmedString
@@ -190,14 +190,14 @@ enum ManageOperations {
         for (key, _) in paging.sort where key != "reference" && key != "size" {
             throw HTTPError.badRequest("Invalid input received: Invalid sort keys: \(key); known are reference and size")
         }
-        let service = try request.database { connection in
+        let service = try await request.database { connection in
             guard try Services.find(binary: "cinder-volume", host: HostName.backend(of: host), in: connection) != nil else {
                 throw StorageError(.notFound, "Service cinder-volume could not be found on host \(host).")
             }
             return try Services.usable(host, downAfter: request.service.serviceDownTime, in: connection)
         }
         let listing = try await request.service.listBackend(service.host, request.caller.requestID)
-        var found = try request.database { connection in
+        var found = try await request.database { connection in
             try objects(listing, snapshots: snapshots, request.service.requests.names).map { object in
                 Manageable(
                     name: object.reference, size: object.size, owner: try request.service.requests.owner(of: object.name, in: connection),

@@ -11,7 +11,7 @@ enum MessageOperations {
         APIOperation(
             "messages:show", "GET", "/messages/{id}", versions: 3...71, policies: ["message:get"], summary: "Show a user message"
         ) { request in
-            let message = try request.database { try Messages.get(request.parameters[0], for: request.caller, in: $0) }
+            let message = try await request.database { try Messages.get(request.parameters[0], for: request.caller, in: $0) }
             return .json { writer in
                 writer.beginObject()
                 writer.key("message")

@@ -29,7 +29,7 @@ enum QuotaOperations {
         ) { request in
             let usage = try request.flag("usage")
             let project = try target(request)
-            let entries = try request.database {
+            let entries = try await request.database {
                 try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0)
             }
             return answer(entries, id: project, usage: usage)
@@ -39,7 +39,7 @@ enum QuotaOperations {
             summary: "Show the quotas of a project that has none of its own"
         ) { request in
             let project = try target(request)
-            let entries = try request.database {
+            let entries = try await request.database {
                 try Quotas.entries(project: project, defaults: request.service.requests.quotas, ignoringOwnLimits: true, in: $0)
             }
             return answer(entries, id: project, usage: false)
@@ -53,7 +53,9 @@ enum QuotaOperations {
             }(), summary: "Set quotas of a project"
         ) { request in
             let project = try target(request)
-            let known = try request.database { try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0) }
+            let known = try await request.database {
+                try Quotas.entries(project: project, defaults: request.service.requests.quotas, in: $0)
+            }
             let limits = try limits(request.body["quota_set"]?.object ?? [:], known, "quota set")
             let entries = try await request.change { tx in
                 try Quotas.setLimits(limits, project: project, defaults: request.service.requests.quotas, in: tx)
@@ -100,7 +102,9 @@ enum QuotaOperations {
             summary: "Show the quotas of a class"
         ) { request in
             let name = request.parameters[0]
-            let entries = try request.database { try Quotas.entries(ofClass: name, defaults: request.service.requests.quotas, in: $0) }
+            let entries = try await request.database {
+                try Quotas.entries(ofClass: name, defaults: request.service.requests.quotas, in: $0)
+            }
             return answer(entries, key: "quota_class_set", id: name, usage: false)
         },
         APIOperation(
@@ -112,7 +116,7 @@ enum QuotaOperations {
                 throw HTTPError.badRequest("Invalid input received: quota_class has more than 255 characters.")
             }
             let defaults = request.service.requests.quotas
-            let known = try request.database { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
+            let known = try await request.database { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
             let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set", classLimits)
             let entries = try await request.change { tx in
                 try Quotas.setLimits(limits, class: name, in: tx)
@@ -164,13 +168,13 @@ enum QuotaOperations {
         ("totalBackupsUsed", "backups"), ("totalBackupGigabytesUsed", "backup_gigabytes"),
     ]
 
-    @Sendable private static func limits(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func limits(_ request: APIRequest) async throws -> HTTPResponse {
         var project = request.caller.projectID
         if request.version >= 39, request.identity.isAdmin, let other = request.query("project_id") ?? request.query("tenant_id") {
             project = other
         }
         let asked = project
-        let entries = try request.database { try Quotas.entries(project: asked, defaults: request.service.requests.quotas, in: $0) }
+        let entries = try await request.database { try Quotas.entries(project: asked, defaults: request.service.requests.quotas, in: $0) }
         func entry(_ resource: String) -> Quotas.Entry? { entries.first { $0.resource == resource } }
         return .json { writer in
             writer.beginObject()

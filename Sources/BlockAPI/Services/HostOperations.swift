@@ -19,7 +19,7 @@ enum HostOperations {
 
     private static let hosts: [APIOperation] = [
         APIOperation("hosts:list", "GET", "/os-hosts", policies: ["volume_extension:hosts"], summary: "List hosts") { request in
-            var services = try request.database { try Services.all(in: $0) }
+            var services = try await request.database { try Services.all(in: $0) }
             if let zone = request.query("zone") { services.removeAll { $0.zone != zone } }
             return HTTPResponse.json(
                 of: "hosts",
@@ -87,9 +87,9 @@ enum HostOperations {
         "replication_enabled": ["title": "Replication", "description": "Enables replication.", "type": "boolean"],
     ]
 
-    @Sendable private static func capabilities(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func capabilities(_ request: APIRequest) async throws -> HTTPResponse {
         let host = request.parameters[0]
-        let (backend, pools) = try request.database { connection in
+        let (backend, pools) = try await request.database { connection in
             let backend = HostName.backend(of: host)
             guard try Services.find(binary: "cinder-volume", host: backend, in: connection) != nil else {
                 throw StorageError(.notFound, "Can't find service: \(host)")

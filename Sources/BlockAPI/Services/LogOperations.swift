@@ -24,7 +24,7 @@ enum LogOperations {
             "services:get-log", "PUT", "/os-services/get-log", versions: 32...71, policies: ["volume_extension:services:update"],
             body: .object(properties), summary: "Show the levels of loggers"
         ) { request in
-            let chosen = try chosen(request)
+            let chosen = try await chosen(request)
             return HTTPResponse.json(
                 of: "log_levels",
                 .array(
@@ -43,7 +43,9 @@ enum LogOperations {
             guard let level = levels.first(where: { $0.name == asked.uppercased() })?.level else {
                 throw HTTPError.badRequest("Invalid input received: log level '\(asked)' is not one of DEBUG, INFO, WARNING, ERROR.")
             }
-            for service in try chosen(request) { for logger in service.loggers { request.service.logLevels.set(logger.name, to: level) } }
+            for service in try await chosen(request) {
+                for logger in service.loggers { request.service.logLevels.set(logger.name, to: level) }
+            }
             return HTTPResponse(status: 202)
         },
     ]
@@ -56,11 +58,11 @@ enum LogOperations {
     }
 
     /// The services that a request means, with the loggers of each.
-    private static func chosen(_ request: APIRequest) throws -> [Service] {
+    private static func chosen(_ request: APIRequest) async throws -> [Service] {
         let binary = request.body["binary"]?.string ?? ""
         let server = request.body["server"]?.string ?? ""
         let prefix = request.body["prefix"]?.string ?? ""
-        let services = try request.database { try Services.all(in: $0) }.map { (host: $0.host, binary: $0.binary) }
+        let services = try await request.database { try Services.all(in: $0) }.map { (host: $0.host, binary: $0.binary) }
         let node = services.first { $0.binary == "cinder-scheduler" }?.host ?? ""
         let known = request.service.logLevels.matching(prefix)
         return ([(host: node, binary: "cinder-api")] + services).filter { service in

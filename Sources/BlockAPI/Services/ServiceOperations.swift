@@ -108,8 +108,8 @@ enum ServiceOperations {
         }
     }
 
-    @Sendable private static func services(_ request: APIRequest) throws -> HTTPResponse {
-        var found = try request.database { try Services.all(in: $0) }
+    @Sendable private static func services(_ request: APIRequest) async throws -> HTTPResponse {
+        var found = try await request.database { try Services.all(in: $0) }
         if let host = request.query("host") { found.removeAll { $0.host != host && !$0.host.hasPrefix(host + "@") } }
         if let binary = request.query("binary") { found.removeAll { $0.binary != binary } }
         return .json(capacity: 4096) { writer in
@@ -141,8 +141,8 @@ enum ServiceOperations {
         }
     }
 
-    @Sendable private static func zones(_ request: APIRequest) throws -> HTTPResponse {
-        let services = try request.database { try Services.all(in: $0) }.filter { $0.binary == "cinder-volume" }
+    @Sendable private static func zones(_ request: APIRequest) async throws -> HTTPResponse {
+        let services = try await request.database { try Services.all(in: $0) }.filter { $0.binary == "cinder-volume" }
         let names = Set(services.map(\.zone)).sorted()
         return .json { writer in
             writer.beginObject()
@@ -162,7 +162,7 @@ enum ServiceOperations {
         }
     }
 
-    @Sendable private static func pools(_ request: APIRequest) throws -> HTTPResponse {
+    @Sendable private static func pools(_ request: APIRequest) async throws -> HTTPResponse {
         var detail = false
         if let text = request.query("detail") {
             guard let value = PythonText.bool(text) else {
@@ -170,7 +170,7 @@ enum ServiceOperations {
             }
             detail = value
         }
-        var found = try request.database { try request.service.pools($0) }
+        var found = try await request.database { try request.service.pools($0) }
         if let name = request.query("name") { found.removeAll { $0.host != name } }
         if request.version >= 28 {
             for (name, value) in request.http.query where !["detail", "name", "volume_type"].contains(name) {
@@ -181,7 +181,7 @@ enum ServiceOperations {
             }
         }
         if request.version >= 35, let name = request.query("volume_type") {
-            let specs = try request.database { try VolumeTypes.resolve(name, in: $0).extraSpecs }
+            let specs = try await request.database { try VolumeTypes.resolve(name, in: $0).extraSpecs }
             let placement = PlacementRequest(volumeID: "", size: 0, zones: [], extraSpecs: specs, requiredBackend: nil, attempted: [])
             let suitable = Set(request.service.scheduler.place(placement, among: found).verdicts.filter { $0.filter == nil }.map(\.pool))
             found.removeAll { !suitable.contains($0.host) }

@@ -16,7 +16,7 @@ enum SnapshotMetadataOperations {
         APIOperation(
             "snapshot-metadata:list", "GET", "/snapshots/{snapshot_id}/metadata", policies: ["volume:get_snapshot_metadata"],
             summary: "Show a snapshot's metadata"
-        ) { HTTPResponse.json(of: "metadata", .object(try metadata($0))) },
+        ) { HTTPResponse.json(of: "metadata", .object(try await metadata($0))) },
         APIOperation(
             "snapshot-metadata:create", "POST", "/snapshots/{snapshot_id}/metadata", policies: ["volume:update_snapshot_metadata"],
             body: whole, summary: "Add to a snapshot's metadata"
@@ -38,7 +38,7 @@ enum SnapshotMetadataOperations {
             "snapshot-metadata:show", "GET", "/snapshots/{snapshot_id}/metadata/{key}", policies: ["volume:get_snapshot_metadata"],
             summary: "Show one item of a snapshot's metadata"
         ) { request in
-            guard let value = try metadata(request)[request.parameters[1]] else { throw missing(request) }
+            guard let value = try await metadata(request)[request.parameters[1]] else { throw missing(request) }
             return HTTPResponse.json(of: "meta", .object(JSONObject([(name: request.parameters[1], value: value)])))
         },
         APIOperation(
@@ -63,8 +63,8 @@ enum SnapshotMetadataOperations {
         },
     ]
 
-    private static func metadata(_ request: APIRequest) throws -> JSONObject {
-        let snapshot = try request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }
+    private static func metadata(_ request: APIRequest) async throws -> JSONObject {
+        let snapshot = try await request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }
         return try JSON(parsing: snapshot.metadata).object ?? [:]
     }
 

@@ -14,7 +14,8 @@ enum SnapshotOperations {
         ) { try await list($0, detail: true) },
         APIOperation("snapshots:show", "GET", "/snapshots/{id}", policies: ["volume:get_snapshot"], summary: "Show a snapshot") { request in
             try answer(
-                try request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }, request, extended: true)
+                try await request.database { try Snapshots.get(request.parameters[0], for: request.caller, in: $0) }, request,
+                extended: true)
         },
         APIOperation(
             "snapshots:create", "POST", "/snapshots", policies: ["volume:create_snapshot"],

@@ -63,7 +63,7 @@ enum VolumeActions {
             let (id, attachmentID) = (request.parameters[0], request.body["os-detach"]?["attachment_id"]?.string)
             let permit: DetachPermit
             if let attachmentID {
-                let attachment = try request.database {
+                let attachment = try await request.database {
                     _ = try Volumes.get(id, for: request.caller, in: $0)
                     return try Attachments.toDetach(volumeID: id, attachmentID: attachmentID, in: $0)
                 }
@@ -244,7 +244,7 @@ enum VolumeActions {
             ) { request in
                 // Only a migration through the compute service has a second volume, and none is served.
                 let other = request.body["os-migrate_volume_completion"]?["new_volume"]?.string ?? ""
-                try request.database {
+                try await request.database {
                     let volume = try Volumes.get(request.parameters[0], for: request.caller, in: $0)
                     _ = try Volumes.get(other, for: request.caller, in: $0)
                     throw StorageError.invalidVolume("Volume \(volume.id) is not being migrated to volume \(other).")
@@ -258,7 +258,7 @@ enum VolumeActions {
 
     @Sendable private static func initializeConnection(_ request: APIRequest) async throws -> HTTPResponse {
         guard let connector = request.body["os-initialize_connection"]?["connector"], connector.object != nil else {
-            try request.database { _ = try Volumes.get(request.parameters[0], for: request.caller, in: $0) }
+            try await request.database { _ = try Volumes.get(request.parameters[0], for: request.caller, in: $0) }
             throw HTTPError.badRequest("Invalid input received: The connector must be an object.")
         }
         let operation = try await request.change {

@@ -12,7 +12,7 @@ enum DefaultTypeOperations {
             "default-types:list", "GET", "/default-types", versions: 62...71, policies: ["volume_extension:default_get_all"],
             refusal: refusal, summary: "List the default types of projects"
         ) { request in
-            let types = try request.database { try DefaultTypes.all(in: $0) }
+            let types = try await request.database { try DefaultTypes.all(in: $0) }
             return HTTPResponse.json(of: "default_types", .array(types.map { view($0.project, $0.type) }))
         },
         APIOperation(
@@ -20,7 +20,7 @@ enum DefaultTypeOperations {
             refusal: refusal, summary: "Show the default type of a project"
         ) { request in
             let project = request.parameters[0]
-            guard let type = try request.database({ try DefaultTypes.find(project, in: $0) }) else {
+            guard let type = try await request.database({ try DefaultTypes.find(project, in: $0) }) else {
                 throw HTTPError.notFound("Default type for project \(project) not found.")
             }
             return HTTPResponse.json(of: "default_type", view(project, type))

@@ -13,7 +13,7 @@ enum VolumeTypeAccess {
                 policies: ["volume_extension:volume_type_access:get_all_for_type"], summary: "List the projects that may use a private type"
             ) { request in
                 let id = request.parameters[0]
-                let projects = try request.database { try VolumeTypes.projects(id, in: $0) }
+                let projects = try await request.database { try VolumeTypes.projects(id, in: $0) }
                 return .json { writer in
                     writer.beginObject()
                     writer.key("volume_type_access")

@@ -13,7 +13,7 @@ enum VolumeTypeOperations {
         APIOperation("types:show", "GET", "/types/{id}", policies: ["volume_extension:type_get"], summary: "Show a volume type") {
             request in
             let isDefault = request.parameters[0] == "default"
-            let type = try request.database { connection in
+            let type = try await request.database { connection in
                 if isDefault {
                     // What a volume of the caller's project gets that names no type.
                     return try request.service.requests.defaultType(of: request.caller, in: connection)
@@ -231,7 +231,7 @@ enum VolumeTypeOperations {
             "extra-specs:list", "GET", "/types/{type_id}/extra_specs", policies: [rule("index")],
             summary: "Show a type's extra specs"
         ) { request in
-            let specs = try request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
+            let specs = try await request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
             return .json { writer in
                 writer.beginObject()
                 writer.key("extra_specs")
@@ -260,7 +260,7 @@ enum VolumeTypeOperations {
             "extra-specs:show", "GET", "/types/{type_id}/extra_specs/{key}", policies: [rule("show")],
             summary: "Show one of a type's extra specs"
         ) { request in
-            let specs = try request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
+            let specs = try await request.database { try VolumeTypes.get(request.parameters[0], for: request.caller, in: $0).extraSpecs }
             guard let value = visible(specs, request)[request.parameters[1]] else { throw missing(request) }
             return .json { $0.value(.object(JSONObject([(name: request.parameters[1], value: value)]))) }
         },

@@ -36,33 +36,32 @@ enum VolumeListing {
         let wantsCount = try request.version >= 45 && request.flag("with_count")
 
         let asked = query
-        return try await request.list(isShort: query.isShort && !wantsCount) { connection in
-            var writer = JSONWriter(capacity: detail ? 96 * 1024 : 16 * 1024)
-            writer.beginObject()
-            writer.key("volumes")
-            writer.beginArray()
-            var count = 0
-            var last = ""
-            if asked.limit > 0 {
-                try asked.page(in: connection) { row in
-                    count += 1
-                    if count == asked.limit { last = row.text(.id) }
-                    if detail {
-                        VolumeView.detail(try VolumeView.source(row, in: connection), request, extended: true, &writer)
-                    } else {
-                        VolumeView.summary(row, request, &writer)
-                    }
-                }
-            }
-            writer.endArray()
-            if asked.limit > 0, count >= asked.limit {
-                request.links.writeNext(
-                    "volumes_links", path: detail ? "volumes/detail" : "volumes", request: request.http, marker: last, &writer)
-            }
-            if wantsCount { writer.member("count", try asked.count(in: connection)) }
-            writer.endObject()
-            return HTTPResponse(status: 200, body: .buffer(writer.take()))
+        let (volumes, total) = try await request.list(isShort: query.isShort && !wantsCount) { connection in
+            (asked.limit > 0 ? try asked.page(in: connection) : nil, wantsCount ? try asked.count(in: connection) : nil)
         }
+        var writer = JSONWriter(capacity: detail ? 96 * 1024 : 16 * 1024)
+        writer.beginObject()
+        writer.key("volumes")
+        writer.beginArray()
+        var count = 0
+        var last = ""
+        volumes?.forEach { row, attachments in
+            count += 1
+            if count == asked.limit { last = row.text(.id) }
+            if detail {
+                VolumeView.detail(VolumeView.Source(row: row, attachments: attachments), request, extended: true, &writer)
+            } else {
+                VolumeView.summary(row, request, &writer)
+            }
+        }
+        writer.endArray()
+        if asked.limit > 0, count >= asked.limit {
+            request.links.writeNext(
+                "volumes_links", path: detail ? "volumes/detail" : "volumes", request: request.http, marker: last, &writer)
+        }
+        if let total { writer.member("count", total) }
+        writer.endObject()
+        return HTTPResponse(status: 200, body: .buffer(writer.take()))
     }
 
     // MARK: filters

@@ -18,7 +18,7 @@ enum VolumeMetadataOperations {
             "volume-metadata:list", "GET", "/volumes/{volume_id}/metadata", policies: ["volume:get_volume_metadata"],
             summary: "Show a volume's metadata"
         ) { request in
-            let metadata = try request.database { connection in
+            let metadata = try await request.database { connection in
                 _ = try Volumes.get(request.parameters[0], for: request.caller, in: connection)
                 return try Volumes.map(.user, of: request.parameters[0], in: connection)
             }
@@ -46,16 +46,16 @@ enum VolumeMetadataOperations {
             body: whole, summary: "Replace a volume's metadata"
         ) { request in
             let new = request.body["metadata"]?.object ?? [:]
-            return try await matching(request) { tx in
+            let isMatching = try await matching(request) { tx in
                 try Volumes.updateMetadata(request.parameters[0], caller: request.caller, in: tx) { $0 = new }
-                return HTTPResponse.json(of: "metadata", .object(new))
             }
+            return isMatching ? HTTPResponse.json(of: "metadata", .object(new)) : mismatch
         },
         APIOperation(
             "volume-metadata:show", "GET", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:get_volume_metadata"],
             summary: "Show one item of a volume's metadata"
         ) { request in
-            let value = try request.database { connection in
+            let value = try await request.database { connection in
                 _ = try Volumes.get(request.parameters[0], for: request.caller, in: connection)
                 return try Volumes.map(.user, of: request.parameters[0], in: connection)[request.parameters[1]]
             }
@@ -68,10 +68,10 @@ enum VolumeMetadataOperations {
         ) { request in
             let key = request.parameters[1]
             guard let value = request.body["meta"]?[key] else { throw HTTPError.badRequest("Request body and URI mismatch") }
-            return try await matching(request) { tx in
+            let isMatching = try await matching(request) { tx in
                 try Volumes.updateMetadata(request.parameters[0], caller: request.caller, in: tx) { $0[key] = value }
-                return HTTPResponse.json(of: "meta", .object(JSONObject([(name: key, value: value)])))
             }
+            return isMatching ? HTTPResponse.json(of: "meta", .object(JSONObject([(name: key, value: value)]))) : mismatch
         },
         APIOperation(
             "volume-metadata:delete", "DELETE", "/volumes/{volume_id}/metadata/{key}", policies: ["volume:delete_volume_metadata"],
@@ -92,21 +92,20 @@ enum VolumeMetadataOperations {
         StorageError(.notFound, "Volume \(request.parameters[0]) has no metadata with key \(request.parameters[1]).")
     }
 
-    /// Since 3.15 a change can be made to depend on what the client last saw.
-    private static func matching(_ request: APIRequest, _ body: @escaping @Sendable (any Transaction) throws -> HTTPResponse) async throws
-        -> HTTPResponse
-    {
+    private static let mismatch = HTTPResponse(status: 412, contentType: "text/html; charset=UTF-8")
+
+    /// Since 3.15 a change can be made to depend on what the client last saw. False if it saw something else, and nothing was changed.
+    private static func matching(_ request: APIRequest, _ body: @escaping @Sendable (any Transaction) throws -> Void) async throws -> Bool {
         let expected = request.version >= 15 ? request.http.header("If-Match") : nil
         return try await request.change { tx in
             if let expected, !expected.isEmpty {
                 _ = try Volumes.get(request.parameters[0], for: request.caller, in: tx)
                 let current = etag(try Volumes.map(.user, of: request.parameters[0], in: tx))
                 let given = expected.split(separator: ",").map { String($0.filter { $0 != "\"" && $0 != " " }) }
-                guard given.contains(current) || given.contains("*") else {
-                    return HTTPResponse(status: 412, contentType: "text/html; charset=UTF-8")
-                }
+                guard given.contains(current) || given.contains("*") else { return false }
             }
-            return try body(tx)
+            try body(tx)
+            return true
         }
     }
 

@@ -16,8 +16,8 @@ enum VolumeOperations {
             summary: "Number and size of all volumes"
         ) { try await VolumeListing.summary($0) },
         APIOperation("volumes:show", "GET", "/volumes/{id}", policies: ["volume:get"], summary: "Show a volume") { request in
-            let body = try request.database { try VolumeView.render(request.parameters[0], request, extended: true, in: $0) }
-            return HTTPResponse(status: 200, body: .buffer(body))
+            let volume = try await request.database { try Volumes.shown(request.parameters[0], to: request.caller, in: $0) }
+            return HTTPResponse(status: 200, body: .buffer(VolumeView.body(volume, request, extended: true)))
         },
         APIOperation(
             "volumes:create", "POST", "/volumes", policies: ["volume:create"],
@@ -52,11 +52,10 @@ enum VolumeOperations {
 
     @Sendable private static func create(_ request: APIRequest) async throws -> HTTPResponse {
         let new = try newVolume(request)
-        let answer = try await request.change { tx in
-            let id = try request.service.requests.create(new, caller: request.caller, in: tx)
-            return try VolumeView.render(id, request, extended: false, in: tx)
+        let volume = try await request.change { tx in
+            try Volumes.shown(request.service.requests.create(new, caller: request.caller, in: tx), to: request.caller, in: tx)
         }
-        return HTTPResponse(status: 202, body: .buffer(answer))
+        return HTTPResponse(status: 202, body: .buffer(VolumeView.body(volume, request, extended: false)))
     }
 
     /// What the body asks for.
@@ -119,11 +118,11 @@ enum VolumeOperations {
         let name = text("name", "display_name")
         let description = text("description", "display_description")
         let metadata = body?["metadata"]
-        let answer = try await request.change { tx in
+        let volume = try await request.change { tx in
             try Volumes.update(id, name: name, description: description, metadata: metadata, caller: request.caller, in: tx)
-            return try VolumeView.render(id, request, extended: false, in: tx)
+            return try Volumes.shown(id, to: request.caller, in: tx)
         }
-        return HTTPResponse(status: 200, body: .buffer(answer))
+        return HTTPResponse(status: 200, body: .buffer(VolumeView.body(volume, request, extended: false)))
     }
 
     // MARK: delete

@@ -107,28 +107,15 @@ enum VolumeView {
         writer.endArray()
     }
 
-    /// A row with what belongs to it. Most volumes have no attachments, and that is in the row.
-    static func source(_ row: any Row, in connection: any Connection) throws -> Source {
-        guard let state = row.bytes(.attachStatus), state.count != 8 || row.text(.attachStatus) != "detached" else {
-            return Source(row: row, attachments: [])
-        }
-        return Source(row: row, attachments: try Attachments.ofVolume(row.text(.id), in: connection))
-    }
-
-    /// `{"volume": {...}}` of one volume, read in the given connection.
-    static func render(_ id: String, _ request: APIRequest, extended: Bool, in connection: any Connection) throws -> JSONWriter.Buffer {
+    /// `{"volume": {...}}` of one volume.
+    static func body(_ volume: VolumeRows, _ request: APIRequest, extended: Bool) -> JSONWriter.Buffer {
         var writer = JSONWriter(capacity: 2048)
-        var found = false
-        try connection.query(Volumes.byID, [.text(id)]) { row in
-            guard request.identity.isAdmin || row.text(.projectID) == request.caller.projectID else { return false }
-            found = true
-            writer.beginObject()
+        writer.beginObject()
+        volume.forEach { row, attachments in
             writer.key("volume")
-            detail(try source(row, in: connection), request, extended: extended, &writer)
-            writer.endObject()
-            return false
+            detail(Source(row: row, attachments: attachments), request, extended: extended, &writer)
         }
-        guard found else { throw StorageError.volumeNotFound(id) }
+        writer.endObject()
         return writer.take()
     }
 }

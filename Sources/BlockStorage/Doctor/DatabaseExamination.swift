@@ -5,14 +5,13 @@ import Primitives
 /// The database against itself: charges, promises, states, attachments and the operation log.
 public enum DatabaseExamination {
     /// Everything wrong, as of one snapshot. `knownFlows` are `name/version`; reservations older than `reservationAge` seconds
-    /// are stale; `ready` rings for an operation that can run.
+    /// are stale.
     public static func findings(
-        knownFlows: Set<String>, reservationAge: Int, snapshotsChargeGigabytes: Bool, ready: @escaping @Sendable (String) -> Void,
-        in connection: any Connection
+        knownFlows: Set<String>, reservationAge: Int, snapshotsChargeGigabytes: Bool, in connection: any Connection
     ) throws -> [Finding] {
         try quotas(snapshotsChargeGigabytes, in: connection) + strandedSnapshots(in: connection) + pools(in: connection)
             + stranded(in: connection) + attachStates(reservationAge, in: connection)
-            + operations(knownFlows, ready, in: connection)
+            + operations(knownFlows, in: connection)
     }
 
     // MARK: charges and promises
@@ -259,9 +258,7 @@ public enum DatabaseExamination {
 
     static let unfinishedSQL = SQL("SELECT id, flow, version, state, resource_id, created_at FROM operations WHERE finished_at IS NULL")
 
-    private static func operations(
-        _ knownFlows: Set<String>, _ ready: @escaping @Sendable (String) -> Void, in connection: any Connection
-    ) throws -> [Finding] {
+    private static func operations(_ knownFlows: Set<String>, in connection: any Connection) throws -> [Finding] {
         try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3), $0.text(4), $0.text(5)) }.compactMap {
             id, flow, version, state, resource, since in
             if !knownFlows.contains("\(flow)/\(version)") {
@@ -273,7 +270,7 @@ public enum DatabaseExamination {
             guard state == "waiting", try Operations.canRun(id, in: connection) else { return nil }
             return Finding(.operation, id, "Operation \(id) (\(flow) on \(resource), since \(since)) waits, but nothing is before it.") {
                 tx in
-                guard try Operations.run(waiting: id, ready: ready, in: tx) else { return nil }
+                guard try Operations.run(waiting: id, in: tx) else { return nil }
                 return "it was started"
             }
         }

@@ -89,14 +89,14 @@ public enum Snapshots {
         try tx.run(
             insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .text(caller.userID), .string(new.name),
             .string(new.description), .int(volume.size), .text(volume.volumeTypeID), .text(try new.metadata.stored("metadata")),
-            .text(Timestamp.now()))
+            .text(tx.now))
         return id
     }
 
     static let madeSQL = SQL("UPDATE snapshots SET status = 'available', progress = '100%', driver_data = ?, updated_at = ? WHERE id = ?")
     /// The driver made it.
     public static func made(_ id: String, driverData: String?, in tx: any Transaction) throws {
-        try tx.run(madeSQL, .string(driverData), .text(Timestamp.now()), .text(id))
+        try tx.run(madeSQL, .string(driverData), .text(tx.now), .text(id))
     }
 
     static let resizeSQL = SQL("UPDATE snapshots SET size = ? WHERE id = ?")
@@ -110,12 +110,12 @@ public enum Snapshots {
 
     static let setStatusSQL = SQL("UPDATE snapshots SET status = ?, updated_at = ? WHERE id = ?")
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setStatusSQL, .text(status), .text(Timestamp.now()), .text(id))
+        try tx.run(setStatusSQL, .text(status), .text(tx.now), .text(id))
     }
 
     static let swapStatusSQL = SQL("UPDATE snapshots SET status = ?, updated_at = ? WHERE id = ? AND status = ?")
     static func setStatus(_ status: String, of snapshot: Snapshot, in tx: any Transaction) throws -> Bool {
-        try tx.run(swapStatusSQL, .text(status), .text(Timestamp.now()), .text(snapshot.id), .text(snapshot.status)) == 1
+        try tx.run(swapStatusSQL, .text(status), .text(tx.now), .text(snapshot.id), .text(snapshot.status)) == 1
     }
 
     static let removeSQL = SQL("DELETE FROM snapshots WHERE id = ?")
@@ -137,7 +137,7 @@ public enum Snapshots {
         let snapshot = try get(id, for: caller, in: tx)
         try tx.run(
             updateSQL, .string(name.map { $0.string } ?? snapshot.name), .string(description.map { $0.string } ?? snapshot.description),
-            .text(Timestamp.now()), .text(id))
+            .text(tx.now), .text(id))
     }
 
     static let setMetadataSQL = SQL("UPDATE snapshots SET metadata = ?, updated_at = ? WHERE id = ?")
@@ -148,7 +148,7 @@ public enum Snapshots {
         let before = try JSON(parsing: get(id, for: caller, in: tx).metadata).object ?? [:]
         var metadata = before
         try change(&metadata)
-        try tx.run(setMetadataSQL, .text(try metadata.stored("metadata", before: before)), .text(Timestamp.now()), .text(id))
+        try tx.run(setMetadataSQL, .text(try metadata.stored("metadata", before: before)), .text(tx.now), .text(id))
         return metadata
     }
 
@@ -169,6 +169,6 @@ public enum Snapshots {
             throw StorageError(
                 .invalid, "Provided snapshot status \(status) not allowed for snapshot with status \(snapshot.status).")
         }
-        try tx.run(setProgressSQL, .text(status), .string(progress ?? snapshot.progress), .text(Timestamp.now()), .text(id))
+        try tx.run(setProgressSQL, .text(status), .string(progress ?? snapshot.progress), .text(tx.now), .text(id))
     }
 }

@@ -1,0 +1,25 @@
+import Synchronization
+
+/// A statement known at compile time. Each connection prepares it once and finds it again by its number.
+public final class SQL: Sendable {
+    public let text: String
+    let number: Int
+    private static let next = Atomic<Int>(0)
+
+    public init(_ text: String) {
+        self.text = text
+        number = Self.next.wrappingAdd(1, ordering: .relaxed).oldValue
+    }
+}
+
+/// A value bound to a statement. Times and UUIDs are text in the one representation of `Timestamp` and `UUID`, truth is 0 or 1.
+public enum Value: Sendable {
+    case null
+    case integer(Int64)
+    case real(Double)
+    case text(String)
+
+    public static func int(_ value: Int?) -> Value { value.map { .integer(Int64($0)) } ?? .null }
+    public static func bool(_ value: Bool) -> Value { .integer(value ? 1 : 0) }
+    public static func string(_ value: String?) -> Value { value.map { .text($0) } ?? .null }
+}
