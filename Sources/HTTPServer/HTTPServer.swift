@@ -7,8 +7,8 @@ import Synchronization
 
 /// An HTTP/1.1 server on libmicrohttpd: epoll, a small pool of threads, connections suspended while a handler waits.
 ///
-/// A handler is started with `Task.immediate` on the connection's thread: one that never waits is answered without a
-/// change of threads; one that does suspends its connection and is answered when it ends.
+/// A request that waits for nothing is answered by the connection's thread at once. Work that may wait is started there too, with
+/// `Task.immediate`: if it does wait, its connection is suspended until it ends.
 public final class HTTPServer: @unchecked Sendable {
     public struct Configuration: Sendable {
         /// A listening socket.
@@ -302,10 +302,20 @@ private final class Exchange: @unchecked Sendable {
         started = true
         server.started()
         known?.enter(.answering, at: request.startedAt)
+        let work: @Sendable () async throws -> HTTPResponse
+        do {
+            switch try server.responder(request) {
+            case .ready(let response):
+                self.response = response
+                state.store(State.done, ordering: .relaxed)
+                return answer(server, connection)
+            case .waiting(let given): work = given
+            }
+        } catch { work = { HTTPResponse(status: 500, contentType: nil) } }
         let resumable = Resumable(connection: connection)
         Task.immediate { [self] in
             do {
-                response = try await server.responder(request)
+                response = try await work()
             } catch {
                 response = HTTPResponse(status: 500, contentType: nil)
             }

@@ -223,14 +223,14 @@ final class CoreProcess: Sendable {
             log: sink,
             responder: (outerChain(publicChecks) + inner
                 + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
-                .chain(to: { try await api.respond($0) }))
+                .chain(to: { try api.answer($0) }))
         self.server.withLock { $0 = server }
         let control = try HTTPServer(
             HTTPServer.Configuration(
                 socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.maxBody], connectionLimit: 64,
                 idleTimeout: 900),
             log: sink,
-            responder: (outerChain([]) + inner + [AuthMiddleware(OperatorAuthenticator())]).chain(to: { try await api.respond($0) }))
+            responder: (outerChain([]) + inner + [AuthMiddleware(OperatorAuthenticator())]).chain(to: { try api.answer($0) }))
         return (server, control)
     }
 

@@ -41,7 +41,7 @@ final class RequestFuzz: @unchecked Sendable {
                 RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["*"]), FaultMiddleware(log: log, translate: BlockAPI.translate),
                 BodyLimitMiddleware(limit: 114_688), AuthMiddleware(NoAuthenticator()),
             ]
-            responder = chain.chain(to: { try await api.respond($0) })
+            responder = chain.chain(to: { try api.answer($0) })
             Self.wait {
                 try? await database.migrate(Schema.migrations)
                 _ = try? await database.write { try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0) }
@@ -62,7 +62,7 @@ final class RequestFuzz: @unchecked Sendable {
         guard let request = Self.request(bytes) else { return }
         Self.wait { [responder] in
             do {
-                let response = try await responder(request)
+                let response = try await responder(request).response
                 if response.status == 500 || !(200..<600).contains(response.status) {
                     violated("\(response.status) to \(request.method) \(request.rawPath)?\(request.rawQuery)")
                 }

@@ -6,8 +6,10 @@ import Testing
 
 /// Answers with what arrived.
 private let echo: Responder = { request in
-    HTTPResponse(
-        status: 200, body: .text("<\(request.method) \(request.rawPath) \(request.query.count) \(request.body.count)>"), contentType: nil)
+    .ready(
+        HTTPResponse(
+            status: 200, body: .text("<\(request.method) \(request.rawPath) \(request.query.count) \(request.body.count)>"),
+            contentType: nil))
 }
 
 /// Heads whose end or whose body's length others may see differently, and heads that are too much.
@@ -145,13 +147,15 @@ struct FramingTests {
         let isOver = Guarded(false)
         let left = Semaphore()
         let server = try ServerUnderTest { request in
-            if request.rawPath == "/brief" { try await Task.sleep(nanoseconds: 100_000_000) }
-            // It ends of its own accord after twenty seconds: who waits for it sees that it does.
-            for _ in 0..<2_000 where request.rawPath == "/long" && !isOver.withLock({ $0 }) {
-                try await Task.sleep(nanoseconds: 10_000_000)
+            .waiting {
+                if request.rawPath == "/brief" { try await Task.sleep(nanoseconds: 100_000_000) }
+                // It ends of its own accord after twenty seconds: who waits for it sees that it does.
+                for _ in 0..<2_000 where request.rawPath == "/long" && !isOver.withLock({ $0 }) {
+                    try await Task.sleep(nanoseconds: 10_000_000)
+                }
+                left.post()
+                return HTTPResponse(status: 200, body: .text("done"), contentType: nil)
             }
-            left.post()
-            return HTTPResponse(status: 200, body: .text("done"), contentType: nil)
         }
         for path in ["/brief", "/brief", "/long"] {
             let descriptor = try Loopback.connect(server.port)

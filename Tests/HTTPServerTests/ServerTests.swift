@@ -52,7 +52,7 @@ final class ServerUnderTest: Sendable {
 
 /// Answers with what arrived.
 private let echo: Responder = { request in
-    HTTPResponse(status: 200, body: .text("\(request.method) \(request.rawPath) \(request.body.count)"), contentType: "text/plain")
+    .ready(HTTPResponse(status: 200, body: .text("\(request.method) \(request.rawPath) \(request.body.count)"), contentType: "text/plain"))
 }
 
 @Suite("HTTP server", .serialized)
@@ -102,8 +102,10 @@ struct ServerTests {
     @Test("a handler that waits suspends its connection and answers later; others are served meanwhile")
     func suspension() async throws {
         let server = try ServerUnderTest { request in
-            if request.rawPath == "/slow" { try await Task.sleep(nanoseconds: 100_000_000) }
-            return HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil)
+            .waiting {
+                if request.rawPath == "/slow" { try await Task.sleep(nanoseconds: 100_000_000) }
+                return HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil)
+            }
         }
         let answers = await withTaskGroup(of: String.self) { group in
             for index in 0..<40 {
@@ -134,7 +136,7 @@ struct ServerTests {
     @Test("a global request id is taken over only if it has the form of one")
     func globalRequestID() throws {
         let server = try ServerUnderTest { request in
-            HTTPResponse(status: 200, body: .text("global=\(request.globalRequestID ?? "none")"), contentType: nil)
+            .ready(HTTPResponse(status: 200, body: .text("global=\(request.globalRequestID ?? "none")"), contentType: nil))
         }
         let good = "req-" + UUID.random()
         #expect(server.exchange("GET / HTTP/1.1\r\nHost: h\r\nX-OpenStack-Request-ID: \(good)\r\n\r\n").contains("global=\(good)"))

@@ -51,9 +51,9 @@ struct StreamTests {
     private static func serving(_ pipes: [String: Pipe], perAddress: Int = 0) throws -> ServerUnderTest {
         try ServerUnderTest(perAddress: perAddress) { request in
             guard let pipe = pipes[request.rawPath] else {
-                return HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil)
+                return .ready(HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil))
             }
-            return HTTPResponse(status: 200, body: .stream(pipe), contentType: "text/plain")
+            return .ready(HTTPResponse(status: 200, body: .stream(pipe), contentType: "text/plain"))
         }
     }
 
@@ -167,8 +167,10 @@ struct StreamTests {
     func crowded() throws {
         let pipe = Pipe()
         let server = try ServerUnderTest(connectionLimit: 20, idleTimeout: 100) { request in
-            guard request.rawPath == "/stream" else { return HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil) }
-            return HTTPResponse(status: 200, body: .stream(pipe), contentType: "text/plain")
+            guard request.rawPath == "/stream" else {
+                return .ready(HTTPResponse(status: 200, body: .text(request.rawPath), contentType: nil))
+            }
+            return .ready(HTTPResponse(status: 200, body: .stream(pipe), contentType: "text/plain"))
         }
         func open(_ path: String, _ count: Int) throws -> [Int32] {
             try (0..<count).map { _ in

@@ -151,14 +151,14 @@ public final class BlockAPI: Sendable {
     }
 
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
-    public nonisolated(nonsending) func respond(_ request: HTTPRequest) async throws -> HTTPResponse {
+    public func answer(_ request: HTTPRequest) throws -> Answer {
         let found: Endpoint?
         let raw: [Substring]
         let project: Substring?
         switch place(of: request) {
-        case .root: return try Discovery.respond(request, publicEndpoint: publicEndpoint)
+        case .root: return .ready(try Discovery.respond(request, publicEndpoint: publicEndpoint))
         case .version(let project, let hasSlash):
-            return try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project)
+            return .ready(try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project))
         case .nowhere: throw HTTPError.noRoute
         case .resource(let inProject): (found, raw, project) = (nil, [], inProject)
         case .endpoint(let endpoint, let parameters, let inProject): (found, raw, project) = (endpoint, parameters, inProject)
@@ -210,7 +210,7 @@ public final class BlockAPI: Sendable {
             if let refusal = operation.refusal { throw HTTPError(403, refusal) }
             try asked.enforce(policy)
         }
-        return try await operation.handler(asked)
+        return .waiting { try await operation.handler(asked) }
     }
 
     private enum Place {

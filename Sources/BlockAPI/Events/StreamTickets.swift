@@ -82,13 +82,13 @@ public struct TicketAuthenticator: Authenticator {
         self.usual = usual
     }
 
-    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+    public func authenticate(_ request: HTTPRequest) throws -> Authentication {
         guard request.method == "GET", let ticket = request.queryValue("ticket"), opens(request) else {
-            return try await usual.authenticate(request)
+            return try usual.authenticate(request)
         }
         guard let identity = tickets.redeem(ticket) else {
             throw HTTPError(401, "The ticket is not known, was used already or is older than \(Int(StreamTickets.lifetime)) seconds.")
         }
-        return identity
+        return .known(identity)
     }
 }

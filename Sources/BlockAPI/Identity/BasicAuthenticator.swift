@@ -8,8 +8,8 @@ public struct BasicAuthenticator: Authenticator {
 
     public init(_ users: BasicUsers) { self.users = users }
 
-    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        if request.rawPath == "/" || request.rawPath.isEmpty { return nil }
+    public func authenticate(_ request: HTTPRequest) throws -> Authentication {
+        if request.rawPath == "/" || request.rawPath.isEmpty { return .known(nil) }
         let refusal = HTTPError.unauthenticated("Basic realm=\"Block Storage\", charset=\"UTF-8\"")
         guard let header = request.header("Authorization"), header.utf8.count <= 1024, header.lowercased().hasPrefix("basic "),
             let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),
@@ -17,15 +17,17 @@ public struct BasicAuthenticator: Authenticator {
         else { throw refusal }
         let name = String(text[..<colon])
         let password = Secret(String(text[text.utf8.index(after: colon)...]))
-        let found: BasicUser?
-        do {
-            found = try await users.authenticate(
-                name: name, password: password, for: Asker(address: request.remoteAddress, isPresent: { !request.isAbandoned }))
-        } catch { throw KeystoneAuthenticator.busy }
-        guard let user = found else { throw refusal }
-        return Identity(
-            userID: user.name, projectID: user.projectID, roles: user.roles,
-            mayUnbind: user.roles.contains("admin") || user.roles.contains("service"))
+        return .waiting { [users] in
+            let found: BasicUser?
+            do {
+                found = try await users.authenticate(
+                    name: name, password: password, for: Asker(address: request.remoteAddress, isPresent: { !request.isAbandoned }))
+            } catch { throw KeystoneAuthenticator.busy }
+            guard let user = found else { throw refusal }
+            return Identity(
+                userID: user.name, projectID: user.projectID, roles: user.roles,
+                mayUnbind: user.roles.contains("admin") || user.roles.contains("service"))
+        }
     }
 }
 

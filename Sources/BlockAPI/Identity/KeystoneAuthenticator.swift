@@ -8,15 +8,20 @@ public struct KeystoneAuthenticator: Authenticator {
 
     public init(_ keystone: Keystone) { self.keystone = keystone }
 
-    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+    public func authenticate(_ request: HTTPRequest) throws -> Authentication {
         // The versions are for everybody.
-        if request.rawPath == "/" || request.rawPath.isEmpty { return nil }
+        if request.rawPath == "/" || request.rawPath.isEmpty { return .known(nil) }
         guard let token = request.header("X-Auth-Token"), !token.isEmpty else { throw refusal }
         let serviceToken = request.header("X-Service-Token")
         if serviceToken == nil, let known = keystone.known(token) {
             guard let known else { throw refusal }
-            return Self.identity(known)
+            return .known(Self.identity(known))
         }
+        return .waiting { try await identity(token, serviceToken: serviceToken, request) }
+    }
+
+    /// Asks Keystone where nothing is kept of the tokens.
+    private func identity(_ token: String, serviceToken: String?, _ request: HTTPRequest) async throws -> Identity {
         let asker = Asker(address: request.remoteAddress, isPresent: { !request.isAbandoned })
         do {
             var serviceRoles: [String] = []

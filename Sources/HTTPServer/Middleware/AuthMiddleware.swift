@@ -2,8 +2,14 @@ import Primitives
 
 /// Finds out who asks. Which way of doing so is used is a matter of configuration.
 public protocol Authenticator: Sendable {
-    /// Throws an `HTTPError` 401 (or 503 if it cannot find out); nil for paths that need no identity.
-    func authenticate(_ request: HTTPRequest) async throws -> Identity?
+    /// Throws an `HTTPError` 401 (or 503 if it cannot find out), at once or later.
+    func authenticate(_ request: HTTPRequest) throws -> Authentication
+}
+
+/// Who asks, or work that finds it out. nil for paths that need no identity.
+public enum Authentication: Sendable {
+    case known(Identity?)
+    case waiting(@Sendable () async throws -> Identity?)
 }
 
 /// Puts the caller's identity on the request.
@@ -12,9 +18,17 @@ public struct AuthMiddleware: Middleware {
 
     public init(_ authenticator: any Authenticator) { self.authenticator = authenticator }
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        request.identity = try await authenticator.authenticate(request)
-        return try await next(request)
+    public func admit(_ request: HTTPRequest) throws -> Admission {
+        switch try authenticator.authenticate(request) {
+        case .known(let identity):
+            request.identity = identity
+            return .pass
+        case .waiting(let work):
+            return .waiting {
+                request.identity = try await work()
+                return nil
+            }
+        }
     }
 }
 
@@ -25,7 +39,7 @@ public struct NoAuthenticator: Authenticator {
 
     public init() {}
 
-    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
+    public func authenticate(_ request: HTTPRequest) throws -> Authentication {
         var user = "admin"
         var project: String?
         if let token = request.header("X-Auth-Token"), !token.isEmpty {
@@ -36,7 +50,8 @@ public struct NoAuthenticator: Authenticator {
                 throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
             }
         }
-        return Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true, mayUnbind: true)
+        return .known(
+            Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true, mayUnbind: true))
     }
 }
 
@@ -44,7 +59,7 @@ public struct NoAuthenticator: Authenticator {
 public struct OperatorAuthenticator: Authenticator {
     public init() {}
 
-    public func authenticate(_ request: HTTPRequest) async throws -> Identity? {
-        Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true, takesProjectFromURL: true, mayUnbind: true)
+    public func authenticate(_ request: HTTPRequest) throws -> Authentication {
+        .known(Identity(userID: "operator", projectID: nil, roles: ["admin"], isAdmin: true, takesProjectFromURL: true, mayUnbind: true))
     }
 }

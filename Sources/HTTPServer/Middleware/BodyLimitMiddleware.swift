@@ -17,7 +17,7 @@ public struct BodyLimitMiddleware: Middleware {
         self.checks = checks
     }
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
+    public func admit(_ request: HTTPRequest) throws -> Admission {
         if let reason = request.refusal { throw HTTPError(400, reason, isPlain: true, headers: [(name: "Connection", value: "close")]) }
         if request.bodyIsTooLarge || (request.declaredLength ?? 0) > limit {
             throw HTTPError(
@@ -32,6 +32,6 @@ public struct BodyLimitMiddleware: Middleware {
             }
         }
         for check in checks { try check.check(request) }
-        return try await next(request)
+        return .pass
     }
 }

@@ -5,14 +5,18 @@ public struct CORSMiddleware: Middleware {
 
     public init(allowedOrigins: [String]) { origins = allowedOrigins }
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        let isPreflight = request.method == "OPTIONS" && request.refusal == nil
-        guard !origins.isEmpty || isPreflight else { return try await next(request) }
-        var response = isPreflight ? HTTPResponse(status: 200, contentType: nil) : try await next(request)
+    public func admit(_ request: HTTPRequest) -> Admission {
+        Self.isPreflight(request) ? .answer(HTTPResponse(status: 200, contentType: nil)) : .pass
+    }
+
+    private static func isPreflight(_ request: HTTPRequest) -> Bool { request.method == "OPTIONS" && request.refusal == nil }
+
+    public func complete(_ response: inout HTTPResponse, of request: HTTPRequest) {
+        guard !origins.isEmpty else { return }
         if let origin = request.header("Origin"), let allowed = origins.first(where: { $0 == "*" || $0 == origin }) {
             response.headers.append((name: "Access-Control-Allow-Origin", value: allowed))
             response.headers.append((name: "Vary", value: "Origin"))
-            if isPreflight {
+            if Self.isPreflight(request) {
                 response.headers.append((name: "Access-Control-Allow-Methods", value: "GET, PUT, POST, DELETE, PATCH, HEAD"))
                 response.headers.append(
                     (
@@ -28,6 +32,5 @@ public struct CORSMiddleware: Middleware {
                     ))
             }
         }
-        return response
     }
 }

@@ -12,28 +12,18 @@ public struct FaultMiddleware: Middleware {
         self.translate = translate
     }
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        var response: HTTPResponse
-        do {
-            response = try await next(request)
-        } catch let error as HTTPError {
-            response = error.response()
-        } catch {
-            if let known = translate(error) {
-                response = known.response()
-            } else {
-                log.error(
-                    "request failed: \(error)",
-                    metadata: ["request_id": "\(request.requestID)", "method": "\(request.method)", "path": "\(request.rawPath)"])
-                response = HTTPError(
-                    500, "The server has either erred or is incapable of performing the requested operation."
-                ).response()
-            }
-        }
+    public func response(to error: any Error, of request: HTTPRequest) -> HTTPResponse? {
+        if let known = error as? HTTPError ?? translate(error) { return known.response() }
+        log.error(
+            "request failed: \(error)",
+            metadata: ["request_id": "\(request.requestID)", "method": "\(request.method)", "path": "\(request.rawPath)"])
+        return HTTPError(500, "The server has either erred or is incapable of performing the requested operation.").response()
+    }
+
+    public func complete(_ response: inout HTTPResponse, of request: HTTPRequest) {
         if let version = request.apiVersionHeader {
             response.headers.append((name: "OpenStack-API-Version", value: version.text))
             response.headers.append((name: "Vary", value: "OpenStack-API-Version"))
         }
-        return response
     }
 }

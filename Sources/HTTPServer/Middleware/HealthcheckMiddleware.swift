@@ -15,9 +15,13 @@ public struct HealthcheckMiddleware: Middleware {
         self.trouble = trouble
     }
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
-        guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD" else { return try await next(request) }
+    public func admit(_ request: HTTPRequest) -> Admission {
+        guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD" else { return .pass }
         request.route = Self.route
+        return .answer(response(to: request))
+    }
+
+    private func response(to request: HTTPRequest) -> HTTPResponse {
         let isDisabled = !disablingFile.isEmpty && access(disablingFile, F_OK) == 0
         let problem = isDisabled ? "DISABLED BY FILE" : trouble()
         if request.method == "HEAD" { return HTTPResponse(status: problem == nil ? 204 : 503, contentType: nil) }

@@ -4,13 +4,15 @@ import Primitives
 public struct RequestIDMiddleware: Middleware {
     public init() {}
 
-    public func handle(_ request: HTTPRequest, next: Responder) async throws -> HTTPResponse {
+    public func admit(_ request: HTTPRequest) -> Admission {
         request.requestID = UUID.random(prefix: "req-")
         if let given = request.header("X-OpenStack-Request-ID"), Self.isRequestID(given) { request.globalRequestID = given }
-        var response = try await next(request)
+        return .pass
+    }
+
+    public func complete(_ response: inout HTTPResponse, of request: HTTPRequest) {
         response.headers.append((name: "x-openstack-request-id", value: request.requestID))
         if request.reachedController { response.headers.append((name: "x-compute-request-id", value: request.requestID)) }
-        return response
     }
 
     /// `req-` and a UUID: nothing else may reach logs and messages under the name of an id.
