@@ -1,0 +1,177 @@
+import CDriver
+import DiskImages
+import DriverKit
+import Glibc
+
+/// Files that others made are listed, become volumes, and are let go.
+extension NFSDriver {
+    func listVolumes(_ call: Call) throws {
+        var failures: [DriverError] = []
+        try call.list("volumes") {
+            for share in shares {
+                do { try share.with { try list($0, call) } } catch let error as DriverError { failures.append(error) }
+            }
+            if failures.count == shares.count, let first = failures.first { throw first }
+        }
+        call.list("problems") { for failure in failures { call.set(nil, failure.message) } }
+    }
+
+    private func list(_ session: Session, _ call: Call) throws {
+        let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
+        let names = Set(files.map(\.name))
+        for file in files where !file.name.hasSuffix(".info") {
+            if let volume = Self.volume(ofOverlay: file.name), names.contains(volume) { continue }
+            guard let (bytes, overlays) = try describe(file, hasList: names.contains(file.name + ".info"), session) else {
+                if let failure = session.failure { throw failure }
+                continue
+            }
+            call.object(nil) {
+                call.set("name", file.name)
+                call.set("reference", session.path(file.name))
+                call.set("bytes", Int64(bytes))
+                call.set("size", Int64((bytes + 1_073_741_823) >> 30))
+                if file.links > 1 { call.set("unsafe", Self.shared) }
+                call.list("snapshots") {
+                    for overlay in overlays {
+                        call.object(nil) {
+                            call.set("name", "snapshot-" + overlay.id)
+                            call.set("id", overlay.id)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The volume's name in an overlay's, `<name>.<snapshot id>`, which holds two ids: a volume's own name may have a dot before its.
+    private static func volume(ofOverlay file: String) -> String? {
+        let bytes = Array(file.utf8)
+        guard bytes.count > 37, bytes[bytes.count - 37] == UInt8(ascii: "."), isID(bytes.suffix(36)) else { return nil }
+        let volume = bytes.dropLast(37)
+        guard volume.count >= 36, (volume.startIndex...(volume.endIndex - 36)).contains(where: { isID(volume[$0..<$0 + 36]) }) else {
+            return nil
+        }
+        return String(decoding: volume, as: UTF8.self)
+    }
+
+    private static func isID(_ bytes: ArraySlice<UInt8>) -> Bool {
+        zip(0..., bytes).allSatisfy { position, byte in
+            if [8, 13, 18, 23].contains(position) { return byte == UInt8(ascii: "-") }
+            return (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
+        }
+    }
+
+    /// A volume's size as its users see it, and its overlays; nil if it has gone meanwhile.
+    private func describe(_ entry: Session.Entry, hasList: Bool, _ session: Session) throws -> (UInt64, [(id: String, file: String)])? {
+        // A raw volume's size is its file's, whatever its guest wrote to its beginning.
+        if !hasList, Chain.Format.isRaw(ofLength: entry.size) { return (entry.size, []) }
+        do {
+            let chain = try Chain(session, volume: entry.name, format: .raw)
+            let file = try session.open(chain.active, writable: false)
+            defer { file.close() }
+            if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays) }
+            return (try Qcow2Header.read(file)?.size ?? entry.size, chain.overlays)
+        } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) {
+            return nil
+        } catch let error as DriverError where error.code == CLINKER_INVALID {
+            // Whoever put it here may ask why it cannot be used; the others are listed all the same.
+            return (entry.size, [])
+        }
+    }
+
+    private static let shared = "it has another name: who has that writes to the same bytes"
+
+    func manageVolume(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        var reference = try call.required(call.referenceArgument)
+        var among = shares
+        // As Cinder takes it, host:/path/file, or the file alone.
+        if let share = shares.first(where: { reference.hasPrefix($0.address.text + "/") }) {
+            reference = String(reference.dropFirst(share.address.text.utf8.count + 1))
+            among = [share]
+        }
+        try check(reference)
+        guard let share = try find(target) ?? (try find(reference, among: among)) else {
+            throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(reference)")
+        }
+        let format = try share.with { session -> Chain.Format in
+            var length: UInt64?
+            if reference != target, try session.size(of: reference) != nil {
+                if try session.size(of: target) != nil { throw DriverError(CLINKER_EXISTS, "\(session.path(target)) exists already") }
+                guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
+                    throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
+                }
+                guard try session.links(of: reference) == 1 else {
+                    throw DriverError(CLINKER_INVALID, "\(session.path(reference)): \(Self.shared)")
+                }
+                _ = try Chain.Format.ofForeign(reference, session, call)
+                length = try session.size(of: reference)
+                try session.rename(reference, to: target)
+            }
+            do { return try takeOver(target, session, call) } catch {
+                // The file is its owner's again, as it was.
+                if let length { try? giveBack(target, as: reference, length, session) }
+                throw error
+            }
+        }
+        setData(call, share, format)
+    }
+
+    private func giveBack(_ target: String, as reference: String, _ length: UInt64, _ session: Session) throws {
+        let file = try session.open(target, writable: true)
+        defer { file.close() }
+        // A raw file had its end moved to a whole GiB.
+        let size = try file.size
+        if size > length, size == ((length + 1_073_741_823) >> 30) << 30 { try file.truncate(to: length) }
+        try session.rename(target, to: reference)
+    }
+
+    private func takeOver(_ target: String, _ session: Session, _ call: Call) throws -> Chain.Format {
+        let format = try Chain.Format.ofForeign(target, session, call)
+        let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
+        defer { layer.close() }
+        // Volumes are whole GiB: what is missing reads as zeroes.
+        let size = max(1, (try layer.size + 1_073_741_823) >> 30)
+        try layer.grow(to: size << 30)
+        try layer.flush()
+        if format == .qcow2 { try setApart(target, session) }
+        call.set("size", Int64(size))
+        return format
+    }
+
+    func renameVolume(_ call: Call) throws {
+        let (old, new) = (try name(call, "source.name"), try name(call, "volume.name"))
+        guard let share = try find(old, call) ?? (try find(new, call)) else {
+            throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(old)")
+        }
+        let format = try share.with { session in
+            guard old != new, try session.size(of: old) != nil else { return try self.format(call, session, new) }
+            guard try session.size(of: new) == nil else { throw DriverError(CLINKER_EXISTS, "\(session.path(new)) exists already") }
+            let format = try self.format(call, session, old)
+            guard try Chain(session, volume: old, format: format).overlays.isEmpty else {
+                throw DriverError(CLINKER_UNSUPPORTED, "\(session.path(old)) has snapshots, which lead to it by its name")
+            }
+            try session.rename(old, to: new)
+            return format
+        }
+        setData(call, share, format)
+    }
+
+    /// What is left to itself stays as it is, yet nobody knows any more what it is: it must be seen.
+    func unmanageVolume(_ call: Call) throws {
+        let volume = try name(call, "volume.name")
+        guard let share = try find(volume, call) else { return }
+        try share.with { session in
+            guard try format(call, session, volume) == .qcow2 else { return }
+            try setApart(volume, session)
+        }
+    }
+
+    /// Nobody shall take a qcow2 file for a raw one.
+    private func setApart(_ name: String, _ session: Session) throws {
+        let file = try session.open(name, writable: true)
+        defer { file.close() }
+        try Chain.Format.setApart(file)
+        try file.flush()
+    }
+}
