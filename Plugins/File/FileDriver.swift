@@ -7,7 +7,7 @@ import Glibc
 /// a rename once it is whole and on stable storage: what a crash leaves is either the whole thing or a `.partial`.
 final class FileDriver: VolumeDriver {
     private static let directoryOption = DriverOption(
-        "file_directory", default: "", help: "Directory of the volumes; volumes/<backend> in the state directory if empty.")
+        "file_directory", default: "", help: "Directory of the volumes; the backend's own below the state directory if empty.")
     static let options = [directoryOption.declaration]
 
     private let directory: String
@@ -15,10 +15,8 @@ final class FileDriver: VolumeDriver {
     init(_ call: Call) throws {
         var path = try call[Self.directoryOption]
         if path.isEmpty {
-            guard let state = call.string("state_dir"), let backend = call.string("backend") else {
-                throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory is not set")
-            }
-            path = "\(state)/volumes/\(backend)"
+            guard let own = call.string("state_dir") else { throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory is not set") }
+            path = own
         }
         guard path.hasPrefix("/") else {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory must be an absolute path, not \(path)")

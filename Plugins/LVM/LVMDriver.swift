@@ -40,7 +40,6 @@ final class LVMDriver: VolumeDriver {
         let ratio = try call.given(LVMOptions.overSubscription) ?? call.option("max_over_subscription_ratio") ?? "20.0"
         overSubscription = Double(ratio == "auto" ? "20.0" : ratio) ?? 20
         targets = try Targets.helper(call)
-        call.tellWithoutEffect(LVMOptions.withoutEffect)
     }
 
     private static func wiping(_ call: Call) throws -> Wiping {

@@ -21,7 +21,7 @@ enum LVMOptions {
         "volume_clear_bps_limit", default: 0, in: 0...1_000_000_000_000, help: "Bytes in a second that are overwritten; 0: no limit.")
 
     /// Told as without effect where a section has them, and why.
-    static let withoutEffect: KeyValuePairs = [
+    private static let withoutEffect: KeyValuePairs = [
         "lvm_share_target": "each volume has a target of its own", "chap_username": "each target has credentials of its own",
         "chap_password": "each target has credentials of its own",
         "volume_clear_ionice": "volume_clear_bps_limit is how fast volumes are overwritten",

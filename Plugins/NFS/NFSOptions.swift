@@ -22,7 +22,7 @@ enum NFSOptions {
     private static let yesOrAuto = ["auto", "true", "false"]
 
     /// Told as without effect where a section has them, and why.
-    static let withoutEffect: KeyValuePairs = [
+    private static let withoutEffect: KeyValuePairs = [
         "nas_login": "nobody logs in at a server", "nas_password": "nobody logs in at a server",
         "nas_private_key": "nobody logs in at a server", "nas_ssh_port": "nobody logs in at a server",
         "nas_volume_prov_type": "nfs_sparsed_volumes says how files are made",

@@ -42,10 +42,9 @@ final class RBDDriver: VolumeDriver {
         mirroring = try Mirroring(call, cluster)
         let names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
         deletion = Deletion(cluster, delay: delay, interval: interval, names: names, flattening: flattening)
-        call.tellWithoutEffect(RBDOptions.withoutEffect)
         // What a dead process of this machine left behind: its watches would hold its images for half a minute.
         if let state = call.option("state_dir") {
-            client = try RegisteredClient(directory: state + "/rbd", cluster: cluster, call)
+            client = try RegisteredClient(directory: state + "/clients", former: state + "/../../rbd", cluster: cluster, call)
         } else {
             client = nil
         }

@@ -29,7 +29,7 @@ enum RBDOptions {
         "replication_device", default: "", help: "backend_id:NAME,...: the cluster that rbd-mirror carries replicated volumes to.")
 
     /// Told as without effect where a section has them, and why.
-    static let withoutEffect: KeyValuePairs = [
+    private static let withoutEffect: KeyValuePairs = [
         "rados_connection_retries": "a cluster that cannot be reached is tried again until it can",
         "rados_connection_interval": "the pauses between attempts grow, to 15 seconds at most",
         "rados_connection_timeout": "rados_connect_timeout is how long an attempt takes",

@@ -8,7 +8,8 @@ final class RegisteredClient {
     private let path: String
     private let descriptor: Int32
 
-    init(directory: String, cluster: Cluster, _ call: Call) throws {
+    /// `former`: where earlier releases kept it, for all backends; who died under one is fenced too.
+    init(directory: String, former: String, cluster: Cluster, _ call: Call) throws {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             let code = errno
             throw DriverError(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory): \(String(cString: strerror(code)))")
@@ -30,7 +31,9 @@ final class RegisteredClient {
             close(descriptor)
             throw DriverError(CLINKER_ERROR, "cannot write to \(directory): \(String(cString: strerror(code)))")
         }
-        try? Self.fenceTheDead(directory: directory, cluster: cluster, call)
+        for place in [directory, former] where access(place, F_OK) == 0 {
+            try? Self.fenceTheDead(directory: place, cluster: cluster, call)
+        }
     }
 
     deinit {

@@ -33,7 +33,7 @@ public final class Backend: Sendable {
         }
 
         /// Who works for the backend: hosts and copies.
-        public var workers: ProcessGroups { ProcessGroups("\(notesDirectory)/\(name)") }
+        public var workers: ProcessGroups { ProcessGroups("\(notesDirectory)/\(StateDirectory.fileName(of: name))") }
     }
 
     /// What the driver said of itself when it was opened.
@@ -44,6 +44,8 @@ public final class Backend: Sendable {
         public let calls: Set<DriverMethod>
         /// The options of the backend's section that it reads; nil if it does not say.
         public let options: [String]?
+        /// Of those, what has no effect, and why.
+        public let unused: [String: String]
     }
 
     private struct Pending: Sendable {
@@ -263,11 +265,16 @@ public final class Backend: Sendable {
                 switch frame.kind {
                 case .opened:
                     wasUp = true
+                    var unused: [String: String] = [:]
+                    for option in frame.value["unused"]?.list ?? [] {
+                        if let name = option["name"]?.string { unused[name] = option["reason"]?.string ?? "" }
+                    }
                     let description = Description(
                         driver: frame.value["name"]?.string ?? "", version: frame.value["version"]?.string ?? "",
                         vendor: frame.value["vendor"]?.string ?? "", capabilities: frame.value["capabilities"] ?? .object([]),
                         calls: Set((frame.value["calls"]?.list ?? []).compactMap { $0.string.flatMap { DriverMethod(rawValue: $0) } }),
-                        options: frame.value["options"]?.list?.compactMap(\.string))
+                        options: frame.value["options"]?.list?.compactMap(\.string),
+                        unused: unused)
                     state.withLock {
                         $0.description = description
                         $0.openExpires = nil

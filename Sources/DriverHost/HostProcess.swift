@@ -19,7 +19,9 @@ public enum HostProcess {
             let state = State(wire: wire)
             do {
                 let plugin = try Plugin(path: first.value["plugin"]?.string ?? "")
-                let driver = try Driver(plugin, options: first.value["options"] ?? .object([]), onLog: state.logger(first.id))
+                let options = first.value["options"] ?? .object([])
+                try StateDirectory.make(for: options)
+                let driver = try Driver(plugin, options: options, onLog: state.logger(first.id))
                 var capabilities = try driver.call(.capabilities, .object([]))
                 if case .object(var members) = capabilities {
                     members.removeAll { $0.name == "data" }
@@ -33,6 +35,10 @@ public enum HostProcess {
                             "name": .string(plugin.name), "version": .string(plugin.version), "vendor": .string(plugin.vendor),
                             "capabilities": capabilities, "calls": .list(plugin.nativeCalls.map { .string($0) }),
                             "options": plugin.options.map { .list($0.map { .string($0.name) }) } ?? .null,
+                            "unused": .list(
+                                (plugin.options ?? []).filter { $0.kind == .unused }.map {
+                                    .members(["name": .string($0.name), "reason": .string($0.help)])
+                                }),
                         ])))
             } catch {
                 wire.send(Frame(kind: .failed, id: first.id, value: failure(error)))

@@ -3,7 +3,7 @@ import Glibc
 
 /// An option of the backend's section, as a plugin declares that it reads it.
 public struct PluginOption: Sendable {
-    public enum Kind: Sendable { case text, integer, real, boolean, list, secret }
+    public enum Kind: Sendable { case text, integer, real, boolean, list, secret, unused }
 
     public let name: String
     public let kind: Kind
@@ -27,6 +27,7 @@ public struct PluginOption: Sendable {
             case CLINKER_OPTION_BOOLEAN.rawValue: .boolean
             case CLINKER_OPTION_LIST.rawValue: .list
             case CLINKER_OPTION_SECRET.rawValue: .secret
+            case CLINKER_OPTION_UNUSED.rawValue: .unused
             default: .text
             }
         range = option.minimum < option.maximum ? option.minimum...option.maximum : nil

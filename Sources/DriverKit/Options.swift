@@ -53,11 +53,11 @@ public struct DriverOptionDeclaration: Sendable {
     let standard: String
     let help: String
 
-    /// Options that the driver knows and that have no effect, for the reasons given: no section that has them is taken for misspelt.
+    /// Options that the driver knows and that have no effect, for the reasons given: who sets one is told.
     public static func withoutEffect(_ reasons: KeyValuePairs<String, String>) -> [DriverOptionDeclaration] {
         reasons.map { name, reason in
             DriverOptionDeclaration(
-                name: name, type: CLINKER_OPTION_TEXT, range: nil, choices: [], standard: "", help: "Without effect: \(reason).")
+                name: name, type: CLINKER_OPTION_UNUSED, range: nil, choices: [], standard: "", help: reason)
         }
     }
 
@@ -123,11 +123,6 @@ extension Call {
         case "false", "no", "off", "f", "n", "0": return false
         default: throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name) must be true or false, not '\(text)'")
         }
-    }
-
-    /// Tells of options that are set, though they have no effect here, and why: nobody shall rely on them.
-    public func tellWithoutEffect(_ reasons: KeyValuePairs<String, String>) {
-        for (name, reason) in reasons where option(name) != nil { log(CLINKER_WARNING, "\(name) has no effect: \(reason)") }
     }
 
     /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent. A file that others may write is refused:

@@ -263,7 +263,7 @@ public final class Backends: Sendable {
                 let path = try Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory)
                 var options = settings.backendOptions(name).map { DriverValue.Member($0.name, .string($0.value)) }
                 options.append(DriverValue.Member("backend", .string(name)))
-                options.append(DriverValue.Member("state_dir", .string(stateDirectory)))
+                options.append(DriverValue.Member("state_dir", .string(StateDirectory.path(of: name, in: stateDirectory))))
                 // How the service's own objects are told from others' in the same storage.
                 for option in [Options.volumeNameTemplate, Options.snapshotNameTemplate] {
                     let name = option.declaration.name
@@ -295,7 +295,9 @@ public final class Backends: Sendable {
                                 let was = $0; $0 = true; return was
                             })
                         {
-                            for line in settings.notRead(ofBackend: name, by: description.driver, reading: description.options) {
+                            for line in settings.notRead(
+                                ofBackend: name, by: description.driver, reading: description.options, unused: description.unused)
+                            {
                                 log.warning("\(line)", metadata: ["backend": "\(name)"])
                             }
                         }

@@ -74,6 +74,9 @@ public struct OptionDeclaration: Sendable {
     public let help: String
     let check: @Sendable (String) throws(OptionProblem) -> Void
 
+    /// The type of an option that a driver declares only to say that it has no effect; its help is why.
+    public static let unused = "without effect"
+
     /// An option of a backend's section that its driver reads, as the driver declares it.
     public static func ofDriver(
         _ name: String, typeName: String, defaultText: String, range: ClosedRange<Double>?, choices: [String]?, help: String

@@ -251,6 +251,12 @@ public struct Settings: Sendable {
         for section in ["backend_defaults", backend] {
             for name in (values[section] ?? [:]).keys.sorted() {
                 if let declaration = byName[name] {
+                    if declaration.typeName == OptionDeclaration.unused {
+                        if section == backend, raw(section, name)?.last?.isEmpty == false {
+                            found.notServed.append("\(origin(section, name)): [\(section)] \(name) has no effect: \(declaration.help)")
+                        }
+                        continue
+                    }
                     if Options.ofBackend(name) == nil { found.problems += check(section, name, declaration) }
                     continue
                 }
@@ -269,12 +275,19 @@ public struct Settings: Sendable {
         return found
     }
 
-    /// What a backend's section says in vain, one line each; `options`: names that the driver reads, nil if it does not say.
-    public func notRead(ofBackend backend: String, by driver: String, reading options: [String]?) -> [String] {
+    /// What a backend's section says in vain, one line each; `options`: names that the driver declares, nil if it does not say; `unused`:
+    /// of those, what has no effect, and why.
+    public func notRead(ofBackend backend: String, by driver: String, reading options: [String]?, unused: [String: String] = [:])
+        -> [String]
+    {
         guard let options else { return [] }
         let found = examine(
             backend: backend, driver: driver,
-            options: options.map { .ofDriver($0, typeName: "text", defaultText: "", range: nil, choices: nil, help: "") })
+            options: options.map {
+                .ofDriver(
+                    $0, typeName: unused[$0] == nil ? "text" : OptionDeclaration.unused, defaultText: "", range: nil, choices: nil,
+                    help: unused[$0] ?? "")
+            })
         return found.unknown + found.notServed
     }
 

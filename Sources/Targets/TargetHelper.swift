@@ -98,9 +98,15 @@ final class CredentialStore: Sendable {
     init(_ call: Call) throws {
         guard
             let directory = try call.given(TargetOptions.directory)
-                ?? call.option("state_dir").map({ "\($0)/targets-\(call.option("backend") ?? "")" })
+                ?? call.option("state_dir").map({ "\($0)/targets" })
         else { throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir is not set") }
         self.directory = directory
+        // Earlier releases kept it beside the directories of backends.
+        if let own = call.option("state_dir"), let backend = call.option("backend"), directory == own + "/targets",
+            access(directory, F_OK) != 0, !backend.utf8.contains(UInt8(ascii: "/"))
+        {
+            _ = rename("\(own)/../../targets-\(backend)", directory)
+        }
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             let code = errno
             throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir: cannot create \(directory): \(String(cString: strerror(code)))")

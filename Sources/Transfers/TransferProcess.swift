@@ -38,7 +38,9 @@ public enum TransferProcess {
     private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
         let gate = LineGate()
         func driver(_ end: String) throws -> Driver {
-            try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: order[end]?["options"] ?? .object([])) { level, line in
+            let options = order[end]?["options"] ?? .object([])
+            try StateDirectory.make(for: options)
+            return try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: options) { level, line in
                 gate.pass(line) { line, isNotice in
                     let level = isNotice ? CLINKER_WARNING : level
                     wire.send(

@@ -91,6 +91,7 @@ extension OptionDeclaration {
             case .boolean: Bool.typeName
             case .list: [String].typeName
             case .secret: "secret"
+            case .unused: OptionDeclaration.unused
             }
         self = .ofDriver(
             option.name, typeName: typeName, defaultText: option.standard, range: option.range,

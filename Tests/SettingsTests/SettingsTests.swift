@@ -173,6 +173,30 @@ struct SettingsTests {
         #expect(found.notServed == ["x.conf:8: [one] nas_host has no effect: the driver some does not read it"])
     }
 
+    @Test("an option that a driver declares to be without effect is told with the driver's reason, by a check as at the start")
+    func unusedOptions() throws {
+        let settings = try Settings(
+            text: """
+                [DEFAULT]
+                enabled_backends = one
+                [backend_defaults]
+                nas_login = y
+                [one]
+                volume_driver = some
+                nas_login = x
+                nas_password =
+                """, name: "x.conf")
+        let found = settings.examine(
+            backend: "one", driver: "some",
+            options: ["nas_login", "nas_password"].map {
+                .ofDriver($0, typeName: OptionDeclaration.unused, defaultText: "", range: nil, choices: nil, help: "nobody logs in")
+            })
+        let told = ["x.conf:7: [one] nas_login has no effect: nobody logs in"]
+        #expect(found.problems.isEmpty && found.unknown.isEmpty && found.notServed == told)
+        let names = ["nas_login", "nas_password"]
+        #expect(settings.notRead(ofBackend: "one", by: "some", reading: names, unused: ["nas_login": "nobody logs in"]) == told)
+    }
+
     @Test("a file that is missing is one clear line")
     func missing() {
         #expect { try Settings(files: ["/nonexistent/clinker.conf"]) } throws: {

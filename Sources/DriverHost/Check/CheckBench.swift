@@ -40,8 +40,11 @@ final class CheckBench {
     /// Another instance of the same backend.
     func another() throws -> Driver { try Driver(driver.plugin, options: options, witness: witness) }
 
-    /// A directory of the suite's own.
-    var directory: String { options["state_dir"]?.string ?? "/tmp" }
+    /// A directory of the suite's own, in which the driver's is.
+    var directory: String {
+        guard let own = options["state_dir"]?.string, let slash = own.lastIndex(of: "/"), slash > own.startIndex else { return "/tmp" }
+        return String(own[..<slash])
+    }
 
     /// A file outside of the storage, which must stay as it is.
     func canary() throws -> Canary {

@@ -167,7 +167,12 @@ struct DriverCheck: ParsableCommand {
             for pid in living { Self.end(pid, in: state) }
             Self.remove(state)
         }
-        let given = ["state_dir=\(state)", "backend=check"] + subject.options
+        let own = state + "/check"
+        guard mkdir(own, 0o700) == 0 else {
+            let code = errno
+            throw SystemError(code, "no directory for the driver's state")
+        }
+        let given = ["state_dir=\(own)", "backend=check"] + subject.options
         let arguments = [path] + given.flatMap { ["--set", $0] }
         let plugin = try Plugin(path: path)
         print("\(plugin.name) \(plugin.version), \(path)")

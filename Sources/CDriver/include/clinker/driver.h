@@ -218,7 +218,8 @@ typedef enum clinker_option_type {
     CLINKER_OPTION_REAL = 2,
     CLINKER_OPTION_BOOLEAN = 3, /* true, false, yes, no, on, off, 1, 0 */
     CLINKER_OPTION_LIST = 4,    /* separated by commas */
-    CLINKER_OPTION_SECRET = 5   /* a text that is never shown */
+    CLINKER_OPTION_SECRET = 5,  /* a text that is never shown */
+    CLINKER_OPTION_UNUSED = 6   /* known, and without effect: help is why; the operator who sets it is told */
 } clinker_option_type;
 
 typedef struct clinker_option {
@@ -256,8 +257,8 @@ typedef struct clinker_driver {
 
     /* -- instance: mandatory ------------------------------------------------------------------------------- */
 
-    /* Arguments: every option of the backend's section by its name (as text), backend string, state_dir string: the
-     * directory of the service's state, where what a backend keeps has the backend's name in its own.
+    /* Arguments: every option of the backend's section by its name (as text), backend string, state_dir string: a
+     * directory of this backend's own, which is there (mode 0700): it keeps in it what it likes, and nobody else does.
      * Checks the configuration and that the storage answers. Sets *instance. */
     int (*open)(clinker_call *, void **instance);
     void (*close)(void *instance);
