@@ -114,7 +114,7 @@ let package = Package(
             swiftSettings: strict, linkerSettings: bound),
 
         .target(name: "TestSupport", dependencies: ["Primitives"], path: "Tests/Support", swiftSettings: strict),
-        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings", "Primitives"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),

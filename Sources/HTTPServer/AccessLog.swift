@@ -38,7 +38,7 @@ struct AccessLog: Sendable {
                     line.append(" project=")
                     line.appendClean(identity.projectID ?? "-")
                 }
-                sink.gather(line.finished)
+                sink.gather(line.finished, requestID: request.requestID)
             }
         case .json:
             var pairs: [(key: String, value: String)] = [
@@ -53,7 +53,7 @@ struct AccessLog: Sendable {
                 pairs.append((key: "project", value: identity.projectID ?? "-"))
             }
             var text = LogLine.render(format: .json, level: "access", label: "api", message: "", pairs: pairs)
-            text.withUTF8 { sink.gather($0) }
+            text.withUTF8 { sink.gather($0, requestID: request.requestID) }
         }
     }
 

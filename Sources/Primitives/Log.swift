@@ -1,18 +1,13 @@
-import CLinux
 import Glibc
 public import Logging
 
-/// Where log lines go: one descriptor, one writer. Lines of the application are written at once; access lines are
+/// The log: renders records and hands every line to all its outputs. Lines of the application are written at once; access lines are
 /// gathered and written at least every 100 ms.
 public final class LogSink: Sendable {
     public enum Format: String, Sendable { case keyValue = "text", json }
 
     public let format: Format
-    private let descriptor: Int32
-    private let path: String?
-    private let buffer = Guarded<[UInt8]>([])
-    /// Held by the thread that writes; the value is the buffer that is not gathered into.
-    private let writing = Guarded<[UInt8]>([])
+    private let outputs: [any LogOutput]
     public let levels = LogLevels()
 
     /// Whether all loggers write records of level debug; may change while they are in use.
@@ -22,35 +17,20 @@ public final class LogSink: Sendable {
     }
 
     public init(descriptor: Int32 = 2, format: Format = .keyValue) {
-        self.descriptor = descriptor
         self.format = format
-        path = nil
+        outputs = [DescriptorOutput(descriptor)]
     }
 
-    /// Opens a file for appending. Throws the system's message.
-    public init(path: String, format: Format) throws(SystemError) {
-        descriptor = try Self.open(path)
-        self.path = path
+    /// Throws the system's message for what cannot be opened. A socket that nobody listens on is none: it is tried again and again.
+    public init(_ destinations: [LogDestination], format: Format) throws(SystemError) {
         self.format = format
+        var outputs: [any LogOutput] = []
+        for destination in destinations { outputs.append(try destination.open(format: format)) }
+        self.outputs = outputs
     }
 
-    private static func open(_ path: String) throws(SystemError) -> Int32 {
-        let descriptor = Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "cannot open the log file \(path)")
-        }
-        return descriptor
-    }
-
-    /// Opens the file by its name again: after somebody moved the old one away.
-    public func reopen() throws(SystemError) {
-        guard let path else { return }
-        let fresh = try Self.open(path)
-        flush()
-        dup3(fresh, descriptor, O_CLOEXEC)
-        close(fresh)
-    }
+    /// Opens files by their names again: after somebody moved the old ones away.
+    public func reopen() throws(SystemError) { for output in outputs { try output.reopen() } }
 
     /// Writes gathered lines from a thread of its own for as long as the process lives.
     public func startFlushing() {
@@ -62,42 +42,24 @@ public final class LogSink: Sendable {
         }
     }
 
-    /// Gathers a finished line (with its newline).
-    public func gather(_ line: UnsafeBufferPointer<UInt8>) {
-        let full = buffer.withLock { buffer in
-            buffer.append(contentsOf: line)
-            return buffer.count > 1 << 16
-        }
-        // Whoever writes already takes these lines with the next piece.
-        if full { _ = writing.withLockIfAvailable { drain(&$0) } }
+    /// Gathers a finished line (with its newline) that tells of a request.
+    public func gather(_ line: UnsafeBufferPointer<UInt8>, requestID: String) {
+        let record = LogRecord(line: line, level: .info, logger: "api", requestID: requestID)
+        for output in outputs { output.gather(record) }
     }
 
-    public func write(_ line: String) {
-        writing.withLock { spare in
-            buffer.withLock { $0.append(contentsOf: line.utf8) }
-            drain(&spare)
+    func write(_ line: String, level: Logger.Level, logger: String, requestID: String?) {
+        var line = line
+        line.withUTF8 { bytes in
+            let record = LogRecord(line: bytes, level: level, logger: logger, requestID: requestID)
+            for output in outputs { output.write(record) }
         }
     }
 
-    public func flush() { writing.withLock { drain(&$0) } }
+    public func flush() { for output in outputs { output.flush() } }
 
-    /// Writes what is gathered, under the writing lock only: other threads go on gathering into the spare buffer.
-    private func drain(_ spare: inout [UInt8]) {
-        buffer.withLock { swap(&$0, &spare) }
-        guard !spare.isEmpty else { return }
-        spare.withUnsafeBytes { raw in
-            var written = 0
-            while written < raw.count {
-                let count = Glibc.write(descriptor, raw.baseAddress! + written, raw.count - written)
-                if count >= 0 {
-                    written += count
-                } else if errno != EINTR {
-                    return  // a log that cannot be written must not stop the service
-                }
-            }
-        }
-        spare.removeAll(keepingCapacity: true)
-    }
+    /// Lines that an output could not take and dropped.
+    public var lost: Int { outputs.reduce(0) { $0 + $1.lost } }
 
     /// A logger that writes here, at the level of the sink.
     public func logger(_ label: String) -> Logger {
@@ -141,7 +103,8 @@ struct LineLogHandler: LogHandler {
         let pairs = all.map { (key: $0.key, value: $0.value.description) }.sorted { $0.key < $1.key }
         sink.write(
             LogLine.render(
-                format: sink.format, level: event.level.rawValue, label: label, message: event.message.description, pairs: pairs))
+                format: sink.format, level: event.level.rawValue, label: label, message: event.message.description, pairs: pairs),
+            level: event.level, logger: label, requestID: all["request_id"]?.description)
     }
 }
 

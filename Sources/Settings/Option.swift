@@ -51,6 +51,7 @@ public struct OptionRule: Sendable {
         let host = rest.utf8.prefix { $0 != UInt8(ascii: "/") }
         return !host.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "<") }
     }
+    static let logFacility = OptionRule(words: "one of " + LogFacility.names.joined(separator: ", ")) { LogFacility($0) != nil }
     static let ratioOrAuto = OptionRule(words: "a number of 1 or more, or auto") { text in
         text == "auto" || (Double(text).map { $0.isFinite && $0 >= 1 } ?? false)
     }

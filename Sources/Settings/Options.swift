@@ -140,11 +140,20 @@ public enum Options {
 
     // MARK: logs
     public static let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
-    public static let logFile = Option("log_file", default: "", help: "File for the log; the standard error output if empty.")
+    public static let logFile = Option(
+        "log_file", default: "",
+        help: "File for the log; the standard error output if neither this nor use_syslog or use_journal says otherwise.")
     public static let logDirectory = Option(
         "log_dir", default: "", help: "Directory of log_file; alone, the log is clinker.log there.")
     public static let logFormat = Option(
         "log_format", default: "text", choices: ["text", "json"], help: "Form of a log line: key=value text or one JSON object.")
+    public static let useSyslog = Option("use_syslog", default: false, help: "The log goes to the system's log daemon (/dev/log).")
+    public static let useJournal = Option("use_journal", default: false, help: "The log goes to systemd's journal.")
+    public static let useStandardError = Option(
+        "use_stderr", default: false, help: "The log goes to the standard error output, wherever it goes besides.")
+    public static let logFacility = Option(
+        "syslog_log_facility", default: "LOG_USER", rule: .logFacility,
+        help: "What the lines for use_syslog and use_journal are told to come from.")
 
     // MARK: database
     public static let connection = Option(
@@ -275,7 +284,8 @@ public enum Options {
         statePath.declaration, authStrategy.declaration, maxLimit.declaration, projectIDRegex.declaration, rpcResponseTimeout.declaration,
         connectionLimit.declaration, connectionLimitPerAddress.declaration, connectionTimeout.declaration, requestTimeout.declaration,
         serveMetrics.declaration, drainTimeout.declaration, debug.declaration, logFile.declaration, logDirectory.declaration,
-        logFormat.declaration, enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
+        logFormat.declaration, useSyslog.declaration, useJournal.declaration, useStandardError.declaration, logFacility.declaration,
+        enabledBackends.declaration, pluginDirectory.declaration, defaultVolumeType.declaration,
         storageZone.declaration, defaultZone.declaration, zoneFallback.declaration, clonedVolumeSameZone.declaration,
         snapshotSameHost.declaration, volumeNameTemplate.declaration, snapshotNameTemplate.declaration, schedulerMaxAttempts.declaration,
         schedulerFilters.declaration, schedulerWeighers.declaration, schedulerWeightHandler.declaration, capacityWeight.declaration,

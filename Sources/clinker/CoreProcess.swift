@@ -40,12 +40,28 @@ final class CoreProcess: Sendable {
         }
     }
 
+    /// The log as oslo.log places it: to all that is asked for, and to the standard error output if nothing is.
     static func logSink(_ settings: Settings) throws -> LogSink {
         let format = LogSink.Format(rawValue: settings[Options.logFormat]) ?? .keyValue
+        let facility = LogFacility(settings[Options.logFacility]) ?? .user
+        var destinations: [LogDestination] = []
         var file = settings[Options.logFile]
         let directory = settings[Options.logDirectory]
         if !directory.isEmpty, !file.hasPrefix("/") { file = directory + "/" + (file.isEmpty ? "clinker.log" : file) }
-        return file.isEmpty ? LogSink(descriptor: 2, format: format) : try LogSink(path: file, format: format)
+        if !file.isEmpty { destinations.append(.file(file)) }
+        if settings[Options.useJournal] {
+            destinations.append(.journal(socket: socket("CLINKER_JOURNAL_SOCKET", else: LogDestination.journalSocket), facility))
+        }
+        if settings[Options.useSyslog] {
+            destinations.append(.syslog(socket: socket("CLINKER_SYSLOG_SOCKET", else: LogDestination.syslogSocket), facility))
+        }
+        if settings[Options.useStandardError] || destinations.isEmpty { destinations.append(.descriptor(2)) }
+        return try LogSink(destinations, format: format)
+    }
+
+    /// The path of a log's socket; the variable names another one.
+    private static func socket(_ variable: String, else standard: String) -> String {
+        getenv(variable).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? standard
     }
 
     private static let signals = [SIGTERM, SIGINT, SIGHUP]
@@ -153,6 +169,8 @@ final class CoreProcess: Sendable {
         database.write(into: &text)
         longReads.write(into: &text)
         ProcessMetrics.write(into: &text)
+        text.family("clinker_log_lines_dropped_total", .counter, "Lines of the log that syslog or the journal did not take in time.")
+        text.sample("clinker_log_lines_dropped_total", sink.lost)
         return text.text
     }
 

@@ -48,6 +48,7 @@ final class Supervisor {
         while true {
             var wait = timespec(tv_sec: 1, tv_nsec: 0)
             let signal = sigtimedwait(&signals, nil, &wait)
+            logSink.flush()
             switch signal {
             case SIGTERM, SIGINT:
                 if !stopping {

@@ -73,4 +73,27 @@ struct DayTwoTests {
         let refused = try service.api("POST", "/volumes", ["volume": ["size": 1, "imageRef": "70a599e0-31e7-49b7-b260-868f441e862b"]])
         #expect(refused.status == 400 && refused.message?.contains("does not serve the Image service yet") == true)
     }
+
+    @Test("the log goes to syslog and to the journal, with the lines of requests, and a service starts without either")
+    func systemLog() throws {
+        let service = try ServiceUnderTest(
+            options: "use_syslog = true\nuse_journal = true\nsyslog_log_facility = local3\nuse_stderr = true", start: false)
+        let (syslog, journal) = (service.directory + "/syslog", service.directory + "/journal")
+        try service.launch(wrapper: ["/usr/bin/env", "CLINKER_SYSLOG_SOCKET=\(syslog)", "CLINKER_JOURNAL_SOCKET=\(journal)"])
+        try service.waitUntilServing()
+        #expect(service.log.contains("clinker: the log cannot be written to the socket \(syslog): No such file or directory"))
+        let (daemon, reader) = (DatagramReader(syslog), DatagramReader(journal))
+        // What was said before somebody listened is not lost.
+        #expect(daemon.first(with: "INFO core serving")?.hasPrefix("<158>") == true)
+        #expect(reader.first(with: "INFO core serving")?.contains("\nPRIORITY=6\n") == true)
+        let answer = try service.api("GET", "/volumes/none?x=%0A")
+        #expect(answer.status == 404)
+        let id = answer.header("x-openstack-request-id") ?? "?"
+        #expect(daemon.first(with: "request_id=\(id)")?.contains(" clinker[\(service.processes("core").first ?? 0)]: ACCESS ") == true)
+        #expect(reader.first(with: "REQUEST_ID=\(id)")?.contains("\nLOGGER_NAME=clinker.api\n") == true)
+        #expect(service.stop() == 0)
+        #expect(daemon.first(with: "INFO core stopped") != nil)
+        daemon.end()
+        reader.end()
+    }
 }
