@@ -239,6 +239,8 @@ public enum Quotas {
     static let removeSQLs = ["quota_limits", "quota_class_limits", "quota_usages"].map { SQL("DELETE FROM \($0) WHERE resource = ?") }
 
     static func renameType(_ old: String, to new: String, in tx: any Transaction) throws {
+        // What is left of a type that had the name before is nobody's any more.
+        try removeType(new, in: tx)
         for kind in ["volumes", "gigabytes", "snapshots"] {
             for sql in renameSQLs { try tx.run(sql, .text("\(kind)_\(new)"), .text("\(kind)_\(old)")) }
         }

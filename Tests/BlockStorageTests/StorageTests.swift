@@ -105,6 +105,27 @@ struct StorageTests {
         #expect(storage.rung.ids.withLock { $0.count } == 1)
     }
 
+    @Test("a type takes a name for which limits and usage were left: they are nobody's, and stand in nobody's way")
+    func leftLimits() async throws {
+        let storage = try await Storage()
+        try await storage.database.write { tx in
+            let type = try VolumeTypes.create(name: "old", description: nil, isPublic: true, extraSpecs: [:], in: tx)
+            for name in ["volumes_old", "gigabytes_old", "volumes_new", "snapshots_new"] {
+                try Quotas.setLimits([(resource: name, limit: 7)], class: "default", in: tx)
+            }
+            try tx.run(
+                text: "INSERT INTO quota_usages (project_id, resource, in_use) VALUES ('p', 'volumes_new', 0), ('p', 'volumes_old', 3)", [])
+            _ = try VolumeTypes.update(type.id, name: "new", description: nil, isPublic: nil, in: tx)
+        }
+        let limits = try storage.database.readBlocking { connection in
+            try connection.rows(SQL("SELECT resource, hard_limit FROM quota_class_limits ORDER BY resource")) {
+                "\($0.text(0)) \($0.int(1))"
+            }
+        }
+        #expect(limits == ["gigabytes_new 7", "volumes_new 7"])
+        #expect(try storage.usage("volumes_new") == 3)
+    }
+
     @Test("a create makes the row, the charge and the operation together, or none of them")
     func createIsOneChange() async throws {
         let storage = try await Storage("[DEFAULT]\nquota_gigabytes = 3\nquota_volumes = 2\n")

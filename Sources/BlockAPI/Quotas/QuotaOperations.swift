@@ -116,9 +116,10 @@ enum QuotaOperations {
                 throw HTTPError.badRequest("Invalid input received: quota_class has more than 255 characters.")
             }
             let defaults = request.service.requests.quotas
-            let known = try await request.database { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
-            let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set", classLimits)
             let entries = try await request.change { tx in
+                // In the same transaction: a type that goes meanwhile leaves no limit behind.
+                let known = try Quotas.entries(ofClass: name, defaults: defaults, in: tx)
+                let limits = try limits(request.body["quota_class_set"]?.object ?? [:], known, "quota class set", classLimits)
                 try Quotas.setLimits(limits, class: name, in: tx)
                 return try Quotas.entries(ofClass: name, defaults: defaults, in: tx)
             }
