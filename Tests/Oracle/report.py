@@ -15,7 +15,10 @@ class Explanation:
         self.difference = re.compile(row["difference"])
         self.why = row["why"]
         self.is_open = row.get("open", False)
+        # Of differences.md; "judge": the judge's own, which no client of a Cinder sees.
+        self.row = row["row"]
         self.uses = 0
+        self.operations = collections.Counter()
 
 
 class Report:
@@ -37,6 +40,7 @@ class Report:
             for explanation in self.explanations:
                 if explanation.difference.search(difference) and explanation.request.search(line):
                     explanation.uses += 1
+                    explanation.operations[operation(request)] += 1
                     if explanation.is_open:
                         self.open += 1
                     else:
@@ -54,12 +58,20 @@ class Report:
         self.operations += other.operations
         for mine, theirs in zip(self.explanations, other.explanations):
             mine.uses += theirs.uses
+            mine.operations += theirs.operations
         for key, items in other.groups.items():
             self.groups.setdefault(key, []).extend(items)
 
     def stale(self):
         """Explanations of what is no longer so."""
         return [one for one in self.explanations if not one.uses]
+
+    def tell_explained(self):
+        """What each explanation was used for."""
+        for one in self.explanations:
+            print("%s: %s | %s" % (one.row, one.request.pattern, one.difference.pattern))
+            for name, count in one.operations.most_common():
+                print("    %4d x %s" % (count, name))
 
     def tell(self, examples=2):
         for key, items in sorted(self.groups.items(), key=lambda group: -len(group[1])):
@@ -69,6 +81,16 @@ class Report:
         total = sum(len(items) for items in self.groups.values())
         print("%d requests compared (%d more to prepare them), %d operations; differences: %d explained, %d open, %d unexplained of %d kinds" % (
             self.requests, self.preparations, len(self.operations), self.explained, self.open, total, len(self.groups)))
+
+
+def strays(explanations):
+    """Explanations without a row of differences.md, and rows there that say an explanation has them and that none has."""
+    path = pathlib.Path(__file__).parents[2] / "api-ref" / "differences.md"
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", path.read_text(), re.MULTILINE)
+    named = {one.row for one in explanations} - {"judge"}
+    found = ["no row of differences.md is called %s" % name for name in sorted(named - set(rows))]
+    found += ["no explanation names the row %s of differences.md" % name for name in sorted(set(rows) - named)]
+    return found + ["two rows of differences.md are called %s" % name for name in sorted({one for one in rows if rows.count(one) > 1})]
 
 
 def line_of(request):
