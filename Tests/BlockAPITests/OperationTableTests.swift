@@ -18,4 +18,13 @@ struct OperationTableTests {
         }
         #expect(Self.open.isSubset(of: operations.map(\.name)))
     }
+
+    @Test("what is said not to be served is not served: the list shrinks as features come")
+    func notServed() {
+        for operation in OperationTable.operations(OperationTable.extensions) {
+            let segments = operation.path.split(separator: "/")
+            for entry in NotServed.paths { #expect(!NotServed.covers(entry.path, segments[...]), "\(operation.name)") }
+            for entry in NotServed.volumeActions { #expect(operation.action != entry.action, "\(operation.name)") }
+        }
+    }
 }

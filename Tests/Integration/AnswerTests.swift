@@ -218,4 +218,121 @@ struct AnswerTests {
         }
         #expect(try service.wait(volume, "available") != nil)
     }
+
+    private static let notServed: [(what: String, requests: [String])] = [
+        (
+            "Backups are",
+            [
+                "GET /backups", "POST /backups", "GET /backups/detail", "POST /backups/import_record", "GET /backups/1", "PUT /backups/1",
+                "DELETE /backups/1", "GET /backups/1/export_record", "POST /backups/1/restore", "POST /backups/1/action",
+            ]
+        ),
+        (
+            "Groups are",
+            [
+                "GET /groups", "POST /groups", "GET /groups/detail", "GET /groups/1", "PUT /groups/1", "POST /groups/action",
+                "POST /groups/1/action",
+            ]
+        ),
+        (
+            "Snapshots of groups are",
+            [
+                "GET /group_snapshots", "POST /group_snapshots", "GET /group_snapshots/detail", "GET /group_snapshots/1",
+                "DELETE /group_snapshots/1", "POST /group_snapshots/1/action",
+            ]
+        ),
+        (
+            "Types of groups are",
+            [
+                "GET /group_types", "POST /group_types", "GET /group_types/1", "PUT /group_types/1", "DELETE /group_types/1",
+                "GET /group_types/1/group_specs", "POST /group_types/1/group_specs", "GET /group_types/1/group_specs/2",
+                "PUT /group_types/1/group_specs/2", "DELETE /group_types/1/group_specs/2",
+            ]
+        ),
+        (
+            "Consistency groups are",
+            [
+                "GET /consistencygroups", "POST /consistencygroups", "POST /consistencygroups/create_from_src",
+                "GET /consistencygroups/detail", "GET /consistencygroups/1", "PUT /consistencygroups/1", "DELETE /consistencygroups/1",
+                "POST /consistencygroups/1/delete", "PUT /consistencygroups/1/update",
+            ]
+        ),
+        (
+            "Snapshots of consistency groups are",
+            ["GET /cgsnapshots", "POST /cgsnapshots", "GET /cgsnapshots/detail", "GET /cgsnapshots/1", "DELETE /cgsnapshots/1"]
+        ),
+        (
+            "Encryption of volumes is",
+            [
+                "GET /types/1/encryption", "POST /types/1/encryption", "GET /types/1/encryption/2", "PUT /types/1/encryption/2",
+                "DELETE /types/1/encryption/2", "GET /volumes/1/encryption", "GET /volumes/1/encryption/2",
+            ]
+        ),
+        (
+            "QoS specs are",
+            [
+                "GET /qos-specs", "POST /qos-specs", "GET /qos-specs/1", "PUT /qos-specs/1", "DELETE /qos-specs/1",
+                "GET /qos-specs/1/associate", "GET /qos-specs/1/associations", "PUT /qos-specs/1/delete_keys",
+                "GET /qos-specs/1/disassociate", "GET /qos-specs/1/disassociate_all",
+            ]
+        ),
+        (
+            "Transfers of volumes are",
+            ["volume-transfers", "os-volume-transfer"].flatMap {
+                [
+                    "GET /\($0)", "POST /\($0)", "GET /\($0)/detail", "GET /\($0)/1", "DELETE /\($0)/1", "POST /\($0)/1/accept",
+                ]
+            }
+        ),
+        (
+            "Clusters are",
+            ["GET /clusters", "GET /clusters/detail", "PUT /clusters/disable", "PUT /clusters/enable", "GET /clusters/1"]
+        ),
+        ("Clean-up of workers is", ["POST /workers/cleanup"]), ("Failover to replicas is", ["PUT /os-services/failover_host"]),
+    ]
+
+    @Test(
+        "what Cinder serves and this release does not says so: every path 404, every action of a volume 400; who is not known is told that first"
+    )
+    func notServed() throws {
+        let service = try ServiceUnderTest()
+        let sentence = "not served by this release of Clinker."
+        for (what, requests) in Self.notServed {
+            for request in requests {
+                let words = request.split(separator: " ").map(String.init)
+                for project in ["", "/\(ServiceUnderTest.project)"] {
+                    let answer = try service.request(
+                        words[0], "/v3\(project)\(words[1])", headers: [("Content-Type", "application/json")],
+                        body: words[0] == "GET" ? nil : "{}")
+                    #expect(answer.status == 404 && answer.json["itemNotFound"] != nil, "\(request): \(answer.text)")
+                    #expect(answer.message == "\(what) \(sentence)", "\(request)")
+                    #expect(answer.header("OpenStack-API-Version") == "volume 3.71")
+                }
+            }
+        }
+        let id = try service.create()
+        for (action, what) in [
+            ("os-volume_upload_image", "Images of the Image service are"), ("os-reimage", "Images of the Image service are"),
+            ("os-set_image_metadata", "Metadata of images is"), ("os-unset_image_metadata", "Metadata of images is"),
+            ("os-show_image_metadata", "Metadata of images is"),
+            ("os-extend_volume_completion", "Extension of a volume by the Compute service is"),
+        ] {
+            let body = JSON.object(JSONObject([(name: action, value: JSON.object([:]))]))
+            let answer = try service.api("POST", "/volumes/\(id)/action", body)
+            #expect(answer.status == 400)
+            #expect(answer.message == "\(what) \(sentence)")
+        }
+        // What is none of Cinder's either is the router's to answer.
+        #expect(try service.api("GET", "/backupz").text.contains("The resource could not be found.<br />"))
+        let closed = try ServiceUnderTest(
+            auth: "http_basic", options: "http_basic_auth_user_file = \(try Self.users())", sections: "[file]\nvolume_driver = file\n")
+        #expect(try closed.request("GET", "/v3/backups").status == 401)
+    }
+
+    private static func users() throws -> String {
+        let path = temporaryDirectory("users") + "/users"
+        try ServiceUnderTest.write(path, "")
+        chmod(path, 0o600)
+        return path
+    }
 }

@@ -153,6 +153,7 @@ public final class BlockAPI: Sendable {
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.
     public func answer(_ request: HTTPRequest) throws -> Answer {
         let found: Endpoint?
+        var notServed: String?
         let raw: [Substring]
         let project: Substring?
         switch place(of: request) {
@@ -161,6 +162,7 @@ public final class BlockAPI: Sendable {
             return .ready(try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project))
         case .nowhere: throw HTTPError.noRoute
         case .resource(let inProject): (found, raw, project) = (nil, [], inProject)
+        case .notServed(let sentence, let inProject): (found, notServed, raw, project) = (nil, sentence, [], inProject)
         case .endpoint(let endpoint, let parameters, let inProject): (found, raw, project) = (endpoint, parameters, inProject)
         }
 
@@ -174,7 +176,7 @@ public final class BlockAPI: Sendable {
         guard PercentEncoding.isText(request.rawQuery) else {
             throw HTTPError.badRequest("Error decoding your request. The URL's query holds bytes that are no text.")
         }
-        guard let endpoint = found else { throw HTTPError.notFound("The resource could not be found.") }
+        guard let endpoint = found else { throw HTTPError.notFound(notServed ?? "The resource could not be found.") }
         guard let asking = request.identity else { throw HTTPError(401, "Authentication required") }
         let projectID = asking.projectID ?? (asking.takesProjectFromURL ? project.map(String.init) ?? asking.userID : nil)
         if let project, project != projectID ?? "" { throw HTTPError.badRequest("Malformed request url") }
@@ -219,6 +221,8 @@ public final class BlockAPI: Sendable {
         case endpoint(Endpoint, parameters: [Substring], project: Substring?)
         /// A resource that has not the method.
         case resource(project: Substring?)
+        /// What Cinder serves and this release does not, as it is said to clients.
+        case notServed(String, project: Substring?)
         case nowhere
     }
 
@@ -242,6 +246,7 @@ public final class BlockAPI: Sendable {
             segments[segments.endIndex - 1] = last.dropLast(5)
         }
         guard let (endpoint, parameters) = router.find(request.method, segments) else {
+            if let sentence = NotServed.sentence(ofPath: segments) { return .notServed(sentence, project: project) }
             return hasResource(request.method, segments) ? .resource(project: project) : .nowhere
         }
         return .endpoint(endpoint, parameters: parameters, project: project)
@@ -282,6 +287,7 @@ public final class BlockAPI: Sendable {
             guard let names = body?.object?.names, names.count == 1 else { throw .badRequest("Malformed request body") }
             candidates = candidates.filter { $0.action == names[0] }
             guard !candidates.isEmpty else {
+                if let sentence = NotServed.sentence(ofAction: names[0], path: endpoint.operations[0].path) { throw .badRequest(sentence) }
                 throw .badRequest(
                     "There is no such action: \(names[0]). Verify the request body and Content-Type header and try again.")
             }

@@ -1,0 +1,49 @@
+/// What Cinder serves and this release does not, in words for whoever asks for it. A feature that comes takes its line away.
+enum NotServed {
+    /// Paths and all that lies below them; `{}` stands for any name.
+    static let paths: [(path: String, what: String)] = [
+        ("/backups", "Backups are"),
+        ("/groups", "Groups are"),
+        ("/group_snapshots", "Snapshots of groups are"),
+        ("/group_types", "Types of groups are"),
+        ("/consistencygroups", "Consistency groups are"),
+        ("/cgsnapshots", "Snapshots of consistency groups are"),
+        ("/types/{}/encryption", "Encryption of volumes is"),
+        ("/volumes/{}/encryption", "Encryption of volumes is"),
+        ("/qos-specs", "QoS specs are"),
+        ("/os-volume-transfer", "Transfers of volumes are"),
+        ("/volume-transfers", "Transfers of volumes are"),
+        ("/clusters", "Clusters are"),
+        ("/workers", "Clean-up of workers is"),
+        ("/os-services/failover_host", "Failover to replicas is"),
+    ]
+
+    /// Actions of `POST /volumes/{id}/action`.
+    static let volumeActions: [(action: String, what: String)] = [
+        ("os-volume_upload_image", "Images of the Image service are"),
+        ("os-reimage", "Images of the Image service are"),
+        ("os-set_image_metadata", "Metadata of images is"),
+        ("os-unset_image_metadata", "Metadata of images is"),
+        ("os-show_image_metadata", "Metadata of images is"),
+        ("os-extend_volume_completion", "Extension of a volume by the Compute service is"),
+    ]
+
+    private static func sentence(_ what: String) -> String { "\(what) not served by this release of Clinker." }
+
+    /// What is said of a path for which no operation was found; nil if it is none of Cinder's either.
+    static func sentence(ofPath segments: ArraySlice<Substring>) -> String? {
+        paths.first { covers($0.path, segments) }.map { sentence($0.what) }
+    }
+
+    /// What is said of an action of a volume that is unknown here; nil if it is none of Cinder's either.
+    static func sentence(ofAction name: String, path: String) -> String? {
+        guard path == "/volumes/{id}/action" else { return nil }
+        return volumeActions.first { $0.action == name }.map { sentence($0.what) }
+    }
+
+    /// Whether the path lies at or below the template.
+    static func covers(_ template: String, _ segments: ArraySlice<Substring>) -> Bool {
+        let names = template.split(separator: "/")
+        return segments.count >= names.count && zip(names, segments).allSatisfy { $0 == $1 || $0.hasPrefix("{") }
+    }
+}
