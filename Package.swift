@@ -50,7 +50,7 @@ let package = Package(
             dependencies: [
                 "HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Database", "Settings", "JSON", "Primitives", logging,
             ],
-            swiftSettings: strict),
+            swiftSettings: strict + stayOnThread),
         .target(
             name: "Flows",
             dependencies: ["BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Primitives", logging],
@@ -113,7 +113,7 @@ let package = Package(
             name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
-        .target(name: "TestSupport", dependencies: ["Primitives"], path: "Tests/Support", swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["JSON", "Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["Settings", "Primitives"], swiftSettings: strict),
@@ -129,7 +129,9 @@ let package = Package(
             name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(
             name: "BlockAPITests",
-            dependencies: ["BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Primitives", "TestSupport", logging],
+            dependencies: [
+                "BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Settings", "Primitives", "TestSupport", logging,
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),

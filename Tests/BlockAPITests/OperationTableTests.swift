@@ -9,8 +9,8 @@ struct OperationTableTests {
     private static let open: Set<String> = ["availability-zones:list", "resource-filters:list", "extensions:list", "extensions:show"]
 
     @Test("every operation asks for a rule that exists, but for those that everybody may ask")
-    func policies() {
-        let operations = OperationTable.operations(OperationTable.extensions)
+    func policies() async throws {
+        let operations = try await InMemoryAPI.declared.value
         let rules = Set(PolicyTable.all.map(\.name))
         for operation in operations {
             #expect(operation.policies.isEmpty == Self.open.contains(operation.name), "\(operation.name)")
@@ -19,9 +19,17 @@ struct OperationTableTests {
         #expect(Self.open.isSubset(of: operations.map(\.name)))
     }
 
+    @Test("every operation on a volume hides the volume from who may not see it")
+    func hiding() async throws {
+        let operations = try await InMemoryAPI.declared.value
+        for operation in operations {
+            #expect((operation.hiding?.rule == "volume:get") == operation.path.hasPrefix("/volumes/{"), "\(operation.name)")
+        }
+    }
+
     @Test("what is said not to be served is not served: the list shrinks as features come")
-    func notServed() {
-        for operation in OperationTable.operations(OperationTable.extensions) {
+    func notServed() async throws {
+        for operation in try await InMemoryAPI.declared.value {
             let segments = operation.path.split(separator: "/")
             for entry in NotServed.paths { #expect(!NotServed.covers(entry.path, segments[...]), "\(operation.name)") }
             for entry in NotServed.volumeActions { #expect(operation.action != entry.action, "\(operation.name)") }

@@ -75,6 +75,20 @@ struct ClientTests {
         try await moves
     }
 
+    @Test("the description of the API is valid OpenAPI 3.1, at the first microversion and the last")
+    func description() async throws {
+        let service = try ServiceUnderTest()
+        for version in ["3.0", "3.71"] {
+            let served = try service.request("GET", "/openapi.json?microversion=\(version)", version: nil)
+            #expect(served.status == 200)
+            let path = service.directory + "/openapi-\(version).json"
+            try ServiceUnderTest.write(path, served.text)
+            let result = try await ServiceUnderTest.run(
+                clients + "/bin/python", ["-m", "openapi_spec_validator", "--schema", "3.1.0", path])
+            #expect(result.status == 0, "\(version): \(result.output)")
+        }
+    }
+
     private func moves() async throws {
         let service = try MoveTests.service()
         let result = try await bash(

@@ -179,9 +179,32 @@ final class ServiceUnderTest: @unchecked Sendable {
             }, text: String(decoding: answer[end.upperBound...], as: UTF8.self))
     }
 
-    /// A request to a resource of the project.
+    /// A request to a resource of the project. The answer must be one that the API's description has.
     func api(_ method: String, _ path: String, version: String = "3.71", _ body: JSON? = nil) throws -> Answer {
-        try request(method, "/v3/\(Self.project)\(path)", version: version, body: body?.text)
+        let answer = try request(method, "/v3/\(Self.project)\(path)", version: version, body: body?.text)
+        for violation in try violations(method, String(path.prefix { $0 != "?" }), answer) { Issue.record("\(violation)") }
+        return answer
+    }
+
+    /// By microversion: the description that every service of this build gives.
+    private static let descriptions = Guarded<[String: OpenAPICheck]>([:])
+
+    private func violations(_ method: String, _ path: String, _ answer: Answer) throws -> [String] {
+        guard let version = answer.header("OpenStack-API-Version")?.split(separator: " ").last.map(String.init), answer.status != 406 else {
+            return []
+        }
+        var check = Self.descriptions.withLock { $0[version] }
+        if check == nil {
+            // The service may be on its way down: then the next one is asked.
+            guard let served = try? request("GET", "/openapi.json?microversion=\(version)", version: nil), served.status == 200 else {
+                return []
+            }
+            let found = OpenAPICheck(served.json)
+            Self.descriptions.withLock { $0[version] = found }
+            check = found
+        }
+        return check?.violations(
+            method, path, status: answer.status, contentType: answer.header("Content-Type"), body: answer.text) ?? []
     }
 
     // MARK: volumes

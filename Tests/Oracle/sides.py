@@ -6,6 +6,7 @@ import json
 import re
 import time
 
+import described
 from servers import PASSWORD
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -144,6 +145,7 @@ class Pair:
         self.diverged = False
         self.project = None
         self.number = 0
+        self.descriptions = {}
 
     def enter(self, project):
         self.project = project
@@ -182,10 +184,22 @@ class Pair:
                 self.settle(method, path, bind, text or "", ours)
         if compare:
             request = dict(method=method, path=path, body=text, version=version, user=user, headers=list(headers))
-            self.report.note(request, list(self.compare(theirs, ours, ordered=not BY_ID.search(path))))
+            found = list(self.compare(theirs, ours, ordered=not BY_ID.search(path)))
+            self.report.note(request, found + ([] if root else self.undescribed(method, path, ours)))
         else:
             self.report.preparations += 1
         return theirs
+
+    def undescribed(self, method, path, answer):
+        """What of our answer the API's description does not say."""
+        version = answer.headers.get("openstack-api-version", "").split(" ")[-1]
+        if not version or answer.status == 406:
+            return []
+        if version not in self.descriptions:
+            served = self.clinker.send("GET", "/openapi.json?microversion=" + version, None, [])
+            self.descriptions[version] = described.Description(served.json)
+        found = self.descriptions[version].violations(method, path.split("?")[0], answer.status, answer.text)
+        return ["description: " + one for one in found]
 
     def compare(self, theirs, ours, ordered):
         if theirs.status != ours.status:

@@ -7,9 +7,9 @@ import Primitives
 /// volumes, snapshots, attachments, types and messages has its rules here as data.
 struct ListFilters {
     /// How a list reads `all_tenants`.
-    enum AllTenants { case boolean, lenient, presence, notKnown }
+    enum AllTenants: Sendable { case boolean, lenient, presence, notKnown }
 
-    struct Rules {
+    struct Rules: Sendable {
         /// As `/resource_filters` names it.
         let resource: String
         let allTenants: AllTenants
@@ -25,7 +25,7 @@ struct ListFilters {
         var countsSince: Int?
     }
 
-    struct Filter {
+    struct Filter: Sendable {
         let name: String
         let value: String
         /// Asked for by `name~`.

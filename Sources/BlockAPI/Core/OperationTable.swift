@@ -1,20 +1,46 @@
-/// The whole API. A new operation is one declaration in the list of its resource, and its handler.
-enum OperationTable {
-    static let core: [APIOperation] =
-        VolumeOperations.all + VolumeMetadataOperations.all + VolumeActions.core + SnapshotOperations.all
-        + SnapshotMetadataOperations.all + AttachmentOperations.all + VolumeTypeOperations.core
-        + DefaultTypeOperations.all + ResourceFilters.operations
-        + MessageOperations.all + ServiceOperations.core + DiscoveryOperations.all + QuotaOperations.core
+import Settings
 
-    static let extensions: [APIExtension] =
-        VolumeExtensions.all + SnapshotOperations.extensions + VolumeTypeOperations.extensions + ServiceOperations.extensions
-        + QuotaOperations.extensions
-        + HostOperations.extensions + ManageOperations.extensions + OperationOperations.extensions + EventOperations.extensions
-        + DoctorOperations.extensions
-
+/// The whole API: every resource with what it needs. A new one is one folder, and its line here.
+struct OperationTable: Sendable {
+    let extensions: [APIExtension]
     /// All operations, with what extensions add to their bodies.
-    static func operations(_ extensions: [APIExtension]) -> [APIOperation] {
-        var operations = core + extensions.flatMap(\.operations)
+    let operations: [APIOperation]
+
+    init(_ services: BlockAPIServices, _ settings: Settings) {
+        let store = Store(database: services.database, longReads: services.longReads, pageLimit: settings[Options.maxLimit])
+        let requests = services.requests
+        let outcomes = Outcomes(result: services.result)
+        let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)
+        let downTime = settings[Options.serviceDownTime]
+        let resources: [any Resource] = [
+            VolumeResource(store: store, requests: requests),
+            VolumeActionResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian, serviceDownTime: downTime),
+            SnapshotResource(store: store, requests: requests),
+            AttachmentResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian),
+            VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.defaultVolumeType]),
+            DefaultTypeResource(store: store, projectExists: services.projectExists), ResourceFilterResource(),
+            MessageResource(store: store),
+            ServiceResource(
+                store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),
+            PoolResource(store: store, scheduler: services.scheduler, pools: services.pools),
+            QuotaResource(store: store, defaults: requests.quotas),
+            HostResource(store: store, serviceDownTime: downTime, pools: services.pools),
+            ManageResource(
+                store: store, requests: requests,
+                manageable: ManageableList(
+                    store: store, names: requests.names, serviceDownTime: downTime, listBackend: services.listBackend,
+                    owner: { try requests.owner(of: $0, in: $1) }), serviceDownTime: downTime),
+            OperationResource(
+                store: store, engine: services.operations,
+                explanation: PlacementExplanation(
+                    store: store, requests: requests, scheduler: services.scheduler, engine: services.operations,
+                    snapshotSameHost: settings[Options.snapshotSameHost])),
+            EventResource(hub: services.events, tickets: services.tickets),
+            DoctorResource(examine: services.examine),
+        ]
+        extensions = resources.flatMap(\.extensions)
+        var operations =
+            resources.flatMap(\.operations) + ExtensionResource(loaded: extensions).operations + extensions.flatMap(\.operations)
         for member in extensions.flatMap(\.bodyMembers) {
             for index in operations.indices where operations[index].name == member.operation {
                 for body in operations[index].bodies.indices {
@@ -22,6 +48,6 @@ enum OperationTable {
                 }
             }
         }
-        return operations
+        self.operations = operations
     }
 }

@@ -11,8 +11,9 @@ struct Paging: Sendable {
     /// Names that are no filters.
     static let names: Set<String> = ["limit", "offset", "marker", "sort", "sort_key", "sort_dir", "all_tenants", "with_count"]
 
-    init(_ request: APIRequest) throws(HTTPError) {
-        var limit = request.service.maxLimit
+    /// `most`: what one page may hold.
+    init(_ request: APIRequest, most: Int) throws(HTTPError) {
+        var limit = most
         if let text = request.query("limit") {
             guard let number = Self.integer(text) else { throw .badRequest("limit param must be an integer") }
             guard number >= 0 else { throw .badRequest("limit param must be positive") }
@@ -37,22 +38,25 @@ struct Paging: Sendable {
     /// All that is passed over in a sorted list must be kept until it is sorted.
     private static let sortedOffset = 100_000
 
-    /// The columns asked for, each once: a key that comes again orders nothing. `column` knows the columns by their names.
-    func order<Column: Hashable & CaseIterable>(_ column: (String) -> Column?) throws(HTTPError) -> [(column: Column, ascending: Bool)] {
-        guard sort.count <= Column.allCases.count else {
+    /// The columns asked for, each once: a key that comes again orders nothing. `column` knows the columns by their names; `invalid`
+    /// says what is wrong with a key that none is, for lists that take as many keys as are given.
+    func order<Column: Hashable & CaseIterable>(
+        invalid: ((_ key: String) -> HTTPError)? = nil, _ column: (String) -> Column?
+    ) throws(HTTPError) -> [(column: Column, ascending: Bool)] {
+        guard invalid != nil || sort.count <= Column.allCases.count else {
             throw .badRequest(
                 "Invalid input received: sort has \(sort.count) keys, more than the \(Column.allCases.count) that a list can be sorted by")
         }
         var result: [(column: Column, ascending: Bool)] = []
         for (key, ascending) in sort {
-            guard let column = column(key) else { throw .badRequest("Invalid input received: Invalid sort key") }
+            guard let column = column(key) else { throw invalid?(key) ?? .badRequest("Invalid input received: Invalid sort key") }
             if !result.contains(where: { $0.column == column }) { result.append((column: column, ascending: ascending)) }
         }
         return result
     }
 
     /// All that one answer may hold.
-    static func none(_ request: APIRequest) -> Paging { Paging(limit: request.service.maxLimit, offset: 0, marker: nil, sort: []) }
+    static func none(_ most: Int) -> Paging { Paging(limit: most, offset: 0, marker: nil, sort: []) }
 
     private init(limit: Int, offset: Int, marker: String?, sort: [(key: String, ascending: Bool)]) {
         self.limit = limit

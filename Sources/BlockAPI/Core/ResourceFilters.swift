@@ -21,16 +21,38 @@ enum ResourceFilters {
     ]
 
     static func of(_ resource: String) -> Set<String> { Set(all.first { $0.resource == resource }?.filters ?? []) }
+}
 
-    static let operations: [APIOperation] = [
-        APIOperation("resource-filters:list", "GET", "/resource_filters", versions: 33...71, summary: "List what lists can be filtered by")
-        {
-            request in
-            let asked = request.query("resource").flatMap { $0.isEmpty ? nil : $0 }
-            let shown = all.filter { asked == nil || $0.resource == asked }
-            return HTTPResponse.json(
-                of: "resource_filters",
-                .array(shown.map { ["resource": .string($0.resource), "filters": .array($0.filters.map { .string($0) })] }))
-        }
-    ]
+/// `/resource_filters`
+struct ResourceFilterResource: Resource {
+    private struct Filters: Sendable {
+        let resource: String
+        let names: [String]
+
+        static let view = View<Filters>(
+            "resource_filter", "resource_filters",
+            [
+                .text("resource") { $0.resource },
+                .written("filters", .list(.text)) { filters, _, writer in
+                    writer.beginArray()
+                    for name in filters.names { writer.string(name) }
+                    writer.endArray()
+                },
+            ])
+    }
+
+    var operations: [APIOperation] {
+        [
+            APIOperation(
+                "resource-filters:list", "GET", "/resource_filters", versions: 33...71,
+                query: [APIOperation.Parameter("resource", .text, "Only what this resource is filtered by.")],
+                answers: .all(Filters.view), summary: "List what lists can be filtered by"
+            ) { request in
+                let asked = request.query("resource").flatMap { $0.isEmpty ? nil : $0 }
+                return ResourceFilters.all.filter { asked == nil || $0.resource == asked }.map {
+                    Filters(resource: $0.resource, names: $0.filters)
+                }
+            }
+        ]
+    }
 }

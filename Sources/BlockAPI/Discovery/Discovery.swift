@@ -6,6 +6,11 @@ enum Discovery {
     static let root = Route("versions:root")
     static let shown = Route("versions:show")
 
+    /// Whether the path is one that everybody may ask for.
+    static func isPublic(_ request: HTTPRequest) -> Bool {
+        request.rawPath == "/" || request.rawPath.isEmpty || request.rawPath == APIDescription.path
+    }
+
     static func respond(_ request: HTTPRequest, publicEndpoint: String) throws(HTTPError) -> HTTPResponse {
         switch (request.method, request.rawPath) {
         case ("GET", "/"), ("GET", ""), ("HEAD", "/"), ("HEAD", ""):
@@ -75,44 +80,5 @@ enum Discovery {
         var writer = JSONWriter(capacity: 480)
         writer.raw(document.before, Links.base(request, publicEndpoint: publicEndpoint), document.after)
         return HTTPResponse(status: status, body: .buffer(writer.take()))
-    }
-}
-
-/// `/extensions`
-enum DiscoveryOperations {
-    static let all: [APIOperation] = [
-        APIOperation("extensions:list", "GET", "/extensions", summary: "List the loaded extensions") { request in
-            .json { writer in
-                writer.beginObject()
-                writer.key("extensions")
-                writer.beginArray()
-                for item in request.service.extensions { write(item, &writer) }
-                writer.endArray()
-                writer.endObject()
-            }
-        },
-        APIOperation("extensions:show", "GET", "/extensions/{alias}", summary: "Show an extension") { request in
-            guard let item = request.service.extensions.first(where: { $0.alias == request.parameters[0] }) else {
-                throw HTTPError.notFound("The resource could not be found.")
-            }
-            return .json { writer in
-                writer.beginObject()
-                writer.key("extension")
-                write(item, &writer)
-                writer.endObject()
-            }
-        },
-    ]
-
-    private static func write(_ item: APIExtension, _ writer: inout JSONWriter) {
-        writer.beginObject()
-        writer.member("name", item.name)
-        writer.member("alias", item.alias)
-        writer.member("description", item.description)
-        writer.member("updated", item.updated)
-        writer.key("links")
-        writer.beginArray()
-        writer.endArray()
-        writer.endObject()
     }
 }

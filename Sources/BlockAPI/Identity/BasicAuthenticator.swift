@@ -9,7 +9,7 @@ public struct BasicAuthenticator: Authenticator {
     public init(_ users: BasicUsers) { self.users = users }
 
     public func authenticate(_ request: HTTPRequest) throws -> Authentication {
-        if request.rawPath == "/" || request.rawPath.isEmpty { return .known(nil) }
+        if Discovery.isPublic(request) { return .known(nil) }
         let refusal = HTTPError.unauthenticated("Basic realm=\"Block Storage\", charset=\"UTF-8\"")
         guard let header = request.header("Authorization"), header.utf8.count <= 1024, header.lowercased().hasPrefix("basic "),
             let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),

@@ -10,7 +10,7 @@ public struct KeystoneAuthenticator: Authenticator {
 
     public func authenticate(_ request: HTTPRequest) throws -> Authentication {
         // The versions are for everybody.
-        if request.rawPath == "/" || request.rawPath.isEmpty { return .known(nil) }
+        if Discovery.isPublic(request) { return .known(nil) }
         guard let token = request.header("X-Auth-Token"), !token.isEmpty else { throw refusal }
         let serviceToken = request.header("X-Service-Token")
         if serviceToken == nil, let known = keystone.known(token) {

@@ -1,5 +1,6 @@
 import BlockStorage
 import Database
+import HTTPServer
 import JSON
 
 /// Volumes as clients see them, written from the row's bytes straight into the answer.
@@ -10,78 +11,104 @@ enum VolumeView {
         let attachments: [Attachment]
     }
 
-    static func summary(_ row: any Row, _ request: APIRequest, _ writer: inout JSONWriter) {
-        guard let id = row.bytes(.id) else { return }
-        writer.beginObject()
-        writer.member("id", id)
-        writer.member("name", row.bytes(.name))
-        request.links.write("volumes/", id, &writer)
-        writer.endObject()
-    }
+    static let view = View<Source>("volume", "volumes", own + related + later + extensions)
 
-    /// `extended`: with the fields of the extensions, as in show and detail.
-    static func detail(_ source: Source, _ request: APIRequest, extended: Bool, _ writer: inout JSONWriter) {
-        let row = source.row
-        guard let id = row.bytes(.id) else { return }
-        let version = request.version
-        writer.beginObject()
-        writer.member("id", id)
-        status(row, &writer)
-        writer.member("size", row.integer(.size))
-        writer.member("availability_zone", row.bytes(.availabilityZone))
-        writer.member("created_at", row.bytes(.createdAt))
-        writer.member("updated_at", row.bytes(.updatedAt))
-        writer.member("name", row.bytes(.name))
-        writer.member("description", row.bytes(.description))
-        writer.member("volume_type", row.bytes(.typeName))
-        writer.member("snapshot_id", row.bytes(.snapshotID))
-        writer.member("source_volid", row.bytes(.sourceVolumeID))
-        metadata(row, &writer)
-        request.links.write("volumes/", id, &writer)
-        writer.member("user_id", row.bytes(.userID))
-        writer.member("bootable", row.bool(.bootable) ? "true" : "false")
-        writer.member("encrypted", !row.isNull(.encryptionKeyID))
-        writer.member("replication_status", row.bytes(.replicationStatus))
-        writer.memberNull("consistencygroup_id")
-        writer.member("multiattach", row.bool(.multiattach))
-        attachments(source, request, &writer)
-        if request.identity.isAdmin { writer.member("migration_status", row.bytes(.migrationStatus)) }
-        if version >= 13 { writer.member("group_id", row.bytes(.groupID)) }
-        if version >= 21, request.identity.isAdmin { writer.member("provider_id", row.bytes(.providerID)) }
-        if version >= 48 {
-            // Null is a driver's third answer, which clients understand since 3.69.
-            if !row.isNull(.sharedTargets) {
-                writer.member("shared_targets", row.bool(.sharedTargets))
-            } else if version >= 69 {
-                writer.memberNull("shared_targets")
-            } else {
-                writer.member("shared_targets", true)
+    private typealias Member = Field<Source>
+
+    /// The fields of every microversion.
+    private static let own: [Field<Source>] = [
+        Member.bytes("id", .text) { $0.row.bytes(.id) },
+        Member.written("status", .text) { source, _, writer in writeStatus(source.row, &writer) }.part(.detail),
+        Member.integer("size") { Int($0.row.integer(.size)) }.part(.detail),
+        Member.bytes("availability_zone", .nullable(.text)) { $0.row.bytes(.availabilityZone) }.part(.detail),
+        Member.bytes("created_at", .time) { $0.row.bytes(.createdAt) }.part(.detail),
+        Member.bytes("updated_at", .nullable(.time)) { $0.row.bytes(.updatedAt) }.part(.detail),
+        Member.bytes("name", .nullable(.text)) { $0.row.bytes(.name) },
+        Member.bytes("description", .nullable(.text)) { $0.row.bytes(.description) }.part(.detail),
+        Member.bytes("volume_type", .nullable(.text)) { $0.row.bytes(.typeName) }.part(.detail),
+    ]
+
+    /// What it is of, and what belongs to it.
+    private static let related: [Field<Source>] = [
+        Member.bytes("snapshot_id", .nullable(.text)) { $0.row.bytes(.snapshotID) }.part(.detail),
+        Member.bytes("source_volid", .nullable(.text)) { $0.row.bytes(.sourceVolumeID) }.part(.detail),
+        Member.written("metadata", .map(.text)) { source, _, writer in writeMetadata(source.row, &writer) }.part(.detail),
+        Member.links("volumes/") { source, write in if let id = source.row.bytes(.id) { write(id) } },
+        Member.bytes("user_id", .text) { $0.row.bytes(.userID) }.part(.detail),
+        Member.choice("bootable", ["true", "false"]) { $0.row.bool(.bootable) ? "true" : "false" }.part(.detail),
+        Member.flag("encrypted") { !$0.row.isNull(.encryptionKeyID) }.part(.detail),
+        Member.bytes("replication_status", .nullable(.text)) { $0.row.bytes(.replicationStatus) }.part(.detail),
+        Member.null("consistencygroup_id").part(.detail),
+        Member.flag("multiattach") { $0.row.bool(.multiattach) }.part(.detail),
+        Member.written("attachments", .list(attachment.shape(.whole, version: 0))) { source, request, writer in
+            writer.beginArray()
+            if !source.attachments.isEmpty {
+                let plan = attachment.plan(.whole, for: request)
+                for attached in source.attachments where attached.status == "attached" { plan.write(attached, &writer) }
             }
-            writer.member("service_uuid", row.bytes(.serviceID))
-        }
-        if version >= 61, request.identity.isAdmin { writer.member("cluster_name", row.bytes(.clusterName)) }
-        if version >= 63 { writer.member("volume_type_id", row.bytes(.volumeTypeID)) }
-        if version >= 64, let key = row.bytes(.encryptionKeyID) { writer.member("encryption_key_id", key) }
-        if version >= 65 { writer.member("consumes_quota", row.bool(.consumesQuota)) }
-        if extended { for fields in request.service.volumeFields { fields(source, request, &writer) } }
-        writer.endObject()
-    }
+            writer.endArray()
+        }.part(.detail),
+        Member.bytes("migration_status", .nullable(.text)) { $0.row.bytes(.migrationStatus) }.part(.detail).forAdministrators(),
+    ]
 
-    private static func status(_ row: any Row, _ writer: inout JSONWriter) {
-        guard let bytes = row.bytes(.status) else { return }
+    /// What came with microversions.
+    private static let later: [Field<Source>] = [
+        Member.bytes("group_id", .nullable(.text)) { $0.row.bytes(.groupID) }.part(.detail).since(13),
+        Member.bytes("provider_id", .nullable(.text)) { $0.row.bytes(.providerID) }.part(.detail).since(21).forAdministrators(),
+        Member.written("shared_targets", .nullable(.boolean)) { source, request, writer in
+            // Null is a driver's third answer, which clients understand since 3.69.
+            let isUnknown = source.row.isNull(.sharedTargets)
+            if isUnknown, request.version >= 69 { writer.null() } else { writer.bool(isUnknown || source.row.bool(.sharedTargets)) }
+        }.part(.detail).since(48),
+        Member.bytes("service_uuid", .nullable(.text)) { $0.row.bytes(.serviceID) }.part(.detail).since(48),
+        Member.bytes("cluster_name", .nullable(.text)) { $0.row.bytes(.clusterName) }.part(.detail).since(61).forAdministrators(),
+        Member.bytes("volume_type_id", .text) { $0.row.bytes(.volumeTypeID) }.part(.detail).since(63),
+        Member.bytes("encryption_key_id", .text) { $0.row.bytes(.encryptionKeyID) }.part(.detail).since(64)
+            .when { !$0.row.isNull(.encryptionKeyID) },
+        Member.flag("consumes_quota") { $0.row.bool(.consumesQuota) }.part(.detail).since(65),
+    ]
+
+    /// What the extensions os-vol-tenant-attr, os-vol-mig-status-attr and os-vol-host-attr add.
+    private static let extensions: [Field<Source>] = [
+        Member.bytes("os-vol-tenant-attr:tenant_id", .text) { $0.row.bytes(.projectID) }.part(.extensions)
+            .rule("volume_extension:volume_tenant_attribute"),
+        Member.bytes("os-vol-mig-status-attr:migstat", .nullable(.text)) { $0.row.bytes(.migrationStatus) }.part(.extensions)
+            .rule("volume_extension:volume_mig_status_attribute"),
+        Member.bytes("os-vol-mig-status-attr:name_id", .nullable(.text)) { $0.row.bytes(.nameID) }.part(.extensions)
+            .rule("volume_extension:volume_mig_status_attribute"),
+        Member.bytes("os-vol-host-attr:host", .nullable(.text)) { $0.row.bytes(.host) }.part(.extensions)
+            .rule("volume_extension:volume_host_attribute"),
+    ]
+
+    /// An attachment inside its volume.
+    private static let attachment = View<Attachment>(
+        "attachment", "attachments",
+        [
+            .text("id") { $0.volumeID },
+            .text("attachment_id") { $0.id },
+            .text("volume_id") { $0.volumeID },
+            .optionalText("server_id") { $0.instanceID },
+            .written("host_name", .nullable(.text)) { attachment, request, writer in
+                if request.identity.isAdmin, let host = attachment.attachedHost { writer.string(host) } else { writer.null() }
+            },
+            .optionalText("device") { $0.mountpoint },
+            .optionalTime("attached_at") { $0.attachedAt },
+        ])
+
+    private static func writeStatus(_ row: any Row, _ writer: inout JSONWriter) {
+        guard let bytes = row.bytes(.status) else { return writer.null() }
         // The few states with another name outside contain "managing".
         if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first,
             first == UInt8(ascii: "m") || first == UInt8(ascii: "e")
         {
-            writer.member("status", VolumeStatus.shown(row.text(.status)))
+            writer.string(VolumeStatus.shown(row.text(.status)))
         } else {
-            writer.member("status", bytes)
+            writer.string(bytes)
         }
     }
 
     /// The user's metadata, with the administrator's that users may see.
-    private static func metadata(_ row: any Row, _ writer: inout JSONWriter) {
-        writer.key("metadata")
+    private static func writeMetadata(_ row: any Row, _ writer: inout JSONWriter) {
         guard let text = row.bytes(.metadata), let admin = row.bytes(.adminMetadata) else { return writer.null() }
         if admin.count == 2 { return writer.raw(text) }
         var merged = (try? JSON(parsing: row.text(.metadata)))?.object ?? [:]
@@ -89,33 +116,22 @@ enum VolumeView {
         for name in ["readonly", "attached_mode"] where visible[name] != nil { merged[name] = visible[name] }
         writer.value(.object(merged))
     }
+}
 
-    private static func attachments(_ source: Source, _ request: APIRequest, _ writer: inout JSONWriter) {
-        writer.key("attachments")
-        writer.beginArray()
-        for attachment in source.attachments where attachment.status == "attached" {
-            writer.beginObject()
-            writer.member("id", attachment.volumeID)
-            writer.member("attachment_id", attachment.id)
-            writer.member("volume_id", attachment.volumeID)
-            writer.member("server_id", attachment.instanceID)
-            writer.member("host_name", request.identity.isAdmin ? attachment.attachedHost : nil)
-            writer.member("device", attachment.mountpoint)
-            writer.member("attached_at", attachment.attachedAt)
-            writer.endObject()
+extension Reply where Output == VolumeRows {
+    /// One volume.
+    static func volume(_ parts: Parts, status: Int = 200) -> Reply {
+        let view = VolumeView.view
+        return Reply(status: status, shape: { Shape.of("\(view.name)", view.shape(parts, version: $0)) }) { rows, request in
+            let plan = view.plan(parts, for: request)
+            return .json(status, capacity: 2048) { writer in
+                writer.beginObject()
+                rows.forEach { row, attachments in
+                    writer.key(view.name)
+                    plan.write(VolumeView.Source(row: row, attachments: attachments), &writer)
+                }
+                writer.endObject()
+            }
         }
-        writer.endArray()
-    }
-
-    /// `{"volume": {...}}` of one volume.
-    static func body(_ volume: VolumeRows, _ request: APIRequest, extended: Bool) -> JSONWriter.Buffer {
-        var writer = JSONWriter(capacity: 2048)
-        writer.beginObject()
-        volume.forEach { row, attachments in
-            writer.key("volume")
-            detail(Source(row: row, attachments: attachments), request, extended: extended, &writer)
-        }
-        writer.endObject()
-        return writer.take()
     }
 }

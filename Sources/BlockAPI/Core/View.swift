@@ -1,0 +1,109 @@
+import HTTPServer
+import JSON
+import Policy
+
+/// A resource as clients see it, declared once: the writer of answers, the schemas of the API's description and what tests check answers
+/// against derive from its fields, which are written in their order.
+final class View<Source>: Sendable {
+    /// The member of an answer that holds one of them, and the one that holds several.
+    let name, plural: StaticString
+    let fields: [Field<Source>]
+
+    /// What writing needs of each field, apart from what only decides whether it is written.
+    fileprivate struct Column: Sendable {
+        let name: StaticString
+        let content: Field<Source>.Content
+        let condition: (@Sendable (Source) -> Bool)?
+    }
+    fileprivate let columns: [Column]
+    /// Sets of fields as bits, so that choosing among them takes no search.
+    private let byVersion: [UInt64]
+    private let byPart: [(part: Parts, fields: UInt64)]
+    private let forAdministrators: UInt64
+    fileprivate let withLinks: UInt64
+    private let byRule: [(rule: Policies.Rule, fields: UInt64)]
+
+    init(_ name: StaticString, _ plural: StaticString, _ fields: [Field<Source>]) {
+        precondition(fields.count <= 64, "a view has at most 64 fields")
+        self.name = name
+        self.plural = plural
+        self.fields = fields
+        columns = fields.map { Column(name: $0.name, content: $0.content, condition: $0.condition) }
+        func set(_ isIn: (Field<Source>) -> Bool) -> UInt64 {
+            fields.indices.reduce(0) { isIn(fields[$1]) ? $0 | 1 << UInt64($1) : $0 }
+        }
+        byVersion = APIVersion.all.map { version in set { $0.versions.contains(version) } }
+        byPart = Set(fields.map(\.part.rawValue)).map { raw in (Parts(rawValue: raw), set { $0.part.rawValue == raw }) }
+        forAdministrators = set(\.isForAdministrators)
+        withLinks = set { if case .links = $0.content { true } else { false } }
+        var byRule: [(rule: Policies.Rule, fields: UInt64)] = []
+        for rule in fields.compactMap(\.rule) where !byRule.contains(where: { $0.rule == rule }) {
+            byRule.append((rule, set { $0.rule == rule }))
+        }
+        self.byRule = byRule
+    }
+
+    /// What one request gets to see: microversion, rights and rules are asked once, however many resources follow.
+    func plan(_ parts: Parts, for request: APIRequest) -> ViewPlan<Source> {
+        var shown = byVersion[request.version] & fieldsOf(parts)
+        if !request.identity.isAdmin { shown &= ~forAdministrators }
+        for (rule, fields) in byRule where shown & fields != 0 && !request.allows(rule) { shown &= ~fields }
+        return ViewPlan(view: self, shown: shown, links: shown & withLinks != 0 ? request.links : nil, request: request)
+    }
+
+    private func fieldsOf(_ parts: Parts) -> UInt64 {
+        var fields: UInt64 = 0
+        for entry in byPart where parts.contains(entry.part) { fields |= entry.fields }
+        return fields
+    }
+
+    /// One of them at a microversion.
+    func shape(_ parts: Parts, version: Int) -> Shape {
+        let shown = byVersion[version] & fieldsOf(parts)
+        return .object(
+            fields.indices.filter { shown & 1 << UInt64($0) != 0 }.map {
+                Shape.Member("\(fields[$0].name)", fields[$0].shape, isOptional: fields[$0].isOptional)
+            })
+    }
+}
+
+/// The fields of a view that one request shows.
+struct ViewPlan<Source>: Sendable {
+    let view: View<Source>
+    fileprivate let shown: UInt64
+    fileprivate let links: Links?
+    let request: APIRequest
+
+    /// Writes one resource as an object.
+    func write(_ source: Source, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        view.columns.withUnsafeBufferPointer { columns in
+            var rest = shown
+            while rest != 0 {
+                let index = rest.trailingZeroBitCount
+                rest &= rest - 1
+                if let condition = columns[index].condition, !condition(source) { continue }
+                writer.key(columns[index].name)
+                switch columns[index].content {
+                case .null: writer.null()
+                case .text(let value): writer.string(value(source))
+                case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+                case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+                case .integer(let value): writer.integer(Int64(value(source)))
+                case .flag(let value): writer.bool(value(source))
+                case .raw(let value): writer.raw(value(source))
+                case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
+                case .written(let write): write(source, request, &writer)
+                }
+            }
+        }
+        writer.endObject()
+    }
+
+    /// Writes several as an array.
+    func write(_ sources: [Source], _ writer: inout JSONWriter) {
+        writer.beginArray()
+        for source in sources { write(source, &writer) }
+        writer.endArray()
+    }
+}

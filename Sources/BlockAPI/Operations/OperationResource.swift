@@ -1,0 +1,92 @@
+import BlockStorage
+import Database
+import HTTPServer
+import JSON
+
+/// `/operations`: the work that requests have set going. Beside Cinder's API.
+struct OperationResource: Resource {
+    let store: Store
+    let engine: OperationDoors
+
+    var extensions: [APIExtension] {
+        [
+            APIExtension(
+                alias: "clinker-operations", name: "Operations",
+                description:
+                    "Shows the operations behind requests with their steps, progress and the scheduler's verdicts, and cancels them.",
+                updated: "2026-11-21T00:00:00+00:00", operations: all + explanation.operations)
+        ]
+    }
+
+    let explanation: PlacementExplanation
+
+    private var all: [APIOperation] {
+        [
+            list.operation(
+                "operations:list", policies: ["clinker:operations_get"], parts: .summary, summary: "List operations"),
+            APIOperation(
+                "operations:show", "GET", "/operations/{id}", policies: ["clinker:operations_get"], answers: .one(OperationView.view),
+                summary: "Show an operation"
+            ) { request in
+                try await store.list(for: request.caller, isShort: true) { connection in
+                    let operation = try Operations.get(request.parameters[0], for: request.caller, in: connection)
+                    let events = try Events.of(operation, in: connection)
+                    var source = source(operation)
+                    source.verdicts = try Operations.verdicts(of: operation.id, in: connection)
+                    source.steps = OperationView.steps(engine.steps(operation), events)
+                    return source
+                }
+            },
+            APIOperation(
+                "operations:cancel", "POST", "/operations/{id}/cancel", policies: ["clinker:operations_cancel"], answers: .empty(202),
+                summary: "Have an operation taken back"
+            ) { request in
+                try await store.write { tx in
+                    let operation = try Operations.get(request.parameters[0], for: request.caller, in: tx)
+                    try engine.cancel(operation, request.caller, tx)
+                }
+            },
+        ]
+    }
+
+    private func source(_ operation: Operation) -> OperationView.Source {
+        OperationView.Source(
+            operation: operation, progress: operation.finishedAt == nil ? engine.progress(operation.id) : nil,
+            sentence: operation.error.flatMap { engine.sentence($0) })
+    }
+
+    private var list: List<OperationQuery, OperationView.Source, [OperationView.Source]> {
+        List(
+            store: store, view: OperationView.view, path: "operations",
+            reading: .everything(known: OperationQuery.Column.allCases.map(\.rawValue) + ["unfinished"], hasAllTenants: true),
+            linksKey: "operations_links",
+            filter: { filter, request, _, query in
+                if filter.name == "unfinished" {
+                    guard let value = PythonText.bool(filter.value) else {
+                        throw HTTPError.badRequest("Invalid input received: unfinished must be a boolean, not '\(filter.value)'")
+                    }
+                    query.isUnfinished = value
+                } else if filter.name == "host", request.identity.isAdmin {
+                    query.backend = filter.value
+                } else if let column = OperationQuery.Column(rawValue: filter.name) {
+                    query.filters.append((column: column, value: filter.value))
+                } else {
+                    let known = OperationQuery.Column.allCases.map(\.rawValue) + ["unfinished"] + (request.identity.isAdmin ? ["host"] : [])
+                    throw HTTPError.badRequest(
+                        "Invalid filters \(filter.name) are found in query options. Known are \(known.joined(separator: ", ")).")
+                }
+            }, read: { try $0.page(in: $1).map { source($0) } }, write: List.each { $0.operation.id })
+    }
+}
+
+/// Newest first, whatever is asked, and gone through by the marker alone.
+extension OperationQuery: ListQuery {
+    var offset: Int {
+        get { 0 }
+        set {}
+    }
+    var sort: [(column: Column, ascending: Bool)] {
+        get { [] }
+        set {}
+    }
+}

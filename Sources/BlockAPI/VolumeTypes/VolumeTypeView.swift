@@ -1,0 +1,34 @@
+import BlockStorage
+import JSON
+
+extension Parts {
+    /// The type's QoS, which answers to creations and changes leave out.
+    static let qos = Parts(rawValue: 8)
+    /// Whether everybody may use it, under the name that the extension os-volume-type-access gave it.
+    static let access = Parts(rawValue: 16)
+}
+
+/// Volume types as clients see them.
+enum VolumeTypeView {
+    static let view = View<VolumeType>(
+        "volume_type", "volume_types",
+        [
+            .text("id") { $0.id },
+            .text("name") { $0.name },
+            .flag("is_public") { $0.isPublic },
+            .optionalText("description") { $0.description },
+            .written("extra_specs", .map(.nullable(.text))) { type, request, writer in
+                writer.value(.object(visible(type.extraSpecs, request)))
+            },
+            Field.optionalText("qos_specs_id") { $0.qosSpecsID }.part(.qos).rule("volume_extension:access_types_qos_specs_id"),
+            Field.flag("os-volume-type-access:is_public") { $0.isPublic }.part(.access),
+        ])
+
+    /// What users who are no administrators may see of a type.
+    static let visibleSpecs: Set<String> = ["RESKEY:availability_zones", "multiattach", "replication_enabled"]
+
+    static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject {
+        if request.allows("volume_extension:types_extra_specs:read_sensitive") { return specs }
+        return JSONObject(specs.members.filter { visibleSpecs.contains($0.name) })
+    }
+}
