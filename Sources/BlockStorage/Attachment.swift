@@ -14,34 +14,31 @@ public struct Attachment: Sendable {
     public let connector: Secret?
     public let createdAt: String
 
-    static let columns =
-        "id, volume_id, project_id, instance_id, attached_host, mountpoint, attach_status, attach_mode, attached_at, detached_at, "
-        + "connection_info, connector, created_at"
-
     init(_ row: any Row) {
-        id = row.text(0)
-        volumeID = row.text(1)
-        projectID = row.text(2)
-        instanceID = row.optionalText(3)
-        attachedHost = row.optionalText(4)
-        mountpoint = row.optionalText(5)
-        status = row.text(6)
-        mode = row.optionalText(7)
-        attachedAt = row.optionalText(8)
-        detachedAt = row.optionalText(9)
-        connectionInfo = row.optionalText(10).map(Secret.init)
-        connector = row.optionalText(11).map(Secret.init)
-        createdAt = row.text(12)
+        let t = AttachmentTable.table
+        id = row[t.id]
+        volumeID = row[t.volumeID]
+        projectID = row[t.projectID]
+        instanceID = row[t.instanceID]
+        attachedHost = row[t.attachedHost]
+        mountpoint = row[t.mountpoint]
+        status = row[t.status]
+        mode = row[t.mode]
+        attachedAt = row[t.attachedAt]
+        detachedAt = row[t.detachedAt]
+        connectionInfo = row[t.connectionInfo]
+        connector = row[t.connector]
+        createdAt = row[t.createdAt]
     }
 }
 
 public enum Attachments {
-    static let byID = SQL("SELECT \(Attachment.columns) FROM attachments WHERE id = ?")
-    static let ofVolumeSQL = SQL("SELECT \(Attachment.columns) FROM attachments WHERE volume_id = ? ORDER BY created_at, id")
+    static let table = AttachmentTable.table
+    static let ofVolumeSQL = SQL(table.select("WHERE a.volume_id = ? ORDER BY a.created_at, a.id"))
     static let statusesSQL = SQL("SELECT attach_status FROM attachments WHERE volume_id = ?")
 
     public static func find(_ id: String, in connection: any Connection) throws -> Attachment? {
-        try connection.first(byID, .text(id)) { Attachment($0) }
+        try connection.first(of: table, table.id(id)) { Attachment($0) }
     }
 
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Attachment {
@@ -58,9 +55,8 @@ public enum Attachments {
     /// For so many volumes there is a statement; what is between them is made of the next with one id more than once.
     private static let counts = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
     private static let ofVolumesSQL = counts.map { count in
-        SQL(
-            "SELECT \(Attachment.columns) FROM attachments WHERE volume_id IN (\(Array(repeating: "?", count: count).joined(separator: ", "))) "
-                + "ORDER BY created_at, id")
+        let marks = Array(repeating: "?", count: count).joined(separator: ", ")
+        return SQL(table.select("WHERE a.volume_id IN (\(marks)) ORDER BY a.created_at, a.id"))
     }
 
     /// The attachments of each volume that has any, in the order of `ofVolume`; read by one statement for up to a thousand volumes.
@@ -85,23 +81,16 @@ public enum Attachments {
         try connection.rows(statusesSQL, .text(id)) { $0.text(0) }
     }
 
-    static let insertSQL = SQL(
-        """
-        INSERT INTO attachments (id, volume_id, project_id, instance_id, attached_host, mountpoint, attach_status, attach_mode, attached_at,
-            connector, created_at, reserved_by, expires_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        """)
-
     @discardableResult
     static func insert(
         volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: String, mode: String?, attachedAt: String?,
         connector: Secret?, reservedBy: String? = nil, expiresAt: String? = nil, in tx: any Transaction
     ) throws -> String {
         let id = UUID.random()
-        try tx.run(
-            insertSQL, .text(id), .text(volume.id), .text(volume.projectID), .string(instanceID), .string(host), .string(mountpoint),
-            .text(status), .string(mode), .string(attachedAt), .string(connector?.reveal()), .text(tx.now),
-            .string(reservedBy), .string(expiresAt))
+        try tx.insert(
+            into: table, table.id(id), table.volumeID(volume.id), table.projectID(volume.projectID), table.instanceID(instanceID),
+            table.attachedHost(host), table.mountpoint(mountpoint), table.status(status), table.mode(mode), table.attachedAt(attachedAt),
+            table.connector(connector), table.createdAt(tx.now), table.reservedBy(reservedBy), table.expiresAt(expiresAt))
         return id
     }
 
@@ -138,7 +127,7 @@ public enum Attachments {
         if !["in-use", "downloading"].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
-            try tx.run(Volumes.refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(tx.now), .text(volumeID))
+            try Volumes.setStates(derived.status, attached: derived.attachStatus, of: volumeID, in: tx)
         }
         try Events.append("attachment.reserve", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
         return id
@@ -156,35 +145,29 @@ public enum Attachments {
         }
     }
 
-    static let connectingSQL = SQL(
-        "UPDATE attachments SET attach_status = 'attaching', attached_host = ?, mountpoint = ?, attach_mode = ?, connector = ?, expires_at = NULL, updated_at = ? WHERE id = ?"
-    )
     /// Notes the connector before the driver is asked.
     public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
-        try tx.run(
-            connectingSQL, .string(connector["host"]?.string), .string(connector["mountpoint"]?.string), .text(mode),
-            .text(connector.text), .text(tx.now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.mountpoint(connector["mountpoint"]?.string),
+            table.status("attaching"), table.mode(mode), table.connector(Secret(connector.text)), table.updatedAt(tx.now),
+            table.expiresAt(nil))
     }
 
-    static let connectedSQL = SQL("UPDATE attachments SET connection_info = ?, attached_at = ?, updated_at = ? WHERE id = ?")
     public static func connected(_ id: String, connectionInfo: Secret, in tx: any Transaction) throws {
-        let now = tx.now
-        try tx.run(connectedSQL, .text(connectionInfo.reveal()), .text(now), .text(now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo), table.updatedAt(tx.now))
     }
 
-    static let setStatusSQL = SQL("UPDATE attachments SET attach_status = ?, updated_at = ? WHERE id = ?")
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setStatusSQL, .text(status), .text(tx.now), .text(id))
+        try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
-    static let completeSQL = SQL(
-        "UPDATE attachments SET attach_status = 'attached', attached_at = coalesce(attached_at, ?), updated_at = ? WHERE id = ?")
     /// Marks an attachment as in use (API 3.44).
     public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let attachment = try get(id, for: caller, in: tx)
-        let now = tx.now
-        try tx.run(completeSQL, .text(now), .text(now), .text(id))
-        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(now), .text(attachment.volumeID))
+        try tx.update(
+            table, table.id(id), set: table.status("attached"), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
+        try Volumes.setStates("in-use", attached: "attached", of: attachment.volumeID, in: tx)
         if let mode = attachment.mode {
             try Volumes.updateMap(.admin, of: attachment.volumeID, in: tx) { $0["attached_mode"] = .string(mode) }
         }
@@ -193,29 +176,37 @@ public enum Attachments {
         }
     }
 
-    static let unrestoredSQL = SQL(
-        VolumeColumn.select + """
-             WHERE (v.host = ?1 OR (v.host > ?1 || '#' AND v.host < ?1 || '$'))
+    static let unrestoredSQL = SQL {
+        VolumeTable.table.select(
+            """
+            WHERE \($0.isWithin("v.host", HostName.poolSeparators))
                 AND v.id IN (
-                    SELECT volume_id FROM attachments WHERE (connector IS NOT NULL OR attach_status = 'attached') AND rowid <= ?3)
-                AND NOT EXISTS (SELECT 1 FROM operations WHERE resource_id = v.id AND flow = ?2 AND finished_at IS NULL)
+                    SELECT a.volume_id FROM attachments a
+                    WHERE (a.connector IS NOT NULL OR a.attach_status = 'attached') AND \($0.rowNumber("a")) <= ?)
+                AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = v.id AND o.flow = ? AND o.finished_at IS NULL)
             """)
+    }
     /// Volumes of a backend that somebody is connected to by one of the first attachments, up to `last`, and whose exports nobody makes
     /// sure of yet.
     public static func unrestored(of backend: String, upTo last: Int64, in connection: any Connection) throws -> [Volume] {
-        try connection.rows(unrestoredSQL, .text(backend), .text(FlowName.restoreExport), .integer(last)) { Volume($0) }
+        let values =
+            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [.integer(last), .text(FlowName.restoreExport)]
+        var volumes: [Volume] = []
+        try connection.query(unrestoredSQL, values) {
+            volumes.append(Volume($0))
+            return true
+        }
+        return volumes
     }
 
-    static let lastSQL = SQL("SELECT coalesce(max(rowid), 0) FROM attachments")
+    static let lastSQL = SQL { "SELECT coalesce(max(\($0.rowNumber("a"))), 0) FROM \(table.source)" }
     /// A number that no later attachment has, unless this one goes.
     public static func last(in connection: any Connection) throws -> Int64 {
         try connection.first(lastSQL) { $0.integer(0) } ?? 0
     }
 
-    static let removeSQL = SQL("DELETE FROM attachments WHERE id = ?")
-    static let removeAllSQL = SQL("DELETE FROM attachments WHERE volume_id = ?")
-    public static func remove(_ id: String, in tx: any Transaction) throws { try tx.run(removeSQL, .text(id)) }
-    static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.run(removeAllSQL, .text(id)) }
+    public static func remove(_ id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.id(id)) }
+    static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.volumeID(id)) }
 
     static let expiredSQL = SQL(
         "SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = 'reserved' AND connector IS NULL ORDER BY expires_at LIMIT 1000"
@@ -269,7 +260,7 @@ public enum Attachments {
             if $0["readonly"] == nil { $0["readonly"] = "False" }
             $0["attached_mode"] = .string(mode)
         }
-        try tx.run(Volumes.refreshSQL, .text("in-use"), .text("attached"), .text(tx.now), .text(volumeID))
+        try Volumes.setStates("in-use", attached: "attached", of: volumeID, in: tx)
         try Events.append("volume.attach", volume: volume, caller: caller, in: tx)
     }
 

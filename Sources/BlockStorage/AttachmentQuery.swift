@@ -5,10 +5,7 @@ public struct AttachmentQuery: Sendable {
     public enum Column: String, Sendable, CaseIterable {
         case id, volume_id, instance_id, attach_status, attached_host, attach_mode, created_at, updated_at, mountpoint
 
-        /// The column with a place for NULL in the order.
-        var sortable: String {
-            [.id, .volume_id, .attach_status, .created_at].contains(self) ? rawValue : "coalesce(\(rawValue), '')"
-        }
+        var column: AnyColumn { Attachments.table.column(rawValue) }
     }
 
     /// Whether the order is one in which indexes give the rows.
@@ -38,27 +35,19 @@ public struct AttachmentQuery: Sendable {
     public func page(in connection: any Connection) throws -> [Attachment] {
         if matchesNothing || limit == 0 { return [] }
         var conditions = Conditions()
-        if let projectID { conditions.add("project_id = ?", .text(projectID)) }
-        for filter in filters { conditions.add(filter.column.rawValue, filter.match) }
+        if let projectID { conditions.add("a.project_id = ?", .text(projectID)) }
+        for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
+        let table = Attachments.table
         let order = KeysetPage(
-            table: "attachments",
-            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
-                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending)
-            }, ties: ["created_at", "id"])
+            table, asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
+            ties: [table.createdAt, table.id])
         if let marker {
-            let scope = projectID.map { (sql: "project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, idColumn: "id", scope: scope, in: connection) else {
+            let scope = projectID.map { (sql: "a.project_id = ?", values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
                 throw StorageError.attachmentNotFound(marker)
             }
             conditions.add(behind.sql, behind.values)
         }
-        var result: [Attachment] = []
-        let (text, values) = order.statement(
-            "SELECT \(Attachment.columns) FROM attachments", rowID: "rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
-        try connection.query(text: text, values) {
-            result.append(Attachment($0))
-            return true
-        }
-        return result
+        return try order.rows(conditions, isOrdered: isOrdered, limit: limit, offset: offset, in: connection) { Attachment($0) }
     }
 }

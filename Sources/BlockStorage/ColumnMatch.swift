@@ -11,14 +11,14 @@ public enum ColumnMatch: Sendable {
 }
 
 extension Conditions {
-    mutating func add(_ column: String, _ match: ColumnMatch) {
+    mutating func add(_ column: String, _ match: ColumnMatch, _ dialect: any Dialect) {
         switch match {
-        case .nothing: add("1 = 0")
+        case .nothing: add(dialect.never)
         case .everything: break
         case .null: add("\(column) IS NULL")
         case .equals(let value): add("\(column) = ?", value)
         case .oneOf(let values): add("\(column) IN (\(values.map { _ in "?" }.joined(separator: ", ")))", values)
-        case .like(let text): add("\(column) LIKE ?", .text("%" + text + "%"))
+        case .like(let text): add(dialect.matches(column), .text("%" + text + "%"))
         }
     }
 }

@@ -2,17 +2,18 @@ public import Database
 
 /// Types that volumes of a project get when they name none.
 public enum DefaultTypes {
-    static let findSQL = SQL("SELECT volume_type_id FROM default_types WHERE project_id = ?")
+    static let table = DefaultTypeTable.table
     static let allSQL = SQL("SELECT project_id, volume_type_id FROM default_types ORDER BY project_id")
-    static let setSQL = SQL(
-        "INSERT INTO default_types (project_id, volume_type_id) VALUES (?, ?) ON CONFLICT (project_id) DO UPDATE SET volume_type_id = excluded.volume_type_id"
-    )
-    static let unsetSQL = SQL("DELETE FROM default_types WHERE project_id = ?")
+    static let setSQL = SQL {
+        $0.upsert(
+            into: "default_types", columns: ["project_id", "volume_type_id"], key: ["project_id"],
+            changes: [("volume_type_id", $0.inserted("volume_type_id"))])
+    }
     static let isUsedSQL = SQL("SELECT 1 FROM default_types WHERE volume_type_id = ? LIMIT 1")
 
     /// The id of the project's own default type.
     public static func find(_ project: String, in connection: any Connection) throws -> String? {
-        try connection.first(findSQL, .text(project)) { $0.text(0) }
+        try connection.first(of: table, table.projectID(project)) { $0[table.typeID] }
     }
 
     public static func all(in connection: any Connection) throws -> [(project: String, type: String)] {
@@ -23,7 +24,7 @@ public enum DefaultTypes {
         try tx.run(setSQL, .text(project), .text(type.id))
     }
 
-    public static func unset(_ project: String, in tx: any Transaction) throws { try tx.run(unsetSQL, .text(project)) }
+    public static func unset(_ project: String, in tx: any Transaction) throws { try tx.delete(from: table, table.projectID(project)) }
 
     /// Whether the type is some project's default.
     static func isUsed(_ type: String, in connection: any Connection) throws -> Bool { try connection.exists(isUsedSQL, .text(type)) }

@@ -11,18 +11,17 @@ public struct Event: Sendable {
     /// JSON text.
     public let data: String
 
-    static let columns = "id, time, kind, resource_type, resource_id, project_id, operation_id, request_id, data"
-
     init(_ row: any Row) {
-        id = row.integer(0)
-        time = row.text(1)
-        kind = row.text(2)
-        resourceType = row.text(3)
-        resourceID = row.text(4)
-        projectID = row.text(5)
-        operationID = row.optionalText(6)
-        requestID = row.text(7)
-        data = row.text(8)
+        let t = EventTable.table
+        id = row[t.id]
+        time = row[t.time]
+        kind = row[t.kind]
+        resourceType = row[t.resourceType]
+        resourceID = row[t.resourceID]
+        projectID = row[t.projectID]
+        operationID = row[t.operationID]
+        requestID = row[t.requestID]
+        data = row[t.data]
     }
 }
 
@@ -52,19 +51,21 @@ public struct EventFilter: Sendable {
     fileprivate var scope: Conditions {
         var scope = Conditions()
         if let resourceID {
-            scope.add("resource_id = ?", .text(resourceID))
+            scope.add("e.resource_id = ?", .text(resourceID))
         } else if let projectID {
-            scope.add("project_id = ?", .text(projectID))
+            scope.add("e.project_id = ?", .text(projectID))
         }
         return scope
     }
 
-    fileprivate var conditions: Conditions {
+    fileprivate func conditions(_ dialect: any Dialect) -> Conditions {
         var conditions = Conditions()
-        if let resourceID { conditions.add("resource_id = ?", .text(resourceID)) }
-        // The index that bounds the rows to look at is the resource's: the sign keeps the project's from being taken.
-        if let projectID { conditions.add(resourceID == nil ? "project_id = ?" : "+project_id = ?", .text(projectID)) }
-        if let kind { conditions.add("(kind = ? OR (kind > ? AND kind < ?))", .text(kind), .text(kind + "."), .text(kind + "/")) }
+        if let resourceID { conditions.add("e.resource_id = ?", .text(resourceID)) }
+        // The index that bounds the rows to look at is the resource's: the project's is not to be taken.
+        if let projectID {
+            conditions.add((resourceID == nil ? "e.project_id" : dialect.withoutIndex("e.project_id")) + " = ?", .text(projectID))
+        }
+        if let kind { conditions.add(dialect.isWithin("e.kind", ["."]), dialect.prefixValues(kind, ["."])) }
         return conditions
     }
 }
@@ -79,7 +80,8 @@ public enum Events {
     /// How the kind ends of what says that storage was left to itself.
     public static let leftSuffix = ".left"
 
-    static let afterSQL = SQL("SELECT \(Event.columns) FROM events WHERE id > ? ORDER BY id LIMIT ?")
+    static let table = EventTable.table
+    static let afterSQL = SQL(table.select("WHERE e.id > ? ORDER BY e.id LIMIT ?"))
     /// Events behind the one of that number, oldest first.
     public static func after(_ id: Int64, limit: Int, in connection: any Connection) throws -> [Event] {
         try connection.rows(afterSQL, .integer(id), .int(limit)) { Event($0) }
@@ -91,20 +93,20 @@ public enum Events {
         _ filter: EventFilter, after id: Int64, upTo end: Int64, rows: Int, limit: Int, in connection: any Connection
     ) throws -> (found: [Event], seen: Int64) {
         var scope = filter.scope
-        scope.add("id > ? AND id <= ?", .integer(id), .integer(end))
+        scope.add("e.id > ? AND e.id <= ?", .integer(id), .integer(end))
         var seen = end
         try connection.query(
-            text: "SELECT count(*), max(id) FROM (SELECT id FROM events\(scope.whereClause) ORDER BY id LIMIT ?)",
+            text: "SELECT count(*), max(p.id) FROM (SELECT e.id FROM \(table.source)\(scope.whereClause) ORDER BY e.id LIMIT ?) p",
             scope.values + [.int(rows)]
         ) {
             if $0.int(0) == rows { seen = $0.integer(1) }
             return false
         }
-        var conditions = filter.conditions
-        conditions.add("id > ? AND id <= ?", .integer(id), .integer(seen))
+        var conditions = filter.conditions(connection.dialect)
+        conditions.add("e.id > ? AND e.id <= ?", .integer(id), .integer(seen))
         var found: [Event] = []
         try connection.query(
-            text: "SELECT \(Event.columns) FROM events\(conditions.whereClause) ORDER BY id LIMIT ?", conditions.values + [.int(limit)]
+            text: table.select("") + conditions.whereClause + " ORDER BY e.id LIMIT ?", conditions.values + [.int(limit)]
         ) {
             found.append(Event($0))
             return true
@@ -117,17 +119,11 @@ public enum Events {
     /// The number of the latest event; 0 if there is none.
     public static func last(in connection: any Connection) throws -> Int64 { try connection.first(lastSQL) { $0.integer(0) } ?? 0 }
 
-    static let ofOperationSQL = SQL("SELECT \(Event.columns) FROM events WHERE resource_id = ? AND operation_id = ? ORDER BY id")
+    static let ofOperationSQL = SQL(table.select("WHERE e.resource_id = ? AND e.operation_id = ? ORDER BY e.id"))
     /// What happened to a resource by one operation, oldest first.
     public static func of(_ operation: Operation, in connection: any Connection) throws -> [Event] {
         try connection.rows(ofOperationSQL, .text(operation.resourceID), .text(operation.id)) { Event($0) }
     }
-
-    static let insert = SQL(
-        """
-        INSERT INTO events (time, kind, resource_type, resource_id, project_id, operation_id, request_id, data)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-        """)
 
     static func append(_ kind: String, volume: Volume, caller: Caller, data: JSONObject = [:], in tx: any Transaction) throws {
         try append(
@@ -139,9 +135,10 @@ public enum Events {
         _ kind: String, resourceType: String, resourceID: String, projectID: String, operationID: String?, requestID: String,
         data: JSONObject = [:], in tx: any Transaction
     ) throws {
-        try tx.run(
-            insert, .text(tx.now), .text(kind), .text(resourceType), .text(resourceID), .text(projectID), .string(operationID),
-            .text(requestID), .text(data.isEmpty ? "{}" : JSON.object(data).text))
+        try tx.insert(
+            into: table, table.time(tx.now), table.kind(kind), table.resourceType(resourceType), table.resourceID(resourceID),
+            table.projectID(projectID), table.operationID(operationID), table.requestID(requestID),
+            table.data(data.isEmpty ? "{}" : JSON.object(data).text))
         tx.ring(.events)
     }
 
@@ -151,7 +148,7 @@ public enum Events {
         try connection.rows(ofResourceSQL, .text(id)) { ($0.text(0), $0.text(1), $0.text(2)) }
     }
 
-    static let purgeSQL = SQL("DELETE FROM events WHERE id IN (SELECT id FROM events WHERE time < ? ORDER BY id LIMIT 10000)")
+    static let purgeSQL = SQL { $0.deleteFirst(from: "events", key: "id", where: "time < ?", orderBy: "id", limit: 10_000) }
     /// Removes a bounded number of events older than the time.
     public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
 }

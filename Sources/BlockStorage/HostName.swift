@@ -1,5 +1,9 @@
 /// Where something lives: `node@backend` or `node@backend#pool`.
 public enum HostName {
+    /// What stands behind a backend's name where a pool is named, and behind a node's where a backend is.
+    static let poolSeparators: [Character] = ["#"]
+    static let separators: [Character] = ["@", "#"]
+
     /// The part before the pool.
     public static func backend(of host: String) -> String {
         guard let end = host.utf8.firstIndex(of: UInt8(ascii: "#")) else { return host }

@@ -17,12 +17,18 @@ public struct HostUsage: Sendable {
         snapshotGigabytes += other.snapshotGigabytes
     }
 
-    private static let under = "(v.host = ?1 OR (v.host > ?1 || '@' AND v.host < ?1 || 'A') OR (v.host > ?1 || '#' AND v.host < ?1 || '$'))"
-    static let volumesSQL = SQL(
-        "SELECT v.project_id, count(*), sum(v.size) FROM volumes v WHERE \(under) GROUP BY v.project_id ORDER BY v.project_id")
-    static let snapshotsSQL = SQL(
-        "SELECT v.project_id, count(*), sum(s.size) FROM snapshots s JOIN volumes v ON v.id = s.volume_id WHERE \(under) GROUP BY v.project_id"
-    )
+    static let volumesSQL = SQL {
+        """
+        SELECT v.project_id, count(*), sum(v.size) FROM volumes v WHERE \($0.isWithin("v.host", HostName.separators))
+        GROUP BY v.project_id ORDER BY v.project_id
+        """
+    }
+    static let snapshotsSQL = SQL {
+        """
+        SELECT v.project_id, count(*), sum(s.size) FROM snapshots s JOIN volumes v ON v.id = s.volume_id
+        WHERE \($0.isWithin("v.host", HostName.separators)) GROUP BY v.project_id
+        """
+    }
 
     static let byHostSQL = SQL("SELECT host, count(*) FROM volumes WHERE host IS NOT NULL GROUP BY host")
     /// The number of volumes by backend (`node@backend`).
@@ -34,15 +40,33 @@ public struct HostUsage: Sendable {
         return counts
     }
 
+    static let volumesOnSQL = SQL { "SELECT count(*) FROM volumes v WHERE \($0.isWithin("v.host", HostName.poolSeparators))" }
+    /// The number of volumes on a backend (`node@backend`) or in a pool.
+    static func volumes(on host: String, in connection: any Connection) throws -> Int {
+        var count = 0
+        try connection.query(volumesOnSQL, connection.dialect.prefixValues(host, HostName.poolSeparators)) {
+            count = $0.int(0)
+            return false
+        }
+        return count
+    }
+
     /// By project, for a node, a backend or a pool.
     public static func ofProjects(on host: String, in connection: any Connection) throws -> [HostUsage] {
-        let snapshots = Dictionary(
-            try connection.rows(snapshotsSQL, .text(host)) { ($0.text(0), ($0.int(1), $0.int(2))) }, uniquingKeysWith: { $1 })
-        return try connection.rows(volumesSQL, .text(host)) { row in
+        let host = connection.dialect.prefixValues(host, HostName.separators)
+        var snapshots: [String: (Int, Int)] = [:]
+        try connection.query(snapshotsSQL, host) { row in
+            snapshots[row.text(0)] = (row.int(1), row.int(2))
+            return true
+        }
+        var result: [HostUsage] = []
+        try connection.query(volumesSQL, host) { row in
             var usage = HostUsage(project: row.text(0))
             (usage.volumes, usage.volumeGigabytes) = (row.int(1), row.int(2))
             (usage.snapshots, usage.snapshotGigabytes) = snapshots[usage.project] ?? (0, 0)
-            return usage
+            result.append(usage)
+            return true
         }
+        return result
     }
 }

@@ -8,41 +8,68 @@ struct KeysetPage: Sendable {
         let sql: String
         let ascending: Bool
         var isInteger = false
+
+        init(sql: String, ascending: Bool, isInteger: Bool = false) {
+            self.sql = sql
+            self.ascending = ascending
+            self.isInteger = isInteger
+        }
+
+        init(_ column: AnyColumn, ascending: Bool) {
+            self.init(sql: column.sortable, ascending: ascending, isInteger: column.storage.kind != .text)
+        }
+
+        static func newest(_ createdAt: AnyColumn) -> Key { Key(createdAt, ascending: false) }
     }
 
-    let table: String
-    let keys: [Key]
+    private let table: Table
+    private let keys: [Key]
 
     /// The keys asked for, then those that break ties, which take the first direction.
-    init(table: String, asked: [Key], ties: [String]) {
+    init(_ table: Table, asked: [Key], ties: [AnyColumn]) {
         self.table = table
         let first = asked.first?.ascending ?? false
-        keys = asked + ties.filter { tie in !asked.contains { $0.sql == tie } }.map { Key(sql: $0, ascending: first) }
+        keys = asked + ties.map { Key($0, ascending: first) }.filter { tie in !asked.contains { $0.sql == tie.sql } }
     }
 
     /// Rows that may be passed over in no time.
     static let shortOffset = 1000
 
-    /// The page's rows. Where they must be sorted (`isOrdered` is false), they are found by their numbers first: only what is sorted by is kept meanwhile.
+    /// The statement that selects the page. `isOrdered`: indexes give the rows in the order.
     func statement(
-        _ select: String, rowID: String, _ conditions: Conditions, isOrdered: Bool, limit: Int, offset: Int
+        _ conditions: Conditions, select: String? = nil, isOrdered: Bool, limit: Int, offset: Int, _ dialect: any Dialect
     ) -> (text: String, values: [Value]) {
+        let select = select ?? table.select("")
         let values = conditions.values + [.int(limit), .int(offset)]
         let page = conditions.whereClause + " ORDER BY \(orderBy) LIMIT ? OFFSET ?"
         if isOrdered { return (select + page, values) }
-        return (select + " WHERE \(rowID) IN (SELECT \(rowID) FROM \(table)\(page)) ORDER BY \(orderBy)", values)
+        return (dialect.sortedPage(select, of: table.source, alias: table.tableAlias, rest: page, orderBy: orderBy), values)
     }
 
-    var orderBy: String { keys.map { "\($0.sql) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ") }
+    /// The page's rows.
+    func rows<T>(
+        _ conditions: Conditions, select: String? = nil, isOrdered: Bool, limit: Int, offset: Int, in connection: any Connection,
+        map: (any Row) throws -> T
+    ) throws -> [T] {
+        let (text, values) = statement(conditions, select: select, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
+        var result: [T] = []
+        try connection.query(text: text, values) {
+            result.append(try map($0))
+            return true
+        }
+        return result
+    }
 
-    /// The condition for rows behind the one of that id (named by `idColumn`); nil if no such row meets `scope`.
-    func behind(_ id: String, idColumn: String, scope: (sql: String, values: [Value])?, in connection: any Connection) throws
+    private var orderBy: String { keys.map { "\($0.sql) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ") }
+
+    /// The condition for rows behind the one of that id; nil if no such row meets `scope`.
+    func behind(_ id: String, scope: (sql: String, values: [Value])?, in connection: any Connection) throws
         -> (sql: String, values: [Value])?
     {
         let columns = keys.map(\.sql).joined(separator: ", ")
         var place: [Value]?
         try connection.query(
-            text: "SELECT \(columns) FROM \(table) WHERE \(idColumn) = ?" + (scope.map { " AND \($0.sql)" } ?? ""),
+            text: "SELECT \(columns) FROM \(table.source) WHERE \(table.column("id").sql) = ?" + (scope.map { " AND \($0.sql)" } ?? ""),
             [.text(id)] + (scope?.values ?? [])
         ) { row in
             place = keys.indices.map { keys[$0].isInteger ? .integer(row.integer($0)) : .text(row.text($0)) }
@@ -62,7 +89,7 @@ struct KeysetPage: Sendable {
             choices += " WHEN \(key.sql) <> ? THEN \(key.sql) \(key.ascending ? ">" : "<") ?"
             values += [value, value]
         }
-        return ("(\(first.sql) \(first.ascending ? ">=" : "<=") ? AND CASE\(choices) ELSE 0 END)", values)
+        return ("(\(first.sql) \(first.ascending ? ">=" : "<=") ? AND CASE\(choices) ELSE \(connection.dialect.never) END)", values)
     }
 }
 

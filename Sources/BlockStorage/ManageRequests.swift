@@ -29,10 +29,13 @@ extension VolumeRequests {
         let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
         try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: 0, defaults: quotas, in: tx)
         let id = UUID.random()
-        try tx.run(
-            Volumes.insertManagedSQL, .text(id), .text(caller.projectID), .text(caller.userID), .string(managed.name),
-            .string(managed.description), .text(managed.zone ?? service.zone), .text(type.id), .bool(managed.isBootable),
-            .bool(type.isMultiattach), .text(try managed.metadata.stored("metadata")), .text(tx.now))
+        let t = Volumes.table
+        try tx.insert(
+            into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.name(managed.name),
+            t.description(managed.description), t.size(0), t.status("managing"), t.attachStatus("detached"),
+            t.availabilityZone(managed.zone ?? service.zone), t.volumeTypeID(type.id), t.bootable(managed.isBootable),
+            t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
+            t.metadata(try managed.metadata.stored("metadata")), t.adminMetadata("{}"), t.imageMetadata("{}"), t.createdAt(tx.now))
         try start(
             FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
             arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)

@@ -64,27 +64,25 @@ public struct Message: Sendable {
     public let resourceType, resourceID: String?
 
     init(_ row: any Row) {
-        id = row.text(0)
-        projectID = row.text(1)
-        eventID = row.text(2)
-        level = row.text(3)
-        requestID = row.text(4)
-        resourceType = row.optionalText(5)
-        resourceID = row.optionalText(6)
-        text = row.text(7)
-        createdAt = row.text(8)
-        guaranteedUntil = row.text(9)
+        let t = MessageTable.table
+        id = row[t.id]
+        projectID = row[t.projectID]
+        eventID = row[t.eventID]
+        level = row[t.level]
+        requestID = row[t.requestID]
+        resourceType = row[t.resourceType]
+        resourceID = row[t.resourceID]
+        text = row[t.text]
+        createdAt = row[t.createdAt]
+        guaranteedUntil = row[t.expiresAt]
     }
 }
 
 public enum Messages {
-    static let columns =
-        "id, project_id, event_id, message_level, request_id, resource_type, resource_uuid, user_message, created_at, expires_at"
-    static let insertSQL = SQL("INSERT INTO messages (\(columns)) VALUES (?, ?, ?, 'ERROR', ?, ?, ?, ?, ?, ?)")
-    static let byID = SQL("SELECT \(columns) FROM messages WHERE id = ?")
-    static let deleteSQL = SQL("DELETE FROM messages WHERE id = ?")
-    static let purgeSQL = SQL(
-        "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE expires_at < ? ORDER BY expires_at LIMIT 10000)")
+    static let table = MessageTable.table
+    static let purgeSQL = SQL {
+        $0.deleteFirst(from: "messages", key: "id", where: "expires_at < ?", orderBy: "expires_at", limit: 10_000)
+    }
     /// Seconds that a message is kept.
     static let lifetime = 2_592_000.0
 
@@ -95,16 +93,15 @@ public enum Messages {
         in tx: any Transaction
     ) throws {
         let kind = snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
-        let now = tx.time
-        try tx.run(
-            insertSQL, .text(UUID.random()), .text(projectID), .text("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"),
-            .text(requestID),
-            .text(kind), .text(snapshotID ?? volumeID), .text("\(action.text):\(detail.text)"), .text(Timestamp.format(now)),
-            .text(Timestamp.format(now + lifetime)))
+        try tx.insert(
+            into: table, table.id(UUID.random()), table.projectID(projectID),
+            table.eventID("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"), table.level("ERROR"), table.requestID(requestID),
+            table.resourceType(kind), table.resourceID(snapshotID ?? volumeID), table.text("\(action.text):\(detail.text)"),
+            table.createdAt(tx.now), table.expiresAt(Timestamp.format(tx.time + lifetime)))
     }
 
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Message {
-        guard let message = try connection.first(byID, .text(id), map: { Message($0) }),
+        guard let message = try connection.first(of: table, table.id(id), map: { Message($0) }),
             caller.isAdmin || message.projectID == caller.projectID
         else { throw notFound(id) }
         return message
@@ -114,15 +111,14 @@ public enum Messages {
 
     public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         _ = try get(id, for: caller, in: tx)
-        try tx.run(deleteSQL, .text(id))
+        try tx.delete(from: table, table.id(id))
     }
 
     /// Columns by which messages are filtered and sorted.
     public enum Column: String, Sendable, CaseIterable {
         case id, event_id, message_level, request_id, resource_type, resource_uuid, created_at
 
-        /// The column with a place for NULL in the order.
-        var sortable: String { self == .resource_type || self == .resource_uuid ? "coalesce(\(rawValue), '')" : rawValue }
+        var column: AnyColumn { table.column(rawValue) }
     }
 
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
@@ -143,26 +139,21 @@ public enum Messages {
         marker: String?, in connection: any Connection
     ) throws -> [Message] {
         var conditions = Conditions()
-        conditions.add("project_id = ?", .text(projectID))
-        for filter in filters { conditions.add(filter.column.rawValue, filter.match) }
-        let key = KeysetPage.Key(sql: (sort?.column ?? .created_at).sortable, ascending: sort?.ascending ?? false)
-        let order = KeysetPage(table: "messages", asked: [key], ties: ["created_at", "id"])
+        conditions.add("m.project_id = ?", .text(projectID))
+        for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
+        let order = KeysetPage(
+            table, asked: [KeysetPage.Key((sort?.column ?? .created_at).column, ascending: sort?.ascending ?? false)],
+            ties: [table.createdAt, table.id])
         if let marker {
-            guard let behind = try order.behind(marker, idColumn: "id", scope: ("project_id = ?", [.text(projectID)]), in: connection)
+            guard let behind = try order.behind(marker, scope: ("m.project_id = ?", [.text(projectID)]), in: connection)
             else {
                 throw notFound(marker)
             }
             conditions.add(behind.sql, behind.values)
         }
-        var result: [Message] = []
-        let (text, values) = order.statement(
-            "SELECT \(columns) FROM messages", rowID: "rowid", conditions, isOrdered: isOrdered(sort, offset: offset), limit: limit,
-            offset: offset)
-        try connection.query(text: text, values) {
-            result.append(Message($0))
-            return true
+        return try order.rows(conditions, isOrdered: isOrdered(sort, offset: offset), limit: limit, offset: offset, in: connection) {
+            Message($0)
         }
-        return result
     }
 
     /// Removes a bounded number of messages whose time is over.

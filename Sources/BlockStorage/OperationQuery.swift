@@ -25,29 +25,24 @@ public struct OperationQuery: Sendable {
     public func page(in connection: any Connection) throws -> [Operation] {
         if limit == 0 { return [] }
         var conditions = Conditions()
-        if let projectID { conditions.add("project_id = ?", .text(projectID)) }
-        for filter in filters { conditions.add("\(filter.column.rawValue) = ?", .text(filter.value)) }
-        if isUnfinished { conditions.add("finished_at IS NULL", []) }
+        if let projectID { conditions.add("o.project_id = ?", .text(projectID)) }
+        for filter in filters { conditions.add("\(Operations.table.column(filter.column.rawValue).sql) = ?", .text(filter.value)) }
+        if isUnfinished { conditions.add("o.finished_at IS NULL") }
         if let backend {
             conditions.add(
-                "resource_id IN (SELECT id FROM volumes WHERE host = ? OR (host > ? AND host < ?))", .text(backend), .text(backend + "#"),
-                .text(backend + "$"))
+                "o.resource_id IN (SELECT v.id FROM volumes v WHERE \(connection.dialect.isWithin("v.host", HostName.poolSeparators)))",
+                connection.dialect.prefixValues(backend, HostName.poolSeparators))
         }
-        let order = KeysetPage(
-            table: "operations", asked: [KeysetPage.Key(sql: "created_at", ascending: false)], ties: ["created_at", "id"])
+        let table = Operations.table
+        let order = KeysetPage(table, asked: [.newest(table.createdAt)], ties: [table.createdAt, table.id])
         if let marker {
-            let scope = projectID.map { (sql: "project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, idColumn: "id", scope: scope, in: connection) else {
+            let scope = projectID.map { (sql: "o.project_id = ?", values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
                 throw StorageError.operationNotFound(marker)
             }
             conditions.add(behind.sql, behind.values)
         }
-        var result: [Operation] = []
-        let text = "SELECT \(Operation.columns) FROM operations" + conditions.whereClause + " ORDER BY \(order.orderBy) LIMIT ?"
-        try connection.query(text: text, conditions.values + [.int(limit)]) {
-            result.append(try Operation($0))
-            return true
-        }
-        return result
+        return try order.rows(
+            conditions, select: "SELECT \(Operation.columns) FROM \(table.source)", isOrdered: true, limit: limit, offset: 0, in: connection) { try Operation($0) }
     }
 }

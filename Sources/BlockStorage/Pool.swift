@@ -6,14 +6,25 @@ public enum Pools {
         public var gigabytes = 0
         public var volumes = 0
         public init() {}
+
+        init(_ row: any Row) {
+            gigabytes = row[table.gigabytes]
+            volumes = row[table.volumes]
+        }
     }
 
-    static let addSQL = SQL(
-        """
-        INSERT INTO pools (host, allocated_gb, volumes) VALUES (?, ?, ?)
-        ON CONFLICT (host) DO UPDATE SET allocated_gb = pools.allocated_gb + excluded.allocated_gb, volumes = pools.volumes + excluded.volumes
-        """)
-    static let allSQL = SQL("SELECT host, allocated_gb, volumes FROM pools")
+    static let addSQL = SQL { dialect in
+        dialect.upsert(
+            into: "pools", columns: ["host", "allocated_gb", "volumes"], key: ["host"],
+            changes: ["allocated_gb", "volumes"].map { ($0, "pools.\($0) + \(dialect.inserted($0))") })
+    }
+    static let setSQL = SQL { dialect in
+        dialect.upsert(
+            into: "pools", columns: ["host", "allocated_gb", "volumes"], key: ["host"],
+            changes: ["allocated_gb", "volumes"].map { ($0, dialect.inserted($0)) })
+    }
+    static let table = PoolTable.table
+    static let allSQL = SQL(table.select(""))
 
     public static func add(_ host: String, gigabytes: Int, volumes: Int, in tx: any Transaction) throws {
         try tx.run(addSQL, .text(host), .int(gigabytes), .int(volumes))
@@ -22,12 +33,7 @@ public enum Pools {
     public static func allocations(in connection: any Connection) throws -> [String: Allocation] {
         var result: [String: Allocation] = [:]
         try connection.query(allSQL, []) { row in
-            result[row.text(0)] = {
-                var allocation = Allocation()
-                allocation.gigabytes = row.int(1)
-                allocation.volumes = row.int(2)
-                return allocation
-            }()
+            result[row[table.host]] = Allocation(row)
             return true
         }
         return result

@@ -36,11 +36,16 @@ public enum Quotas {
     static let limitsSQL = SQL("SELECT resource, hard_limit FROM quota_limits WHERE project_id = ?")
     static let classSQL = SQL("SELECT resource, hard_limit FROM quota_class_limits WHERE class_name = ?")
     static let usagesSQL = SQL("SELECT resource, in_use FROM quota_usages WHERE project_id = ?")
-    static let addSQL = SQL(
-        """
-        INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?)
-        ON CONFLICT (project_id, resource) DO UPDATE SET in_use = quota_usages.in_use + excluded.in_use
-        """)
+    static let addSQL = SQL {
+        $0.upsert(
+            into: "quota_usages", columns: ["project_id", "resource", "in_use"], key: ["project_id", "resource"],
+            changes: [("in_use", "quota_usages.in_use + " + $0.inserted("in_use"))])
+    }
+    static let setUsageSQL = SQL {
+        $0.upsert(
+            into: "quota_usages", columns: ["project_id", "resource", "in_use"], key: ["project_id", "resource"],
+            changes: [("in_use", $0.inserted("in_use"))])
+    }
 
     /// All limits of a project (its own, else the default class's, else the configured), with usage.
     public static func entries(
@@ -60,11 +65,11 @@ public enum Quotas {
         return try names(defaults, in: connection).map { Entry(resource: $0.name, limit: limits[$0.name] ?? $0.defaultLimit, inUse: 0) }
     }
 
-    static let setClassSQL = SQL(
-        """
-        INSERT INTO quota_class_limits (class_name, resource, hard_limit) VALUES (?, ?, ?)
-        ON CONFLICT (class_name, resource) DO UPDATE SET hard_limit = excluded.hard_limit
-        """)
+    static let setClassSQL = SQL {
+        $0.upsert(
+            into: "quota_class_limits", columns: ["class_name", "resource", "hard_limit"], key: ["class_name", "resource"],
+            changes: [("hard_limit", $0.inserted("hard_limit"))])
+    }
     /// Sets limits of a class; those of the class `default` hold for every project that has none of its own.
     public static func setLimits(_ limits: [(resource: String, limit: Int)], class name: String, in tx: any Transaction) throws {
         for (resource, limit) in limits { try tx.run(setClassSQL, .text(name), .text(resource), .int(limit)) }
@@ -203,12 +208,11 @@ public enum Quotas {
 
     // MARK: limits
 
-    static let setSQL = SQL(
-        """
-        INSERT INTO quota_limits (project_id, resource, hard_limit) VALUES (?, ?, ?)
-        ON CONFLICT (project_id, resource) DO UPDATE SET hard_limit = excluded.hard_limit
-        """)
-    static let clearSQL = SQL("DELETE FROM quota_limits WHERE project_id = ?")
+    static let setSQL = SQL {
+        $0.upsert(
+            into: "quota_limits", columns: ["project_id", "resource", "hard_limit"], key: ["project_id", "resource"],
+            changes: [("hard_limit", $0.inserted("hard_limit"))])
+    }
 
     /// Sets limits of a project. A limit below the present use is refused if the project has one of its own already.
     public static func setLimits(_ limits: [(resource: String, limit: Int)], project: String, defaults: Defaults, in tx: any Transaction)
@@ -229,26 +233,26 @@ public enum Quotas {
         }
     }
 
-    public static func clearLimits(project: String, in tx: any Transaction) throws { try tx.run(clearSQL, .text(project)) }
+    public static func clearLimits(project: String, in tx: any Transaction) throws { try tx.delete(from: QuotaLimitTable.table, QuotaLimitTable.table.projectID(project)) }
 
     // MARK: types come and go
 
-    static let renameSQLs = ["quota_limits", "quota_class_limits", "quota_usages"].map {
-        SQL("UPDATE \($0) SET resource = ? WHERE resource = ?")
-    }
-    static let removeSQLs = ["quota_limits", "quota_class_limits", "quota_usages"].map { SQL("DELETE FROM \($0) WHERE resource = ?") }
+    private static let tables: [(table: Table, resource: Column<String>)] = [
+        (QuotaLimitTable.table, QuotaLimitTable.table.resource), (QuotaClassTable.table, QuotaClassTable.table.resource),
+        (QuotaUsageTable.table, QuotaUsageTable.table.resource),
+    ]
 
     static func renameType(_ old: String, to new: String, in tx: any Transaction) throws {
         // What is left of a type that had the name before is nobody's any more.
         try removeType(new, in: tx)
         for kind in ["volumes", "gigabytes", "snapshots"] {
-            for sql in renameSQLs { try tx.run(sql, .text("\(kind)_\(new)"), .text("\(kind)_\(old)")) }
+            for (table, resource) in tables { try tx.update(table, resource("\(kind)_\(old)"), set: resource("\(kind)_\(new)")) }
         }
     }
 
     static func removeType(_ name: String, in tx: any Transaction) throws {
         for kind in ["volumes", "gigabytes", "snapshots"] {
-            for sql in removeSQLs { try tx.run(sql, .text("\(kind)_\(name)")) }
+            for (table, resource) in tables { try tx.delete(from: table, resource("\(kind)_\(name)")) }
         }
     }
 }

@@ -12,21 +12,19 @@ public struct Service: Sendable {
     public let isFrozen: Bool
     public let updatedAt: String
 
-    static let columns =
-        "id, binary_name, host, availability_zone, disabled, disabled_reason, backend_state, replication_status, active_backend_id, frozen, updated_at"
-
     init(_ row: any Row) {
-        id = row.text(0)
-        binary = row.text(1)
-        host = row.text(2)
-        zone = row.text(3)
-        isDisabled = row.bool(4)
-        disabledReason = row.optionalText(5)
-        backendState = row.optionalText(6)
-        replicationStatus = row.optionalText(7)
-        activeBackendID = row.optionalText(8)
-        isFrozen = row.bool(9)
-        updatedAt = row.text(10)
+        let t = ServiceTable.table
+        id = row[t.id]
+        binary = row[t.binary]
+        host = row[t.host]
+        zone = row[t.zone]
+        isDisabled = row[t.isDisabled]
+        disabledReason = row[t.disabledReason]
+        backendState = row[t.backendState]
+        replicationStatus = row[t.replicationStatus]
+        activeBackendID = row[t.activeBackendID]
+        isFrozen = row[t.isFrozen]
+        updatedAt = row[t.updatedAt]
     }
 
     /// The moment of the last heartbeat of who never had one.
@@ -39,22 +37,28 @@ public struct Service: Sendable {
 }
 
 public enum Services {
-    static let allSQL = SQL("SELECT \(Service.columns) FROM services ORDER BY binary_name, host")
-    static let byHostSQL = SQL("SELECT \(Service.columns) FROM services WHERE binary_name = ? AND host = ?")
-    static let registerSQL = SQL(
-        """
-        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, disabled_reason, replication_status, frozen,
-            created_at, updated_at)
-        VALUES (?, ?, ?, ?, 0, ?, ?, 'disabled', 0, ?, ?)
-        ON CONFLICT (binary_name, host) DO UPDATE SET
-            availability_zone = excluded.availability_zone, backend_state = excluded.backend_state, updated_at = excluded.updated_at,
-            disabled_reason = CASE WHEN disabled THEN disabled_reason ELSE excluded.disabled_reason END
-        """)
+    static let table = ServiceTable.table
+    static let allSQL = SQL(table.select("ORDER BY s.binary_name, s.host"))
+    private static let registered = [
+        "id", "binary_name", "host", "availability_zone", "disabled", "backend_state", "disabled_reason", "replication_status", "frozen",
+        "created_at", "updated_at",
+    ]
+    static let beatSQL = SQL { dialect in
+        dialect.upsert(
+            into: "services", columns: registered, key: ["binary_name", "host"],
+            changes: ["availability_zone", "backend_state", "updated_at"].map { ($0, dialect.inserted($0)) } + [
+                (
+                    "disabled_reason",
+                    "CASE WHEN services.disabled = 1 THEN services.disabled_reason ELSE \(dialect.inserted("disabled_reason")) END"
+                )
+            ])
+    }
+    static let registerSQL = SQL { $0.upsert(into: "services", columns: registered, key: ["binary_name", "host"], changes: []) }
 
     public static func all(in connection: any Connection) throws -> [Service] { try connection.rows(allSQL) { Service($0) } }
 
     public static func find(binary: String, host: String, in connection: any Connection) throws -> Service? {
-        try connection.first(byHostSQL, .text(binary), .text(host)) { Service($0) }
+        try connection.first(of: table, table.binary(binary), table.host(host)) { Service($0) }
     }
 
     /// The backend's service, if new work may go there; refused with Cinder's words. `host`: `node@backend` or `node@backend#pool`.
@@ -69,17 +73,14 @@ public enum Services {
         return service
     }
 
-    static let setDisabledSQL = SQL("UPDATE services SET disabled = ?, disabled_reason = ? WHERE id = ?")
     /// Whether new volumes are placed on it.
     public static func setDisabled(_ isDisabled: Bool, reason: String?, binary: String, host: String, in tx: any Transaction) throws {
         guard let service = try find(binary: binary, host: host, in: tx) else {
             throw StorageError(.notFound, "Service \(binary) could not be found on host \(host).")
         }
-        try tx.run(setDisabledSQL, .bool(isDisabled), .string(reason), .text(service.id))
+        try tx.update(table, table.id(service.id), set: table.isDisabled(isDisabled), table.disabledReason(reason))
     }
 
-    static let removeSQL = SQL("DELETE FROM services WHERE id = ?")
-    static let hasVolumesSQL = SQL("SELECT count(*) FROM volumes WHERE host = ?1 OR (host > ?1 || '#' AND host < ?1 || '$')")
     /// Forgets a service that is gone for good: one that is down and has no volumes.
     public static func remove(binary: String, host: String, downAfter seconds: Int, in tx: any Transaction) throws {
         guard let service = try find(binary: binary, host: host, in: tx) else {
@@ -88,14 +89,13 @@ public enum Services {
         guard !service.isUp(downAfter: seconds) else {
             throw StorageError(.conflict, "Service \(binary) on host \(host) is up: stop it, or take it out of enabled_backends, first.")
         }
-        let volumes = try tx.first(hasVolumesSQL, .text(host)) { $0.int(0) } ?? 0
+        let volumes = try HostUsage.volumes(on: host, in: tx)
         guard volumes == 0 else {
             throw StorageError(.conflict, "Service \(binary) on host \(host) still has \(volumes) volumes: migrate or delete them first.")
         }
-        try tx.run(removeSQL, .text(service.id))
+        try tx.delete(from: table, table.id(service.id))
     }
 
-    static let setFrozenSQL = SQL("UPDATE services SET frozen = ?, disabled = ?, disabled_reason = ? WHERE id = ?")
     /// A frozen backend takes no new volumes, and no snapshot of it is made or removed.
     public static func setFrozen(_ isFrozen: Bool, host: String, in tx: any Transaction) throws {
         guard let service = try find(binary: "cinder-volume", host: host, in: tx) else {
@@ -104,18 +104,16 @@ public enum Services {
         guard service.isFrozen != isFrozen else {
             throw StorageError(.invalid, "Invalid service: Host \(host) is \(isFrozen ? "already" : "not") frozen.")
         }
-        try tx.run(setFrozenSQL, .bool(isFrozen), .bool(isFrozen), .string(isFrozen ? "frozen" : nil), .text(service.id))
+        try tx.update(
+            table, table.id(service.id), set: table.isDisabled(isFrozen), table.disabledReason(isFrozen ? "frozen" : nil),
+            table.isFrozen(isFrozen))
     }
 
-    static let registerUnheardSQL = SQL(
-        """
-        INSERT INTO services (id, binary_name, host, availability_zone, disabled, backend_state, replication_status, frozen, created_at, updated_at)
-        VALUES (?, ?, ?, ?, 0, 'down', 'disabled', 0, ?, '\(Service.never)')
-        ON CONFLICT (binary_name, host) DO NOTHING
-        """)
     /// Makes the row of a service that has not been up yet, and is not taken for it.
     public static func register(binary: String, host: String, zone: String, in tx: any Transaction) throws {
-        try tx.run(registerUnheardSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .text(tx.now))
+        try tx.run(
+            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .text("down"), .null,
+            .text("disabled"), .bool(false), .text(tx.now), .text(Service.never))
     }
 
     /// A heartbeat; the first one makes the row. `problem`: what of the storage does not answer, shown where an administrator's reason is
@@ -123,9 +121,8 @@ public enum Services {
     public static func beat(
         binary: String, host: String, zone: String, backendState: String?, problem: String? = nil, in tx: any Transaction
     ) throws {
-        let now = tx.now
         try tx.run(
-            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .string(backendState),
-            .string(problem.map { String($0.prefix(255)) }), .text(now), .text(now))
+            beatSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .string(backendState),
+            .string(problem.map { String($0.prefix(255)) }), .text("disabled"), .bool(false), .text(tx.now), .text(tx.now))
     }
 }

@@ -2,59 +2,6 @@ public import Database
 public import JSON
 import Primitives
 
-/// The columns of a volume in the order in which every query of volumes selects them.
-public enum VolumeColumn: Int, CaseIterable, Sendable {
-    case id, projectID, userID, name, description, size, status, previousStatus, attachStatus, migrationStatus, replicationStatus
-    case availabilityZone, host, clusterName, volumeTypeID, snapshotID, sourceVolumeID, groupID, bootable, multiattach, encryptionKeyID
-    case providerID, driverData, nameID, serviceID, sharedTargets, consumesQuota, metadata, adminMetadata, imageMetadata, createdAt,
-        updatedAt
-    /// Of the volume's type, by a join.
-    case typeName
-
-    var sql: String {
-        switch self {
-        case .projectID: "v.project_id"
-        case .userID: "v.user_id"
-        case .previousStatus: "v.previous_status"
-        case .attachStatus: "v.attach_status"
-        case .migrationStatus: "v.migration_status"
-        case .replicationStatus: "v.replication_status"
-        case .availabilityZone: "v.availability_zone"
-        case .clusterName: "v.cluster_name"
-        case .volumeTypeID: "v.volume_type_id"
-        case .snapshotID: "v.snapshot_id"
-        case .sourceVolumeID: "v.source_volid"
-        case .groupID: "v.group_id"
-        case .encryptionKeyID: "v.encryption_key_id"
-        case .providerID: "v.provider_id"
-        case .driverData: "v.driver_data"
-        case .nameID: "v.name_id"
-        case .serviceID: "v.service_uuid"
-        case .sharedTargets: "v.shared_targets"
-        case .consumesQuota: "v.consumes_quota"
-        case .adminMetadata: "v.admin_metadata"
-        case .imageMetadata: "v.image_metadata"
-        case .createdAt: "v.created_at"
-        case .updatedAt: "v.updated_at"
-        case .typeName: "t.name"
-        default: "v.\(self)"
-        }
-    }
-
-    /// `SELECT ... FROM volumes` with the type's name joined.
-    public static let select =
-        "SELECT " + allCases.map(\.sql).joined(separator: ", ") + " FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id"
-}
-
-extension Row {
-    public func bytes(_ column: VolumeColumn) -> UnsafeBufferPointer<UInt8>? { bytes(column.rawValue) }
-    public func text(_ column: VolumeColumn) -> String { text(column.rawValue) }
-    public func optionalText(_ column: VolumeColumn) -> String? { optionalText(column.rawValue) }
-    public func integer(_ column: VolumeColumn) -> Int64 { integer(column.rawValue) }
-    public func bool(_ column: VolumeColumn) -> Bool { bool(column.rawValue) }
-    public func isNull(_ column: VolumeColumn) -> Bool { isNull(column.rawValue) }
-}
-
 /// A volume as the domain works with it.
 public struct Volume: Sendable {
     public let id, projectID, userID: String
@@ -78,30 +25,31 @@ public struct Volume: Sendable {
     public let createdAt: String
 
     init(_ row: any Row) {
-        id = row.text(.id)
-        projectID = row.text(.projectID)
-        userID = row.text(.userID)
-        name = row.optionalText(.name)
-        size = Int(row.integer(.size))
-        status = row.text(.status)
-        previousStatus = row.optionalText(.previousStatus)
-        attachStatus = row.text(.attachStatus)
-        migrationStatus = row.optionalText(.migrationStatus)
-        availabilityZone = row.optionalText(.availabilityZone)
-        host = row.optionalText(.host)
-        volumeTypeID = row.text(.volumeTypeID)
-        typeName = row.text(.typeName)
-        snapshotID = row.optionalText(.snapshotID)
-        sourceVolumeID = row.optionalText(.sourceVolumeID)
-        groupID = row.optionalText(.groupID)
-        multiattach = row.bool(.multiattach)
-        bootable = row.bool(.bootable)
-        driverData = row.optionalText(.driverData)
-        nameID = row.optionalText(.nameID)
-        consumesQuota = row.bool(.consumesQuota)
-        metadata = row.text(.metadata)
-        adminMetadata = row.text(.adminMetadata)
-        createdAt = row.text(.createdAt)
+        let t = VolumeTable.table
+        id = row[t.id]
+        projectID = row[t.projectID]
+        userID = row[t.userID]
+        name = row[t.name]
+        size = row[t.size]
+        status = row[t.status]
+        previousStatus = row[t.previousStatus]
+        attachStatus = row[t.attachStatus]
+        migrationStatus = row[t.migrationStatus]
+        availabilityZone = row[t.availabilityZone]
+        host = row[t.host]
+        volumeTypeID = row[t.volumeTypeID]
+        typeName = row[t.typeName]
+        snapshotID = row[t.snapshotID]
+        sourceVolumeID = row[t.sourceVolumeID]
+        groupID = row[t.groupID]
+        multiattach = row[t.multiattach]
+        bootable = row[t.bootable]
+        driverData = row[t.driverData]
+        nameID = row[t.nameID]
+        consumesQuota = row[t.consumesQuota]
+        metadata = row[t.metadata]
+        adminMetadata = row[t.adminMetadata]
+        createdAt = row[t.createdAt]
     }
 
     public var isMigrating: Bool { migrationStatus.map { !["deleting", "error", "success"].contains($0) } ?? false }
@@ -114,7 +62,8 @@ public struct Volume: Sendable {
 
 /// Statements about volumes.
 public enum Volumes {
-    public static let byID = SQL(VolumeColumn.select + " WHERE v.id = ?")
+    static let table = VolumeTable.table
+    static let byID = SQL(table.select("WHERE v.id = ?"))
 
     /// Any volume.
     public static func find(_ id: String, in connection: any Connection) throws -> Volume? {
@@ -129,25 +78,11 @@ public enum Volumes {
         return volume
     }
 
-    static let insert = SQL(
-        """
-        INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host,
-            volume_type_id, snapshot_id, source_volid, bootable, multiattach, shared_targets, consumes_quota,
-            metadata, admin_metadata, image_metadata, created_at)
-        VALUES (?, ?, ?, ?, ?, ?, 'creating', 'detached', ?, NULL, ?, ?, ?, ?, ?, 1, 1, ?, '{}', ?, ?)
-        """)
-    static let insertManagedSQL = SQL(
-        """
-        INSERT INTO volumes (id, project_id, user_id, name, description, size, status, attach_status, availability_zone, host,
-            volume_type_id, bootable, multiattach, shared_targets, consumes_quota, metadata, admin_metadata, image_metadata, created_at)
-        VALUES (?, ?, ?, ?, ?, 0, 'managing', 'detached', ?, NULL, ?, ?, ?, 1, 1, ?, '{}', '{}', ?)
-        """)
-    static let removeSQL = SQL("DELETE FROM volumes WHERE id = ?")
     /// Removes the row; the history stays in the events.
     public static func remove(_ volume: Volume, in tx: any Transaction) throws {
         try Attachments.removeAll(ofVolume: volume.id, in: tx)
         try HostConnections.end(volume.id, connector: nil, in: tx)
-        try tx.run(removeSQL, .text(volume.id))
+        try tx.delete(from: table, table.id(volume.id))
     }
 
     /// Removes the row, and gives back what it was charged and what was claimed for it.
@@ -182,23 +117,21 @@ public enum Volumes {
         return try tx.run(sql, .text(tx.now), .text(id)) == 1
     }
 
-    static let namedSQL = SQL(VolumeColumn.select + " WHERE v.id = ?1 OR v.name_id = ?1")
+    static let namedSQL = SQL(table.select("WHERE v.id = ? OR v.name_id = ?"))
     /// The volumes whose storage object may have the id in its name.
     public static func named(_ nameID: String, in connection: any Connection) throws -> [Volume] {
-        try connection.rows(namedSQL, .text(nameID)) { Volume($0) }.filter { ($0.nameID ?? $0.id) == nameID }
+        try connection.rows(namedSQL, .text(nameID), .text(nameID)) { Volume($0) }.filter { ($0.nameID ?? $0.id) == nameID }
     }
 
-    static let setStatusSQL = SQL("UPDATE volumes SET status = ?, updated_at = ? WHERE id = ?")
     /// Sets the state without a guard: for the flow that owns the volume's exclusive claim.
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setStatusSQL, .text(status), .text(tx.now), .text(id))
+        try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
-    static let placeSQL = SQL(
-        "UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, scheduled_at = ?, updated_at = ? WHERE id = ?")
     public static func place(_ id: String, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
-        let now = tx.now
-        try tx.run(placeSQL, .string(host), .string(serviceID), .string(zone), .text(now), .text(now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.availabilityZone(zone), table.host(host), table.serviceID(serviceID), table.updatedAt(tx.now),
+            table.scheduledAt(tx.now))
     }
 
     /// Where a volume's storage object is, and what it is called.
@@ -214,17 +147,12 @@ public enum Volumes {
         public init(host: String) { self.host = host }
     }
 
-    static let relocateSQL = SQL(
-        """
-        UPDATE volumes SET host = ?, service_uuid = ?, availability_zone = ?, name_id = ?, driver_data = ?, provider_id = ?,
-            shared_targets = ?, replication_status = ?, updated_at = ? WHERE id = ?
-        """)
     /// From now on the volume is what lies there.
     public static func relocate(_ id: String, to place: Location, in tx: any Transaction) throws {
-        try tx.run(
-            relocateSQL, .text(place.host), .string(place.serviceID), .string(place.zone), .string(place.nameID), .string(place.driverData),
-            .string(place.providerID), place.sharedTargets.map { .bool($0) } ?? .null, .string(place.replicationStatus),
-            .text(tx.now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.replicationStatus(place.replicationStatus), table.availabilityZone(place.zone),
+            table.host(place.host), table.providerID(place.providerID), table.driverData(place.driverData), table.nameID(place.nameID),
+            table.serviceID(place.serviceID), table.sharedTargets(place.sharedTargets), table.updatedAt(tx.now))
     }
 
     static let replicatedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND NOT " + VolumeTransition.Condition.notReplicated.rawValue)
@@ -233,63 +161,53 @@ public enum Volumes {
         try !connection.exists(replicatedSQL, .text(id))
     }
 
-    static let renameObjectSQL = SQL("UPDATE volumes SET name_id = NULL, driver_data = ? WHERE id = ?")
     /// The storage object has the volume's own name again.
     public static func objectRenamed(_ id: String, driverData: String?, in tx: any Transaction) throws {
-        try tx.run(renameObjectSQL, .string(driverData), .text(id))
+        try tx.update(table, table.id(id), set: table.driverData(driverData), table.nameID(nil))
     }
 
-    static let setMigrationStatusSQL = SQL("UPDATE volumes SET migration_status = ?, updated_at = ? WHERE id = ?")
     public static func setMigrationStatus(_ status: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setMigrationStatusSQL, .text(status), .text(tx.now), .text(id))
+        try tx.update(table, table.id(id), set: table.migrationStatus(status), table.updatedAt(tx.now))
     }
 
-    static let setTypeSQL = SQL("UPDATE volumes SET volume_type_id = ?, multiattach = ?, updated_at = ? WHERE id = ?")
-    static let setSnapshotTypeSQL = SQL("UPDATE snapshots SET volume_type_id = ? WHERE volume_id = ?")
     /// Gives the volume, and its snapshots with it, another type.
     public static func setType(_ type: VolumeType, of id: String, in tx: any Transaction) throws {
-        try tx.run(setTypeSQL, .text(type.id), .bool(type.isMultiattach), .text(tx.now), .text(id))
-        try tx.run(setSnapshotTypeSQL, .text(type.id), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.volumeTypeID(type.id), table.multiattach(type.isMultiattach), table.updatedAt(tx.now))
+        try tx.update(Snapshots.table, Snapshots.table.volumeID(id), set: Snapshots.table.volumeTypeID(type.id))
     }
 
-    static let madeSQL = SQL(
-        """
-        UPDATE volumes SET status = 'available', driver_data = ?, provider_id = ?, shared_targets = ?, replication_status = ?,
-            launched_at = ?, updated_at = ? WHERE id = ?
-        """)
     public static func made(
         _ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?, in tx: any Transaction
     ) throws {
-        let now = tx.now
-        try tx.run(
-            madeSQL, .string(driverData), .string(providerID), sharedTargets.map { .bool($0) } ?? .null, .string(replicationStatus),
-            .text(now), .text(now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.status("available"), table.replicationStatus(replicationStatus), table.providerID(providerID),
+            table.driverData(driverData), table.sharedTargets(sharedTargets), table.updatedAt(tx.now), table.launchedAt(tx.now))
     }
 
-    static let resizeSQL = SQL("UPDATE volumes SET size = ?, status = ?, updated_at = ? WHERE id = ?")
     public static func resize(_ id: String, to size: Int, status: String, in tx: any Transaction) throws {
-        try tx.run(resizeSQL, .int(size), .text(status), .text(tx.now), .text(id))
+        try tx.update(table, table.id(id), set: table.size(size), table.status(status), table.updatedAt(tx.now))
     }
 
-    static let setDriverDataSQL = SQL("UPDATE volumes SET driver_data = ? WHERE id = ?")
     public static func setDriverData(_ data: String, of id: String, in tx: any Transaction) throws {
-        try tx.run(setDriverDataSQL, .text(data), .text(id))
+        try tx.update(table, table.id(id), set: table.driverData(data))
     }
 
-    static let refreshSQL = SQL("UPDATE volumes SET status = ?, attach_status = ?, updated_at = ? WHERE id = ?")
+    static func setStates(_ status: String, attached: String, of id: String, in tx: any Transaction) throws {
+        try tx.update(table, table.id(id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
+    }
+
     /// Recomputes the states from the attachments.
     public static func refreshAttachState(of id: String, in tx: any Transaction) throws {
         let statuses = try Attachments.statuses(ofVolume: id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
-        try tx.run(refreshSQL, .text(derived.status), .text(derived.attachStatus), .text(tx.now), .text(id))
+        try setStates(derived.status, attached: derived.attachStatus, of: id, in: tx)
         if derived.attachStatus != "attached" {
             try updateMap(.admin, of: id, in: tx) { $0["attached_mode"] = nil }
         }
     }
 
     // MARK: what users change
-
-    static let updateSQL = SQL("UPDATE volumes SET name = ?, description = ?, updated_at = ? WHERE id = ?")
 
     /// Changes name, description and (as a whole) metadata; nil leaves a field as it is.
     public static func update(
@@ -298,10 +216,10 @@ public enum Volumes {
         let volume = try get(id, for: caller, in: tx)
         try refuseMaintenance(volume)
         if name != nil || description != nil {
-            let current = try tx.first(SQLs.names, .text(id)) { ($0.optionalText(0), $0.optionalText(1)) }
-            try tx.run(
-                updateSQL, .string(name.map { $0.string } ?? current?.0), .string(description.map { $0.string } ?? current?.1),
-                .text(tx.now), .text(id))
+            let current = try tx.first(of: table, table.id(id)) { (name: $0[table.name], description: $0[table.description]) }
+            try tx.update(
+                table, table.id(id), set: table.name(name.map { $0.string } ?? current?.name),
+                table.description(description.map { $0.string } ?? current?.description), table.updatedAt(tx.now))
         }
         if case .object(let object)? = metadata { try updateMap(.user, of: id, in: tx) { $0 = object } }
     }
@@ -310,27 +228,23 @@ public enum Volumes {
         if volume.status == "maintenance" { throw StorageError.invalidVolume("The volume cannot be updated during maintenance.") }
     }
 
-    private enum SQLs {
-        static let names = SQL("SELECT name, description FROM volumes WHERE id = ?")
-    }
-
     /// The three maps of a volume.
     public enum Map: String, Sendable {
         case user = "metadata"
         case admin = "admin_metadata"
         case image = "image_metadata"
-        fileprivate static let selects: [Map: SQL] = [
-            .user: SQL("SELECT metadata FROM volumes WHERE id = ?"), .admin: SQL("SELECT admin_metadata FROM volumes WHERE id = ?"),
-            .image: SQL("SELECT image_metadata FROM volumes WHERE id = ?"),
-        ]
-        fileprivate static let updates: [Map: SQL] = [
-            .user: SQL("UPDATE volumes SET metadata = ? WHERE id = ?"), .admin: SQL("UPDATE volumes SET admin_metadata = ? WHERE id = ?"),
-            .image: SQL("UPDATE volumes SET image_metadata = ? WHERE id = ?"),
-        ]
+
+        var column: Column<String> {
+            switch self {
+            case .user: table.metadata
+            case .admin: table.adminMetadata
+            case .image: table.imageMetadata
+            }
+        }
     }
 
     public static func map(_ map: Map, of id: String, in connection: any Connection) throws -> JSONObject {
-        guard let sql = Map.selects[map], let text = try connection.first(sql, .text(id), map: { $0.text(0) }) else { return [:] }
+        guard let text = try connection.first(of: table, table.id(id), map: { $0[map.column] }) else { return [:] }
         return (try JSON(parsing: text)).object ?? [:]
     }
 
@@ -342,8 +256,8 @@ public enum Volumes {
         let before = try self.map(map, of: id, in: tx)
         var object = before
         try change(&object)
-        if object != before, let sql = Map.updates[map] {
-            try tx.run(sql, .text(try object.stored(map.rawValue, before: before)), .text(id))
+        if object != before {
+            try tx.update(table, table.id(id), set: map.column(try object.stored(map.rawValue, before: before)))
         }
         return object
     }
@@ -365,10 +279,9 @@ public enum Volumes {
         return try updateMap(.user, of: id, in: tx) { $0 = after }
     }
 
-    static let setBootableSQL = SQL("UPDATE volumes SET bootable = ?, updated_at = ? WHERE id = ?")
     public static func setBootable(_ bootable: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
         try refuseMaintenance(get(id, for: caller, in: tx))
-        try tx.run(setBootableSQL, .bool(bootable), .text(tx.now), .text(id))
+        try tx.update(table, table.id(id), set: table.bootable(bootable), table.updatedAt(tx.now))
     }
 
     public static func setReadOnly(_ readOnly: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
@@ -411,7 +324,6 @@ public enum Volumes {
         _ = try perform(.rollDetaching, on: id, in: tx)
     }
 
-    static let resetSQL = SQL("UPDATE volumes SET status = ?, attach_status = ?, migration_status = ?, updated_at = ? WHERE id = ?")
     /// Sets states as an administrator says; nil leaves one as it is. Operations in flight keep their claims.
     public static func resetStatus(
         _ id: String, status: String?, attachStatus: String?, migrationStatus: String?, caller: Caller, in tx: any Transaction
@@ -425,10 +337,9 @@ public enum Volumes {
             try HostConnections.end(id, connector: nil, in: tx)
         }
         let migration = migrationStatus.map { $0 == "none" ? nil : $0 } ?? volume.migrationStatus
-        try tx.run(
-            resetSQL, .text(status ?? volume.status), .text(attachStatus ?? volume.attachStatus), .string(migration),
-            .text(tx.now),
-            .text(id))
+        try tx.update(
+            table, table.id(id), set: table.status(status ?? volume.status), table.attachStatus(attachStatus ?? volume.attachStatus),
+            table.migrationStatus(migration), table.updatedAt(tx.now))
         try Events.append("volume.reset_status", volume: volume, caller: caller, data: ["status": JSON(status)], in: tx)
     }
 }

@@ -31,28 +31,23 @@ public struct VolumeQuery: Sendable {
         case ec2_id, terminated_at, provider_location, provider_auth, provider_geometry, consistencygroup_id, replication_extended_status
         case replication_driver_data, deleted_at, deleted
 
-        var sql: String {
+        /// nil: it holds nothing.
+        private var column: AnyColumn? {
             switch self {
-            case .display_name: "v.name"
-            case .display_description: "v.description"
+            case .display_name: Volumes.table.name
+            case .display_description: Volumes.table.description
             case .ec2_id, .terminated_at, .provider_location, .provider_auth, .provider_geometry, .consistencygroup_id,
-                .replication_extended_status, .replication_driver_data, .deleted_at:
-                "NULL"
-            case .deleted: "coalesce(NULL, 0)"
-            default: "v.\(rawValue)"
+                .replication_extended_status, .replication_driver_data, .deleted_at, .deleted:
+                nil
+            default: Volumes.table.column(rawValue)
             }
         }
 
-        public var isInteger: Bool { self == .size || isBoolean }
-        public var isBoolean: Bool { [.bootable, .multiattach, .consumes_quota, .shared_targets, .deleted].contains(self) }
-        var isNullable: Bool {
-            ![
-                .id, .size, .status, .created_at, .project_id, .user_id, .attach_status, .volume_type_id, .bootable, .multiattach,
-                .consumes_quota, .deleted,
-            ].contains(self)
-        }
+        var sql: String { column?.sql ?? (self == .deleted ? "coalesce(NULL, 0)" : "NULL") }
+        public var isBoolean: Bool { column.map { $0.storage.kind == .boolean } ?? (self == .deleted) }
+        public var isInteger: Bool { column.map { $0.storage.kind != .text } ?? (self == .deleted) }
         /// The column with a place for NULL in the order: before every text.
-        var sortable: String { isNullable ? isInteger ? "coalesce(\(sql), -1)" : "coalesce(\(sql), '')" : sql }
+        var sortable: String { column?.sortable ?? (self == .deleted ? sql : "coalesce(NULL, '')") }
     }
 
     /// Whether the order is one in which indexes give the rows.
@@ -85,76 +80,74 @@ public struct VolumeQuery: Sendable {
 
     private var order: KeysetPage {
         KeysetPage(
-            table: "volumes v",
+            Volumes.table,
             asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
                 KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending, isInteger: $0.column.isInteger)
-            }, ties: [Column.created_at.sortable, Column.id.sortable])
+            }, ties: [Volumes.table.createdAt, Volumes.table.id])
     }
 
-    /// Of one project's volumes many may share a state, but its index finds everybody's: the plus keeps it away, so that no
-    /// more is read than the project's rows.
-    private func searched(_ column: Column) -> String {
-        projectID != nil && [.status, .host, .volume_type_id].contains(column) ? "+" + column.sql : column.sql
+    /// Of one project's volumes many may share a state, but its index finds everybody's: it is kept away, so that no more is read
+    /// than the project's rows.
+    private func searched(_ column: Column, _ dialect: any Dialect) -> String {
+        projectID != nil && [.status, .host, .volume_type_id].contains(column) ? dialect.withoutIndex(column.sql) : column.sql
     }
 
-    private func conditions() -> Conditions {
+    private func conditions(_ dialect: any Dialect) -> Conditions {
         var conditions = Conditions()
         if let projectID { conditions.add("v.project_id = ?", .text(projectID)) }
         for filter in filters {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
-            case .equals(let column, let value): conditions.add("\(searched(column)) = ?", value)
-            case .matches(let column, let match): conditions.add(searched(column), match)
+            case .equals(let column, let value): conditions.add("\(searched(column, dialect)) = ?", value)
+            case .matches(let column, let match): conditions.add(searched(column, dialect), match, dialect)
             case .compare(let column, let comparison, let value): conditions.add("\(column.sql) \(comparison) ?", value)
             case .host(let host):
-                // Prefixes as ranges: an index serves them, and no character of the name is a pattern.
-                let h = searched(.host)
                 conditions.add(
-                    "(\(h) = ? OR (\(h) > ? AND \(h) < ?) OR (\(h) > ? AND \(h) < ?))", .text(host), .text(host + "@"),
-                    .text(host + "A"),
-                    .text(host + "#"), .text(host + "$"))
+                    dialect.isWithin(searched(.host, dialect), HostName.separators), dialect.prefixValues(host, HostName.separators))
             case .map(let column, let pairs):
                 for pair in pairs {
-                    guard let value = pair.value, !pair.key.utf8.contains(UInt8(ascii: "\"")) else {
-                        conditions.add("1 = 0")
+                    guard let value = pair.value, let path = dialect.memberPath(pair.key) else {
+                        conditions.add(dialect.never)
                         continue
                     }
-                    let (path, text) = (Value.text("$.\"\(pair.key)\""), Value.text(value))
+                    let text = Value.text(value)
                     if column == .metadata {
                         // What is shown among the user's metadata is found as it is.
-                        conditions.add(
-                            "(json_extract(v.metadata, ?) = ? OR json_extract(v.admin_metadata, ?) = ?)", path, text, path, text)
+                        let (own, shown) = (dialect.member(of: "v.metadata"), dialect.member(of: "v.admin_metadata"))
+                        conditions.add("(\(own) = ? OR \(shown) = ?)", path, text, path, text)
                     } else {
-                        conditions.add("json_extract(v.\(column.rawValue), ?) = ?", path, text)
+                        conditions.add("\(dialect.member(of: Volumes.table.column(column.rawValue).sql)) = ?", path, text)
                     }
                 }
-            case .hasNoMigrationTarget: conditions.add("(v.migration_status IS NULL OR v.migration_status NOT LIKE 'target:%')")
-            case .nothing: conditions.add("1 = 0")
+            case .hasNoMigrationTarget: 
+                conditions.add(
+                    "(v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))", .text("target:%"))
+            case .nothing: conditions.add(dialect.never)
             }
         }
         return conditions
     }
 
     private func statement(in connection: any Connection) throws -> (text: String, values: [Value]) {
-        var conditions = conditions()
+        var conditions = conditions(connection.dialect)
         let order = order
         if let marker {
             let scope = projectID.map { (sql: "v.project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, idColumn: "v.id", scope: scope, in: connection) else {
+            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
                 throw StorageError.volumeNotFound(marker)
             }
             conditions.add(behind.sql, behind.values)
         }
-        return order.statement(
-            VolumeColumn.select, rowID: "v.rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
+        return order.statement(conditions, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
     }
 
     /// How the database would find the page, a line for each step.
     func plan(in connection: any Connection) throws -> [String] {
         let (text, values) = try statement(in: connection)
+        let plan = connection.dialect.explain(text)
         var lines: [String] = []
-        try connection.query(text: "EXPLAIN QUERY PLAN " + text, values) {
-            lines.append($0.text(3))
+        try connection.query(text: plan.text, values) {
+            lines.append($0.text(plan.column))
             return true
         }
         return lines
@@ -167,7 +160,7 @@ public struct VolumeQuery: Sendable {
 
     /// How many match, whatever the page.
     public func count(in connection: any Connection) throws -> Int {
-        let conditions = conditions()
+        let conditions = conditions(connection.dialect)
         var count = 0
         try connection.query(text: "SELECT count(*) FROM volumes v" + conditions.whereClause, conditions.values) {
             count = $0.int(0)

@@ -137,12 +137,14 @@ public struct VolumeRequests: Sendable {
         try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: size, defaults: quotas, in: tx)
 
         let id = UUID.random()
-        try tx.run(
-            Volumes.insert, .text(id), .text(caller.projectID), .text(caller.userID), .string(new.name), .string(new.description),
-            .int(size),
-            .text(zone), .text(type.id), .string(snapshot?.id), .string(source?.id), .bool(origin?.bootable ?? false),
-            .bool(type.isMultiattach), .text(try new.metadata.stored("metadata")),
-            .text(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), .text(tx.now))
+        let t = Volumes.table
+        try tx.insert(
+            into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.name(new.name), t.description(new.description),
+            t.size(size), t.status("creating"), t.attachStatus("detached"), t.availabilityZone(zone), t.volumeTypeID(type.id),
+            t.snapshotID(snapshot?.id), t.sourceVolumeID(source?.id), t.bootable(origin?.bootable ?? false),
+            t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
+            t.metadata(try new.metadata.stored("metadata")), t.adminMetadata("{}"),
+            t.imageMetadata(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), t.createdAt(tx.now))
         var arguments: JSONObject = ["zones": [.string(zone)]]
         var claims = [Claim.exclusive(id)]
         if let source {
@@ -311,7 +313,7 @@ public struct VolumeRequests: Sendable {
         let mode = attachment.mode ?? connector["mode"]?.string ?? "rw"
         try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
         if volume.status != "in-use" {
-            try tx.run(Volumes.refreshSQL, .text("attaching"), .text("attaching"), .text(tx.now), .text(volume.id))
+            try Volumes.setStates("attaching", attached: "attaching", of: volume.id, in: tx)
         }
         return try start(
             FlowName.connectAttachment, volume: volume.id, project: volume.projectID, caller: caller,

@@ -12,56 +12,47 @@ public struct VolumeType: Sendable {
     public let createdAt: String
     public let updatedAt: String?
 
-    static let columns = "id, name, description, is_public, extra_specs, qos_specs_id, created_at, updated_at"
-
     init(_ row: any Row) throws {
-        id = row.text(0)
-        name = row.text(1)
-        description = row.optionalText(2)
-        isPublic = row.bool(3)
-        extraSpecs = try JSON(parsing: row.text(4)).object ?? [:]
-        qosSpecsID = row.optionalText(5)
-        createdAt = row.text(6)
-        updatedAt = row.optionalText(7)
+        let t = VolumeTypeTable.table
+        id = row[t.id]
+        name = row[t.name]
+        description = row[t.description]
+        isPublic = row[t.isPublic]
+        extraSpecs = try JSON(parsing: row[t.extraSpecs]).object ?? [:]
+        qosSpecsID = row[t.qosSpecsID]
+        createdAt = row[t.createdAt]
+        updatedAt = row[t.updatedAt]
     }
 
-    /// Whether the type makes volumes that several hosts may attach.
     /// Whether its volumes are kept a second time elsewhere.
     public var isReplicated: Bool { extraSpecs["replication_enabled"]?.string?.lowercased() == "<is> true" }
+    /// Whether the type makes volumes that several hosts may attach.
     public var isMultiattach: Bool { extraSpecs["multiattach"]?.string?.lowercased() == "<is> true" }
 }
 
 public enum VolumeTypes {
-    static let byID = SQL("SELECT \(VolumeType.columns) FROM volume_types WHERE id = ?")
-    static let byName = SQL("SELECT \(VolumeType.columns) FROM volume_types WHERE name = ?")
-    static let allSQL = SQL("SELECT \(VolumeType.columns) FROM volume_types ORDER BY created_at DESC, id DESC")
-    static let insertSQL = SQL(
-        "INSERT INTO volume_types (id, name, description, is_public, extra_specs, created_at) VALUES (?, ?, ?, ?, ?, ?)")
-    static let updateSQL = SQL("UPDATE volume_types SET name = ?, description = ?, is_public = ?, updated_at = ? WHERE id = ?")
-    static let setSpecsSQL = SQL("UPDATE volume_types SET extra_specs = ?, updated_at = ? WHERE id = ?")
-    static let deleteSQL = SQL("DELETE FROM volume_types WHERE id = ?")
+    static let table = VolumeTypeTable.table
+    static let allSQL = SQL(table.select("ORDER BY t.created_at DESC, t.id DESC"))
     static let usedSQL = SQL(
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM volumes WHERE volume_type_id = ?1) OR EXISTS (SELECT 1 FROM snapshots WHERE volume_type_id = ?1)"
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM volumes WHERE volume_type_id = ?) OR EXISTS (SELECT 1 FROM snapshots WHERE volume_type_id = ?)"
     )
     static let countSQL = SQL("SELECT count(*) FROM volume_types")
 
     /// By id, as paths name it.
     public static func get(_ id: String, in connection: any Connection) throws -> VolumeType {
-        guard let type = try connection.first(byID, .text(id), map: { try VolumeType($0) }) else { throw StorageError.typeNotFound(id) }
+        guard let type = try connection.first(of: table, table.id(id), map: { try VolumeType($0) }) else { throw StorageError.typeNotFound(id) }
         return type
     }
 
     public static func named(_ name: String, in connection: any Connection) throws -> VolumeType? {
-        try connection.first(byName, .text(name)) { try VolumeType($0) }
+        try connection.first(of: table, table.name(name)) { try VolumeType($0) }
     }
 
     // MARK: private types
 
     static let accessSQL = SQL("SELECT project_id FROM volume_type_projects WHERE volume_type_id = ? ORDER BY project_id")
     static let hasAccessSQL = SQL("SELECT 1 FROM volume_type_projects WHERE volume_type_id = ? AND project_id = ?")
-    static let grantSQL = SQL("INSERT INTO volume_type_projects (volume_type_id, project_id) VALUES (?, ?)")
-    static let revokeSQL = SQL("DELETE FROM volume_type_projects WHERE volume_type_id = ? AND project_id = ?")
-    static let revokeAllSQL = SQL("DELETE FROM volume_type_projects WHERE volume_type_id = ?")
+    static let access = TypeProjectTable.table
 
     /// Whether the caller may see and use the type: everybody a public one.
     public static func isVisible(_ type: VolumeType, to caller: Caller, in connection: any Connection) throws -> Bool {
@@ -93,12 +84,12 @@ public enum VolumeTypes {
         guard try !tx.exists(hasAccessSQL, .text(id), .text(project)) else {
             throw StorageError(.conflict, "Volume type access for \(id) / \(project) combination already exists.")
         }
-        try tx.run(grantSQL, .text(id), .text(project))
+        try tx.insert(into: access, access.typeID(id), access.projectID(project))
     }
 
     public static func revoke(_ id: String, from project: String, in tx: any Transaction) throws {
         try refusePublic(get(id, in: tx))
-        guard try tx.run(revokeSQL, .text(id), .text(project)) == 1 else {
+        guard try tx.delete(from: access, access.typeID(id), access.projectID(project)) == 1 else {
             throw StorageError(.notFound, "Volume type access not found for \(id) / \(project) combination.")
         }
     }
@@ -121,7 +112,7 @@ public enum VolumeTypes {
 
     /// By id or name, as bodies name it.
     public static func resolve(_ idOrName: String, in connection: any Connection) throws -> VolumeType {
-        if UUID.isUUIDLike(idOrName), let type = try connection.first(byID, .text(idOrName), map: { try VolumeType($0) }) { return type }
+        if UUID.isUUIDLike(idOrName), let type = try connection.first(of: table, table.id(idOrName), map: { try VolumeType($0) }) { return type }
         if let type = try named(idOrName, in: connection) { return type }
         if UUID.isUUIDLike(idOrName) { throw StorageError.typeNotFound(idOrName) }
         throw StorageError(.notFound, "Volume type with name \(idOrName) could not be found.")
@@ -141,9 +132,9 @@ public enum VolumeTypes {
     {
         guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
         let id = UUID.random()
-        try tx.run(
-            insertSQL, .text(id), .text(name), .string(description), .bool(isPublic), .text(try extraSpecs.stored("extra_specs")),
-            .text(tx.now))
+        try tx.insert(
+            into: table, table.id(id), table.name(name), table.description(description), table.isPublic(isPublic),
+            table.extraSpecs(try extraSpecs.stored("extra_specs")), table.createdAt(tx.now))
         return try get(id, in: tx)
     }
 
@@ -154,9 +145,10 @@ public enum VolumeTypes {
             guard try named(name, in: tx) == nil else { throw StorageError(.conflict, "Volume Type \(name) already exists.") }
             try Quotas.renameType(type.name, to: name, in: tx)
         }
-        try tx.run(
-            updateSQL, .text(name ?? type.name), .string(description.map { $0.string } ?? type.description),
-            .bool(isPublic ?? type.isPublic), .text(tx.now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.name(name ?? type.name),
+            table.description(description.map { $0.string } ?? type.description), table.isPublic(isPublic ?? type.isPublic),
+            table.updatedAt(tx.now))
         return try get(id, in: tx)
     }
 
@@ -165,12 +157,12 @@ public enum VolumeTypes {
         if try type.name == defaultName || DefaultTypes.isUsed(id, in: tx) {
             throw StorageError(.invalid, "The volume type \(id) is a default volume type and cannot be deleted.")
         }
-        if try tx.exists(usedSQL, .text(id)) { throw inUse(id) }
+        if try tx.exists(usedSQL, .text(id), .text(id)) { throw inUse(id) }
         if try tx.first(countSQL, map: { $0.int(0) }) == 1 {
             throw StorageError(.invalid, "The last volume type cannot be deleted.")
         }
-        try tx.run(revokeAllSQL, .text(id))
-        try tx.run(deleteSQL, .text(id))
+        try tx.delete(from: access, access.typeID(id))
+        try tx.delete(from: table, table.id(id))
         try Quotas.removeType(type.name, in: tx)
     }
 
@@ -184,12 +176,13 @@ public enum VolumeTypes {
         let before = try get(id, in: tx).extraSpecs
         var specs = before
         try change(&specs)
-        if try tx.exists(usedSQL, .text(id)) {
+        if try tx.exists(usedSQL, .text(id), .text(id)) {
             throw StorageError(.invalid, "Volume Type is currently in use.")
         }
         if specs["multiattach"]?.string?.lowercased() == "<is> true", specs["cacheable"]?.string?.lowercased() == "<is> true" {
             throw StorageError(.invalid, "Cacheable and multiattach cannot be set at the same time.")
         }
-        try tx.run(setSpecsSQL, .text(try specs.stored("extra_specs", before: before)), .text(tx.now), .text(id))
+        try tx.update(
+            table, table.id(id), set: table.extraSpecs(try specs.stored("extra_specs", before: before)), table.updatedAt(tx.now))
     }
 }

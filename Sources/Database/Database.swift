@@ -11,6 +11,8 @@ public protocol Connection: AnyObject {
     func collect(text: String, _ values: [Value], expecting: Int) throws -> Rows
     /// Seconds since the epoch by the database's clock; inside of a transaction the moment at which it began.
     var time: Double { get }
+    /// How the engine says what engines say differently, for statements composed at run time.
+    var dialect: any Dialect { get }
 }
 
 extension Connection {

@@ -1,13 +1,16 @@
 import Synchronization
 
-/// A statement known at compile time. Each connection prepares it once and finds it again by its number.
+/// A statement known at start. Each connection prepares it once, in its engine's dialect, and finds it again by its number.
 public final class SQL: Sendable {
-    public let text: String
+    let compose: @Sendable (any Dialect) -> String
     let number: Int
     private static let next = Atomic<Int>(0)
 
-    public init(_ text: String) {
-        self.text = text
+    public convenience init(_ text: String) { self.init { _ in text } }
+
+    /// A statement that engines say differently.
+    public init(_ compose: @escaping @Sendable (any Dialect) -> String) {
+        self.compose = compose
         number = Self.next.wrappingAdd(1, ordering: .relaxed).oldValue
     }
 }

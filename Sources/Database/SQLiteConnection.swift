@@ -85,7 +85,7 @@ final class SQLiteConnection: Connection {
     func statement(_ sql: SQL) throws -> SQLiteStatement {
         if sql.number < known.count, let statement = known[sql.number] { return statement }
         while known.count <= sql.number { known.append(nil) }
-        let statement = try SQLiteStatement(sql.text, on: handle)
+        let statement = try SQLiteStatement(sql.compose(dialect), on: handle)
         known[sql.number] = statement
         return statement
     }
@@ -122,6 +122,7 @@ final class SQLiteConnection: Connection {
     }
 
     var time: Double { Timestamp.seconds() }
+    var dialect: any Dialect { SQLiteDialect() }
 
     func execute(_ text: String) throws {
         guard sqlite3_exec(handle, text, nil, nil, nil) == SQLITE_OK else { throw Self.error(handle, text) }

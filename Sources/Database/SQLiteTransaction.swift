@@ -54,6 +54,8 @@ final class SQLiteTransaction: Transaction {
         rings.append(Doorbell.Ring(topic: topic, subject: subject))
     }
 
+    var dialect: any Dialect { connection.dialect }
+
     func takeRings() -> [Doorbell.Ring] {
         defer { rings = [] }
         return rings

@@ -61,10 +61,6 @@ public enum DatabaseExamination {
         SELECT t.name, count(*), sum(s.size) FROM snapshots s JOIN volume_types t ON t.id = s.volume_type_id
         WHERE s.project_id = ? AND s.consumes_quota = 1 GROUP BY t.name
         """)
-    static let setUsageSQL = SQL(
-        "INSERT INTO quota_usages (project_id, resource, in_use) VALUES (?, ?, ?) ON CONFLICT (project_id, resource) DO UPDATE SET in_use = excluded.in_use"
-    )
-
     /// Resources whose charge is wrong, with what is charged and what it should be.
     private static func drift(
         ofProject project: String, _ snapshotsChargeGigabytes: Bool, _ changes: [InFlight], in connection: any Connection
@@ -109,7 +105,7 @@ public enum DatabaseExamination {
                             $0.resource == resource
                         })
                     else { return nil }
-                    try tx.run(setUsageSQL, .text(project), .text(resource), .int(now.actual))
+                    try tx.run(Quotas.setUsageSQL, .text(project), .text(resource), .int(now.actual))
                     return "the charge was set to \(now.actual)"
                 }
             }
@@ -119,11 +115,6 @@ public enum DatabaseExamination {
     static let poolHostsSQL = SQL("SELECT DISTINCT host FROM volumes WHERE host IS NOT NULL UNION SELECT host FROM pools")
     static let placedSQL = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE host = ?")
     static let promisedSQL = SQL("SELECT volumes, allocated_gb FROM pools WHERE host = ?")
-    static let setPoolSQL = SQL(
-        """
-        INSERT INTO pools (host, volumes, allocated_gb) VALUES (?, ?, ?)
-        ON CONFLICT (host) DO UPDATE SET volumes = excluded.volumes, allocated_gb = excluded.allocated_gb
-        """)
 
     private static func allocation(_ sql: SQL, _ host: String, in connection: any Connection) throws -> Pools.Allocation {
         var allocation = Pools.Allocation()
@@ -156,7 +147,7 @@ public enum DatabaseExamination {
                 "Of pool \(host), \(promised.gigabytes) GiB for \(promised.volumes) volumes are promised, but it holds \(actual.gigabytes) GiB for \(actual.volumes)."
             ) { tx in
                 guard let now = try drift(ofPool: host, inFlight(false, in: tx), in: tx) else { return nil }
-                try tx.run(setPoolSQL, .text(host), .int(now.actual.volumes), .int(now.actual.gigabytes))
+                try tx.run(Pools.setSQL, .text(host), .int(now.actual.gigabytes), .int(now.actual.volumes))
                 return "the promise was set to \(now.actual.gigabytes) GiB for \(now.actual.volumes) volumes"
             }
         }
@@ -219,7 +210,7 @@ public enum DatabaseExamination {
         """)
 
     private static func attachStates(_ reservationAge: Int, in connection: any Connection) throws -> [Finding] {
-        let limit = Timestamp.format(Timestamp.seconds() - Double(reservationAge))
+        let limit = Timestamp.format(connection.time - Double(reservationAge))
         var findings: [Finding] = []
         for (id, status, attachStatus, since) in try connection.rows(
             contradictingSQL, map: { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) })

@@ -7,21 +7,14 @@ public struct SnapshotQuery: Sendable {
         case id, volume_id, name, status, size, created_at, updated_at, project_id, user_id, description, volume_type_id, consumes_quota
         case display_name, display_description, progress, group_snapshot_id, encryption_key_id, provider_id
 
-        var sql: String {
+        var column: AnyColumn {
             switch self {
-            case .display_name: "s.name"
-            case .display_description: "s.description"
-            default: "s.\(rawValue)"
+            case .display_name: Snapshots.table.name
+            case .display_description: Snapshots.table.description
+            default: Snapshots.table.column(rawValue)
             }
         }
-        public var isInteger: Bool { self == .size || self == .consumes_quota }
-        /// The column with a place for NULL in the order.
-        var sortable: String {
-            [
-                .name, .description, .display_name, .display_description, .updated_at, .progress, .group_snapshot_id, .encryption_key_id,
-                .provider_id,
-            ].contains(self) ? "coalesce(\(sql), '')" : sql
-        }
+        public var isInteger: Bool { column.storage.kind != .text }
     }
 
     public enum Filter: Sendable {
@@ -64,27 +57,25 @@ public struct SnapshotQuery: Sendable {
         self.limit = limit
     }
 
-    private var conditions: Conditions {
+    private func conditions(_ dialect: any Dialect) -> Conditions {
         var conditions = Conditions()
         if let projectID { conditions.add("s.project_id = ?", .text(projectID)) }
         for filter in filters {
             switch filter {
-            case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
-            case .equals(let column, let value): conditions.add("\(column.sql) = ?", value)
-            case .matches(let column, let match): conditions.add(column.sql, match)
+            case .equals(let column, .null): conditions.add("\(column.column.sql) IS NULL")
+            case .equals(let column, let value): conditions.add("\(column.column.sql) = ?", value)
+            case .matches(let column, let match): conditions.add(column.column.sql, match, dialect)
             case .metadata(let pairs):
                 for pair in pairs {
-                    conditions.add(
-                        "EXISTS (SELECT 1 FROM json_each(s.metadata) m WHERE m.key = ? AND m.value = ?)", .text(pair.key),
-                        .string(pair.value))
+                    conditions.add(dialect.hasMember("s.metadata"), .text(pair.key), .string(pair.value))
                 }
             case .host(let host):
                 conditions.add(
-                    "EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND (v.host = ? OR substr(v.host, 1, ?) IN (?, ?)))",
-                    .text(host), .int(host.unicodeScalars.count + 1), .text(host + "@"), .text(host + "#"))
+                    "EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND \(dialect.isWithin("v.host", HostName.separators)))",
+                    dialect.prefixValues(host, HostName.separators))
             case .zone(let zone):
                 conditions.add("EXISTS (SELECT 1 FROM volumes v WHERE v.id = s.volume_id AND v.availability_zone = ?)", .text(zone))
-            case .nothing: conditions.add("0")
+            case .nothing: conditions.add(dialect.never)
             }
         }
         return conditions
@@ -92,31 +83,24 @@ public struct SnapshotQuery: Sendable {
 
     public func page(in connection: any Connection) throws -> [Snapshot] {
         if limit == 0 { return [] }
-        var conditions = conditions
+        var conditions = conditions(connection.dialect)
+        let table = Snapshots.table
         let order = KeysetPage(
-            table: "snapshots s",
-            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
-                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending, isInteger: $0.column.isInteger)
-            }, ties: ["s.created_at", "s.id"])
+            table, asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
+            ties: [table.createdAt, table.id])
         if let marker {
             let scope = projectID.map { (sql: "s.project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, idColumn: "s.id", scope: scope, in: connection) else {
+            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
                 throw StorageError.snapshotNotFound(marker)
             }
             conditions.add(behind.sql, behind.values)
         }
-        var result: [Snapshot] = []
-        let (text, values) = order.statement(
-            Snapshot.select, rowID: "s.rowid", conditions, isOrdered: isOrdered, limit: limit, offset: offset)
-        try connection.query(text: text, values) {
-            result.append(Snapshot($0))
-            return true
-        }
-        return result
+        return try order.rows(conditions, isOrdered: isOrdered, limit: limit, offset: offset, in: connection) { Snapshot($0) }
     }
 
     /// How many there are, whatever the page.
     public func count(in connection: any Connection) throws -> Int {
+        let conditions = conditions(connection.dialect)
         var count = 0
         try connection.query(text: "SELECT count(*) FROM snapshots s" + conditions.whereClause, conditions.values) {
             count = $0.int(0)

@@ -1,0 +1,54 @@
+public import Database
+
+/// The volumes, each with the name of its type.
+public final class VolumeTable: Table, @unchecked Sendable {
+    public static let table = VolumeTable(
+        "volumes", "v", joins: "JOIN volume_types t ON t.id = v.volume_type_id"
+    ).declared()
+
+    public let id = Column<String>("id"), projectID = Column<String>("project_id"), userID = Column<String>("user_id")
+    public let name = Column<String?>("name"), description = Column<String?>("description")
+    /// GiB.
+    public let size = Column<Int>("size")
+    public let status = Column<String>("status"), previousStatus = Column<String?>("previous_status")
+    public let attachStatus = Column<String>("attach_status"), migrationStatus = Column<String?>("migration_status")
+    public let replicationStatus = Column<String?>("replication_status")
+    public let availabilityZone = Column<String?>("availability_zone")
+    /// `node@backend#pool`
+    public let host = Column<String?>("host"), clusterName = Column<String?>("cluster_name")
+    public let volumeTypeID = Column<String>("volume_type_id"), snapshotID = Column<String?>("snapshot_id")
+    public let sourceVolumeID = Column<String?>("source_volid"), groupID = Column<String?>("group_id")
+    public let bootable = Column<Bool>("bootable"), multiattach = Column<Bool>("multiattach")
+    public let encryptionKeyID = Column<String?>("encryption_key_id"), providerID = Column<String?>("provider_id")
+    /// What the driver stores with the volume.
+    public let driverData = Column<String?>("driver_data")
+    /// The id in the storage object's name, if it is not the volume's own.
+    public let nameID = Column<String?>("name_id")
+    public let serviceID = Column<String?>("service_uuid"), sharedTargets = Column<Bool?>("shared_targets")
+    public let consumesQuota = Column<Bool>("consumes_quota")
+    /// JSON objects of texts.
+    public let metadata = Column<String>("metadata"), adminMetadata = Column<String>("admin_metadata")
+    public let imageMetadata = Column<String>("image_metadata")
+    public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
+    public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
+    public let typeName = Column<String>("name", joined: "t")
+}
+
+/// The columns of a volume by name, in the order of `VolumeTable`.
+public enum VolumeColumn: Int, CaseIterable, Sendable {
+    case id, projectID, userID, name, description, size, status, previousStatus, attachStatus, migrationStatus, replicationStatus
+    case availabilityZone, host, clusterName, volumeTypeID, snapshotID, sourceVolumeID, groupID, bootable, multiattach, encryptionKeyID
+    case providerID, driverData, nameID, serviceID, sharedTargets, consumesQuota, metadata, adminMetadata, imageMetadata, createdAt,
+        updatedAt, scheduledAt, launchedAt
+    /// Of the volume's type, by a join.
+    case typeName
+}
+
+extension Row {
+    public func bytes(_ column: VolumeColumn) -> UnsafeBufferPointer<UInt8>? { bytes(column.rawValue) }
+    public func text(_ column: VolumeColumn) -> String { text(column.rawValue) }
+    public func optionalText(_ column: VolumeColumn) -> String? { optionalText(column.rawValue) }
+    public func integer(_ column: VolumeColumn) -> Int64 { integer(column.rawValue) }
+    public func bool(_ column: VolumeColumn) -> Bool { bool(column.rawValue) }
+    public func isNull(_ column: VolumeColumn) -> Bool { isNull(column.rawValue) }
+}
