@@ -16,6 +16,17 @@ public enum DefaultTypes {
         try connection.first(of: table, table.projectID(project)) { $0[table.typeID] }
     }
 
+    static let typeSQL = SQL(
+        VolumeTypeTable.table.select(
+            """
+            WHERE t.id = coalesce(
+                (SELECT d.volume_type_id FROM default_types d WHERE d.project_id = ?), (SELECT n.id FROM volume_types n WHERE n.name = ?))
+            """))
+    /// The project's own default type, else the one of that name.
+    static func type(of project: String, else name: String, in connection: any Connection) throws -> VolumeType? {
+        try connection.first(typeSQL, .text(project), .text(name)) { try VolumeType($0) }
+    }
+
     public static func all(in connection: any Connection) throws -> [(project: String, type: String)] {
         try connection.rows(allSQL) { ($0.text(0), $0.text(1)) }
     }

@@ -27,7 +27,6 @@ extension VolumeRequests {
         let service = try Services.usable(managed.host, downAfter: seconds, in: tx)
         try requireUnowned(managed.reference, "volume", in: tx)
         let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
-        try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: 0, defaults: quotas, in: tx)
         let id = UUID.random()
         let t = Volumes.table
         try tx.insert(
@@ -39,6 +38,7 @@ extension VolumeRequests {
         try start(
             FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
             arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)
+        try Quotas.charge(Charge(volumes: 1), type: type.name, project: caller.projectID, defaults: quotas, in: tx)
         return id
     }
 
@@ -69,7 +69,7 @@ extension VolumeRequests {
     public func unmanage(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
         guard try Volumes.perform(.unmanage, on: id, in: tx) else {
-            throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.from))
+            throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.rule.from))
         }
         try start(
             FlowName.unmanageVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx
@@ -84,13 +84,11 @@ extension VolumeRequests {
         guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
         try Services.usable(host, downAfter: seconds, in: tx)
         try requireUnowned(reference, "snapshot", in: tx)
-        try Quotas.charge(
-            project: volume.projectID, type: volume.typeName, gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1,
-            defaults: quotas, in: tx)
         let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
         try start(
             FlowName.manageSnapshot, volume: volume.id, project: volume.projectID, caller: caller,
             arguments: ["snapshot_id": .string(id), "reference": .object(reference)], claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        try chargeSnapshot(of: volume, in: tx)
         return id
     }
 

@@ -19,14 +19,14 @@ extension VolumeRequests {
                     + "requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change."
             )
         }
-        let charge = try Quotas.TypeCharge(of: volume, snapshotsChargeGigabytes: snapshotsChargeGigabytes, in: tx)
-        try Quotas.chargeType(type.name, charge, project: volume.projectID, defaults: quotas, in: tx)
         let target = UUID.random()
         try start(
             FlowName.retypeVolume, volume: id, project: volume.projectID, caller: caller,
             arguments: [
                 "type_id": .string(type.id), "may_migrate": .bool(mayMigrate), "target_id": .string(target),
             ], claims: [.exclusive(id), .exclusive(target)], in: tx)
+        let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: tx)
+        try Quotas.chargeType(type.name, charge, project: volume.projectID, defaults: quotas, in: tx)
     }
 
     /// `host`: `node@backend` or `node@backend#pool`. `locks`: nobody may use the volume meanwhile.

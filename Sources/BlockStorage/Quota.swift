@@ -36,10 +36,13 @@ public enum Quotas {
     static let limitsSQL = SQL("SELECT resource, hard_limit FROM quota_limits WHERE project_id = ?")
     static let classSQL = SQL("SELECT resource, hard_limit FROM quota_class_limits WHERE class_name = ?")
     static let usagesSQL = SQL("SELECT resource, in_use FROM quota_usages WHERE project_id = ?")
-    static let addSQL = SQL {
-        $0.upsert(
-            into: "quota_usages", columns: ["project_id", "resource", "in_use"], key: ["project_id", "resource"],
-            changes: [("in_use", "quota_usages.in_use + " + $0.inserted("in_use"))])
+    /// By the number of rows: a charge changes up to three, and as many under its type's name.
+    private static let addSQLs = (1...6).map { rows in
+        SQL {
+            $0.upsert(
+                into: "quota_usages", columns: ["project_id", "resource", "in_use"], key: ["project_id", "resource"],
+                changes: [("in_use", "quota_usages.in_use + " + $0.inserted("in_use"))], rows: rows)
+        }
     }
     static let setUsageSQL = SQL {
         $0.upsert(
@@ -91,116 +94,100 @@ public enum Quotas {
         Dictionary(try connection.rows(sql, .text(key)) { ($0.text(0), $0.int(1)) }, uniquingKeysWith: { $1 })
     }
 
-    /// Charges a new volume or refuses it with Cinder's words.
-    static func chargeVolume(project: String, type: String, size: Int, defaults: Defaults, in tx: any Transaction) throws {
-        try check(project: project, type: type, volumes: 1, gigabytes: size, totalSize: size, defaults: defaults, in: tx)
-        try add(project: project, type: type, volumes: 1, gigabytes: size, in: tx)
-    }
-
-    /// Charges what a volume grows by.
-    public static func chargeGrowth(project: String, type: String, from: Int, to: Int, defaults: Defaults, in tx: any Transaction) throws {
-        try check(project: project, type: type, volumes: 0, gigabytes: to - from, totalSize: to, defaults: defaults, in: tx)
-        try add(project: project, type: type, volumes: 0, gigabytes: to - from, in: tx)
-    }
-
-    /// Charges what a snapshot takes, or refuses it.
-    static func charge(project: String, type: String, gigabytes: Int, snapshots: Int, defaults: Defaults, in tx: any Transaction) throws {
-        try check(
-            project: project, type: type, volumes: 0, gigabytes: gigabytes, snapshots: snapshots, totalSize: 0, defaults: defaults, in: tx)
-        try add(project: project, type: type, volumes: 0, gigabytes: gigabytes, snapshots: snapshots, in: tx)
-    }
-
-    public static func add(project: String, type: String, volumes: Int, gigabytes: Int, snapshots: Int = 0, in tx: any Transaction) throws {
-        for (resource, delta) in [
-            ("volumes", volumes), ("gigabytes", gigabytes), ("snapshots", snapshots), ("volumes_" + type, volumes),
-            ("gigabytes_" + type, gigabytes), ("snapshots_" + type, snapshots),
-        ] where delta != 0 {
-            try tx.run(addSQL, .text(project), .text(resource), .int(delta))
-        }
-    }
-
-    /// What is charged under the name of one type.
-    public struct TypeCharge: Sendable, Equatable {
-        public var volumes = 0
-        public var gigabytes = 0
-        public var snapshots = 0
-        init() {}
-
-        /// Of a volume with its snapshots.
-        public init(of volume: Volume, snapshotsChargeGigabytes: Bool, in connection: any Connection) throws {
-            if volume.consumesQuota { (volumes, gigabytes) = (1, volume.size) }
-            for snapshot in try Snapshots.ofVolume(volume.id, in: connection) where snapshot.consumesQuota {
-                snapshots += 1
-                if snapshotsChargeGigabytes { gigabytes += snapshot.size }
-            }
-        }
-
-        /// The same with the sign turned.
-        public var negated: TypeCharge {
-            var other = self
-            (other.volumes, other.gigabytes, other.snapshots) = (-volumes, -gigabytes, -snapshots)
-            return other
-        }
-
-        func entries(_ type: String) -> [(resource: String, delta: Int)] {
-            [("volumes_" + type, volumes), ("gigabytes_" + type, gigabytes), ("snapshots_" + type, snapshots)]
-        }
+    /// Charges a resource, or refuses it with Cinder's words. The rows of the quotas are changed first and compared after, so that who comes
+    /// meanwhile waits for this transaction; they are the last that it locks. `totalSize`: of the volume, for the limit of a single one.
+    public static func charge(
+        _ charge: Charge, type: String, totalSize: Int = 0, project: String, defaults: Defaults, in tx: any Transaction
+    ) throws {
+        try add(charge, type: type, project: project, in: tx)
+        let standing = try standing(of: project, defaults: defaults, in: tx)
+        try check(charge, type, totalSize, standing)
     }
 
     /// Charges what changes its type under the new one's name, or refuses it.
-    static func chargeType(_ type: String, _ charge: TypeCharge, project: String, defaults: Defaults, in tx: any Transaction) throws {
-        let limits = try self.limits(project: project, defaults: defaults, in: tx)
-        let usages = try pairs(usagesSQL, project, in: tx)
-        for (resource, delta) in charge.entries(type) {
-            guard let limit = limits[resource], limit >= 0, delta > 0, (usages[resource] ?? 0) + delta > limit else { continue }
+    static func chargeType(_ type: String, _ charge: Charge, project: String, defaults: Defaults, in tx: any Transaction) throws {
+        try addType(type, charge, project: project, in: tx)
+        let standing = try standing(of: project, defaults: defaults, in: tx)
+        for (resource, delta) in [("volumes", charge.volumes), ("gigabytes", charge.gigabytes), ("snapshots", charge.snapshots)] {
+            let name = "\(resource)_\(type)"
+            guard delta > 0, let limit = standing.exceeded(name) else { continue }
             throw StorageError(
                 .overQuota,
-                "Quota exceeded for \(resource): \(delta) requested, the limit is \(limit) and \(usages[resource] ?? 0) is used already.")
+                "Quota exceeded for \(name): \(delta) requested, the limit is \(limit) and \(standing.used(name) - delta) is used already.")
         }
-        try addType(type, charge, project: project, in: tx)
+    }
+
+    /// Changes what is charged, without a look at the limits.
+    public static func add(_ charge: Charge, type: String, project: String, in tx: any Transaction) throws {
+        try add(charge.entries(type), project: project, in: tx)
     }
 
     /// Changes what is charged under the name of a type.
-    public static func addType(_ type: String, _ charge: TypeCharge, project: String, in tx: any Transaction) throws {
-        for (resource, delta) in charge.entries(type) where delta != 0 {
-            try tx.run(addSQL, .text(project), .text(resource), .int(delta))
+    public static func addType(_ type: String, _ charge: Charge, project: String, in tx: any Transaction) throws {
+        try add(charge.entries(ofType: type), project: project, in: tx)
+    }
+
+    private static func add(_ entries: [(resource: String, amount: Int)], project: String, in tx: any Transaction) throws {
+        guard !entries.isEmpty else { return }
+        try tx.run(addSQLs[entries.count - 1], entries.flatMap { [.text(project), .text($0.resource), .int($0.amount)] })
+    }
+
+    /// What a project may have and has.
+    private struct Standing {
+        var limits: [String: Int]
+        var usages: [String: Int] = [:]
+
+        func used(_ name: String) -> Int { usages[name] ?? 0 }
+        /// The limit, if there is one and more is used.
+        func exceeded(_ name: String) -> Int? { limits[name].flatMap { $0 >= 0 && used(name) > $0 ? $0 : nil } }
+    }
+
+    static let standingSQL = SQL(
+        """
+        SELECT 0, resource, hard_limit FROM quota_class_limits WHERE class_name = 'default'
+        UNION ALL SELECT 1, resource, hard_limit FROM quota_limits WHERE project_id = ?
+        UNION ALL SELECT 2, resource, in_use FROM quota_usages WHERE project_id = ?
+        """)
+
+    private static func standing(of project: String, defaults: Defaults, in tx: any Transaction) throws -> Standing {
+        var standing = Standing(limits: Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 }))
+        var own: [String: Int] = [:]
+        try tx.query(standingSQL, [.text(project), .text(project)]) { row in
+            let (name, amount) = (row.text(1), row.int(2))
+            switch row.int(0) {
+            case 0: standing.limits[name] = amount
+            case 1: own[name] = amount
+            default: standing.usages[name] = amount
+            }
+            return true
         }
+        standing.limits.merge(own) { $1 }
+        return standing
     }
 
-    private static func limits(project: String, defaults: Defaults, in tx: any Transaction) throws -> [String: Int] {
-        var limits = Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 })
-        limits.merge(try pairs(classSQL, "default", in: tx)) { $1 }
-        limits.merge(try pairs(limitsSQL, project, in: tx)) { $1 }
-        return limits
-    }
-
-    private static func check(
-        project: String, type: String, volumes: Int, gigabytes: Int, snapshots: Int = 0, totalSize: Int, defaults: Defaults,
-        in tx: any Transaction
-    ) throws {
-        let limits = try self.limits(project: project, defaults: defaults, in: tx)
-        let usages = try pairs(usagesSQL, project, in: tx)
-        if let limit = limits["per_volume_gigabytes"], limit >= 0, totalSize > limit {
+    /// Compares what is charged already.
+    private static func check(_ charge: Charge, _ type: String, _ totalSize: Int, _ standing: Standing) throws(StorageError) {
+        if let limit = standing.limits["per_volume_gigabytes"], limit >= 0, totalSize > limit {
             throw StorageError(
                 .overQuota,
                 "VolumeSizeExceedsLimit: Requested volume size \(totalSize)G is larger than maximum allowed limit \(limit)G.")
         }
-        for name in ["gigabytes", "gigabytes_" + type] {
-            if let limit = limits[name], limit >= 0, gigabytes > 0, (usages[name] ?? 0) + gigabytes > limit {
+        for name in ["gigabytes", "gigabytes_" + type] where charge.gigabytes > 0 {
+            if let limit = standing.exceeded(name) {
                 throw StorageError(
                     .overQuota,
                     "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed \(name) quota. "
-                        + "Requested \(gigabytes)G, quota is \(limit)G and \(usages[name] ?? 0)G has been consumed.")
+                        + "Requested \(charge.gigabytes)G, quota is \(limit)G and \(standing.used(name) - charge.gigabytes)G has been consumed.")
             }
         }
-        for name in ["volumes", "volumes_" + type] {
-            if let limit = limits[name], limit >= 0, volumes > 0, (usages[name] ?? 0) + volumes > limit {
+        for name in ["volumes", "volumes_" + type] where charge.volumes > 0 {
+            if let limit = standing.exceeded(name) {
                 throw StorageError(
                     .overQuota, "VolumeLimitExceeded: Maximum number of volumes allowed (\(limit)) exceeded for quota '\(name)'.")
             }
         }
-        for name in ["snapshots", "snapshots_" + type] {
-            if let limit = limits[name], limit >= 0, snapshots > 0, (usages[name] ?? 0) + snapshots > limit {
+        for name in ["snapshots", "snapshots_" + type] where charge.snapshots > 0 {
+            if let limit = standing.exceeded(name) {
                 throw StorageError(.overQuota, "SnapshotLimitExceeded: Maximum number of snapshots allowed (\(limit)) exceeded")
             }
         }

@@ -87,34 +87,14 @@ public enum Volumes {
 
     /// Removes the row, and gives back what it was charged and what was claimed for it.
     public static func erase(_ volume: Volume, in tx: any Transaction) throws {
-        if volume.consumesQuota {
-            try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: -1, gigabytes: -volume.size, in: tx)
-        }
         if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
         try remove(volume, in: tx)
+        try Quotas.add(-volume.charge, type: volume.typeName, project: volume.projectID, in: tx)
     }
-
-    private static let transitions: [String: SQL] = Dictionary(
-        VolumeTransition.all.map { transition in
-            var conditions = transition.conditions.map(\.rawValue)
-            if let from = transition.from {
-                var states = "status IN (" + from.map { "'\($0)'" }.joined(separator: ", ") + ")"
-                if transition.allowsMultiattach { states = "(\(states) OR (status = 'in-use' AND multiattach = 1))" }
-                conditions.append(states)
-            }
-            let previous = transition.remembers ? "previous_status = status, " : ""
-            return (
-                transition.name + (transition.from ?? []).joined(),
-                SQL(
-                    "UPDATE volumes SET \(previous)status = \(transition.to.map { "'\($0)'" } ?? "status"), updated_at = ? WHERE id = ? AND "
-                        + conditions.joined(separator: " AND "))
-            )
-        }, uniquingKeysWith: { first, _ in first })
 
     /// Compare and swap: true if the volume was in a state that allows the action and now is in the action's.
     public static func perform(_ transition: VolumeTransition, on id: String, in tx: any Transaction) throws -> Bool {
-        guard let sql = transitions[transition.name + (transition.from ?? []).joined()] else { return false }
-        return try tx.run(sql, .text(tx.now), .text(id)) == 1
+        try tx.run(transition.statement, .text(tx.now), .text(id)) == 1
     }
 
     static let namedSQL = SQL(table.select("WHERE v.id = ? OR v.name_id = ?"))

@@ -134,7 +134,6 @@ public struct VolumeRequests: Sendable {
         // A snapshot's content lies where its volume does.
         let origin = try source ?? snapshot.flatMap { try Volumes.find($0.volumeID, in: tx) }
         let zone = try self.zone(new.zone, source: origin, in: tx)
-        try Quotas.chargeVolume(project: caller.projectID, type: type.name, size: size, defaults: quotas, in: tx)
 
         let id = UUID.random()
         let t = Volumes.table
@@ -164,13 +163,14 @@ public struct VolumeRequests: Sendable {
         }
         try start(
             FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
+        try Quotas.charge(
+            Charge(volumes: 1, gigabytes: size), type: type.name, totalSize: size, project: caller.projectID, defaults: quotas, in: tx)
         return id
     }
 
     /// The type of volumes that name none: the project's own default, else the configured one.
     public func defaultType(of caller: Caller, in connection: any Connection) throws -> VolumeType {
-        if let own = try DefaultTypes.find(caller.projectID, in: connection) { return try VolumeTypes.get(own, in: connection) }
-        guard let found = try VolumeTypes.named(defaultType, in: connection) else {
+        guard let found = try DefaultTypes.type(of: caller.projectID, else: defaultType, in: connection) else {
             throw StorageError(.invalid, "The default volume type '\(defaultType)' does not exist. Contact your administrator.")
         }
         return found
@@ -183,6 +183,8 @@ public struct VolumeRequests: Sendable {
     }
 
     private func zone(_ asked: String?, source: Volume?, in tx: any Transaction) throws -> String {
+        // The default zone is known without a look at the services.
+        if source == nil, asked == nil || asked == defaultZone { return defaultZone }
         let known = try zones(in: tx)
         if let asked {
             guard known.contains(asked) else {
@@ -217,7 +219,7 @@ public struct VolumeRequests: Sendable {
         }
         let transition: VolumeTransition = cascade ? (force ? .forceCascade : .cascade) : force ? .forceDelete : .delete
         guard try Volumes.perform(transition, on: id, in: tx) else {
-            throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.from))
+            throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.rule.from))
         }
         let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
         try start(
@@ -234,13 +236,9 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidInput(
                 "New size for extend must be greater than current size. (current: \(volume.size), extended: \(newSize)).")
         }
-        guard transition.from?.contains(volume.status) ?? false else {
+        guard transition.rule.from?.contains(volume.status) ?? false else {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
-        }
-        if volume.consumesQuota {
-            try Quotas.chargeGrowth(
-                project: volume.projectID, type: volume.typeName, from: volume.size, to: newSize, defaults: quotas, in: tx)
         }
         guard try Volumes.perform(transition, on: id, in: tx) else {
             throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
@@ -248,6 +246,11 @@ public struct VolumeRequests: Sendable {
         try start(
             FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
             arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == "in-use")], claims: [.exclusive(id)], in: tx)
+        if volume.consumesQuota {
+            try Quotas.charge(
+                Charge(gigabytes: newSize - volume.size), type: volume.typeName, totalSize: newSize, project: volume.projectID,
+                defaults: quotas, in: tx)
+        }
     }
 
     /// Makes the volume as large in its backend as its row says: an extension to the size that it should have.

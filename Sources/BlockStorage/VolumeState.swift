@@ -1,6 +1,16 @@
-/// The volume's state machine as data: for each action the states it may start in, what else must hold, and the state it
-/// leads to at once. Guards are checked by the UPDATE itself, so that of two callers one wins.
-public struct VolumeTransition: Sendable {
+import Database
+
+/// The volume's state machine: for each action the states it may start in, what else must hold, and the state it leads to at once.
+/// Guards are checked by the UPDATE itself, so that of two callers one wins.
+public enum VolumeTransition: Int, CaseIterable, Sendable {
+    case delete, forceDelete
+    /// With all its snapshots.
+    case cascade, forceCascade
+    case unmanage, revert, extend, extendAttached, reserve, beginDetaching, rollDetaching
+    /// Migration keeps the volume's own state, or locks the volume.
+    case migrate, migrateLocked
+    case retype
+
     public enum Condition: String, Sendable {
         case detached = "attach_status <> 'attached'"
         case attached = "attach_status = 'attached'"
@@ -12,27 +22,37 @@ public struct VolumeTransition: Sendable {
         case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status = 'attached')"
     }
 
-    public let name: String
-    /// nil: any.
-    public let from: [String]?
-    public let conditions: [Condition]
-    /// nil: the state stays.
-    public let to: String?
-    /// Whether the state left is kept in `previous_status`, for the way back.
-    public let remembers: Bool
-    /// Also allowed from `in-use` when the volume is multiattach.
-    public let allowsMultiattach: Bool
+    /// What a transition asks for and does.
+    public struct Rule: Sendable {
+        /// nil: any.
+        public var from: [String]?
+        public var conditions: [Condition] = []
+        /// nil: the state stays.
+        public var to: String?
+        /// Whether the state left is kept in `previous_status`, for the way back.
+        public var remembers = false
+        /// Also allowed from `in-use` when the volume is multiattach.
+        public var allowsMultiattach = false
 
-    init(
-        _ name: String, from: [String]?, _ conditions: [Condition] = [], to: String?, remembers: Bool = false,
-        allowsMultiattach: Bool = false
-    ) {
-        self.name = name
-        self.from = from
-        self.conditions = conditions
-        self.to = to
-        self.remembers = remembers
-        self.allowsMultiattach = allowsMultiattach
+        init(_ from: [String]?, _ conditions: [Condition] = [], to: String?, remembers: Bool = false, allowsMultiattach: Bool = false) {
+            self.from = from
+            self.conditions = conditions
+            self.to = to
+            self.remembers = remembers
+            self.allowsMultiattach = allowsMultiattach
+        }
+
+        var sql: String {
+            var conditions = conditions.map(\.rawValue)
+            if let from {
+                var states = "status IN (" + from.map { "'\($0)'" }.joined(separator: ", ") + ")"
+                if allowsMultiattach { states = "(\(states) OR (status = 'in-use' AND multiattach = 1))" }
+                conditions.append(states)
+            }
+            let previous = remembers ? "previous_status = status, " : ""
+            return "UPDATE volumes SET \(previous)status = \(to.map { "'\($0)'" } ?? "status"), updated_at = ? WHERE id = ? AND "
+                + conditions.joined(separator: " AND ")
+        }
     }
 
     public static let leavable = ["available", "error", "error_restoring", "error_extending", "error_managing"]
@@ -40,39 +60,29 @@ public struct VolumeTransition: Sendable {
     public static let deletable = leavable + ["error_deleting"]
     private static let idle: [Condition] = [.detached, .notMigrating, .ungrouped, .unattached]
 
-    public static let delete = VolumeTransition(
-        "delete", from: deletable, idle + [.withoutSnapshots], to: "deleting", remembers: true)
-    public static let forceDelete = VolumeTransition(
-        "force delete", from: nil, idle + [.withoutSnapshots], to: "deleting",
-        remembers: true)
-    public static let unmanage = VolumeTransition(
-        "unmanage", from: leavable, idle + [.withoutSnapshots], to: "unmanaging",
-        remembers: true)
-    /// With all its snapshots.
-    public static let cascade = VolumeTransition(
-        "cascade", from: deletable, idle, to: "deleting", remembers: true)
-    public static let forceCascade = VolumeTransition(
-        "force cascade", from: nil, idle, to: "deleting", remembers: true)
-    public static let revert = VolumeTransition("revert", from: ["available"], to: "reverting", remembers: true)
-    public static let extend = VolumeTransition("extend", from: ["available"], to: "extending", remembers: true)
-    public static let extendAttached = VolumeTransition("extend", from: ["available", "in-use"], to: "extending", remembers: true)
-    public static let reserve = VolumeTransition("reserve", from: ["available"], to: "attaching", allowsMultiattach: true)
-    public static let beginDetaching = VolumeTransition(
-        "begin detaching", from: ["in-use"], [.attached, .notMigrating], to: "detaching")
-    public static let rollDetaching = VolumeTransition("roll detaching", from: ["detaching"], to: "in-use")
-    /// Migration keeps the volume's own state, or locks the volume.
-    public static let migrate = VolumeTransition(
-        "migrate", from: ["available", "in-use"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
-    public static let migrateLocked = VolumeTransition(
-        "migrate locked", from: ["available"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: "maintenance",
-        remembers: true)
-    public static let retype = VolumeTransition(
-        "retype", from: ["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
-    public static let all = [
-        migrate, migrateLocked, retype, unmanage, delete, forceDelete, cascade, forceCascade, revert, extend, extendAttached, reserve,
-        beginDetaching,
-        rollDetaching,
-    ]
+    public var rule: Rule {
+        switch self {
+        case .delete: Rule(Self.deletable, Self.idle + [.withoutSnapshots], to: "deleting", remembers: true)
+        case .forceDelete: Rule(nil, Self.idle + [.withoutSnapshots], to: "deleting", remembers: true)
+        case .cascade: Rule(Self.deletable, Self.idle, to: "deleting", remembers: true)
+        case .forceCascade: Rule(nil, Self.idle, to: "deleting", remembers: true)
+        case .unmanage: Rule(Self.leavable, Self.idle + [.withoutSnapshots], to: "unmanaging", remembers: true)
+        case .revert: Rule(["available"], to: "reverting", remembers: true)
+        case .extend: Rule(["available"], to: "extending", remembers: true)
+        case .extendAttached: Rule(["available", "in-use"], to: "extending", remembers: true)
+        case .reserve: Rule(["available"], to: "attaching", allowsMultiattach: true)
+        case .beginDetaching: Rule(["in-use"], [.attached, .notMigrating], to: "detaching")
+        case .rollDetaching: Rule(["detaching"], to: "in-use")
+        case .migrate:
+            Rule(["available", "in-use"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
+        case .migrateLocked:
+            Rule(["available"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: "maintenance", remembers: true)
+        case .retype: Rule(["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
+        }
+    }
+
+    private static let statements = allCases.map { SQL($0.rule.sql) }
+    var statement: SQL { Self.statements[rawValue] }
 }
 
 /// States that a volume can be set to by an administrator; the order is the one of Cinder's message.

@@ -20,8 +20,8 @@ public protocol Dialect: Sendable {
     var always: String { get }
     var never: String { get }
     /// `INSERT` that leaves or changes the row of the same key. `changes`: columns with what they become; the present value is
-    /// `table.column`, the new row's is what `inserted` gives. Empty: the row stays as it is.
-    func upsert(into table: String, columns: [String], key: [String], changes: [(column: String, value: String)]) -> String
+    /// `table.column`, the new row's is what `inserted` gives. Empty: the row stays as it is. `rows`: how many at once.
+    func upsert(into table: String, columns: [String], key: [String], changes: [(column: String, value: String)], rows: Int) -> String
     /// The column of the row that an `upsert` would have inserted.
     func inserted(_ column: String) -> String
     /// Removes the first rows in an order, a bounded number.
@@ -34,6 +34,11 @@ public protocol Dialect: Sendable {
 }
 
 extension Dialect {
+    /// One row.
+    public func upsert(into table: String, columns: [String], key: [String], changes: [(column: String, value: String)]) -> String {
+        upsert(into: table, columns: columns, key: key, changes: changes, rows: 1)
+    }
+
     /// The texts that begin with the value and one of the characters behind it, or are the value alone. Ranges: an index serves them, and no
     /// character of the value is a pattern. Texts are compared byte by byte. Binds what `prefixValues` gives.
     public func isWithin(_ column: String, _ separators: [Character]) -> String {
@@ -60,11 +65,12 @@ struct SQLiteDialect: Dialect {
     var always: String { "1" }
     var never: String { "0" }
 
-    func upsert(into table: String, columns: [String], key: [String], changes: [(column: String, value: String)]) -> String {
-        let marks = columns.map { _ in "?" }.joined(separator: ", ")
+    func upsert(into table: String, columns: [String], key: [String], changes: [(column: String, value: String)], rows: Int) -> String {
+        let row = "(" + columns.map { _ in "?" }.joined(separator: ", ") + ")"
+        let values = Array(repeating: row, count: rows).joined(separator: ", ")
         let change =
             changes.isEmpty ? "NOTHING" : "UPDATE SET " + changes.map { "\($0.column) = \($0.value)" }.joined(separator: ", ")
-        return "INSERT INTO \(table) (\(columns.joined(separator: ", "))) VALUES (\(marks)) "
+        return "INSERT INTO \(table) (\(columns.joined(separator: ", "))) VALUES \(values) "
             + "ON CONFLICT (\(key.joined(separator: ", "))) DO \(change)"
     }
 

@@ -45,8 +45,9 @@ enum ManageFlows {
                     else { throw StorageError(.failed, "\(asked) has reported no such pool.") }
                     let size = Int(output["size"]?.integer ?? 0)
                     if size > 0 {
-                        try Quotas.chargeGrowth(
-                            project: volume.projectID, type: volume.typeName, from: 0, to: size, defaults: context.services.quotas, in: tx)
+                        try Quotas.charge(
+                            Charge(gigabytes: size), type: volume.typeName, totalSize: size, project: volume.projectID,
+                            defaults: context.services.quotas, in: tx)
                     }
                     try Pools.add(pool.host, gigabytes: size, volumes: 1, in: tx)
                     let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
@@ -56,7 +57,7 @@ enum ManageFlows {
                 },
                 recordUndo: { context, progress, tx in
                     guard let host = progress["host"]?.string, let volume = try Volumes.find(context.volumeID, in: tx) else { return }
-                    try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: -volume.size, in: tx)
+                    try Quotas.add(Charge(gigabytes: -volume.size), type: volume.typeName, project: volume.projectID, in: tx)
                     try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
                     try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
                     try Volumes.resize(volume.id, to: 0, status: "managing", in: tx)
@@ -75,7 +76,7 @@ enum ManageFlows {
                     let size = Int(output["size"]?.integer ?? Int64(volume.size))
                     if size != volume.size, let host = volume.host {
                         try Quotas.add(
-                            project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: size - volume.size, in: tx)
+                            Charge(gigabytes: size - volume.size), type: volume.typeName, project: volume.projectID, in: tx)
                         try Pools.add(host, gigabytes: size - volume.size, volumes: 0, in: tx)
                         try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
                     }

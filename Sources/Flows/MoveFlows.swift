@@ -90,7 +90,7 @@ enum MoveFlows {
             guard let volume = try Volumes.find(context.volumeID, in: tx) else { return .over }
             if context.isWorthAnother(after: failure, &progress) { return .again }
             if let type = try? context.newType(in: tx), type.id != volume.volumeTypeID {
-                try Quotas.addType(type.name, context.typeCharge(of: volume, in: tx).negated, project: volume.projectID, in: tx)
+                try Quotas.addType(type.name, -context.typeCharge(of: volume, in: tx), project: volume.projectID, in: tx)
             }
             try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
             if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("error", of: volume.id, in: tx) }
@@ -165,7 +165,7 @@ enum MoveFlows {
                     let volume = try context.volume(in: tx)
                     if let type = try context.newTypeIfAny(in: tx), type.id != volume.volumeTypeID {
                         try Quotas.addType(
-                            volume.typeName, context.typeCharge(of: volume, in: tx).negated, project: volume.projectID, in: tx)
+                            volume.typeName, -context.typeCharge(of: volume, in: tx), project: volume.projectID, in: tx)
                         try Volumes.setType(type, of: volume.id, in: tx)
                     }
                     guard let host = progress["host"]?.string, let old = volume.host else { return }
@@ -253,8 +253,8 @@ extension FlowContext {
         operation.arguments["type_id"] == nil ? nil : try newType(in: connection)
     }
 
-    fileprivate func typeCharge(of volume: Volume, in connection: any Connection) throws -> Quotas.TypeCharge {
-        try Quotas.TypeCharge(of: volume, snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, in: connection)
+    fileprivate func typeCharge(of volume: Volume, in connection: any Connection) throws -> Charge {
+        try volume.chargeWithSnapshots(chargesGigabytes: services.snapshotsChargeGigabytes, in: connection)
     }
 
     /// Tells the user why the volume stayed as it was.

@@ -228,7 +228,7 @@ enum VolumeFlows {
             if context.isWorthAnother(after: failure, &progress) { return .again }
             let size = Int(context.operation.arguments["new_size"]?.integer ?? Int64(volume.size))
             if volume.consumesQuota {
-                try Quotas.add(project: volume.projectID, type: volume.typeName, volumes: 0, gigabytes: volume.size - size, in: tx)
+                try Quotas.add(Charge(gigabytes: volume.size - size), type: volume.typeName, project: volume.projectID, in: tx)
             }
             try context.tell(.extendVolume, failure.step == "claim capacity" ? .noBackend : .extendFailed, in: tx)
             let untouched = failure.step == "claim capacity" || failure.code == .unsupported || failure.code == .busy

@@ -66,6 +66,43 @@ final class Storage: Sendable {
     func status(_ id: String) throws -> String? { try database.readBlocking { try Volumes.find(id, in: $0)?.status } }
 }
 
+/// Counts the statements that run.
+private final class CountingTransaction: Transaction {
+    private let tx: any Transaction
+    private(set) var count = 0
+
+    init(_ tx: any Transaction) { self.tx = tx }
+
+    var time: Double { tx.time }
+    var now: String { tx.now }
+    var dialect: any Dialect { tx.dialect }
+    func ring(_ topic: Topic, _ subject: String) { tx.ring(topic, subject) }
+    func query(_ sql: SQL, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        count += 1
+        try tx.query(sql, values, each)
+    }
+    func query(text: String, _ values: [Value], _ each: (any Row) throws -> Bool) throws {
+        count += 1
+        try tx.query(text: text, values, each)
+    }
+    func collect(_ sql: SQL, _ values: [Value]) throws -> Rows {
+        count += 1
+        return try tx.collect(sql, values)
+    }
+    func collect(text: String, _ values: [Value], expecting: Int) throws -> Rows {
+        count += 1
+        return try tx.collect(text: text, values, expecting: expecting)
+    }
+    func run(_ sql: SQL, _ values: [Value]) throws -> Int {
+        count += 1
+        return try tx.run(sql, values)
+    }
+    func run(text: String, _ values: [Value]) throws -> Int {
+        count += 1
+        return try tx.run(text: text, values)
+    }
+}
+
 /// Runs every change twice, the first time in vain: as an engine does that finds another one's in its way.
 private struct RepeatingDatabase: Database {
     let database: SQLiteDatabase
@@ -186,26 +223,41 @@ struct StorageTests {
         #expect(throws: StorageError.volumeNotFound(id)) { try storage.database.readBlocking { try Volumes.get(id, for: other, in: $0) } }
     }
 
-    @Test("every guarded transition starts only where its row says", arguments: VolumeTransition.all.map(\.name))
-    func transitions(name: String) async throws {
+    @Test("every guarded transition starts only where its row says", arguments: VolumeTransition.allCases)
+    func transitions(transition: VolumeTransition) async throws {
         let storage = try await Storage()
-        for transition in VolumeTransition.all where transition.name == name {
-            for state in VolumeStatus.settable + ["reverting"] {
-                let id = try await storage.create()
-                try await storage.finish(id, state: state)
-                let moved = try await storage.database.write { try Volumes.perform(transition, on: id, in: $0) }
-                // beginDetaching needs an attachment beside the state.
-                let expected = (transition.from?.contains(state) ?? true) && !transition.conditions.contains(.attached)
-                #expect(moved == expected, "\(transition.name) from \(state)")
-                #expect(try storage.status(id) == (expected ? transition.to ?? state : state))
-                try await storage.database.write { tx in
-                    if let volume = try Volumes.find(id, in: tx) {
-                        try Quotas.add(project: "p", type: "__DEFAULT__", volumes: -1, gigabytes: -1, in: tx)
-                        try Volumes.remove(volume, in: tx)
-                    }
+        let rule = transition.rule
+        for state in VolumeStatus.settable + ["reverting"] {
+            let id = try await storage.create()
+            try await storage.finish(id, state: state)
+            let moved = try await storage.database.write { try Volumes.perform(transition, on: id, in: $0) }
+            // beginDetaching needs an attachment beside the state.
+            let expected = (rule.from?.contains(state) ?? true) && !rule.conditions.contains(.attached)
+            #expect(moved == expected, "\(transition) from \(state)")
+            #expect(try storage.status(id) == (expected ? rule.to ?? state : state))
+            try await storage.database.write { tx in
+                if let volume = try Volumes.find(id, in: tx) {
+                    try Quotas.add(-volume.charge, type: "__DEFAULT__", project: "p", in: tx)
+                    try Volumes.remove(volume, in: tx)
                 }
             }
         }
+    }
+
+    @Test("creating a volume takes eight statements at most")
+    func statements() async throws {
+        let storage = try await Storage()
+        let counts = try await storage.database.write { [storage] tx in
+            try [nil, "nova"].map { zone in
+                var new = NewVolume()
+                new.size = 1
+                new.zone = zone
+                let counted = CountingTransaction(tx)
+                _ = try storage.requests.create(new, caller: storage.caller, in: counted)
+                return counted.count
+            }
+        }
+        #expect(counts.allSatisfy { $0 <= 8 }, "\(counts)")
     }
 
     @Test("operations on one thing run one after the other; clones of one source run together")

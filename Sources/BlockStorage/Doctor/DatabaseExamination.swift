@@ -36,15 +36,15 @@ public enum DatabaseExamination {
             var entry = InFlight(volume: volume)
             if flow == FlowName.extendVolume {
                 let growth = (arguments["new_size"]?.integer.map { Int($0) } ?? volume.size) - volume.size
-                if volume.consumesQuota { entry.charges = [("gigabytes", growth), ("gigabytes_" + volume.typeName, growth)] }
+                if volume.consumesQuota { entry.charges = Charge(gigabytes: growth).entries(volume.typeName) }
                 if let host = volume.host { entry.claim = (host, progress["claimed"]?.integer.map { Int($0) } ?? 0, 0) }
                 return entry
             }
             if let host = progress["claim"]?.string { entry.claim = (host, volume.size, 1) }
             // Until the volume has its new type, it is charged under both.
             if let type = arguments["type_id"]?.string, type != volume.volumeTypeID {
-                let charge = try Quotas.TypeCharge(of: volume, snapshotsChargeGigabytes: snapshotsChargeGigabytes, in: connection)
-                entry.charges = charge.entries(try VolumeTypes.get(type, in: connection).name).map { ($0.resource, $0.delta) }
+                let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: connection)
+                entry.charges = charge.entries(ofType: try VolumeTypes.get(type, in: connection).name)
             }
             return entry
         }
@@ -65,27 +65,22 @@ public enum DatabaseExamination {
     private static func drift(
         ofProject project: String, _ snapshotsChargeGigabytes: Bool, _ changes: [InFlight], in connection: any Connection
     ) throws -> [(resource: String, charged: Int, actual: Int)] {
-        var actual: [String: Int] = ["volumes": 0, "gigabytes": 0]
-        for (type, count, size) in try connection.rows(chargedSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
-            for (name, value) in [("volumes", count), ("gigabytes", size), ("volumes_" + type, count), ("gigabytes_" + type, size)] {
-                actual[name, default: 0] += value
-            }
+        var actual = ["volumes": 0, "gigabytes": 0, "snapshots": 0]
+        func add(_ charge: Charge, _ type: String) {
+            for (resource, amount) in charge.entries(type) { actual[resource, default: 0] += amount }
         }
-        actual["snapshots"] = 0
+        for (type, count, size) in try connection.rows(chargedSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
+            add(Charge(volumes: count, gigabytes: size), type)
+        }
         for (type, count, size) in try connection.rows(chargedSnapshotsSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
-            let gigabytes = snapshotsChargeGigabytes ? size : 0
-            for (name, value) in [
-                ("snapshots", count), ("gigabytes", gigabytes), ("snapshots_" + type, count), ("gigabytes_" + type, gigabytes),
-            ] {
-                actual[name, default: 0] += value
-            }
+            add(Charge(gigabytes: snapshotsChargeGigabytes ? size : 0, snapshots: count), type)
         }
         for change in changes where change.volume.projectID == project {
             for (resource, amount) in change.charges { actual[resource, default: 0] += amount }
         }
         let charged = try Quotas.usages(ofProject: project, in: connection)
         let names = Set(actual.keys).union(
-            charged.keys.filter { key in ["volumes", "gigabytes", "snapshots"].contains { key.hasPrefix($0) } })
+            charged.keys.filter { key in Charge.names.contains { key.hasPrefix($0) } })
         var drift: [(resource: String, charged: Int, actual: Int)] = []
         for name in names.sorted() {
             let (was, should): (Int, Int) = (charged[name] ?? 0, actual[name] ?? 0)

@@ -92,10 +92,10 @@ public enum Snapshots {
 
     /// The size that the backend says, and its charge.
     public static func resize(_ snapshot: Snapshot, to size: Int, chargesGigabytes: Bool, in tx: any Transaction) throws {
-        if snapshot.consumesQuota, chargesGigabytes {
-            try Quotas.add(project: snapshot.projectID, type: snapshot.typeName, volumes: 0, gigabytes: size - snapshot.size, in: tx)
-        }
         try tx.update(table, table.id(snapshot.id), set: table.size(size))
+        if snapshot.consumesQuota, chargesGigabytes {
+            try Quotas.add(Charge(gigabytes: size - snapshot.size), type: snapshot.typeName, project: snapshot.projectID, in: tx)
+        }
     }
 
     public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
@@ -110,12 +110,9 @@ public enum Snapshots {
 
     /// Removes the row and gives its charge back.
     public static func remove(_ snapshot: Snapshot, chargesGigabytes: Bool, in tx: any Transaction) throws {
-        if snapshot.consumesQuota {
-            try Quotas.add(
-                project: snapshot.projectID, type: snapshot.typeName, volumes: 0, gigabytes: chargesGigabytes ? -snapshot.size : 0,
-                snapshots: -1, in: tx)
-        }
         try tx.delete(from: table, table.id(snapshot.id))
+        try Quotas.add(
+            -snapshot.charge(chargesGigabytes: chargesGigabytes), type: snapshot.typeName, project: snapshot.projectID, in: tx)
     }
 
     // MARK: what users change

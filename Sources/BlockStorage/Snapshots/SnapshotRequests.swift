@@ -31,13 +31,16 @@ extension VolumeRequests {
                 "Volume \(volumeID) status must be available\(allowsInUse ? ", in-use" : ""), but current status is: \(volume.status).")
         }
         try refuseFrozen(volume, in: tx)
-        try Quotas.charge(
-            project: volume.projectID, type: volume.typeName, gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1,
-            defaults: quotas, in: tx)
         let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
         try startSnapshot(
             FlowName.createSnapshot, snapshot: id, volume: volume, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        try chargeSnapshot(of: volume, in: tx)
         return id
+    }
+
+    func chargeSnapshot(of volume: Volume, in tx: any Transaction) throws {
+        let charge = Charge(gigabytes: snapshotsChargeGigabytes ? volume.size : 0, snapshots: 1)
+        try Quotas.charge(charge, type: volume.typeName, project: volume.projectID, defaults: quotas, in: tx)
     }
 
     /// `force`: whatever its state.

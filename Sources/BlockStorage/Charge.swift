@@ -1,0 +1,55 @@
+public import Database
+
+/// What a resource takes of its project's quotas. It is charged twice: under the project, and under the resource's type.
+public struct Charge: Sendable, Equatable {
+    public var volumes: Int
+    public var gigabytes: Int
+    public var snapshots: Int
+
+    public init(volumes: Int = 0, gigabytes: Int = 0, snapshots: Int = 0) {
+        self.volumes = volumes
+        self.gigabytes = gigabytes
+        self.snapshots = snapshots
+    }
+
+    public static func + (a: Charge, b: Charge) -> Charge {
+        Charge(volumes: a.volumes + b.volumes, gigabytes: a.gigabytes + b.gigabytes, snapshots: a.snapshots + b.snapshots)
+    }
+
+    public static prefix func - (charge: Charge) -> Charge {
+        Charge(volumes: -charge.volumes, gigabytes: -charge.gigabytes, snapshots: -charge.snapshots)
+    }
+
+    /// Names of what is counted.
+    static let names = ["gigabytes", "snapshots", "volumes"]
+
+    /// The amounts that are not 0, by the names of `names`.
+    private var amounts: [(name: String, amount: Int)] {
+        [("gigabytes", gigabytes), ("snapshots", snapshots), ("volumes", volumes)].filter { $0.1 != 0 }
+    }
+
+    /// The rows that it changes under the name of a type, by name.
+    func entries(ofType type: String) -> [(resource: String, amount: Int)] { amounts.map { ("\($0.name)_\(type)", $0.amount) } }
+
+    /// All rows that it changes, by name.
+    func entries(_ type: String) -> [(resource: String, amount: Int)] {
+        (amounts.map { ($0.name, $0.amount) } + entries(ofType: type)).sorted { $0.0 < $1.0 }
+    }
+}
+
+extension Volume {
+    /// What the volume itself is charged.
+    public var charge: Charge { consumesQuota ? Charge(volumes: 1, gigabytes: size) : Charge() }
+
+    /// With its snapshots, which change their type with it.
+    public func chargeWithSnapshots(chargesGigabytes: Bool, in connection: any Connection) throws -> Charge {
+        try Snapshots.ofVolume(id, in: connection).reduce(charge) { $0 + $1.charge(chargesGigabytes: chargesGigabytes) }
+    }
+}
+
+extension Snapshot {
+    /// What the snapshot is charged; its size only where that is charged at all.
+    func charge(chargesGigabytes: Bool) -> Charge {
+        consumesQuota ? Charge(gigabytes: chargesGigabytes ? size : 0, snapshots: 1) : Charge()
+    }
+}
