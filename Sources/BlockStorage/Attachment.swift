@@ -6,7 +6,7 @@ import Primitives
 public struct Attachment: Sendable {
     public let id, volumeID, projectID: String
     public let instanceID, attachedHost, mountpoint: String?
-    public let status: String
+    public let status: AttachmentStatus
     public let mode: String?
     public let attachedAt, detachedAt: String?
     /// What the driver gave, as JSON; may hold secrets.
@@ -77,13 +77,14 @@ public enum Attachments {
         return result
     }
 
-    static func statuses(ofVolume id: String, in connection: any Connection) throws -> [String] {
-        try connection.rows(statusesSQL, .text(id)) { $0.text(0) }
+    static func statuses(ofVolume id: String, in connection: any Connection) throws -> [AttachmentStatus] {
+        try connection.rows(statusesSQL, .text(id)) { AttachmentStatus(rawValue: $0.text(0)) }
     }
 
     @discardableResult
     static func insert(
-        volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: String, mode: String?, attachedAt: String?,
+        volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: AttachmentStatus, mode: String?,
+        attachedAt: String?,
         connector: Secret?, reservedBy: String? = nil, expiresAt: String? = nil, in tx: any Transaction
     ) throws -> String {
         let id = UUID.random()
@@ -106,10 +107,10 @@ public enum Attachments {
         }
         // Live migration attaches the same instance a second time.
         let sameInstance =
-            instanceID != nil && existing.contains { $0.instanceID == instanceID } && ["in-use", "reserved"].contains(volume.status)
+            instanceID != nil && existing.contains { $0.instanceID == instanceID } && [.inUse, .reserved].contains(volume.status)
         guard
-            sameInstance || ["available", "downloading"].contains(volume.status)
-                || (volume.multiattach && ["in-use", "reserved", "attaching"].contains(volume.status))
+            sameInstance || [.available, .downloading].contains(volume.status)
+                || (volume.multiattach && [.inUse, .reserved, .attaching].contains(volume.status))
         else {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
@@ -121,10 +122,10 @@ public enum Attachments {
             throw StorageError(.invalid, "Invalid attaching mode 'rw' for volume \(volumeID).")
         }
         let id = try insert(
-            volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: "reserved", mode: effective, attachedAt: nil,
+            volume: volume, instanceID: instanceID, host: nil, mountpoint: nil, status: .reserved, mode: effective, attachedAt: nil,
             connector: nil, reservedBy: caller.userID, expiresAt: lifetime.map { Timestamp.format(tx.time + Double($0)) },
             in: tx)
-        if !["in-use", "downloading"].contains(volume.status) {
+        if ![.inUse, .downloading].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
             try Volumes.setStates(derived.status, attached: derived.attachStatus, of: volumeID, in: tx)
@@ -149,7 +150,7 @@ public enum Attachments {
     public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
         try tx.update(
             table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.mountpoint(connector["mountpoint"]?.string),
-            table.status("attaching"), table.mode(mode), table.connector(Secret(connector.text)), table.updatedAt(tx.now),
+            table.status(.attaching), table.mode(mode), table.connector(Secret(connector.text)), table.updatedAt(tx.now),
             table.expiresAt(nil))
     }
 
@@ -158,7 +159,7 @@ public enum Attachments {
             table, table.id(id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo), table.updatedAt(tx.now))
     }
 
-    public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+    public static func setStatus(_ status: AttachmentStatus, of id: String, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
@@ -166,8 +167,8 @@ public enum Attachments {
     public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let attachment = try get(id, for: caller, in: tx)
         try tx.update(
-            table, table.id(id), set: table.status("attached"), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
-        try Volumes.setStates("in-use", attached: "attached", of: attachment.volumeID, in: tx)
+            table, table.id(id), set: table.status(.attached), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
+        try Volumes.setStates(.inUse, attached: .attached, of: attachment.volumeID, in: tx)
         if let mode = attachment.mode {
             try Volumes.updateMap(.admin, of: attachment.volumeID, in: tx) { $0["attached_mode"] = .string(mode) }
         }
@@ -218,7 +219,7 @@ public enum Attachments {
         for (id, volumeID) in expired {
             try remove(id, in: tx)
             guard let volume = try Volumes.find(volumeID, in: tx) else { continue }
-            if ["reserved", "attaching"].contains(volume.status) { try Volumes.refreshAttachState(of: volumeID, in: tx) }
+            if [.reserved, .attaching].contains(volume.status) { try Volumes.refreshAttachState(of: volumeID, in: tx) }
             try Events.append(
                 "attachment.expired", volume: volume, caller: .service(requestID: "-"), data: ["attachment_id": .string(id)], in: tx)
         }
@@ -232,12 +233,12 @@ public enum Attachments {
         volumeID: String, instanceID: String?, host: String?, mountpoint: String, mode: String, caller: Caller, in tx: any Transaction
     ) throws {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
-        guard volume.status != "maintenance" else {
+        guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("Unable to attach volume in maintenance.")
         }
         guard
-            ["available", "attaching", "reserved"].contains(volume.status)
-                || (volume.status == "in-use" && (volume.multiattach || volume.isMigrating))
+            [.available, .attaching, .reserved].contains(volume.status)
+                || (volume.status == .inUse && (volume.multiattach || volume.isMigrating))
         else {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available, attaching or reserved to attach, but the current status is \(volume.status).")
@@ -248,19 +249,19 @@ public enum Attachments {
         let existing = try ofVolume(volumeID, in: tx)
         // The same instance or host again: the answer of the first call was lost.
         let already = existing.contains {
-            $0.status == "attached" && (instanceID != nil ? $0.instanceID == instanceID : $0.attachedHost == host)
+            $0.status == .attached && (instanceID != nil ? $0.instanceID == instanceID : $0.attachedHost == host)
                 && $0.mountpoint == mountpoint
         }
         if !already {
             try insert(
-                volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: "attached",
+                volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: .attached,
                 mode: mode, attachedAt: tx.now, connector: nil, in: tx)
         }
         try Volumes.updateMap(.admin, of: volumeID, in: tx) {
             if $0["readonly"] == nil { $0["readonly"] = "False" }
             $0["attached_mode"] = .string(mode)
         }
-        try Volumes.setStates("in-use", attached: "attached", of: volumeID, in: tx)
+        try Volumes.setStates(.inUse, attached: .attached, of: volumeID, in: tx)
         try Events.append("volume.attach", volume: volume, caller: caller, in: tx)
     }
 
@@ -282,7 +283,7 @@ public enum Attachments {
     public static func detach(volumeID: String, attachmentID: String?, permit: DetachPermit, caller: Caller, in tx: any Transaction) throws
     {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
-        guard volume.status != "maintenance" else {
+        guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("Unable to detach volume in maintenance.")
         }
         if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) {

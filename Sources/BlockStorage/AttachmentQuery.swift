@@ -39,7 +39,8 @@ public struct AttachmentQuery: Sendable {
         for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
         let table = Attachments.table
         let order = KeysetPage(
-            table, asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
+            table,
+            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
             ties: [table.createdAt, table.id])
         if let marker {
             let scope = projectID.map { (sql: "a.project_id = ?", values: [Value.text($0)]) }

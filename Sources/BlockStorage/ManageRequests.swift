@@ -31,7 +31,7 @@ extension VolumeRequests {
         let t = Volumes.table
         try tx.insert(
             into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.name(managed.name),
-            t.description(managed.description), t.size(0), t.status("managing"), t.attachStatus("detached"),
+            t.description(managed.description), t.size(0), t.status(.managing), t.attachStatus(.detached),
             t.availabilityZone(managed.zone ?? service.zone), t.volumeTypeID(type.id), t.bootable(managed.isBootable),
             t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
             t.metadata(try managed.metadata.stored("metadata")), t.adminMetadata("{}"), t.imageMetadata("{}"), t.createdAt(tx.now))
@@ -95,7 +95,7 @@ extension VolumeRequests {
     /// Forgets the snapshot; its storage stays.
     public func unmanageSnapshot(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let snapshot = try Snapshots.get(id, for: caller, in: tx)
-        guard SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("unmanaging", of: snapshot, in: tx) else {
+        guard SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.unmanaging, of: snapshot, in: tx) else {
             throw StorageError(
                 .invalid,
                 "Invalid snapshot: Snapshot status must be available or error and snapshot must not be part of a group, but the status is \(snapshot.status)."

@@ -9,7 +9,7 @@ extension VolumeRequests {
         let volume = try Volumes.get(id, for: caller, in: tx)
         let type = try VolumeTypes.resolve(typeName, for: caller, in: tx)
         let old = try VolumeTypes.get(volume.volumeTypeID, in: tx)
-        if type.isMultiattach != old.isMultiattach, volume.status != "available" {
+        if type.isMultiattach != old.isMultiattach, volume.status != .available {
             throw StorageError.invalidInput(
                 "Invalid volume_type passed: changing the multiattach type requires the volume to be in 'available' status.")
         }
@@ -40,7 +40,7 @@ extension VolumeRequests {
         guard volume.host != host, volume.backend != host else {
             throw StorageError(.invalid, "Invalid host: Destination host must be different than the current host.")
         }
-        guard volume.status != "in-use" else {
+        guard volume.status != .inUse else {
             throw StorageError.invalidVolume("An attached volume cannot be migrated without a compute service: detach it first.")
         }
         guard try Volumes.perform(locks ? .migrateLocked : .migrate, on: id, in: tx) else {
@@ -48,7 +48,7 @@ extension VolumeRequests {
                 "Volume \(id) status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group "
                     + "and destination host/cluster must be different than the current one")
         }
-        try Volumes.setMigrationStatus("starting", of: id, in: tx)
+        try Volumes.setMigrationStatus(.starting, of: id, in: tx)
         let target = UUID.random()
         try start(
             FlowName.migrateVolume, volume: id, project: volume.projectID, caller: caller,

@@ -43,6 +43,7 @@ public struct OperationQuery: Sendable {
             conditions.add(behind.sql, behind.values)
         }
         return try order.rows(
-            conditions, select: "SELECT \(Operation.columns) FROM \(table.source)", isOrdered: true, limit: limit, offset: 0, in: connection) { try Operation($0) }
+            conditions, select: "SELECT \(Operation.columns) FROM \(table.source)", isOrdered: true, limit: limit, offset: 0, in: connection
+        ) { try Operation($0) }
     }
 }

@@ -177,7 +177,8 @@ public enum Quotas {
                 throw StorageError(
                     .overQuota,
                     "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed \(name) quota. "
-                        + "Requested \(charge.gigabytes)G, quota is \(limit)G and \(standing.used(name) - charge.gigabytes)G has been consumed.")
+                        + "Requested \(charge.gigabytes)G, quota is \(limit)G and \(standing.used(name) - charge.gigabytes)G has been consumed."
+                )
             }
         }
         for name in ["volumes", "volumes_" + type] where charge.volumes > 0 {
@@ -220,7 +221,9 @@ public enum Quotas {
         }
     }
 
-    public static func clearLimits(project: String, in tx: any Transaction) throws { try tx.delete(from: QuotaLimitTable.table, QuotaLimitTable.table.projectID(project)) }
+    public static func clearLimits(project: String, in tx: any Transaction) throws {
+        try tx.delete(from: QuotaLimitTable.table, QuotaLimitTable.table.projectID(project))
+    }
 
     // MARK: types come and go
 

@@ -7,10 +7,10 @@ public struct Volume: Sendable {
     public let id, projectID, userID: String
     public let name: String?
     public let size: Int
-    public let status: String
-    public let previousStatus: String?
-    public let attachStatus: String
-    public let migrationStatus: String?
+    public let status: VolumeStatus
+    public let previousStatus: VolumeStatus?
+    public let attachStatus: AttachmentStatus
+    public let migrationStatus: MigrationStatus?
     public let availabilityZone: String?
     public let host: String?
     public let volumeTypeID, typeName: String
@@ -52,7 +52,7 @@ public struct Volume: Sendable {
         createdAt = row[t.createdAt]
     }
 
-    public var isMigrating: Bool { migrationStatus.map { !["deleting", "error", "success"].contains($0) } ?? false }
+    public var isMigrating: Bool { migrationStatus.map { !$0.isOver } ?? false }
     /// `host@backend` of `host@backend#pool`.
     public var backend: String? { host.map(HostName.backend) }
     public var pool: String? { host?.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init) }
@@ -104,7 +104,7 @@ public enum Volumes {
     }
 
     /// Sets the state without a guard: for the flow that owns the volume's exclusive claim.
-    public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+    public static func setStatus(_ status: VolumeStatus, of id: String, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
@@ -146,7 +146,7 @@ public enum Volumes {
         try tx.update(table, table.id(id), set: table.driverData(driverData), table.nameID(nil))
     }
 
-    public static func setMigrationStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+    public static func setMigrationStatus(_ status: MigrationStatus, of id: String, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.migrationStatus(status), table.updatedAt(tx.now))
     }
 
@@ -161,11 +161,11 @@ public enum Volumes {
         _ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?, in tx: any Transaction
     ) throws {
         try tx.update(
-            table, table.id(id), set: table.status("available"), table.replicationStatus(replicationStatus), table.providerID(providerID),
+            table, table.id(id), set: table.status(.available), table.replicationStatus(replicationStatus), table.providerID(providerID),
             table.driverData(driverData), table.sharedTargets(sharedTargets), table.updatedAt(tx.now), table.launchedAt(tx.now))
     }
 
-    public static func resize(_ id: String, to size: Int, status: String, in tx: any Transaction) throws {
+    public static func resize(_ id: String, to size: Int, status: VolumeStatus, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.size(size), table.status(status), table.updatedAt(tx.now))
     }
 
@@ -173,7 +173,7 @@ public enum Volumes {
         try tx.update(table, table.id(id), set: table.driverData(data))
     }
 
-    static func setStates(_ status: String, attached: String, of id: String, in tx: any Transaction) throws {
+    static func setStates(_ status: VolumeStatus, attached: AttachmentStatus, of id: String, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
     }
 
@@ -182,7 +182,7 @@ public enum Volumes {
         let statuses = try Attachments.statuses(ofVolume: id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
         try setStates(derived.status, attached: derived.attachStatus, of: id, in: tx)
-        if derived.attachStatus != "attached" {
+        if derived.attachStatus != .attached {
             try updateMap(.admin, of: id, in: tx) { $0["attached_mode"] = nil }
         }
     }
@@ -205,7 +205,7 @@ public enum Volumes {
     }
 
     private static func refuseMaintenance(_ volume: Volume) throws(StorageError) {
-        if volume.status == "maintenance" { throw StorageError.invalidVolume("The volume cannot be updated during maintenance.") }
+        if volume.status == .maintenance { throw StorageError.invalidVolume("The volume cannot be updated during maintenance.") }
     }
 
     /// The three maps of a volume.
@@ -251,7 +251,7 @@ public enum Volumes {
         let before = try map(.user, of: id, in: tx)
         var after = before
         try change(&after)
-        guard !["maintenance", "uploading"].contains(volume.status) else {
+        guard ![.maintenance, .uploading].contains(volume.status) else {
             let isRemoval = after.count < before.count
             throw StorageError.invalidVolume(
                 "\(isRemoval ? "Deleting" : "Updating") volume metadata is not allowed for volumes in \(volume.status) status.")
@@ -266,7 +266,7 @@ public enum Volumes {
 
     public static func setReadOnly(_ readOnly: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try get(id, for: caller, in: tx)
-        guard volume.status == "available" else {
+        guard volume.status == .available else {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be available to update readonly flag, but current status is: \(volume.status).")
         }
@@ -287,9 +287,9 @@ public enum Volumes {
     /// Takes a reservation back; nothing happens in other states.
     public static func unreserve(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try get(id, for: caller, in: tx)
-        guard volume.status == "attaching" else { return }
+        guard volume.status == .attaching else { return }
         let attachments = try Attachments.statuses(ofVolume: id, in: tx)
-        try setStatus(attachments.isEmpty ? "available" : "in-use", of: id, in: tx)
+        try setStatus(attachments.isEmpty ? .available : .inUse, of: id, in: tx)
     }
 
     public static func beginDetaching(_ id: String, caller: Caller, in tx: any Transaction) throws {
@@ -316,9 +316,10 @@ public enum Volumes {
             try Attachments.removeAll(ofVolume: id, in: tx)
             try HostConnections.end(id, connector: nil, in: tx)
         }
-        let migration = migrationStatus.map { $0 == "none" ? nil : $0 } ?? volume.migrationStatus
+        let migration = migrationStatus.map { $0 == "none" ? nil : MigrationStatus(rawValue: $0) } ?? volume.migrationStatus
         try tx.update(
-            table, table.id(id), set: table.status(status ?? volume.status), table.attachStatus(attachStatus ?? volume.attachStatus),
+            table, table.id(id), set: table.status(status.map { VolumeStatus(rawValue: $0) } ?? volume.status),
+            table.attachStatus(attachStatus.map { AttachmentStatus(rawValue: $0) } ?? volume.attachStatus),
             table.migrationStatus(migration), table.updatedAt(tx.now))
         try Events.append("volume.reset_status", volume: volume, caller: caller, data: ["status": JSON(status)], in: tx)
     }

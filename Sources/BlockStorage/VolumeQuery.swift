@@ -119,7 +119,7 @@ public struct VolumeQuery: Sendable {
                         conditions.add("\(dialect.member(of: Volumes.table.column(column.rawValue).sql)) = ?", path, text)
                     }
                 }
-            case .hasNoMigrationTarget: 
+            case .hasNoMigrationTarget:
                 conditions.add(
                     "(v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))", .text("target:%"))
             case .nothing: conditions.add(dialect.never)

@@ -105,7 +105,7 @@ public struct VolumeRequests: Sendable {
             type = try defaultType(of: caller, in: tx)
         }
         if let source {
-            guard ["available", "in-use"].contains(source.status) else {
+            guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")
             }
             if source.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(source.volumeTypeID, in: tx), type: type) {
@@ -139,7 +139,7 @@ public struct VolumeRequests: Sendable {
         let t = Volumes.table
         try tx.insert(
             into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.name(new.name), t.description(new.description),
-            t.size(size), t.status("creating"), t.attachStatus("detached"), t.availabilityZone(zone), t.volumeTypeID(type.id),
+            t.size(size), t.status(.creating), t.attachStatus(.detached), t.availabilityZone(zone), t.volumeTypeID(type.id),
             t.snapshotID(snapshot?.id), t.sourceVolumeID(source?.id), t.bootable(origin?.bootable ?? false),
             t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
             t.metadata(try new.metadata.stored("metadata")), t.adminMetadata("{}"),
@@ -203,8 +203,8 @@ public struct VolumeRequests: Sendable {
     // MARK: delete
 
     /// `states`: in which it may be; nil: in any.
-    static func deleteRule(_ states: [String]?) -> String {
-        "Volume " + (states.map { "status must be \($0.joined(separator: " or ")) and" } ?? "")
+    static func deleteRule(_ states: [VolumeStatus]?) -> String {
+        "Volume " + (states.map { "status must be \($0.map(\.rawValue).joined(separator: " or ")) and" } ?? "")
             + " must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots "
             + "after volume transfer."
     }
@@ -245,7 +245,7 @@ public struct VolumeRequests: Sendable {
         }
         try start(
             FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
-            arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == "in-use")], claims: [.exclusive(id)], in: tx)
+            arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == .inUse)], claims: [.exclusive(id)], in: tx)
         if volume.consumesQuota {
             try Quotas.charge(
                 Charge(gigabytes: newSize - volume.size), type: volume.typeName, totalSize: newSize, project: volume.projectID,
@@ -274,7 +274,7 @@ public struct VolumeRequests: Sendable {
     public func connect(volumeID: String, connector: JSON, caller: Caller, in tx: any Transaction) throws -> String {
         try Attachments.check(connector: connector)
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
-        guard volume.host != nil, !["creating", "deleting", "error", "maintenance", "error_deleting"].contains(volume.status) else {
+        guard volume.host != nil, ![.creating, .deleting, .error, .maintenance, .errorDeleting].contains(volume.status) else {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
         return try start(
@@ -306,7 +306,7 @@ public struct VolumeRequests: Sendable {
         try Attachments.check(connector: connector)
         let attachment = try Attachments.get(id, for: caller, in: tx)
         let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
-        guard !volume.status.contains("error") else {
+        guard !volume.status.isError else {
             throw StorageError(.conflict, "Volume \(volume.id) is in an error state, its attachment cannot be updated.")
         }
         let others = try Attachments.ofVolume(volume.id, in: tx).filter { $0.id != id }
@@ -315,8 +315,8 @@ public struct VolumeRequests: Sendable {
         }
         let mode = attachment.mode ?? connector["mode"]?.string ?? "rw"
         try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
-        if volume.status != "in-use" {
-            try Volumes.setStates("attaching", attached: "attaching", of: volume.id, in: tx)
+        if volume.status != .inUse {
+            try Volumes.setStates(.attaching, attached: .attaching, of: volume.id, in: tx)
         }
         return try start(
             FlowName.connectAttachment, volume: volume.id, project: volume.projectID, caller: caller,

@@ -25,16 +25,19 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     /// What a transition asks for and does.
     public struct Rule: Sendable {
         /// nil: any.
-        public var from: [String]?
+        public var from: [VolumeStatus]?
         public var conditions: [Condition] = []
         /// nil: the state stays.
-        public var to: String?
+        public var to: VolumeStatus?
         /// Whether the state left is kept in `previous_status`, for the way back.
         public var remembers = false
         /// Also allowed from `in-use` when the volume is multiattach.
         public var allowsMultiattach = false
 
-        init(_ from: [String]?, _ conditions: [Condition] = [], to: String?, remembers: Bool = false, allowsMultiattach: Bool = false) {
+        init(
+            _ from: [VolumeStatus]?, _ conditions: [Condition] = [], to: VolumeStatus?, remembers: Bool = false,
+            allowsMultiattach: Bool = false
+        ) {
             self.from = from
             self.conditions = conditions
             self.to = to
@@ -55,29 +58,29 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         }
     }
 
-    public static let leavable = ["available", "error", "error_restoring", "error_extending", "error_managing"]
+    public static let leavable: [VolumeStatus] = [.available, .error, .errorRestoring, .errorExtending, .errorManaging]
     /// What failed to be deleted can be tried again.
-    public static let deletable = leavable + ["error_deleting"]
+    public static let deletable = leavable + [.errorDeleting]
     private static let idle: [Condition] = [.detached, .notMigrating, .ungrouped, .unattached]
 
     public var rule: Rule {
         switch self {
-        case .delete: Rule(Self.deletable, Self.idle + [.withoutSnapshots], to: "deleting", remembers: true)
-        case .forceDelete: Rule(nil, Self.idle + [.withoutSnapshots], to: "deleting", remembers: true)
-        case .cascade: Rule(Self.deletable, Self.idle, to: "deleting", remembers: true)
-        case .forceCascade: Rule(nil, Self.idle, to: "deleting", remembers: true)
-        case .unmanage: Rule(Self.leavable, Self.idle + [.withoutSnapshots], to: "unmanaging", remembers: true)
-        case .revert: Rule(["available"], to: "reverting", remembers: true)
-        case .extend: Rule(["available"], to: "extending", remembers: true)
-        case .extendAttached: Rule(["available", "in-use"], to: "extending", remembers: true)
-        case .reserve: Rule(["available"], to: "attaching", allowsMultiattach: true)
-        case .beginDetaching: Rule(["in-use"], [.attached, .notMigrating], to: "detaching")
-        case .rollDetaching: Rule(["detaching"], to: "in-use")
+        case .delete: Rule(Self.deletable, Self.idle + [.withoutSnapshots], to: .deleting, remembers: true)
+        case .forceDelete: Rule(nil, Self.idle + [.withoutSnapshots], to: .deleting, remembers: true)
+        case .cascade: Rule(Self.deletable, Self.idle, to: .deleting, remembers: true)
+        case .forceCascade: Rule(nil, Self.idle, to: .deleting, remembers: true)
+        case .unmanage: Rule(Self.leavable, Self.idle + [.withoutSnapshots], to: .unmanaging, remembers: true)
+        case .revert: Rule([.available], to: .reverting, remembers: true)
+        case .extend: Rule([.available], to: .extending, remembers: true)
+        case .extendAttached: Rule([.available, .inUse], to: .extending, remembers: true)
+        case .reserve: Rule([.available], to: .attaching, allowsMultiattach: true)
+        case .beginDetaching: Rule([.inUse], [.attached, .notMigrating], to: .detaching)
+        case .rollDetaching: Rule([.detaching], to: .inUse)
         case .migrate:
-            Rule(["available", "in-use"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
+            Rule([.available, .inUse], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
         case .migrateLocked:
-            Rule(["available"], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: "maintenance", remembers: true)
-        case .retype: Rule(["available", "in-use"], [.notMigrating, .ungrouped], to: "retyping", remembers: true)
+            Rule([.available], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: .maintenance, remembers: true)
+        case .retype: Rule([.available, .inUse], [.notMigrating, .ungrouped], to: .retyping, remembers: true)
         }
     }
 
@@ -86,7 +89,7 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
 }
 
 /// States that a volume can be set to by an administrator; the order is the one of Cinder's message.
-public enum VolumeStatus {
+extension VolumeStatus {
     public static let settable = [
         "creating", "available", "deleting", "error", "error_deleting", "error_managing", "managing", "attaching", "in-use", "detaching",
         "maintenance", "restoring-backup", "error_restoring", "reserved", "awaiting-transfer", "backing-up", "error_backing-up",
@@ -106,10 +109,9 @@ public enum VolumeStatus {
     }
 
     /// What a volume's states are, given those of its attachments: the alphabetically first that is no error decides.
-    public static func derived(fromAttachments statuses: [String]) -> (status: String, attachStatus: String) {
-        guard let first = statuses.filter({ !$0.hasPrefix("error") && $0 != "detached" && $0 != "deleted" }).min() else {
-            return ("available", "detached")
-        }
-        return (first == "attached" ? "in-use" : first, first)
+    public static func derived(fromAttachments statuses: [AttachmentStatus]) -> (status: VolumeStatus, attachStatus: AttachmentStatus) {
+        let present = statuses.filter { !$0.rawValue.hasPrefix("error") && $0 != .detached && $0 != .deleted }
+        guard let first = present.min(by: { $0.rawValue < $1.rawValue }) else { return (.available, .detached) }
+        return (first == .attached ? .inUse : VolumeStatus(rawValue: first.rawValue), first)
     }
 }

@@ -40,7 +40,9 @@ public enum VolumeTypes {
 
     /// By id, as paths name it.
     public static func get(_ id: String, in connection: any Connection) throws -> VolumeType {
-        guard let type = try connection.first(of: table, table.id(id), map: { try VolumeType($0) }) else { throw StorageError.typeNotFound(id) }
+        guard let type = try connection.first(of: table, table.id(id), map: { try VolumeType($0) }) else {
+            throw StorageError.typeNotFound(id)
+        }
         return type
     }
 
@@ -112,7 +114,9 @@ public enum VolumeTypes {
 
     /// By id or name, as bodies name it.
     public static func resolve(_ idOrName: String, in connection: any Connection) throws -> VolumeType {
-        if UUID.isUUIDLike(idOrName), let type = try connection.first(of: table, table.id(idOrName), map: { try VolumeType($0) }) { return type }
+        if UUID.isUUIDLike(idOrName), let type = try connection.first(of: table, table.id(idOrName), map: { try VolumeType($0) }) {
+            return type
+        }
         if let type = try named(idOrName, in: connection) { return type }
         if UUID.isUUIDLike(idOrName) { throw StorageError.typeNotFound(idOrName) }
         throw StorageError(.notFound, "Volume type with name \(idOrName) could not be found.")

@@ -18,7 +18,7 @@ enum SnapshotFlows {
 
     /// After a failure: the snapshot's state, and what its user is told.
     private static func failed(
-        _ context: FlowContext, _ status: String, _ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction
+        _ context: FlowContext, _ status: SnapshotStatus, _ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction
     )
         throws -> Flow.Aftermath
     {

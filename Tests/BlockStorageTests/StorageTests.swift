@@ -49,7 +49,7 @@ final class Storage: Sendable {
     func finish(_ id: String, state: String = "available") async throws {
         try await database.write { tx in
             try Volumes.place(id, host: "h@b#p", serviceID: nil, zone: "nova", in: tx)
-            try Volumes.setStatus(state, of: id, in: tx)
+            try Volumes.setStatus(VolumeStatus(rawValue: state), of: id, in: tx)
             for operation in try Operations.runnable(in: tx) where operation.resourceID == id {
                 try Operations.finish(operation, state: "done", error: nil, in: tx)
             }
@@ -63,7 +63,7 @@ final class Storage: Sendable {
         .inUse ?? -1
     }
 
-    func status(_ id: String) throws -> String? { try database.readBlocking { try Volumes.find(id, in: $0)?.status } }
+    func status(_ id: String) throws -> String? { try database.readBlocking { try Volumes.find(id, in: $0)?.status.rawValue } }
 }
 
 /// Counts the statements that run.
@@ -232,9 +232,9 @@ struct StorageTests {
             try await storage.finish(id, state: state)
             let moved = try await storage.database.write { try Volumes.perform(transition, on: id, in: $0) }
             // beginDetaching needs an attachment beside the state.
-            let expected = (rule.from?.contains(state) ?? true) && !rule.conditions.contains(.attached)
+            let expected = (rule.from?.contains(VolumeStatus(rawValue: state)) ?? true) && !rule.conditions.contains(.attached)
             #expect(moved == expected, "\(transition) from \(state)")
-            #expect(try storage.status(id) == (expected ? rule.to ?? state : state))
+            #expect(try storage.status(id) == (expected ? rule.to?.rawValue ?? state : state))
             try await storage.database.write { tx in
                 if let volume = try Volumes.find(id, in: tx) {
                     try Quotas.add(-volume.charge, type: "__DEFAULT__", project: "p", in: tx)
@@ -289,8 +289,8 @@ struct StorageTests {
             ([], "available", "detached"), (["error_attaching"], "available", "detached"), (["reserved"], "reserved", "reserved"),
         ])
     func derived(attachments: [String], status: String, attachStatus: String) {
-        let result = VolumeStatus.derived(fromAttachments: attachments)
-        #expect(result.status == status && result.attachStatus == attachStatus)
+        let result = VolumeStatus.derived(fromAttachments: attachments.map { AttachmentStatus(rawValue: $0) })
+        #expect(result.status.rawValue == status && result.attachStatus.rawValue == attachStatus)
     }
 
     @Test(

@@ -7,7 +7,7 @@ enum AttachmentView {
         "attachment", "attachments",
         [
             .text("id") { $0.id },
-            .text("status") { $0.status },
+            .text("status") { $0.status.rawValue },
             .optionalText("instance") { $0.instanceID },
             .text("volume_id") { $0.volumeID },
             // Empty, not null, where there is no time.

@@ -11,7 +11,7 @@ enum SnapshotView {
             .optionalText("name") { $0.name },
             .optionalText("description") { $0.description },
             .text("volume_id") { $0.volumeID },
-            .text("status") { $0.status },
+            .text("status") { $0.status.rawValue },
             .integer("size") { $0.size },
             .raw("metadata", .map(.text)) { $0.metadata },
             Field.null("group_snapshot_id").part(.detail).since(14),

@@ -151,21 +151,23 @@ public enum DatabaseExamination {
     // MARK: states
 
     /// Where a volume goes whose work ended without saying so.
-    private static let ends = [
-        "creating": "error", "deleting": "error_deleting", "extending": "error_extending", "reverting": "error", "retyping": "error",
-        "managing": "error_managing", "unmanaging": "error_unmanaging",
+    private static let ends: [VolumeStatus: VolumeStatus] = [
+        .creating: .error, .deleting: .errorDeleting, .extending: .errorExtending, .reverting: .error, .retyping: .error,
+        .managing: .errorManaging, .unmanaging: .errorUnmanaging,
     ]
     private static let isAlone = "NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)"
     static let strandedSQL = SQL(
         """
-        SELECT id, status FROM volumes WHERE status IN (\(ends.keys.sorted().map { "'\($0)'" }.joined(separator: ", "))) AND \(isAlone)
+        SELECT id, status FROM volumes WHERE status IN (\(ends.keys.map(\.rawValue).sorted().map { "'\($0)'" }.joined(separator: ", "))) AND \(isAlone)
         """)
     static let isStrandedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND status = ? AND \(isAlone)")
 
     private static func stranded(in connection: any Connection) throws -> [Finding] {
         try connection.rows(strandedSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
             Finding(.stranded, id, "Volume \(id) is \(status), but no operation is at work on it.") { tx in
-                guard let end = ends[status], try tx.exists(isStrandedSQL, .text(id), .text(status)) else { return nil }
+                guard let end = ends[VolumeStatus(rawValue: status)], try tx.exists(isStrandedSQL, .text(id), .text(status)) else {
+                    return nil
+                }
                 try Volumes.setStatus(end, of: id, in: tx)
                 return "its status was set to \(end)"
             }
@@ -183,7 +185,7 @@ public enum DatabaseExamination {
             Finding(.stranded, id, "Snapshot \(id) is \(status), but no operation is at work on it.") { tx in
                 let still = try tx.rows(strandedSnapshotsSQL) { ($0.text(0), $0.text(1)) }.contains { $0 == (id, status) }
                 guard still else { return nil }
-                let end = status == "creating" ? "error" : status == "deleting" ? "error_deleting" : "available"
+                let end: SnapshotStatus = status == "creating" ? .error : status == "deleting" ? .errorDeleting : .available
                 try Snapshots.setStatus(end, of: id, in: tx)
                 return "its status was set to \(end)"
             }
@@ -219,7 +221,8 @@ public enum DatabaseExamination {
                     isReservation ? .reservation : .attachState, id,
                     "Volume \(id) is \(status) (\(attachStatus)) since \(since), but \(what)."
                 ) { tx in
-                    guard let now = try Volumes.find(id, in: tx), now.status == status, try !tx.exists(hasOperationSQL, .text(id)) else {
+                    guard let now = try Volumes.find(id, in: tx), now.status.rawValue == status, try !tx.exists(hasOperationSQL, .text(id))
+                    else {
                         return nil
                     }
                     try Volumes.refreshAttachState(of: id, in: tx)

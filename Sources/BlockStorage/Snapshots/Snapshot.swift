@@ -8,7 +8,7 @@ public struct Snapshot: Sendable {
     public let name, description: String?
     /// GiB.
     public let size: Int
-    public let status: String
+    public let status: SnapshotStatus
     public let progress: String?
     public let volumeTypeID, typeName: String
     /// JSON text.
@@ -39,16 +39,23 @@ public struct Snapshot: Sendable {
     }
 }
 
-/// States of a snapshot.
-public enum SnapshotStatus {
+/// A snapshot's state.
+public struct SnapshotStatus: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let creating = Self(rawValue: "creating"), available = Self(rawValue: "available")
+    public static let deleting = Self(rawValue: "deleting"), errorDeleting = Self(rawValue: "error_deleting")
+    public static let error = Self(rawValue: "error"), restoring = Self(rawValue: "restoring"), unmanaging = Self(rawValue: "unmanaging")
+
     /// All, in the order of Cinder's message.
     public static let all = [
         "error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up", "restoring",
     ]
     /// What failed to be deleted can be tried again.
-    static let deletable = ["available", "error", "error_deleting"]
+    static let deletable = [available, error, errorDeleting]
     /// What Nova may say of a snapshot that it makes itself.
-    static let reported = ["creating": ["creating", "available", "error"], "deleting": ["deleting", "error_deleting"]]
+    static let reported = [creating: [creating, available, error], deleting: [deleting, errorDeleting]]
 }
 
 /// Statements about snapshots.
@@ -77,7 +84,7 @@ public enum Snapshots {
         let id = UUID.random()
         try tx.insert(
             into: table, table.id(id), table.volumeID(volume.id), table.projectID(volume.projectID), table.userID(caller.userID),
-            table.name(new.name), table.description(new.description), table.size(volume.size), table.status("creating"),
+            table.name(new.name), table.description(new.description), table.size(volume.size), table.status(.creating),
             table.progress("0%"), table.volumeTypeID(volume.volumeTypeID), table.metadata(try new.metadata.stored("metadata")),
             table.consumesQuota(true), table.createdAt(tx.now))
         return id
@@ -86,7 +93,7 @@ public enum Snapshots {
     /// The driver made it.
     public static func made(_ id: String, driverData: String?, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.status("available"), table.progress("100%"), table.driverData(driverData),
+            table, table.id(id), set: table.status(.available), table.progress("100%"), table.driverData(driverData),
             table.updatedAt(tx.now))
     }
 
@@ -98,12 +105,12 @@ public enum Snapshots {
         }
     }
 
-    public static func setStatus(_ status: String, of id: String, in tx: any Transaction) throws {
+    public static func setStatus(_ status: SnapshotStatus, of id: String, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
     /// Compare and swap: false if the state is another one than the snapshot was read with.
-    static func setStatus(_ status: String, of snapshot: Snapshot, in tx: any Transaction) throws -> Bool {
+    static func setStatus(_ status: SnapshotStatus, of snapshot: Snapshot, in tx: any Transaction) throws -> Bool {
         try tx.update(
             table, table.id(snapshot.id), table.status(snapshot.status), set: table.status(status), table.updatedAt(tx.now)) == 1
     }
@@ -140,7 +147,7 @@ public enum Snapshots {
     /// Sets the state as an administrator says.
     public static func resetStatus(_ id: String, status: String, caller: Caller, in tx: any Transaction) throws {
         _ = try get(id, for: caller, in: tx)
-        try setStatus(status.lowercased(), of: id, in: tx)
+        try setStatus(SnapshotStatus(rawValue: status.lowercased()), of: id, in: tx)
     }
 
     /// What Nova says of a snapshot that it makes or removes itself.
@@ -149,11 +156,12 @@ public enum Snapshots {
         guard let allowed = SnapshotStatus.reported[snapshot.status] else {
             throw StorageError(.invalid, "Snapshot status \(snapshot.status) not allowed for update_snapshot_status")
         }
-        guard allowed.contains(status) else {
+        let reported = SnapshotStatus(rawValue: status)
+        guard allowed.contains(reported) else {
             throw StorageError(
                 .invalid, "Provided snapshot status \(status) not allowed for snapshot with status \(snapshot.status).")
         }
         try tx.update(
-            table, table.id(id), set: table.status(status), table.progress(progress ?? snapshot.progress), table.updatedAt(tx.now))
+            table, table.id(id), set: table.status(reported), table.progress(progress ?? snapshot.progress), table.updatedAt(tx.now))
     }
 }

@@ -86,7 +86,8 @@ public struct SnapshotQuery: Sendable {
         var conditions = conditions(connection.dialect)
         let table = Snapshots.table
         let order = KeysetPage(
-            table, asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
+            table,
+            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
             ties: [table.createdAt, table.id])
         if let marker {
             let scope = projectID.map { (sql: "s.project_id = ?", values: [Value.text($0)]) }

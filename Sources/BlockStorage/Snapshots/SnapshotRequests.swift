@@ -19,14 +19,14 @@ extension VolumeRequests {
         guard volume.host != nil else {
             throw StorageError.invalidVolume("The snapshot cannot be created because volume has not been scheduled to any host.")
         }
-        guard volume.status != "maintenance" else {
+        guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("The snapshot cannot be created when the volume is in maintenance mode.")
         }
         guard !volume.isMigrating else { throw StorageError.invalidVolume("Snapshot cannot be created while volume is migrating.") }
-        guard volume.status != "error" else {
+        guard volume.status != .error else {
             throw StorageError.invalidVolume("The snapshot cannot be created when the volume is in error status.")
         }
-        guard volume.status == "available" || (allowsInUse && volume.status == "in-use") else {
+        guard volume.status == .available || (allowsInUse && volume.status == .inUse) else {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available\(allowsInUse ? ", in-use" : ""), but current status is: \(volume.status).")
         }
@@ -47,10 +47,10 @@ extension VolumeRequests {
     public func deleteSnapshot(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
         let snapshot = try Snapshots.get(id, for: caller, in: tx)
         guard let volume = try Volumes.find(snapshot.volumeID, in: tx) else { throw StorageError.volumeNotFound(snapshot.volumeID) }
-        guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("deleting", of: snapshot, in: tx) else {
+        guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.deleting, of: snapshot, in: tx) else {
             throw StorageError(
                 .invalid,
-                "Invalid snapshot: Snapshot \(force ? "" : "status must be \(SnapshotStatus.deletable.joined(separator: " or ")) and") "
+                "Invalid snapshot: Snapshot \(force ? "" : "status must be \(SnapshotStatus.deletable.map(\.rawValue).joined(separator: " or ")) and") "
                     + "must not be part of a group."
             )
         }
@@ -78,7 +78,7 @@ extension VolumeRequests {
                 .conflict,
                 "Invalid volume: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). The volume is \(volume.status).")
         }
-        guard latest.status == "available", try Snapshots.setStatus("restoring", of: latest, in: tx) else {
+        guard latest.status == .available, try Snapshots.setStatus(.restoring, of: latest, in: tx) else {
             throw StorageError(
                 .conflict,
                 "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id), which is \(latest.status).")
@@ -92,7 +92,7 @@ extension VolumeRequests {
     func deleteSnapshots(of volume: Volume, force: Bool, in tx: any Transaction) throws -> [Snapshot] {
         let snapshots = try Snapshots.ofVolume(volume.id, in: tx)
         for snapshot in snapshots {
-            guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus("deleting", of: snapshot, in: tx)
+            guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.deleting, of: snapshot, in: tx)
             else {
                 throw StorageError.invalidVolume(
                     "Failed to update snapshot \(snapshot.id): it is \(snapshot.status), it must be available or error.")
@@ -103,7 +103,7 @@ extension VolumeRequests {
 
     /// A volume whose source is a snapshot: it must be whole, and the volume no smaller.
     func checkSource(_ snapshot: Snapshot, size: Int?) throws {
-        guard snapshot.status == "available" else {
+        guard snapshot.status == .available else {
             throw StorageError(.invalid, "Invalid snapshot: Originating snapshot status must be one of 'available' values")
         }
         if let size, size < snapshot.size {

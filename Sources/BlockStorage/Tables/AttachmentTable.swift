@@ -8,7 +8,7 @@ public final class AttachmentTable: Table, @unchecked Sendable {
     public let id = Column<String>("id"), volumeID = Column<String>("volume_id"), projectID = Column<String>("project_id")
     public let instanceID = Column<String?>("instance_id"), attachedHost = Column<String?>("attached_host")
     public let mountpoint = Column<String?>("mountpoint")
-    public let status = Column<String>("attach_status"), mode = Column<String?>("attach_mode")
+    public let status = Column<AttachmentStatus>("attach_status"), mode = Column<String?>("attach_mode")
     public let attachedAt = Column<String?>("attached_at"), detachedAt = Column<String?>("detached_at")
     /// JSON; may hold secrets.
     public let connectionInfo = Column<Secret?>("connection_info"), connector = Column<Secret?>("connector")

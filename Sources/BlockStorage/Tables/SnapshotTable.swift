@@ -11,7 +11,7 @@ public final class SnapshotTable: Table, @unchecked Sendable {
     public let name = Column<String?>("name"), description = Column<String?>("description")
     /// GiB.
     public let size = Column<Int>("size")
-    public let status = Column<String>("status"), progress = Column<String?>("progress")
+    public let status = Column<SnapshotStatus>("status"), progress = Column<String?>("progress")
     public let volumeTypeID = Column<String>("volume_type_id")
     /// A JSON object of texts.
     public let metadata = Column<String>("metadata")

@@ -10,8 +10,9 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let name = Column<String?>("name"), description = Column<String?>("description")
     /// GiB.
     public let size = Column<Int>("size")
-    public let status = Column<String>("status"), previousStatus = Column<String?>("previous_status")
-    public let attachStatus = Column<String>("attach_status"), migrationStatus = Column<String?>("migration_status")
+    public let status = Column<VolumeStatus>("status"), previousStatus = Column<VolumeStatus?>("previous_status")
+    public let attachStatus = Column<AttachmentStatus>("attach_status")
+    public let migrationStatus = Column<MigrationStatus?>("migration_status")
     public let replicationStatus = Column<String?>("replication_status")
     public let availabilityZone = Column<String?>("availability_zone")
     /// `node@backend#pool`
