@@ -36,7 +36,7 @@ let package = Package(
                 "BlockAPI", "Flows", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "OpenStack", "Policy",
                 "Database",
                 "Settings", "JSON",
-                "Primitives", "CLinux", logging,
+                "Observability", "Processes", "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             resources: ["template.c", "template.rs", "clinker.rs", "template.swift.txt", "driver.h"].map {
@@ -48,17 +48,20 @@ let package = Package(
         .target(
             name: "BlockAPI",
             dependencies: [
-                "HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Database", "Settings", "JSON", "Primitives", logging,
+                "HTTPServer", "BlockStorage", "OpenStack", "Policy", "CGnuTLS", "Database", "Settings", "JSON", "Observability",
+                "Primitives", logging,
             ],
             swiftSettings: strict + stayOnThread),
         .target(
             name: "Flows",
-            dependencies: ["BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Primitives", logging],
+            dependencies: [
+                "BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Observability", "Primitives", logging,
+            ],
             swiftSettings: strict),
-        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Primitives", logging], swiftSettings: strict),
+        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Processes", "Primitives", logging], swiftSettings: strict),
         .target(
             name: "DriverHost",
-            dependencies: ["CDriver", "CLinux", "Primitives", logging],
+            dependencies: ["CDriver", "CLinux", "Processes", "Primitives", logging],
             swiftSettings: strict),
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
         .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
@@ -66,17 +69,19 @@ let package = Package(
         .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
             name: "HTTPServer",
-            dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Primitives", logging],
+            dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Observability", "Primitives", logging],
             swiftSettings: strict + stayOnThread),
         .target(
             name: "OpenStack", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CGnuTLS", "CCrypt", logging],
             swiftSettings: strict),
         .target(name: "Policy", dependencies: ["CYAML", "Primitives"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
-        .target(name: "Database", dependencies: ["CSQLite", "Primitives"], swiftSettings: strict),
-        .target(name: "Settings", dependencies: ["Primitives"], swiftSettings: strict),
+        .target(name: "Database", dependencies: ["CSQLite", "Observability", "Primitives"], swiftSettings: strict),
+        .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
-        .target(name: "Primitives", dependencies: ["CLinux", logging], swiftSettings: strict),
+        .target(name: "Observability", dependencies: ["CLinux", "Processes", "Primitives", logging], swiftSettings: strict),
+        .target(name: "Processes", dependencies: ["Primitives"], swiftSettings: strict),
+        .target(name: "Primitives", dependencies: ["CLinux"], swiftSettings: strict),
 
         // C from outside.
         .systemLibrary(name: "CDriver", path: "Sources/CDriver"),
@@ -113,10 +118,13 @@ let package = Package(
             name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
-        .target(name: "TestSupport", dependencies: ["JSON", "Primitives"], path: "Tests/Support", swiftSettings: strict),
-        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", logging], swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
+        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
+        .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
-        .testTarget(name: "SettingsTests", dependencies: ["Settings", "Primitives"], swiftSettings: strict),
+        .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
@@ -126,21 +134,25 @@ let package = Package(
             name: "FlowsTests", dependencies: ["Flows", "DriverHost", "BlockStorage", "Database", "Settings", "TestSupport", logging],
             swiftSettings: strict),
         .testTarget(
-            name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Primitives", "TestSupport", logging], swiftSettings: strict),
+            name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Observability", "Primitives", "TestSupport", logging],
+            swiftSettings: strict),
         .testTarget(
             name: "BlockAPITests",
             dependencies: [
-                "BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Settings", "Primitives", "TestSupport", logging,
+                "BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Settings", "Observability", "Primitives",
+                "TestSupport",
+                logging,
             ],
             swiftSettings: strict),
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
         .testTarget(
-            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "Primitives", "TestSupport"],
+            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "Processes", "Primitives", "TestSupport"],
             exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON", "Policy", "Primitives", "Database", "TestSupport"], path: "Tests/Integration",
+            name: "IntegrationTests", dependencies: ["JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
+            path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]
 )
@@ -151,8 +163,9 @@ if Context.environment["CLINKER_FUZZ"] != nil {
         .target(
             name: "Fuzz",
             dependencies: [
-                "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON", "Policy",
-                "Settings", "Primitives",
+                "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON",
+                "OpenStack",
+                "Policy", "Settings", "Observability", "Primitives",
             ],
             path: "Tests/Fuzz",
             exclude: ["corpus", "run"], swiftSettings: strict))

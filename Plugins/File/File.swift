@@ -11,7 +11,7 @@ final class File {
     init(_ path: String, writable: Bool) throws {
         self.path = path
         descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW)
-        if descriptor < 0 { throw Self.error("cannot open \(path)") }
+        if descriptor < 0 { throw DriverError.last("cannot open \(path)") }
     }
 
     /// An empty file; what had the name is replaced.
@@ -19,7 +19,7 @@ final class File {
         self.path = path
         unlink(path)
         descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
-        if descriptor < 0 { throw Self.error("cannot create \(path)") }
+        if descriptor < 0 { throw DriverError.last("cannot create \(path)") }
     }
 
     private init(_ path: String, descriptor: Int32) {
@@ -50,7 +50,7 @@ final class File {
     var size: UInt64 {
         get throws {
             var info = stat()
-            guard fstat(descriptor, &info) == 0 else { throw Self.error("cannot read the size of \(path)") }
+            guard fstat(descriptor, &info) == 0 else { throw DriverError.last("cannot read the size of \(path)") }
             return UInt64(info.st_size)
         }
     }
@@ -59,17 +59,17 @@ final class File {
     var links: Int {
         get throws {
             var info = stat()
-            guard fstat(descriptor, &info) == 0 else { throw Self.error("cannot read \(path)") }
+            guard fstat(descriptor, &info) == 0 else { throw DriverError.last("cannot read \(path)") }
             return Int(info.st_nlink)
         }
     }
 
     func truncate(to size: UInt64) throws {
-        guard ftruncate(descriptor, off_t(size)) == 0 else { throw Self.error("cannot size \(path)") }
+        guard ftruncate(descriptor, off_t(size)) == 0 else { throw DriverError.last("cannot size \(path)") }
     }
 
     func flush() throws {
-        guard fsync(descriptor) == 0 else { throw Self.error("cannot flush \(path)") }
+        guard fsync(descriptor) == 0 else { throw DriverError.last("cannot flush \(path)") }
     }
 
     func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
@@ -81,7 +81,7 @@ final class File {
             } else if count == 0 {
                 throw DriverError(CLINKER_INVALID, "a read beyond the end of \(path)")
             } else if errno != EINTR {
-                throw Self.error("cannot read \(path)")
+                throw DriverError.last("cannot read \(path)")
             }
         }
     }
@@ -90,7 +90,7 @@ final class File {
         var done = 0
         while done < buffer.count {
             let count = pwrite(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
-            if count >= 0 { done += count } else if errno != EINTR { throw Self.error("cannot write \(path)") }
+            if count >= 0 { done += count } else if errno != EINTR { throw DriverError.last("cannot write \(path)") }
         }
     }
 
@@ -101,11 +101,11 @@ final class File {
             let data = lseek(descriptor, off_t(position), Int32(CLINKER_SEEK_DATA))
             if data < 0 {
                 if errno == ENXIO { return }
-                throw Self.error("cannot map \(path)")
+                throw DriverError.last("cannot map \(path)")
             }
             guard UInt64(data) < end else { return }
             let hole = lseek(descriptor, data, Int32(CLINKER_SEEK_HOLE))
-            guard hole >= 0 else { throw Self.error("cannot map \(path)") }
+            guard hole >= 0 else { throw DriverError.last("cannot map \(path)") }
             let stop = min(UInt64(hole), end)
             guard try each(UInt64(data), stop - UInt64(data)) else { return }
             position = stop
@@ -139,31 +139,16 @@ final class File {
         var partial = ""
         for component in path.split(separator: "/") {
             partial += "/" + component
-            if mkdir(partial, 0o700) != 0, errno != EEXIST { throw error("cannot create the directory \(partial)") }
+            if mkdir(partial, 0o700) != 0, errno != EEXIST { throw DriverError.last("cannot create the directory \(partial)") }
         }
     }
 
     /// Makes names that were added or removed durable.
     static func flushDirectory(_ path: String) throws {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw error("cannot open \(path)") }
+        guard descriptor >= 0 else { throw DriverError.last("cannot open \(path)") }
         defer { _ = Glibc.close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw error("cannot flush \(path)") }
-    }
-
-    /// errno's meaning for the host.
-    static func error(_ what: String) -> DriverError {
-        let number = errno
-        let code: clinker_code =
-            switch number {
-            case ENOSPC, EDQUOT: CLINKER_NO_SPACE
-            case ENOENT: CLINKER_NOT_FOUND
-            case EEXIST: CLINKER_EXISTS
-            case EAGAIN, ENFILE, EMFILE, ENOMEM, ESTALE: CLINKER_RETRY
-            case EBUSY: CLINKER_BUSY
-            default: CLINKER_ERROR
-            }
-        return DriverError(code, "\(what): \(String(cString: strerror(number)))")
+        guard fsync(descriptor) == 0 else { throw DriverError.last("cannot flush \(path)") }
     }
 }
 

@@ -24,8 +24,7 @@ final class FileDriver: VolumeDriver {
         directory = path
         try File.makeDirectories(path)
         guard access(path, R_OK | W_OK | X_OK) == 0 else {
-            let code = errno
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used: \(String(cString: strerror(code)))")
+            throw DriverError.last(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used")
         }
         var info = stat()
         // Who may write the directory may put another file in a volume's place.
@@ -49,7 +48,7 @@ final class FileDriver: VolumeDriver {
 
     func stats(_ call: Call) throws {
         var info = statvfs()
-        guard statvfs(directory, &info) == 0 else { throw File.error("cannot read the capacity of \(directory)") }
+        guard statvfs(directory, &info) == 0 else { throw DriverError.last("cannot read the capacity of \(directory)") }
         let block = Double(info.f_frsize)
         call.list("pools") {
             call.object(nil) {
@@ -110,7 +109,7 @@ final class FileDriver: VolumeDriver {
     func unexportVolume(_ call: Call) throws {}
 
     func listVolumes(_ call: Call) throws {
-        guard let listing = opendir(directory) else { throw File.error("cannot read \(directory)") }
+        guard let listing = opendir(directory) else { throw DriverError.last("cannot read \(directory)") }
         defer { closedir(listing) }
         call.list("volumes") {
             while let entry = readdir(listing) {
@@ -175,7 +174,7 @@ final class FileDriver: VolumeDriver {
             }
             if let size { try file.truncate(to: size) }
             try file.flush()
-            guard rename(partial, path) == 0 else { throw File.error("cannot rename \(partial)") }
+            guard rename(partial, path) == 0 else { throw DriverError.last("cannot rename \(partial)") }
             try File.flushDirectory(directory)
         } catch {
             unlink(partial)
@@ -212,13 +211,13 @@ final class FileDriver: VolumeDriver {
         }
         file.close()
         guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
-        guard rename(old, path) == 0 else { throw File.error("cannot rename \(old)") }
+        guard rename(old, path) == 0 else { throw DriverError.last("cannot rename \(old)") }
         try File.flushDirectory(directory)
     }
 
     private func remove(_ path: String) throws {
         unlink(path + ".partial")
-        if unlink(path) != 0, errno != ENOENT { throw File.error("cannot remove \(path)") }
+        if unlink(path) != 0, errno != ENOENT { throw DriverError.last("cannot remove \(path)") }
         try File.flushDirectory(directory)
     }
 }

@@ -14,7 +14,7 @@ final class BlockDevice: BlockHandle {
         self.path = path
         isWritable = writable
         descriptor = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
-        if descriptor < 0 { throw Self.error("cannot open \(path)") }
+        if descriptor < 0 { throw DriverError.last("cannot open \(path)") }
         var block: Int32 = 512
         unit = clinker_device_block(descriptor, &block) == 0 ? max(512, Int(block)) : 4096
     }
@@ -24,7 +24,7 @@ final class BlockDevice: BlockHandle {
     var size: UInt64 {
         get throws {
             var size: UInt64 = 0
-            guard clinker_device_size(descriptor, &size) == 0 else { throw Self.error("cannot read the size of \(path)") }
+            guard clinker_device_size(descriptor, &size) == 0 else { throw DriverError.last("cannot read the size of \(path)") }
             return size
         }
     }
@@ -57,12 +57,12 @@ final class BlockDevice: BlockHandle {
     func zero(offset: UInt64, length: UInt64) throws {
         try within(offset, length)
         guard isWritable else { throw DriverError(CLINKER_INVALID, "\(path) is open for reading") }
-        guard clinker_device_zero(descriptor, offset, length) == 0 else { throw Self.error("cannot write zeroes to \(path)") }
+        guard clinker_device_zero(descriptor, offset, length) == 0 else { throw DriverError.last("cannot write zeroes to \(path)") }
     }
 
     func discard(offset: UInt64, length: UInt64) throws { _ = clinker_device_discard(descriptor, offset, length) }
 
-    func flush() throws { if isWritable, fsync(descriptor) != 0 { throw Self.error("cannot flush \(path)") } }
+    func flush() throws { if isWritable, fsync(descriptor) != 0 { throw DriverError.last("cannot flush \(path)") } }
 
     /// Overwrites `bytes` from `start` on with zeroes (0: all), at most `bytesPerSecond` (0: as fast as it goes).
     func wipe(from start: UInt64, bytes: UInt64, bytesPerSecond: UInt64, _ call: Call) throws {
@@ -118,7 +118,7 @@ final class BlockDevice: BlockHandle {
             } else if result == 0 {
                 throw DriverError(CLINKER_INVALID, "\(path) ends at \(position)")
             } else if errno != EINTR {
-                throw Self.error("cannot \(reading ? "read" : "write") \(path)")
+                throw DriverError.last("cannot \(reading ? "read" : "write") \(path)")
             }
         }
     }
@@ -128,18 +128,5 @@ final class BlockDevice: BlockHandle {
         guard offset <= size, length <= size - offset else {
             throw DriverError(CLINKER_INVALID, "\(path): \(length) bytes at \(offset) lie behind its end at \(size)")
         }
-    }
-
-    static func error(_ what: String) -> DriverError {
-        let number = errno
-        let code: clinker_code =
-            switch number {
-            case ENOSPC: CLINKER_NO_SPACE
-            case ENOENT, ENXIO: CLINKER_NOT_FOUND
-            case EBUSY: CLINKER_BUSY
-            case EAGAIN, ENFILE, EMFILE, ENOMEM: CLINKER_RETRY
-            default: CLINKER_ERROR
-            }
-        return DriverError(code, "\(what): \(String(cString: strerror(number)))")
     }
 }

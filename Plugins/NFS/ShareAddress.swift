@@ -74,7 +74,7 @@ struct ShareAddress: Equatable {
             if problem == 0 { return }
             next = address.ai_next
         }
-        throw DriverError(CLINKER_RETRY, "\(text) cannot be mounted: \(String(cString: strerror(problem)))")
+        throw DriverError(CLINKER_RETRY, "\(text) cannot be mounted", errno: problem)
     }
 
     /// 0, or why not.

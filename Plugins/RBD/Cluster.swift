@@ -31,9 +31,7 @@ final class Cluster {
         do {
             if let file = settings.configurationFile {
                 guard access(file, R_OK) == 0 else {
-                    let code = errno
-                    throw DriverError(
-                        CLINKER_BAD_CONFIGURATION, "rbd_ceph_conf: \(file) cannot be read: \(String(cString: strerror(code)))")
+                    throw DriverError.last(CLINKER_BAD_CONFIGURATION, "rbd_ceph_conf: \(file) cannot be read")
                 }
             }
             let result = rados_conf_read_file(handle, settings.configurationFile)

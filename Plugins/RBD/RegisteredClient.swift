@@ -11,8 +11,7 @@ final class RegisteredClient {
     /// `former`: where earlier releases kept it, for all backends; who died under one is fenced too.
     init(directory: String, former: String, cluster: Cluster, _ call: Call) throws {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
-            let code = errno
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory): \(String(cString: strerror(code)))")
+            throw DriverError.last(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory)")
         }
         let addresses = try cluster.addresses
         // Locked before it has the name by which others find it.
@@ -20,16 +19,15 @@ final class RegisteredClient {
         path = directory + "/\(try cluster.fsid)-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
         descriptor = open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            let code = errno
-            throw DriverError(CLINKER_ERROR, "cannot write to \(directory): \(String(cString: strerror(code)))")
+            throw DriverError.last(CLINKER_ERROR, "cannot write to \(directory)")
         }
         flock(descriptor, LOCK_EX)
         let written = addresses.withCString { write(descriptor, $0, strlen($0)) }
         guard written > 0, rename(hidden, path) == 0 else {
-            let code = errno
+            let failure = DriverError.last(CLINKER_ERROR, "cannot write to \(directory)")
             unlink(hidden)
             close(descriptor)
-            throw DriverError(CLINKER_ERROR, "cannot write to \(directory): \(String(cString: strerror(code)))")
+            throw failure
         }
         for place in [directory, former] where access(place, F_OK) == 0 {
             try? Self.fenceTheDead(directory: place, cluster: cluster, call)

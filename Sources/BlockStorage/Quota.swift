@@ -15,13 +15,13 @@ public enum Quotas {
         let resources: [Resource]
         public init(_ settings: Settings) {
             resources = [
-                Resource(name: "volumes", defaultLimit: settings[Options.quotaVolumes]),
-                Resource(name: "per_volume_gigabytes", defaultLimit: settings[Options.perVolumeSizeLimit]),
-                Resource(name: "snapshots", defaultLimit: settings[Options.quotaSnapshots]),
-                Resource(name: "gigabytes", defaultLimit: settings[Options.quotaGigabytes]),
-                Resource(name: "backups", defaultLimit: settings[Options.quotaBackups]),
-                Resource(name: "backup_gigabytes", defaultLimit: settings[Options.quotaBackupGigabytes]),
-                Resource(name: "groups", defaultLimit: settings[Options.quotaGroups]),
+                Resource(name: "volumes", defaultLimit: settings[Options.storage.quotaVolumes]),
+                Resource(name: "per_volume_gigabytes", defaultLimit: settings[Options.storage.perVolumeSizeLimit]),
+                Resource(name: "snapshots", defaultLimit: settings[Options.storage.quotaSnapshots]),
+                Resource(name: "gigabytes", defaultLimit: settings[Options.storage.quotaGigabytes]),
+                Resource(name: "backups", defaultLimit: settings[Options.storage.quotaBackups]),
+                Resource(name: "backup_gigabytes", defaultLimit: settings[Options.storage.quotaBackupGigabytes]),
+                Resource(name: "groups", defaultLimit: settings[Options.storage.quotaGroups]),
             ]
         }
     }

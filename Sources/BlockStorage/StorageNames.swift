@@ -7,8 +7,8 @@ public struct StorageNames: Sendable {
     private let snapshotTemplate: String
 
     public init(_ settings: Settings) {
-        volumeTemplate = settings[Options.volumeNameTemplate]
-        snapshotTemplate = settings[Options.snapshotNameTemplate]
+        volumeTemplate = settings[Options.storage.volumeNameTemplate]
+        snapshotTemplate = settings[Options.storage.snapshotNameTemplate]
     }
 
     public func volume(_ id: String) -> String { Self.fill(volumeTemplate, id) }

@@ -58,14 +58,14 @@ public struct VolumeRequests: Sendable {
     public init(_ settings: Settings) {
         quotas = Quotas.Defaults(settings)
         names = StorageNames(settings)
-        defaultType = settings[Options.defaultVolumeType]
-        let zone = settings[Options.defaultZone]
-        defaultZone = zone.isEmpty ? settings[Options.storageZone] : zone
-        zoneFallback = settings[Options.zoneFallback]
-        clonedVolumeSameZone = settings[Options.clonedVolumeSameZone]
-        reservationTimeout = settings[Options.reservationTimeout]
-        instanceReservationTimeout = settings[Options.instanceReservationTimeout]
-        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
+        defaultType = settings[Options.storage.defaultVolumeType]
+        let zone = settings[Options.storage.defaultZone]
+        defaultZone = zone.isEmpty ? settings[Options.storage.storageZone] : zone
+        zoneFallback = settings[Options.storage.zoneFallback]
+        clonedVolumeSameZone = settings[Options.storage.clonedVolumeSameZone]
+        reservationTimeout = settings[Options.storage.reservationTimeout]
+        instanceReservationTimeout = settings[Options.storage.instanceReservationTimeout]
+        snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
     }
 
     static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")

@@ -1,4 +1,5 @@
-public import Primitives
+import Observability
+import Primitives
 
 /// Reads that may take long, on threads of their own: what answers everybody must not wait for what one caller asked. They
 /// are bounded: in how many wait, in how many of one owner wait and run, and in the time that each may take.
@@ -37,7 +38,7 @@ public final class LongReads: Sendable {
         runningPerOwner = max(1, threads / 2)
         for index in 0..<threads {
             startThread("db-long-\(index)") { [self] in
-                yieldToOthers()
+                lowerThreadPriority()
                 serve()
             }
         }

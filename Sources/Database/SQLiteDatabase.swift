@@ -1,6 +1,7 @@
 import CSQLite
 import Glibc
-public import Primitives
+import Observability
+import Primitives
 import Synchronization
 
 /// SQLite in WAL mode with `synchronous=FULL`: a commit is on stable storage when it returns, readers never wait for the

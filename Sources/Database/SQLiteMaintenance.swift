@@ -42,8 +42,7 @@ public enum SQLiteMaintenance {
         // Ours from its first byte on, and nobody else's to read: it holds what opens the volumes.
         let descriptor = open(partial, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "the copy \(partial) cannot be made")
+            throw SystemError.last("the copy \(partial) cannot be made")
         }
         defer { close(descriptor) }
         do {
@@ -53,9 +52,9 @@ public enum SQLiteMaintenance {
             throw error
         }
         guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0, rename(partial, target) == 0 else {
-            let code = errno
+            let failure = SystemError.last("the copy \(target) cannot be finished")
             unlink(partial)
-            throw SystemError(code, "the copy \(target) cannot be finished")
+            throw failure
         }
     }
 }

@@ -1,23 +1,24 @@
 import Glibc
 public import Logging
 import Primitives
+import Processes
 
-/// A backend as the core sees it: a driver host that is kept running, and calls to it.
+/// A backend in the core: keeps its driver host running and sends calls to it.
 public final class Backend: Sendable {
     public struct Configuration: Sendable {
-        /// Section of the configuration.
+        /// Its section in the configuration.
         public var name: String
         public var pluginPath: String
-        /// What `open` gets.
+        /// Options for the driver's `open`.
         public var options: DriverValue
         public var threads: Int
-        /// Seconds without a sign of progress after which a call's host is killed.
+        /// Seconds without progress after which the host of a call is killed.
         public var callTimeout: Double
         /// Seconds that the driver may take to open.
         public var openTimeout: Double
-        /// Directory in which it is noted who works for backends.
+        /// Directory of the process group records.
         public var notesDirectory: String
-        /// Bytes of memory with which a host is killed; 0: it may have any.
+        /// Bytes of memory above which a host is killed; 0 for no limit.
         public var memoryLimit = 0
         public init(
             name: String, pluginPath: String, options: DriverValue, threads: Int, callTimeout: Double, openTimeout: Double,
@@ -32,17 +33,17 @@ public final class Backend: Sendable {
             self.notesDirectory = notesDirectory
         }
 
-        /// Who works for the backend: hosts and copies.
+        /// The recorded process groups of the backend: hosts and copies.
         public var workers: ProcessGroups { ProcessGroups("\(notesDirectory)/\(StateDirectory.fileName(of: name))") }
     }
 
-    /// What the driver said of itself when it was opened.
+    /// The properties that the driver reported when it was opened.
     public struct Description: Sendable {
         public let driver, version, vendor: String
         public let capabilities: DriverValue
-        /// What the driver serves itself.
+        /// The calls that the driver implements itself.
         public let calls: Set<DriverMethod>
-        /// The options of the backend's section that it reads; nil if it does not say.
+        /// The options of the backend's section that the driver reads; nil if it does not declare them.
         public let options: [String]?
         /// Of those, what has no effect, and why.
         public let unused: [String: String]
@@ -53,7 +54,7 @@ public final class Backend: Sendable {
         let onProgress: @Sendable (UInt64, UInt64) -> Void
         let requestID: String
         let method: DriverMethod
-        /// When the call's lease ends; every sign of progress renews it.
+        /// When the call's lease ends; progress renews it.
         var expires: Double
         var isCancelled = false
     }
@@ -61,30 +62,30 @@ public final class Backend: Sendable {
     private struct State {
         var wire: Wire?
         var pid: pid_t = 0
-        /// When a host that is still opening its driver is given up.
+        /// When a host that is still opening its driver is killed.
         var openExpires: Double?
         var description: Description?
         var pending: [UInt64: Pending] = [:]
         var nextID: UInt64 = 1
         var lastError: String?
         var stopping = false
-        /// What was begun earlier takes its time to end.
-        var isHeldUp = false
-        /// No copy lives that an earlier core began.
-        var isAlone = false
+        /// Processes of an earlier host or copy are still alive and being waited for.
+        var isWaitingForOldProcesses = false
+        /// No copy that an earlier core started is alive.
+        var hasNoOldTransfers = false
         var restarts = 0
     }
 
-    /// Seconds that the programs which a driver started may run on after its end: one that is killed half-way can leave a device suspended.
+    /// Seconds that programs started by a driver may run after its end: killing one half-way can leave a device suspended.
     public static let patience = 30.0
-    /// Seconds without a sign of progress after which a call that was cancelled is taken for hanging.
+    /// Seconds without progress after which a cancelled call is considered hanging.
     static let patienceWithCancelled = 10.0
 
     public let configuration: Configuration
     private let log: Logger
     private let state = Guarded(State())
     private let ended = Semaphore()
-    /// Called with true when the backend came up, false when it went down.
+    /// Called with true when the backend is up, with false when it went down.
     private let onChange: @Sendable (Bool) -> Void
 
     public init(_ configuration: Configuration, log: Logger, onChange: @escaping @Sendable (Bool) -> Void) {
@@ -96,23 +97,23 @@ public final class Backend: Sendable {
     public var name: String { configuration.name }
     /// nil while the backend is down.
     public var description: Description? { state.withLock { $0.description } }
-    /// Why it is down.
+    /// Why the backend is down; nil if it is up or has not failed yet.
     public var lastError: String? { state.withLock { $0.lastError } }
-    /// Whether it waits for the end of what an earlier host or copy left.
-    public var isHeldUp: Bool { state.withLock { $0.isHeldUp } }
-    /// How often the host was started again.
+    /// Whether it is waiting for processes of an earlier host or copy to end.
+    public var isWaitingForOldProcesses: Bool { state.withLock { $0.isWaitingForOldProcesses } }
+    /// How often the host was restarted.
     public var restarts: Int { state.withLock { $0.restarts } }
-    /// Calls under way.
+    /// The number of running calls.
     public var callCount: Int { state.withLock { $0.pending.count } }
-    /// Process id of the running host; 0 if there is none.
+    /// PID of the running host; 0 if there is none.
     public var pid: pid_t { state.withLock { $0.pid } }
-    /// Bytes of memory that the host holds.
+    /// Resident memory of the host in bytes.
     public var memory: Int {
         let pid = self.pid
         return pid > 0 ? residentMemory(of: pid) : 0
     }
 
-    /// Starts the host and keeps it running, with growing pauses between failures.
+    /// Starts the host, and restarts it whenever it ends, with growing pauses after failures.
     public func start() {
         startThread("backend-\(name)") { [self] in
             var pause = 0.02
@@ -120,7 +121,7 @@ public final class Backend: Sendable {
                 let started = Timestamp.monotonic()
                 let wasUp = runHost()
                 if state.withLock({ $0.stopping }) { break }
-                // A host that was up is wanted back at once; one that cannot open its driver is tried ever more rarely.
+                // A host that was up is restarted at once; one that cannot open its driver is tried at growing intervals.
                 pause = wasUp ? (Timestamp.monotonic() - started > 1 ? 0.02 : min(pause * 2, 0.5)) : min(pause * 2, 15)
                 state.withLock { $0.restarts += 1 }
                 usleep(UInt32(pause * 1e6))
@@ -137,7 +138,7 @@ public final class Backend: Sendable {
         }
     }
 
-    /// Lets the host go: its calls end with it.
+    /// Stops the host; its running calls fail.
     public func stop() {
         state.withLock { state in
             state.stopping = true
@@ -146,7 +147,12 @@ public final class Backend: Sendable {
         ended.wait()
     }
 
-    /// Waits (at most `seconds`) until the backend is up; false if it is not. `isPatient`: though it failed once.
+    /// Waits until the backend is up.
+    ///
+    /// - Parameters:
+    ///   - seconds: the longest wait.
+    ///   - isPatient: whether to keep waiting after the host has failed.
+    /// - Returns: whether the backend is up.
     public func waitUntilUp(within seconds: Double, isPatient: Bool = true) async -> Bool {
         let limit = Timestamp.monotonic() + seconds
         while description == nil {
@@ -156,12 +162,20 @@ public final class Backend: Sendable {
         return true
     }
 
-    /// Waits until no copy lives that an earlier core began: until then a copy may not be taken up.
-    public func waitUntilAlone() async throws {
-        while !state.withLock({ $0.isAlone }) { try await Task.sleep(nanoseconds: 2_000_000) }
+    /// Waits until no copy that an earlier core started is alive; before that a copy must not be resumed.
+    public func waitForOldTransfers() async throws {
+        while !state.withLock({ $0.hasNoOldTransfers }) { try await Task.sleep(nanoseconds: 2_000_000) }
     }
 
-    /// Calls the driver. Ends with `hostDied` if the host dies meanwhile; cancelling the task cancels the call.
+    /// Calls the driver. Cancelling the task cancels the call.
+    ///
+    /// - Parameters:
+    ///   - method: the function to call.
+    ///   - arguments: its arguments by name.
+    ///   - requestID: the id of the request, for the driver's log lines.
+    ///   - onProgress: called with the units done and their total.
+    /// - Returns: the results by name.
+    /// - Throws: `DriverFailure`: the driver's, `unavailable` while the backend is down, `hostDied` if the host dies during the call.
     public func call(
         _ method: DriverMethod, _ arguments: DriverValue, requestID: String = "-",
         onProgress: @escaping @Sendable (UInt64, UInt64) -> Void = { _, _ in }
@@ -187,7 +201,7 @@ public final class Backend: Sendable {
                 let value = DriverValue.members(["method": .string(method.rawValue), "arguments": arguments])
                 if !wire.send(Frame(kind: .call, id: id, value: value)) {
                     let pending = state.withLock { state in
-                        // Dead, though not yet reaped: nobody may take it for up.
+                        // The host is dead though not reaped yet; it must not be considered up.
                         if state.wire === wire { state.description = nil }
                         return state.pending.removeValue(forKey: id)
                     }
@@ -202,7 +216,7 @@ public final class Backend: Sendable {
         }
     }
 
-    /// Asks the driver to stop a call; it is not waited for without end.
+    /// Asks the driver to stop a call, and limits how long it may take to stop.
     private func cancel(_ id: UInt64) {
         let wire = state.withLock { state in
             state.pending[id]?.isCancelled = true
@@ -214,19 +228,19 @@ public final class Backend: Sendable {
         wire?.send(Frame(kind: .cancel, id: id, value: .null))
     }
 
-    // MARK: the host's life
+    // MARK: the host process
 
-    /// One host from start to end; true if it was up.
+    /// Runs one host process from start to end; returns whether it was up.
     private func runHost() -> Bool {
         let wire: Wire
         let output: HostOutput
         let pid: pid_t
         do throws(SystemError) {
-            if !state.withLock({ $0.isAlone }) {
-                guard awaitEarlier("copy") else { return false }
-                state.withLock { $0.isAlone = true }
+            if !state.withLock({ $0.hasNoOldTransfers }) {
+                guard awaitOldProcesses("copy") else { return false }
+                state.withLock { $0.hasNoOldTransfers = true }
             }
-            guard awaitEarlier("host") else { return false }
+            guard awaitOldProcesses("host") else { return false }
             let pair = try socketPair()
             wire = Wire(pair.0)
             defer { close(pair.1) }
@@ -290,8 +304,8 @@ public final class Backend: Sendable {
             reason = "the host broke the wire: \(error)"
             kill(pid, SIGKILL)
         }
-        // Only a host that is dead has surely stopped writing: then its calls may be repeated. Until it is reaped its number is nobody
-        // else's, and after that nobody knows it.
+        // Only a dead host has certainly stopped writing, so calls fail with `hostDied` only now. The PID is not reused until it is reaped;
+        // it is cleared from the state before.
         awaitEnd(of: pid)
         state.withLock {
             $0.wire = nil
@@ -300,7 +314,7 @@ public final class Backend: Sendable {
             $0.description = nil
         }
         let status = reap(pid)
-        // Its note goes, if nobody is left; whoever is next sees to it otherwise.
+        // Removes the record if no member is left; otherwise the next start waits for the rest.
         _ = try? configuration.workers.members("host")
         let why = reason ?? "the driver host ended with \(describe(exit: status))"
         if !state.withLock({ $0.stopping }) { down(why) }
@@ -313,11 +327,11 @@ public final class Backend: Sendable {
         return wasUp
     }
 
-    /// Waits for the end of what died or was left: until then no call may be repeated. False when the backend is stopping.
-    private func awaitEarlier(_ workers: String) -> Bool {
-        defer { state.withLock { $0.isHeldUp = false } }
+    /// Waits until no process of an earlier host or copy is alive; before that no call may be repeated. False if the backend is stopping.
+    private func awaitOldProcesses(_ workers: String) -> Bool {
+        defer { state.withLock { $0.isWaitingForOldProcesses = false } }
         return configuration.workers.awaitEnd(of: workers, patience: Self.patience, while: { !state.withLock { $0.stopping } }) { living in
-            state.withLock { $0.isHeldUp = true }
+            state.withLock { $0.isWaitingForOldProcesses = true }
             switch living {
             case .success(let members):
                 down("what was begun for it earlier still runs: " + members.map(\.description).joined(separator: ", "))
@@ -381,7 +395,7 @@ public final class Backend: Sendable {
     private func endTooLarge() {
         guard configuration.memoryLimit > 0, memory > configuration.memoryLimit else { return }
         let held = state.withLock { state in
-            // Of the host that runs now.
+            // The running host may be a new one.
             let held = state.pid > 0 ? residentMemory(of: state.pid) : 0
             if held > configuration.memoryLimit { kill(state.pid, SIGKILL) }
             return held
@@ -394,7 +408,7 @@ public final class Backend: Sendable {
 }
 
 extension Frame {
-    /// Of a line for the log.
+    /// The level of a log frame.
     package var level: Logger.Level {
         switch value["level"]?.integer ?? 1 {
         case 0: .debug

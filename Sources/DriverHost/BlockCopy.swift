@@ -2,41 +2,40 @@ import CDriver
 import Glibc
 import Primitives
 
-/// Copies what one block handle holds into another. A thread of its own reads ahead while the caller's writes; drivers that
-/// keep several requests under way are given several. Holes and zeroes are not copied into a target that is zero already.
+/// Copies the contents of one block handle to another. A second thread reads ahead while the caller's thread writes; drivers that offer
+/// `submit` get several requests at a time. Holes and zeroes are not copied to a target that is zero already.
 public struct BlockCopy: Sendable {
-    /// The target reads as zeroes wherever this copy has not written.
+    /// Whether the target reads as zeroes wherever this copy has not written.
     public var targetIsZero: Bool
-    /// Bytes at the beginning that an earlier attempt has copied and flushed.
+    /// Bytes at the beginning that an earlier attempt has copied and flushed; they are skipped.
     public var start: UInt64 = 0
-    /// At most so many bytes in a second; 0: as fast as it goes.
+    /// Bytes per second at most; 0 for no limit.
     public var bytesPerSecond = 0
-    /// Position and size in bytes, some ten times a second.
+    /// Called with position and size in bytes, about ten times a second.
     public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
-    /// Everything before the position is on stable storage.
+    /// Called with a position before which everything is on stable storage.
     public var onCheckpoint: (@Sendable (UInt64) -> Void)?
     public var isCancelled: @Sendable () -> Bool = { false }
 
     public init(targetIsZero: Bool) { self.targetIsZero = targetIsZero }
 
-    /// Bytes written before the first checkpoint, and at most between two. A checkpoint holds the copy up until everything is
-    /// on stable storage, so the more is behind it the later the next one comes.
+    /// Bytes before the first checkpoint, and at most between two. A checkpoint pauses the copy until everything is on stable storage, so
+    /// the intervals grow.
     private static let firstCheckpoint: UInt64 = 256 << 20
     private static let longestStretch: UInt64 = 4 << 30
-    /// Bytes whose map is asked for at once: a map of everything may be long.
+    /// Bytes whose extents are requested at a time, since the map of a whole volume may be long.
     private static let window: UInt64 = 4 << 30
-    /// Pieces that are read or written at the same time, where a driver keeps several requests under way; and where none does:
-    /// few buffers stay in the processor's caches.
+    /// Requests at a time with drivers that offer `submit`, and buffers otherwise: few of them, so that they stay in the CPU's caches.
     private static let slots = 16
     private static let slotsInTurn = 4
 
     private enum Piece: Sendable {
-        /// Of one that is still being read, `arrived` of its slot tells the end.
+        /// If it is still being read, `arrived` of its slot is posted at the end.
         case data(slot: Int, offset: UInt64, count: Int, isArriving: Bool)
         case zero(offset: UInt64, length: UInt64)
     }
 
-    /// What the two threads share; the buffers pass between them through the queues.
+    /// State shared by the two threads; the buffers pass between them through queues.
     private final class Pipe: @unchecked Sendable {
         let input: Driver.Handle
         let buffers: [UnsafeMutableRawBufferPointer]
@@ -45,7 +44,7 @@ public struct BlockCopy: Sendable {
         let arrived: [Primitives.Semaphore]
         let ended = Semaphore()
         let failure = Guarded<(any Error)?>(nil)
-        /// No driver has taken a request yet.
+        /// Whether no driver has accepted a request yet.
         let isNarrow = Guarded(true)
         let reads = UnderWay()
         let writes = UnderWay()
@@ -63,7 +62,7 @@ public struct BlockCopy: Sendable {
             UnsafeMutableRawBufferPointer(rebasing: buffers[slot][..<count])
         }
 
-        /// Hands a request to the driver; false if it takes none.
+        /// Submits a request to the driver; false if the driver does not accept it.
         func submit(
             _ handle: Driver.Handle, _ operation: Driver.Handle.Operation, slot: Int, count: Int, at offset: UInt64,
             _ done: @escaping @Sendable () -> Void
@@ -87,14 +86,14 @@ public struct BlockCopy: Sendable {
             return true
         }
 
-        /// Waits until everything that was handed over is written; throws what went wrong.
+        /// Waits until all submitted requests are written; throws the first failure.
         func settle() throws {
             writes.drain()
             if let failure = failure.withLock({ $0 }) { throw failure }
         }
     }
 
-    /// Requests that a driver has not answered yet.
+    /// Requests that a driver has not completed yet.
     private final class UnderWay: Sendable {
         private let count = Guarded(0)
         private let ended = Semaphore()
@@ -106,13 +105,15 @@ public struct BlockCopy: Sendable {
         func drain() { while count.withLock({ $0 > 0 }) { ended.wait() } }
     }
 
-    /// Copies; throws the first failure of either side, or `cancelled`. The target is flushed at the end.
+    /// Copies, and flushes the target at the end.
+    ///
+    /// - Throws: the first `DriverFailure` of either side, or `cancelled`.
     public func run(from input: Driver.Handle, to output: Driver.Handle) throws {
         let size = try input.size
         let room = try output.size
         guard room >= size else { throw DriverFailure(.invalid, "the target has \(room) bytes, the source \(size)") }
         let alignment = max(input.alignment, output.alignment)
-        // What both like, and none more than it takes.
+        // The larger of the preferred sizes, within the limits of both.
         let most = UInt64(min(input.maximumSize, output.maximumSize))
         let pieceSize = max(1, min(UInt64(max(input.preferredSize, output.preferredSize)), most) / alignment) * alignment
         let pipe = Pipe(input, pieceSize: Int(pieceSize))
@@ -122,7 +123,7 @@ public struct BlockCopy: Sendable {
             pipe.ended.post()
         }
         defer {
-            // The reader works with the caller's handle: it must have ended.
+            // The reading thread uses the caller's handle, so it must have ended.
             pipe.free.close()
             pipe.ended.wait()
             pipe.reads.drain()
@@ -142,7 +143,7 @@ public struct BlockCopy: Sendable {
             for extent in try pipe.input.extents(offset: position, length: end - position) {
                 let isZero = extent.flags & UInt32(CLINKER_EXTENT_ZERO) != 0
                 if isZero, targetIsZero { continue }
-                // Outwards to whole blocks, yet nothing twice.
+                // Rounded outwards to whole blocks, without copying a block twice.
                 let first = max(position, extent.offset / alignment * alignment)
                 let last = min(size, (extent.offset + extent.length + alignment - 1) / alignment * alignment)
                 guard first < last else { continue }
@@ -157,7 +158,7 @@ public struct BlockCopy: Sendable {
         }
     }
 
-    /// False if nobody writes any more.
+    /// False if the writer has stopped.
     private func read(_ pipe: Pipe, from first: UInt64, to last: UInt64) throws -> Bool {
         var position = first
         while position < last {

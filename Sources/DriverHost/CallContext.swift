@@ -2,15 +2,15 @@ import CDriver
 import Glibc
 import Synchronization
 
-/// The host's side of a `clinker_call`: made for one call, gone after it.
+/// The host's side of a `clinker_call`: created for one call and freed after it.
 final class CallContext: @unchecked Sendable {
     let pointer: UnsafeMutablePointer<clinker_call>
     private let arguments: DriverValue
     private var strings: [UnsafeMutablePointer<CChar>] = []
-    /// Results being built: the innermost open value last.
+    /// The results being built; the innermost open object or list is the last.
     private var open: [Container] = [Container(name: nil, isList: false)]
     private(set) var failure: DriverFailure?
-    /// What was set and cannot be taken: the call fails by it, whatever it returns.
+    /// Why a result is not acceptable; then the call fails whatever it returns.
     private var refusal: String?
     private let witness: DriverWitness?
     private let cancellation = Atomic<Bool>(false)
@@ -40,9 +40,9 @@ final class CallContext: @unchecked Sendable {
 
     deinit {
         for string in strings {
-            // Who kept it sees at once that it is gone.
+            // A driver that kept the pointer fails at once.
             memset(string, Int32(UInt8(ascii: "?")), strlen(string))
-            // For the conformance suite it stays so, whoever comes after it.
+            // The conformance suite keeps the memory poisoned, so that late uses are found.
             if witness == nil { free(string) }
         }
         guard let witness else { return pointer.deallocate() }
@@ -54,7 +54,7 @@ final class CallContext: @unchecked Sendable {
 
     func progress(_ done: UInt64, _ total: UInt64) { onProgress(done, total) }
 
-    /// Runs a function of the driver with this context and gives its results.
+    /// Calls a function of the driver with this context and returns its results.
     func run(_ function: (UnsafeMutablePointer<clinker_call>) -> Int32) throws -> DriverValue {
         failure = nil
         refusal = nil
@@ -79,7 +79,7 @@ final class CallContext: @unchecked Sendable {
         return open[0].value
     }
 
-    // MARK: what the driver calls
+    // MARK: functions that the driver calls
 
     private static func me(_ call: UnsafeMutablePointer<clinker_call>?) -> CallContext? {
         guard let raw = call?.pointee.reserved else { return nil }
@@ -95,7 +95,7 @@ final class CallContext: @unchecked Sendable {
         if refusal == nil { refusal = reason }
     }
 
-    /// A text that the driver sets; what is no text is refused by the name of the result.
+    /// Decodes a text that the driver sets; one that is not UTF-8 is refused with the name of the result.
     private func text(_ name: UnsafePointer<CChar>?, _ value: UnsafePointer<CChar>, _ make: (String) -> DriverValue) {
         let text = String(validatingCString: value)
         if text == nil {

@@ -1,15 +1,15 @@
 import CDriver
 import Glibc
 
-/// An instance of a driver, opened in this process. What the driver leaves out and block handles can do is done here.
+/// An instance of a driver in this process. Calls that the driver leaves out are emulated over block handles.
 public final class Driver: @unchecked Sendable {
     public let plugin: Plugin
     private let instance: UnsafeMutableRawPointer
 
-    /// For the conformance suite.
+    /// Used by the conformance suite.
     private let witness: DriverWitness?
 
-    /// Opens an instance with the options of its backend.
+    /// Opens an instance with the options of the backend's section.
     public convenience init(
         _ plugin: Plugin, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void = { _, _ in }
     ) throws { try self.init(plugin, options: options, witness: nil, onLog: onLog) }
@@ -36,7 +36,7 @@ public final class Driver: @unchecked Sendable {
         try call(method, arguments, CallContext(arguments: arguments, witness: witness))
     }
 
-    /// Only what the driver itself does; nil if its table has no such call.
+    /// Calls the driver without emulation; nil if its table lacks the function.
     func callNatively(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue? {
         guard let function = method.function(plugin.table.pointee) else { return nil }
         return try CallContext(arguments: arguments, witness: witness).run { function(instance, $0) }
@@ -56,7 +56,7 @@ public final class Driver: @unchecked Sendable {
 
     // MARK: handles
 
-    /// Lends an open block handle to the closure.
+    /// Opens a block handle for the duration of the closure.
     public func withHandle<T>(_ arguments: DriverValue, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
         try withHandle(CallContext(arguments: arguments, witness: witness), writable: writable, body)
     }
@@ -74,7 +74,7 @@ public final class Driver: @unchecked Sendable {
         return try body(Handle(raw: raw, table: table, context: context, sizes: BlockSizes(of: raw, table)))
     }
 
-    /// A block handle, lent to one closure and used by one thread.
+    /// An open block handle, used by one thread.
     public struct Handle {
         let raw: UnsafeMutableRawPointer
         let table: clinker_driver
@@ -89,13 +89,13 @@ public final class Driver: @unchecked Sendable {
             }
         }
 
-        /// Bytes of a request that the driver likes best.
+        /// The preferred request size in bytes.
         public var preferredSize: Int { Int(sizes.preferred) }
 
-        /// Bytes of which every offset and length must be a multiple.
+        /// The alignment in bytes of every offset and length.
         public var alignment: UInt64 { sizes.minimum }
 
-        /// The most bytes that one request may have.
+        /// The largest request in bytes.
         public var maximumSize: Int { Int(sizes.maximum) }
 
         public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
@@ -110,7 +110,7 @@ public final class Driver: @unchecked Sendable {
             }
         }
 
-        /// Natively, or by writing zeroes.
+        /// Zeroes a range: by the driver's function, or by writing zeroes.
         public func zero(offset: UInt64, length: UInt64) throws {
             if let zero = table.zero {
                 do {
@@ -126,7 +126,7 @@ public final class Driver: @unchecked Sendable {
             }
         }
 
-        /// Lets go of the range, whose bytes are the old ones or zeroes afterwards; nothing where the driver does not.
+        /// Discards a range, whose bytes are unchanged or zero afterwards; does nothing if the driver lacks it.
         public func discard(offset: UInt64, length: UInt64) throws {
             guard let discard = table.discard else { return }
             do {
@@ -134,7 +134,7 @@ public final class Driver: @unchecked Sendable {
             } catch let failure as DriverFailure where failure.code == .unsupported {}
         }
 
-        /// No request has more bytes than the driver takes.
+        /// Splits a range into requests within the driver's limits.
         private func inPieces(_ offset: UInt64, _ length: UInt64, _ request: (_ offset: UInt64, _ place: Int, _ count: UInt64) -> Int32?)
             throws
         {
@@ -150,11 +150,13 @@ public final class Driver: @unchecked Sendable {
             if let flush = table.flush { _ = try context.run { flush(raw, $0) } }
         }
 
-        /// What a request of `submit` does; values of the header.
+        /// Kinds of requests for `submit`, with the values of the header.
         public enum Operation: UInt32, Sendable { case read = 0, write }
 
-        /// Hands a request to a driver that keeps several under way; `done` is called from any thread, with what failed. False: the
-        /// driver does not take it, and nothing was done. The buffer must live until then.
+        /// Submits a request to a driver that works on several at a time.
+        ///
+        /// - Parameter done: called once, from any thread, with the failure if there is one. The buffer must live until then.
+        /// - Returns: false if the driver does not accept the request; then nothing was done.
         public func submit(
             _ operation: Operation, _ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64,
             _ done: @escaping @Sendable (DriverFailure?) -> Void
@@ -190,13 +192,14 @@ public final class Driver: @unchecked Sendable {
 
         public typealias Extent = (offset: UInt64, length: UInt64, flags: UInt32)
 
-        /// The map of a range; all of it is data where the driver does not say.
-        /// With `most`, the first so many.
+        /// The extents of a range; one extent of data if the driver has no map.
+        ///
+        /// - Parameter most: stops after this many extents.
         public func extents(offset: UInt64, length: UInt64, most: Int = .max) throws -> [Extent] {
             try map(table.extents, offset, length, most: most) ?? [(offset, length, UInt32(CLINKER_EXTENT_DATA))]
         }
 
-        /// What has changed of a range since the snapshot `since` of the handle's arguments; nil where the driver cannot say.
+        /// The parts of a range that differ from the snapshot `since` of the handle's arguments; nil if the driver cannot tell.
         public func changed(offset: UInt64, length: UInt64) throws -> [Extent]? { try map(table.changed, offset, length) }
 
         private typealias MapFunction =
@@ -227,7 +230,7 @@ public final class Driver: @unchecked Sendable {
                         }, Unmanaged.passUnretained(collector).toOpaque())
                 }
             } catch  where collector.isFull {
-                // The value with which the walk was ended comes back as the call's.
+                // The driver returns the value by which the callback ended the walk.
             } catch let failure as DriverFailure where failure.code == .unsupported { return nil }
             return collector.extents
         }
@@ -250,7 +253,7 @@ public final class Driver: @unchecked Sendable {
         var target2 = target
         let isNew = method != .revertToSnapshot
         if isNew {
-            // What a crash left half copied must not shine through where the source has holes.
+            // Bytes of an interrupted copy must not remain where the source has holes.
             _ = try call(.deleteVolume, target)
             result = try call(.createVolume, target)
             if let data = result["data"], case .object(var volume)? = target["volume"] {

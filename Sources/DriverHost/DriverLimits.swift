@@ -1,18 +1,18 @@
 import Glibc
 import Primitives
 
-/// How much of what drivers say is taken.
+/// Limits of texts and log lines accepted from drivers.
 enum DriverLimits {
-    /// Bytes of the private text that is kept with a volume or snapshot.
+    /// Bytes of the driver data stored with a volume or snapshot.
     static let privateText = 4096
-    /// Bytes of the message of a failure, and of a line for the log.
+    /// Bytes of a failure message and of a log line.
     static let message = 4096
     static let line = 4096
-    /// Lines for the log in a second, and at once.
+    /// Log lines per second, and in a burst.
     static let linesPerSecond = 100.0
     static let linesAtOnce = 1000.0
 
-    /// A text of a driver, as much of it as is taken; what was cut, and that it is no UTF-8, is said.
+    /// Truncates a driver's text to the limit and repairs invalid UTF-8; says so in the result.
     static func cut(_ text: UnsafePointer<CChar>, to limit: Int) -> String {
         let bytes = UnsafeBufferPointer(start: UnsafeRawPointer(text).assumingMemoryBound(to: UInt8.self), count: strlen(text))
         return cut(bytes, to: limit)
@@ -21,7 +21,7 @@ enum DriverLimits {
     static func cut(_ bytes: some RandomAccessCollection<UInt8>, to limit: Int) -> String {
         var kept = bytes.prefix(limit)
         if kept.count < bytes.count {
-            // Not within a character.
+            // Not inside a character.
             while let last = kept.last, last & 0xC0 == 0x80 { kept = kept.dropLast() }
             if let last = kept.last, last >= 0xC0 { kept = kept.dropLast() }
         }
@@ -31,7 +31,7 @@ enum DriverLimits {
     }
 }
 
-/// Lets through as many lines as a log takes, and counts the others.
+/// Limits the rate of log lines (token bucket) and counts dropped ones.
 package final class LineGate: Sendable {
     package init() {}
 
@@ -42,7 +42,7 @@ package final class LineGate: Sendable {
     }
     private let state = Guarded(State())
 
-    /// Whether a line may pass, and how many did not before it.
+    /// Whether a line may pass, and how many were dropped before it.
     func admit(now: Double = Timestamp.monotonic()) -> (isAdmitted: Bool, dropped: Int) {
         state.withLock { state in
             state.room = min(DriverLimits.linesAtOnce, state.room + (now - state.seenAt) * DriverLimits.linesPerSecond)
@@ -57,7 +57,7 @@ package final class LineGate: Sendable {
         }
     }
 
-    /// Passes a line on, after a word of those that were dropped.
+    /// Passes a line on, preceded by a notice of dropped lines if there were any.
     package func pass(_ line: String, _ log: (_ line: String, _ isNotice: Bool) -> Void) {
         let (isAdmitted, dropped) = admit()
         guard isAdmitted else { return }

@@ -1,6 +1,6 @@
 import CDriver
 
-/// The calls of a driver that work on an instance, under the names of the header.
+/// The functions of a driver instance, under the names of the header.
 public enum DriverMethod: String, Sendable, CaseIterable {
     case capabilities
     case stats
@@ -55,22 +55,22 @@ public enum DriverMethod: String, Sendable, CaseIterable {
     }
 }
 
-/// A driver call that failed; the code says what to do next.
+/// A failed driver call; the code says what to do next.
 public struct DriverFailure: Error, CustomStringConvertible, Sendable {
     public enum Code: Int32, Sendable {
         case error = 1, retry, busy, notFound, exists, noSpace, unsupported, badConfiguration, invalid, cancelled
-        /// The host died during the call: whether it took effect is unknown, and the call may be repeated.
+        /// The host died during the call: whether the call took effect is unknown; it may be repeated.
         case hostDied = -1
-        /// The backend is not up.
+        /// The backend is down.
         case unavailable = -2
 
-        /// What a driver gave; nil for what is no code of the header: the host's own are none.
+        /// A code returned by a driver; nil if the header does not define it. The host's own codes are not accepted.
         public init?(ofDriver code: Int32) {
             guard code > 0 else { return nil }
             self.init(rawValue: code)
         }
 
-        /// What it means, for those who are not told what the driver says of its storage.
+        /// A sentence for users, who do not see the driver's message.
         public var sentence: String {
             switch self {
             case .error: "The storage could not do it."
@@ -88,14 +88,14 @@ public struct DriverFailure: Error, CustomStringConvertible, Sendable {
             }
         }
 
-        /// The code that a text begins with, as `DriverFailure` describes itself.
+        /// Parses the code at the beginning of a description of a `DriverFailure`.
         public init?(beginning text: String) {
             let codes: [Code] = [.error, .retry, .busy, .notFound, .exists, .noSpace, .unsupported, .badConfiguration, .invalid]
             guard let found = codes.first(where: { text.hasPrefix($0.name + ": ") }) else { return nil }
             self = found
         }
 
-        /// The name that it has in the header.
+        /// The name in the header.
         public var name: String {
             switch self {
             case .error: "CLINKER_ERROR"

@@ -1,11 +1,13 @@
-/// A value of a driver call: an argument, a result, or a tree of them.
+import Primitives
+
+/// A value of a driver call: an argument or a result, possibly nested.
 public indirect enum DriverValue: Sendable, Equatable {
     case null
     case boolean(Bool)
     case integer(Int64)
     case real(Double)
     case string(String)
-    /// A string that must not be shown.
+    /// A string that must not appear in logs.
     case secret(String)
     case list([DriverValue])
     case object([Member])
@@ -24,13 +26,13 @@ public indirect enum DriverValue: Sendable, Equatable {
     }
     public static func optional(_ text: String?) -> DriverValue { text.map { .string($0) } ?? .null }
 
-    /// A member of an object, by its name.
+    /// The member of an object with the name.
     public subscript(name: String) -> DriverValue? {
         guard case .object(let members) = self else { return nil }
         return members.first { $0.name == name }?.value
     }
 
-    /// A nested value by its path: names and item numbers joined by dots. A member whose own name holds a dot is found too.
+    /// A nested value by its path: names and indexes joined by dots. Members whose names contain dots are found too.
     public func find(_ path: String) -> DriverValue? {
         if let direct = self[path] { return direct }
         guard let dot = path.firstIndex(of: ".") else {
@@ -67,15 +69,13 @@ public indirect enum DriverValue: Sendable, Equatable {
     public var boolean: Bool? {
         switch self {
         case .boolean(let value): value
-        case .string(let text):
-            ["true", "1", "yes", "on"].contains(text.lowercased())
-                ? true : ["false", "0", "no", "off"].contains(text.lowercased()) ? false : nil
+        case .string(let text): Bool(word: text)
         default: nil
         }
     }
     public var list: [DriverValue]? { if case .list(let items) = self { items } else { nil } }
 
-    /// The text for a log: secrets are hidden.
+    /// A description for logs, without secrets.
     public var loggable: String {
         switch self {
         case .null: "null"
@@ -90,7 +90,7 @@ public indirect enum DriverValue: Sendable, Equatable {
     }
 }
 
-/// What cannot be decoded is refused: the other side may be broken.
+/// The bytes received over the wire cannot be decoded.
 public struct WireError: Error, CustomStringConvertible, Sendable {
     public let description: String
     package init(_ description: String) { self.description = description }
@@ -100,7 +100,7 @@ extension DriverValue {
     private enum Tag: UInt8 { case null, false_, true_, integer, real, string, secret, list, object }
     static let depthLimit = 16
 
-    /// Appends the value: a tag, then fixed-width little-endian numbers, lengths before texts.
+    /// Appends the encoded value: a tag, then fixed-width little-endian numbers; texts are preceded by their length.
     func encode(into bytes: inout [UInt8]) {
         switch self {
         case .null: bytes.append(Tag.null.rawValue)
@@ -184,7 +184,7 @@ extension DriverValue {
             return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: position, as: T.self)) }
         }
 
-        /// Every item takes a byte at least: a greater count is a lie that must not cost memory.
+        /// Every item takes at least one byte, so a larger count is invalid and must not allocate memory.
         mutating func count() throws -> Int {
             let count = Int(try number(UInt32.self))
             guard count <= bytes.count - position else { throw WireError("a count beyond the frame") }

@@ -3,8 +3,7 @@ import Glibc
 import Logging
 import Primitives
 
-/// What a driver host, its driver and the programs that they start write to their standard output and error: lines for the log of
-/// the backend.
+/// Reads the standard output and error of a driver host and of the programs that it starts, and logs them as lines of the backend.
 package final class HostOutput: Sendable {
     private struct Stream: Sendable {
         let mine, theirs: Int32
@@ -19,14 +18,14 @@ package final class HostOutput: Sendable {
         for (target, level) in [(1, .info), (2, .warning)] as [(Int32, Logger.Level)] {
             var ends: [Int32] = [0, 0]
             guard pipe2(&ends, O_CLOEXEC) == 0 else {
-                let code = errno
+                let failure = SystemError.last("cannot make a pipe")
                 for stream in streams {
                     close(stream.mine)
                     close(stream.theirs)
                 }
-                throw SystemError(code, "cannot make a pipe")
+                throw failure
             }
-            // The writer's end stays as programs expect it.
+            // Only our end is non-blocking; programs expect a blocking one.
             _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
             streams.append(Stream(mine: ends[0], theirs: ends[1], target: target, level: level))
         }
@@ -35,12 +34,12 @@ package final class HostOutput: Sendable {
 
     deinit { for stream in streams { close(stream.mine) } }
 
-    /// For the child.
+    /// The child's descriptors.
     package var descriptors: [(source: Int32, target: Int32)] { streams.map { ($0.theirs, $0.target) } }
 
     package func closeTheirs() { for stream in streams { close(stream.theirs) } }
 
-    /// Hands on every line for as long as somebody may write one: a program that outlives its host is not to die of what it says.
+    /// Reads lines until every writer has closed its end: a program that outlives its host must not die of SIGPIPE.
     package func follow(_ tell: @escaping @Sendable (String, Logger.Level) -> Void) {
         startThread("host-output") { [self] in
             let gate = LineGate()
@@ -61,10 +60,10 @@ package final class HostOutput: Sendable {
         }
     }
 
-    /// False at the stream's end.
+    /// False at the end of the stream.
     private static func drain(_ descriptor: Int32, _ rest: inout [UInt8], _ tell: (String) -> Void) -> Bool {
         var chunk = [UInt8](repeating: 0, count: 16_384)
-        // Who writes on and on must not keep the other stream waiting.
+        // A constant writer must not starve the other stream.
         for _ in 0..<16 {
             let count = read(descriptor, &chunk, chunk.count)
             guard count > 0 else { return count < 0 && (errno == EAGAIN || errno == EINTR) }
@@ -73,7 +72,7 @@ package final class HostOutput: Sendable {
                 if end > 0 { tell(DriverLimits.cut(rest[..<end], to: DriverLimits.line)) }
                 rest.removeFirst(end + 1)
             }
-            // A line without an end.
+            // A line that is too long.
             if rest.count > 4 * DriverLimits.line {
                 tell(DriverLimits.cut(rest, to: DriverLimits.line))
                 rest = []

@@ -1,15 +1,15 @@
 import CDriver
 import Glibc
 import Primitives
+import Processes
 
-/// The driver host: a process that opens one plugin and serves the wire until the core closes it. Blocking calls run on
-/// threads of their own.
+/// The driver host process: opens one plugin and serves calls over the wire until the core closes it. Calls run on their own threads.
 public enum HostProcess {
-    /// Serves until the other end closes; never returns.
+    /// Serves until the other end closes.
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-        yieldToOthers()
-        dieFirstWhenMemoryIsShort()
+        lowerThreadPriority()
+        preferForOutOfMemoryKill()
         let wire = Wire(descriptor)
         do {
             guard let first = try wire.receive() else { exit(0) }
@@ -49,7 +49,7 @@ public enum HostProcess {
             writeError("driver-host: \(error)")
             _exit(2)
         }
-        // The core is gone: nothing begun may go on without it.
+        // The core is gone: running calls must not continue without it.
         _exit(0)
     }
 
@@ -67,7 +67,7 @@ public enum HostProcess {
         let wire: Wire
         let queue = BlockingQueue<Frame>()
         let running = Guarded<[UInt64: CallContext]>([:])
-        /// Cancellations that overtook their call.
+        /// Cancellations that arrived before their call was started.
         let cancelled = Guarded<Set<UInt64>>([])
         private let gate = LineGate()
 
@@ -83,7 +83,7 @@ public enum HostProcess {
             }
         }
 
-        /// Sends the lines of a call.
+        /// Returns a closure that sends log lines of a call.
         func logger(_ id: UInt64) -> @Sendable (clinker_level, String) -> Void {
             { [wire, gate] level, message in
                 gate.pass(message) { line, isNotice in

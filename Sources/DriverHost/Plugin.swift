@@ -1,11 +1,12 @@
 import CDriver
 import Glibc
 import Primitives
+import Processes
 
-/// A driver library that was found, checked and opened; it stays open for the life of the process.
+/// An opened driver library. It is never closed.
 public struct Plugin: @unchecked Sendable {
     public let path: String
-    /// The driver's table, as far as this host knows it; what an older driver lacks is zero.
+    /// The driver's table, as far as this host knows it; members that an older driver lacks are zero.
     let table: UnsafePointer<clinker_driver>
 
     public var name: String { String(cString: table.pointee.name) }
@@ -15,13 +16,13 @@ public struct Plugin: @unchecked Sendable {
     public var kind: String { table.pointee.kind == CLINKER_BACKUP_DRIVER.rawValue ? "backup" : "volume" }
     public var abi: UInt32 { table.pointee.abi }
 
-    /// The options of the backend's section that the driver reads; nil if it does not say.
+    /// The options of the backend's section that the driver reads; nil if it does not declare them.
     public var options: [PluginOption]? { PluginOption.all(table.pointee) }
 
-    /// The optional calls that the driver serves itself.
+    /// The optional calls that the driver implements itself.
     public var nativeCalls: [String] { DriverMethod.allCases.filter { $0.function(table.pointee) != nil }.map(\.rawValue) }
 
-    /// Whether the driver serves a call itself, the host emulates it, or neither.
+    /// Whether a call is implemented by the driver, emulated by the host, or neither.
     public enum Support: String, Sendable { case native, emulated, unsupported }
 
     public func support(_ method: DriverMethod) -> Support {
@@ -36,10 +37,12 @@ public struct Plugin: @unchecked Sendable {
         return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
     }
 
-    /// Opens a plugin. Every refusal is one line that says what to do.
+    /// Opens a plugin.
+    ///
+    /// - Throws: `PluginError`, one line that says what to do.
     public init(path: String) throws(PluginError) {
         let file = try TrustedFile(path)
-        // Through the descriptor that was looked at: what is loaded, and what it loads from beside it, is what nobody else can change.
+        // Loaded through the checked descriptor, so that nobody can replace the file, or a library beside it, in between.
         guard let library = dlopen(file.path, RTLD_NOW | RTLD_LOCAL | Int32(RTLD_NODELETE)) else {
             throw PluginError(
                 "\(path) cannot be opened: \(String(cString: dlerror()).replacing(file.path, with: path)); build it for this machine and install the libraries it needs"
@@ -84,11 +87,10 @@ public struct Plugin: @unchecked Sendable {
 
     // MARK: finding
 
-    /// Driver libraries of a directory: `lib*.so` and `*.so` whose name begins with clinker, by path.
+    /// The paths of the driver libraries in a directory: `lib*.so` and `*.so` whose names begin with clinker.
     public static func find(in directory: String) throws(PluginError) -> [String] {
         guard let listing = opendir(directory) else {
-            let code = errno
-            throw PluginError("the plugin directory \(directory) cannot be read: \(String(cString: strerror(code)))")
+            throw PluginError("\(SystemError.last("the plugin directory \(directory) cannot be read"))")
         }
         defer { closedir(listing) }
         var paths: [String] = []
@@ -101,7 +103,7 @@ public struct Plugin: @unchecked Sendable {
         return paths.sorted()
     }
 
-    /// `file` for `libClinkerFile.so`, `example` for `clinker-example.so`; nil for what is no driver by its name.
+    /// `file` for `libClinkerFile.so`, `example` for `clinker-example.so`; nil for other names.
     static func driverName(ofFile file: String) -> String? {
         guard file.hasSuffix(".so") else { return nil }
         var stem = file.dropLast(3).lowercased()
@@ -111,12 +113,11 @@ public struct Plugin: @unchecked Sendable {
         return name.isEmpty ? nil : name
     }
 
-    /// The plugin for what a configuration calls `volume_driver`: a name, an absolute path, or the Python path of Cinder's driver.
+    /// The path of the plugin for a value of `volume_driver`: a name, an absolute path, or the Python path of Cinder's driver.
     public static func path(for driver: String, in directory: String) throws(PluginError) -> String {
         if driver.hasPrefix("/") {
             guard access(driver, F_OK) == 0 else {
-                let code = errno
-                throw PluginError("volume_driver = \(driver): \(String(cString: strerror(code)))")
+                throw PluginError("\(SystemError.last("volume_driver = \(driver)"))")
             }
             return driver
         }
@@ -141,7 +142,7 @@ public struct Plugin: @unchecked Sendable {
         "cinder.volume.drivers.nfs.NfsDriver": "nfs",
     ]
 
-    /// Where plugins lie if no option says so: `../lib/clinker` of an installed program, else the program's own directory.
+    /// The default of `plugin_directory`: `../lib/clinker` of an installed program, else the program's own directory.
     public static func defaultDirectory() -> String {
         let executable = executablePath()
         let directory = executable.lastIndex(of: "/").map { String(executable[..<$0]) } ?? "."
@@ -151,7 +152,7 @@ public struct Plugin: @unchecked Sendable {
     }
 }
 
-/// Why a plugin is refused, in one line.
+/// Why a plugin cannot be used, in one line.
 public struct PluginError: Error, CustomStringConvertible, Sendable {
     public let description: String
     init(_ description: String) { self.description = description }

@@ -1,21 +1,21 @@
 import CDriver
 import Glibc
 
-/// An option of the backend's section, as a plugin declares that it reads it.
+/// An option of the backend's section, as declared by a plugin.
 public struct PluginOption: Sendable {
     public enum Kind: Sendable { case text, integer, real, boolean, list, secret, unused }
 
     public let name: String
     public let kind: Kind
-    /// Limits of a number.
+    /// The range of a number.
     public let range: ClosedRange<Double>?
-    /// What a text may be; empty for anything.
+    /// The allowed texts; empty for any.
     public let choices: [String]
-    /// What holds where the section says nothing.
+    /// The default.
     public let standard: String
     public let help: String
 
-    /// nil for what has no name.
+    /// nil for a declaration without a name.
     private init?(_ option: clinker_option) {
         guard let name = option.name.flatMap({ String(validatingCString: $0) }), !name.isEmpty else { return nil }
         func text(_ text: UnsafePointer<CChar>?) -> String { text.flatMap { String(validatingCString: $0) } ?? "" }
@@ -36,7 +36,7 @@ public struct PluginOption: Sendable {
         help = text(option.help)
     }
 
-    /// The options of a driver's table; nil where the driver does not say.
+    /// The options of a driver's table; nil if it does not declare them.
     static func all(_ table: clinker_driver) -> [PluginOption]? {
         guard let options = table.options else { return nil }
         let size = Int(table.option_size)

@@ -1,19 +1,19 @@
 import Glibc
 import Primitives
 
-/// Code that runs with our rights must come from nobody but root and ourselves: the file, its directory and every directory above,
-/// and every symbolic link on the way belong to one of the two, and nobody else may write them. Each is looked at through a descriptor
-/// that the next one is opened from, so that nothing can be put in another's place meanwhile.
+/// A file that only root and the service's user can have written: the file, its directory, every directory above and every symbolic link
+/// on the path belong to one of them, and nobody else can write them. Each component is checked through a descriptor from which the
+/// next one is opened, so that none can be replaced in between.
 final class TrustedFile: Sendable {
-    /// Of the directory that holds it, which nobody else can put anything into.
+    /// The directory of the file, into which nobody else can put anything.
     private let directory: Int32
     private let name: String
 
-    /// Leads to the file, and to what lies beside it, whatever becomes of the names above, as long as this value lives.
+    /// A path through `/proc/self/fd` that leads to the file and its neighbours while this value lives, whatever becomes of the names above.
     var path: String { "/proc/self/fd/\(directory)/\(name)" }
 
     private static let mostLinks = 40
-    /// O_PATH, which Swift does not see.
+    /// O_PATH, which the importer does not provide.
     private static let pathOnly: Int32 = 0x20_0000
 
     init(_ path: String) throws(PluginError) {
@@ -31,14 +31,13 @@ final class TrustedFile: Sendable {
             let place = walk.path + "/" + component
             let next = openat(walk.directory, component, Self.pathOnly | O_NOFOLLOW | O_CLOEXEC)
             guard next >= 0 else {
-                let code = errno
-                throw PluginError("\(place): \(String(cString: strerror(code)))")
+                throw PluginError("\(SystemError.last("\(place)"))")
             }
             var info = stat()
             guard fstat(next, &info) == 0 else {
-                let code = errno
+                let failure = SystemError.last(place)
                 close(next)
-                throw PluginError("\(place): \(String(cString: strerror(code)))")
+                throw PluginError("\(failure)")
             }
             do throws(PluginError) {
                 try Self.checkOwner(info, place)
@@ -55,11 +54,11 @@ final class TrustedFile: Sendable {
                     continue
                 case S_IFDIR:
                     guard !pending.isEmpty else { throw PluginError("\(place) is a directory") }
-                    // The directory that holds the file, and those above it.
+                    // The directory of the file, and those above it.
                     try Self.checkWriters(info, place, isAbove: pending.count > 1)
                     walk.enter(next, component)
                 default:
-                    guard pending.isEmpty else { throw PluginError("\(place): \(String(cString: strerror(ENOTDIR)))") }
+                    guard pending.isEmpty else { throw PluginError("\(SystemError(ENOTDIR, place))") }
                     guard info.st_mode & S_IFMT == S_IFREG else { throw PluginError("\(place) is no file") }
                     try Self.checkWriters(info, place, isAbove: false)
                     close(next)
@@ -75,15 +74,15 @@ final class TrustedFile: Sendable {
         throw PluginError("\(path) is a directory")
     }
 
-    /// Keeps the way for the life of the process, as the library is kept: the loader knows it by this name, and the next one of that name
-    /// would be taken for it.
+    /// Keeps the descriptor open for the life of the process, like the library: the loader identifies libraries by path, and a reused
+    /// descriptor number would be taken for the same library.
     func keep() { Self.kept.withLock { $0.append(self) } }
 
     private static let kept = Guarded<[TrustedFile]>([])
 
     deinit { close(directory) }
 
-    /// The directories from the root to where the walk is.
+    /// The directories from the root to the current one.
     private struct Walk {
         private var names: [String] = []
         private var descriptors: [Int32] = []
@@ -95,8 +94,7 @@ final class TrustedFile: Sendable {
             let root = open("/", TrustedFile.pathOnly | O_DIRECTORY | O_CLOEXEC)
             var info = stat()
             guard root >= 0, fstat(root, &info) == 0 else {
-                let code = errno
-                throw PluginError("/: \(String(cString: strerror(code)))")
+                throw PluginError("\(SystemError.last("/"))")
             }
             descriptors = [root]
             try TrustedFile.checkOwner(info, "/")
@@ -116,7 +114,7 @@ final class TrustedFile: Sendable {
 
         mutating func restart() { while !names.isEmpty { leave() } }
 
-        /// The descriptor of where the walk is, from now on the caller's.
+        /// The descriptor of the current directory; the caller owns it from now on.
         mutating func take() -> Int32 { descriptors.popLast() ?? -1 }
 
         mutating func end() {
@@ -133,8 +131,7 @@ final class TrustedFile: Sendable {
         var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
         let count = readlinkat(link, "", &buffer, buffer.count - 1)
         guard count > 0 else {
-            let code = errno
-            throw PluginError("\(place): \(String(cString: strerror(code)))")
+            throw PluginError("\(SystemError.last("\(place)"))")
         }
         guard let text = String(validating: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) else {
             throw PluginError("\(place) leads to a name that is no text")
@@ -150,7 +147,8 @@ final class TrustedFile: Sendable {
         }
     }
 
-    /// Above the file's own directory others may write where they cannot take away what is ours, as in /tmp, and our own group may.
+    /// Above the file's own directory a sticky directory (as /tmp) is allowed, since others cannot rename our files there, and so is write
+    /// access of our own group.
     private static func checkWriters(_ info: stat, _ place: String, isAbove: Bool) throws(PluginError) {
         if isAbove {
             guard info.st_mode & 0o1000 == 0, FileTrust(info).writers(place) != nil else { return }

@@ -1,16 +1,17 @@
 import Glibc
 import Primitives
+import Processes
 
-/// The wire between the core and a driver host: frames over a socket pair, each a length (4 bytes, little-endian, of what
-/// follows), a kind (1 byte), the call's id (8 bytes) and a value.
+/// A frame of the protocol between the core and a driver host, over a socket pair. Each frame has a length (4 bytes, little-endian, of
+/// what follows), a kind (1 byte), the call's id (8 bytes) and a value.
 ///
 ///     core -> host   open {wire, plugin, options...}     host -> core   opened {name, version, ...} | failed {code, message}
 ///                    call {method, arguments}                           result {value} | failed {code, message}
 ///                    cancel                                             progress {done, total}, log {level, message}
 ///
-/// When either end closes, the other one ends all calls: a call outlives neither its host nor its core.
+/// When either end closes, the other one ends all calls.
 package struct Frame: Sendable {
-    /// Version of this wire; both ends are the same program, so any difference is an error.
+    /// Version of the protocol. Both ends are the same program, so a difference is an error.
     package static let version: Int64 = 1
     static let maximum = 16 << 20
 
@@ -27,20 +28,20 @@ package struct Frame: Sendable {
     }
 }
 
-/// One end of the wire. Any thread may send; one thread receives.
+/// One end of the connection. Any thread may send; one thread receives.
 package final class Wire: Sendable {
     private let descriptor: Int32
     private let sending = Guarded<Bool>(true)
 
-    /// Takes the descriptor over. It is closed when nobody knows of the wire any more, for its number may be another wire's the moment
-    /// it is closed: who came late to send would speak to another host.
+    /// Takes the descriptor over. It is closed in `deinit` only: descriptor numbers are reused, and a late sender must not write to another
+    /// host's connection.
     package init(_ descriptor: Int32) { self.descriptor = descriptor }
     deinit { close(descriptor) }
 
-    /// Both ends hear that this one is gone.
+    /// Shuts the connection down; both ends see its end.
     package func hangUp() { shutdown(descriptor, Int32(SHUT_RDWR)) }
 
-    /// Hangs up when a child ends: what it forked may hold its end open for as long as it likes. What was sent before is still received.
+    /// Shuts down when a child process ends, since programs that it forked may keep its end open. Frames sent before are still received.
     package func hangUp(atEndOf child: pid_t) {
         startThread("wire-\(child)") { [self] in
             awaitEnd(of: child)
@@ -48,7 +49,7 @@ package final class Wire: Sendable {
         }
     }
 
-    /// False if the other end is gone.
+    /// - Returns: false if the other end is gone.
     @discardableResult
     package func send(_ frame: Frame) -> Bool {
         var bytes: [UInt8] = []
@@ -58,7 +59,7 @@ package final class Wire: Sendable {
         DriverValue.append(frame.id, to: &bytes)
         frame.value.encode(into: &bytes)
         guard bytes.count - 4 <= Frame.maximum else {
-            // An answer that nobody takes would end the wire, and every call with it.
+            // A frame that is too large would end the connection and every call; a failure is sent instead.
             guard frame.kind == .result else { return false }
             let words = "an answer of \(bytes.count) bytes: at most \(Frame.maximum) are taken"
             return send(
@@ -86,7 +87,9 @@ package final class Wire: Sendable {
         }
     }
 
-    /// Waits for the next frame; nil when the other end is gone. Throws on what is no frame.
+    /// Waits for the next frame; nil when the other end is gone.
+    ///
+    /// - Throws: `WireError` for bytes that are not a frame.
     package func receive() throws -> Frame? {
         guard let head = try bytes(4) else { return nil }
         let length = head.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }

@@ -118,21 +118,17 @@ extension Call {
 
     public func option(_ name: String, default otherwise: Bool) throws -> Bool {
         guard let text = option(name) else { return otherwise }
-        switch text.lowercased() {
-        case "true", "yes", "on", "t", "y", "1": return true
-        case "false", "no", "off", "f", "n", "0": return false
-        default: throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name) must be true or false, not '\(text)'")
+        guard let value = Bool.parse(text) else {
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name) must be \(Bool.rule), not '\(text)'")
         }
+        return value
     }
 
     /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent. A file that others may write is refused:
     /// it says where volumes go.
     public func fileOption(_ name: String) throws -> String? {
         guard let path = option(name) else { return nil }
-        guard let file = fopen(path, "re") else {
-            let code = errno
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name): \(path) cannot be read: \(String(cString: strerror(code)))")
-        }
+        guard let file = fopen(path, "re") else { throw DriverError.last(CLINKER_BAD_CONFIGURATION, "\(name): \(path) cannot be read") }
         defer { fclose(file) }
         var info = stat()
         guard fstat(fileno(file), &info) == 0, info.st_uid == 0 || info.st_uid == geteuid() else {

@@ -29,7 +29,7 @@ public struct Tool: Sendable {
         var pipes: [Int32] = [-1, -1, -1, -1]
         for index in [0, 2] {
             let made = pipes.withUnsafeMutableBufferPointer { pipe2($0.baseAddress! + index, O_CLOEXEC) }
-            guard made == 0 else { throw Self.failure("cannot make a pipe") }
+            guard made == 0 else { throw DriverError.last(CLINKER_RETRY, "cannot make a pipe") }
         }
         defer { for descriptor in pipes where descriptor >= 0 { close(descriptor) } }
         var actions = posix_spawn_file_actions_t()
@@ -46,7 +46,7 @@ public struct Tool: Sendable {
         let spawned = posix_spawnp(&pid, name, &actions, nil, argv, envp)
         guard spawned == 0 else {
             throw DriverError(
-                spawned == ENOENT ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY, "cannot run \(name): \(String(cString: strerror(spawned)))")
+                spawned == ENOENT ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY, "cannot run \(name)", errno: spawned)
         }
         for index in [1, 3] {
             close(pipes[index])
@@ -75,11 +75,6 @@ public struct Tool: Sendable {
             }
         }
         return (String(decoding: texts[0], as: UTF8.self), String(decoding: texts[1], as: UTF8.self), true)
-    }
-
-    private static func failure(_ what: String) -> DriverError {
-        let code = errno
-        return DriverError(CLINKER_RETRY, "\(what): \(String(cString: strerror(code)))")
     }
 }
 

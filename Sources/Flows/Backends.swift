@@ -3,7 +3,8 @@ public import Database
 import DriverHost
 import JSON
 public import Logging
-public import Primitives
+import Observability
+import Primitives
 import Settings
 
 /// A backend with its place in the cloud.
@@ -90,18 +91,19 @@ public final class BackendEntry: Sendable {
         self.zone = zone
         self.backendName = backendName
         self.backend = backend
-        reservedPercentage = settings[Options.reservedPercentage, backend: name]
-        maxOverSubscription = settings[Options.maxOverSubscription, backend: name]
-        statsInterval = settings[Options.statsInterval, backend: name]
-        copyLimit = settings[Options.copyLimit, backend: name]
-        filterFunction = settings[Options.filterFunction, backend: name]
-        goodnessFunction = settings[Options.goodnessFunction, backend: name]
-        let extra = settings[Options.extraCapabilities, backend: name]
+        reservedPercentage = settings[Options.backend.reservedPercentage, backend: name]
+        maxOverSubscription = settings[Options.backend.maxOverSubscription, backend: name]
+        statsInterval = settings[Options.backend.statsInterval, backend: name]
+        copyLimit = settings[Options.backend.copyLimit, backend: name]
+        filterFunction = settings[Options.backend.filterFunction, backend: name]
+        goodnessFunction = settings[Options.backend.goodnessFunction, backend: name]
+        let extra = settings[Options.backend.extraCapabilities, backend: name]
         guard let object = try? JSON(parsing: extra).object else {
             throw SettingsError(["[\(name)] extra_capabilities must be a JSON object, not \(extra)"])
         }
         extraCapabilities = object
-        for (option, text) in [(Options.filterFunction, filterFunction), (Options.goodnessFunction, goodnessFunction)] where !text.isEmpty {
+        for (option, text) in [(Options.backend.filterFunction, filterFunction), (Options.backend.goodnessFunction, goodnessFunction)]
+        where !text.isEmpty {
             do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
                 throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
             }
@@ -253,35 +255,36 @@ public final class Backends: Sendable {
         onUp: @escaping @Sendable (_ host: String, _ zone: String) -> Void = { _, _ in }
     ) throws(SettingsError) {
         self.log = log
-        let directory = settings[Options.pluginDirectory]
+        let directory = settings[Options.service.pluginDirectory]
         var entries: [BackendEntry] = []
         var problems: [String] = []
-        for name in settings[Options.enabledBackends] {
+        for name in settings[Options.service.enabledBackends] {
             do {
-                let driver = settings[Options.volumeDriver, backend: name]
+                let driver = settings[Options.backend.driver, backend: name]
                 guard !driver.isEmpty else { throw SettingsError(["[\(name)] volume_driver is not set"]) }
                 let path = try Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory)
                 var options = settings.backendOptions(name).map { DriverValue.Member($0.name, .string($0.value)) }
                 options.append(DriverValue.Member("backend", .string(name)))
                 options.append(DriverValue.Member("state_dir", .string(StateDirectory.path(of: name, in: stateDirectory))))
                 // How the service's own objects are told from others' in the same storage.
-                for option in [Options.volumeNameTemplate, Options.snapshotNameTemplate] {
+                for option in [Options.storage.volumeNameTemplate, Options.storage.snapshotNameTemplate] {
                     let name = option.declaration.name
                     options.removeAll { $0.name == name }
                     options.append(DriverValue.Member(name, .string(settings[option])))
                 }
-                let zone = settings[Options.backendZone, backend: name]
-                let displayName = settings[Options.volumeBackendName, backend: name]
-                let standIn = settings[Options.backendHost, backend: name]
+                let zone = settings[Options.backend.zone, backend: name]
+                let displayName = settings[Options.backend.name, backend: name]
+                let standIn = settings[Options.backend.host, backend: name]
                 let host = "\(standIn.isEmpty ? node : standIn)@\(name)"
                 let started = Guarded<BackendEntry?>(nil)
                 // What its section says in vain is told once.
                 let isExamined = Guarded(false)
                 var configuration = Backend.Configuration(
-                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
-                    callTimeout: Double(settings[Options.callTimeout, backend: name]),
-                    openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
-                configuration.memoryLimit = settings[Options.memoryLimit, backend: name] << 20
+                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backend.threads, backend: name],
+                    callTimeout: Double(settings[Options.backend.callTimeout, backend: name]),
+                    openTimeout: Double(settings[Options.backend.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes"
+                )
+                configuration.memoryLimit = settings[Options.backend.memoryLimit, backend: name] << 20
                 let backend = Backend(
                     configuration, log: log,
                     onChange: { isUp in
@@ -303,7 +306,7 @@ public final class Backends: Sendable {
                         }
                     })
                 let entry = try BackendEntry(
-                    host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone,
+                    host: host, zone: zone.isEmpty ? settings[Options.storage.storageZone] : zone,
                     backendName: displayName.isEmpty ? name : displayName, backend: backend, settings: settings)
                 started.withLock { $0 = entry }
                 entries.append(entry)

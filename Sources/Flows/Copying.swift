@@ -12,7 +12,7 @@ extension FlowContext {
     )
         async throws
     {
-        for end in [source, target] { try await end.entry.backend.waitUntilAlone() }
+        for end in [source, target] { try await end.entry.backend.waitForOldTransfers() }
         let start = Guarded(UInt64(clamping: progress[Self.copied]?.integer ?? 0))
         var deaths = 0
         var retries = 0

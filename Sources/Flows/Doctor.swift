@@ -20,7 +20,7 @@ public final class Doctor: Sendable {
         self.services = services
         self.engine = engine
         self.requests = requests
-        let age = settings[Options.reservationTimeout]
+        let age = settings[Options.storage.reservationTimeout]
         reservationAge = age > 0 ? age : 86_400
     }
 

@@ -26,9 +26,9 @@ public struct FlowServices: Sendable {
         self.backends = backends
         names = StorageNames(settings)
         scheduler = try Scheduler(settings, instances: instances)
-        maxAttempts = settings[Options.schedulerMaxAttempts]
-        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
-        snapshotSameHost = settings[Options.snapshotSameHost]
+        maxAttempts = settings[Options.flows.maxAttempts]
+        snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
+        snapshotSameHost = settings[Options.storage.snapshotSameHost]
         quotas = Quotas.Defaults(settings)
         self.log = log
     }

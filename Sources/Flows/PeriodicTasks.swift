@@ -18,9 +18,9 @@ public final class PeriodicTasks: Sendable {
         self.database = database
         self.backends = backends
         self.node = node
-        zone = settings[Options.storageZone]
-        interval = settings[Options.reportInterval]
-        retentionDays = settings[Options.operationRetention]
+        zone = settings[Options.storage.storageZone]
+        interval = settings[Options.flows.reportInterval]
+        retentionDays = settings[Options.flows.operationRetention]
         self.log = log
     }
 

@@ -13,7 +13,7 @@ extension FlowContext {
             let isPatient = progress[reportsAwaited] == true
             let own = (try? await context.volume())?.backend
             // The volume's own backend decides whether it stays.
-            await backends.waitForReports { isPatient || !$0.backend.isHeldUp || $0.host == own }
+            await backends.waitForReports { isPatient || !$0.backend.isWaitingForOldProcesses || $0.host == own }
         }
         return .object([])
     }

@@ -2,22 +2,21 @@ import CCurl
 import Glibc
 import Primitives
 
-/// HTTP as a client, on libcurl. Connections are kept and used again; a call blocks its thread, so it is made on threads of
-/// our own.
+/// An HTTP client on libcurl. Connections are reused. A call blocks its thread, so it must not be made on Swift's cooperative pool.
 public final class HTTPClient: Sendable {
     public struct Request: Sendable {
         public var method: String
         public var url: String
         public var headers: [(name: String, value: String)] = []
         public var body: [UInt8]?
-        /// Seconds for everything, and for the connection alone.
+        /// Time-outs in seconds: of the whole request, and of connecting.
         public var timeout = 60.0
         public var connectTimeout = 10.0
-        /// A socket of this machine to which all connections go, whatever the URL's host.
+        /// Path of a Unix socket to connect to, whatever the URL's host.
         public var unixSocket: String?
-        /// Largest answer in bytes.
+        /// Largest response in bytes.
         public var limit = 16 << 20
-        /// Takes the body of a successful answer piece by piece instead of keeping it; false ends the transfer.
+        /// Receives the body of a successful response piece by piece instead of keeping it; returning false ends the transfer.
         public var onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)?
 
         public init(_ method: String, _ url: String) {
@@ -31,17 +30,17 @@ public final class HTTPClient: Sendable {
         public let headers: [(name: String, value: String)]
         public let body: [UInt8]
 
-        /// The first header of the name, in any case of letters.
+        /// The first header with the name, compared case-insensitively.
         public func header(_ name: String) -> String? {
             let wanted = name.lowercased()
             return headers.first { $0.name.lowercased() == wanted }?.value
         }
     }
 
-    /// No answer came; libcurl's words.
+    /// No response was received; with libcurl's message.
     public struct Failure: Error, CustomStringConvertible, Sendable {
         public let description: String
-        /// Whether the other end could not be reached at all, so that the request had no effect.
+        /// Whether no connection could be made, so that the request had no effect.
         public let isUnreachable: Bool
 
         public init(description: String, isUnreachable: Bool) {
@@ -50,13 +49,13 @@ public final class HTTPClient: Sendable {
         }
     }
 
-    /// Which certificates are believed.
+    /// Which certificates are trusted.
     public struct Trust: Sendable {
-        /// PEM file of authorities; the system's if nil.
+        /// PEM file of certificate authorities; nil for the system's.
         public var authorities: String?
-        /// Whether any certificate is accepted.
+        /// Whether certificates are not verified.
         public var isInsecure: Bool
-        /// PEM files of the certificate and the key that the client shows.
+        /// PEM files of the client certificate and its key.
         public var certificate, key: String?
         public init(authorities: String? = nil, isInsecure: Bool = false, certificate: String? = nil, key: String? = nil) {
             self.authorities = authorities
@@ -75,7 +74,7 @@ public final class HTTPClient: Sendable {
 
     deinit { for handle in idle.withLock({ $0 }) { curl_easy_cleanup(handle.raw) } }
 
-    /// What one transfer collects.
+    /// The state of one transfer.
     private final class Transfer {
         var headers: [(name: String, value: String)] = []
         var body: [UInt8] = []
@@ -89,7 +88,7 @@ public final class HTTPClient: Sendable {
         }
     }
 
-    /// Sends the request and waits for the answer, whatever its status.
+    /// Sends the request and waits for the response, whatever its status.
     public func send(_ request: Request) throws(Failure) -> Response {
         guard Self.initialized, let handle = idle.withLock({ $0.popLast() }) ?? curl_easy_init().map({ Handle(raw: $0) }) else {
             throw Failure(description: "libcurl could not be started", isUnreachable: true)
@@ -103,7 +102,7 @@ public final class HTTPClient: Sendable {
         let me = Unmanaged.passUnretained(transfer).toOpaque()
         var lines: UnsafeMutablePointer<curl_slist>?
         for header in request.headers { lines = curl_slist_append(lines, "\(header.name): \(header.value)") }
-        // Nobody waits for a server's leave to send a body.
+        // Do not wait for 100 Continue.
         lines = curl_slist_append(lines, "Expect:")
         defer { curl_slist_free_all(lines) }
         clinker_curl_text(curl, CURLOPT_URL, request.url)

@@ -1,4 +1,5 @@
 import Glibc
+import Observability
 import Primitives
 
 /// One line for every request: time, ACCESS, address, method, path, status, length, duration in microseconds, ids, operation.
@@ -57,7 +58,7 @@ struct AccessLog: Sendable {
         }
     }
 
-    /// A line being written on the stack. What a client sent is cut where it grows too long.
+    /// A line that is built in a buffer on the stack; texts sent by clients are truncated.
     private struct Line {
         static let capacity = 4096
         private static let longestPart = 1500
@@ -66,7 +67,7 @@ struct AccessLog: Sendable {
 
         init(_ bytes: UnsafeMutableBufferPointer<UInt8>) { self.bytes = bytes }
 
-        /// The line with its newline.
+        /// The finished line, with its newline.
         var finished: UnsafeBufferPointer<UInt8> {
             bytes[min(count, bytes.count - 1)] = UInt8(ascii: "\n")
             return UnsafeBufferPointer(rebasing: bytes[..<min(count + 1, bytes.count)])
@@ -102,7 +103,7 @@ struct AccessLog: Sendable {
             }
         }
 
-        /// What a client sent may not break the line or pretend to be a field.
+        /// Escapes text sent by a client, so that it cannot end the line or look like another field.
         mutating func appendClean(_ text: String) {
             let start = count
             append(text)
@@ -114,8 +115,8 @@ struct AccessLog: Sendable {
             }
         }
 
-        /// The bytes of the character there, if it is not one to be seen: a blank, a control character, a line separator, a mark
-        /// that turns the direction of what follows.
+        /// The number of bytes of an invisible character at the position: white space, a control character, a line separator, a
+        /// bidirectional formatting character.
         private func hidden(_ index: Int) -> Int {
             func at(_ offset: Int) -> UInt8 { index + offset < count ? bytes[index + offset] : 0 }
             switch bytes[index] {

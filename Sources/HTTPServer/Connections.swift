@@ -3,17 +3,17 @@ import Glibc
 import Primitives
 import Synchronization
 
-/// The open connections of a server, what each is waited for, and since when. libmicrohttpd's own time-out starts anew
-/// with every byte; the limits here do not, so a client that sends a byte now and then cannot hold a connection for ever.
+/// The open connections of a server with the phase of each and its start. libmicrohttpd's own time-out restarts with every byte; the
+/// limits here do not, so that a client that sends single bytes cannot keep a connection open forever.
 final class Connections: Sendable {
     enum Phase: Int { case fresh, receiving, answering, idle }
 
-    /// Why a connection was closed before its client did.
+    /// Why the server closed a connection.
     enum Reason: String, CaseIterable { case slow, idle, crowded }
 
     final class Connection: Sendable {
         fileprivate let descriptor: Int32
-        /// Milliseconds of the monotonic clock, and in the two lowest bits the phase: one store changes both.
+        /// The phase in the two lowest bits, and above them the start in milliseconds of the monotonic clock: one store changes both.
         private let state: Atomic<Int>
 
         fileprivate init(descriptor: Int32) {
@@ -44,7 +44,7 @@ final class Connections: Sendable {
     }
 
     var count: Int { open.withLock { $0.count } }
-    /// Connections whose client has gone, or will say nothing more, while its request is being answered.
+    /// The number of connections whose client has closed its end while its request is being answered.
     var abandoned: Int {
         open.withLock { open in
             open.values.count { connection in
@@ -57,18 +57,19 @@ final class Connections: Sendable {
     }
     var closedEarly: [Reason: Int] { closed.withLock { $0 } }
 
-    /// A new connection; the caller keeps it until `remove`.
+    /// Adds a connection; the caller keeps it until `remove`.
     func add(descriptor: Int32) -> Connection {
         let connection = Connection(descriptor: descriptor)
         open.withLock { $0[ObjectIdentifier(connection)] = connection }
         return connection
     }
 
-    /// To be called before the descriptor is closed: under the lock nobody else touches it.
+    /// Must be called before the descriptor is closed; the lock keeps other threads from using it.
     func remove(_ connection: Connection) { open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(connection)) } }
 
-    /// Ends connections whose time is over, and when few are left to give out, those that wait for nothing, longest first.
-    /// `others` are connections that are not known here and count towards the limit.
+    /// Closes connections whose time is over and, when the limit is nearly reached, idle ones, the longest idle first.
+    ///
+    /// - Parameter others: the number of connections that are not in this list but count towards the limit.
     func sweep(besides others: Int, at now: Double = Timestamp.monotonic()) {
         open.withLock { open in
             var ended: [Reason: Int] = [:]
@@ -97,7 +98,7 @@ final class Connections: Sendable {
         }
     }
 
-    /// The descriptor stays libmicrohttpd's: it sees the end of the stream and closes it.
+    /// shutdown, not close: libmicrohttpd owns the descriptor, sees the end of the stream and closes it.
     private static func end(_ connection: Connection, _ reason: Reason, _ ended: inout [Reason: Int]) {
         shutdown(connection.descriptor, Int32(SHUT_RDWR))
         ended[reason, default: 0] += 1

@@ -1,20 +1,20 @@
 import JSON
 
-/// One answer.
+/// One response.
 public struct HTTPResponse: Sendable {
     public enum Body: Sendable {
         case none
-        /// A `malloc`ed buffer that the server frees.
+        /// A buffer from `malloc`; the server frees it.
         case buffer(JSONWriter.Buffer)
         case text(String)
-        /// Bytes that come as they arise, until the stream ends.
+        /// A body of unknown length, sent as it is produced.
         case stream(any HTTPStream)
     }
 
     public var status: Int
     public var headers: [(name: String, value: String)]
     public var body: Body
-    /// nil: no Content-Type header.
+    /// nil for no Content-Type header.
     public var contentType: String?
 
     public init(status: Int, headers: [(name: String, value: String)] = [], body: Body = .none, contentType: String? = HTTPResponse.json) {
@@ -27,7 +27,7 @@ public struct HTTPResponse: Sendable {
 
     public static let json = "application/json"
 
-    /// An answer whose JSON body the closure writes.
+    /// Creates a response whose JSON body is written by the closure.
     public static func json(_ status: Int = 200, capacity: Int = 1024, _ write: (inout JSONWriter) throws -> Void) rethrows -> HTTPResponse
     {
         var writer = JSONWriter(capacity: capacity)
@@ -36,13 +36,13 @@ public struct HTTPResponse: Sendable {
     }
 }
 
-/// An error that knows its answer. Names and texts are Cinder's: clients show them.
+/// An error with its response. Names and texts are Cinder's, since clients show them.
 public struct HTTPError: Error, Sendable {
     public var status: Int
     public var message: String
-    /// The body is the router's own, not a fault of the API.
+    /// Whether the body is in the router's format instead of an API fault.
     public var isPlain: Bool
-    /// The body is the one that identity middleware gives.
+    /// Whether the body is in the format of keystonemiddleware's 401.
     var isChallenge = false
     public var headers: [(name: String, value: String)]
 
@@ -55,10 +55,10 @@ public struct HTTPError: Error, Sendable {
 
     public static func badRequest(_ message: String) -> HTTPError { HTTPError(400, message) }
     public static func notFound(_ message: String) -> HTTPError { HTTPError(404, message) }
-    /// No such path, or no such method on it.
+    /// The path does not exist, or does not support the method.
     public static let noRoute = HTTPError(404, "The resource could not be found.", isPlain: true)
 
-    /// Who asks is not known; the challenge says how to tell.
+    /// The caller is not authenticated; the challenge says how to authenticate.
     public static func unauthenticated(_ challenge: String) -> HTTPError {
         var error = HTTPError(
             401, "The request you have made requires authentication.", headers: [(name: "WWW-Authenticate", value: challenge)])
@@ -66,7 +66,7 @@ public struct HTTPError: Error, Sendable {
         return error
     }
 
-    /// The key of the body.
+    /// The fault's name, the key of the body.
     public var faultName: StaticString {
         switch status {
         case 400: "badRequest"

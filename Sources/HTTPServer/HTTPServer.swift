@@ -2,13 +2,14 @@ import CLinux
 import CMicroHTTPD
 import Glibc
 import JSON
+import Observability
 public import Primitives
 import Synchronization
 
-/// An HTTP/1.1 server on libmicrohttpd: epoll, a small pool of threads, connections suspended while a handler waits.
+/// An HTTP/1.1 server on libmicrohttpd: epoll, a small thread pool, connections suspended while a handler waits.
 ///
-/// A request that waits for nothing is answered by the connection's thread at once. Work that may wait is started there too, with
-/// `Task.immediate`: if it does wait, its connection is suspended until it ends.
+/// A request that waits for nothing is answered on the connection's thread without a task. Work that may wait is started there with
+/// `Task.immediate`; if it does wait, its connection is suspended until it ends.
 public final class HTTPServer: @unchecked Sendable {
     public struct Configuration: Sendable {
         /// A listening socket.
@@ -16,9 +17,9 @@ public final class HTTPServer: @unchecked Sendable {
         public var threads: Int
         public var bodyLimit: Int
         public var connectionLimit: Int
-        /// Connections from one address; 0 for no limit.
+        /// Most connections from one address; 0 for no limit.
         public var connectionLimitPerAddress: Int
-        /// Seconds in which a request must have arrived, head and body.
+        /// Seconds within which a request must arrive, head and body.
         public var requestTimeout: Int
         /// Seconds after which an idle connection is closed.
         public var idleTimeout: Int
@@ -36,9 +37,9 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    /// What libmicrohttpd keeps of a connection: the request's head, its body piece by piece, the answer's head.
+    /// Bytes that libmicrohttpd allocates per connection: for the request's head, pieces of its body, and the response's head.
     private static let connectionMemory = 24 * 1024
-    /// What of it a request's head may take, so that the answer's head fits in.
+    /// Bytes of it that a request's head may use, so that the response's head fits.
     fileprivate static let headMemory = connectionMemory - 2048
 
     let responder: Responder
@@ -49,12 +50,15 @@ public final class HTTPServer: @unchecked Sendable {
     private let connections: Connections
     private let connectionLimit: Int
     fileprivate let streams: StreamConnections
-    /// Put in the place of a socket that is taken away.
+    /// A socket that replaces the descriptor of a connection that is taken over.
     fileprivate let standIn: Int32
-    /// Posted when the sweeping of connections is to end.
+    /// Posted to end the thread that closes expired connections.
     private let sweeping = Semaphore()
 
-    /// `responder` is the whole chain; it must not throw.
+    /// - Parameters:
+    ///   - configuration: socket, threads and limits.
+    ///   - log: receives access lines.
+    ///   - responder: the whole middleware chain; it must not throw.
     public init(_ configuration: Configuration, log: LogSink, responder: @escaping Responder) throws(SystemError) {
         self.responder = responder
         bodyLimit = configuration.bodyLimit
@@ -66,8 +70,8 @@ public final class HTTPServer: @unchecked Sendable {
             limit: configuration.connectionLimit, limitPerAddress: configuration.connectionLimitPerAddress,
             sendTimeout: configuration.idleTimeout)
         standIn = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard standIn >= 0 else { throw SystemError(errno, "the HTTP server could not be started") }
-        // Several threads accept: one that comes late must not wait in accept.
+        guard standIn >= 0 else { throw SystemError.last("the HTTP server could not be started") }
+        // Several threads accept: the socket is non-blocking, so that one that lost the race does not block in accept.
         _ = fcntl(configuration.socket, F_SETFL, fcntl(configuration.socket, F_GETFL) | O_NONBLOCK)
         typealias UnescapeCallback = @convention(c) (UnsafeMutableRawPointer?, OpaquePointer?, UnsafeMutablePointer<CChar>?) -> Int
         typealias URILogCallback =
@@ -105,7 +109,7 @@ public final class HTTPServer: @unchecked Sendable {
             item(.CONNECTION_LIMIT, configuration.connectionLimit),
             item(.CONNECTION_TIMEOUT, configuration.idleTimeout),
             item(.CONNECTION_MEMORY_LIMIT, Self.connectionMemory),
-            // Where heads are read in place they are checked here, and what is refused is answered.
+            // With a libmicrohttpd that parses heads in place, they are checked here, and refused requests get a response.
             item(.STRICT_FOR_CLIENT, RequestHead.isReadInPlace ? 0 : 1),
             item(.UNESCAPE_CALLBACK, unsafeBitCast(unescape, to: Int.self)),
             item(.URI_LOG_CALLBACK, unsafeBitCast(uri, to: Int.self), me),
@@ -114,23 +118,22 @@ public final class HTTPServer: @unchecked Sendable {
             item(.PER_IP_CONNECTION_LIMIT, configuration.connectionLimitPerAddress),
             item(.END, 0),
         ]
-        // A pool of one thread is no pool to libmicrohttpd.
+        // libmicrohttpd does not accept a pool of one thread.
         if configuration.threads < 2 { items.remove(at: 1) }
         let flags = UInt32(MHD_USE_EPOLL_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue)
         daemon = items.withUnsafeMutableBufferPointer { items in
             withVaList([MHD_OPTION.ARRAY.rawValue, items.baseAddress!, MHD_OPTION.END.rawValue]) { arguments in
-                startingThreadsThatAnswer { MHD_start_daemon_va(flags, 0, HTTPServer.admit, me, HTTPServer.handle, me, arguments) }
+                withShortTimeSlice { MHD_start_daemon_va(flags, 0, HTTPServer.admit, me, HTTPServer.handle, me, arguments) }
             }
         }
         if daemon == nil {
-            let code = errno
-            throw SystemError(code, "the HTTP server could not be started")
+            throw SystemError.last("the HTTP server could not be started")
         }
         startThread("http-sweep") { [connections, streams, sweeping] in
             var most = 0
             while !sweeping.wait(seconds: 1) {
                 connections.sweep(besides: streams.count)
-                // What a crowd of connections took is the system's again when the crowd has gone.
+                // After many connections have closed, their memory is returned to the system.
                 let now = connections.count + streams.count
                 most = max(most, now)
                 if most >= 1000, now < most / 4 {
@@ -141,7 +144,7 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    /// Writes how many connections there are, and why others were closed.
+    /// Writes the metrics of connections: how many are open, and why others were closed.
     public func write(into text: inout MetricsText) {
         text.family("clinker_http_connections", .gauge, "Open connections.")
         text.sample("clinker_http_connections", connections.count + streams.count)
@@ -152,18 +155,19 @@ public final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    /// Stops accepting, waits until the running requests are answered (at most `seconds`) and closes every connection.
-    /// False if requests were still running: then the server must not be used, nor its memory freed, before the process ends.
+    /// Stops accepting, waits at most `seconds` until running requests are answered, and closes every connection.
+    ///
+    /// - Returns: false if requests were still running; then the server must neither be used nor freed until the process ends.
     public func stop(within seconds: Double) -> Bool {
         guard let daemon else { return true }
         sweeping.post()
         let listening = MHD_quiesce_daemon(daemon)
         _ = listening
         let limit = Timestamp.monotonic() + seconds
-        // Nobody waits for the answers whose clients have gone.
+        // Requests whose clients have gone are not waited for.
         while running.load(ordering: .acquiring) > connections.abandoned, Timestamp.monotonic() < limit { usleep(5_000) }
         guard running.load(ordering: .acquiring) == 0 else { return false }
-        usleep(20_000)  // answers that were resumed are on their way out
+        usleep(20_000)  // lets resumed connections send their responses
         streams.stop()
         MHD_stop_daemon(daemon)
         self.daemon = nil
@@ -174,7 +178,7 @@ public final class HTTPServer: @unchecked Sendable {
     fileprivate func started() { running.wrappingAdd(1, ordering: .relaxed) }
     fileprivate func ended() { running.wrappingSubtract(1, ordering: .releasing) }
 
-    /// libmicrohttpd counts its own connections; streams are connections too.
+    /// The number of open connections: those of libmicrohttpd, and streams.
     private static let admit: MHD_AcceptPolicyCallback = { server, _, _ in
         guard let server else { return .NO }
         return Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().hasRoom ? .YES : .NO
@@ -185,7 +189,7 @@ public final class HTTPServer: @unchecked Sendable {
         return streams == 0 || streams + connections.count < connectionLimit
     }
 
-    /// libmicrohttpd's access handler: called when the headers are there, for every piece of the body, and at its end.
+    /// libmicrohttpd's access handler: called after the headers, for every piece of the body, and at its end.
     private static let handle: MHD_AccessHandlerCallback = { server, connection, _, method, version, data, size, context in
         guard let server, let connection, let size, let context, let raw = context.pointee else { return .NO }
         let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
@@ -194,11 +198,11 @@ public final class HTTPServer: @unchecked Sendable {
     }
 }
 
-/// One request and its answer, from the first line to the last byte.
+/// The exchange of one request and its response, from the first line to the last byte.
 private final class Exchange: @unchecked Sendable {
     private enum State { static let running = 0, suspended = 1, done = 2 }
 
-    /// The request's target; nil if it cannot be one.
+    /// The request's target; nil if it is invalid.
     private let target: String?
     private let line: RequestHead.Line?
     private var request: HTTPRequest?
@@ -227,13 +231,13 @@ private final class Exchange: @unchecked Sendable {
         if let uri {
             line = RequestHead.Line(target: uri, version: uri + strlen(uri) + 1)
             target = Self.target(uri)
-            // Queries are read here. libmicrohttpd would keep a record of every item, which takes the connection's memory.
+            // Queries are parsed by HTTPRequest. libmicrohttpd would store every parameter in the connection's memory.
             if let question = strchr(uri, Int32(UInt8(ascii: "?"))) { question[1] = 0 }
         }
         return Unmanaged.passRetained(Exchange(target: target, line: line, connection: known)).toOpaque()
     }
 
-    /// nil if the target is not UTF-8, holds a blank or a control character, or is empty.
+    /// nil if the target is empty, not UTF-8, or contains a space or a control character.
     private static func target(_ uri: UnsafePointer<CChar>) -> String? {
         var position = uri
         while position.pointee != 0 {
@@ -249,13 +253,13 @@ private final class Exchange: @unchecked Sendable {
         let reference = Unmanaged<Exchange>.fromOpaque(raw)
         let exchange = reference.takeUnretainedValue()
         exchange.known?.enter(.idle, at: Timestamp.monotonic())
-        // A client that left before its answer: nothing of it is running any more.
+        // The client left before the response; its handler is not running any more.
         if let server { exchange.ended(Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()) }
         reference.release()
         context.pointee = nil
     }
 
-    /// Counts the request as over, once.
+    /// Counts the request as finished, once.
     private func ended(_ server: HTTPServer) {
         guard started, !hasEnded else { return }
         hasEnded = true
@@ -271,15 +275,15 @@ private final class Exchange: @unchecked Sendable {
             let request = makeRequest(head, connection, method)
             self.request = request
             guard head.memory <= HTTPServer.headMemory else { return refuseAtOnce(request, head, connection, server) }
-            // To an older client the body is sent as it is, until the connection ends.
+            // HTTP/1.0 has no chunks: the body is sent as it is, and ends with the connection.
             isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
-            // Answered before the body is read; libmicrohttpd then closes the connection.
+            // The response is sent before the body is read; libmicrohttpd then closes the connection.
             if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit { return start(server, connection, request) }
             return .YES
         }
         if size.pointee > 0 {
             received += size.pointee
-            // A body that is too large is read on, so that its answer can be heard, but not for ever.
+            // A body that is too large is read and dropped up to a limit, so that the client receives the response.
             if received > 16 * max(server.bodyLimit, 65_536) { return .NO }
             if started {
                 size.pointee = 0
@@ -357,7 +361,7 @@ private final class Exchange: @unchecked Sendable {
         defer { MHD_destroy_response(body) }
         if let type = response.contentType { Self.add("Content-Type", type, to: body) }
         for header in response.headers { Self.add(header.name, header.value, to: body) }
-        // libmicrohttpd takes bare newlines between chunks, others on the way may not: what follows them is no request for sure.
+        // libmicrohttpd accepts bare newlines between chunks, proxies may not: what follows them may not be a request.
         if isChunked || request.refusal != nil { Self.add("Connection", "close", to: body) }
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
@@ -365,7 +369,7 @@ private final class Exchange: @unchecked Sendable {
         return queueAnswer(connection, UInt32(response.status), body)
     }
 
-    /// A text that is passed to C as it is would be copied first.
+    /// Passing a String to C directly would copy it first.
     private static func add(_ name: String, _ value: String, to body: OpaquePointer) {
         name.withCString { name in _ = value.withCString { MHD_add_response_header(body, name, $0) } }
     }
@@ -381,7 +385,7 @@ private final class Exchange: @unchecked Sendable {
         return request
     }
 
-    /// The head leaves no memory for libmicrohttpd's answer: this one is written past it, and the connection is closed.
+    /// The head leaves no memory for libmicrohttpd's response: write one to the socket directly, and close the connection.
     private func refuseAtOnce(_ request: HTTPRequest, _ head: RequestHead, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result
     {
         let isTargetTooLong = (target?.utf8.count ?? 0) > HTTPServer.headMemory / 2
@@ -394,7 +398,7 @@ private final class Exchange: @unchecked Sendable {
                 "HTTP/1.1 \(refusal.status) \(HTTPError.title(refusal.status))\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: \(body.count)\r\n\r\n"
                     .utf8)
             bytes.append(contentsOf: UnsafeRawBufferPointer(start: body.base, count: body.count))
-            // One segment of a connection that owes nothing else; a client that does not read loses it.
+            // A single send on an otherwise idle connection; a client that does not read loses it.
             _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
             let seconds = Timestamp.monotonic() - request.startedAt
             request.route.count(status: refusal.status, seconds: seconds)
@@ -416,9 +420,9 @@ private final class Exchange: @unchecked Sendable {
     }
 }
 
-/// Takes a connection away from libmicrohttpd once its answer's head is sent. libmicrohttpd asks then for the first bytes of the
-/// body; the connection is suspended, which takes its descriptor out of the poll, another socket is put in the descriptor's
-/// place, and that one libmicrohttpd closes when it is told that the body failed.
+/// Takes a connection over from libmicrohttpd once the response's head is sent. When libmicrohttpd asks for the first bytes of the body,
+/// the connection is suspended, which removes its descriptor from epoll; the descriptor is duplicated and replaced by another socket,
+/// which libmicrohttpd closes when it is told that the body failed.
 private final class Handover: @unchecked Sendable {
     private let connection: OpaquePointer
     private let server: HTTPServer
@@ -447,14 +451,14 @@ private final class Handover: @unchecked Sendable {
             }, me,
             { raw in
                 guard let raw else { return }
-                // A request for the head alone, or a client that left before it was sent.
+                // A HEAD request, or a client that left before the head was sent.
                 Unmanaged<Handover>.fromOpaque(raw).takeRetainedValue().stream?.closed()
             })
         if response == nil { Unmanaged<Handover>.fromOpaque(me).release() }
         return response
     }
 
-    /// 0 when the connection is suspended, -2 to have it closed.
+    /// libmicrohttpd's content reader: 0 when the connection was suspended, -2 to close it.
     private func advance() -> Int {
         guard !isAway, let stream else { return -2 }
         let descriptor = clinker_connection_socket(connection)

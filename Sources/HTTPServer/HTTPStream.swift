@@ -1,18 +1,18 @@
-/// A body without end, written as its content arises.
+/// A response body that is produced over time, such as server-sent events.
 public protocol HTTPStream: AnyObject, Sendable {
-    /// Fills the buffer with what there is. Where there is nothing, it calls `park`, which puts the connection to sleep, and
-    /// keeps what it gives: calling that, once and from any thread, wakes the connection. Nothing may become readable between
-    /// the look and the keeping, so both happen under the lock under which the stream is filled.
+    /// Fills the buffer with available content. If there is none, it calls `park`, which suspends the connection and returns a wake-up
+    /// closure to be called once, from any thread, when there is content. Checking for content and storing the closure must happen under
+    /// the lock that producers take, so that no wake-up is lost.
     func read(into buffer: UnsafeMutableRawBufferPointer, park: () -> @Sendable () -> Void) -> HTTPStreamPiece
-    /// The connection is gone: nothing is read any more.
+    /// Called when the connection is closed; nothing is read afterwards.
     func closed()
 }
 
 public enum HTTPStreamPiece: Sendable {
     case bytes(Int)
-    /// Nothing yet; `park` was called.
+    /// No content yet; `park` was called.
     case later
-    /// Nothing yet, but what there may be is being looked for: to be asked again when the others had their turn.
+    /// No content yet, but the search continues: call again after the other streams have had their turn.
     case searching
     case end
 }

@@ -1,11 +1,11 @@
 import CMicroHTTPD
 import Glibc
 
-// libmicrohttpd's own calls of these functions go through their symbols, which the dynamic linker takes from the executable. Where a
-// libmicrohttpd is linked so that it does not, nothing changes.
+// libmicrohttpd calls these functions through their dynamic symbols, so definitions in the executable replace them. If a libmicrohttpd is
+// linked differently (-Bsymbolic), its own functions are used and nothing changes.
 
-/// What libmicrohttpd answers of its own accord: HTML, and before 1.0 a 500 where a line of a chunked body does not fit into a
-/// connection's buffer, which is the client's error and must look like one.
+/// Replaces libmicrohttpd's own error responses, which are HTML. Before 1.0 it answers 500 if a line of a chunked body does not fit into
+/// the connection's buffer; that is the client's error, and becomes 400.
 @c(MHD_queue_response)
 public func queueAnswerOfLibrary(_ connection: OpaquePointer?, _ status: UInt32, _ answer: OpaquePointer?) -> MHD_Result {
     let refusal: HTTPError
@@ -27,14 +27,14 @@ public func queueAnswerOfLibrary(_ connection: OpaquePointer?, _ status: UInt32,
     return queueAnswer(connection, UInt32(refusal.status), mine)
 }
 
-/// The library's own function, for answers of ours. Without it a connection is closed.
+/// The library's own function, for our responses. If it cannot be found the connection is closed.
 let queueAnswer: @convention(c) (OpaquePointer?, UInt32, OpaquePointer?) -> MHD_Result = {
     guard let function = libraryFunction("MHD_queue_response") else { return { _, _, _ in .NO } }
     return unsafeBitCast(function, to: (@convention(c) (OpaquePointer?, UInt32, OpaquePointer?) -> MHD_Result).self)
 }()
 
-/// What libmicrohttpd looks up in a head before it hands it over. Before 1.0 it goes on with a request that it has answered with
-/// an error here: two answers run into each other, or none is given. So it finds nothing to complain of; `RequestHead` does.
+/// Replaces libmicrohttpd's header lookups before the request is handed over. Before 1.0 it continues with a request that it has answered
+/// with an error at this point, and sends two responses or none. So it is shown nothing to refuse; `RequestHead` refuses instead.
 @c(MHD_lookup_connection_value_n)
 public func lookUpForLibrary(
     _ connection: OpaquePointer?, _ kind: MHD_ValueKind, _ name: UnsafePointer<CChar>?, _ nameLength: Int,
@@ -45,7 +45,7 @@ public func lookUpForLibrary(
         return strncasecmp(name, UnsafeRawPointer(known.utf8Start).assumingMemoryBound(to: CChar.self), nameLength) == 0
     }
     if kind.rawValue == MHD_ValueKind.HEADER_KIND.rawValue {
-        // Nobody here reads cookies: a line of many would take the connection's memory.
+        // Cookies are not used; parsing a long line would use the connection's memory.
         if isAsked("Cookie") { return .NO }
         if isAsked("Host"), value == nil { return .YES }
         if isAsked("Content-Length"), let found = lookedUp(connection, "Content-Length"),
@@ -53,7 +53,7 @@ public func lookUpForLibrary(
         {
             return .NO
         }
-        // Who has no body to send waits for no leave to send it.
+        // Without a body there is nothing to send 100 Continue for.
         if isAsked("Expect"), lookedUp(connection, "Transfer-Encoding") == nil,
             lookedUp(connection, "Content-Length").flatMap({ RequestHead.length($0.text, $0.length) }) ?? 0 == 0
         {

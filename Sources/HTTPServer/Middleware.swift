@@ -1,4 +1,4 @@
-/// What a request leads to: its response, or work that waits for something and then gives the response.
+/// The result of a request: its response, or work that waits for something and then returns the response.
 public enum Answer: Sendable {
     case ready(HTTPResponse)
     case waiting(@Sendable () async throws -> HTTPResponse)
@@ -14,7 +14,7 @@ public enum Answer: Sendable {
     }
 }
 
-/// Answers a request. Runs on the thread of the request's connection, so it never blocks: what has to wait is in the answer.
+/// Answers a request. It runs on the connection's thread and must not block; work that has to wait is returned as `Answer.waiting`.
 public typealias Responder = @Sendable (HTTPRequest) throws -> Answer
 
 /// What a middleware says to a request on its way in.
@@ -43,7 +43,7 @@ extension Middleware {
 }
 
 extension [any Middleware] {
-    /// The chain, first middleware outermost. It never throws.
+    /// Builds the chain; the first middleware is the outermost. The chain never throws.
     public func chain(to responder: @escaping Responder) -> Responder {
         let chain = MiddlewareChain(middlewares: self, responder: responder)
         return { chain.answer($0, from: 0) }

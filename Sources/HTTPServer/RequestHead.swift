@@ -1,42 +1,42 @@
 import CMicroHTTPD
 import Glibc
 
-/// A request's head as libmicrohttpd left it in its buffer, and what makes its meaning doubtful.
+/// Checks a request's head, as libmicrohttpd left it in its buffer, for ambiguity (request smuggling).
 ///
-/// libmicrohttpd before 1.0 ends texts where it finds a NUL, and joins a folded line to the name of the line before, not to
-/// its value: what others on the way take for a length may be nothing to it. It reads in place, so what it hands over must lie
-/// in the buffer as it was sent: method, target, version and every name and value side by side, with nothing between them but
-/// what HTTP puts there, up to the empty line. Where a byte is not accounted for, the head is refused.
+/// libmicrohttpd before 1.0 ends texts at a NUL, and joins a folded line to the name of the line before it, not to its value: a header
+/// that a proxy takes for a length may be invisible to it. It parses in place, so everything it reports must be in the buffer as it was
+/// sent: method, target, version and every name and value, separated only by what HTTP puts between them, up to the empty line. If any
+/// byte is not accounted for, the head is refused.
 struct RequestHead {
     typealias Header = (name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)
 
-    /// Where libmicrohttpd, when it had the first line and nothing else, found the target, and what followed its end.
+    /// Where libmicrohttpd found the target, and what followed it, when it had parsed only the first line.
     struct Line {
         let target: UnsafePointer<CChar>
         let version: UnsafePointer<CChar>
     }
 
     private(set) var headers: [Header] = []
-    /// Why the request must be refused, if it must.
+    /// Why the request must be refused; nil if it need not be.
     private(set) var refusal: String?
-    /// The length of the body, if it was said.
+    /// The announced length of the body; nil if there is none.
     private(set) var declaredLength: Int?
     private(set) var isChunked = false
     private(set) var host: UnsafePointer<CChar>?
-    /// What the head takes of the connection's memory.
+    /// Bytes of the connection's memory that the head uses.
     private(set) var memory = 0
 
     private var next: UnsafePointer<CChar>?
     private var lengths = 0
     private var hosts = 0
 
-    /// Whether this libmicrohttpd reads as told above; later ones find such heads themselves.
+    /// Whether this version of libmicrohttpd parses as described above; later ones refuse such heads themselves.
     static let isReadInPlace: Bool = {
         let parts = MHD_get_version().map { String(cString: $0).split(separator: ".").map { Int($0) ?? 0 } } ?? []
         return parts.count >= 3 && parts[0] == 0 && parts[1] == 9 && parts[2] <= 77
     }()
 
-    /// A header's record in the connection's memory.
+    /// The size of a header's record in the connection's memory.
     private static let recordSize = 64
     private static let longestMethod = 32
     private static let longestHost = 300
@@ -74,7 +74,7 @@ struct RequestHead {
         if hosts == 0, !isHTTP10 { doubt("There is no Host.") }
     }
 
-    /// The first doubt is told.
+    /// The first problem is reported.
     private mutating func doubt(_ reason: String) { if refusal == nil { refusal = reason } }
 
     private mutating func check(method: UnsafePointer<CChar>) {
@@ -84,7 +84,7 @@ struct RequestHead {
 
     private mutating func take(_ name: UnsafePointer<CChar>, _ nameLength: Int, _ value: UnsafePointer<CChar>?, _ valueLength: Int) {
         headers.append((name: name, value: value))
-        // Nothing that is malformed is looked at more closely.
+        // Malformed heads are not examined further.
         guard refusal == nil else { return }
         if Self.isReadInPlace {
             guard next == name, let value, name[nameLength] == 0 else {
@@ -106,7 +106,7 @@ struct RequestHead {
             all |= byte
         }
         if all & 0x80 != 0, String(validatingCString: value) == nil { return doubt("A header is not UTF-8.") }
-        // Of the names that matter here no two are equally long.
+        // The relevant names have different lengths, so the length selects the candidate.
         switch nameLength {
         case 4: if strcasecmp(name, "Host") == 0 { take(host: value, valueLength) }
         case 14: if strcasecmp(name, "Content-Length") == 0 { take(length: value, valueLength) }
@@ -134,7 +134,7 @@ struct RequestHead {
         if strcasecmp(value, "chunked") != 0 { doubt("The only Transfer-Encoding served is chunked.") }
     }
 
-    /// Digits and nothing else.
+    /// A number of digits only.
     static func length(_ value: UnsafePointer<CChar>, _ length: Int) -> Int? {
         guard (1...18).contains(length) else { return nil }
         var number = 0
@@ -172,7 +172,7 @@ struct RequestHead {
 }
 
 extension RequestHead {
-    /// The path and query of a target; nil if it asks for nothing of ours. A whole URL must name the host that the head names.
+    /// The path and query of a target; nil if it is neither a path nor a URL of this host. An absolute URL must name the host of `Host`.
     func pathAndQuery(of target: String, method: UnsafePointer<CChar>?) -> String? {
         let bytes = target.utf8
         if bytes.first == UInt8(ascii: "/") { return target }

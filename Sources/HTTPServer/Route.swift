@@ -1,13 +1,14 @@
-public import Primitives
+import Observability
+import Primitives
 import Synchronization
 
-/// What answers requests of one kind, with what is counted of them.
+/// The name of an operation for logs and metrics, with its request counters.
 public final class Route: @unchecked Sendable {
     /// Name in logs and metrics: `volumes:create`.
     public let name: String
     private static let statuses = [200, 201, 202, 204, 300, 302, 400, 401, 403, 404, 405, 406, 409, 413, 415, 429, 500, 501, 503, 504]
     private static let index: [Int] = {
-        // Statuses beyond the known ones share the last place.
+        // Statuses that are not listed share the last counter.
         var index = [Int](repeating: statuses.count, count: 600)
         for (position, status) in statuses.enumerated() { index[status] = position }
         return index
@@ -21,7 +22,7 @@ public final class Route: @unchecked Sendable {
         for index in 0...Self.statuses.count { (counts + index).initialize(to: Atomic(0)) }
     }
 
-    /// Requests that no operation answers.
+    /// For requests that no operation answers.
     public static let none = Route("-")
 
     func count(status: Int, seconds: Double) {
@@ -29,7 +30,7 @@ public final class Route: @unchecked Sendable {
         durations.add(seconds)
     }
 
-    /// Writes the numbers of the routes that were asked at least once.
+    /// Writes the metrics of routes that have had at least one request.
     public static func write(_ routes: [Route], into text: inout MetricsText) {
         let used = routes.filter { $0.durations.snapshot.count > 0 }
         text.family("clinker_http_requests_total", .counter, "Requests answered, by operation and status.")

@@ -1,4 +1,4 @@
-/// Finds what belongs to a path. Paths are templates: `/volumes/{id}/metadata/{key}`.
+/// Maps paths to targets. Paths are templates: `/volumes/{id}/metadata/{key}`.
 public struct Router<Target: Sendable>: Sendable {
     private struct Node: Sendable {
         var literals: [Substring: Int] = [:]

@@ -1,20 +1,20 @@
 import CLinux
-import CMicroHTTPD  // Has the flags of send too: where all files are compiled together they may be known as its own.
+import CMicroHTTPD  // Also declares the flags of send: under whole-module optimization they may be resolved through it.
 import Glibc
 import Primitives
 import Synchronization
 
-/// The sockets of streams, and the one thread that writes to them. libmicrohttpd keeps buffers of 24 KiB for a connection as
-/// long as it is open; a stream that says something now and then is held here for its socket and a few words.
+/// The sockets of streams, and the one thread that writes to all of them. libmicrohttpd keeps a buffer of 24 KiB per open connection; a
+/// stream here costs its socket and less than a kilobyte.
 final class StreamConnections: Sendable {
-    /// Touched by the thread alone, but for `isDue`, which the list's lock guards.
+    /// Used by the thread alone, except `isDue`, which the list's lock protects.
     private final class Connection: @unchecked Sendable {
         let descriptor: Int32
         let address: String
         let isChunked: Bool
-        /// nil once the connection is closed; closing breaks the circle of the stream and what wakes it.
+        /// nil once the connection is closed, which breaks the reference cycle between the stream and its wake-up closure.
         var stream: (any HTTPStream)?
-        /// What the socket did not take.
+        /// Bytes that the socket has not accepted yet.
         var rest: [UInt8] = []
         var isDue = true
 
@@ -34,12 +34,12 @@ final class StreamConnections: Sendable {
         var hasEnded = false
     }
 
-    /// Pieces written to one connection before the others have their turn.
+    /// The number of pieces written to one connection before the next one has its turn.
     private static let turn = 16
-    /// Streams that may search on before those that have something to say have their turn.
+    /// The number of searching streams served before those that have data have their turn.
     private static let searches = 4
     private static let pieceSize = 16 * 1024
-    /// Room for a chunk's length in hexadecimal digits and its line end.
+    /// Space for a chunk's length in hexadecimal digits and its line end.
     private static let headSize = 10
 
     private let state = Guarded(State())
@@ -50,19 +50,21 @@ final class StreamConnections: Sendable {
     private let limitPerAddress: Int
     private let sendTimeout: Int
 
-    /// `limit` and `limitPerAddress` (0: none) bound the streams; `sendTimeout` is the seconds after which a client that takes
-    /// nothing is given up.
+    /// - Parameters:
+    ///   - limit: the largest number of streams.
+    ///   - limitPerAddress: the largest number from one address; 0 for no limit.
+    ///   - sendTimeout: seconds after which a client that accepts no bytes is disconnected.
     init(limit: Int, limitPerAddress: Int, sendTimeout: Int) throws(SystemError) {
         self.limit = limit
         self.limitPerAddress = limitPerAddress
         self.sendTimeout = sendTimeout
         poll = epoll_create1(Int32(EPOLL_CLOEXEC))
-        guard poll >= 0 else { throw SystemError(errno, "the streams could not be started") }
+        guard poll >= 0 else { throw SystemError.last("the streams could not be started") }
         bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard bell >= 0 else {
-            let code = errno
+            let failure = SystemError.last("the streams could not be started")
             close(poll)
-            throw SystemError(code, "the streams could not be started")
+            throw failure
         }
         var interest = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: bell))
         epoll_ctl(poll, EPOLL_CTL_ADD, bell, &interest)
@@ -71,8 +73,9 @@ final class StreamConnections: Sendable {
 
     var count: Int { state.withLock { $0.open.count } }
 
-    /// Takes a connected socket whose head has been sent, and writes the stream's content to it until either ends. False if
-    /// there are too many already: then the descriptor and the stream stay the caller's.
+    /// Takes over a connected socket whose response head has been sent, and writes the stream's content to it until either ends.
+    ///
+    /// - Returns: false if there are too many streams; then the caller keeps the descriptor and the stream.
     func take(_ descriptor: Int32, _ stream: any HTTPStream, address: String, isChunked: Bool) -> Bool {
         var on: Int32 = 1
         var off: Int32 = 0
@@ -96,7 +99,7 @@ final class StreamConnections: Sendable {
         return isTaken
     }
 
-    /// Writes what the streams still have to say, closes every connection and ends the thread.
+    /// Writes the remaining content of the streams, closes every connection and ends the thread.
     func stop() {
         state.withLock { $0.isEnding = true }
         ring()
@@ -127,7 +130,7 @@ final class StreamConnections: Sendable {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.headSize + Self.pieceSize + 2, alignment: 16)
         defer { buffer.deallocate() }
         var events = [epoll_event](repeating: epoll_event(), count: 256)
-        // They search in turns, a few between two looks at what else is due.
+        // Searching streams have turns, a few between two rounds of the others.
         var searching: [Connection] = []
         while true {
             let count = max(0, epoll_wait(poll, &events, Int32(events.count), searching.isEmpty ? -1 : 0))
@@ -161,7 +164,7 @@ final class StreamConnections: Sendable {
         ended.post()
     }
 
-    /// True if the stream is searching and wants to go on.
+    /// Whether the stream is still searching.
     private func push(_ connection: Connection, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
         for _ in 0..<Self.turn {
             guard let stream = connection.stream else { return false }
@@ -189,7 +192,7 @@ final class StreamConnections: Sendable {
         return false
     }
 
-    /// The content of so many bytes behind the buffer's head, as it goes over the wire (RFC 9112, 7.1).
+    /// Adds chunk framing (RFC 9112, 7.1) to `count` bytes of content in the buffer.
     private func frame(_ buffer: UnsafeMutableRawBufferPointer, _ count: Int, _ isChunked: Bool) -> UnsafeRawBufferPointer {
         let content = Self.headSize..<(Self.headSize + count)
         guard isChunked else { return UnsafeRawBufferPointer(rebasing: buffer[content]) }
@@ -201,7 +204,7 @@ final class StreamConnections: Sendable {
         return UnsafeRawBufferPointer(rebasing: buffer[start..<(content.upperBound + 2)])
     }
 
-    /// Sends what the socket takes and keeps the rest; true if all went. A connection that is broken is ended.
+    /// Sends as much as the socket accepts and keeps the rest. Closes a broken connection. Returns true if everything was sent.
     private func send(_ bytes: UnsafeRawBufferPointer, _ connection: Connection) -> Bool {
         var sent = 0
         while sent < bytes.count {

@@ -1,4 +1,4 @@
-/// A JSON value. Objects keep the order of their members; numbers that fit `Int64` stay whole.
+/// A JSON value. Objects keep the order of their members; numbers that fit `Int64` are kept as integers.
 public enum JSON: Sendable, Equatable {
     case null
     case bool(Bool)
@@ -15,7 +15,7 @@ public enum JSON: Sendable, Equatable {
     public var object: JSONObject? { if case .object(let value) = self { value } else { nil } }
     public var isNull: Bool { self == .null }
 
-    /// The member of an object, or nil for a missing member and for anything that is no object.
+    /// The member of an object; nil if it is missing or the value is not an object.
     public subscript(name: String) -> JSON? { object?[name] }
 
     /// Compact JSON text.
@@ -71,6 +71,6 @@ extension JSON: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Express
 
     /// A string, or null for nil.
     public init(_ value: String?) { self = value.map(JSON.string) ?? .null }
-    /// A whole number.
+    /// An integer.
     public init(_ value: Int) { self = .integer(Int64(value)) }
 }

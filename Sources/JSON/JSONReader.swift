@@ -1,11 +1,11 @@
-/// Why a text was refused, with the byte offset at which it was noticed.
+/// Why a text is not valid JSON, with the byte offset of the problem.
 public struct JSONError: Error, Equatable, CustomStringConvertible {
     public let reason: String
     public let offset: Int
     public var description: String { "\(reason) at byte \(offset)" }
 }
 
-/// What a reader accepts; everything beyond is refused before it costs memory.
+/// Limits of a reader; a text beyond them is refused before memory is allocated.
 public struct JSONLimits: Sendable {
     public var bytes: Int
     public var depth: Int
@@ -16,7 +16,7 @@ public struct JSONLimits: Sendable {
 }
 
 extension JSON {
-    /// Reads one JSON text (RFC 8259). Duplicate names, lone surrogates, invalid UTF-8, control characters in strings
+    /// Parses one JSON text (RFC 8259). Duplicate names, lone surrogates, invalid UTF-8, control characters in strings
     /// and trailing text are refused.
     public init(parsing bytes: UnsafeRawBufferPointer, limits: JSONLimits = JSONLimits()) throws(JSONError) {
         guard bytes.count <= limits.bytes else {

@@ -2,7 +2,7 @@
     import Glibc
 #endif
 
-/// Writes compact JSON straight into one growing buffer. Commas and colons take care of themselves:
+/// Writes compact JSON into one growing buffer. Commas and colons are inserted automatically:
 ///
 ///     var writer = JSONWriter()
 ///     writer.beginObject()
@@ -11,7 +11,7 @@
 ///     writer.endObject()
 ///     let body = writer.take()
 ///
-/// The buffer is `malloc`ed, so that a C server can take it over without a copy.
+/// The buffer is allocated by `malloc`, so that a C server can take it over without a copy.
 public struct JSONWriter: ~Copyable {
     private var base: UnsafeMutablePointer<UInt8>
     public private(set) var count = 0
@@ -25,13 +25,13 @@ public struct JSONWriter: ~Copyable {
 
     deinit { free(base) }
 
-    /// A `malloc`ed buffer that its owner frees.
+    /// A buffer from `malloc` that its owner frees.
     public struct Buffer: @unchecked Sendable {
         public let base: UnsafeMutableRawPointer
         public let count: Int
     }
 
-    /// Hands the buffer over; the writer starts again with an empty one.
+    /// Returns the buffer to the caller; the writer continues with an empty one.
     public mutating func take() -> Buffer {
         let buffer = Buffer(base: base, count: count)
         base = Self.allocate(64)
@@ -55,7 +55,7 @@ public struct JSONWriter: ~Copyable {
     @inline(__always) public mutating func beginArray() { open(UInt8(ascii: "[")) }
     @inline(__always) public mutating func endArray() { close(UInt8(ascii: "]")) }
 
-    /// A name known at compile time; it must need no escape.
+    /// Writes a member's name, which must need no escaping.
     @inline(__always)
     public mutating func key(_ name: StaticString) {
         let length = name.utf8CodeUnitCount
@@ -99,7 +99,7 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    /// A real number; JSON has no infinities, they become the strings that Cinder's clients know.
+    /// A floating-point number. JSON has no infinities; they become the strings that Cinder's clients know.
     public mutating func real(_ value: Double) {
         guard value.isFinite else {
             string(value.isNaN ? "NaN" : value < 0 ? "-infinite" : "infinite")
@@ -131,7 +131,7 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    /// Text that is JSON already.
+    /// Text that is valid JSON.
     public mutating func raw(_ text: String) {
         var text = text
         text.withUTF8 { raw($0) }
@@ -145,7 +145,7 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    /// Text that is JSON as a whole, given in pieces.
+    /// Pieces of text that together are valid JSON.
     public mutating func raw(_ first: String, _ second: String, _ third: String) {
         reserve(first.utf8.count + second.utf8.count + third.utf8.count + 2)
         comma()
@@ -155,7 +155,7 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    /// A string built from pieces that need no escape (links).
+    /// A string of pieces that need no escaping (links).
     public mutating func plain(_ first: String, _ second: String = "", _ third: UnsafeBufferPointer<UInt8>) {
         reserve(first.utf8.count + second.utf8.count + third.count + 4)
         comma()
@@ -238,7 +238,7 @@ public struct JSONWriter: ~Copyable {
         base = memory.assumingMemoryBound(to: UInt8.self)
     }
 
-    /// Appends without a check: the caller reserved the room.
+    /// Appends without a bounds check; the caller has reserved the space.
     @inline(__always)
     private mutating func append(_ byte: UInt8) {
         base[count] = byte

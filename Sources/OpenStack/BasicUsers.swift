@@ -4,7 +4,7 @@ public import Logging
 import Primitives
 public import Settings
 
-/// A user of a file: for a service without an identity service.
+/// A user of the users file (`auth_strategy = http_basic`).
 public struct BasicUser: Sendable, Equatable {
     public let name: String
     public let projectID: String
@@ -12,38 +12,38 @@ public struct BasicUser: Sendable, Equatable {
     let hash: String
 }
 
-/// Users with passwords from a file whose lines read `name:bcrypt hash:project id:role,role`, as `htpasswd -B` makes the
+/// Authenticates users with passwords from a file with lines of the form `name:bcrypt hash:project id:role,role`, as `htpasswd -B` writes the
 /// first two fields. The file is read again when it changes.
 public final class BasicUsers: Sendable {
     private let path: String
     private let users: Guarded<Users>
-    /// bcrypt is slow on purpose: a password that fitted a hash is remembered for a while. Whose hash it is, and what he may, is what
-    /// the file says when he asks.
+    /// bcrypt is slow on purpose, so a password that matched a hash is cached for a while. User, project and roles are not cached: they
+    /// come from the file at every request.
     private let cache = VerdictCache<Void>(seconds: 300, capacity: 2000)
     private let queue = FairQueue(name: "password", threads: 2, capacity: 256, share: 64)
 
-    /// What the file says.
+    /// The contents of the file.
     struct Users: Sendable {
         var byName: [String: BasicUser] = [:]
-        /// In the file's order.
+        /// In the order of the file.
         var hashes: [String] = []
 
-        /// The hash that a name is tried against: an unknown one costs what the file's own cost, always the same for one name, so that
-        /// time tells nobody which names there are.
+        /// The hash to check a name's password against. An unknown name gets another user's hash, always the same one, so that the time does
+        /// not reveal which names exist.
         func hash(for name: String) -> String {
             if let user = byName[name] { return user.hash }
             guard !hashes.isEmpty else { return nobody }
             return hashes[Int(Digest(secret + name).number % UInt64(hashes.count))]
         }
 
-        /// Nobody outside knows which one stands in for a name.
+        /// A random key, so that nobody can tell which hash is used for an unknown name.
         private let secret = UUID.random()
-        /// Somebody's hash, for a file without users.
+        /// A hash for a file without users.
         private let nobody = "$2b$12$C6UzMDM.H6dfI/f/IKcEeO7ZDdpGDA6CWcAm5AKuAKIi8IqdJ5LqW"
     }
 
     public init(_ settings: Settings, log: Logger) throws(SettingsError) {
-        path = settings[Options.basicUserFile]
+        path = settings[Options.basicUsers.file]
         let watch = FileWatch(path)
         let first = try Self.read(path)
         users = Guarded(first)
@@ -59,10 +59,10 @@ public final class BasicUsers: Sendable {
         }
     }
 
-    /// What is wrong with the file of users.
+    /// The problems of the users file, one line each.
     public static func problems(_ settings: Settings) -> [String] {
         do throws(SettingsError) {
-            _ = try read(settings[Options.basicUserFile])
+            _ = try read(settings[Options.basicUsers.file])
             return []
         } catch { return error.problems }
     }
@@ -70,14 +70,12 @@ public final class BasicUsers: Sendable {
     private static func read(_ path: String) throws(SettingsError) -> Users {
         guard !path.isEmpty else { throw SettingsError(["[DEFAULT] http_basic_auth_user_file is not set"]) }
         guard let file = fopen(path, "re") else {
-            let code = errno
-            throw SettingsError([SystemError(code, "cannot read the user file \(path)").description])
+            throw SettingsError([SystemError.last("cannot read the user file \(path)").description])
         }
         defer { fclose(file) }
         var info = stat()
         guard fstat(fileno(file), &info) == 0 else {
-            let code = errno
-            throw SettingsError([SystemError(code, "cannot read the user file \(path)").description])
+            throw SettingsError([SystemError.last("cannot read the user file \(path)").description])
         }
         let exposures = [FileTrust(info).writers(path), FileTrust(info).readers(path)].compactMap { $0 }
         guard exposures.isEmpty else { throw SettingsError(exposures) }
@@ -91,7 +89,7 @@ public final class BasicUsers: Sendable {
     static func parse(_ text: String, name: String) throws(SettingsError) -> Users {
         var users = Users()
         var problems: [String] = []
-        // By code points: to Swift a carriage return and a line feed are one character, which is no line feed.
+        // By Unicode scalars: CR LF is a single Character in Swift, not equal to LF.
         let text = text.unicodeScalars.first == "\u{FEFF}" ? text.unicodeScalars.dropFirst() : text.unicodeScalars[...]
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
             let line = line.last == "\r" ? line.dropLast() : line
@@ -108,7 +106,7 @@ public final class BasicUsers: Sendable {
             }
             if users.byName[fields[0]] != nil { problems.append("\(name):\(index + 1): \(fields[0]) is there twice") }
             let roles = fields[3].utf8.split(separator: UInt8(ascii: ",")).map { String(Substring($0)).filter { $0 != " " } }
-            // What Keystone's implied roles do.
+            // As Keystone's implied roles.
             let implied = roles.contains("admin") ? ["member", "reader"] : roles.contains("member") ? ["reader"] : []
             users.byName[fields[0]] = BasicUser(
                 name: fields[0], projectID: fields[2], roles: roles + implied.filter { !roles.contains($0) }, hash: fields[1])
@@ -127,10 +125,12 @@ public final class BasicUsers: Sendable {
             && bytes[7...].allSatisfy { (46...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }
     }
 
-    /// The user, if the password is right. Throws where too many wait to be identified.
+    /// The user; nil if the password is wrong.
+    ///
+    /// - Throws: `Unavailable` if too many requests wait to be authenticated.
     public func authenticate(name: String, password: Secret, for asker: Asker) async throws(Unavailable) -> BasicUser? {
         let hash = users.withLock { $0.hash(for: name) }
-        // Another user's password of the same text is another key; a changed hash is one too.
+        // The key contains the hash, so that a changed hash, and another user with the same password, need a new check.
         let key = Digest(name + "\0" + hash + "\0" + password.reveal())
         let outcome = await cache.find(key, isPresent: asker.isPresent) { [queue] isWanted in
             guard let fits = await queue.run(for: asker.share, while: isWanted, { Self.matches(password, hash) }) else {
@@ -139,13 +139,13 @@ public final class BasicUsers: Sendable {
             return .success(fits ? .valid(()) : .invalid)
         }
         guard case .valid = try outcome.get() else { return nil }
-        // The file may have changed meanwhile: who he is, it says now.
+        // The file may have changed during the check; use its present contents.
         let user = users.withLock { $0.byName[name] }
         return user?.hash == hash ? user : nil
     }
 
     private static func matches(_ password: Secret, _ hash: String) -> Bool {
-        // bcrypt sees 72 bytes and stops at a NUL: such passwords would match others.
+        // bcrypt uses 72 bytes and stops at NUL, so longer passwords would match others.
         let text = password.reveal()
         guard text.utf8.count <= 72, !text.utf8.contains(0) else { return false }
         let data = UnsafeMutablePointer<crypt_data>.allocate(capacity: 1)
@@ -154,7 +154,7 @@ public final class BasicUsers: Sendable {
         guard let result = crypt_rn(text, hash, data, Int32(MemoryLayout<crypt_data>.size)) else { return false }
         let found = Array(String(cString: result).utf8)
         let wanted = Array(hash.utf8)
-        // $2a$, $2b$ and $2y$ name the same function here; every byte is compared, whatever the first ones say.
+        // $2a$, $2b$ and $2y$ are the same function here. The comparison takes the same time wherever the first difference is.
         guard found.count == wanted.count else { return false }
         var difference: UInt8 = 0
         for index in found.indices where index != 2 { difference |= found[index] ^ wanted[index] }

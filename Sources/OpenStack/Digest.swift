@@ -1,10 +1,10 @@
 import CGnuTLS
 
-/// SHA-256 of a secret: what caches are keyed by, so that memory holds no tokens.
+/// SHA-256 of a secret, used as the key of caches, so that tokens are not kept in memory.
 struct Digest: Hashable, Sendable {
     private let a, b, c, d: UInt64
 
-    /// Some of its bits.
+    /// 64 bits of it.
     var number: UInt64 { a }
 
     init(_ text: String) {

@@ -1,11 +1,11 @@
 import Glibc
 import Primitives
 
-/// Who waits for an answer about a secret.
+/// A client that waits for authentication.
 public struct Asker: Sendable {
-    /// Whom turns are counted for.
+    /// The address, or the IPv6 network, that turns are counted by.
     let share: String
-    /// Whether anybody is still there to hear the answer.
+    /// Whether the client is still connected.
     let isPresent: @Sendable () -> Bool
 
     public init(address: String, isPresent: @escaping @Sendable () -> Bool) {
@@ -13,7 +13,7 @@ public struct Asker: Sendable {
         self.isPresent = isPresent
     }
 
-    /// One who has an IPv6 network has as many addresses of it as he likes.
+    /// A client may have all addresses of an IPv6 /64 network, so they count as one.
     static func share(of address: String) -> String {
         var bytes = in6_addr()
         guard inet_pton(AF_INET6, address, &bytes) == 1 else { return address }
@@ -24,10 +24,9 @@ public struct Asker: Sendable {
     }
 }
 
-/// Work that strangers can cause before it is known who they are: hashing a password, asking Keystone. What waits is bounded, in all
-/// and for each client. Clients have their turns one after the other, however much each brings. Of one client the newest goes first and
-/// the oldest is dropped when there is no room: after a burst whoever comes next is served at once. Work that nobody waits for any more is
-/// never begun.
+/// A bounded queue for work that unauthenticated clients cause: hashing a password, asking Keystone. The number of waiting items is limited
+/// in total and per client. Clients are served in turn, however much work each of them has. A client's newest item is served first, and its
+/// oldest is dropped when there is no room, so that a request after a burst is served at once. Work whose clients have gone is not started.
 final class FairQueue: Sendable {
     private struct Job {
         let isWanted: @Sendable () -> Bool
@@ -36,9 +35,9 @@ final class FairQueue: Sendable {
     }
 
     private struct State {
-        /// The newest last.
+        /// Waiting items, newest last.
         var waiting: [String: [Job]] = [:]
-        /// Who has work that waits, the next one first.
+        /// Clients with waiting items, in the order of their turns.
         var turns: [String] = []
         var count = 0
     }
@@ -62,7 +61,7 @@ final class FairQueue: Sendable {
         }
     }
 
-    /// What the work gives, done on a thread of the queue; nil if it was dropped.
+    /// Does the work on a thread of the queue and returns its result; nil if it was dropped.
     func run<T: Sendable>(
         for client: String, while isWanted: @escaping @Sendable () -> Bool, _ work: @escaping @Sendable () -> T
     ) async -> T? {
@@ -73,7 +72,7 @@ final class FairQueue: Sendable {
         }
     }
 
-    /// Does the work on a thread of the queue, or drops it; never both.
+    /// Runs exactly one of the two: the work on a thread of the queue, or the closure for dropped work.
     func add(
         for client: String, while isWanted: @escaping @Sendable () -> Bool = { true }, work: @escaping @Sendable () -> Void,
         drop: @escaping @Sendable () -> Void
@@ -85,7 +84,7 @@ final class FairQueue: Sendable {
             state.count += 1
             if state.waiting[client, default: []].count > share { return Self.dropOldest(of: client, &state) }
             guard state.count > capacity else { return nil }
-            // Who has brought most gives way.
+            // The client with the most items loses one.
             let longest = state.waiting.max { $0.value.count < $1.value.count }?.key ?? client
             return Self.dropOldest(of: longest, &state)
         }
@@ -113,6 +112,6 @@ final class FairQueue: Sendable {
         }
     }
 
-    /// How much waits, for tests.
+    /// The number of waiting items, for tests.
     var count: Int { state.withLock { $0.count } }
 }

@@ -5,7 +5,7 @@ public import Logging
 import Primitives
 public import Settings
 
-/// What a token says of its bearer.
+/// The user, project and roles of a token.
 public struct KeystoneToken: Sendable {
     public let userID: String
     public let userDomainID: String?
@@ -18,10 +18,10 @@ public struct KeystoneToken: Sendable {
     public let expires: Double
 }
 
-/// Which of a service's addresses in the catalogue is asked.
+/// Selects an endpoint of a service in the catalogue.
 struct Endpoint: Hashable, Sendable {
     let type, interface: String
-    /// nil: of whatever region comes first.
+    /// nil for the first region.
     let region: String?
 }
 
@@ -42,19 +42,19 @@ public final class Keystone: Sendable {
     private let client: HTTPClient
     private let cache: VerdictCache<KeystoneToken>
     private let queue = FairQueue(name: "keystone", threads: 8, capacity: 1024, share: 256)
-    /// What is asked beside tokens: a slow Nova must not keep anybody from being let in.
+    /// Threads for requests to other services, so that a slow Nova does not delay authentication.
     private let others = ThreadExecutor(name: "catalogue", threads: 4)
     private let own = Guarded<(token: Secret, expires: Double)?>(nil)
     private let endpoints = Guarded<[Endpoint: (url: String, until: Double)]>([:])
-    /// Only one thread renews the own token.
+    /// Held while our own token is renewed, by one thread at a time.
     private let renewing = Guarded(())
-    /// The URL that answered last.
+    /// Index of the URL that answered last.
     private let preferred = Guarded(0)
     private let log: Logger
 
-    /// What a 401 tells clients.
+    /// The URL in the challenge of a 401.
     public let publicURL: String
-    /// Roles that make a service's token count, and whether a token without them is refused.
+    /// Roles that a service token must have, and whether a request whose service token lacks them is refused.
     public let serviceRoles: Set<String>
     public let requiresServiceRoles: Bool
 
@@ -66,77 +66,75 @@ public final class Keystone: Sendable {
             let value = settings[option]
             return value.isEmpty ? nil : value
         }
-        urls = settings[Options.keystoneURL].map(Self.normalize)
-        switch settings[Options.keystoneAuthType] {
+        urls = settings[Options.keystone.authURLs].map(Self.normalize)
+        switch settings[Options.keystone.authType] {
         case "v3applicationcredential":
-            let id = text(Options.keystoneApplicationID)
-            let name = text(Options.keystoneApplicationName)
+            let id = text(Options.keystone.applicationID)
+            let name = text(Options.keystone.applicationName)
             credentials = .application(
-                id: id, name: name, secret: settings[Options.keystoneApplicationSecret],
-                user: Self.named(text(Options.keystoneUsername), text(Options.keystoneUserID), domain: settings))
+                id: id, name: name, secret: settings[Options.keystone.applicationSecret],
+                user: Self.named(text(Options.keystone.username), text(Options.keystone.userID), domain: settings))
             scope = .null
         default:
             credentials = .password(
-                user: text(Options.keystoneUsername), userID: text(Options.keystoneUserID), password: settings[Options.keystonePassword],
-                domain: Self.domain(settings[Options.keystoneUserDomainID], settings[Options.keystoneUserDomainName]))
-            if settings[Options.keystoneSystemScope] == "all" {
+                user: text(Options.keystone.username), userID: text(Options.keystone.userID), password: settings[Options.keystone.password],
+                domain: Self.domain(settings[Options.keystone.userDomainID], settings[Options.keystone.userDomainName]))
+            if settings[Options.keystone.systemScope] == "all" {
                 scope = ["system": ["all": true]]
-            } else if let id = text(Options.keystoneProjectID) {
+            } else if let id = text(Options.keystone.projectID) {
                 scope = ["project": ["id": .string(id)]]
-            } else if let name = text(Options.keystoneProjectName) {
+            } else if let name = text(Options.keystone.projectName) {
                 scope = [
                     "project": [
                         "name": .string(name),
                         "domain": .object(
-                            Self.domain(settings[Options.keystoneProjectDomainID], settings[Options.keystoneProjectDomainName])),
+                            Self.domain(settings[Options.keystone.projectDomainID], settings[Options.keystone.projectDomainName])),
                     ]
                 ]
             } else {
                 scope = .null
             }
         }
-        let authorities = settings[Options.keystoneCAFile]
+        let authorities = settings[Options.keystone.caFile]
         client = HTTPClient(
             trust: HTTPClient.Trust(
-                authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.keystoneInsecure],
-                certificate: text(Options.keystoneCertFile), key: text(Options.keystoneKeyFile)))
-        connectTimeout = Double(settings[Options.keystoneConnectTimeout])
-        timeout = Double(settings[Options.keystoneRequestTimeout])
-        retries = settings[Options.keystoneRetries]
-        cache = VerdictCache(seconds: Double(settings[Options.tokenCacheTime]))
-        publicURL = text(Options.wwwAuthenticateURI) ?? urls.first.map { $0 + "/v3" } ?? ""
-        serviceRoles = Set(settings[Options.serviceTokenRoles])
-        requiresServiceRoles = settings[Options.serviceTokenRolesRequired]
+                authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.keystone.insecure],
+                certificate: text(Options.keystone.certFile), key: text(Options.keystone.keyFile)))
+        connectTimeout = Double(settings[Options.keystone.connectTimeout])
+        timeout = Double(settings[Options.keystone.requestTimeout])
+        retries = settings[Options.keystone.retries]
+        cache = VerdictCache(seconds: Double(settings[Options.keystone.tokenCacheTime]))
+        publicURL = text(Options.keystone.wwwAuthenticateURI) ?? urls.first.map { $0 + "/v3" } ?? ""
+        serviceRoles = Set(settings[Options.keystone.serviceTokenRoles])
+        requiresServiceRoles = settings[Options.keystone.serviceTokenRolesRequired]
     }
 
-    /// What is wrong with `[keystone_authtoken]`, without asking anybody.
+    /// The problems of `[keystone_authtoken]`, one line each, found without network access.
     public static func problems(_ settings: Settings) -> [String] {
         var problems: [String] = []
-        let urls = settings[Options.keystoneURL].map(normalize)
+        let urls = settings[Options.keystone.authURLs].map(normalize)
         if urls.isEmpty { problems.append("[keystone_authtoken] auth_url is not set: it says where Keystone is") }
         for url in urls where !url.hasPrefix("http://") && !url.hasPrefix("https://") {
             problems.append("[keystone_authtoken] auth_url: '\(url)' is no URL")
         }
-        if settings[Options.keystoneAuthType] == "v3applicationcredential" {
-            if settings[Options.keystoneApplicationID].isEmpty && settings[Options.keystoneApplicationName].isEmpty {
+        if settings[Options.keystone.authType] == "v3applicationcredential" {
+            if settings[Options.keystone.applicationID].isEmpty && settings[Options.keystone.applicationName].isEmpty {
                 problems.append("[keystone_authtoken] application_credential_id is not set")
             }
-            if settings[Options.keystoneApplicationSecret].reveal().isEmpty {
+            if settings[Options.keystone.applicationSecret].reveal().isEmpty {
                 problems.append("[keystone_authtoken] application_credential_secret is not set")
             }
         } else {
-            if settings[Options.keystoneUsername].isEmpty && settings[Options.keystoneUserID].isEmpty {
+            if settings[Options.keystone.username].isEmpty && settings[Options.keystone.userID].isEmpty {
                 problems.append("[keystone_authtoken] username is not set: Clinker validates tokens with an account of its own")
             }
-            if settings[Options.keystonePassword].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
+            if settings[Options.keystone.password].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
         }
         for (option, path) in [
-            (Options.keystoneCAFile, settings[Options.keystoneCAFile]), (Options.keystoneCertFile, settings[Options.keystoneCertFile]),
-            (Options.keystoneKeyFile, settings[Options.keystoneKeyFile]),
+            (Options.keystone.caFile, settings[Options.keystone.caFile]), (Options.keystone.certFile, settings[Options.keystone.certFile]),
+            (Options.keystone.keyFile, settings[Options.keystone.keyFile]),
         ] where !path.isEmpty && access(path, R_OK) != 0 {
-            let code = errno
-            problems.append(
-                SystemError(code, "[keystone_authtoken] \(option.declaration.name): \(path) cannot be read").description)
+            problems.append(SystemError.last("[keystone_authtoken] \(option.declaration.name): \(path) cannot be read").description)
         }
         return problems
     }
@@ -158,20 +156,20 @@ public final class Keystone: Sendable {
         guard let name else { return [:] }
         return [
             "name": .string(name),
-            "domain": .object(domain(settings[Options.keystoneUserDomainID], settings[Options.keystoneUserDomainName])),
+            "domain": .object(domain(settings[Options.keystone.userDomainID], settings[Options.keystone.userDomainName])),
         ]
     }
 
     // MARK: validation
 
-    /// What the cache knows: no question, no wait. Outer nil: nothing; inner nil: the token is not valid.
+    /// The cached result. Outer nil: not cached; inner nil: the token is invalid.
     public func known(_ token: String) -> KeystoneToken?? {
         guard token.utf8.count <= TokenForm.longest else { return .some(nil) }
         if let verdict = cache.find(Digest(token)) { return .some(Self.current(verdict, allowExpired: false)) }
         return TokenForm.isPossible(token) ? nil : .some(nil)
     }
 
-    /// The token's meaning; nil if it is not valid. An expired one is taken where a service vouches for it.
+    /// Validates a token; nil if it is invalid. An expired token is accepted if a service token comes with it.
     public func validate(_ token: String, for asker: Asker, allowExpired: Bool = false) async throws(Unavailable) -> KeystoneToken? {
         guard TokenForm.isPossible(token) else { return nil }
         let key = Digest((allowExpired ? "expired " : "") + token)
@@ -202,7 +200,7 @@ public final class Keystone: Sendable {
                     return .success(.valid(found))
                 case 404: return .success(.invalid)
                 case 401 where !refusedOwn:
-                    // Our own token ended early: once more with a new one.
+                    // Our own token was revoked: retry once with a new one.
                     refusedOwn = true
                     own.withLock { if $0?.token == mine { $0 = nil } }
                 case 401, 403: throw Unavailable(description: "Keystone refuses Clinker's own account")
@@ -226,7 +224,7 @@ public final class Keystone: Sendable {
             expires: until)
     }
 
-    /// Whether Keystone knows the project, asked with the token of a user who may know.
+    /// Whether the project exists, asked with a user's token.
     public func knowsProject(_ id: String, token: Secret) async throws(Unavailable) -> Bool {
         guard id.utf8.allSatisfy({ $0 == 45 || $0 == 95 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) })
         else { return false }
@@ -246,7 +244,7 @@ public final class Keystone: Sendable {
 
     // MARK: other services
 
-    /// Asks a service of the catalogue with Clinker's own token, or with that of a user. `path` is added to the endpoint's URL.
+    /// Sends a request to a service of the catalogue, with Clinker's own token or a user's. `path` is appended to the endpoint's URL.
     func ask(
         _ service: Endpoint, _ path: String, headers: [(name: String, value: String)] = [], token: Secret? = nil,
         through client: HTTPClient, timeout: Double
@@ -263,7 +261,7 @@ public final class Keystone: Sendable {
         _ service: Endpoint, _ path: String, headers: [(name: String, value: String)], token: Secret?, through client: HTTPClient,
         timeout: Double
     ) throws(Unavailable) -> HTTPClient.Response {
-        // A user's token that is refused is no fault of ours.
+        // A refused user token is the user's problem; our own is renewed.
         var refusedOwn = token != nil
         while true {
             let mine = try ownToken()
@@ -304,7 +302,7 @@ public final class Keystone: Sendable {
         return url
     }
 
-    /// Seconds for which an endpoint is believed.
+    /// Seconds for which an endpoint is cached.
     private static let catalogLife = 300.0
 
     // MARK: our own token
@@ -312,7 +310,7 @@ public final class Keystone: Sendable {
     private func ownToken() throws(Unavailable) -> Secret {
         if let current = own.withLock({ $0 }), current.expires > Timestamp.seconds() + 60 { return current.token }
         let result: Result<Secret, Unavailable> = renewing.withLock { _ in
-            // Another thread may have renewed it meanwhile.
+            // Another thread may have renewed it in the meantime.
             if let current = own.withLock({ $0 }), current.expires > Timestamp.seconds() + 60 { return .success(current.token) }
             do throws(Unavailable) { return .success(try authenticate()) } catch { return .failure(error) }
         }
@@ -352,9 +350,9 @@ public final class Keystone: Sendable {
         return secret
     }
 
-    // MARK: the wire
+    // MARK: requests
 
-    /// Asks the URL that answered last, then the others; again after a pause if none answers.
+    /// Tries the URL that answered last, then the others; repeats after a pause if none answers.
     private func exchange(_ method: String, _ path: String, headers: [(name: String, value: String)], body: JSON?) throws(Unavailable)
         -> HTTPClient.Response
     {

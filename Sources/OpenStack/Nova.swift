@@ -3,26 +3,26 @@ import JSON
 import Primitives
 public import Settings
 
-/// Asks Nova's API where instances run (https://docs.openstack.org/api-ref/compute/#show-server-details), with Clinker's own
-/// account, which must be an administrator's: Nova tells others no hosts.
+/// Asks Nova's API where instances run (https://docs.openstack.org/api-ref/compute/#show-server-details), with Clinker's
+/// account, which must be an administrator: Nova shows hosts to administrators only.
 public final class Nova: Sendable {
     private let keystone: Keystone
     private let endpoint: Endpoint
     private let client: HTTPClient
     private let hosts = Guarded<[String: (host: String, until: Double)]>([:])
 
-    /// Seconds that an answer may take, and for which it is believed: instances move seldom.
+    /// Time-out in seconds, and how long an answer is cached.
     private static let timeout = 5.0
     private static let life = 60.0
     private static let kept = 10_000
 
     public init(_ settings: Settings, keystone: Keystone) {
         self.keystone = keystone
-        let region = settings[Options.novaRegion]
-        endpoint = Endpoint(type: "compute", interface: settings[Options.novaInterface], region: region.isEmpty ? nil : region)
-        let authorities = settings[Options.novaCAFile]
+        let region = settings[Options.nova.region]
+        endpoint = Endpoint(type: "compute", interface: settings[Options.nova.interface], region: region.isEmpty ? nil : region)
+        let authorities = settings[Options.nova.caFile]
         client = HTTPClient(
-            trust: HTTPClient.Trust(authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.novaInsecure]))
+            trust: HTTPClient.Trust(authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.nova.insecure]))
     }
 
     /// The host that an instance runs on; nil if there is no such instance.
@@ -48,8 +48,9 @@ public final class Nova: Sendable {
         }
     }
 
-    /// The attachment by which an instance uses a volume, asked with the token of the user who wants to end it, as Cinder does; nil if
-    /// Nova knows no such instance or no such volume of it. Never from memory: what was true a moment ago costs data.
+    /// The id of the attachment by which an instance uses a volume; nil if Nova knows no such instance, or the instance does not use the
+    /// volume. Asked with the token of the user who wants to remove the attachment, as Cinder does. Never cached: an outdated answer would
+    /// cost data.
     public func attachment(ofInstance instance: String, volume: String, token: Secret) async throws(Unavailable) -> String? {
         guard Self.isID(instance), Self.isID(volume) else { throw Unavailable(description: "instance \(instance) has no id of Nova's") }
         let response = try await keystone.ask(
@@ -63,16 +64,16 @@ public final class Nova: Sendable {
                 throw Unavailable(description: "Nova's answer about volume \(volume) of instance \(instance) names no attachment")
             }
             return id
-        // Any other server on the way can answer 404: only Nova says it so.
+        // A proxy may answer 404, too; only Nova does it in this form.
         case 404 where body?["itemNotFound"] != nil: return nil
         default: throw Unavailable(description: "Nova answered \(response.status) about volume \(volume) of instance \(instance)")
         }
     }
 
-    /// Since then Nova names the attachment of a volume.
+    /// The first microversion in which Nova returns attachment ids.
     private static let tellsAttachments = "2.89"
 
-    /// Goes into a path.
+    /// Whether the id can be put into a path.
     private static func isID(_ text: String) -> Bool {
         !text.isEmpty && text.utf8.allSatisfy { $0 == 45 || (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }
     }

@@ -1,6 +1,6 @@
-/// What a token of Keystone's looks like: whatever looks otherwise is none, and nobody need be asked about it.
+/// Recognizes the forms of Keystone's tokens. A text of another form is refused without asking Keystone.
 enum TokenForm {
-    /// Longer than any token of Keystone's, shorter than what costs anything.
+    /// A limit above the length of any Keystone token.
     static let longest = 8192
 
     static func isPossible(_ token: String) -> Bool {
@@ -11,8 +11,8 @@ enum TokenForm {
         }
     }
 
-    /// Base64 for URLs of a version (0x80), eight bytes of time, sixteen of vector, blocks of sixteen, and thirty-two of signature. The
-    /// time's first bytes are zero until 2106.
+    /// Fernet: URL-safe base64 of a version (0x80), eight bytes of time, a 16-byte vector, blocks of 16 bytes, and a 32-byte signature. The
+    /// first bytes of the time are zero until 2106.
     private static func isFernet(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
         guard bytes.starts(with: "gAAAAA".utf8) else { return false }
         let digits = bytes.prefix { $0 != UInt8(ascii: "=") }
@@ -22,7 +22,7 @@ enum TokenForm {
         return digits.count % 4 != 1 && length >= 73 && (length - 57) % 16 == 0
     }
 
-    /// A JSON Web Signature: three parts, the first an object.
+    /// JWS: three parts, the first of which is a JSON object.
     private static func isSigned(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
         guard bytes.starts(with: "eyJ".utf8) else { return false }
         let parts = bytes.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)

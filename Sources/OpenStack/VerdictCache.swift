@@ -1,7 +1,7 @@
 import Primitives
 
-/// Verdicts about secrets for a limited time, good and bad ones apart, so that a flood of bad ones displaces no good one;
-/// and one question at a time for each secret, however many ask.
+/// TTL cache of authentication results; coalesces concurrent lookups of the same secret. Positive and negative results are kept apart, so
+/// that a flood of invalid secrets evicts no valid one.
 final class VerdictCache<Good: Sendable>: Sendable {
     enum Verdict: Sendable {
         case valid(Good)
@@ -11,7 +11,7 @@ final class VerdictCache<Good: Sendable>: Sendable {
 
     private struct Entry: Sendable {
         let verdict: Verdict
-        /// Of the monotonic clock.
+        /// The end of its validity, by the monotonic clock.
         let expires: Double
     }
 
@@ -35,7 +35,7 @@ final class VerdictCache<Good: Sendable>: Sendable {
         self.capacity = capacity
     }
 
-    /// What is known.
+    /// The cached result.
     func find(_ key: Digest, now: Double = Timestamp.monotonic()) -> Verdict? {
         state.withLock { state in
             if let entry = state.good[key] ?? state.bad[key], entry.expires > now { return entry.verdict }
@@ -43,8 +43,8 @@ final class VerdictCache<Good: Sendable>: Sendable {
         }
     }
 
-    /// What is known, or what `ask` finds out; callers that come while it is being asked wait for the same answer. `ask` is told whether
-    /// any of them is still there.
+    /// The cached result, or the result of `ask`; concurrent callers with the same secret wait for one call of `ask`, which can find out
+    /// whether any of them is still there.
     func find(
         _ key: Digest, isPresent: @escaping @Sendable () -> Bool,
         ask: @escaping @Sendable (_ isWanted: @escaping @Sendable () -> Bool) async -> Outcome
@@ -81,7 +81,7 @@ final class VerdictCache<Good: Sendable>: Sendable {
         }
     }
 
-    /// Drops what is over; if that is not enough, the half that ends first.
+    /// Removes expired entries; if that is not enough, the half that expires first.
     private static func makeRoom(_ entries: inout [Digest: Entry], _ capacity: Int, _ now: Double) {
         guard entries.count >= capacity else { return }
         entries = entries.filter { $0.value.expires > now }
@@ -91,10 +91,10 @@ final class VerdictCache<Good: Sendable>: Sendable {
     }
 }
 
-/// Nothing could be found out: the caller is to come again, and is neither let in nor refused.
+/// The identity service cannot be asked: the caller is neither accepted nor refused, and gets 503.
 public struct Unavailable: Error, CustomStringConvertible, Sendable {
     public let description: String
-    /// Whether it is because others ask too much.
+    /// Whether the reason is that too many requests are waiting.
     public let isBusy: Bool
 
     init(description: String, isBusy: Bool = false) {

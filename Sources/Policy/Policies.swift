@@ -1,11 +1,11 @@
-/// The rules in force: the defaults, with what a policy file says instead.
+/// The rules in force: the defaults, overridden by policy files.
 public struct Policies: Sendable {
-    /// A rule by its place in the table: asking costs no search.
+    /// A rule by its index, so that checking it needs no dictionary lookup.
     public struct Rule: Sendable, Equatable, ExpressibleByStringLiteral {
         public let name: String
         let index: Int
 
-        /// Traps on a name that the table does not have: a mistake of the program.
+        /// Traps for a name that is not in the table, which is a programming error.
         public init(stringLiteral name: String) {
             guard let index = PolicyTable.index[name] else { preconditionFailure("no policy rule \(name)") }
             self.name = name
@@ -13,7 +13,7 @@ public struct Policies: Sendable {
         }
     }
 
-    /// Everything wrong with a policy file, one line each.
+    /// The problems of a policy file, one line each.
     public struct Problems: Error, CustomStringConvertible, Sendable {
         public let lines: [String]
         public init(lines: [String]) { self.lines = lines }
@@ -21,23 +21,25 @@ public struct Policies: Sendable {
     }
 
     private let program: PolicyProgram
-    /// Where each rule begins in it.
+    /// The start of each rule in the program.
     private let starts: [Int]
-    /// Whether a rule asks for more of its target than the project.
+    /// Whether a rule uses more of its target than the project.
     private let looksAtTarget: [Bool]
-    /// Name and expression of every rule, and whether the file changed it; in the table's order, the file's own rules behind.
+    /// Name and expression of every rule, and whether a file changed it; in the table's order, followed by the file's own rules.
     public let expressions: [(name: String, text: String, isOverridden: Bool)]
-    /// Names in the file that nothing asks for.
+    /// Rules of the file that nothing uses.
     public let unused: [String]
-    /// What an operator should know of the file, one line each: rules that it refers to and that do not exist, older names.
+    /// Warnings about the file, one line each: references to rules that do not exist, older names.
     public let warnings: [String]
 
-    /// What a rule may come to with all that it refers to: far more than any operator needs.
+    /// The largest number of steps of a rule with its references inlined, far above what policies need.
     private static let mostChecks = 2_000
-    /// How deep its checks may be nested, those of the rules that it refers to among them.
+    /// The deepest nesting of checks, those of referenced rules included.
     private static let deepest = 200
 
-    /// `overrides`: what a file says, by rule. `withOlder`: older defaults hold beside the standard ones.
+    /// - Parameters:
+    ///   - overrides: expressions of the policy files by rule.
+    ///   - withOlder: whether the defaults of older releases are accepted too.
     public init(overrides: [(name: String, text: String)] = [], withOlder: Bool = false, file: String = "policy file") throws(Problems) {
         var problems: [String] = []
         var parsed: [String: PolicyCheck] = [:]
@@ -55,7 +57,7 @@ public struct Policies: Sendable {
         let changed = Set(parsed.keys)
         var renamed: [String: [String]] = [:]
         for rule in PolicyTable.all where !changed.contains(rule.name) {
-            // Who wrote what held anyway, or refers to the new name, changed nothing.
+            // A file that repeats the default, or refers to the new name, changes nothing.
             if let old = rule.formerly, let text = texts[old], parsed[old] != .rule(rule.name),
                 parsed[old] != rule.older.flatMap({ try? PolicyCheck(parsing: $0) })
             {
@@ -69,7 +71,7 @@ public struct Policies: Sendable {
         }
 
         var warnings = renamed.map { "\(file): rule \($0) is an older name: it holds for \($1.joined(separator: ", "))" }
-        // Who refers to nothing gets the file's rule `default` if there is one, or nothing.
+        // A reference to a missing rule means the file's rule `default` if there is one, and otherwise never holds.
         let otherwise = changed.contains("default") ? PolicyCheck.rule("default") : .never
         for name in parsed.keys {
             guard let check = parsed[name] else { continue }
@@ -133,7 +135,7 @@ public struct Policies: Sendable {
         self.warnings = warnings.sorted()
     }
 
-    /// By rule: what it and the rules that it refers to ask of the target.
+    /// The attributes of the target that each rule uses, referenced rules included.
     private static func targetAttributes(_ checks: [String: PolicyCheck], _ find: (String) -> PolicyCheck) -> [String: Set<String>] {
         var known: [String: Set<String>] = [:]
         func attributes(_ name: String) -> Set<String> {
@@ -147,7 +149,11 @@ public struct Policies: Sendable {
         return known
     }
 
-    /// Whether the caller may. `project`: the one that the thing asked for belongs to; `target`: its other attributes.
+    /// Evaluates a rule.
+    ///
+    /// - Parameters:
+    ///   - project: the project of the target.
+    ///   - target: its other attributes.
     public func allows(
         _ rule: Rule, _ credentials: some PolicyCredentials, project: String, target: (String) -> String? = { _ in nil }
     ) -> Bool {
@@ -156,6 +162,6 @@ public struct Policies: Sendable {
         }
     }
 
-    /// Whether the answer depends on more of the target than its project.
+    /// Whether the rule uses more of the target than its project.
     public func needsTarget(_ rule: Rule) -> Bool { looksAtTarget[rule.index] }
 }

@@ -1,9 +1,9 @@
-/// Who asks, as rules see it.
+/// The credentials that rules are evaluated against.
 public protocol PolicyCredentials {
     var policyRoles: [String] { get }
-    /// Of the service that passes the request on, if one vouches for it.
+    /// Roles of the service that forwards the request, from its service token.
     var policyServiceRoles: [String] { get }
-    /// What `context_is_admin` found.
+    /// The result of `context_is_admin`.
     var policyIsAdmin: Bool { get }
     /// `user_id`, `project_id`, `domain_id`, `system_scope`, `user_domain_id`, `project_domain_id`, `is_admin_project`.
     func policyAttribute(_ name: String) -> String?
@@ -17,17 +17,17 @@ indirect enum PolicyCheck: Sendable, Equatable {
     case not(PolicyCheck)
     case all([PolicyCheck])
     case any([PolicyCheck])
-    /// The caller holds the role, in any case of letters; a literal is in lower case.
+    /// The caller has the role, compared case-insensitively; a literal is stored in lower case.
     case role(Operand)
     case rule(String)
     case isAdmin(Bool)
-    /// An attribute of the credentials, or a literal, must equal what the right side is for the target.
+    /// An attribute of the credentials, or a literal, must equal the right side, which may refer to the target.
     case equal(Operand, Operand)
 
     enum Operand: Sendable, Equatable {
         case literal(String)
         case attribute(String)
-        /// Literals and attributes, one behind the other.
+        /// A concatenation of literals and attributes.
         case joined([Operand])
     }
 
@@ -36,7 +36,7 @@ indirect enum PolicyCheck: Sendable, Equatable {
         init(_ description: String) { self.description = description }
     }
 
-    // MARK: reading
+    // MARK: parsing
 
     init(parsing text: String) throws(SyntaxError) {
         var parser = Parser(tokens: Self.tokens(text))
@@ -143,7 +143,7 @@ indirect enum PolicyCheck: Sendable, Equatable {
         }
     }
 
-    /// The text of a literal of Python's: quoted, a number, True, False, None. nil for a name.
+    /// The text of a Python literal (quoted text, number, True, False, None); nil for a name.
     private static func literal(_ text: String) -> String? {
         let bytes = Array(text.utf8)
         if bytes.count >= 2, bytes[0] == bytes[bytes.count - 1], bytes[0] == UInt8(ascii: "'") || bytes[0] == UInt8(ascii: "\"") {
@@ -152,7 +152,7 @@ indirect enum PolicyCheck: Sendable, Equatable {
         return ["True", "False", "None"].contains(text) ? text : Int(text).map(String.init)
     }
 
-    /// The rules that it refers to.
+    /// The referenced rules.
     var references: Set<String> {
         switch self {
         case .rule(let name): [name]
@@ -162,7 +162,7 @@ indirect enum PolicyCheck: Sendable, Equatable {
         }
     }
 
-    /// Attributes of the target that it asks for.
+    /// The attributes of the target that the check uses.
     var targetAttributes: Set<String> {
         switch self {
         case .equal(_, let right), .role(let right): right.attributes
@@ -202,7 +202,7 @@ extension PolicyCheck.Operand {
         self = parts.count == 1 ? parts[0] : parts.isEmpty ? .literal("") : .joined(parts)
     }
 
-    /// The attributes that it holds.
+    /// The attributes in the text.
     var attributes: Set<String> {
         switch self {
         case .literal: []

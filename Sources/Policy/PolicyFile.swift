@@ -5,21 +5,20 @@ import Primitives
 /// A policy file: YAML (or JSON, which is YAML) that maps rules to expressions.
 public enum PolicyFile {
     private static let largest = 1 << 20
-    /// Bytes of one rule's expression: what repeats itself by YAML's references grows faster than the file.
+    /// Largest expression in bytes: YAML aliases can make it much larger than the file.
     private static let longest = 64 << 10
-    /// Of all of them together.
+    /// Largest total of all expressions in bytes.
     private static let longestTogether = 4 << 20
     private static let mostRules = 2_000
 
-    /// The rules of a file in their order.
+    /// Reads a file's rules, in their order.
     public static func read(_ path: String) throws(Policies.Problems) -> [(name: String, text: String)] {
         guard let file = fopen(path, "re") else {
-            let code = errno
-            throw Policies.Problems(lines: ["cannot read the policy file \(path): \(String(cString: strerror(code)))"])
+            throw Policies.Problems(lines: [SystemError.last("cannot read the policy file \(path)").description])
         }
         defer { fclose(file) }
         var info = stat()
-        // Who may write the rules is an administrator.
+        // Who can write the rules can become an administrator.
         if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path) {
             throw Policies.Problems(lines: [problem])
         }
@@ -32,7 +31,7 @@ public enum PolicyFile {
         return try parse(bytes, name: path)
     }
 
-    /// Old files hold a list of lists instead of an expression: any of the inner lists must hold in all its parts.
+    /// Old files have a list of lists instead of an expression: the inner lists are joined by `or`, their items by `and`.
     public static func parse(_ bytes: [UInt8], name: String) throws(Policies.Problems) -> [(name: String, text: String)] {
         var parser = yaml_parser_t()
         guard yaml_parser_initialize(&parser) == 1 else { throw Policies.Problems(lines: ["\(name): out of memory"]) }
@@ -105,7 +104,7 @@ public enum PolicyFile {
 
     private static func expression(_ node: UnsafeMutablePointer<yaml_node_t>, _ document: inout yaml_document_t) -> Expression {
         var result = ""
-        /// False once it is too long.
+        /// False when the text would become too long.
         func add(_ separator: String, _ more: String) -> Bool {
             if !result.isEmpty { result += separator }
             result += more

@@ -1,18 +1,18 @@
-/// Checks as asking wants them: steps one behind the other, an operand behind what it belongs to. Threads that walk a tree of
-/// references count each of them, in memory that they all share; here there is nothing to count.
+/// All rules compiled into one flat array of steps (prefix order: operands follow their operator). A tree of references would cost
+/// reference counting at every node, on cache lines shared by all threads; evaluating the array does not.
 struct PolicyProgram: Sendable {
     private enum Step: Sendable {
         case constant(Bool)
         case role(Int)
-        /// A role whose name depends on the target.
+        /// A role whose name contains an attribute of the target.
         case roleOfTarget(Int)
         case isAdmin(Bool)
         case equal(Int)
-        /// One of the caller's roles, or of those of the service that vouches for it, must equal what is on the right.
+        /// One of the caller's roles, or of the forwarding service's roles, must equal the right side.
         case roles(Int)
         case serviceRoles(Int)
         case not
-        /// All steps before `end` belong to it.
+        /// The operands extend to `end`.
         case all(end: Int)
         case any(end: Int)
     }
@@ -21,7 +21,7 @@ struct PolicyProgram: Sendable {
     private var roles: [String] = []
     private var comparisons: [(left: PolicyCheck.Operand, right: PolicyCheck.Operand)] = []
 
-    /// Adds a check, with what it refers to in the place of references. Returns where it begins.
+    /// Appends a check, with referenced rules inlined; returns its start.
     mutating func add(_ check: PolicyCheck, _ find: (String) -> PolicyCheck) -> Int {
         let start = steps.count
         switch check {
@@ -57,13 +57,13 @@ struct PolicyProgram: Sendable {
         return start
     }
 
-    /// Whether the check that begins at `start` holds.
+    /// Evaluates the check that begins at `start`.
     func holds(at start: Int, _ credentials: some PolicyCredentials, _ target: (String) -> String?) -> Bool {
         var position = start
         return holds(&position, credentials, credentials.policyRoles, target)
     }
 
-    /// Leaves `position` behind the check, whatever of it was looked at.
+    /// Moves `position` behind the check, even if not all of it was evaluated.
     private func holds(
         _ position: inout Int, _ credentials: some PolicyCredentials, _ held: [String], _ target: (String) -> String?
     ) -> Bool {
@@ -99,7 +99,7 @@ struct PolicyProgram: Sendable {
         }
     }
 
-    /// `wanted` is in lower case, as nearly every role that somebody holds.
+    /// - Parameter wanted: the role in lower case.
     private static func isRole(_ held: String, _ wanted: String) -> Bool {
         held == wanted || held.utf8.contains { $0 &- UInt8(ascii: "A") < 26 || $0 >= 0x80 } && held.lowercased() == wanted
     }

@@ -1,14 +1,14 @@
 /// The rules of the Block Storage API under the names and with the defaults that its documentation gives
 /// (https://docs.openstack.org/cinder/latest/configuration/block-storage/policy.html), and Clinker's own.
 public enum PolicyTable {
-    /// A rule that operations and fields ask for.
+    /// A rule that operations or fields check.
     public struct Rule: Sendable {
         public let name: String
-        /// What holds unless a policy file says otherwise.
+        /// The default expression.
         public let standard: String
-        /// What also held in older releases; in force if `[oslo_policy] enforce_new_defaults` is false.
+        /// The additional expression of older releases, used if `[oslo_policy] enforce_new_defaults` is false.
         public let older: String?
-        /// The rule's name in older releases: what a file says under it holds unless the file has the new name too.
+        /// The rule's name in older releases. A file's rule of that name is used unless the file has the new name too.
         public let formerly: String?
 
         init(_ name: String, _ standard: String, older: String? = nil, formerly: String? = nil) {
@@ -22,12 +22,12 @@ public enum PolicyTable {
     private static let admin = "rule:admin_api"
     private static let member = "rule:xena_system_admin_or_project_member"
     private static let reader = "rule:xena_system_admin_or_project_reader"
-    /// Or a service that asks for itself, or brings its user's request.
+    /// Also a service, with its own or a forwarded request.
     private static let service = " or role:service or service_roles:service"
     private static let owner = "rule:admin_or_owner"
     private static let anyone = "@"
 
-    /// Rules that others refer to.
+    /// Rules that other rules refer to.
     static let bases: [Rule] = [
         Rule("context_is_admin", "role:admin"),
         Rule("admin_api", "is_admin:True or (role:admin and is_admin_project:True)"),
@@ -202,7 +202,7 @@ public enum PolicyTable {
         Rule("volume_extension:default_get_all", admin, older: "role:admin and system_scope:all"),
         Rule("volume_extension:default_unset", admin, older: "rule:system_or_domain_or_project_admin"),
 
-        // Beside Cinder's API.
+        // Clinker's own operations.
         Rule("clinker:attachments_get", reader + service, older: owner),
         Rule("clinker:attachments_connection", member + service, older: owner),
         Rule("clinker:doctor", admin),
@@ -213,7 +213,7 @@ public enum PolicyTable {
         Rule("clinker:events_get", reader, older: owner),
     ]
 
-    /// All of them.
+    /// All rules.
     public static let all = bases + rules
     static let index = Dictionary(all.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { first, _ in first })
 }

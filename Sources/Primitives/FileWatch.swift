@@ -1,21 +1,21 @@
 import Glibc
 
-/// Files that are read again when one of them changes.
+/// Watches files by polling once a second, and reports when one of them changes.
 public struct FileWatch: Sendable {
-    /// What changes when a file does.
+    /// Inode, size and modification time of each file.
     private let stamp: [Int]
     private let paths: @Sendable () -> [String]
 
-    /// Remembers the file as it is: to be made before it is read.
+    /// Takes the file's present state as the starting point. Create the watch before the file is read, so that no change is missed.
     public init(_ path: String) { self.init { [path] } }
 
-    /// The same for several, which are found anew at each look.
+    /// The same for several files; `paths` is called at each poll.
     public init(_ paths: @escaping @Sendable () -> [String]) {
         self.paths = paths
         stamp = Self.stamp(paths())
     }
 
-    /// Calls the closure on a thread of its own after every change, from the state remembered on.
+    /// Starts a thread that calls the closure after every change since the watch was created.
     public func start(_ name: String, onChange: @escaping @Sendable () -> Void) {
         startThread(name) { [paths, stamp] in
             var last = stamp

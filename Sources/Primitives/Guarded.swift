@@ -1,10 +1,10 @@
 import Glibc
 
-/// A value behind a lock. The lock is the C library's, which the thread sanitizer sees; it cannot see the one of Swift's
-/// `Mutex` and would report races where there are none.
+/// A value protected by a lock. The lock is a pthread mutex, since the thread sanitizer does not understand Swift's `Mutex` and would
+/// report false races.
 ///
-/// A function is guarded as a struct's member: Swift wraps a bare one anew whenever a generic lends it, even to be read, until a call
-/// of it goes through so many wrappers that the stack ends.
+/// Put a closure into a struct before protecting it: Swift wraps a bare closure in another thunk at every generic access, and after
+/// thousands of accesses a call overflows the stack.
 public final class Guarded<Value>: @unchecked Sendable {
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var value: Value
@@ -19,7 +19,7 @@ public final class Guarded<Value>: @unchecked Sendable {
         lock.deallocate()
     }
 
-    /// Runs the closure alone. It must not wait for anything that needs this lock.
+    /// Runs the closure while the lock is held. The closure must not wait for anything that needs this lock.
     public func withLock<Result>(_ body: (inout Value) throws -> Result) rethrows -> Result {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }

@@ -24,7 +24,7 @@ public enum Timestamp {
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
-    /// Writes the current time without making a text; returns the number of bytes, 26.
+    /// Writes the current time into a buffer without making a `String`; returns the number of bytes, 26.
     public static func write(into buffer: UnsafeMutableBufferPointer<UInt8>) -> Int {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)

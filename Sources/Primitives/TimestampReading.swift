@@ -1,6 +1,7 @@
 extension Timestamp {
-    /// Reads what people write after ISO 8601: a year, a month, a day, a time with or without colons, an offset from UTC. Returns
-    /// seconds since 1970; nil for what is no time, or none that a calendar has.
+    /// Parses ISO 8601 as clients write it: a year, a month, a day, a time with or without colons, an offset from UTC.
+    ///
+    /// - Returns: seconds since 1970; nil if the text is not a time or the date does not exist.
     public static func read(_ text: String) -> Double? {
         var reader = Digits(bytes: Array(text.utf8))
         guard let year = reader.number(4...4), year >= 1 else { return nil }
@@ -12,7 +13,7 @@ extension Timestamp {
             guard let m = reader.number(isDashed ? 1...2 : 2...2) else { return nil }
             month = m
             if reader.isAtEnd {
-                // YYYYMM could be YYMMDD.
+                // YYYYMM is ambiguous: it could be YYMMDD.
                 guard isDashed else { return nil }
             } else {
                 let isDashed = reader.take("-")
@@ -26,7 +27,7 @@ extension Timestamp {
         }
         guard reader.isAtEnd, (1...12).contains(month), (1...days(month, of: year)).contains(day) else { return nil }
         let seconds = Double(daysSince1970(year, month, day)) * 86_400 + time
-        // What an offset moves beyond the calendar has no form.
+        // With its offset the time must still lie in the years 1 to 9999.
         guard (-62_135_596_800..<253_402_300_800).contains(seconds) else { return nil }
         return seconds
     }
@@ -36,7 +37,7 @@ extension Timestamp {
         return [31, isLeap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month - 1]
     }
 
-    /// Text of digits and marks, read from the front.
+    /// A cursor over digits and separators.
     private struct Digits {
         let bytes: [UInt8]
         var position = 0
@@ -88,7 +89,7 @@ extension Timestamp {
             return Double(hour * 3600 + minute * 60 - offset) + second
         }
 
-        /// Seconds east of UTC; none is UTC.
+        /// Seconds east of UTC; 0 if the text has no offset.
         private mutating func offset() -> Int? {
             if isAtEnd || take("Z") { return 0 }
             let isWest = take("-")

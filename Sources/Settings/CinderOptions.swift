@@ -1,16 +1,16 @@
-/// Options that Cinder 29 knows, by section: a file that holds them is right, whether Clinker reads them or not.
+/// The options of Cinder 29 by section. They are not misspelt, whether Clinker reads them or not.
 enum CinderOptions {
-    /// What becomes of an option that Clinker does not read.
+    /// What ignoring an option means.
     enum Effect: Equatable {
-        /// Nothing that anybody could notice: tuning of programs and libraries that are not here.
+        /// Nothing: it tunes programs and libraries that Clinker does not have.
         case none
-        /// What it asks for is not served by this release; said so in a warning.
+        /// The feature is not served by this release; there is a warning.
         case notServed
-        /// Going on without it would do harm: refused, with the reason.
+        /// Ignoring it would do harm; the file is refused, with the reason.
         case refused(String)
     }
 
-    /// What a file gets that sets the option of the section to the value.
+    /// The consequence of setting the option to the value.
     static func effect(_ section: String, _ name: String, _ value: String) -> Effect {
         let isOff = ["", "false", "0", "no", "off", "none", "noop", "<none>"].contains(value.lowercased())
         if section == "DEFAULT", !isOff {

@@ -1,4 +1,4 @@
-/// What one configuration file says, before anybody asks what it means. The format is oslo.config's: `[section]`,
+/// The parsed entries of one configuration file. The format is oslo.config's: `[section]`,
 /// `name = value` or `name: value`, lines that begin with a space continue the value, `#` and `;` begin comment lines.
 struct ConfigurationFile {
     struct Entry {
@@ -12,13 +12,13 @@ struct ConfigurationFile {
     private(set) var entries: [Entry] = []
     private(set) var sections: [String] = []
 
-    /// Throws every line that cannot be read, not only the first.
+    /// - Throws: all lines that cannot be parsed.
     init(path: String, text: String) throws(SettingsError) {
         self.path = path
         var section = "DEFAULT"
         var current: Int?
         var problems: [String] = []
-        // Bytes: to Swift a carriage return and a newline are one character. A byte order mark is no part of the text.
+        // Split by bytes: CR LF is a single Character in Swift. A byte order mark is skipped.
         let bytes = text.utf8.starts(with: [0xEF, 0xBB, 0xBF]) ? text.utf8.dropFirst(3) : text.utf8[...]
         for (index, rawLine) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
             let number = index + 1

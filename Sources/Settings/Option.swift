@@ -1,21 +1,27 @@
+import Observability
 public import Primitives
 
-/// A type that an option can have.
+/// A type of option values.
 public protocol OptionValue: Sendable {
     /// The name shown by `clinker config options`.
     static var typeName: String { get }
-    /// Throws what is wrong, to be put behind the option's name.
+    /// - Throws: the broken rule, to be put after the option's name.
     static func parse(_ text: String) throws(OptionProblem) -> Self
-    /// The value as it stands in a file.
+    /// The value as it is written in a file.
     var text: String { get }
-    /// The value for limits; nil for types without an order.
+    /// The value that limits apply to; nil for types without an order.
     var magnitude: Double? { get }
 }
 
 public struct OptionProblem: Error { let text: String }
 
-/// One configuration option: its place, name, type, default, limits and help, said once.
-public struct Option<T: OptionValue>: Sendable {
+/// An option whatever its type.
+protocol DeclaredOption {
+    var declaration: OptionDeclaration { get }
+}
+
+/// The declaration of a configuration option: section, name, type, default, limits and help.
+public struct Option<T: OptionValue>: Sendable, DeclaredOption {
     public let declaration: OptionDeclaration
     public let defaultValue: T
 
@@ -40,30 +46,30 @@ public struct Option<T: OptionValue>: Sendable {
     }
 }
 
-/// What a text must be, where a type and limits do not say it.
+/// A rule for texts beyond type and limits.
 public struct OptionRule: Sendable {
     let words: String
     let isKept: @Sendable (String) -> Bool
 
-    static let httpURL = OptionRule(words: "a URL such as https://host:port/path") { text in
+    public static let httpURL = OptionRule(words: "a URL such as https://host:port/path") { text in
         guard !text.isEmpty else { return true }
         let rest = text.hasPrefix("http://") ? text.dropFirst(7) : text.hasPrefix("https://") ? text.dropFirst(8) : ""
         let host = rest.utf8.prefix { $0 != UInt8(ascii: "/") }
         return !host.isEmpty && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "<") }
     }
-    static let logFacility = OptionRule(words: "one of " + LogFacility.names.joined(separator: ", ")) { LogFacility($0) != nil }
-    static let ratioOrAuto = OptionRule(words: "a number of 1 or more, or auto") { text in
+    public static let logFacility = OptionRule(words: "one of " + LogFacility.names.joined(separator: ", ")) { LogFacility($0) != nil }
+    public static let ratioOrAuto = OptionRule(words: "a number of 1 or more, or auto") { text in
         text == "auto" || (Double(text).map { $0.isFinite && $0 >= 1 } ?? false)
     }
 }
 
-/// Where an option stands: in a section of its own name, or in the section of every backend.
+/// The section of an option: a named one, or the section of every backend.
 public enum OptionSection: Sendable, Equatable {
     case group(String)
     case backend
 }
 
-/// What is known of an option whatever its type.
+/// The declaration of an option without its type.
 public struct OptionDeclaration: Sendable {
     public let section: OptionSection
     public let name: String
@@ -78,7 +84,7 @@ public struct OptionDeclaration: Sendable {
     /// The type of an option that a driver declares only to say that it has no effect; its help is why.
     public static let unused = "without effect"
 
-    /// An option of a backend's section that its driver reads, as the driver declares it.
+    /// Creates the declaration of a driver's option.
     public static func ofDriver(
         _ name: String, typeName: String, defaultText: String, range: ClosedRange<Double>?, choices: [String]?, help: String
     ) -> OptionDeclaration {
@@ -105,7 +111,7 @@ public struct OptionDeclaration: Sendable {
 
     public var sectionName: String { if case .group(let name) = section { name } else { "<backend>" } }
 
-    /// The limits in words, empty if there are none.
+    /// A description of the limits; empty if there are none.
     public var limits: String {
         if let choices { return "one of " + choices.joined(separator: ", ") }
         if let range { return "\(number(range.lowerBound)) to \(number(range.upperBound))" }
@@ -145,11 +151,8 @@ extension Double: OptionValue {
 extension Bool: OptionValue {
     public static var typeName: String { "boolean" }
     public static func parse(_ text: String) throws(OptionProblem) -> Bool {
-        switch text.lowercased() {
-        case "true", "1", "yes", "on", "t", "y": return true
-        case "false", "0", "no", "off", "f", "n": return false
-        default: throw OptionProblem(text: "must be true or false, not '\(text)'")
-        }
+        guard let value = Bool(word: text) else { throw OptionProblem(text: "must be true or false, not '\(text)'") }
+        return value
     }
     public var text: String { self ? "true" : "false" }
     public var magnitude: Double? { nil }

@@ -1,33 +1,39 @@
 import Glibc
 import Primitives
 
-/// Everything wrong with a configuration, one line each.
+/// The problems of a configuration, one line each.
 public struct SettingsError: Error, CustomStringConvertible, Sendable {
     public let problems: [String]
     public init(_ problems: [String]) { self.problems = problems }
     public var description: String { problems.joined(separator: "\n") }
 }
 
-/// The configuration as one consistent reading of its files. Values were checked when it was made, so asking cannot fail.
+/// The configuration: a consistent snapshot of its files. Values are checked when it is created, so lookups cannot fail.
 public struct Settings: Sendable {
     private var values: [String: [String: [String]]] = [:]
     private var origins: [String: String] = [:]
-    /// Options that nobody knows, with the nearest known name: no error, but an operator should know.
+    /// Warnings about unknown options, with the nearest known name.
     public private(set) var unknown: [String] = []
-    /// Options of Cinder's whose effect this release does not serve.
+    /// Warnings about Cinder's options that have no effect in this release.
     public private(set) var notServed: [String] = []
     public var warnings: [String] { unknown + notServed }
     /// The files read, in order; empty for the embedded default.
     public private(set) var files: [String] = []
 
-    /// What each file that was read is like, and the option in it that is a secret, if one is.
+    /// Owner and permissions of each file, and its first option that holds a secret.
     private var found: [(path: String, trust: FileTrust, secret: String?)] = []
 
-    /// The embedded default.
-    public init() {}
+    private let known: OptionCatalogue
 
-    /// Files that others than root and the service's user can change, or read though they hold secrets: a line each, with the command
-    /// that mends it. `isOwned`: who owns a file may change it.
+    /// Creates settings without a file: every option has its default.
+    ///
+    /// - Parameter known: the options of the program.
+    public init(known: OptionCatalogue = .common) { self.known = known }
+
+    /// Files that users other than root and the service's user can write, or can read though they hold secrets: a line each, with the command
+    /// that corrects it.
+    ///
+    /// - Parameter isOwned: whether other owners count as well.
     public func exposures(isOwned: Bool = true) -> [String] {
         found.flatMap { file in
             let read = file.secret.flatMap { secret in file.trust.readers(file.path).map { $0 + " (\(secret))" } }
@@ -35,17 +41,19 @@ public struct Settings: Sendable {
         }
     }
 
-    /// Whether a file's option holds what others must not know: it is declared so, or its name or value says it (drivers' options, and
-    /// URLs with a password).
-    private static func isSecret(_ section: String, _ entry: ConfigurationFile.Entry) -> Bool {
+    /// Whether an entry holds a secret: by its declaration, or by its name or value (options of drivers, URLs with a password).
+    private func isSecret(_ section: String, _ entry: ConfigurationFile.Entry) -> Bool {
         guard entry.values.contains(where: { !$0.isEmpty }) else { return false }
         if entry.name == "transport_url" || entry.name == "connection" { return entry.values.contains { $0.utf8.contains(64) } }
-        if Options.find(section, entry.name)?.typeName == Secret.typeName { return true }
+        if known.find(section, entry.name)?.typeName == Secret.typeName { return true }
         return ["password", "_secret", "secret_key"].contains(where: entry.name.hasSuffix)
     }
 
-    /// Reads the files in order; what a later one says wins. Throws everything wrong at once.
-    public init(files paths: [String]) throws(SettingsError) {
+    /// Reads the files in order; later ones win.
+    ///
+    /// - Throws: all problems at once.
+    public init(files paths: [String], known: OptionCatalogue = .common) throws(SettingsError) {
+        self.known = known
         var problems: [String] = []
         var parsed: [ConfigurationFile] = []
         for path in paths {
@@ -53,7 +61,7 @@ public struct Settings: Sendable {
                 let (text, trust) = try Self.contents(path)
                 let file = try ConfigurationFile(path: path, text: text)
                 parsed.append(file)
-                let secret = file.entries.first { Self.isSecret($0.section, $0) }
+                let secret = file.entries.first { isSecret($0.section, $0) }
                 found.append((path: path, trust: trust, secret: secret.map { "[\($0.section)] \($0.name)" }))
             } catch { problems += error.problems }
         }
@@ -68,8 +76,9 @@ public struct Settings: Sendable {
         if !problems.isEmpty { throw SettingsError(problems) }
     }
 
-    /// Reads settings from text, as from one file.
-    public init(text: String, name: String = "text") throws(SettingsError) {
+    /// Reads settings from a text, as from one file.
+    public init(text: String, name: String = "text", known: OptionCatalogue = .common) throws(SettingsError) {
+        self.known = known
         let file = try ConfigurationFile(path: name, text: text)
         for entry in file.entries {
             values[entry.section, default: [:]][entry.name] = entry.values
@@ -90,28 +99,28 @@ public struct Settings: Sendable {
         value(option, in: section) ?? value(option, in: "backend_defaults") ?? option.defaultValue
     }
 
-    /// Whether a file gives the option a value.
+    /// Whether a file sets the option.
     public func isSet<T>(_ option: Option<T>) -> Bool { raw(option.declaration.sectionName, option.declaration.name) != nil }
 
-    /// All options that a backend's section gives, for its driver.
+    /// All options of a backend's section, for its driver.
     public func backendOptions(_ section: String) -> [(name: String, value: String)] {
         var all: [String: String] = [:]
-        // The node's own address is what targets listen on where a backend names none.
-        if isSet(Options.myAddress) { all[Options.myAddress.declaration.name] = self[Options.myAddress] }
+        // my_ip is the default address of targets.
+        if isSet(Options.service.myAddress) { all[Options.service.myAddress.declaration.name] = self[Options.service.myAddress] }
         for source in ["backend_defaults", section] {
             for (name, _) in values[source] ?? [:] { all[name] = raw(source, name)?.last }
         }
         return all.map { (name: $0.key, value: $0.value) }.sorted { $0.name < $1.name }
     }
 
-    /// Sets a value, as if the last file had said it.
+    /// Sets a value, as if the last file had set it.
     public mutating func set(_ section: String, _ name: String, _ value: String) { values[section, default: [:]][name] = [value] }
 
-    /// `[section] name` of the options whose value is another one in a later reading, and that are not read again while the service runs.
+    /// `[section] name` of the options whose values differ in a later reading and that take effect at the next start only.
     public func changesForRestart(_ later: Settings) -> [String] {
         Set(values.keys).union(later.values.keys).sorted().flatMap { section in
             Set((values[section] ?? [:]).keys).union((later.values[section] ?? [:]).keys).sorted().filter { name in
-                raw(section, name) != later.raw(section, name) && Options.find(section, name)?.isReloadable != true
+                raw(section, name) != later.raw(section, name) && known.find(section, name)?.isReloadable != true
             }.map { "[\(section)] \($0)" }
         }
     }
@@ -124,7 +133,7 @@ public struct Settings: Sendable {
     }
 
     private func raw(_ section: String, _ name: String) -> [String]? {
-        // What a file says was checked: only a path given to a command may not be expanded, and then it is that path.
+        // Values of files were checked. Only a path from the command line may fail to expand, and is used as it is.
         values[section]?[name]?.map { (try? expand($0, of: name, in: section)) ?? $0 }
     }
 
@@ -133,8 +142,9 @@ public struct Settings: Sendable {
         return try substitute(text, path: [section == "DEFAULT" ? name : section + "." + name], references: &references)
     }
 
-    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar. `path` is the option that is expanded, and the references
-    /// that led from it to the text: none may come again.
+    /// `$name` and `${name}` stand for options of [DEFAULT], `$$` for a dollar.
+    ///
+    /// - Parameter path: the option being expanded and the references that led to the text; none may occur twice.
     private func substitute(_ text: String, path: [String], references: inout Int) throws(OptionProblem) -> String {
         guard text.contains("$") else { return text }
         var result = ""
@@ -155,14 +165,14 @@ public struct Settings: Sendable {
                 result += "$"
                 continue
             }
-            if let known = values["DEFAULT"]?[name]?.last ?? Options.find("DEFAULT", name)?.defaultText {
+            if let value = values["DEFAULT"]?[name]?.last ?? known.find("DEFAULT", name)?.defaultText {
                 references += 1
                 let longer = path + [name]
                 if path.contains(name) {
                     throw OptionProblem(text: "refers to itself: \(longer.dropFirst().map { "$" + $0 }.joined(separator: ", "))")
                 }
                 if references > 1000 { throw OptionProblem(text: "has more than 1000 references") }
-                result += try substitute(known, path: longer, references: &references)
+                result += try substitute(value, path: longer, references: &references)
                 if result.utf8.count > 65536 { throw OptionProblem(text: "is longer than 65536 bytes with its references") }
             } else {
                 result += "$" + name
@@ -174,18 +184,18 @@ public struct Settings: Sendable {
 
     private mutating func check() -> [String] {
         var problems: [String] = []
-        let backends = self[Options.enabledBackends]
+        let backends = self[Options.service.enabledBackends]
         for section in values.keys.sorted() {
             let isBackend = backends.contains(section) || section == "backend_defaults"
-            guard isBackend || Options.hasSection(section) || CinderOptions.knows(section: section) else {
-                // Sections of backends that are not enabled stay for the day on which they are again.
+            guard isBackend || known.hasSection(section) || CinderOptions.knows(section: section) else {
+                // Sections of backends that are not enabled may stay in the file.
                 if values[section]?["volume_driver"] == nil { unknown.append(unknownSection(section)) }
                 continue
             }
             for name in (values[section] ?? [:]).keys.sorted() {
-                let declaration = isBackend ? Options.ofBackend(name) : Options.find(section, name)
+                let declaration = isBackend ? known.ofBackend(name) : known.find(section, name)
                 problems += check(section, name, declaration)
-                // What a driver reads of its backend's section is known when the driver is.
+                // Options of drivers are checked when the driver is known (`examine`).
                 if declaration == nil, !isBackend { notRead(section, name, &problems) }
             }
         }
@@ -196,7 +206,7 @@ public struct Settings: Sendable {
         return problems
     }
 
-    /// What is wrong with the values of one option.
+    /// The problems of the values of one option.
     private func check(_ section: String, _ name: String, _ declaration: OptionDeclaration?) -> [String] {
         (values[section]?[name] ?? []).compactMap { text in
             do throws(OptionProblem) {
@@ -207,13 +217,13 @@ public struct Settings: Sendable {
         }
     }
 
-    /// Where the option stands: file and line.
+    /// The file and line of an option.
     private func origin(_ section: String, _ name: String) -> String { origins[section + "." + name] ?? section }
 
-    /// Tells of an option that Clinker does not read.
+    /// Records a warning or a problem for an option that Clinker does not read.
     private mutating func notRead(_ section: String, _ name: String, _ problems: inout [String]) {
         guard CinderOptions.knows(section, name) else {
-            let nearest = Options.nearest(to: name, in: section)
+            let nearest = known.nearest(to: name, in: section)
             unknown.append(
                 "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
             return
@@ -229,22 +239,22 @@ public struct Settings: Sendable {
 
     private func unknownSection(_ section: String) -> String {
         let first = (values[section] ?? [:]).keys.min { origin(section, $0) < origin(section, $1) }
-        let known = Options.nearest(toSection: section, among: self[Options.enabledBackends])
+        let near = known.nearest(toSection: section, among: self[Options.service.enabledBackends])
         return "\(first.map { origin(section, $0) } ?? section): unknown section [\(section)]"
-            + (known.map { "; did you mean [\($0)]?" } ?? "; no enabled backend has the name")
+            + (near.map { "; did you mean [\($0)]?" } ?? "; no enabled backend has the name")
     }
 
-    /// What a backend's section says that its driver does not understand.
+    /// The problems of a backend's section that depend on its driver.
     public struct BackendFindings: Sendable {
         /// Values that the driver would refuse.
         public fileprivate(set) var problems: [String] = []
-        /// Names that neither the driver nor anybody else knows.
+        /// Unknown names.
         public fileprivate(set) var unknown: [String] = []
         /// Options of Cinder's that the driver does not read.
         public fileprivate(set) var notServed: [String] = []
     }
 
-    /// Looks at a backend's section for a driver that reads `options` besides those of every backend.
+    /// Checks a backend's section for a driver with the given options.
     public func examine(backend: String, driver: String, options: [OptionDeclaration]) -> BackendFindings {
         var found = BackendFindings()
         let byName = Dictionary(options.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
@@ -257,16 +267,16 @@ public struct Settings: Sendable {
                         }
                         continue
                     }
-                    if Options.ofBackend(name) == nil { found.problems += check(section, name, declaration) }
+                    if known.ofBackend(name) == nil { found.problems += check(section, name, declaration) }
                     continue
                 }
-                // Defaults are for all drivers: what one does not read another may.
-                if Options.ofBackend(name) != nil || section != backend || CinderOptions.harmlessOfBackends.contains(name) { continue }
+                // [backend_defaults] applies to all drivers; another one may read the option.
+                if known.ofBackend(name) != nil || section != backend || CinderOptions.harmlessOfBackends.contains(name) { continue }
                 if CinderOptions.knows("backend_defaults", name) || CinderOptions.knows("DEFAULT", name) {
                     found.notServed.append(
                         "\(origin(section, name)): [\(section)] \(name) has no effect: the driver \(driver) does not read it")
                 } else {
-                    let nearest = Options.nearest(to: name, among: options.map(\.name) + Options.backend.map(\.name))
+                    let nearest = NearestName.of(name, among: options.map(\.name) + known.ofBackends.map(\.name))
                     found.unknown.append(
                         "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
                 }
@@ -275,8 +285,11 @@ public struct Settings: Sendable {
         return found
     }
 
-    /// What a backend's section says in vain, one line each; `options`: names that the driver declares, nil if it does not say; `unused`:
-    /// of those, what has no effect, and why.
+    /// Options of a backend's section that have no effect, one line each.
+    ///
+    /// - Parameters:
+    ///   - options: the names that the driver declares; nil if it does not declare any.
+    ///   - unused: those of them that have no effect, with the reasons.
     public func notRead(ofBackend backend: String, by driver: String, reading options: [String]?, unused: [String: String] = [:])
         -> [String]
     {
@@ -293,14 +306,12 @@ public struct Settings: Sendable {
 
     private static func contents(_ path: String) throws(SettingsError) -> (text: String, trust: FileTrust) {
         guard let file = fopen(path, "re") else {
-            let code = errno
-            throw SettingsError([SystemError(code, "cannot read the configuration file \(path)").description])
+            throw SettingsError([SystemError.last("cannot read the configuration file \(path)").description])
         }
         defer { fclose(file) }
         var info = stat()
         guard fstat(fileno(file), &info) == 0 else {
-            let code = errno
-            throw SettingsError([SystemError(code, "cannot read the configuration file \(path)").description])
+            throw SettingsError([SystemError.last("cannot read the configuration file \(path)").description])
         }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)

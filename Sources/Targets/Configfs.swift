@@ -65,6 +65,6 @@ enum Configfs {
 
     private static func failure(_ what: String, _ path: String) -> DriverError {
         let number = errno
-        return DriverError(number == EBUSY ? CLINKER_BUSY : CLINKER_ERROR, "cannot \(what) \(path): \(String(cString: strerror(number)))")
+        return DriverError(number == EBUSY ? CLINKER_BUSY : CLINKER_ERROR, "cannot \(what) \(path)", errno: number)
     }
 }

@@ -139,8 +139,7 @@ final class NVMeTHelper: TargetHelper {
     private func alone<T>(_ body: () throws -> T) throws -> T {
         let descriptor = open(Self.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0, flock(descriptor, LOCK_EX) == 0 else {
-            let number = errno
-            throw DriverError(CLINKER_ERROR, "cannot lock \(Self.root): \(String(cString: strerror(number)))")
+            throw DriverError.last(CLINKER_ERROR, "cannot lock \(Self.root)")
         }
         defer { close(descriptor) }
         return try body()

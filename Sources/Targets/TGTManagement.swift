@@ -57,7 +57,6 @@ enum TGTManagement {
     }
 
     private static func failure(_ what: String) -> DriverError {
-        let number = errno
-        return DriverError(CLINKER_RETRY, "cannot \(what) tgtd: \(String(cString: strerror(number)))")
+        DriverError.last(CLINKER_RETRY, "cannot \(what) tgtd")
     }
 }

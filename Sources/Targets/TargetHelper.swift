@@ -108,8 +108,7 @@ final class CredentialStore: Sendable {
             _ = rename("\(own)/../../targets-\(backend)", directory)
         }
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
-            let code = errno
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "volumes_dir: cannot create \(directory): \(String(cString: strerror(code)))")
+            throw DriverError.last(CLINKER_BAD_CONFIGURATION, "volumes_dir: cannot create \(directory)")
         }
     }
 
@@ -154,8 +153,7 @@ final class CredentialStore: Sendable {
     private func path(_ volume: String) -> String { directory + "/" + volume }
 
     private func failure(_ what: String, _ volume: String) -> DriverError {
-        let code = errno
-        return DriverError(CLINKER_ERROR, "cannot \(what) \(path(volume)): \(String(cString: strerror(code)))")
+        DriverError.last(CLINKER_ERROR, "cannot \(what) \(path(volume))")
     }
 
     private static func random(_ count: Int) -> String {

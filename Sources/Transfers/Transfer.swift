@@ -2,6 +2,7 @@ public import DriverHost
 import Glibc
 public import Logging
 import Primitives
+import Processes
 
 /// A copy between two backends, in a process of its own that opens the drivers of both ends.
 public struct Transfer: Sendable {

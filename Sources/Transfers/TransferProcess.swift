@@ -2,14 +2,15 @@ import CDriver
 import DriverHost
 import Glibc
 import Primitives
+import Processes
 
 /// The child of one transfer: opens the drivers of both ends in itself, copies, says how it went and ends. It ends too when
 /// the core closes the wire, so that no copy outlives the one who asked for it.
 public enum TransferProcess {
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-        yieldToOthers()
-        dieFirstWhenMemoryIsShort()
+        lowerThreadPriority()
+        preferForOutOfMemoryKill()
         keepFreedMemory()
         let wire = Wire(descriptor)
         guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }

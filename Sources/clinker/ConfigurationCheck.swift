@@ -2,6 +2,7 @@ import BlockAPI
 import BlockStorage
 import DriverHost
 import Flows
+import Observability
 import OpenStack
 import Primitives
 import Settings
@@ -18,23 +19,23 @@ enum ConfigurationCheck {
         func attempt(_ body: () throws -> Void) {
             do { try body() } catch let error as SettingsError { problems += error.problems } catch { problems.append("\(error)") }
         }
-        if settings[Options.enabledBackends].isEmpty {
+        if settings[Options.service.enabledBackends].isEmpty {
             problems.append(
                 "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
             )
         }
         attempt { if let exposed = try options.exposure(ofStateDirectory: settings) { problems.append(exposed) } }
         attempt {
-            let judged = try ListenAddress(settings[Options.listen], settings[Options.listenPort])
+            let judged = try ListenAddress(settings[Options.service.listen], settings[Options.service.listenPort])
             problems += refusals(of: settings, on: judged, insecureNoAuth: insecureNoAuth)
             endpoint = judged
         }
         attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
-        attempt { _ = try Backends(settings, node: settings[Options.host], stateDirectory: "/", log: LogSink().logger("backend")) }
+        attempt { _ = try Backends(settings, node: settings[Options.service.host], stateDirectory: "/", log: LogSink().logger("backend")) }
         attempt { _ = try Scheduler(settings) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
-        switch settings[Options.authStrategy] {
+        switch settings[Options.service.authStrategy] {
         case "keystone": problems += Keystone.problems(settings)
         case "http_basic": problems += BasicUsers.problems(settings)
         default: break
@@ -45,14 +46,14 @@ enum ConfigurationCheck {
 
     /// What noauth, where everybody is an administrator, is not served with.
     private static func refusals(of settings: Settings, on endpoint: ListenAddress, insecureNoAuth: Bool) -> [String] {
-        guard settings[Options.authStrategy] == "noauth" else { return [] }
+        guard settings[Options.service.authStrategy] == "noauth" else { return [] }
         var problems: [String] = []
         if !insecureNoAuth, !endpoint.isLoopback {
             problems.append(
                 "with auth_strategy = noauth everybody is admin: osapi_volume_listen = \(endpoint.name) is refused; listen on 127.0.0.1, or say --insecure-noauth"
             )
         }
-        if settings[Options.allowedOrigin].contains("*") {
+        if settings[Options.service.allowedOrigin].contains("*") {
             problems.append(
                 "with auth_strategy = noauth everybody is admin: [cors] allowed_origin = * would make every web page one; name the origins")
         }
@@ -63,9 +64,9 @@ enum ConfigurationCheck {
     static func drivers(_ settings: Settings) -> (problems: [String], notServed: [String]) {
         var problems: [String] = []
         var notServed: [String] = []
-        let directory = settings[Options.pluginDirectory]
-        for backend in settings[Options.enabledBackends] {
-            let driver = settings[Options.volumeDriver, backend: backend]
+        let directory = settings[Options.service.pluginDirectory]
+        for backend in settings[Options.service.enabledBackends] {
+            let driver = settings[Options.backend.driver, backend: backend]
             // One that is not there was told.
             guard let path = try? Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory) else { continue }
             do throws(PluginError) {

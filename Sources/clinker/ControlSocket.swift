@@ -13,8 +13,7 @@ enum ControlSocket {
     private static func open(_ stateDirectory: String) throws -> Int32 {
         let directory = Glibc.open(stateDirectory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else {
-            let code = errno
-            throw SystemError(code, "cannot open \(stateDirectory)")
+            throw SystemError.last("cannot open \(stateDirectory)")
         }
         return directory
     }

@@ -7,6 +7,7 @@ import Glibc
 import HTTPServer
 import JSON
 import Logging
+import Observability
 import OpenStack
 import Primitives
 import Settings
@@ -32,7 +33,7 @@ final class CoreProcess: Sendable {
         settings = try options.settings()
         stateDirectory = try options.openStateDirectory(settings)
         sink = try Self.logSink(settings)
-        sink.isDebug = settings[Options.debug]
+        sink.isDebug = settings[Options.service.debug]
         log = sink.logger("core")
         policies = try PolicyWatch(settings, files: options.files, log: sink.logger("policy"))
         for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] {
@@ -42,20 +43,20 @@ final class CoreProcess: Sendable {
 
     /// The log as oslo.log places it: to all that is asked for, and to the standard error output if nothing is.
     static func logSink(_ settings: Settings) throws -> LogSink {
-        let format = LogSink.Format(rawValue: settings[Options.logFormat]) ?? .keyValue
-        let facility = LogFacility(settings[Options.logFacility]) ?? .user
+        let format = LogSink.Format(rawValue: settings[Options.service.logFormat]) ?? .keyValue
+        let facility = LogFacility(settings[Options.service.logFacility]) ?? .user
         var destinations: [LogDestination] = []
-        var file = settings[Options.logFile]
-        let directory = settings[Options.logDirectory]
+        var file = settings[Options.service.logFile]
+        let directory = settings[Options.service.logDirectory]
         if !directory.isEmpty, !file.hasPrefix("/") { file = directory + "/" + (file.isEmpty ? "clinker.log" : file) }
         if !file.isEmpty { destinations.append(.file(file)) }
-        if settings[Options.useJournal] {
+        if settings[Options.service.useJournal] {
             destinations.append(.journal(socket: socket("CLINKER_JOURNAL_SOCKET", else: LogDestination.journalSocket), facility))
         }
-        if settings[Options.useSyslog] {
+        if settings[Options.service.useSyslog] {
             destinations.append(.syslog(socket: socket("CLINKER_SYSLOG_SOCKET", else: LogDestination.syslogSocket), facility))
         }
-        if settings[Options.useStandardError] || destinations.isEmpty { destinations.append(.descriptor(2)) }
+        if settings[Options.service.useStandardError] || destinations.isEmpty { destinations.append(.descriptor(2)) }
         return try LogSink(destinations, format: format)
     }
 
@@ -76,7 +77,7 @@ final class CoreProcess: Sendable {
     }
 
     func run() throws -> Never {
-        shareArenas()
+        limitMallocArenas()
         startThread("control") {
             var byte: UInt8 = 0
             while true {
@@ -87,17 +88,17 @@ final class CoreProcess: Sendable {
         }
         sink.startFlushing()
         let database = try openDatabase()
-        let node = settings[Options.host]
+        let node = settings[Options.service.host]
         let backends = try Backends(
             settings, node: node, stateDirectory: stateDirectory, log: sink.logger("backend"),
             onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
-        let defaultType = settings[Options.defaultVolumeType]
+        let defaultType = settings[Options.storage.defaultVolumeType]
         try Self.blocking {
             try await database.migrate(Schema.migrations)
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
         try tellWhatIsMissing(database, backends)
-        let keystone = settings[Options.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
+        let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
             database: database, backends: backends, settings: settings, instances: try instanceLocator(keystone),
             log: sink.logger("flows"))
@@ -107,8 +108,8 @@ final class CoreProcess: Sendable {
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         // A core that follows another finds the services' rows, and answers before anything reaches the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
-        let events = EventHub(database: database, limitPerOwner: settings[Options.streamsPerUser], log: sink.logger("events"))
-        let longReads = LongReads(database, patience: Double(settings[Options.queryTimeout]))
+        let events = EventHub(database: database, limitPerOwner: settings[Options.api.streamsPerUser], log: sink.logger("events"))
+        let longReads = LongReads(database, patience: Double(settings[Options.service.queryTimeout]))
         let (server, control) = try startServers(database, longReads, engine, backends, services, events, keystone)
         periodic.start()
         policies.start()
@@ -132,7 +133,7 @@ final class CoreProcess: Sendable {
         guard access(path, F_OK) == 0 else { throw SettingsError(["\(path) does not exist: no service ever ran here"]) }
         let database = try SQLiteDatabase(path: path)
         let backends = try Backends(
-            settings, node: settings[Options.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
+            settings, node: settings[Options.service.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
         backends.start()
         let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
         // What a repair puts into the log runs when the service starts.
@@ -176,7 +177,7 @@ final class CoreProcess: Sendable {
 
     /// What the configuration leaves out and the database needs: told at every start.
     private func tellWhatIsMissing(_ database: SQLiteDatabase, _ backends: Backends) throws {
-        let name = settings[Options.defaultVolumeType]
+        let name = settings[Options.storage.defaultVolumeType]
         let (hasType, volumes) = try database.readBlocking { connection in
             (try VolumeTypes.named(name, in: connection) != nil, try HostUsage.volumesByBackend(in: connection))
         }
@@ -195,7 +196,7 @@ final class CoreProcess: Sendable {
     ) throws
         -> (HTTPServer, HTTPServer)
     {
-        let timeout = Double(settings[Options.rpcResponseTimeout])
+        let timeout = Double(settings[Options.service.rpcResponseTimeout])
         let requests = VolumeRequests(settings)
         let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
         let authenticator = try authenticator(keystone)
@@ -208,7 +209,8 @@ final class CoreProcess: Sendable {
             operations: OperationDoors(
                 steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
                 cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
-                awaitPools: { await backends.waitForReports { !$0.backend.isHeldUp } }, sentence: { engine.sentence(of: $0) }),
+                awaitPools: { await backends.waitForReports { !$0.backend.isWaitingForOldProcesses } },
+                sentence: { engine.sentence(of: $0) }),
             events: events, tickets: tickets, longReads: longReads)
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
@@ -226,18 +228,19 @@ final class CoreProcess: Sendable {
         }
         let api = try BlockAPI(doors, settings: settings)
         let health = HealthcheckMiddleware(
-            disablingFile: settings[Options.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
+            disablingFile: settings[Options.service.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
         let inner: [any Middleware] =
             [health]
-            + (settings[Options.serveMetrics]
+            + (settings[Options.service.serveMetrics]
                 ? [MetricsMiddleware { [self] in try await metrics(database, longReads, engine, backends, api) }] : [])
-        let workers = settings[Options.workers]
+        let workers = settings[Options.service.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
                 socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
-                bodyLimit: settings[Options.maxBody], connectionLimit: connectionLimit(),
-                connectionLimitPerAddress: settings[Options.connectionLimitPerAddress], requestTimeout: settings[Options.requestTimeout],
-                idleTimeout: settings[Options.connectionTimeout]),
+                bodyLimit: settings[Options.service.maxBody], connectionLimit: connectionLimit(),
+                connectionLimitPerAddress: settings[Options.service.connectionLimitPerAddress],
+                requestTimeout: settings[Options.service.requestTimeout],
+                idleTimeout: settings[Options.service.connectionTimeout]),
             log: sink,
             responder: (outerChain(publicChecks) + inner
                 + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
@@ -245,7 +248,7 @@ final class CoreProcess: Sendable {
         self.server.withLock { $0 = server }
         let control = try HTTPServer(
             HTTPServer.Configuration(
-                socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.maxBody], connectionLimit: 64,
+                socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.service.maxBody], connectionLimit: 64,
                 idleTimeout: 900),
             log: sink,
             responder: (outerChain([]) + inner + [AuthMiddleware(OperatorAuthenticator())]).chain(to: { try api.answer($0) }))
@@ -255,19 +258,20 @@ final class CoreProcess: Sendable {
     /// What every request goes through first.
     private func outerChain(_ checks: [any RequestCheck]) -> [any Middleware] {
         [
-            RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.allowedOrigin]),
+            RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.service.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate),
-            BodyLimitMiddleware(limit: settings[Options.maxBody], checks: checks),
+            BodyLimitMiddleware(limit: settings[Options.service.maxBody], checks: checks),
         ]
     }
 
     /// What the network's requests are looked at for besides.
     private var publicChecks: [any RequestCheck] {
         var checks: [any RequestCheck] = []
-        if settings[Options.authStrategy] == "noauth" {
-            checks.append(OwnPages(publicEndpoint: settings[Options.publicEndpoint], allowedOrigins: settings[Options.allowedOrigin]))
+        if settings[Options.service.authStrategy] == "noauth" {
+            checks.append(
+                OwnPages(publicEndpoint: settings[Options.api.publicEndpoint], allowedOrigins: settings[Options.service.allowedOrigin]))
         }
-        if settings[Options.proxyHeaders] { checks.append(ProxyHeaders()) }
+        if settings[Options.service.proxyHeaders] { checks.append(ProxyHeaders()) }
         return checks
     }
 
@@ -285,7 +289,7 @@ final class CoreProcess: Sendable {
 
     private func authenticator(_ keystone: Keystone?) throws -> any Authenticator {
         if let keystone { return KeystoneAuthenticator(keystone) }
-        return switch settings[Options.authStrategy] {
+        return switch settings[Options.service.authStrategy] {
         case "http_basic": BasicAuthenticator(try BasicUsers(settings, log: sink.logger("users")))
         default: NoAuthenticator()
         }
@@ -293,7 +297,7 @@ final class CoreProcess: Sendable {
 
     /// As many connections as asked for, if the process may have as many descriptors.
     private func connectionLimit() -> Int {
-        let wanted = settings[Options.connectionLimit]
+        let wanted = settings[Options.service.connectionLimit]
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
         // What the database, the backends and the log need stays free.
@@ -358,7 +362,7 @@ final class CoreProcess: Sendable {
             guard signal == SIGHUP else { return }
             do throws(SettingsError) {
                 let fresh = try options.settings()
-                sink.isDebug = fresh[Options.debug]
+                sink.isDebug = fresh[Options.service.debug]
                 do throws(SystemError) { try sink.reopen() } catch { log.error("\(error)") }
                 for warning in fresh.warnings { log.warning("\(warning)") }
                 let waiting = settings.changesForRestart(fresh)
@@ -373,7 +377,7 @@ final class CoreProcess: Sendable {
     }
 
     private func stop(_ servers: [HTTPServer], _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase) -> Never {
-        let limit = Timestamp.monotonic() + Double(settings[Options.drainTimeout])
+        let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
         try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
         let left = engine.runningCount

@@ -22,7 +22,7 @@ struct ConfigurationOptions: ParsableArguments {
     /// The settings in force; without a file the embedded default: loopback, noauth, one backend of files.
     func settings() throws(SettingsError) -> Settings {
         let files = files
-        var settings = files.isEmpty ? Settings() : try Settings(files: files)
+        var settings = files.isEmpty ? Settings(known: .clinker) : try Settings(files: files, known: .clinker)
         // What the files say of $state_path holds for the directory in force.
         if let stateDirectory { settings.set("DEFAULT", "state_path", Self.absolute(stateDirectory)) }
         if !files.isEmpty { return settings }
@@ -44,7 +44,7 @@ struct ConfigurationOptions: ParsableArguments {
 
     /// The database file in force.
     static func databasePath(_ settings: Settings, stateDirectory: String) throws(SettingsError) -> String {
-        let connection = settings[Options.connection].reveal()
+        let connection = settings[Options.service.connection].reveal()
         if connection.isEmpty { return stateDirectory + "/clinker.db" }
         guard connection.hasPrefix("sqlite:///") else {
             let scheme = connection.split(separator: ":").first.map(String.init) ?? ""
@@ -75,14 +75,12 @@ struct ConfigurationOptions: ParsableArguments {
         for component in path.split(separator: "/") {
             partial += "/" + component
             if mkdir(partial, 0o700) != 0, errno != EEXIST {
-                let code = errno
-                throw SettingsError([SystemError(code, "the state directory \(path) cannot be made").description])
+                throw SettingsError([SystemError.last("the state directory \(path) cannot be made").description])
             }
         }
         guard access(path, R_OK | W_OK | X_OK) == 0 else {
-            let code = errno
             throw SettingsError([
-                SystemError(code, "the state directory \(path) cannot be used").description
+                SystemError.last("the state directory \(path) cannot be used").description
                     + "; give it to the service's user, or name another with --state-dir"
             ])
         }
@@ -102,8 +100,8 @@ struct ConfigurationOptions: ParsableArguments {
         var path: String
         if let stateDirectory {
             path = stateDirectory
-        } else if settings.isSet(Options.statePath) || !files.isEmpty {
-            path = settings[Options.statePath]
+        } else if settings.isSet(Options.service.statePath) || !files.isEmpty {
+            path = settings[Options.service.statePath]
         } else if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
             path = base + "/clinker"
         } else if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {

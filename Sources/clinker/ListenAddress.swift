@@ -46,8 +46,7 @@ struct ListenAddress {
     func listen() throws -> Int32 {
         let descriptor = Glibc.socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "no socket for \(name)")
+            throw SystemError.last("no socket for \(name)")
         }
         var on: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))

@@ -53,10 +53,10 @@ struct PolicyFiles: Sendable {
             files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
             ?? "/etc/clinker"
         func absolute(_ name: String) -> String { name.hasPrefix("/") ? name : (home.isEmpty ? "." : home) + "/" + name }
-        path = absolute(settings[Options.policyFile])
-        directories = settings[Options.policyDirectories].map(absolute)
-        isNamed = settings.isSet(Options.policyFile)
-        withOlder = !settings[Options.enforceNewDefaults]
+        path = absolute(settings[Options.service.policyFile])
+        directories = settings[Options.service.policyDirectories].map(absolute)
+        isNamed = settings.isSet(Options.service.policyFile)
+        withOlder = !settings[Options.service.enforceNewDefaults]
     }
 
     /// The file, the directories and their files, whether they exist or not.

@@ -1,7 +1,9 @@
 import CLinux
 import Glibc
 import Logging
+import Observability
 import Primitives
+import Processes
 import Settings
 
 /// Holds the listening socket and the lock of the state directory, starts the core and starts it again when it dies, and
@@ -25,7 +27,7 @@ final class Supervisor {
         logSink = try CoreProcess.logSink(settings)
         log = logSink.logger("supervisor")
         for warning in settings.warnings { log.warning("\(warning)") }
-        drainTimeout = settings[Options.drainTimeout]
+        drainTimeout = settings[Options.service.drainTimeout]
         stateDirectory = try options.openStateDirectory(settings)
         lock = try Supervisor.takeLock(stateDirectory)
         socket = try endpoint.listen()
@@ -134,15 +136,13 @@ final class Supervisor {
         let path = directory + "/lock"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "the lock \(path) cannot be opened")
+            throw SystemError.last("the lock \(path) cannot be opened")
         }
         let limit = Timestamp.monotonic() + 10
         var hasTold = false
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else {
-                let code = errno
-                throw SystemError(code, "the lock \(path) cannot be taken")
+                throw SystemError.last("the lock \(path) cannot be taken")
             }
             guard Timestamp.monotonic() < limit else {
                 throw SettingsError(["another clinker uses the state directory \(directory): stop it, or name another with --state-dir"])

@@ -15,9 +15,9 @@ enum UnixSocket {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         let status = Self.with(address) { bind(descriptor, $0, $1) }
         guard status == 0, chmod(path, 0o600) == 0, Glibc.listen(descriptor, 64) == 0 else {
-            let code = errno
+            let failure = SystemError.last("cannot listen on \(shown ?? path)")
             close(descriptor)
-            throw SystemError(code, "cannot listen on \(shown ?? path)")
+            throw failure
         }
         return descriptor
     }
@@ -37,7 +37,7 @@ enum UnixSocket {
             throw SystemError(EEXIST, "cannot listen on \(shown), which is no socket of this user")
         }
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard descriptor >= 0 else { throw SystemError(errno, "cannot listen on \(shown)") }
+        guard descriptor >= 0 else { throw SystemError.last("cannot listen on \(shown)") }
         defer { close(descriptor) }
         let status = with(address) { connect(descriptor, $0, $1) }
         let code = errno

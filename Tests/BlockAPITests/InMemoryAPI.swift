@@ -4,6 +4,7 @@ import Glibc
 import HTTPServer
 import JSON
 import Logging
+import Observability
 import Policy
 import Primitives
 import Settings

@@ -1,6 +1,7 @@
 import CDriver
 import Glibc
 import Primitives
+import Processes
 import TestSupport
 import Testing
 

@@ -3,6 +3,7 @@ import BlockStorage
 import Database
 import Glibc
 import JSON
+import Observability
 import Policy
 import Primitives
 import Settings

@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Logging
+import Observability
 import Primitives
 import TestSupport
 import Testing

@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import Processes
 import TestSupport
 import Testing
 

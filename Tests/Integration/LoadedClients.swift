@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import Processes
 import TestSupport
 
 /// The openstack and cinder commands, loaded once for all tests and run in forks (clients/forked.py).

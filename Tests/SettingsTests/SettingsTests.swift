@@ -1,7 +1,10 @@
+import Glibc
 import Primitives
+import TestSupport
 import Testing
 
 @testable import Settings
+@testable import clinker
 
 @Suite("Settings")
 struct SettingsTests {
@@ -29,16 +32,16 @@ struct SettingsTests {
                 [backend_defaults]
                 reserved_percentage = 7
                 """)
-        #expect(settings[Options.enabledBackends] == ["one", "two"])
-        #expect(settings[Options.host] == "node1")
-        #expect(settings[Options.connection].reveal() == "sqlite:////srv/clinker/db")
-        #expect(settings[Options.allowedOrigin] == ["https://a", "https://b"])
+        #expect(settings[Options.service.enabledBackends] == ["one", "two"])
+        #expect(settings[Options.service.host] == "node1")
+        #expect(settings[Options.service.connection].reveal() == "sqlite:////srv/clinker/db")
+        #expect(settings[Options.service.allowedOrigin] == ["https://a", "https://b"])
         #expect(settings.backendOptions("one").contains { $0 == ("file_directory", "/srv/clinker/one") })
-        #expect(settings[Options.volumeDriver, backend: "two"] == "rbd")
-        #expect(settings[Options.reservedPercentage, backend: "two"] == 7)
+        #expect(settings[Options.backend.driver, backend: "two"] == "rbd")
+        #expect(settings[Options.backend.reservedPercentage, backend: "two"] == 7)
         #expect(settings.backendOptions("one").map(\.name).contains("some_driver_option"))
         #expect(settings.warnings.isEmpty)
-        #expect(settings[Options.listenPort] == 8776)
+        #expect(settings[Options.service.listenPort] == 8776)
     }
 
     @Test(
@@ -50,7 +53,7 @@ struct SettingsTests {
             ("quota_volumes = -2", "between -1"),
         ])
     func badValues(line: String, rule: String) {
-        #expect { try Settings(text: "[DEFAULT]\n\(line)\n", name: "x.conf") } throws: {
+        #expect { try Settings(text: "[DEFAULT]\n\(line)\n", name: "x.conf", known: .clinker) } throws: {
             let text = "\($0)"
             return text.contains(rule) && text.contains("x.conf:2") && text.contains(line.split(separator: " ")[0])
         }
@@ -82,12 +85,14 @@ struct SettingsTests {
     @Test("an option of a section may refer to its namesake in [DEFAULT]")
     func namesake() throws {
         let settings = try Settings(text: "[DEFAULT]\nvolume_driver = rbd\nenabled_backends = one\n[one]\nvolume_driver = $volume_driver\n")
-        #expect(settings[Options.volumeDriver, backend: "one"] == "rbd")
+        #expect(settings[Options.backend.driver, backend: "one"] == "rbd")
     }
 
     @Test("every problem is told, not only the first")
     func allProblems() {
-        #expect { try Settings(text: "[DEFAULT]\ndebug = maybe\nquota_volumes = many\nenabled_backends = ghost\n") } throws: {
+        #expect {
+            try Settings(text: "[DEFAULT]\ndebug = maybe\nquota_volumes = many\nenabled_backends = ghost\n", known: .clinker)
+        } throws: {
             ($0 as? SettingsError)?.problems.count == 3
         }
         #expect { try Settings(text: "nonsense\n[open\n") } throws: { ($0 as? SettingsError)?.problems.count == 2 }
@@ -95,7 +100,8 @@ struct SettingsTests {
 
     @Test("a misspelt option is a warning that names the nearest known one; an option of Cinder's is none")
     func misspelt() throws {
-        let settings = try Settings(text: "[DEFAULT]\nosapi_volume_listen_prot = 1\nbackup_workers = 2\n[database]\nconection = x\n")
+        let settings = try Settings(
+            text: "[DEFAULT]\nosapi_volume_listen_prot = 1\nbackup_workers = 2\n[database]\nconection = x\n", known: .clinker)
         #expect(settings.warnings.count == 2 && settings.notServed.isEmpty)
         #expect(settings.warnings.contains { $0.contains("osapi_volume_listen_prot") && $0.contains("osapi_volume_listen_port") })
         #expect(settings.warnings.contains { $0.contains("[database] connection") })
@@ -110,7 +116,7 @@ struct SettingsTests {
             ("DEFAULT", "scheduler_default_filter", "scheduler_default_filters"),
         ])
     func misspeltAnywhere(section: String, name: String, meant: String) throws {
-        let settings = try Settings(text: "[\(section)]\n\(name) = x\n", name: "x.conf")
+        let settings = try Settings(text: "[\(section)]\n\(name) = x\n", name: "x.conf", known: .clinker)
         #expect(settings.unknown == ["x.conf:2: unknown option [\(section)] \(name); did you mean [\(section)] \(meant)?"])
     }
 
@@ -141,7 +147,9 @@ struct SettingsTests {
             text:
                 "\u{FEFF}[DEFAULT]\r\nhost = a\r\nenabled_backends = one,\r\n  two\r\n[one]\r\nvolume_driver = x\r\n[two]\r\nvolume_driver = x\r\n"
         )
-        #expect(settings[Options.host] == "a" && settings[Options.enabledBackends] == ["one", "two"] && settings.warnings.isEmpty)
+        #expect(
+            settings[Options.service.host] == "a" && settings[Options.service.enabledBackends] == ["one", "two"]
+                && settings.warnings.isEmpty)
     }
 
     @Test("a driver's options are known by what it declares: names, values, and what it does not read")
@@ -206,11 +214,35 @@ struct SettingsTests {
 
     @Test("every option has help, and a default within its own limits")
     func declarations() throws {
-        for option in Options.all {
+        for option in OptionCatalogue.clinker.all {
             #expect(!option.help.isEmpty)
             if option.typeName != "secret", option.typeName != "list" { try option.check(option.defaultText) }
         }
-        let names = Options.all.map { $0.sectionName + "." + $0.name }
+        let names = OptionCatalogue.clinker.all.map { $0.sectionName + "." + $0.name }
         #expect(Set(names).count == names.count)
+        // Every declaration in the sources is among them: a group that nobody put into the catalogue would be missing.
+        #expect(names.count == (try Self.declarationsInSources()))
+    }
+
+    /// How many options the groups in the sources declare.
+    private static func declarationsInSources() throws -> Int {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined() + "/Sources"
+        return try swiftFiles(below: root).filter { $0.hasSuffix("Options.swift") }.map { path in
+            let text = try contents(path)
+            guard text.contains(": OptionGroup {") else { return 0 }
+            return text.split(separator: "\n").count { $0.hasPrefix("    public let ") }
+        }.reduce(0, +)
+    }
+
+    private static func swiftFiles(below directory: String) -> [String] {
+        entries(of: directory).flatMap { $0.hasSuffix(".swift") ? ["\(directory)/\($0)"] : swiftFiles(below: "\(directory)/\($0)") }
+    }
+
+    private static func contents(_ path: String) throws -> String {
+        let file = try #require(fopen(path, "re"))
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes[..<count], as: UTF8.self)
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import Processes
 
 /// A new directory for files of a test. It goes with the process, unless `CLINKER_KEEP` is set or another program removes it.
 public func temporaryDirectory(_ name: String, elseRemovesIt: Bool = false) -> String {

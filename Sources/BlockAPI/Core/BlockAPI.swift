@@ -17,16 +17,16 @@ public final class BlockAPI: Sendable {
 
     public init(_ services: BlockAPIServices, settings: Settings) throws(SettingsError) {
         table = OperationTable(services, settings)
-        router = try OperationRouter(table.operations, projectPattern: settings[Options.projectIDRegex])
+        router = try OperationRouter(table.operations, projectPattern: settings[Options.api.projectIDRegex])
         description = APIDescription(table.operations)
         policies = services.policies
-        publicEndpoint = settings[Options.publicEndpoint]
+        publicEndpoint = settings[Options.api.publicEndpoint]
         routes = table.operations.map(\.route) + [Discovery.root, Discovery.shown, APIDescription.route]
     }
 
     /// Throws what the API would refuse of a configuration.
     public static func check(_ settings: Settings) throws(SettingsError) {
-        _ = try OperationRouter.projectTest(settings[Options.projectIDRegex])
+        _ = try OperationRouter.projectTest(settings[Options.api.projectIDRegex])
     }
 
     /// Answers a request whose caller is known. Throws an `HTTPError` or an error that `translate` knows.

@@ -1,6 +1,7 @@
 public import BlockStorage
 public import Database
 public import JSON
+import Observability
 public import Policy
 public import Primitives
 

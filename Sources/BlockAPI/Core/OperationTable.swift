@@ -7,17 +7,17 @@ struct OperationTable: Sendable {
     let operations: [APIOperation]
 
     init(_ services: BlockAPIServices, _ settings: Settings) {
-        let store = Store(database: services.database, longReads: services.longReads, pageLimit: settings[Options.maxLimit])
+        let store = Store(database: services.database, longReads: services.longReads, pageLimit: settings[Options.api.maxLimit])
         let requests = services.requests
         let outcomes = Outcomes(result: services.result)
         let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)
-        let downTime = settings[Options.serviceDownTime]
+        let downTime = settings[Options.api.serviceDownTime]
         let resources: [any Resource] = [
             VolumeResource(store: store, requests: requests),
             VolumeActionResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian, serviceDownTime: downTime),
             SnapshotResource(store: store, requests: requests),
             AttachmentResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian),
-            VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.defaultVolumeType]),
+            VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.storage.defaultVolumeType]),
             DefaultTypeResource(store: store, projectExists: services.projectExists), ResourceFilterResource(),
             MessageResource(store: store),
             ServiceResource(
@@ -34,7 +34,7 @@ struct OperationTable: Sendable {
                 store: store, engine: services.operations,
                 explanation: PlacementExplanation(
                     store: store, requests: requests, scheduler: services.scheduler, engine: services.operations,
-                    snapshotSameHost: settings[Options.snapshotSameHost])),
+                    snapshotSameHost: settings[Options.storage.snapshotSameHost])),
             EventResource(hub: services.events, tickets: services.tickets),
             DoctorResource(examine: services.examine),
         ]

@@ -1,4 +1,5 @@
 import JSON
+import Primitives
 
 /// Values as Python shows them: Cinder's validation messages quote them so, and clients show the messages.
 enum PythonText {
@@ -57,11 +58,5 @@ enum PythonText {
     static let falseTexts = ["False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no", "n", "f"]
 
     /// oslo's `bool_from_string`, strict: nil for what is neither.
-    static func bool(_ text: String) -> Bool? {
-        switch text.lowercased() {
-        case "1", "t", "true", "on", "y", "yes": true
-        case "0", "f", "false", "off", "n", "no": false
-        default: nil
-        }
-    }
+    static func bool(_ text: String) -> Bool? { Bool(word: text) }
 }

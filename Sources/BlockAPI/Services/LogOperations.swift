@@ -3,6 +3,7 @@ import Database
 import HTTPServer
 import JSON
 import Logging
+import Observability
 import Primitives
 
 /// `/os-services/get-log` and `set-log`, since 3.32. The services of a node are one process: a logger that several of them

@@ -1,4 +1,5 @@
 import JSON
+import Primitives
 
 /// What is to be placed.
 public struct PlacementRequest: Sendable {
@@ -156,5 +157,5 @@ struct CapabilitiesFilter: PlacementFilter {
         }
     }
 
-    private static func isTrue(_ text: String) -> Bool { ["true", "t", "1", "y", "yes", "on"].contains(text.lowercased()) }
+    private static func isTrue(_ text: String) -> Bool { Bool(word: text) ?? false }
 }

@@ -44,7 +44,7 @@ public struct Scheduler: Sendable {
 
     /// Whether the configuration asks for the filter that must know where instances run.
     public static func asksForInstances(_ settings: Settings) -> Bool {
-        settings[Options.schedulerFilters].contains { $0.split(separator: ".").last == "InstanceLocalityFilter" }
+        settings[Options.scheduler.filters].contains { $0.split(separator: ".").last == "InstanceLocalityFilter" }
     }
 
     /// As configured. Throws which filter, weigher or handler is not known. `random` gives 0..<1.
@@ -57,9 +57,9 @@ public struct Scheduler: Sendable {
             SameBackendFilter(), DifferentBackendFilter(), InstanceLocalityFilter(),
         ]
         let knownWeighers: [any PlacementWeigher] = [
-            CapacityWeigher(multiplier: settings[Options.capacityWeight]),
-            AllocatedCapacityWeigher(multiplier: settings[Options.allocatedCapacityWeight]),
-            VolumeNumberWeigher(multiplier: settings[Options.volumeNumberWeight]), ChanceWeigher(random: random),
+            CapacityWeigher(multiplier: settings[Options.scheduler.capacityWeight]),
+            AllocatedCapacityWeigher(multiplier: settings[Options.scheduler.allocatedCapacityWeight]),
+            VolumeNumberWeigher(multiplier: settings[Options.scheduler.volumeNumberWeight]), ChanceWeigher(random: random),
             GoodnessWeigher(functions: functions),
         ]
         var problems: [String] = []
@@ -73,10 +73,10 @@ public struct Scheduler: Sendable {
                 return nil
             }
         }
-        let asked = find(Options.schedulerFilters, knownFilters) { $0.name }
+        let asked = find(Options.scheduler.filters, knownFilters) { $0.name }
         filters = [RequiredBackendFilter(), IgnoreAttemptedHostsFilter()] + asked
-        weighers = find(Options.schedulerWeighers, knownWeighers) { $0.name }
-        let handlerName = settings[Options.schedulerWeightHandler].split(separator: ".").last.map(String.init) ?? ""
+        weighers = find(Options.scheduler.weighers, knownWeighers) { $0.name }
+        let handlerName = settings[Options.scheduler.weightHandler].split(separator: ".").last.map(String.init) ?? ""
         handler = Handler(rawValue: handlerName) ?? .ordered
         if Handler(rawValue: handlerName) == nil {
             problems.append(

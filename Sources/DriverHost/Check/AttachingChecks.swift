@@ -1,5 +1,6 @@
 import CDriver
 import Glibc
+import Primitives
 
 /// Connections of hosts to volumes.
 enum AttachingChecks {
@@ -51,8 +52,8 @@ enum AttachingChecks {
     private static func expectPath(_ bench: CheckBench, _ answer: DriverValue, holding text: String = "") throws {
         guard answer["driver_volume_type"]?.string == "local", let path = answer["data"]?["device_path"]?.string else { return }
         let file = open(path, O_RDONLY | O_CLOEXEC)
-        let code = errno
-        try bench.require(file >= 0, "\(path): \(String(cString: strerror(code)))")
+        let failure = SystemError.last(path)
+        try bench.require(file >= 0, "\(failure)")
         defer { close(file) }
         var bytes = [UInt8](repeating: 0, count: text.utf8.count)
         let count = pread(file, &bytes, bytes.count, 0)

@@ -32,8 +32,7 @@ struct Canary {
         mkdir(directory, 0o700)
         let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else {
-            let code = errno
-            throw CheckBench.Failure(description: "cannot make \(path): \(String(cString: strerror(code)))")
+            throw CheckBench.Failure(description: "\(SystemError.last("cannot make \(path)"))")
         }
         _ = "canary".withCString { write(file, $0, 6) }
         close(file)

@@ -1,18 +1,20 @@
 import Primitives
 
-/// Finds out who asks. Which way of doing so is used is a matter of configuration.
+/// Authenticates requests; which implementation is used depends on `auth_strategy`.
 public protocol Authenticator: Sendable {
-    /// Throws an `HTTPError` 401 (or 503 if it cannot find out), at once or later.
+    /// Authenticates the request, at once or by work that waits.
+    ///
+    /// - Throws: `HTTPError` 401, or 503 if the identity service cannot be asked.
     func authenticate(_ request: HTTPRequest) throws -> Authentication
 }
 
-/// Who asks, or work that finds it out. nil for paths that need no identity.
+/// The caller, or work that finds it out. nil for paths that need no identity.
 public enum Authentication: Sendable {
     case known(Identity?)
     case waiting(@Sendable () async throws -> Identity?)
 }
 
-/// Puts the caller's identity on the request.
+/// Authenticates the request and stores the caller in it.
 public struct AuthMiddleware: Middleware {
     private let authenticator: any Authenticator
 
@@ -55,7 +57,7 @@ public struct NoAuthenticator: Authenticator {
     }
 }
 
-/// Whoever reaches this server is the operator: its socket's permissions say who may.
+/// Treats every caller as the operator: the permissions of the Unix socket decide who can connect.
 public struct OperatorAuthenticator: Authenticator {
     public init() {}
 

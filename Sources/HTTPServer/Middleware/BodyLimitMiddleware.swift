@@ -1,17 +1,19 @@
-/// What is looked at in a request's head before anything answers it; nothing waits here.
+/// A check of a request's head before it is handled. Checks must not block.
 public protocol RequestCheck: Sendable {
     func check(_ request: HTTPRequest) throws(HTTPError)
 }
 
-/// Refuses bodies above the limit (before they are read, if their length is announced), queries of more items than anybody has use for,
-/// and requests whose framing is ambiguous.
+/// Refuses bodies above the limit (before they are read, if their length is announced), queries with too many parameters, and requests
+/// with ambiguous framing.
 public struct BodyLimitMiddleware: Middleware {
     private static let mostQueryItems = 500
     private let limit: Int
 
     private let checks: [any RequestCheck]
 
-    /// `checks` come after the limits, in their order.
+    /// - Parameters:
+    ///   - limit: the largest body in bytes.
+    ///   - checks: run after the limits, in this order.
     public init(limit: Int, checks: [any RequestCheck] = []) {
         self.limit = limit
         self.checks = checks

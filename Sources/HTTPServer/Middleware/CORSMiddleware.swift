@@ -1,5 +1,5 @@
-/// Cross-origin requests (https://fetch.spec.whatwg.org/#http-cors-protocol): preflights are answered here, allowed
-/// origins are named on answers. OPTIONS is answered 200 on every path, as Cinder's pipeline does.
+/// Cross-origin requests (https://fetch.spec.whatwg.org/#http-cors-protocol): preflight requests are answered here, and
+/// responses to allowed origins name them. OPTIONS is answered 200 on every path, as Cinder's pipeline does.
 public struct CORSMiddleware: Middleware {
     private let origins: [String]
 

@@ -1,12 +1,12 @@
 public import Logging
 
-/// Turns errors into answers. What is not an `HTTPError` is our own failure: it is logged with the request's id and
-/// answered 500 without its text.
+/// Turns thrown errors into responses. An error that is not an `HTTPError` is a bug or an internal failure: it is logged with the
+/// request's id and answered with 500, without its text.
 public struct FaultMiddleware: Middleware {
     private let log: Logger
     private let translate: @Sendable (any Error) -> HTTPError?
 
-    /// `translate` knows the errors of the domain.
+    /// - Parameter translate: maps domain errors to HTTP errors; nil for errors it does not know.
     public init(log: Logger, translate: @escaping @Sendable (any Error) -> HTTPError? = { _ in nil }) {
         self.log = log
         self.translate = translate

@@ -1,13 +1,13 @@
 import Glibc
 import JSON
 
-/// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a file says that nobody
-/// is to be sent here.
+/// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a file disables the
+/// service.
 public struct HealthcheckMiddleware: Middleware {
     private let disablingFile: String
     public static let route = Route("healthcheck")
 
-    /// Why nobody is to be sent here though no file says so; nil if all is well. Asked at every check: it must be quick.
+    /// Why the service is not healthy though no file disables it; nil if it is. Called at every check, so it must be fast.
     private let trouble: @Sendable () -> String?
 
     public init(disablingFile: String, trouble: @escaping @Sendable () -> String? = { nil }) {

@@ -3,7 +3,7 @@ public struct MetricsMiddleware: Middleware {
     private let write: @Sendable () async throws -> String
     public static let route = Route("metrics")
 
-    /// `write` gives the text; it may read the database.
+    /// - Parameter write: returns the metrics; it may read the database.
     public init(_ write: @escaping @Sendable () async throws -> String) { self.write = write }
 
     public func admit(_ request: HTTPRequest) throws -> Admission {

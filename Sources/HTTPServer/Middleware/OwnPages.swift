@@ -1,14 +1,15 @@
 import Glibc
 
-/// Where everybody is an administrator, the pages of a browser on this machine must not become one. A page can give its name this
-/// machine's address, so names of others are not served; and it can send changes without reading their answers, so those of
-/// other origins are refused.
+/// Protects a `noauth` service, where everybody is an administrator, from web pages in a browser on the same machine. Against DNS
+/// rebinding, requests with a foreign `Host` are refused; against cross-site requests, changes that come from another origin are refused.
 public struct OwnPages: RequestCheck {
     private let publicHost: String
     private let publicOrigin: String
     private let allowedOrigins: [String]
 
-    /// `publicEndpoint` is the URL under which the service is known, if it is; `allowedOrigins` are those that may call from a browser.
+    /// - Parameters:
+    ///   - publicEndpoint: the public URL of the service; empty if it has none.
+    ///   - allowedOrigins: origins whose pages may send changes.
     public init(publicEndpoint: String, allowedOrigins: [String]) {
         let parts = publicEndpoint.split(separator: "/", omittingEmptySubsequences: false)
         let authority = parts.count > 2 && parts[1].isEmpty ? String(parts[2]) : ""

@@ -1,11 +1,11 @@
 import Glibc
 
-/// Who reached a proxy in front, and how: what links are made of instead of the connection's own.
+/// Scheme, host and path prefix of the original request at the proxy, used for links.
 public final class Forwarded: Sendable {
     public let scheme: String
-    /// nil where the proxy named none.
+    /// nil if the proxy gave none.
     public let host: String?
-    /// What the proxy took off the path's beginning; empty, or with a slash before and none behind.
+    /// The path prefix that the proxy removed: empty, or with a leading and without a trailing slash.
     public let prefix: String
 
     init(scheme: String, host: String?, prefix: String) {
@@ -15,8 +15,8 @@ public final class Forwarded: Sendable {
     }
 }
 
-/// Believes a proxy in front what it says of its client, as oslo.middleware does with `enable_proxy_headers_parsing`:
-/// `Forwarded` (RFC 7239), or the `X-Forwarded` headers. Anybody can send them: without such a proxy this has no place in the chain.
+/// Applies a trusted proxy's headers as oslo.middleware does with `enable_proxy_headers_parsing`: `Forwarded` (RFC 7239), or the
+/// `X-Forwarded` headers. Any client can send them, so this check is only used behind a proxy that sets them.
 public struct ProxyHeaders: RequestCheck {
     public init() {}
 
@@ -28,7 +28,7 @@ public struct ProxyHeaders: RequestCheck {
             let proxies = Self.elements(text)
             proto = proxies.first?["proto"]
             host = proxies.first?["host"]
-            // The nearest proxy saw it; what stands before was said by others.
+            // The last element comes from the nearest proxy; earlier ones may be forged.
             address = proxies.last?["for"]
         } else {
             proto = Self.list(request.header("X-Forwarded-Proto")).first
@@ -54,7 +54,7 @@ public struct ProxyHeaders: RequestCheck {
         return String(decoding: bytes.reversed().drop { blanks.contains($0) }.reversed(), as: UTF8.self)
     }
 
-    /// The elements of a `Forwarded` header, in their order; a quoted value may hold every separator.
+    /// Parses the elements of a `Forwarded` header, in order; quoted values may contain separators.
     static func elements(_ text: String) -> [[String: String]] {
         var elements: [[String: String]] = []
         var pairs: [String: String] = [:]
@@ -97,7 +97,7 @@ public struct ProxyHeaders: RequestCheck {
         !text.isEmpty && text.utf8.count <= 255 && text.utf8.allSatisfy { RequestHead.isOfHost($0) && $0 != UInt8(ascii: "%") }
     }
 
-    /// A path that can stand in a link as it is.
+    /// Returns the path if it can be put into a link unchanged.
     private static func prefix(_ text: String) -> String? {
         let bytes = Array(text.utf8)
         guard bytes.count <= 255, bytes.first == UInt8(ascii: "/"), !bytes.starts(with: Array("//".utf8)) else { return nil }
@@ -112,7 +112,7 @@ public struct ProxyHeaders: RequestCheck {
         return String(decoding: bytes.last == UInt8(ascii: "/") ? bytes.dropLast() : bytes[...], as: UTF8.self)
     }
 
-    /// The address of `for`: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`. Names and hidden ones are none.
+    /// The address of `for`: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`. Names and obfuscated identifiers are ignored.
     private static func address(_ text: String) -> String? {
         if IPAddress.isLiteral(text) { return text }
         let host = IPAddress.withoutPort(text)
@@ -120,15 +120,15 @@ public struct ProxyHeaders: RequestCheck {
     }
 }
 
-/// Addresses in texts.
+/// Parses addresses.
 enum IPAddress {
     static func isLiteral(_ text: String) -> Bool {
         var bytes = in6_addr()
-        // The closure: a text that is passed as it is would be copied first.
+        // withCString through the closure: passing the String directly would copy it first.
         return text.withCString { inet_pton(AF_INET, $0, &bytes) == 1 || inet_pton(AF_INET6, $0, &bytes) == 1 }
     }
 
-    /// The host of `host:port`, without an IPv6 address's brackets.
+    /// The host of `host:port`, without the brackets of an IPv6 address.
     static func withoutPort(_ text: String) -> String {
         let bytes = text.utf8
         if bytes.first == UInt8(ascii: "["), let end = bytes.firstIndex(of: UInt8(ascii: "]")) {

@@ -1,6 +1,6 @@
 import Primitives
 
-/// Gives every request an id of its own, takes over the caller's global one, and puts the id on every answer.
+/// Generates the request's id, accepts the caller's global request id, and adds the id to the response.
 public struct RequestIDMiddleware: Middleware {
     public init() {}
 
@@ -15,7 +15,7 @@ public struct RequestIDMiddleware: Middleware {
         if request.reachedController { response.headers.append((name: "x-compute-request-id", value: request.requestID)) }
     }
 
-    /// `req-` and a UUID: nothing else may reach logs and messages under the name of an id.
+    /// Whether the text is `req-` and a UUID: other texts must not get into logs and messages as an id.
     static func isRequestID(_ text: String) -> Bool {
         text.hasPrefix("req-") && text.utf8.count == 40 && UUID.isUUIDLike(String(text.dropFirst(4)))
     }

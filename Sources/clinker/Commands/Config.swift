@@ -29,7 +29,7 @@ struct Config: ParsableCommand {
         static let configuration = CommandConfiguration(commandName: "options", abstract: "List every option.")
 
         func run() {
-            for option in Options.all {
+            for option in OptionCatalogue.clinker.all {
                 let limits = option.limits.isEmpty ? "" : " (\(option.limits))"
                 print("[\(option.sectionName)] \(option.name) = \(option.defaultText)")
                 print("    \(option.typeName)\(limits)\(option.isReloadable ? ", read again on SIGHUP" : ""). \(option.help)")
@@ -42,12 +42,12 @@ struct Config: ParsableCommand {
 
         func run() {
             var sections: [String] = []
-            for option in Options.all where !sections.contains(option.sectionName) { sections.append(option.sectionName) }
+            for option in OptionCatalogue.clinker.all where !sections.contains(option.sectionName) { sections.append(option.sectionName) }
             for section in sections {
                 let name = section == "<backend>" ? "file" : section
                 print("[\(name)]")
                 if section == "<backend>" { print("# The section of one backend; its name stands in enabled_backends.\n") }
-                for option in Options.all where option.sectionName == section {
+                for option in OptionCatalogue.clinker.all where option.sectionName == section {
                     print("# \(option.help)")
                     print("# \(option.typeName)\(option.limits.isEmpty ? "" : ", \(option.limits)")")
                     // What the embedded default says stands there: the sample serves as it is.

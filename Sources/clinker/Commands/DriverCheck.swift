@@ -3,6 +3,7 @@ import DriverHost
 import Glibc
 import JSON
 import Primitives
+import Processes
 import Settings
 
 /// Runs the conformance suite over a driver: each case in a process of its own, so that a driver that crashes or hangs fails
@@ -154,8 +155,7 @@ struct DriverCheck: ParsableCommand {
     private func check(_ path: String, _ cases: [ConformanceCase]) throws {
         var template = Array("/tmp/clinker-check-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
-            let code = errno
-            throw SystemError(code, "no directory for the driver's state")
+            throw SystemError.last("no directory for the driver's state")
         }
         let state = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
         defer { Self.remove(state) }
@@ -169,8 +169,7 @@ struct DriverCheck: ParsableCommand {
         }
         let own = state + "/check"
         guard mkdir(own, 0o700) == 0 else {
-            let code = errno
-            throw SystemError(code, "no directory for the driver's state")
+            throw SystemError.last("no directory for the driver's state")
         }
         let given = ["state_dir=\(own)", "backend=check"] + subject.options
         let arguments = [path] + given.flatMap { ["--set", $0] }
@@ -282,8 +281,7 @@ struct DriverCheck: ParsableCommand {
 
     private func save(_ text: String, _ path: String) throws {
         guard let file = fopen(path, "we") else {
-            let code = errno
-            throw SystemError(code, "cannot write \(path)")
+            throw SystemError.last("cannot write \(path)")
         }
         fputs(text, file)
         fclose(file)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Primitives
+import Processes
 import Settings
 
 /// Writes the folder of a new driver: it builds with `make`, passes the conformance suite, and is there to be changed.
@@ -23,8 +24,7 @@ struct DriverNew: ParsableCommand {
             else { throw SettingsError(["the name must be lower case letters and digits, a letter first, not '\(name)'"]) }
             let folder = "\(directory)/\(name)"
             guard mkdir(folder, 0o755) == 0 else {
-                let code = errno
-                throw SettingsError(["cannot make \(folder): \(String(cString: strerror(code)))"])
+                throw SettingsError([SystemError.last("cannot make \(folder)").description])
             }
             for file in try files() { try write(file.text, to: "\(folder)/\(file.path)") }
             print("\(folder) is ready: make, then make check; Clinker's Plugins/README.md says what each call must do.")
@@ -116,8 +116,7 @@ struct DriverNew: ParsableCommand {
     }
 
     private func failure(_ path: String) -> SettingsError {
-        let code = errno
-        return SettingsError(["cannot write \(path): \(String(cString: strerror(code)))"])
+        SettingsError([SystemError.last("cannot write \(path)").description])
     }
 }
 

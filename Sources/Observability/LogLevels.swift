@@ -1,4 +1,5 @@
 public import Logging
+import Primitives
 import Synchronization
 
 /// The level of each logger, which may change while it is in use. Loggers are named `clinker.<label>`.
@@ -32,7 +33,7 @@ public final class LogLevels: Sendable {
         }
     }
 
-    /// The level of loggers to come; setting it sets all.
+    /// The level of new loggers; setting it also sets the level of all existing ones.
     public var common: Logger.Level {
         get { state.withLock { $0.common } }
         set {

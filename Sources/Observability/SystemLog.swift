@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import Primitives
 
 /// The part of the system that a line is told to come from, as syslog numbers it.
 public struct LogFacility: Sendable {

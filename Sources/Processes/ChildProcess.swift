@@ -1,22 +1,28 @@
-import Glibc
+public import Glibc
+public import Primitives
 
-/// Starts a program with posix_spawn (never a bare fork: other threads hold locks). The child gets exactly the
-/// descriptors named, under the numbers named, and the standard three; signals are as in a fresh process.
+/// Starts a program with `posix_spawn` (never a bare `fork`, since other threads may hold locks). Signals are reset to their defaults.
+///
+/// - Parameters:
+///   - executable: the program's path.
+///   - arguments: its arguments, without the name.
+///   - descriptors: the descriptors that the child gets besides 0, 1 and 2, each with its number in the child.
+///   - newGroup: whether the child becomes the leader of a new process group.
+/// - Returns: the child's PID.
 public func spawn(
     _ executable: String, _ arguments: [String], descriptors: [(source: Int32, target: Int32)], newGroup: Bool = false
 ) throws(SystemError) -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    // Copies beyond all targets, so that no dup2 below overwrites a source that is still needed.
+    // Duplicates above all target numbers, so that no dup2 below overwrites a source that is still needed.
     let beyond = (descriptors.map(\.target).max() ?? 2) + 1
     var copies: [Int32] = []
     defer { for copy in copies { close(copy) } }
     for (source, target) in descriptors {
         let copy = fcntl(source, F_DUPFD_CLOEXEC, beyond)
         if copy < 0 {
-            let code = errno
-            throw SystemError(code, "cannot pass a descriptor to \(executable)")
+            throw SystemError.last("cannot pass a descriptor to \(executable)")
         }
         copies.append(copy)
         posix_spawn_file_actions_adddup2(&actions, copy, target)
@@ -45,7 +51,7 @@ public func spawn(
     return pid
 }
 
-/// Waits for a child's end.
+/// Waits for a child's end and reaps it; returns its wait status.
 @discardableResult
 public func reap(_ pid: pid_t) -> Int32 {
     var status: Int32 = 0
@@ -53,13 +59,13 @@ public func reap(_ pid: pid_t) -> Int32 {
     return status
 }
 
-/// Waits for a child's end without reaping it: its number stays its own.
+/// Waits for a child's end without reaping it, so that its PID is not reused yet.
 public func awaitEnd(of pid: pid_t) {
     var info = siginfo_t()
     while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) < 0, errno == EINTR {}
 }
 
-/// How a child ended, in words.
+/// Describes a wait status: `exit status 1`, `signal 9 (Killed)`.
 public func describe(exit status: Int32) -> String {
     let signal = status & 0x7F
     return signal == 0 ? "exit status \(status >> 8 & 0xFF)" : "signal \(signal) (\(String(cString: strsignal(signal))))"
@@ -77,8 +83,7 @@ public func executablePath() -> String {
 public func socketPair() throws(SystemError) -> (Int32, Int32) {
     var pair: [Int32] = [0, 0]
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
-        let code = errno
-        throw SystemError(code, "cannot make a socket pair")
+        throw SystemError.last("cannot make a socket pair")
     }
     return (pair[0], pair[1])
 }

@@ -1,25 +1,26 @@
-import Glibc
+public import Glibc
+public import Primitives
 
-/// The process groups that work on something, noted as names of files in a directory: whoever comes after a death, be it another
-/// core or the next service, knows by them whose end to await. A group is a child that leads it and the programs that the child
-/// starts, which stay in it whatever they do with their descriptors; a daemon, which makes a session of its own, leaves it.
+/// Records child process groups as files of a directory, so that a restarted core can wait for survivors. A group consists of a child
+/// process, its leader, and the programs that the child starts; they stay in it whatever they do with their descriptors. A daemon that
+/// creates its own session leaves the group.
 public struct ProcessGroups: Sendable {
     public struct Member: Sendable, CustomStringConvertible {
         public let pid: pid_t
-        /// Of its program.
+        /// The program's name.
         public let name: String
         fileprivate let group: Group
         fileprivate var leads: Bool { pid == group.leader }
         public var description: String { "\(name) (\(pid))" }
     }
 
-    /// A group as its note names it. Numbers of processes come again, in a container at each start: this one's leader, if it lives, is as
-    /// old as it was, and its members are of the boot and the session that the leader was of, and not older.
+    /// A recorded group. PIDs are reused (in a container after every start), so a record matches only with equal start time, session and
+    /// boot id: a living leader has the recorded start time, and members have the leader's session and are not older.
     fileprivate struct Group: Hashable {
         let kind: String
         let leader: pid_t
         let session: pid_t
-        /// In clock ticks from the boot on.
+        /// In clock ticks since the boot.
         let startedAt: UInt64
 
         func note(_ boot: String) -> String { "\(kind)-\(leader)-\(session)-\(startedAt)-\(boot)" }
@@ -31,7 +32,7 @@ public struct ProcessGroups: Sendable {
             self.startedAt = startedAt
         }
 
-        /// nil for a note of another boot.
+        /// Parses a file name; nil for a record of another boot.
         init?(note: String, boot: String) {
             let parts = note.split(separator: "-")
             guard parts.count == 5, let leader = pid_t(parts[1]), let session = pid_t(parts[2]), let startedAt = UInt64(parts[3]),
@@ -43,18 +44,22 @@ public struct ProcessGroups: Sendable {
 
     private let directories: Set<String>
 
-    /// What Swift's runtime starts in a process that crashes: it only reads, and may take seconds to write what it saw.
-    private static let onlooker = "swift-backtrace"
+    /// Started by Swift's runtime in a process that crashes. It only reads, and may run for seconds; it is not waited for.
+    private static let backtracer = "swift-backtrace"
 
-    /// The directory is made when something is to be noted.
+    /// The directory is created with the first record.
     public init(_ directory: String) { directories = [directory] }
 
     private init(_ directories: Set<String>) { self.directories = directories }
 
-    /// The groups of both: what is noted is noted in the directories of both, and whoever comes to either awaits it.
+    /// The groups of both: records are written to both directories, so that users of either one wait for them.
     public func union(_ other: ProcessGroups) -> ProcessGroups { ProcessGroups(directories.union(other.directories)) }
 
-    /// Notes the group of a child that was started as its leader, before it is told what to do. `kind` is a word.
+    /// Records the group of a child that was started as its leader. Call it before the child gets any work.
+    ///
+    /// - Parameters:
+    ///   - leader: the child's PID.
+    ///   - kind: a word that tells groups of one directory apart, such as `host`.
     public func note(_ leader: pid_t, as kind: String) throws(SystemError) {
         guard let stat = try ProcessTable.stat(leader) else { throw SystemError(ESRCH, "/proc does not show process \(leader)") }
         let note = Group(kind: kind, leader: leader, session: stat.session, startedAt: stat.startedAt).note(try Self.boot())
@@ -73,8 +78,7 @@ public struct ProcessGroups: Sendable {
             mkdir(String(directory[..<(directory.lastIndex(of: "/") ?? directory.endIndex)]), 0o700)
             mkdir(directory, 0o700)
         }
-        let code = errno
-        throw SystemError(code, "cannot make \(path)")
+        throw SystemError.last("cannot make \(path)")
     }
 
     private static func boot() throws(SystemError) -> String {
@@ -88,8 +92,10 @@ public struct ProcessGroups: Sendable {
         }
     }
 
-    /// Who lives of the groups of a kind, or of that of one leader. The notes of those that ended, and of what was before this boot, go.
-    /// Throws, and leaves the notes, where it cannot be seen who lives.
+    /// The living members of the groups of a kind, or of one leader's group. Records of groups that have ended, and of earlier boots, are
+    /// removed.
+    ///
+    /// - Throws: `SystemError` if `/proc` cannot be read; then the records stay.
     public func members(_ kind: String, leader: pid_t? = nil) throws(SystemError) -> [Member] {
         let beginning = kind + "-" + (leader.map { "\($0)-" } ?? "")
         var notes: [(directory: String, note: String)] = []
@@ -109,8 +115,8 @@ public struct ProcessGroups: Sendable {
             guard let stat = try ProcessTable.stat(pid), let group = groups[stat.group], stat.session == group.session,
                 stat.startedAt >= group.startedAt, stat.isAlive
             else { continue }
-            if stat.name == Self.onlooker {
-                // For one that was killed while it looked at it, it would wait for ever.
+            if stat.name == Self.backtracer {
+                // It would wait forever for a process that was killed while being examined.
                 if try ProcessTable.stat(stat.parent)?.group != stat.group { kill(pid, SIGKILL) }
                 continue
             }
@@ -121,9 +127,15 @@ public struct ProcessGroups: Sendable {
         return members
     }
 
-    /// Waits until none of them lives; false as soon as nobody wants to know any more. The leaders are killed at once,
-    /// what they started after `patience` seconds. After a second, and every second from then on, `onDelay` is told who still lives,
-    /// or why that cannot be seen.
+    /// Kills the groups and waits until no member is alive. Leaders are killed at once, other members after `patience` seconds.
+    ///
+    /// - Parameters:
+    ///   - kind: the kind of groups.
+    ///   - leader: limits it to the group of this leader.
+    ///   - patience: seconds after which members that are not leaders are killed.
+    ///   - isWanted: the wait ends when it returns false.
+    ///   - onDelay: called every second with the members that are still alive, or with the reason why that is not known.
+    /// - Returns: false if the wait ended because it was not wanted any more.
     @discardableResult
     public func awaitEnd(
         of kind: String, leader: pid_t? = nil, patience: Double, while isWanted: () -> Bool = { true },

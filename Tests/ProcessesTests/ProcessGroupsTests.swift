@@ -1,8 +1,9 @@
 import Glibc
+import Primitives
 import TestSupport
 import Testing
 
-@testable import Primitives
+@testable import Processes
 
 @Suite("Process groups")
 struct ProcessGroupsTests {

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Logging
+import Primitives
 
 /// One line of the log, and what a system's log keeps apart of it.
 struct LogRecord {
@@ -68,8 +69,7 @@ final class DescriptorOutput: LogOutput {
     private static func open(_ path: String) throws(SystemError) -> Int32 {
         let descriptor = Glibc.open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
         guard descriptor >= 0 else {
-            let code = errno
-            throw SystemError(code, "cannot open the log file \(path)")
+            throw SystemError.last("cannot open the log file \(path)")
         }
         return descriptor
     }

@@ -1,9 +1,10 @@
 import Glibc
 import Logging
+import Primitives
 import TestSupport
 import Testing
 
-@testable import Primitives
+@testable import Observability
 
 @Suite("The system's log")
 struct SystemLogTests {

@@ -1,4 +1,5 @@
 import Glibc
+import Primitives
 
 /// Lines as datagrams to a socket of this machine. Nobody waits for its reader: what the socket does not take is kept, up to a bound,
 /// and offered again before the next line and at every flush. Beyond the bound new lines are dropped and counted, and how many is said

@@ -1,0 +1,22 @@
+public import Settings
+
+/// Options of `[nova]`: how Nova is found in the catalogue and reached.
+public struct NovaOptions: OptionGroup {
+    public let region = NovaOptions.text("region_name", help: "Region of Nova in Keystone's catalogue; the first if empty.")
+    public let interface = Option(
+        "interface", in: .group("nova"), default: "public", choices: ["public", "internal", "admin"],
+        help: "Which of Nova's endpoints is asked.")
+    public let caFile = NovaOptions.text("cafile", help: "PEM file of the authorities that Nova's certificate is checked against.")
+    public let insecure = Option("insecure", in: .group("nova"), default: false, help: "Any certificate is believed.")
+
+    public init() {}
+
+    private static func text(_ name: String, help: String) -> Option<String> {
+        Option(name, in: .group("nova"), default: "", help: help)
+    }
+}
+
+extension Options {
+    /// Options of `[nova]`: how Nova is found in the catalogue and reached.
+    public static let nova = NovaOptions()
+}
