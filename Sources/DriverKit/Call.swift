@@ -8,7 +8,7 @@ public struct DriverError: Error {
         self.code = code
         self.message = message
     }
-    /// Nothing was done: the host emulates the call or answers the documented error.
+    /// The driver does not implement the call: the host emulates it or answers the documented error.
     public static let unsupported = DriverError(CLINKER_UNSUPPORTED, "unsupported")
 }
 
@@ -22,7 +22,7 @@ public struct Call {
     /// A text argument; nil if absent.
     public func string(_ name: String) -> String? { host.string(raw, name).map { String(cString: $0) } }
 
-    /// A text argument that must be there.
+    /// A required text argument; throws INVALID if it is missing.
     public func required(_ name: String) throws -> String {
         guard let value = string(name) else { throw DriverError(CLINKER_INVALID, "argument \(name) is missing") }
         return value
@@ -33,7 +33,7 @@ public struct Call {
         return host.integer(raw, name, &value) != 0 ? value : nil
     }
 
-    /// A volume's size, which comes in GiB, in bytes; throws INVALID if it is none.
+    /// A volume's size, given in GiB, in bytes; throws INVALID if it is missing or out of range.
     public func gibibytes(_ name: String) throws -> UInt64 {
         guard let size = integer(name), size > 0, size <= 8_388_607 else {
             throw DriverError(CLINKER_INVALID, "\(name) must be a number of GiB from 1 to 8388607")
@@ -41,7 +41,7 @@ public struct Call {
         return UInt64(size) << 30
     }
 
-    /// The name of the argument by which manage_volume and manage_snapshot are told what to take over.
+    /// The name of the argument that tells manage_volume and manage_snapshot which object to take over.
     public var referenceArgument: String { string("reference.source-name") != nil ? "reference.source-name" : "reference.source-id" }
 
     public func boolean(_ name: String) -> Bool? {
@@ -49,7 +49,7 @@ public struct Call {
         return host.boolean(raw, name, &value) != 0 ? value != 0 : nil
     }
 
-    /// The number of items of a list, of members of an object; nil if absent.
+    /// The number of items of a list or members of an object; nil if absent.
     public func count(_ name: String) -> Int? {
         let length = host.length(raw, name)
         return length < 0 ? nil : Int(length)
@@ -62,7 +62,7 @@ public struct Call {
     public func set(_ name: String?, _ value: Bool) { withName(name) { host.set_boolean(raw, $0, value ? 1 : 0) } }
     public func setNull(_ name: String?) { withName(name) { host.set_null(raw, $0) } }
 
-    /// An object result whose members the closure sets; items of a list have no name.
+    /// Sets an object result; the closure sets its members. Items of a list have no name.
     public func object(_ name: String?, _ members: () throws -> Void) rethrows {
         withName(name) { host.begin_object(raw, $0) }
         defer { host.end(raw) }

@@ -1,19 +1,19 @@
 import CDriver
 import Glibc
 
-/// What an option of the backend's section can be.
+/// A type of option values.
 public protocol DriverOptionValue: Sendable {
     static var optionType: clinker_option_type { get }
-    /// What the text means; nil if it is no value.
+    /// Parses a value; nil if the text is not valid.
     static func parse(_ text: String) -> Self?
-    /// The rule that a text broke, behind "must be".
+    /// The rule for texts, to be put after "must be".
     static var rule: String { get }
     var optionText: String { get }
-    /// For limits; nil for types without an order.
+    /// The value that limits apply to; nil for types without an order.
     var magnitude: Double? { get }
 }
 
-/// An option of the backend's section that a driver reads, declared once: `open` reads it by ``Call/subscript(_:)``, and the driver's
+/// The declaration of an option of the backend's section: `open` reads it by ``Call/subscript(_:)``, and the driver's
 /// table names it, so that `clinker config check` knows a misspelt name and a wrong value.
 public struct DriverOption<T: DriverOptionValue>: Sendable {
     let name: String
@@ -23,7 +23,9 @@ public struct DriverOption<T: DriverOptionValue>: Sendable {
     let isSecret: Bool
     let help: String
 
-    /// `range` limits numbers, `choices` texts (in any case of letters); an empty text stands for an option that is not set.
+    /// - Parameters:
+    ///   - range: limits of a number.
+    ///   - choices: allowed texts, compared case-insensitively.
     public init(
         _ name: String, default standard: T, in range: ClosedRange<Int>? = nil, choices: [String] = [], isSecret: Bool = false, help: String
     ) {
@@ -35,7 +37,7 @@ public struct DriverOption<T: DriverOptionValue>: Sendable {
         self.help = help
     }
 
-    /// The option as the driver's table has it.
+    /// The declaration for the driver's table.
     public var declaration: DriverOptionDeclaration {
         DriverOptionDeclaration(
             name: name, type: isSecret ? CLINKER_OPTION_SECRET : T.optionType, range: range, choices: choices,
@@ -44,7 +46,7 @@ public struct DriverOption<T: DriverOptionValue>: Sendable {
     }
 }
 
-/// What is known of an option whatever its type.
+/// The declaration of an option without its type.
 public struct DriverOptionDeclaration: Sendable {
     let name: String
     let type: clinker_option_type
@@ -53,7 +55,7 @@ public struct DriverOptionDeclaration: Sendable {
     let standard: String
     let help: String
 
-    /// Options that the driver knows and that have no effect, for the reasons given: who sets one is told.
+    /// Declares options that have no effect, with the reasons; an operator who sets one is told.
     public static func withoutEffect(_ reasons: KeyValuePairs<String, String>) -> [DriverOptionDeclaration] {
         reasons.map { name, reason in
             DriverOptionDeclaration(
@@ -61,7 +63,7 @@ public struct DriverOptionDeclaration: Sendable {
         }
     }
 
-    /// The same in C; lives as long as the process.
+    /// The declarations in C; never freed.
     var option: clinker_option {
         func kept(_ text: String) -> UnsafePointer<CChar>? { text.isEmpty ? nil : UnsafePointer(strdup(text)) }
         return clinker_option(
@@ -71,15 +73,15 @@ public struct DriverOptionDeclaration: Sendable {
     }
 }
 
-/// Options of the backend's section, which `open` gets as text. What is wrong with one leaves the backend down, with a
-/// message that names the option and the rule.
+// Options of the backend's section, which `open` gets as text. An invalid value leaves the backend down, with a message that names the
+// option and the rule.
 extension Call {
-    /// The option's value, or its default where the section has none.
+    /// The option's value, or its default.
     public subscript<T>(option: DriverOption<T>) -> T {
         get throws { try given(option) ?? option.standard }
     }
 
-    /// The option's value if the section has one; an empty text counts as none.
+    /// The option's value; nil if it is not set or empty.
     public func given<T>(_ option: DriverOption<T>) throws -> T? {
         guard let text = self.option(option.name) else { return nil }
         guard let value = T.parse(text) else {
@@ -98,10 +100,10 @@ extension Call {
         return value
     }
 
-    /// What the file holds that the option names, of at most 1 MiB; nil if the option is absent.
+    /// The first MiB of the file that the option names; nil if the option is not set.
     public func file(_ option: DriverOption<String>) throws -> String? { try fileOption(option.name) }
 
-    /// A text option; empty counts as absent.
+    /// A text option; nil if it is not set or empty.
     public func option(_ name: String) -> String? {
         guard let value = string(name), !value.isEmpty else { return nil }
         return value
@@ -124,8 +126,8 @@ extension Call {
         return value
     }
 
-    /// What the file holds that an option names, of at most 1 MiB; nil if the option is absent. A file that others may write is refused:
-    /// it says where volumes go.
+    /// The first MiB of the file that an option names; nil if the option is not set. A file that others can write is refused, since it
+    /// decides where volumes are stored.
     public func fileOption(_ name: String) throws -> String? {
         guard let path = option(name) else { return nil }
         guard let file = fopen(path, "re") else { throw DriverError.last(CLINKER_BAD_CONFIGURATION, "\(name): \(path) cannot be read") }

@@ -2,14 +2,14 @@ import CDriver
 import CLinux
 import Glibc
 
-/// A command-line tool that a driver works with. It runs without a shell, in the C locale, with nothing on its input.
+/// A command-line tool that a driver uses. It runs without a shell, in the C locale, with an empty standard input.
 public struct Tool: Sendable {
-    /// What a tool said and how it ended.
+    /// The output and the exit status of a tool.
     public struct Answer: Sendable {
         public let status: Int32
         public let output: String
         public let errors: String
-        /// The last line of what it complained of, or its status.
+        /// The last line of its standard error, or its status.
         public var complaint: String {
             let lines = errors.split(whereSeparator: \.isNewline).map(String.init).filter { !$0.isEmpty }
             return lines.last?.trimmed ?? "it ended with status \(status)"
@@ -24,7 +24,9 @@ public struct Tool: Sendable {
         self.environment = environment
     }
 
-    /// Runs the tool to its end; one that takes longer than `timeout` seconds is killed, and RETRY is thrown.
+    /// Runs the tool and waits for its end.
+    ///
+    /// - Throws: RETRY if it takes longer than `timeout` seconds; then it is killed.
     public func run(_ arguments: [String], timeout: Int = 120) throws -> Answer {
         var pipes: [Int32] = [-1, -1, -1, -1]
         for index in [0, 2] {

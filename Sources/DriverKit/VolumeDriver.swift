@@ -1,6 +1,6 @@
 public import CDriver
 
-/// A volume driver in Swift. What `clinker/driver.h` says of a call holds here; a call that a driver leaves out is unsupported.
+/// A volume driver in Swift. The rules of `clinker/driver.h` apply; a call that a driver does not implement is unsupported.
 public protocol VolumeDriver: AnyObject {
     func capabilities(_ call: Call) throws
     func stats(_ call: Call) throws
@@ -49,11 +49,11 @@ extension VolumeDriver {
     public func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle { throw DriverError.unsupported }
 }
 
-/// A volume's or snapshot's bytes.
+/// An open volume or snapshot.
 public protocol BlockHandle: AnyObject {
-    /// Bytes.
+    /// The size in bytes.
     var size: UInt64 { get throws }
-    /// Smallest alignment, preferred size, largest size of a request, in bytes.
+    /// Alignment, preferred size and largest size of a request, in bytes.
     var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { get }
     /// Fills the buffer or throws.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws
@@ -63,9 +63,9 @@ public protocol BlockHandle: AnyObject {
     func flush() throws
     /// Calls `each` in ascending order without gaps until it returns other than 0; returns its last value.
     func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32
-    /// As extents, for what differs from the snapshot `since.*` of the call; what is not listed does not differ.
+    /// As `extents`, for the parts that differ from the snapshot `since.*` of the call; parts that are not listed do not differ.
     func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32
-    /// Takes a request and calls its `complete` later, exactly once, from any thread; throws only if it did not take it.
+    /// Accepts a request and calls its `complete` later, exactly once, from any thread; throws only if it did not accept it.
     func submit(_ request: UnsafeMutablePointer<clinker_request>) throws
     func close()
 }
@@ -170,8 +170,7 @@ public func makeDriverTable(
     return UnsafePointer(memory)
 }
 
-/// The optional calls that a driver serves. What it leaves out the host does over its block handles, or answers with the
-/// documented error.
+/// The optional calls that a driver implements. The host emulates the others over block handles, or answers the documented error.
 public struct DriverCalls: OptionSet, Sendable {
     public let rawValue: UInt32
     public init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -187,16 +186,16 @@ public struct DriverCalls: OptionSet, Sendable {
     public static let manage = DriverCalls(rawValue: 1 << 9)
     public static let manageSnapshots = DriverCalls(rawValue: 1 << 10)
     public static let fence = DriverCalls(rawValue: 1 << 11)
-    /// open_handle and all that is done with a handle.
+    /// open_handle and the calls on handles.
     public static let handles = DriverCalls(rawValue: 1 << 12)
     public static let rename = DriverCalls(rawValue: 1 << 13)
     public static let all = DriverCalls(rawValue: (1 << 14) - 1)
 }
 
-/// How many threads may be in a driver.
+/// The thread model of a driver.
 public enum DriverThreads: UInt32, Sendable { case serialized = 0, parallel = 1 }
 
-/// What a plugin's `open` does: makes the driver and hands it to the host.
+/// Implements a plugin's `open`: creates the driver and passes it to the host.
 public func openDriver(
     _ call: UnsafeMutablePointer<clinker_call>?, _ instance: UnsafeMutablePointer<UnsafeMutableRawPointer?>?,
     _ make: (Call) throws -> any VolumeDriver

@@ -2,12 +2,12 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// The kernel's configfs, where targets are made of directories, links and values. Whatever is there already is no error, nor is
-/// what is gone.
+/// The kernel's configfs, in which targets are created as directories, links and values. Creating what exists and removing what is gone
+/// are not errors.
 enum Configfs {
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-    /// Whether it made the directory.
+    /// Creates a directory; returns false if it existed.
     @discardableResult
     static func make(_ path: String) throws -> Bool {
         if mkdir(path, 0o755) == 0 { return true }
@@ -34,7 +34,7 @@ enum Configfs {
         guard value.withCString({ write(descriptor, $0, strlen($0)) }) >= 0 else { throw failure("write to", path) }
     }
 
-    /// The first line.
+    /// Reads the first line of a file.
     static func text(_ path: String) throws -> String {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw failure("open", path) }
@@ -44,7 +44,7 @@ enum Configfs {
         return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).filter { !$0.isNewline }
     }
 
-    /// Names of the directories and links of a directory.
+    /// The names of the directories and links in a directory.
     static func entries(_ path: String) -> [String] { names(in: path, of: [DT_DIR, DT_LNK]) }
 
     static func links(_ path: String) -> [String] { names(in: path, of: [DT_LNK]) }

@@ -1,15 +1,14 @@
 import CDriver
 import DriverKit
 
-/// Targets of LIO, the kernel's iSCSI target, by its configuration filesystem. Each initiator gets an entry of its own, with
-/// the volume's credentials.
+/// Targets of LIO, the kernel's iSCSI target, created through configfs. Each initiator has its own ACL, with the volume's credentials.
 final class LIOHelper: TargetHelper {
     private let settings: TargetSettings
     private let store: CredentialStore
     let storageProtocol = "iSCSI"
     private static let root = "/sys/kernel/config/target"
     private static let lun = 0
-    /// Devices of this program, apart from what administrators made.
+    /// A separate directory for our devices, apart from those of administrators.
     private static let adapter = root + "/core/iblock_4100"
 
     init(_ call: Call) throws {
@@ -35,7 +34,7 @@ final class LIOHelper: TargetHelper {
                 try Configfs.put(device, to: "\(backing)/udev_path")
                 try Configfs.put("1", to: "\(backing)/enable")
             }
-            // The kernel's word for the transport, which it knows from then on.
+            // Loads the transport's module in the kernel.
             try Configfs.make("\(Self.root)/iscsi")
             try Configfs.make("\(Self.root)/iscsi/\(settings.iqn(volume))")
             try Configfs.make(group)
@@ -95,10 +94,10 @@ final class LIOHelper: TargetHelper {
         }
     }
 
-    // The kernel asks the device whenever an initiator asks it.
+    // The kernel reads the device's size whenever an initiator asks.
     func resized(_ volume: String, device: String) throws {}
 
-    // MARK: how
+    // MARK: implementation
 
     private func shutOut(_ initiator: String, _ group: String) throws {
         let entry = "\(group)/acls/\(initiator)"

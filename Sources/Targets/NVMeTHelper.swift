@@ -2,14 +2,14 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// Targets of nvmet, the kernel's NVMe over TCP target, by its configuration filesystem: a subsystem for each volume, with one
-/// namespace, which lets in the hosts that are connected. The ports are shared by all volumes, and by all backends of the machine.
+/// Targets of nvmet, the kernel's NVMe over TCP target, created through configfs: a subsystem with one namespace per volume, whose allowed
+/// hosts are those that are connected. The ports are shared by all volumes, and by all backends of the machine.
 final class NVMeTHelper: TargetHelper {
     private let settings: TargetSettings
     let storageProtocol = "NVMe-oF"
     private let firstPort: Int
     private let namespaceID: Int
-    /// Of the connection information: Cinder's `nvmeof_conn_info_version`.
+    /// Version of the connection information: Cinder's `nvmeof_conn_info_version`.
     private let version: Int
 
     private static let root = "/sys/kernel/config/nvmet"
@@ -26,7 +26,7 @@ final class NVMeTHelper: TargetHelper {
         }
     }
 
-    /// What the volume's name says after its prefix: for Clinker's own, its UUID.
+    /// The part of the volume's name after its prefix, usually its UUID.
     private func identity(_ volume: String) -> String { volume.hasPrefix("volume-") ? String(volume.dropFirst(7)) : volume }
     private func nqn(_ volume: String) -> String { "nqn.\(settings.prefix)-\(identity(volume))" }
     private func subsystem(_ volume: String) -> String { "\(Self.root)/subsystems/\(nqn(volume))" }
@@ -43,7 +43,7 @@ final class NVMeTHelper: TargetHelper {
             try Configfs.make(namespace)
             if try Configfs.text("\(namespace)/enable") != "1" {
                 try Configfs.put(device, to: "\(namespace)/device_path")
-                // The same after a restart: a host that comes back knows its device by it.
+                // Stable across restarts: hosts identify the device by it.
                 let identity = identity(volume)
                 if Self.isUUID(identity) { try Configfs.put(identity, to: "\(namespace)/device_uuid") }
                 try Configfs.put("1", to: "\(namespace)/enable")
@@ -93,7 +93,7 @@ final class NVMeTHelper: TargetHelper {
             return try Configfs.text("\(namespace(volume))/device_uuid")
         }
         call.set("driver_volume_type", "nvmeof")
-        // Text, all of it: it becomes arguments of nvme(1), and is compared with sysfs.
+        // All values are texts: they become arguments of nvme(1) and are compared with sysfs.
         call.object("data") {
             if version == 1 {
                 call.set("target_portal", settings.addresses[0])
@@ -123,19 +123,19 @@ final class NVMeTHelper: TargetHelper {
 
     func resized(_ volume: String, device: String) throws {
         let namespace = namespace(volume)
-        // It tells the hosts of its own accord.
+        // The kernel notifies the hosts.
         if Configfs.exists(namespace) { try Configfs.put("1", to: "\(namespace)/revalidate_size") }
     }
 
-    // MARK: how
+    // MARK: implementation
 
     private func shutOut(_ host: String, _ subsystem: String) throws {
         try Configfs.unlink("\(subsystem)/allowed_hosts/\(host)")
-        // Other volumes' hosts stay.
+        // Hosts of other volumes stay.
         do { try Configfs.remove("\(Self.hosts)/\(host)") } catch let error as DriverError where error.code == CLINKER_BUSY {}
     }
 
-    /// Lets one process at a time change the machine's ports and hosts.
+    /// Runs the closure under a machine-wide lock for changes of ports and hosts.
     private func alone<T>(_ body: () throws -> T) throws -> T {
         let descriptor = open(Self.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0, flock(descriptor, LOCK_EX) == 0 else {

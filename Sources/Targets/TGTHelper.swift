@@ -2,18 +2,18 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// Targets of tgtd, the iSCSI target of user space, over its management interface. Nothing is written for tgtd to read:
-/// after its restart `export` makes the targets anew, with the credentials that they had.
+/// Targets of tgtd, the user-space iSCSI target, through its management interface. No configuration files are written: after a restart of
+/// tgtd, `export` creates the targets again with their previous credentials.
 final class TGTHelper: TargetHelper {
     private let settings: TargetSettings
     private let store: CredentialStore
     private let tool: Tool
-    /// How tgtd opens devices.
+    /// Flags with which tgtd opens devices.
     private let flags: [String]
     private let cachesWrites: Bool
     let storageProtocol = "iSCSI"
     private static let lun = 1
-    /// The mode page of caching, without its bit for writes: tgtd brings each to the device before it answers.
+    /// The caching mode page with the write cache disabled: tgtd writes to the device before it answers.
     private static let withoutCache = "mode_page=8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:0:0:0:0:0:0"
 
     init(_ call: Call) throws {
@@ -41,7 +41,7 @@ final class TGTHelper: TargetHelper {
             let targets = try self.targets()
             if let target = targets.first(where: { $0.iqn == settings.iqn(volume) }) {
                 if target.luns[Self.lun] == device, target.accounts == [credentials.user], target.isOpenToAll {
-                    // One that a call which was cut off has set aside.
+                    // A unit that an interrupted call has removed.
                     if !target.isReady { try setState("ready", of: target) }
                     return
                 }
@@ -50,7 +50,7 @@ final class TGTHelper: TargetHelper {
             let id = "\((targets.map(\.id).max() ?? 0) + 1)"
             try manage("target", "new", "--tid", id, "-T", settings.iqn(volume))
             try makeUnit(of: id, device)
-            // Accounts are the daemon's, not the target's: an old one may be left.
+            // Accounts belong to the daemon, not to the target: an old one may exist.
             _ = try? manage("account", "delete", "--user", credentials.user)
             try TGTManagement.makeAccount(credentials)
             try manage("account", "bind", "--tid", id, "--user", credentials.user)
@@ -60,7 +60,7 @@ final class TGTHelper: TargetHelper {
 
     func unexport(_ volume: String) throws {
         try store.alone {
-            // A tgtd that does not run has no target.
+            // If tgtd is not running there is no target.
             let targets = try? self.targets()
             if let target = targets?.first(where: { $0.iqn == settings.iqn(volume) }) { try remove(target) }
             if targets != nil, let credentials = try store.find(volume) {
@@ -76,12 +76,12 @@ final class TGTHelper: TargetHelper {
         ISCSIConnection(settings: settings, lun: Self.lun).set(volume, try store.findOrMake(volume), call)
     }
 
-    // Whoever has the credentials may come: there is nothing to take back.
+    // Access depends on the credentials only, so there is nothing to revoke.
     func disconnect(_ volume: String, _ call: Call) throws {}
 
-    /// tgtd reads a device's size once: the unit is taken away and given back. Nobody may see it missing, for what is written to a unit
-    /// that is not there fails at once. So connections are closed before, and refused with the word to come again until all is done:
-    /// initiators do, and send again what they had no answer to. tgtd takes no unit away while a command is at work on it.
+    /// tgtd reads a device's size once, so the unit must be removed and added again. No initiator may see it missing, since writes to a
+    /// missing unit fail at once. Therefore connections are closed first and refused with a retry status until the unit is back; initiators
+    /// reconnect and resend unanswered commands. tgtd removes no unit while a command is running on it.
     func resized(_ volume: String, device: String) throws {
         try store.alone {
             guard let target = try targets().first(where: { $0.iqn == settings.iqn(volume) }) else { return }
@@ -92,7 +92,7 @@ final class TGTHelper: TargetHelper {
         }
     }
 
-    // MARK: how
+    // MARK: implementation
 
     private func setState(_ state: String, of target: Target) throws {
         try manage("target", "update", "--tid", "\(target.id)", "--name", "state", "--value", state)
@@ -103,11 +103,11 @@ final class TGTHelper: TargetHelper {
         if !cachesWrites { try manage("logicalunit", "update", "--tid", id, "--lun", "\(Self.lun)", "--params", Self.withoutCache) }
     }
 
-    /// Ends the target's connections and waits for what they had under way.
+    /// Closes the target's connections and waits for their running commands.
     private func removeUnit(of target: Target) throws {
         let limit = ContinuousClock.now + .seconds(20)
         while true {
-            // Those that came before the state was set, too.
+            // Including connections that were made before the state was set.
             for (session, connection) in try targets().first(where: { $0.id == target.id })?.connections ?? [] {
                 _ = try? manage("conn", "delete", "--tid", "\(target.id)", "--sid", session, "--cid", connection)
             }
@@ -132,7 +132,7 @@ final class TGTHelper: TargetHelper {
     private func manage(_ mode: String, _ operation: String, _ arguments: [String]) throws -> String {
         let answer = try tool.run(["--lld", "iscsi", "--mode", mode, "--op", operation] + arguments, timeout: 30)
         guard answer.status == 0 else {
-            // tgtd that is away comes back; what it refuses it will refuse again.
+            // A tgtd that is not running may come back; a refusal is final.
             let isAway = answer.errors.contains("connect") || answer.errors.contains("No such file")
             let isBusy = answer.errors.contains("still active")
             throw DriverError(
@@ -142,7 +142,7 @@ final class TGTHelper: TargetHelper {
         return answer.output
     }
 
-    /// tgtadm knows one form of report, made for people.
+    /// Parses tgtadm's report, which has only a form for people.
     private func targets() throws -> [Target] {
         var targets: [Target] = []
         var lun: Int?

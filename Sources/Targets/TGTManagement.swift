@@ -2,10 +2,10 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// What tgtd must be told without anybody reading it in the list of processes, as tgtadm's arguments are: over tgtd's own socket.
+/// Sends secrets to tgtd over its management socket: arguments of tgtadm would be visible in the process list.
 enum TGTManagement {
     static func makeAccount(_ credentials: CredentialStore.Credentials) throws {
-        // The form of tgtadm.h: numbers as the machine has them.
+        // The layout of tgtadm.h, in native byte order.
         var request: [UInt8] = []
         func add(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value) { request += $0 } }
         let text = Array("user=\(credentials.user),password=\(credentials.password)".utf8) + [0]

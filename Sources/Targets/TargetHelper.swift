@@ -2,25 +2,25 @@ import CDriver
 public import DriverKit
 import Glibc
 
-/// Makes local block devices reachable over the network: what `target_helper` chooses. A target is named by its volume;
-/// every call may be repeated, and finishes what one before it began.
+/// Exports local block devices over the network; `target_helper` selects the implementation. A target is named after its volume. Every
+/// call may be repeated, and completes an interrupted one.
 public protocol TargetHelper: AnyObject {
-    /// Of the backend's volumes, in the field's words: `iSCSI`, `NVMe-oF`.
+    /// The storage protocol as reported in capabilities: `iSCSI`, `NVMe-oF`.
     var storageProtocol: String { get }
-    /// The device is reachable afterwards, by the credentials that the volume has had from the first time on.
+    /// Exports the device, always with the same credentials for a volume.
     func export(_ volume: String, device: String) throws
-    /// The target is gone.
+    /// Removes the target.
     func unexport(_ volume: String) throws
-    /// Lets the connector's host in and says how it gets there: sets `driver_volume_type` and `data`.
+    /// Allows the connector's host and sets the connection information: `driver_volume_type` and `data`.
     func connect(_ volume: String, device: String, _ call: Call) throws
-    /// Shuts the connector's host out, unless an attachment that remains needs it; without a connector, every host.
+    /// Removes the connector's host, unless a remaining attachment needs it; without a connector, every host.
     func disconnect(_ volume: String, _ call: Call) throws
-    /// The device has grown: initiators see it when they look again.
+    /// Updates the target after the device has grown; initiators see the new size when they rescan.
     func resized(_ volume: String, device: String) throws
 }
 
 extension TargetHelper {
-    /// Whom `disconnect` shuts out of those that are let in, whose names connectors give as `key`.
+    /// The allowed hosts that `disconnect` has to remove; connectors give the host's name as `key`.
     func leaving(_ call: Call, by key: String, of present: [String]) -> [String] {
         guard call.string("connector.host") != nil || call.string("connector.\(key)") != nil else { return present }
         guard let name = call.string("connector.\(key)"), present.contains(name) else { return [] }
@@ -29,7 +29,7 @@ extension TargetHelper {
     }
 }
 
-/// The name under which a connector's host is known to targets of a kind.
+/// The name by which targets of a kind identify a connector's host.
 func requiredName(_ call: Call, _ key: String, for transport: String) throws -> String {
     guard let name = call.string("connector.\(key)"), !name.isEmpty, name.utf8.count <= 223, !name.utf8.contains(UInt8(ascii: "/")),
         !name.hasPrefix(".")
@@ -37,12 +37,12 @@ func requiredName(_ call: Call, _ key: String, for transport: String) throws -> 
     return name
 }
 
-/// What all targets of a backend share: where they listen and what they are called.
+/// Settings shared by all targets of a backend: addresses and names.
 public struct TargetSettings {
     public let addresses: [String]
     public let port: Int
     public let prefix: String
-    /// Whether clients are told that they may give back what they do not need.
+    /// Whether discard is announced to initiators.
     let reportsDiscard: Bool
 
     init(_ call: Call, defaultPort: Int) throws {
@@ -61,11 +61,11 @@ public struct TargetSettings {
 
     func iqn(_ volume: String) -> String { prefix + volume }
 
-    /// IPv6 addresses stand in brackets.
+    /// The address for a portal; IPv6 addresses are put in brackets.
     var portals: [String] { addresses.map { ($0.contains(":") ? "[\($0)]" : $0) + ":\(port)" } }
 }
 
-/// Picks the helper that the configuration names.
+/// Creates the helper that the configuration names.
 public enum Targets {
     public static func helper(_ call: Call) throws -> any TargetHelper {
         let name = try call[TargetOptions.helper]
@@ -87,7 +87,7 @@ public enum Targets {
     ]
 }
 
-/// The CHAP credentials of each target: made once, kept in files that only the service can read.
+/// The CHAP credentials of each target, generated once and stored in files that only the service can read.
 final class CredentialStore: Sendable {
     struct Credentials: Equatable, Sendable {
         let user, password: String
@@ -122,7 +122,7 @@ final class CredentialStore: Sendable {
         var bytes = [UInt8](repeating: 0, count: 256)
         let count = read(descriptor, &bytes, bytes.count)
         let words = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).split(whereSeparator: \.isWhitespace).map(String.init)
-        // Cut off in a crash: nobody was given it.
+        // Truncated by a crash: it was never used.
         guard words.count == 3, words[2] == "." else { return nil }
         return Credentials(user: words[0], password: words[1])
     }
@@ -142,7 +142,7 @@ final class CredentialStore: Sendable {
 
     func forget(_ volume: String) { unlink(path(volume)) }
 
-    /// Lets one process at a time change the machine's targets.
+    /// Runs the closure under a machine-wide lock for changes of targets.
     func alone<T>(_ body: () throws -> T) throws -> T {
         let descriptor = open(directory + "/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0, flock(descriptor, LOCK_EX) == 0 else { throw failure("lock", ".lock") }
@@ -163,7 +163,7 @@ final class CredentialStore: Sendable {
     }
 }
 
-/// What initiators are told of an iSCSI target.
+/// Sets the connection information of an iSCSI target.
 struct ISCSIConnection {
     let settings: TargetSettings
     let lun: Int

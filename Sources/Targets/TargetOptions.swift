@@ -1,13 +1,13 @@
 public import DriverKit
 
-/// What the section of a backend with targets may say; names and defaults are Cinder's.
+/// Options of backends with targets; names and defaults are Cinder's.
 public enum TargetOptions {
     static let helper = DriverOption(
         "target_helper", default: "tgtadm", choices: ["tgtadm", "lioadm", "nvmet"], help: "What makes the targets.")
     static let transport = DriverOption(
         "target_protocol", default: "", choices: ["iscsi", "nvmet_tcp"], help: "What they speak; the helper's own if empty.")
     static let address = DriverOption("target_ip_address", default: "", help: "Address that they listen on; my_ip if empty.")
-    /// The name that it had before.
+    /// The former name of `target_ip_address`.
     static let formerAddress = DriverOption("iscsi_ip_address", default: "", help: "The older name of target_ip_address.")
     static let moreAddresses = DriverOption("target_secondary_ip_addresses", default: "", help: "More addresses, separated by commas.")
     static let port = DriverOption("target_port", default: 0, in: 0...65_535, help: "Port; the transport's own if 0.")

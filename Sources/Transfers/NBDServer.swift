@@ -3,9 +3,9 @@ public import DriverHost
 import Glibc
 import Primitives
 
-/// Serves the bytes of a block handle over NBD (github.com/NetworkBlockDevice/nbd, doc/proto.md): what qemu-img and its
-/// kin read and write. Fixed newstyle negotiation; structured replies and `base:allocation` where the client asks for them, so that
-/// holes stay holes. One client at a time, for a handle is used by one thread.
+/// Serves the bytes of a block handle over NBD (github.com/NetworkBlockDevice/nbd, doc/proto.md): the protocol of
+/// qemu-img and qemu-nbd. Fixed newstyle negotiation; structured replies and `base:allocation` if the client asks for them, so that
+/// holes are kept. One client at a time, since a handle is used by one thread.
 public struct NBDServer {
     private let handle: Driver.Handle
     private let isWritable: Bool
@@ -17,7 +17,7 @@ public struct NBDServer {
         size = try handle.size
     }
 
-    /// Serves clients of a listening socket one after the other; returns when `clients` (0: endless) have come and gone.
+    /// Serves clients of a listening socket one after the other; returns after `clients` of them (0: never).
     public func serve(_ listener: Int32, clients: Int = 0) {
         var served = 0
         while clients == 0 || served < clients {
@@ -29,7 +29,7 @@ public struct NBDServer {
         }
     }
 
-    /// Serves one client until it goes, or breaks the protocol.
+    /// Serves one client until it disconnects or breaks the protocol.
     public func serve(client descriptor: Int32) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(Self.largest), alignment: 4096)
         defer { buffer.deallocate() }
@@ -46,7 +46,7 @@ public struct NBDServer {
         return descriptor
     }
 
-    // MARK: the protocol's numbers
+    // MARK: protocol constants
 
     private enum Flag {
         static let hasFlags: UInt16 = 1
@@ -63,15 +63,15 @@ public struct NBDServer {
 
     private enum Command: UInt16 { case read = 0, write, disconnect, flush, trim, cache, writeZeroes, blockStatus }
 
-    /// Of NBD's own, whatever errno's are here.
+    /// NBD's own error numbers, independent of the platform's errno.
     private enum Problem: UInt32 { case permission = 1, io = 5, invalid = 22, noSpace = 28, unsupported = 95 }
 
     private struct Broken: Error {}
     private static let largest: UInt32 = 32 << 20
-    /// Of a request's data, as clients are told.
+    /// The largest request, as announced to clients.
     private var largest: UInt32 { UInt32(min(Int(Self.largest), handle.maximumSize)) }
     private static let contextID: UInt32 = 1
-    /// What the driver is asked for at once when a client walks over the extents, whatever pieces the client takes.
+    /// Bytes whose extents are requested from the driver at a time, whatever range the client asks for.
     private static let window = (bytes: UInt64(1 << 30), extents: 1 << 16)
 
     // MARK: one client
@@ -82,7 +82,7 @@ public struct NBDServer {
         let buffer: UnsafeMutableRawBufferPointer
         var isStructured = false
         var hasContext = false
-        /// Those of the volume that were looked at last.
+        /// The cached extents of the range that was read last.
         private var extents: [Driver.Handle.Extent] = []
 
         init(descriptor: Int32, server: NBDServer, buffer: UnsafeMutableRawBufferPointer) {
@@ -97,7 +97,7 @@ public struct NBDServer {
             return flags
         }
 
-        /// True when the client goes on to the transmission.
+        /// Negotiates; true if the client enters the transmission phase.
         mutating func negotiate() throws -> Bool {
             // NBDMAGIC, IHAVEOPT, fixed newstyle and no zeroes
             try send(Message().put64(0x4e42_444d_4147_4943).put64(0x4948_4156_454F_5054).put16(3))
@@ -181,7 +181,7 @@ public struct NBDServer {
                     try answer(cookie, command == .write && !isWithin ? .noSpace : .invalid)
                     continue
                 }
-                // Of clients that asked for the sizes none sends this.
+                // A client that asked for the sizes does not send this.
                 let isAligned = offset % server.handle.alignment == 0 && UInt64(length) % server.handle.alignment == 0
                 guard isAligned || ![.read, .write, .writeZeroes].contains(command) else {
                     try answer(cookie, .invalid)
@@ -210,7 +210,7 @@ public struct NBDServer {
                 case .blockStatus:
                     guard hasContext else { return try answer(cookie, .invalid) }
                     status = try allocation(offset, length, isOne: isOne)
-                // A hint.
+                // Only a hint.
                 case .trim, .cache, .disconnect: break
                 }
                 if isForced, command == .write || command == .writeZeroes { try server.handle.flush() }
@@ -232,12 +232,13 @@ public struct NBDServer {
             }
         }
 
-        /// Has the extents at the offset known. A client that asks for one after the other has the driver look once, not once for each.
+        /// Loads the extents at the offset into the cache, so that a client that asks for one extent at a time does not cause a driver call
+        /// each time.
         private mutating func look(at offset: UInt64) throws {
             if let first = extents.first, let last = extents.last, offset >= first.offset, offset < last.offset + last.length { return }
             extents = try server.handle.extents(
                 offset: offset, length: min(NBDServer.window.bytes, server.size - offset), most: NBDServer.window.extents)
-            // What is to be looked up by its place must be there: from the offset on, in order and without gaps.
+            // The search below needs extents that begin at the offset, in order and without gaps.
             var end = offset
             for extent in extents {
                 guard extent.offset == end, extent.length > 0, extent.length <= server.size - end else {
@@ -249,7 +250,7 @@ public struct NBDServer {
             guard !extents.isEmpty else { throw DriverFailure(.error, "the driver has no extents at \(offset)") }
         }
 
-        /// Of the extents, the one that holds the place, which is in one of them.
+        /// The index of the extent that contains the position.
         private func index(holding offset: UInt64) -> Int {
             var low = 0
             var high = extents.count - 1
@@ -260,7 +261,7 @@ public struct NBDServer {
             return low
         }
 
-        /// `isOne`: the client takes no more than one extent.
+        /// - Parameter isOne: whether the client accepts only one extent.
         private mutating func allocation(_ offset: UInt64, _ length: UInt32, isOne: Bool) throws -> [UInt8] {
             try look(at: offset)
             var index = self.index(holding: offset)
@@ -280,7 +281,7 @@ public struct NBDServer {
             return message.bytes
         }
 
-        /// nil: done.
+        /// - Parameter error: nil for success.
         private func answer(_ cookie: UInt64, _ problem: Problem?) throws {
             guard isStructured else { return try send(Message().put32(0x6744_6698).put32(problem?.rawValue ?? 0).put64(cookie)) }
             guard let problem else { return try send(Message().put32(0x668e_33ef).put16(1).put16(0).put64(cookie).put32(0)) }
@@ -314,7 +315,7 @@ public struct NBDServer {
         }
     }
 
-    /// Bytes in the network's order.
+    /// Big-endian bytes.
     private struct Message {
         var bytes: [UInt8] = []
         mutating func add32(_ value: UInt32) { withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) } }

@@ -4,9 +4,9 @@ public import Logging
 import Primitives
 import Processes
 
-/// A copy between two backends, in a process of its own that opens the drivers of both ends.
+/// A copy between two backends, in a separate process that opens the drivers of both ends.
 public struct Transfer: Sendable {
-    /// One end: a backend, and the volume (with a snapshot or without) as its driver is told of it.
+    /// One end: a backend, and the driver arguments of the volume, possibly with a snapshot.
     public struct End: Sendable {
         let backend: Backend.Configuration
         let object: DriverValue
@@ -21,26 +21,28 @@ public struct Transfer: Sendable {
     }
 
     private let source, target: End
-    /// Bytes at the beginning that are copied already, on stable storage.
+    /// Bytes at the beginning that are already copied and on stable storage.
     public var start: UInt64 = 0
-    /// At most so many bytes in a second; 0: as fast as it goes.
+    /// Bytes per second at most; 0 for no limit.
     public var bytesPerSecond = 0
-    /// Done and total, in bytes.
+    /// Called with the bytes done and their total.
     public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
-    /// A line of one of the drivers for the log.
+    /// Called for each log line of the drivers.
     public var onLine: @Sendable (String, Logger.Level) -> Void = { _, _ in }
-    /// Everything before the position is copied and on stable storage.
+    /// Called with a position before which everything is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
-    /// The target must read as zeroes where nothing was copied yet.
+    /// Whether to zero the target where nothing was copied yet.
     public init(from source: End, to target: End) {
         self.source = source
         self.target = target
     }
 
-    /// Copies; returns the seconds that it took, what the drivers do before and after left out. Ends with `hostDied` if the process dies
-    /// or shows no progress for the shorter of the backends' call time-outs; cancelling the task kills it. When this returns or throws,
-    /// the process and whatever its drivers started have ended: nothing writes any more.
+    /// Copies. Cancelling the task kills the process. When this returns or throws, the process and everything that its drivers started
+    /// have ended, so nothing writes any more.
+    ///
+    /// - Returns: the duration of the copy in seconds, without opening and closing.
+    /// - Throws: `DriverFailure`; `hostDied` if the process dies or shows no progress for the shorter of the backends' call time-outs.
     public func run() async throws -> Double {
         let child = Guarded<pid_t>(0)
         let cancelled = Guarded(false)
@@ -54,7 +56,7 @@ public struct Transfer: Sendable {
         }
     }
 
-    /// The same, its failure as a value.
+    /// The same with the failure as a value.
     public func outcome() async -> Result<Double, any Error> {
         do { return .success(try await run()) } catch { return .failure(error) }
     }
@@ -62,7 +64,7 @@ public struct Transfer: Sendable {
     private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws -> Double {
         let (mine, theirs) = try socketPair()
         let wire = Wire(mine)
-        // Silence means that a driver hangs: receiving gives up then.
+        // A receive time-out: without frames for that long a driver hangs.
         var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
         let workers = source.backend.workers.union(target.backend.workers)
@@ -107,7 +109,7 @@ public struct Transfer: Sendable {
         }
     }
 
-    /// How it went; nil if the process died or fell silent.
+    /// The outcome; nil if the process died or sent nothing for too long.
     private func listen(_ wire: Wire) -> Result<Double, DriverFailure>? {
         while let frame = (try? wire.receive()) ?? nil {
             switch frame.kind {

@@ -4,8 +4,8 @@ import Glibc
 import Primitives
 import Processes
 
-/// The child of one transfer: opens the drivers of both ends in itself, copies, says how it went and ends. It ends too when
-/// the core closes the wire, so that no copy outlives the one who asked for it.
+/// The transfer process: opens the drivers of both ends, copies, reports the outcome and ends. It also ends when the core closes the
+/// connection, so that no copy outlives its core.
 public enum TransferProcess {
     public static func run(descriptor: Int32) -> Never {
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
@@ -35,7 +35,7 @@ public enum TransferProcess {
         _exit(0)
     }
 
-    /// Seconds that it took, what the drivers do before and after left out.
+    /// The duration of the copy in seconds, without opening and closing.
     private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
         let gate = LineGate()
         func driver(_ end: String) throws -> Driver {

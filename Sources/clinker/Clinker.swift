@@ -6,7 +6,7 @@ struct Clinker: ParsableCommand {
     static let version = "0.1.0"
 
     static func main() {
-        // What a command writes (copies of the database, logs, new drivers) is nobody else's to read.
+        // Files written by commands (copies of the database, logs, new drivers) must not be readable by others.
         umask(0o077)
         Self.main(nil)
     }

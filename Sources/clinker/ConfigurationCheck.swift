@@ -7,10 +7,14 @@ import OpenStack
 import Primitives
 import Settings
 
-/// Everything for which `clinker serve` refuses a configuration, found all at once, and without network, storage or a state directory.
+/// Finds all problems for which `clinker serve` refuses a configuration, without network, storage or a state directory.
 enum ConfigurationCheck {
-    /// `isOwned`: whether files must belong to who asks. The address that was judged is the one to bind: a name may be another one's
-    /// when it is resolved again.
+    /// Checks a configuration.
+    ///
+    /// - Parameters:
+    ///   - insecureNoAuth: whether `noauth` is allowed on addresses other than loopback.
+    ///   - isOwned: whether files must belong to the caller or root.
+    /// - Returns: the problems, and the checked address. Bind this one: a name may resolve to another address later.
     static func examine(
         _ options: ConfigurationOptions, _ settings: Settings, insecureNoAuth: Bool = false, isOwned: Bool = true
     ) -> (problems: [String], endpoint: ListenAddress?) {
@@ -44,7 +48,7 @@ enum ConfigurationCheck {
         return (problems.filter { seen.insert($0).inserted }, endpoint)
     }
 
-    /// What noauth, where everybody is an administrator, is not served with.
+    /// Settings that are refused with noauth, since everybody is an administrator.
     private static func refusals(of settings: Settings, on endpoint: ListenAddress, insecureNoAuth: Bool) -> [String] {
         guard settings[Options.service.authStrategy] == "noauth" else { return [] }
         var problems: [String] = []
@@ -60,14 +64,14 @@ enum ConfigurationCheck {
         return problems
     }
 
-    /// What drivers would say of their backends' sections: values that they would refuse, options that nobody reads.
+    /// Problems of the backends' sections that depend on their drivers: invalid values, unknown options.
     static func drivers(_ settings: Settings) -> (problems: [String], notServed: [String]) {
         var problems: [String] = []
         var notServed: [String] = []
         let directory = settings[Options.service.pluginDirectory]
         for backend in settings[Options.service.enabledBackends] {
             let driver = settings[Options.backend.driver, backend: backend]
-            // One that is not there was told.
+            // A missing plugin was reported already.
             guard let path = try? Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory) else { continue }
             do throws(PluginError) {
                 let plugin = try Plugin(path: path)
@@ -82,7 +86,7 @@ enum ConfigurationCheck {
 }
 
 extension OptionDeclaration {
-    /// As a plugin declares it.
+    /// Converts a plugin's declaration.
     init(_ option: PluginOption) {
         let typeName =
             switch option.kind {

@@ -4,10 +4,10 @@ import JSON
 import Primitives
 import Settings
 
-/// The door for the operator of this machine: the API on a socket in the state directory. Whoever may open it (the
-/// service's user, and root) is an administrator.
+/// The API for the operator of this machine, on a Unix socket in the state directory. Who can open it (the service's user and root) is an
+/// administrator.
 enum ControlSocket {
-    /// Paths of sockets are short; state directories need not be. An open directory has a short name too.
+    /// Socket paths are limited to 107 bytes, so the socket is addressed through `/proc/self/fd` of the open state directory.
     private static func path(_ directory: Int32) -> String { "/proc/self/fd/\(directory)/control" }
 
     private static func open(_ stateDirectory: String) throws -> Int32 {
@@ -18,14 +18,16 @@ enum ControlSocket {
         return directory
     }
 
-    /// A listening socket; one that a dead core left is replaced.
+    /// Creates the listening socket; replaces one left by a dead core.
     static func listen(_ stateDirectory: String) throws -> Int32 {
         let directory = try open(stateDirectory)
         defer { close(directory) }
         return try UnixSocket.listen(path(directory), shown: stateDirectory + "/control")
     }
 
-    /// Asks the running service; nil if none runs. `onBody` takes an answer that has no end, piece by piece.
+    /// Sends a request to the running service; nil if none is running.
+    ///
+    /// - Parameter onBody: receives a streamed response piece by piece.
     static func ask(
         _ method: String, _ target: String, _ body: JSON? = nil, stateDirectory: String, seconds: Double = 3600,
         onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)? = nil
@@ -57,7 +59,7 @@ enum ControlSocket {
         }
     }
 
-    /// The same where a service must run.
+    /// The same; throws if no service is running.
     static func command(
         _ options: ConfigurationOptions, _ method: String, _ target: String, _ body: JSON? = nil, seconds: Double = 3600,
         onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)? = nil

@@ -12,7 +12,7 @@ import OpenStack
 import Primitives
 import Settings
 
-/// Wires the rooms together and lives until it is told to end.
+/// The core process: creates and connects the components, and runs until it is told to end.
 final class CoreProcess: Sendable {
     static let socketDescriptor: Int32 = 3
     static let controlDescriptor: Int32 = 4
@@ -67,7 +67,7 @@ final class CoreProcess: Sendable {
 
     private static let signals = [SIGTERM, SIGINT, SIGHUP]
 
-    /// Before any thread starts: signals are for the main thread, which waits for them.
+    /// Call before any thread starts: signals are handled by the main thread, which waits for them.
     static func blockSignals() {
         signal(SIGPIPE, SIG_IGN)
         var set = sigset_t()
@@ -82,7 +82,7 @@ final class CoreProcess: Sendable {
             var byte: UInt8 = 0
             while true {
                 let count = read(CoreProcess.controlDescriptor, &byte, 1)
-                // Without its supervisor the core has no business: whoever comes next may start at once.
+                // The supervisor is gone: end, so that the next service can start at once.
                 if count == 0 || (count < 0 && errno != EINTR) { _exit(0) }
             }
         }
@@ -106,7 +106,7 @@ final class CoreProcess: Sendable {
         engine.listen()
         let left = try Self.blocking { try await engine.left() }
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
-        // A core that follows another finds the services' rows, and answers before anything reaches the disk.
+        // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, limitPerOwner: settings[Options.api.streamsPerUser], log: sink.logger("events"))
         let longReads = LongReads(database, patience: Double(settings[Options.service.queryTimeout]))
@@ -123,7 +123,7 @@ final class CoreProcess: Sendable {
         stop([server, control], engine, backends, database)
     }
 
-    /// What `clinker doctor` does where no service runs: the same, with hosts of its own.
+    /// Runs the doctor without a running service, with driver hosts of its own.
     static func examineAlone(_ options: ConfigurationOptions, stateDirectory: String, repair: Bool) throws -> JSON {
         let settings = try options.settings()
         let lock = try Supervisor.takeLock(stateDirectory)
@@ -136,7 +136,7 @@ final class CoreProcess: Sendable {
             settings, node: settings[Options.service.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
         backends.start()
         let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
-        // What a repair puts into the log runs when the service starts.
+        // Operations that a repair creates are run by the next start of the service.
         let requests = VolumeRequests(settings)
         let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)
         let report = try blocking {
@@ -175,7 +175,7 @@ final class CoreProcess: Sendable {
         return text.text
     }
 
-    /// What the configuration leaves out and the database needs: told at every start.
+    /// Logs what the database refers to and the configuration lacks: the default type, backends with volumes.
     private func tellWhatIsMissing(_ database: SQLiteDatabase, _ backends: Backends) throws {
         let name = settings[Options.storage.defaultVolumeType]
         let (hasType, volumes) = try database.readBlocking { connection in
@@ -189,7 +189,7 @@ final class CoreProcess: Sendable {
         }
     }
 
-    /// The API for everybody, and for the operator on this machine.
+    /// Creates the public server and the one of the control socket.
     private func startServers(
         _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices,
         _ events: EventHub, _ keystone: Keystone?
@@ -255,7 +255,7 @@ final class CoreProcess: Sendable {
         return (server, control)
     }
 
-    /// What every request goes through first.
+    /// The first middleware of both servers.
     private func outerChain(_ checks: [any RequestCheck]) -> [any Middleware] {
         [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.service.allowedOrigin]),
@@ -264,7 +264,7 @@ final class CoreProcess: Sendable {
         ]
     }
 
-    /// What the network's requests are looked at for besides.
+    /// Additional checks of the public server.
     private var publicChecks: [any RequestCheck] {
         var checks: [any RequestCheck] = []
         if settings[Options.service.authStrategy] == "noauth" {
@@ -275,7 +275,7 @@ final class CoreProcess: Sendable {
         return checks
     }
 
-    /// Nova, where the scheduler is to know of instances.
+    /// Access to Nova, if a scheduler filter needs the hosts of instances.
     private func instanceLocator(_ keystone: Keystone?) throws(SettingsError) -> (any InstanceLocator)? {
         guard Scheduler.asksForInstances(settings) else { return nil }
         do throws(SettingsError) {
@@ -295,12 +295,12 @@ final class CoreProcess: Sendable {
         }
     }
 
-    /// As many connections as asked for, if the process may have as many descriptors.
+    /// The configured connection limit, reduced to what the descriptor limit allows.
     private func connectionLimit() -> Int {
         let wanted = settings[Options.service.connectionLimit]
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
-        // What the database, the backends and the log need stays free.
+        // Descriptors for the database, the backends and the log are reserved.
         let possible = max(16, Int(clamping: limit.rlim_cur) - 128)
         if possible < wanted {
             log.warning("http_connection_limit is \(wanted), but the limit of open files allows \(possible): raise it (LimitNOFILE=)")
@@ -308,7 +308,7 @@ final class CoreProcess: Sendable {
         return min(wanted, possible)
     }
 
-    /// The address that is listened on, for the log: with port 0 the system chose it.
+    /// The address of the listening socket, for the log; with port 0 the system has chosen the port.
     private static func address() -> String {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -326,7 +326,7 @@ final class CoreProcess: Sendable {
         return "http://\(text(host).contains(":") ? "[\(text(host))]" : text(host)):\(text(port))"
     }
 
-    /// Runs asynchronous work to its end; for the start and the end of the process only.
+    /// Blocks until asynchronous work is done; only for the start and the end of the process.
     private static func blocking<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) throws -> T {
         let done = Semaphore()
         let outcome = Guarded<Result<T, any Error>?>(nil)
@@ -342,7 +342,7 @@ final class CoreProcess: Sendable {
         }
     }
 
-    /// Without room nothing can be written down: every change is refused.
+    /// Why no change can be stored (state directory gone, disk full); nil if it can.
     private static func trouble(_ stateDirectory: String) -> String? {
         var info = statvfs()
         guard statvfs(stateDirectory, &info) == 0 else { return "STATE DIRECTORY GONE" }
@@ -389,7 +389,7 @@ final class CoreProcess: Sendable {
     }
 }
 
-/// What Nova says, in the scheduler's words.
+/// Adapts Nova to the scheduler's protocol.
 private struct NovaLocator: InstanceLocator {
     let nova: Nova
     let log: Logger

@@ -23,14 +23,14 @@ struct ConfigurationOptions: ParsableArguments {
     func settings() throws(SettingsError) -> Settings {
         let files = files
         var settings = files.isEmpty ? Settings(known: .clinker) : try Settings(files: files, known: .clinker)
-        // What the files say of $state_path holds for the directory in force.
+        // $state_path in the files must refer to the directory in use.
         if let stateDirectory { settings.set("DEFAULT", "state_path", Self.absolute(stateDirectory)) }
         if !files.isEmpty { return settings }
         for option in Self.embedded { settings.set(option.section, option.name, option.value) }
         return settings
     }
 
-    /// What holds without a file, beside the options' own defaults.
+    /// Values of the embedded default that differ from the options' defaults.
     static let embedded = [
         (section: "DEFAULT", name: "osapi_volume_listen", value: "127.0.0.1"), (section: "DEFAULT", name: "auth_strategy", value: "noauth"),
         (section: "DEFAULT", name: "enabled_backends", value: "file"), (section: "file", name: "volume_driver", value: "file"),
@@ -42,7 +42,7 @@ struct ConfigurationOptions: ParsableArguments {
         return String(cString: current) + "/" + path
     }
 
-    /// The database file in force.
+    /// The path of the database file.
     static func databasePath(_ settings: Settings, stateDirectory: String) throws(SettingsError) -> String {
         let connection = settings[Options.service.connection].reveal()
         if connection.isEmpty { return stateDirectory + "/clinker.db" }
@@ -61,14 +61,14 @@ struct ConfigurationOptions: ParsableArguments {
         return try Self.databasePath(settings, stateDirectory: try existingStateDirectory(settings))
     }
 
-    /// The state directory in force, of a service that ran: who only looks makes none.
+    /// The existing state directory; it is not created.
     func existingStateDirectory(_ settings: Settings) throws -> String {
         let path = try stateDirectoryPath(settings)
         guard access(path, F_OK) == 0 else { throw SettingsError(["the state directory \(path) does not exist: no service ever ran here"]) }
         return path
     }
 
-    /// The state directory in force; made if it does not exist.
+    /// The state directory; created if it does not exist.
     func openStateDirectory(_ settings: Settings) throws -> String {
         let path = try stateDirectoryPath(settings)
         var partial = ""
@@ -88,14 +88,14 @@ struct ConfigurationOptions: ParsableArguments {
         return path
     }
 
-    /// Who else may write the state directory, if there is one; nil if nobody.
+    /// Why others can write the state directory; nil if they cannot or it does not exist.
     func exposure(ofStateDirectory settings: Settings) throws -> String? {
         let path = try stateDirectoryPath(settings)
         var info = stat()
         return stat(path, &info) == 0 ? FileTrust(info).writers(path, isOwned: false) : nil
     }
 
-    /// Where the state directory is or would be.
+    /// The path of the state directory.
     private func stateDirectoryPath(_ settings: Settings) throws -> String {
         var path: String
         if let stateDirectory {

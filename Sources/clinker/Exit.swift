@@ -2,7 +2,7 @@ import Glibc
 import Primitives
 import Settings
 
-/// Ends the program with one clear line for each thing that is wrong, and a status from sysexits.h.
+/// Ends the program with one line per problem and a status from sysexits.h.
 enum Exit {
     static let usage: Int32 = 64
     static let unavailable: Int32 = 69

@@ -2,9 +2,9 @@ import Glibc
 import Primitives
 import Settings
 
-/// Where the API listens: a name or an address, resolved once, so that what was judged is what is bound.
+/// The address of the API, resolved once, so that the checked address is the one that is bound.
 struct ListenAddress {
-    /// As it was configured.
+    /// The configured name or address.
     let name: String
     private let port: Int
     private let family: Int32
@@ -26,7 +26,7 @@ struct ListenAddress {
         bytes = Array(UnsafeRawBufferPointer(start: address, count: Int(info.pointee.ai_addrlen)))
     }
 
-    /// Whether only this machine reaches it.
+    /// Whether it is a loopback address.
     var isLoopback: Bool {
         bytes.withUnsafeBytes { raw in
             switch family {

@@ -4,15 +4,15 @@ import Policy
 import Primitives
 import Settings
 
-/// The policies in force, read again when a file of theirs changes. A file that is wrong is refused at the start; later it is an
-/// error in the log, and what was in force stays.
+/// The policies in force; policy files are read again when they change. A broken file is refused at the start; later it is an error in the
+/// log, and the previous rules stay in force.
 final class PolicyWatch: Sendable {
     private let files: PolicyFiles
     private let log: Logger
     private let watch: FileWatch
     private let policies: Guarded<Policies>
 
-    /// `files`: the configuration's, beside which relative policy files lie.
+    /// - Parameter files: the configuration files; relative policy paths are resolved beside the last one.
     init(_ settings: Settings, files: [String], log: Logger) throws(SettingsError) {
         self.log = log
         self.files = PolicyFiles(settings, beside: files)
@@ -39,15 +39,15 @@ final class PolicyWatch: Sendable {
     private func tell(_ policies: Policies) { for line in files.warnings(policies) { log.warning("\(line)") } }
 }
 
-/// Where the policies are written: `policy_file`, and the files of `policy_dirs` behind it.
+/// The policy files: `policy_file`, then the files of `policy_dirs`.
 struct PolicyFiles: Sendable {
     let path: String
     private let directories: [String]
-    /// Whether the configuration names the file: then it should be there.
+    /// Whether the configuration names the file; then a missing file is a warning.
     private let isNamed: Bool
     private let withOlder: Bool
 
-    /// `files`: the configuration's, beside which relative paths lie.
+    /// - Parameter files: the configuration files; relative paths are resolved beside the last one.
     init(_ settings: Settings, beside files: [String]) {
         let home =
             files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
@@ -79,10 +79,10 @@ struct PolicyFiles: Sendable {
 
     private var isMissing: Bool { access(path, F_OK) != 0 }
 
-    /// The rules of all files; what a later file says wins.
+    /// The rules of all files; later files win.
     func load() throws(SettingsError) -> Policies {
         do throws(Policies.Problems) {
-            // Who may add a file there may say who is an administrator.
+            // Who can add a file there can become an administrator.
             let exposed = directories.compactMap { directory in
                 var info = stat()
                 return stat(directory, &info) == 0 ? FileTrust(info).writers(directory) : nil
@@ -100,7 +100,7 @@ struct PolicyFiles: Sendable {
         } catch { throw SettingsError(error.lines) }
     }
 
-    /// What an operator should know of files that are in force.
+    /// Warnings about the files in force.
     func warnings(_ policies: Policies) -> [String] {
         (isNamed && isMissing ? ["[oslo_policy] policy_file: there is no \(path); the defaults are in force"] : [])
             + policies.warnings + policies.unused.map { "\(path): rule \($0) is asked for by nothing" }

@@ -6,7 +6,7 @@ import Primitives
 import Processes
 import Settings
 
-/// Holds the listening socket and the lock of the state directory, starts the core and starts it again when it dies, and
+/// Holds the listening socket and the lock of the state directory, starts the core and restarts it when it dies. It
 /// does nothing else, so that it does not crash. While the core is away, connections queue on the socket.
 final class Supervisor {
     private let options: ConfigurationOptions
@@ -18,7 +18,9 @@ final class Supervisor {
     private let logSink: LogSink
     private let drainTimeout: Int
 
-    /// Checks everything that can be checked before anything runs. Throws what is wrong in one line each.
+    /// Checks everything that can be checked before anything runs.
+    ///
+    /// - Throws: all problems, one line each.
     init(options: ConfigurationOptions, insecureNoAuth: Bool) throws {
         self.options = options
         settings = try options.settings()
@@ -68,7 +70,7 @@ final class Supervisor {
             guard let status = reapChildren()[core.pid] else { continue }
             close(core.control)
             let exited = status & 0x7F == 0 ? status >> 8 & 0xFF : -1
-            // What no restart can mend.
+            // Errors that a restart cannot solve.
             let isFinal = exited == Exit.configuration || exited == Exit.unavailable
             if stopping || isFinal {
                 awaitChildren(within: 10)
@@ -97,7 +99,7 @@ final class Supervisor {
         return (pid, mine)
     }
 
-    /// The dead children, each with how it ended.
+    /// Reaps dead children; returns their wait statuses by PID.
     @discardableResult
     private func reapChildren() -> [pid_t: Int32] {
         var ended: [pid_t: Int32] = [:]
@@ -109,8 +111,8 @@ final class Supervisor {
         }
     }
 
-    /// Before its own end: what the core left ends when nobody is at the other end of its wire. Who hangs in the kernel is left behind;
-    /// its backend waits for its end in the next service too.
+    /// Waits until the orphans of the core have ended, which they do when their connection closes. A process that hangs in the kernel is left
+    /// behind; in the next service its backend waits for its end.
     private func awaitChildren(within seconds: Double) {
         let limit = Timestamp.monotonic() + seconds
         while Timestamp.monotonic() < limit {
@@ -120,9 +122,9 @@ final class Supervisor {
         }
     }
 
-    // MARK: before the start
+    // MARK: preparation
 
-    /// Connections are descriptors: the children get as many as the system lets this process give.
+    /// Raises the soft limit of descriptors to the hard limit, for this process and its children.
     private static func raiseDescriptorLimit() {
         var limit = rlimit()
         let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
@@ -131,7 +133,7 @@ final class Supervisor {
         setrlimit(resource, &limit)
     }
 
-    /// Held by the supervisor and the core: it is free only when both are dead.
+    /// Takes the lock of the state directory. The descriptor is inherited by the core, so the lock is free only when both are dead.
     static func takeLock(_ directory: String) throws -> Int32 {
         let path = directory + "/lock"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)

@@ -1,9 +1,13 @@
 import Glibc
 import Primitives
 
-/// Sockets that only this machine's processes reach, and of those only the service's user.
+/// Unix sockets with mode 0600.
 enum UnixSocket {
-    /// A listening socket; one of this user that nobody listens on any more is replaced, and nothing else. `path` may have 107 bytes; `shown` is what errors call it.
+    /// Creates a listening socket. A dead socket of this user is replaced, nothing else.
+    ///
+    /// - Parameters:
+    ///   - path: at most 107 bytes.
+    ///   - shown: the path for error messages.
     static func listen(_ path: String, shown: String? = nil) throws(SystemError) -> Int32 {
         var address = sockaddr_un()
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
@@ -28,8 +32,9 @@ enum UnixSocket {
         }
     }
 
-    /// Whether the path is a socket of this user that nobody listens on; false if nothing has the path. Throws for what is
-    /// somebody's: a file, another user's socket, one that answers.
+    /// Whether the path is a dead socket of this user; false if it does not exist.
+    ///
+    /// - Throws: if it is a file, another user's socket, or a socket that somebody listens on.
     private static func isDead(_ path: String, _ address: sockaddr_un, shown: String) throws(SystemError) -> Bool {
         var info = stat()
         guard lstat(path, &info) == 0 else { return false }

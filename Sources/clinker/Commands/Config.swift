@@ -14,7 +14,7 @@ struct Config: ParsableCommand {
             do throws(SettingsError) {
                 let settings = try options.settings()
                 let drivers = ConfigurationCheck.drivers(settings)
-                // Whoever checks a file need not be who runs the service.
+                // The user who checks a file need not be the one who runs the service.
                 let problems = ConfigurationCheck.examine(options, settings, isOwned: false).problems + settings.unknown + drivers.problems
                 for line in settings.notServed + drivers.notServed { writeError("clinker: warning: \(line)") }
                 if !problems.isEmpty { throw SettingsError(problems) }
@@ -50,7 +50,7 @@ struct Config: ParsableCommand {
                 for option in OptionCatalogue.clinker.all where option.sectionName == section {
                     print("# \(option.help)")
                     print("# \(option.typeName)\(option.limits.isEmpty ? "" : ", \(option.limits)")")
-                    // What the embedded default says stands there: the sample serves as it is.
+                    // Values of the embedded default are not commented out, so that the sample works as it is.
                     let said = ConfigurationOptions.embedded.first { $0.section == name && $0.name == option.name }
                     print(said.map { "\($0.name) = \($0.value)\n" } ?? "#\(option.name) = \(option.defaultText)\n")
                 }

@@ -5,7 +5,7 @@ struct Core: ParsableCommand {
     static let configuration = CommandConfiguration(shouldDisplay: false)
 
     @OptionGroup var options: ConfigurationOptions
-    /// How often the supervisor had to start it again.
+    /// How often the supervisor has restarted it.
     @Option var restarts = 0
 
     func run() throws {

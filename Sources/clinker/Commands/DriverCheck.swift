@@ -6,8 +6,7 @@ import Primitives
 import Processes
 import Settings
 
-/// Runs the conformance suite over a driver: each case in a process of its own, so that a driver that crashes or hangs fails
-/// that case alone.
+/// Runs the conformance suite with a driver, each case in its own process, so that a crash or a hang fails that case alone.
 struct DriverCheck: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "See whether a driver keeps the promises of clinker/driver.h.",
@@ -24,7 +23,7 @@ struct DriverCheck: ParsableCommand {
     @ArgumentParser.Option(help: "Write the report as JSON to this file.") var json: String?
     @ArgumentParser.Option(help: "Write the report as JUnit's XML to this file.") var junit: String?
     @Flag(help: "List the cases and do nothing.") var list = false
-    /// The one case that this process runs, its outcome written to descriptor 3.
+    /// The case that this process runs; the outcome is written to descriptor 3.
     @ArgumentParser.Option(name: .customLong("run"), help: .hidden) var single: String?
 
     private struct Result: Sendable {
@@ -51,7 +50,7 @@ struct DriverCheck: ParsableCommand {
     private static func child(_ name: String, _ path: String, _ options: DriverValue) -> Never {
         _ = fcntl(3, F_SETFD, FD_CLOEXEC)
         startThread("asker") {
-            // Whoever wants to know is gone: so goes what was begun.
+            // The parent is gone: end.
             var byte: UInt8 = 0
             while recv(3, &byte, 1, 0) < 0, errno == EINTR {}
             kill(0, SIGKILL)
@@ -73,7 +72,7 @@ struct DriverCheck: ParsableCommand {
         do {
             defer { close(theirs) }
             pid = try Self.running.withLock { running in
-                // Nothing begins any more: the process ends.
+                // No new calls: the process is ending.
                 while running.isOver { pause(1) }
                 let pid = try spawn(
                     executablePath(), ["driver", "check"] + arguments + ["--run", name], descriptors: [(source: theirs, target: 3)],
@@ -82,7 +81,7 @@ struct DriverCheck: ParsableCommand {
                 return pid
             }
         }
-        // What it forked may hold the other end for as long as it likes.
+        // Programs that it forked may keep the other end open.
         let ended = Semaphore()
         startThread("end") {
             awaitEnd(of: pid)
@@ -103,12 +102,12 @@ struct DriverCheck: ParsableCommand {
                 break
             }
         }
-        // With everything that it started. Its driver hosts, which lead groups of their own, end when nobody is at the other end of their
-        // wire; what they started is seen to here.
+        // Kill its group. Its driver hosts lead groups of their own and end when their connection closes; programs that they started are
+        // killed here.
         Self.end(pid, in: directory)
         ended.wait()
         _ = Self.running.withLock { $0.pids.remove(pid) }
-        // An interrupted check has no outcome: it waits here for its end.
+        // An interrupted check has no outcome.
         while Self.running.withLock({ $0.isOver }) { pause(1) }
         let status = reap(pid)
         if isLate { return .failed("no end within \(Int(timeout)) seconds") }
@@ -119,12 +118,12 @@ struct DriverCheck: ParsableCommand {
         return outcome == "passed" ? .passed : outcome == "skipped" ? .skipped(reason) : .failed(reason)
     }
 
-    // MARK: all
+    // MARK: all cases
 
-    /// The cases that run, each a process that leads a group.
+    /// Running cases: PIDs of group leaders.
     private static let running = Guarded<(pids: Set<pid_t>, isOver: Bool)>((pids: [], isOver: false))
 
-    /// Ends the process of a case, what it started, and its driver hosts with what they started.
+    /// Kills the process of a case and its driver hosts, with everything that they started.
     private static func end(_ pid: pid_t, in directory: String) {
         kill(-pid, SIGKILL)
         kill(pid, SIGKILL)
@@ -136,7 +135,7 @@ struct DriverCheck: ParsableCommand {
         if let remover = try? spawn("/bin/rm", ["-rf", directory], descriptors: []) { reap(remover) }
     }
 
-    /// Who interrupts the check leaves nothing behind: cases end when nobody asks for them any more.
+    /// On SIGINT and SIGTERM kills the running cases, so that nothing is left behind.
     private static func onInterruption(_ clean: @escaping @Sendable () -> Void) {
         var signals = sigset_t()
         sigemptyset(&signals)
@@ -184,7 +183,7 @@ struct DriverCheck: ParsableCommand {
             }
             fflush(nil)
         }
-        // What fails here would fail in every case: it is told once. One case alone tells it itself.
+        // A driver that does not open would fail every case; it is reported once. A single case reports it itself.
         var results = cases.count > 1 ? outcomes(of: [Conformance.first], arguments, in: state, tell) : []
         let others = cases.map(\.name).filter { $0 != Conformance.first || results.isEmpty }
         if case .failed? = results.first?.outcome {
@@ -206,7 +205,7 @@ struct DriverCheck: ParsableCommand {
         if failed > 0 { throw ExitCode(1) }
     }
 
-    /// Runs the cases, some at the same time; tells of each in their order.
+    /// Runs the cases, several at a time; reports them in order.
     private func outcomes(of names: [String], _ arguments: [String], in directory: String, _ tell: (Result) -> Void) -> [Result] {
         let results = names.map { _ in Guarded<Result?>(nil) }
         let ended = names.map { _ in Semaphore() }
@@ -239,7 +238,7 @@ struct DriverCheck: ParsableCommand {
         }
     }
 
-    /// By the plugin's table: opening the driver here could crash this process.
+    /// Decided by the plugin's table, since opening the driver here could crash this process.
     private func support(_ plugin: Plugin) -> [(name: String, support: String)] {
         DriverMethod.allCases.map { ($0.rawValue, plugin.support($0).rawValue) }
     }

@@ -5,7 +5,7 @@ import DriverHost
 struct DriverHostCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "driver-host", shouldDisplay: false)
 
-    /// For process lists only: what is served comes over the wire.
+    /// Only shown in process lists; the plugin and its options come over the connection.
     @Option var backend: String
     @Option var descriptor: Int32
 

@@ -4,7 +4,7 @@ import Primitives
 import Processes
 import Settings
 
-/// Writes the folder of a new driver: it builds with `make`, passes the conformance suite, and is there to be changed.
+/// Writes the directory of a new driver, which builds with `make` and passes the conformance suite.
 struct DriverNew: ParsableCommand {
     enum Language: String, ExpressibleByArgument, CaseIterable { case c, rust, swift }
 
@@ -87,7 +87,7 @@ struct DriverNew: ParsableCommand {
         """
     }
 
-    /// The sources that this program was built from.
+    /// The checkout that this program was built from.
     private func checkout() throws -> String {
         var path = clinker ?? executablePath()
         if clinker == nil {
@@ -121,7 +121,7 @@ struct DriverNew: ParsableCommand {
 }
 
 extension String {
-    /// Every occurrence exchanged.
+    /// Replaces every occurrence.
     fileprivate func replacing(_ old: String, with new: String) -> String {
         var (result, rest) = ("", self[...])
         while let first = rest.first {

@@ -5,7 +5,7 @@ import Primitives
 import Settings
 import Transfers
 
-/// Serves a volume's bytes over NBD on a socket of this machine.
+/// Serves a volume over NBD on a Unix socket.
 struct DriverServe: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve", abstract: "Serve a volume of a driver over NBD, for qemu-img and its kin.",

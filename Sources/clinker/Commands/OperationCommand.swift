@@ -97,12 +97,12 @@ struct OperationCommand: ParsableCommand {
                 var target = "/v3/events?all_tenants=1"
                 if let id {
                     let operation = try ControlSocket.command(options, "GET", "/v3/operations/\(id)")["operation"] ?? .null
-                    // From the beginning, so that nothing is missed between the two questions.
+                    // From the beginning, so that no event is missed between the two requests.
                     target += "&last_event_id=0&resource_id=\(text(operation["resource_id"]))"
                 }
                 let follower = Follower()
                 let id = id
-                // What ended the stream on purpose is no failure.
+                // The stream was ended on purpose.
                 do {
                     _ = try ControlSocket.command(options, "GET", target, seconds: 0) { bytes in
                         let lines = follower.text.withLock { text -> [String] in

@@ -3,7 +3,7 @@ import DriverHost
 import Glibc
 import Settings
 
-/// A driver and the options of a backend, as arguments of a command.
+/// The arguments of commands that take a driver and its options.
 struct PluginArguments: ParsableArguments {
     @Argument(help: "A driver's name, or the path of a plugin.") var driver: String
     @ArgumentParser.Option(name: .customLong("set"), help: "key=value: an option of the backend's section; may be repeated.")
@@ -25,7 +25,7 @@ struct PluginArguments: ParsableArguments {
 }
 
 extension Plugin {
-    /// The plugin that a command names: as a configuration does, or by a path from where the command was given.
+    /// The plugin that a command names: as in `volume_driver`, or by a path relative to the working directory.
     static func path(named driver: String, in directory: String) throws(PluginError) -> String {
         guard driver.contains("/"), !driver.hasPrefix("/") else { return try path(for: driver, in: directory) }
         var buffer = [CChar](repeating: 0, count: 4096)

@@ -5,7 +5,7 @@ import Transfers
 struct TransferCommand: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "transfer", shouldDisplay: false)
 
-    /// For process lists only: what is copied comes over the wire.
+    /// Only shown in process lists; the work is described over the connection.
     @Option var from: String
     @Option var to: String
     @Option var descriptor: Int32
