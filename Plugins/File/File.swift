@@ -3,7 +3,7 @@ import CLinux
 import DriverKit
 import Glibc
 
-/// An open regular file. Errors carry the system's text and the code that tells the host what to do.
+/// An open regular file. Errors have the system's text and the code for the host.
 final class File {
     let descriptor: Int32
     private let path: String
@@ -14,7 +14,7 @@ final class File {
         if descriptor < 0 { throw DriverError.last("cannot open \(path)") }
     }
 
-    /// An empty file; what had the name is replaced.
+    /// Creates an empty file; an existing file of the name is replaced.
     init(creating path: String) throws {
         self.path = path
         unlink(path)
@@ -27,14 +27,14 @@ final class File {
         self.descriptor = descriptor
     }
 
-    /// The same file, past the page cache; nil where its filesystem cannot.
+    /// Opens the file again with O_DIRECT; nil if its filesystem does not support it.
     func pastCache() -> File? {
         let access = fcntl(descriptor, F_GETFL) & O_ACCMODE
         let opened = open("/proc/self/fd/\(descriptor)", access | O_CLOEXEC | Int32(CLINKER_O_DIRECT))
         return opened < 0 ? nil : File(path, descriptor: opened)
     }
 
-    /// Whether the page cache has most of the range, which begins with a page.
+    /// Whether most of the range is in the page cache. The range must begin at a page boundary.
     func isCached(_ offset: UInt64, _ count: Int) -> Bool {
         guard let map = mmap(nil, count, PROT_READ, MAP_SHARED, descriptor, off_t(offset)), map != MAP_FAILED else { return true }
         defer { munmap(map, count) }
@@ -55,7 +55,7 @@ final class File {
         }
     }
 
-    /// How many names it has.
+    /// The number of hard links.
     var links: Int {
         get throws {
             var info = stat()
@@ -112,7 +112,7 @@ final class File {
         }
     }
 
-    /// Takes over another file's bytes: by sharing its blocks where the filesystem can, else by copying its data extents.
+    /// Clones another file: shares its blocks if the filesystem can (FICLONE), else copies its data extents.
     func copy(_ source: File, _ call: Call) throws {
         if clinker_clone_file(descriptor, source.descriptor) == 0 { return }
         let size = try source.size
@@ -133,7 +133,7 @@ final class File {
         }
     }
 
-    // MARK: the directory
+    // MARK: directories
 
     static func makeDirectories(_ path: String) throws {
         var partial = ""
@@ -143,7 +143,7 @@ final class File {
         }
     }
 
-    /// Makes names that were added or removed durable.
+    /// Flushes a directory, so that added and removed names are durable.
     static func flushDirectory(_ path: String) throws {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw DriverError.last("cannot open \(path)") }
@@ -152,25 +152,25 @@ final class File {
     }
 }
 
-/// A file's bytes for copies, backups and images.
+/// A block handle on a file.
 final class FileHandle: BlockHandle {
     private let file: File
-    /// The file once more, past the page cache; nil before the first large piece, and where the filesystem has no such way.
+    /// The file opened with O_DIRECT; nil before the first large request, and if the filesystem does not support it.
     private var direct: File?
     private var mayBeDirect = true
-    /// What was written into the cache and not yet handed to the device.
+    /// Written bytes whose write-back has not been started yet.
     private var unsent: Range<UInt64> = 0..<0
     private static let batch: UInt64 = 8 << 20
-    /// Sizes of blocks that devices have divide it.
+    /// A multiple of all block sizes of devices.
     private static let directUnit: UInt64 = 4096
     private static let directSize = 1 << 20
-    /// As far as it was seen: the volume may have grown since.
+    /// The last known size; the volume may have grown since.
     private var end: UInt64 = 0
     init(_ file: File) { self.file = file }
 
     var size: UInt64 { get throws { try file.size } }
 
-    /// A file would grow with what is written behind its end; a volume does not.
+    /// Refuses requests beyond the end: a file would grow, a volume must not.
     private func checkRange(_ offset: UInt64, _ length: UInt64) throws {
         let (last, isTooFar) = offset.addingReportingOverflow(length)
         if !isTooFar, last <= end { return }
@@ -189,7 +189,7 @@ final class FileHandle: BlockHandle {
         try file.read(buffer, at: offset)
     }
 
-    /// What is written in a row goes to the device at once, so that a flush has little left to wait for.
+    /// Starts write-back of sequentially written bytes, so that a later flush is short.
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
         try checkRange(offset, UInt64(buffer.count))
         if isForDirect(buffer, at: offset), directly({ try $0.write(buffer, at: offset) }) { return }
@@ -206,7 +206,8 @@ final class FileHandle: BlockHandle {
         return mayBeDirect && buffer.count >= Self.directSize && (place | offset | UInt64(buffer.count)) % Self.directUnit == 0
     }
 
-    /// Past the page cache, from which a copy would push what others need. Of what fails, the ordinary way tells why.
+    /// Uses O_DIRECT for large requests, so that a copy does not evict other pages from the cache. If that fails, the normal path is used and
+    /// reports the error.
     private func directly(_ body: (File) throws -> Void) -> Bool {
         if direct == nil { direct = file.pastCache() }
         mayBeDirect = (try? direct.map(body)) != nil

@@ -3,8 +3,8 @@ import CLinux
 import DriverKit
 import Glibc
 
-/// Volumes as sparse raw files of one directory. Every file comes into being under a temporary name and gets its own by
-/// a rename once it is whole and on stable storage: what a crash leaves is either the whole thing or a `.partial`.
+/// Volumes as sparse raw files in one directory. Every file is created under a temporary name and renamed when it is complete and on stable
+/// storage, so a crash leaves either the complete file or a `.partial` one.
 final class FileDriver: VolumeDriver {
     private static let directoryOption = DriverOption(
         "file_directory", default: "", help: "Directory of the volumes; the backend's own below the state directory if empty.")
@@ -27,7 +27,7 @@ final class FileDriver: VolumeDriver {
             throw DriverError.last(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used")
         }
         var info = stat()
-        // Who may write the directory may put another file in a volume's place.
+        // Who can write the directory can replace a volume by another file.
         if stat(path, &info) == 0, info.st_mode & 0o002 != 0 || (info.st_mode & 0o020 != 0 && info.st_gid != 0 && info.st_gid != getegid())
         {
             throw DriverError(
@@ -88,7 +88,7 @@ final class FileDriver: VolumeDriver {
         try make(path(call, "volume.name"), size: call.gibibytes("volume.size"), from: path(call, "snapshot.name"), call)
     }
 
-    /// The snapshot's bytes become the volume's by replacing the file: a crash leaves the one or the other.
+    /// Replaces the volume's file by a clone of the snapshot, by rename: a crash leaves one or the other.
     func revertToSnapshot(_ call: Call) throws {
         try make(path(call, "volume.name"), size: nil, from: path(call, "snapshot.name"), call, replacing: true)
     }
@@ -134,7 +134,7 @@ final class FileDriver: VolumeDriver {
     func renameVolume(_ call: Call) throws { try move(path(call, "source.name"), to: path(call, "volume.name")) }
     func manageSnapshot(_ call: Call) throws { try takeOver(path(call, "snapshot.name"), call) }
 
-    // What is left to itself stays as it is.
+    // An unmanaged object stays as it is.
     func unmanageVolume(_ call: Call) throws {}
     func unmanageSnapshot(_ call: Call) throws {}
 
@@ -144,9 +144,9 @@ final class FileDriver: VolumeDriver {
         return try FileHandle(File(path(call, name), writable: writable))
     }
 
-    // MARK: how
+    // MARK: implementation
 
-    /// The path of an object. Names come from the host, yet none may lead out of the directory.
+    /// The path of an object. The name must not lead out of the directory.
     private func path(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
         guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.hasPrefix("."), name.utf8.count <= 200 else {
@@ -158,7 +158,7 @@ final class FileDriver: VolumeDriver {
     private func make(_ path: String, size: UInt64?, from source: String?, _ call: Call, replacing: Bool = false) throws {
         if !replacing, let existing = try? File(path, writable: true) {
             defer { existing.close() }
-            // Made before a crash: whole, for it has its name.
+            // Created before a crash, and complete, since it has its final name.
             if let size, try existing.size < size { try existing.truncate(to: size) }
             try existing.flush()
             return
@@ -184,7 +184,7 @@ final class FileDriver: VolumeDriver {
 
     private static let shared = "it has another name: who has that writes to the same bytes"
 
-    /// Gives a file of the directory the name under which it is ours.
+    /// Renames a file of the directory to its managed name.
     private func takeOver(_ path: String, _ call: Call) throws {
         let reference = try self.path(call, call.referenceArgument)
         guard !reference.hasSuffix(".partial") else { throw DriverError(CLINKER_INVALID, "\(reference) is not whole") }
@@ -193,7 +193,7 @@ final class FileDriver: VolumeDriver {
             guard try file.links == 1 else { throw DriverError(CLINKER_INVALID, "\(reference): \(Self.shared)") }
         }
         try move(reference, to: path)
-        // Volumes are whole GiB: what is missing reads as zeroes.
+        // Volumes are whole GiB; the added bytes read as zeroes.
         let file = try File(path, writable: true)
         defer { file.close() }
         let size = max(1, (try file.size + 1_073_741_823) >> 30)
@@ -202,7 +202,7 @@ final class FileDriver: VolumeDriver {
         call.set("size", Int64(size))
     }
 
-    /// Nothing happens if it has the name already.
+    /// Renames a file; does nothing if it has the name already.
     private func move(_ old: String, to path: String) throws {
         guard old != path else { return }
         guard let file = try? File(old, writable: false) else {
@@ -229,6 +229,6 @@ nonisolated(unsafe) private let table = makeDriverTable(
     openDriver($0, $1) { try FileDriver($0) }
 }
 
-/// The plugin's one symbol.
+/// The plugin's exported symbol.
 @c(clinker_driver_v1)
 public func fileDriver() -> UnsafePointer<clinker_driver>? { table }

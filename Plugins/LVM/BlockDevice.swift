@@ -3,7 +3,7 @@ import CLinux
 import DriverKit
 import Glibc
 
-/// A block device, read and written past the page cache: what is written is the device's own business at once.
+/// A block device, opened with O_DIRECT.
 final class BlockDevice: BlockHandle {
     let path: String
     private let descriptor: Int32
@@ -64,7 +64,12 @@ final class BlockDevice: BlockHandle {
 
     func flush() throws { if isWritable, fsync(descriptor) != 0 { throw DriverError.last("cannot flush \(path)") } }
 
-    /// Overwrites `bytes` from `start` on with zeroes (0: all), at most `bytesPerSecond` (0: as fast as it goes).
+    /// Overwrites a range with zeroes.
+    ///
+    /// - Parameters:
+    ///   - start: the first byte.
+    ///   - bytes: the length; 0 for everything.
+    ///   - bytesPerSecond: 0 for no limit.
     func wipe(from start: UInt64, bytes: UInt64, bytesPerSecond: UInt64, _ call: Call) throws {
         let size = try size
         let end = bytes == 0 ? size : min(start + bytes, size)
@@ -84,7 +89,7 @@ final class BlockDevice: BlockHandle {
         try flush()
     }
 
-    // MARK: how
+    // MARK: implementation
 
     private static func now() -> Double {
         var now = timespec()

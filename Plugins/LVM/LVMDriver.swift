@@ -3,14 +3,14 @@ import DriverKit
 import Glibc
 import Targets
 
-/// Volumes as logical volumes of a volume group of this machine, thick or in a thin pool, given to others by iSCSI targets.
+/// Volumes as logical volumes of a volume group of this machine, thick or in a thin pool, exported through iSCSI or NVMe targets.
 /// The names are Cinder's.
 final class LVMDriver: VolumeDriver {
     enum Wiping: String { case delete, allocate, both, none }
 
     let group: VolumeGroup
     private let poolName: String
-    /// The thin pool; nil: volumes are thick.
+    /// The thin pool; nil if volumes are thick.
     private let thinPool: String?
     private let mirrors: Int
     let wiping: Wiping
@@ -20,7 +20,7 @@ final class LVMDriver: VolumeDriver {
     private let targets: any TargetHelper
 
     private static let snapshotPrefix = "snapshot-"
-    /// LVM keeps the prefix for itself.
+    /// A prefix that LVM reserves.
     static let escapedSnapshotPrefix = "_snapshot-"
 
     init(_ call: Call) throws {
@@ -47,7 +47,7 @@ final class LVMDriver: VolumeDriver {
         return Wiping(rawValue: try call[LVMOptions.clearWhen].lowercased()) ?? .delete
     }
 
-    /// `auto`: thin where there is a pool, or where nothing is there yet that could not share the group with one.
+    /// For `auto`: thin if there is a pool, or if the group is empty enough to create one.
     private static func thinPool(of group: VolumeGroup, _ volumes: [VolumeGroup.LogicalVolume], type: String, mirrors: Int) throws
         -> String?
     {
@@ -72,7 +72,7 @@ final class LVMDriver: VolumeDriver {
         call.set("multiattach", true)
         call.set("online_extend_support", true)
         call.set("sparse_copy_volume", true)
-        // Null (microversion 3.69): who attaches it always takes its lock, for NVMe looks for namespaces of its own accord.
+        // Null (microversion 3.69): hosts always lock while attaching, since NVMe scans for namespaces by itself.
         if targets.storageProtocol == "NVMe-oF" { call.setNull("shared_targets") } else { call.set("shared_targets", false) }
     }
 
@@ -114,7 +114,7 @@ final class LVMDriver: VolumeDriver {
         if let thinPool {
             try group.run("lvcreate", "-y", "-V", "\(size)b", "-n", name, "-T", "\(group.name)/\(thinPool)")
         } else if wiping == .allocate || wiping == .both {
-            // It has another name until nothing of its former life shows.
+            // It has a temporary name until its former contents are wiped.
             let partial = name + ".partial"
             let volumes = try group.volumes().map(\.name)
             if volumes.contains(name) { throw DriverError(CLINKER_EXISTS, "\(group.name)/\(name) exists already") }
@@ -141,7 +141,7 @@ final class LVMDriver: VolumeDriver {
     func extendVolume(_ call: Call) throws {
         let (name, wanted) = (try name(call, "volume.name"), try call.gibibytes("new_size"))
         try grow(name, to: wanted, call)
-        // Nothing to tell where nobody is connected.
+        // Without connections nobody needs to be notified.
         if call.boolean("volume.attached") ?? false { try targets.resized(name, device: group.path(name)) }
     }
 
@@ -150,7 +150,7 @@ final class LVMDriver: VolumeDriver {
         guard let volume = volumes.first(where: { $0.name == name }) else {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(name)")
         }
-        // A mark tells a repeated call from where on the former life of what was added may still show.
+        // A tag tells a repeated call from where on the added extents may still have their former contents.
         var unwiped = volume.tags.first { $0.hasPrefix(Self.unwipedTag) }
         guard volume.size < wanted || unwiped != nil else { return try group.activate(name) }
         if volume.size < wanted {
@@ -158,7 +158,7 @@ final class LVMDriver: VolumeDriver {
                 unwiped = Self.unwipedTag + "\(volume.size)"
                 try group.run("lvchange", "--addtag", unwiped ?? "", "\(group.name)/\(name)")
             }
-            // The origin of thick snapshots grows only while it is not there.
+            // The origin of thick snapshots can only grow while it is inactive.
             let isOrigin = !volume.isThin && volumes.contains { $0.origin == name }
             if isOrigin { try group.run("lvchange", "-an", "\(group.name)/\(name)") }
             defer { if isOrigin { try? group.activate(name) } }
@@ -172,7 +172,7 @@ final class LVMDriver: VolumeDriver {
 
     private static let unwipedTag = "clinker.unwiped."
 
-    /// Thin volumes share their blocks; of thick ones the host makes a copy.
+    /// Thin volumes share their blocks; thick ones are copied by the host.
     func cloneVolume(_ call: Call) throws { try snapshotVolume(of: name(call, "source.name"), call) }
     func createVolumeFromSnapshot(_ call: Call) throws { try snapshotVolume(of: name(call, "snapshot.name"), call) }
 
@@ -196,13 +196,12 @@ final class LVMDriver: VolumeDriver {
     }
 
     private func makeSnapshot(_ snapshot: String, of origin: VolumeGroup.LogicalVolume) throws {
-        // A thick one has room for everything that its origin may lose.
+        // A thick snapshot has space for all blocks of its origin.
         let room = origin.isThin ? [] : ["-l", "100%ORIGIN"]
         try group.run(["lvcreate", "-y", "-s", "-kn", "-n", snapshot] + room + ["\(group.name)/\(origin.name)"])
     }
 
-    /// Merging takes the snapshot away, so it is made again; a mark on the volume tells a repeated call how far the first one
-    /// came.
+    /// Merging removes the snapshot, so it is created again; a tag on the volume tells a repeated call how far the first one got.
     func revertToSnapshot(_ call: Call) throws {
         let (volume, snapshot) = (try name(call, "volume.name"), try name(call, "snapshot.name"))
         let origin = try group.required(volume)
@@ -213,7 +212,7 @@ final class LVMDriver: VolumeDriver {
             throw DriverError(CLINKER_NOT_FOUND, "there is no logical volume \(group.name)/\(snapshot)")
         }
         guard !origin.isOpen else {
-            // What is merged in part is no longer what it was.
+            // A partial merge has changed the volume.
             throw DriverError(isMarked ? CLINKER_RETRY : CLINKER_BUSY, "the device of \(group.name)/\(volume) is open")
         }
         if !isMarked { try group.run("lvchange", "--addtag", mark, "\(group.name)/\(volume)") }
@@ -267,7 +266,7 @@ final class LVMDriver: VolumeDriver {
         return name.hasPrefix(Self.snapshotPrefix) ? "_" + name : name
     }
 
-    /// lvm(8), "valid names", less what LVM keeps for itself.
+    /// lvm(8), "valid names", without the names that LVM reserves.
     private static func isValid(_ name: String) -> Bool {
         let reserved = ["_cdata", "_cmeta", "_corig", "_mlog", "_mimage", "_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin"]
         return !name.isEmpty && name.utf8.count <= 110 && !name.hasPrefix("-") && !name.hasPrefix(".") && !name.hasPrefix("pvmove")
@@ -289,6 +288,6 @@ nonisolated(unsafe) private let table = makeDriverTable(
     openDriver($0, $1) { try LVMDriver($0) }
 }
 
-/// The plugin's one symbol.
+/// The plugin's exported symbol.
 @c(clinker_driver_v1)
 public func lvmDriver() -> UnsafePointer<clinker_driver>? { table }

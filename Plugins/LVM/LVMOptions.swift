@@ -1,7 +1,7 @@
 import DriverKit
 import Targets
 
-/// What the section of an lvm backend may say; names and defaults are Cinder's.
+/// Options of lvm backends; names and defaults are Cinder's.
 enum LVMOptions {
     static let group = DriverOption("volume_group", default: "cinder-volumes", help: "The volume group of the volumes.")
     static let mirrors = DriverOption("lvm_mirrors", default: 0, in: 0...8, help: "Mirrors of each thick volume.")
@@ -20,7 +20,7 @@ enum LVMOptions {
     static let clearLimit = DriverOption(
         "volume_clear_bps_limit", default: 0, in: 0...1_000_000_000_000, help: "Bytes in a second that are overwritten; 0: no limit.")
 
-    /// Told as without effect where a section has them, and why.
+    /// Options without effect, with the reasons.
     private static let withoutEffect: KeyValuePairs = [
         "lvm_share_target": "each volume has a target of its own", "chap_username": "each target has credentials of its own",
         "chap_password": "each target has credentials of its own",

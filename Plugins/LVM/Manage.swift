@@ -1,7 +1,7 @@
 import CDriver
 import DriverKit
 
-/// What is there, taking it over, and leaving it.
+// Listing, managing and unmanaging.
 extension LVMDriver {
     func listVolumes(_ call: Call) throws {
         let volumes = try group.volumes().filter { !$0.isThinPool && !$0.name.hasSuffix(".partial") }
@@ -44,7 +44,7 @@ extension LVMDriver {
         call.set("size", Int64((found.size + 1_073_741_823) >> 30))
     }
 
-    /// Why a logical volume cannot be taken over as a volume; nil if it can.
+    /// Why a logical volume cannot be managed; nil if it can.
     private static func reasonToLeave(_ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume]) -> String? {
         if volume.isOpen { return "its device is open" }
         if let origin = volumes.first(where: { volume.hangs(on: $0) }) { return "it is a snapshot of \(origin.name)" }
@@ -57,7 +57,7 @@ extension LVMDriver {
         _ = try group.required(target)
     }
 
-    /// `isForeign`: nobody knows whether it may be a volume.
+    /// - Parameter isForeign: whether it was not created by this driver.
     private func rename(_ reference: String, as target: String, isForeign: Bool = false) throws {
         let volumes = try group.volumes()
         guard reference != target, let found = volumes.first(where: { $0.name == reference }) else { return }
@@ -71,7 +71,7 @@ extension LVMDriver {
         try group.run("lvrename", group.name, reference, target)
     }
 
-    // What is left to itself stays as it is.
+    // An unmanaged object stays as it is.
     func unmanageVolume(_ call: Call) throws {}
     func unmanageSnapshot(_ call: Call) throws {}
 }

@@ -2,12 +2,12 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// How volumes and snapshots go, and nothing else with them.
+// Removal of volumes and snapshots, and of nothing else.
 extension LVMDriver {
     func deleteVolume(_ call: Call) throws {
         let name = try name(call, "volume.name")
         let volumes = try group.volumes()
-        // Nothing hangs on one that nobody was ever given.
+        // Nothing depends on a volume that was never used.
         if let partial = volumes.first(where: { $0.name == name + ".partial" }) { try remove(partial.name) }
         guard let volume = volumes.first(where: { $0.name == name }) else { return }
         if let snapshot = volumes.first(where: { $0.origin == name && $0.name.hasPrefix(Self.escapedSnapshotPrefix) }) {
@@ -16,8 +16,8 @@ extension LVMDriver {
         try delete(volume, among: volumes, wiping: group.path(name), call)
     }
 
-    /// Wipes what a thick one held, at `path`, and removes it; refuses while somebody has it open, or something that is not ours would
-    /// go with it.
+    /// Wipes the contents of a thick volume at `path` and removes it; refuses while it is open, or if objects that are not ours would be
+    /// removed with it.
     private func delete(
         _ volume: VolumeGroup.LogicalVolume, among volumes: [VolumeGroup.LogicalVolume], wiping path: String, _ call: Call
     ) throws {
@@ -31,7 +31,7 @@ extension LVMDriver {
             guard !volume.isThin, wiping == .delete || wiping == .both else { return try remove(volume.name) }
             if path == group.path(volume.name) { try group.activate(volume.name) }
             guard access(path, F_OK) == 0 else { return try remove(volume.name) }
-            // Before the first byte goes: whatever happens from here on, nobody may be given it as whole again.
+            // Tagged before the first byte is wiped: from here on the volume must never be reported as intact.
             if !isBegun { try group.run("lvchange", "--addtag", Self.goingTag, object) }
         } catch let error as DriverError where isBegun && error.code == CLINKER_BUSY {
             throw Self.gone(error)
@@ -42,17 +42,17 @@ extension LVMDriver {
         } catch let error as DriverError where error.code == CLINKER_BUSY { throw Self.gone(error) }
     }
 
-    /// The mark of what is being wiped: BUSY would say that it is as it was.
+    /// The tag of volumes that are being wiped; for them BUSY, which promises an intact object, must not be answered.
     private static let goingTag = "clinker.going"
     private static func gone(_ error: DriverError) -> DriverError {
         DriverError(CLINKER_ERROR, "it is wiped, wholly or in part, and cannot be removed yet: \(error.message)")
     }
 
     private func remove(_ name: String) throws {
-        // Whoever looks at new devices (udev, a probe) may hold it for a moment.
+        // udev or a probe may keep the device open for a moment.
         for attempt in 0..<5 {
             do {
-                // Of an origin lvremove removes what hangs on it, too: LVM itself looks, under its lock, that there is nothing.
+                // lvremove would remove the snapshots of an origin too: LVM checks under its own lock that there are none.
                 let said = try group.run("lvremove", "-f", "-S", "lv_name=\"\(name)\" && \(Self.isFree)", group.name)
                 if said.contains("successfully removed") { return }
                 guard let left = try group.find(name) else { return }
@@ -65,7 +65,7 @@ extension LVMDriver {
         }
     }
 
-    /// lvs's roles of a volume that others hang on. A thin one's snapshots do not.
+    /// lvs's roles of volumes that others depend on. Thin snapshots do not depend on their origin.
     private static let isFree = ["thickorigin", "multithickorigin", "extorigin", "multiextorigin", "extthinorigin", "multiextthinorigin"]
         .map { "lv_role!=\"\($0)\"" }.joined(separator: " && ")
 
@@ -73,7 +73,7 @@ extension LVMDriver {
         let snapshot = try name(call, "snapshot.name")
         let volumes = try group.volumes()
         guard let found = volumes.first(where: { $0.name == snapshot }) else { return }
-        // What a thick one's origin has lost is kept in a device of its own, and is a tenant's data too.
+        // The copy-on-write device of a thick snapshot holds tenants' data too.
         try delete(found, among: volumes, wiping: group.cowPath(snapshot), call)
     }
 }

@@ -3,15 +3,15 @@ import DriverKit
 import Glibc
 import JSON
 
-/// A volume group and its logical volumes, by LVM's commands and their JSON reports.
+/// A volume group and its logical volumes, through LVM's commands and their JSON reports.
 struct VolumeGroup: Sendable {
     struct LogicalVolume {
         let name: String
-        /// Bytes.
+        /// The size in bytes.
         let size: UInt64
         /// lvs's lv_attr: type, permissions, allocation, fixed, state, open, target, zero, health, skip.
         let attributes: [Character]
-        /// What it is a snapshot of; a snapshot of a thin volume is a volume of its own.
+        /// The origin of a snapshot. A thin snapshot is a volume of its own.
         let origin: String?
         let pool: String?
         let tags: [String]
@@ -21,11 +21,11 @@ struct VolumeGroup: Sendable {
         var isThin: Bool { attributes.first == "V" }
         var isOpen: Bool { attributes.count > 5 && attributes[5] == "o" }
         var isActive: Bool { attributes.count > 4 && attributes[4] == "a" }
-        /// Its snapshot is being merged into it.
+        /// Whether a snapshot is being merged into it.
         var isMerging: Bool { attributes.first == "O" }
 
-        /// Whether it ends with the volume: a thin snapshot in the volume's own pool is a volume of its own, while a thick one, and
-        /// a thin volume that reads what it lacks from a volume outside of its pool, are nothing without.
+        /// Whether it depends on the volume. A thin snapshot in the volume's pool does not; a thick snapshot does, and so does a thin volume
+        /// with an external origin.
         func hangs(on volume: LogicalVolume) -> Bool { origin == volume.name && !(isThin && volume.isThin && pool == volume.pool) }
     }
 
@@ -77,11 +77,11 @@ struct VolumeGroup: Sendable {
 
     // MARK: changes
 
-    /// Runs a command that changes something; what LVM complains of tells what it means.
+    /// Runs a command that changes something; LVM's error text selects the code.
     @discardableResult
     func run(_ arguments: String...) throws -> String { try run(arguments) }
 
-    /// Returns what the command said.
+    /// Returns the output of the command.
     @discardableResult
     func run(_ arguments: [String], timeout: Int = 120) throws -> String {
         let answer = try tool.run(arguments, timeout: timeout)
@@ -111,16 +111,16 @@ struct VolumeGroup: Sendable {
 
     // MARK: devices
 
-    /// The device of a logical volume. Device-mapper joins names with a dash and doubles those within.
+    /// The device of a logical volume. Device-mapper joins names with a dash and doubles dashes in them.
     func path(_ volume: String) -> String {
         func escaped(_ text: String) -> String { text.split(separator: "-", omittingEmptySubsequences: false).joined(separator: "--") }
         return "/dev/mapper/\(escaped(name))-\(escaped(volume))"
     }
 
-    /// The device where a snapshot keeps what its origin has lost.
+    /// The copy-on-write device of a snapshot.
     func cowPath(_ volume: String) -> String { path(volume) + "-cow" }
 
-    /// Makes the device be there. LVM may say that it is and mean that it will be.
+    /// Activates the volume and waits for its device, which may appear after lvchange has returned.
     func activate(_ volume: String) throws {
         let path = path(volume)
         if access(path, F_OK) == 0 { return }

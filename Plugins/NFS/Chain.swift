@@ -4,16 +4,16 @@ import DriverKit
 import JSON
 
 /// A volume's files in a share, as Cinder lays them out: `volume-<id>`, for each snapshot an overlay `volume-<id>.<snapshot id>`
-/// that took what was written after it, and `volume-<id>.info`, which names the file that is written to now.
+/// with the data written after it, and `volume-<id>.info`, which names the active file.
 struct Chain {
     enum Format: String { case raw, qcow2 }
 
     let session: Session
     let volume: String
-    /// Of the file at the bottom; the overlays are qcow2.
+    /// The format of the base file; overlays are qcow2.
     let format: Format
     private(set) var active: String
-    /// By snapshot id: the overlay above the snapshot's bytes.
+    /// The overlay above each snapshot, by snapshot id.
     private(set) var overlays: [(id: String, file: String)]
 
     private static let longest = 256
@@ -37,17 +37,16 @@ struct Chain {
     }
 
     static func isOverlay(_ file: String, of volume: String) -> Bool {
-        // Bytes: a character may be a slash and something on top of it.
+        // By bytes: a Character may be a slash with a combining mark.
         file.utf8.starts(with: (volume + ".").utf8) && file.utf8.allSatisfy { $0 > 0x20 && $0 != UInt8(ascii: "/") }
             && !file.hasSuffix(".info") && !file.hasSuffix(".partial")
     }
 
     func overlay(of snapshot: String) -> String? { overlays.first { $0.id == snapshot }?.file }
 
-    // MARK: bytes
+    // MARK: opening
 
-    /// Opens a file and all that lies beneath it. Only names of this volume are followed: a file may have been put here that
-    /// leads elsewhere.
+    /// Opens a file and its backing files. Only names of this volume are followed, since a planted file may refer to other files.
     func open(_ name: String, writable: Bool, depth: Int = 0) throws -> any Layer {
         let file = try session.open(name, writable: writable)
         if name == volume {
@@ -65,7 +64,7 @@ struct Chain {
         return overlay
     }
 
-    /// The bytes of a snapshot lie beneath its overlay.
+    /// Opens the backing file of the snapshot's overlay.
     func open(snapshot: String) throws -> any Layer {
         guard let file = overlay(of: snapshot) else { throw DriverError(CLINKER_NOT_FOUND, "\(volume) has no snapshot \(snapshot)") }
         return try open(try backing(of: file), writable: false)
@@ -84,7 +83,7 @@ struct Chain {
 
     // MARK: snapshots
 
-    /// From now on writes go to a new overlay.
+    /// Adds a new overlay, which becomes the active file.
     mutating func add(_ snapshot: String) throws {
         guard overlay(of: snapshot) == nil else { return }
         let file = volume + "." + snapshot
@@ -108,11 +107,11 @@ struct Chain {
         try session.rename(partial, to: name)
     }
 
-    /// The overlay above the snapshot is merged into the file beneath it. It may be cut off anywhere and done again: while the
-    /// overlay is in the chain it hides what was copied down.
+    /// Merges the overlay above the snapshot into its backing file. It may be interrupted anywhere and repeated: while the overlay is in the
+    /// chain it hides the data that was copied down.
     mutating func remove(_ snapshot: String, _ call: Call) throws {
         guard let file = overlay(of: snapshot) else {
-            // The list forgot it; its file may still be there.
+            // It is not in the list any more; its file may still exist.
             let leftover = volume + "." + snapshot
             if leftover != active, try session.size(of: leftover) != nil, try !chain().contains(leftover) { try session.remove(leftover) }
             return
@@ -132,7 +131,7 @@ struct Chain {
         try session.remove(file)
     }
 
-    /// The volume is what it was at its latest snapshot: its overlay is made anew.
+    /// Reverts to the latest snapshot by creating its overlay again.
     func revert(to snapshot: String) throws {
         guard let file = overlay(of: snapshot) else { throw DriverError(CLINKER_NOT_FOUND, "\(volume) has no snapshot \(snapshot)") }
         guard file == active else { throw DriverError(CLINKER_INVALID, "\(snapshot) is not the latest snapshot of \(volume)") }
@@ -145,7 +144,7 @@ struct Chain {
         try overlay.grow(to: wanted)
     }
 
-    /// The files from the one that is written to down to the bottom.
+    /// The files from the active one down to the base.
     func chain() throws -> [String] {
         var files = [active]
         while let last = files.last, last != volume, files.count < Self.longest { files.append(try backing(of: last)) }
@@ -159,7 +158,7 @@ struct Chain {
     }
 
     private func merge(_ file: String, into below: String, _ call: Call) throws {
-        // Alone: what it lacks is beneath already.
+        // Opened alone: data that it lacks is in the backing file already.
         let source = try Qcow2(try session.open(file, writable: false), over: nil)
         defer { source.close() }
         let target = try open(below, writable: true)
@@ -204,7 +203,7 @@ struct Chain {
     }
 }
 
-/// A volume's or snapshot's bytes for copies, backups and images; it keeps its connection to itself.
+/// A block handle on a volume or snapshot, with a connection of its own.
 final class ChainHandle: BlockHandle {
     private let layer: any Layer
     private let share: Share
@@ -219,7 +218,7 @@ final class ChainHandle: BlockHandle {
     }
 
     var size: UInt64 { get throws { try layer.size } }
-    /// What libnfs sends at once.
+    /// The largest request of libnfs.
     var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, UInt32(NFSFile.most), 32 << 20) }
 
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {

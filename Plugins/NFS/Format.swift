@@ -2,25 +2,24 @@ import CDriver
 import DiskImages
 import DriverKit
 
-/// What a file of a share is. That is recorded when a volume is made or taken over and never read from the file again: a
-/// guest writes what it likes, a qcow2 header as well. Only a file of which nothing is recorded is looked at.
+/// The format of a file. It is recorded when a volume is created or managed and never probed again, since a guest can write a qcow2 header
+/// into a raw volume. Only a file without a record is examined.
 ///
-/// A guest cannot change the length of its file, and raw volumes are whole GiB. So whatever is whole GiB is raw, even when
-/// it begins like a qcow2 file; a qcow2 file of such a length gets another one before its volume is left to itself.
+/// A guest cannot change the length of its file, and raw volumes are whole GiB. So a file of whole GiB is raw, even if it begins like a qcow2
+/// file; a qcow2 file of such a length is extended before its volume is unmanaged.
 extension Chain.Format {
     private static let gibibyte: UInt64 = 1 << 30
 
     static func isRaw(ofLength length: UInt64) -> Bool { length % gibibyte == 0 }
 
-    /// Gives a qcow2 file a length that no raw volume has. What lies behind its last cluster is nobody's.
+    /// Extends a qcow2 file to a length that no raw volume has; bytes after its last cluster are unused.
     static func setApart(_ file: NFSFile) throws {
         let length = try file.size
         if isRaw(ofLength: length) { try file.truncate(to: length + 65_536) }
     }
 
-    /// What a file is of which nothing is recorded; a qcow2 file that this driver cannot use by itself is refused: one that
-    /// leads to other files, is encrypted, or has features that are not known here, and one whose clusters have more than one use: through them its guest
-    /// could write to its header.
+    /// Examines a file without a record. Refused are qcow2 files that refer to other files, are encrypted or have unknown features, and those
+    /// with clusters that are used more than once, through which a guest could write to the header.
     static func ofForeign(_ name: String, _ session: Session, _ call: Call) throws -> Self {
         let file = try session.open(name, writable: false)
         defer { file.close() }

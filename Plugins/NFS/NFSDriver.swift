@@ -4,8 +4,8 @@ import DriverKit
 import Glibc
 import JSON
 
-/// Volumes as files of NFS shares, by libnfs: nothing is mounted and no right is needed but those of the shares. The files
-/// and their names are Cinder's.
+/// Volumes as files of NFS shares, through libnfs: nothing is mounted, and no privileges are needed but those of the shares. Files and names
+/// are Cinder's.
 final class NFSDriver: VolumeDriver {
     let shares: [Share]
     private let poolName: String
@@ -33,14 +33,14 @@ final class NFSDriver: VolumeDriver {
         try checkShares(call, attempts: call[NFSOptions.mountAttempts])
     }
 
-    /// Options of Cinder's driver that change nothing here are not passed over in silence.
+    /// Logs options of Cinder's driver that have no effect here.
     private static func tellUnserved(_ call: Call) throws {
         if try call[NFSOptions.operations].lowercased() == "false" {
             call.log(CLINKER_WARNING, "nas_secure_file_operations = false is not served: files are made as the service's user")
         }
     }
 
-    /// One share that works is enough; what is wrong with the others is said.
+    /// One working share is enough; the problems of the others are reported.
     private func checkShares(_ call: Call, attempts: Int) throws {
         var problems: [DriverError] = []
         for share in shares {
@@ -69,7 +69,7 @@ final class NFSDriver: VolumeDriver {
                     } catch let error as DriverError where error.code == CLINKER_NO_SPACE {}
                 }
             } catch let error as DriverError {
-                // One that says nothing will say nothing a second later.
+                // A share that did not answer is not asked again.
                 guard error.code == CLINKER_RETRY, attempt < attempts, Share.now() - begun < 1 else { throw error }
                 sleep(1)
             }
@@ -104,7 +104,7 @@ final class NFSDriver: VolumeDriver {
         }
     }
 
-    /// Does it on every share that answers, and tells which do not; throws if none does.
+    /// Runs the closure for every share that answers, and returns which do not; throws if none does.
     private func onEach(_ call: Call, _ body: (Session) throws -> Void) throws {
         var failures: [DriverError] = []
         for share in shares {
@@ -128,9 +128,9 @@ final class NFSDriver: VolumeDriver {
 
     func createVolume(_ call: Call) throws {
         let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
-        // One that a crash left where nobody answers now is empty: it is made elsewhere.
+        // If a crash left one on a share that does not answer, it is empty, and can be created elsewhere.
         if let found = look(for: name, among: shares).share {
-            // Made before a crash: whole, for it has its name.
+            // Created before a crash, and complete, since it has its final name.
             let (format, virtual) = try found.with { session in
                 let format = try self.format(call, session, name)
                 let layer = try Chain(session, volume: name, format: format).open(name, writable: false)
@@ -179,7 +179,7 @@ final class NFSDriver: VolumeDriver {
         let noted = data(call)?["share"]?.string
         let own = shares.first { $0.address.text == noted }
         if let own, try own.with({ try remove(name, $0) }) { return }
-        // It may have been moved there.
+        // It may have been migrated there.
         var failure: DriverError?
         var isFound = false
         for share in shares where share !== own {
@@ -192,7 +192,7 @@ final class NFSDriver: VolumeDriver {
         if let noted { throw DriverError(CLINKER_ERROR, "\(name) lies on \(noted), which is none of the backend's shares") }
     }
 
-    /// False if the share does not have it.
+    /// - Returns: false if the share does not have the file.
     private func remove(_ name: String, _ session: Session) throws -> Bool {
         try session.remove(name + ".partial")
         guard try session.size(of: name) != nil else { return false }
@@ -244,7 +244,7 @@ final class NFSDriver: VolumeDriver {
         }
     }
 
-    /// Whoever has the file open would go on writing to it.
+    /// Clients that have the file open would keep writing to it.
     private func requireDetached(_ call: Call, _ what: String) throws {
         guard call.boolean("volume.attached") ?? false else { return }
         throw DriverError(CLINKER_BUSY, "a volume on NFS cannot be \(what) while a host is connected to it")
@@ -252,7 +252,7 @@ final class NFSDriver: VolumeDriver {
 
     // MARK: attaching
 
-    // Clients mount the share themselves: there is nothing to export.
+    // Clients mount the share themselves; there is nothing to export.
     func disconnectVolume(_ call: Call) throws {}
 
     func connectVolume(_ call: Call) throws {
@@ -260,7 +260,7 @@ final class NFSDriver: VolumeDriver {
         try withChain(call) { chain in
             let layer = try chain.open(chain.active, writable: false)
             defer { layer.close() }
-            // A guest that writes its own header into its file must not be given more than it has.
+            // A guest that writes a qcow2 header into its raw volume must not gain access to other files.
             let (found, wanted) = (try layer.size, try call.gibibytes("volume.size"))
             guard found <= wanted else {
                 throw DriverError(CLINKER_ERROR, "\(volume) shows \(found) bytes, yet the volume has \(wanted)")
@@ -325,7 +325,7 @@ final class NFSDriver: VolumeDriver {
         return share
     }
 
-    /// The share that has the file; else why not all could be asked.
+    /// The share that has the file; else the reason why not all shares could be asked.
     private func look(for name: String, among some: [Share]) -> (share: Share?, failure: DriverError?) {
         var failure: DriverError?
         for share in some {
@@ -336,7 +336,7 @@ final class NFSDriver: VolumeDriver {
         return (nil, failure)
     }
 
-    /// The share with the fewest bytes promised among those that have room.
+    /// The share with the fewest allocated bytes among those with enough space.
     private func choose(_ size: UInt64) throws -> Share {
         var best: (share: Share, provisioned: UInt64)?
         var failure: DriverError?
@@ -398,6 +398,6 @@ nonisolated(unsafe) private let table = makeDriverTable(
     openDriver($0, $1) { try NFSDriver($0) }
 }
 
-/// The plugin's one symbol.
+/// The plugin's exported symbol.
 @c(clinker_driver_v1)
 public func nfsDriver() -> UnsafePointer<clinker_driver>? { table }

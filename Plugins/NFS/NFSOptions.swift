@@ -1,6 +1,6 @@
 import DriverKit
 
-/// What the section of an nfs backend may say; names and defaults are Cinder's.
+/// Options of nfs backends; names and defaults are Cinder's.
 enum NFSOptions {
     static let sharesFile = DriverOption(
         "nfs_shares_config", default: "", help: "File of the shares: host:/path and mount options, a line each.")
@@ -21,7 +21,7 @@ enum NFSOptions {
         help: "Files are made as the service's user; false is not served.")
     private static let yesOrAuto = ["auto", "true", "false"]
 
-    /// Told as without effect where a section has them, and why.
+    /// Options without effect, with the reasons.
     private static let withoutEffect: KeyValuePairs = [
         "nas_login": "nobody logs in at a server", "nas_password": "nobody logs in at a server",
         "nas_private_key": "nobody logs in at a server", "nas_ssh_port": "nobody logs in at a server",

@@ -4,8 +4,8 @@ import DriverKit
 import Glibc
 import JSON
 
-/// Volumes as images of a Ceph pool, by librbd and librados. Clones share their parent's objects; the names are Cinder's,
-/// so that a pool can pass from one to the other.
+/// Volumes as images of a Ceph pool, through librbd and librados. Clones share their parent's objects. The names are Cinder's, so that a pool
+/// can be taken over in either direction.
 final class RBDDriver: VolumeDriver {
     private let cluster: Cluster
     private let client: RegisteredClient?
@@ -42,7 +42,7 @@ final class RBDDriver: VolumeDriver {
         mirroring = try Mirroring(call, cluster)
         let names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
         deletion = Deletion(cluster, delay: delay, interval: interval, names: names, flattening: flattening)
-        // What a dead process of this machine left behind: its watches would hold its images for half a minute.
+        // Fence dead processes of this machine: their watches would keep images open for half a minute.
         if let state = call.option("state_dir") {
             client = try RegisteredClient(directory: state + "/clients", former: state + "/../../rbd", cluster: cluster, call)
         } else {
@@ -66,12 +66,12 @@ final class RBDDriver: VolumeDriver {
         call.set("holder", try cluster.addresses)
     }
 
-    /// What the pool holds and may hold, by the monitors' own account: a quota counts before it is reached.
+    /// Capacity of the pool as reported by the monitors, quotas included.
     func stats(_ call: Call) throws {
         deletion.startMaintenance()
         let answer = try cluster.command(("prefix", "df"))
         let name = cluster.settings.pool
-        // Some seconds pass until the manager's figures know a new pool: until then nothing is known.
+        // The manager reports a new pool after some seconds; until then the capacity is unknown.
         guard let pool = answer["pools"]?.array?.first(where: { $0["name"]?.string == name })?["stats"] else {
             return call.list("pools") {
                 call.object(nil) {
@@ -123,7 +123,7 @@ final class RBDDriver: VolumeDriver {
                 }
                 return
             }
-            // The name is taken, yet there is no image: what a crash in the middle leaves.
+            // The name exists without an image: the remains of an interrupted creation.
             try deletion.remove(name, call)
         }
         throw DriverError(CLINKER_RETRY, "the image \(name) is made by somebody else at the same time")
@@ -146,11 +146,11 @@ final class RBDDriver: VolumeDriver {
         let snapshot = target + Names.cloneSnapshotSuffix
         let origin = try Image(cluster, source, writable: true)
         if maxCloneDepth == 0 { return try copy(origin, to: target, size: size, call) }
-        // A clone that is there and whole needs no other moment of its source.
+        // A complete clone exists; its snapshot of the source must not be taken again.
         if try !origin.hasSnapshot(snapshot), let made = try Image.find(cluster, target, writable: false), try made.isWhole {
             return try growIfSmaller(target, to: size)
         }
-        // What is left of a clone that was cut off takes the snapshot with it when it is cleared away: here, or by maintenance.
+        // Remains of an interrupted clone are removed with their snapshot, here or by maintenance.
         for attempt in 1...3 {
             do {
                 try origin.makeSnapshot(snapshot)
@@ -179,7 +179,9 @@ final class RBDDriver: VolumeDriver {
         try mirroring.begin(call)
     }
 
-    /// Clones, or goes on with the clone that is there if it is whole; it has its size in the end. `parentSize`: nil if not known.
+    /// Clones, or continues with a complete existing clone, and resizes it.
+    ///
+    /// - Parameter parentSize: nil if unknown.
     private func clone(
         _ source: String, _ snapshot: String, of parentSize: UInt64?, to target: String, size: UInt64, _ call: Call
     ) throws {
@@ -189,7 +191,7 @@ final class RBDDriver: VolumeDriver {
             isNew = try existing.map { try !$0.isWhole } ?? true
             existing?.close()
             if isNew {
-                // What a crash in the middle leaves: a name without an image, or half a clone.
+                // Remains of a crash: a name without an image, or an incomplete clone.
                 try deletion.remove(target, call)
                 try clone(source, snapshot, to: target)
             }
@@ -209,7 +211,7 @@ final class RBDDriver: VolumeDriver {
         try Cluster.check(result, "cannot clone \(source)@\(snapshot) to \(target)")
     }
 
-    /// A copy that shares nothing comes under a name of its own until it is whole.
+    /// A full copy has a temporary name until it is complete.
     private func copy(_ origin: Image, to target: String, size: UInt64, _ call: Call) throws {
         if try Image.find(cluster, target, writable: false) == nil {
             let partial = target + Names.partialSuffix
@@ -238,7 +240,7 @@ final class RBDDriver: VolumeDriver {
         try Image(cluster, name(call, "volume.name"), writable: true).makeSnapshot(name(call, "snapshot.name"))
     }
 
-    /// Children are made independent first, so that a snapshot never has to wait for them.
+    /// Flattens the snapshot's clones first, so that it never has to wait for them.
     func deleteSnapshot(_ call: Call) throws {
         let snapshot = try name(call, "snapshot.name")
         guard let image = try Image.find(cluster, name(call, "volume.name"), writable: true) else { return }
@@ -246,7 +248,7 @@ final class RBDDriver: VolumeDriver {
             do { try deletion.flattenChildren(of: image, snapshot, call) } catch let error as DriverError
                 where error.code == CLINKER_NO_SPACE
             {
-                // Nothing is lost: it can be deleted once its clones have room to stand alone, or are gone.
+                // Nothing has changed: it can be deleted when there is space to flatten its clones, or when they are gone.
                 throw DriverError(
                     CLINKER_BUSY, "\(image.name)@\(snapshot) has clones, which have no room to do without it: \(error.message)")
             }
@@ -259,13 +261,13 @@ final class RBDDriver: VolumeDriver {
         let image = try Image(cluster, volume, writable: true)
         let result = Progress.report(call) { rbd_snap_rollback_with_progress(image.handle, snapshot, $0, $1) }
         try Cluster.check(result, "cannot roll \(volume) back to \(snapshot)")
-        // A snapshot from before the volume was extended brings its size along.
+        // Reverting to a snapshot from before an extension also restores its smaller size.
         try image.grow(to: call.gibibytes("volume.size"))
     }
 
     // MARK: attaching
 
-    // Clients reach the cluster themselves: there is nothing to export.
+    // Clients access the cluster themselves; there is nothing to export.
     func disconnectVolume(_ call: Call) throws {}
 
     func connectVolume(_ call: Call) throws {
@@ -304,10 +306,10 @@ final class RBDDriver: VolumeDriver {
         try call.list("volumes") {
             for (index, name) in names.enumerated() {
                 if index % 64 == 0 { call.progress(done: UInt64(index), total: UInt64(names.count)) }
-                // It may have gone since.
+                // It may have been removed in the meantime.
                 guard let image = try Image.find(cluster, name, writable: false) else { continue }
                 let snapshots = try image.snapshots.map(\.name)
-                // Of a deleted volume that clones still need nobody knows but this driver.
+                // Deleted volumes that clones still need are internal to this driver.
                 if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { continue }
                 let (bytes, isWatched) = (try image.size, try image.isWatched)
                 call.object(nil) {
@@ -327,14 +329,14 @@ final class RBDDriver: VolumeDriver {
 
     func manageVolume(_ call: Call) throws {
         let (reference, target) = (try self.reference(call), try name(call, "volume.name"))
-        // Whoever has it open would lose sight of it, and know nothing of a second one who writes to it.
+        // A client that has it open would not notice the rename, nor a second writer.
         if let found = try Image.find(cluster, reference, writable: false) {
             defer { found.close() }
             if try found.isWatched { throw DriverError(CLINKER_BUSY, "a client has the image \(reference) open") }
         }
         try rename(reference, as: target)
         let image = try Image(cluster, target, writable: true)
-        // Volumes are whole GiB: what is missing reads as zeroes.
+        // Volumes are whole GiB; the added bytes read as zeroes.
         let size = max(1, (try image.size + 1_073_741_823) >> 30)
         try image.grow(to: size << 30)
         image.close()
@@ -350,7 +352,7 @@ final class RBDDriver: VolumeDriver {
 
     private func rename(_ old: String, as target: String) throws {
         guard old != target else { return }
-        // Gone under its old name: it has its new one since an earlier attempt.
+        // The old name is gone: an earlier attempt has renamed it.
         _ = try cluster.rename(old, to: target)
     }
 
@@ -368,7 +370,7 @@ final class RBDDriver: VolumeDriver {
         call.set("size", Int64((found.size + 1_073_741_823) >> 30))
     }
 
-    // What is left to itself stays as it is.
+    // An unmanaged object stays as it is.
     func unmanageVolume(_ call: Call) throws {}
     func unmanageSnapshot(_ call: Call) throws {}
 
@@ -383,7 +385,7 @@ final class RBDDriver: VolumeDriver {
         try name(call, call.referenceArgument)
     }
 
-    /// '/' and '@' would lead to another pool, namespace or snapshot.
+    /// Checks a name: '/' and '@' would lead to another pool, namespace or snapshot.
     private func name(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
         guard !name.isEmpty, name.utf8.count <= 200, !name.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "@") })
@@ -401,6 +403,6 @@ nonisolated(unsafe) private let table = makeDriverTable(
     openDriver($0, $1) { try RBDDriver($0) }
 }
 
-/// The plugin's one symbol.
+/// The plugin's exported symbol.
 @c(clinker_driver_v1)
 public func rbdDriver() -> UnsafePointer<clinker_driver>? { table }

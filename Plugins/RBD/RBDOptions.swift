@@ -1,6 +1,6 @@
 import DriverKit
 
-/// What the section of an rbd backend may say; names and defaults are Cinder's.
+/// Options of rbd backends; names and defaults are Cinder's.
 enum RBDOptions {
     static let pool = DriverOption("rbd_pool", default: "rbd", help: "The pool of the volumes.")
     static let user = DriverOption("rbd_user", default: "", help: "The client's name, without 'client.'.")
@@ -28,7 +28,7 @@ enum RBDOptions {
     static let replicationDevice = DriverOption(
         "replication_device", default: "", help: "backend_id:NAME,...: the cluster that rbd-mirror carries replicated volumes to.")
 
-    /// Told as without effect where a section has them, and why.
+    /// Options without effect, with the reasons.
     private static let withoutEffect: KeyValuePairs = [
         "rados_connection_retries": "a cluster that cannot be reached is tried again until it can",
         "rados_connection_interval": "the pauses between attempts grow, to 15 seconds at most",

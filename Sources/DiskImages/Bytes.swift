@@ -1,4 +1,4 @@
-/// Big endian numbers, as qcow2 has them. Offsets are ours, never a file's.
+// Big-endian numbers, as in qcow2. Offsets are computed by this module, never taken from a file.
 extension [UInt8] {
     func big16(_ offset: Int) -> UInt16 { self[offset..<(offset + 2)].reduce(0) { $0 << 8 | UInt16($1) } }
     func big32(_ offset: Int) -> UInt32 { self[offset..<(offset + 4)].reduce(0) { $0 << 8 | UInt32($1) } }
@@ -27,7 +27,7 @@ extension ImageFile {
         try bytes.withUnsafeBytes { try write($0, at: offset) }
     }
 
-    /// As read; a last cluster or table may be cut off where the file ends, and is zero there.
+    /// Reads bytes. A last cluster or table may be truncated by the end of the file; the rest is zero.
     func readPadded(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
         let size = try size
         let there = Int(min(UInt64(buffer.count), size > offset ? size - offset : 0))

@@ -2,9 +2,9 @@ import CDriver
 import CZlib
 import DriverKit
 
-/// Clusters that qemu-img compressed (raw deflate). They are read; what is written goes to a cluster of its own.
+// Compressed clusters (raw deflate). They are only read; writes allocate normal clusters.
 extension Qcow2 {
-    /// Where the bytes are: at most two clusters, in sectors, at any byte.
+    /// The position of the compressed bytes: at any byte, in at most two clusters.
     func compressedRange(_ entry: UInt64) -> (offset: UInt64, length: UInt64) {
         let bits = 62 - (UInt64(clusterBits) - 8)
         let offset = entry & ((1 << bits) - 1)
@@ -20,7 +20,7 @@ extension Qcow2 {
         try packed.withUnsafeMutableBytes { try file.readPadded($0, at: offset) }
         var bytes = [UInt8](repeating: 0, count: Int(clusterSize))
         var stream = z_stream()
-        // Without a header, in a window of 4 KiB.
+        // Without a header, with a window of 4 KiB.
         guard inflateInit2_(&stream, -12, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
             throw DriverError(CLINKER_RETRY, "zlib cannot begin")
         }

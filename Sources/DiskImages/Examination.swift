@@ -2,11 +2,11 @@ import CDriver
 import DriverKit
 
 extension Qcow2 {
-    /// Looks at all of a file that somebody else made: each cluster lies in the file and has one use. Otherwise a guest that
-    /// writes to its volume could change the tables or the header, and with it the file's backing file.
+    /// Checks a complete foreign file: each cluster must be inside the file and used once. Otherwise a guest that writes to its volume could
+    /// change the tables or the header, and with it the reference to a backing file.
     public func examine(isCancelled: () -> Bool) throws {
         let count = end / clusterSize
-        // A bit for each: 128 MiB.
+        // One bit per cluster: at most 128 MiB.
         guard count <= 1 << 30 else {
             throw DriverError(CLINKER_INVALID, "\(file.name) cannot be used: it has too many clusters to look at")
         }
@@ -30,7 +30,7 @@ extension Qcow2 {
                 if entry & Self.compressed != 0 {
                     let (offset, length) = compressedRange(entry)
                     guard offset >= clusterSize, offset < end else { throw damaged("a compressed cluster lies at \(offset)") }
-                    // Several of them share a cluster. The last one's sectors may reach behind the end.
+                    // Several compressed clusters may share a cluster; the sectors of the last one may exceed the end of the file.
                     for cluster in (offset / clusterSize)...((min(offset + length, end) - 1) / clusterSize) {
                         guard uses.share(cluster) else { throw damaged("the cluster at \(cluster * clusterSize) is used twice") }
                     }
@@ -41,7 +41,7 @@ extension Qcow2 {
         }
     }
 
-    /// Which clusters are used, by one or by compressed ones together.
+    /// Bitmaps of used clusters, and of those used by compressed data.
     private struct Uses {
         private var alone: [UInt64]
         private var together: [UInt64]

@@ -1,13 +1,13 @@
 import CDriver
 import DriverKit
 
-/// A file that holds an image, wherever it lies.
+/// A file that contains an image, on any storage.
 public protocol ImageFile: AnyObject {
-    /// For messages.
+    /// The name for messages.
     var name: String { get }
-    /// In bytes.
+    /// The size in bytes.
     var size: UInt64 { get throws }
-    /// Fills the buffer; a file that ends before that is an error.
+    /// Fills the buffer; throws if the file is too short.
     func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws
     func truncate(to size: UInt64) throws
@@ -15,22 +15,22 @@ public protocol ImageFile: AnyObject {
     func close()
 }
 
-/// Bytes that can be read, written and mapped: a raw file, or a qcow2 file over what lies beneath it.
+/// One layer of a chain of images: a raw file, or a qcow2 file with its backing layer.
 public protocol Layer: AnyObject {
-    /// As its users see it, in bytes.
+    /// The virtual size in bytes.
     var size: UInt64 { get throws }
-    /// What lies behind the end reads as zeroes.
+    /// Reads bytes; beyond the end they are zero.
     func read(_ buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws
     func zero(offset: UInt64, length: UInt64) throws
     func grow(to size: UInt64) throws
     func flush() throws
-    /// Pieces in order and without gaps, with CLINKER_EXTENT_ flags; stops when the closure returns false.
+    /// Calls the closure with extents in order and without gaps, with CLINKER_EXTENT_ flags, until it returns false.
     func map(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Bool) throws -> Bool
     func close()
 }
 
-/// A file whose bytes are the image's.
+/// A raw file.
 public final class RawLayer: Layer {
     private let file: any ImageFile
     private var known: UInt64?
@@ -71,7 +71,7 @@ public final class RawLayer: Layer {
 
     public func flush() throws { try file.flush() }
 
-    /// NFS version 3 does not tell holes from data.
+    /// Always data: NFS version 3 cannot report holes.
     public func map(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Bool) throws -> Bool {
         let end = try size
         let hole = UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO)

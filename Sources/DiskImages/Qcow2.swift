@@ -1,12 +1,12 @@
 import CDriver
 import DriverKit
 
-/// A qcow2 file, version 3 (QEMU's docs/interop/qcow2.txt): what Cinder's NFS driver and QEMU read and write. Clusters are
-/// only ever added at the end; counts are written before data and data before what points to it, and what is not used any more
-/// is let go last, so that a process may die between any two writes and leave at most clusters that nobody uses.
+/// A qcow2 file, version 3 (QEMU's docs/interop/qcow2.txt): as used by Cinder's NFS driver and QEMU. Clusters
+/// are only appended. Reference counts are written before data, data before the entries that point to it, and references are dropped last,
+/// so that a process that dies between two writes leaves at most leaked clusters.
 public final class Qcow2: Layer {
     private static let newClusterBits: UInt32 = 16
-    /// Of a file; far below where sums of offsets and lengths could overflow.
+    /// The largest file, far below the point where sums of offsets and lengths could overflow.
     static let longest: UInt64 = 1 << 56
 
     let file: any ImageFile
@@ -15,7 +15,7 @@ public final class Qcow2: Layer {
     public private(set) var backing: String?
     private var backingFormat: String?
     private let features: (incompatible: UInt64, compatible: UInt64)
-    /// Features that no longer hold once something is written.
+    /// Feature bits to clear before the first write.
     private var autoclear: UInt64
     let clusterBits: UInt32
     var l1Offset: UInt64
@@ -24,9 +24,9 @@ public final class Qcow2: Layer {
     var refcountTable: [UInt64]
     var l2Tables: [Int: [UInt64]] = [:]
     let sizeWhenOpened: UInt64
-    /// Where the next cluster goes.
+    /// The offset of the next allocated cluster.
     var end: UInt64
-    /// The last compressed cluster that was read: who reads in order takes it in pieces.
+    /// The last decompressed cluster: sequential readers read it in pieces.
     var inflated: (entry: UInt64, bytes: [UInt8])?
 
     static let copied: UInt64 = 1 << 63
@@ -38,7 +38,7 @@ public final class Qcow2: Layer {
     var entriesPerTable: UInt64 { clusterSize / 8 }
     var countsPerBlock: UInt64 { clusterSize / 2 }
 
-    /// Opens a file over what lies beneath it.
+    /// Opens a file with its backing layer.
     public init(_ file: any ImageFile, over below: (any Layer)?) throws {
         func refuse(_ why: String) -> DriverError { DriverError(CLINKER_INVALID, "\(file.name) cannot be used: \(why)") }
         guard let header = try Qcow2Header.read(file) else { throw refuse("it is no qcow2 file") }
@@ -58,20 +58,20 @@ public final class Qcow2: Layer {
         l1 = try file.big64s(count: header.l1Count, at: l1Offset)
         refcountTable = try file.big64s(count: header.tableClusters << Int(clusterBits - 3), at: refcountTableOffset)
         sizeWhenOpened = size
-        // Behind its tables, too, of which the last part may not be there yet.
+        // Also after its tables, whose last part may be beyond the end of the file.
         let cluster: UInt64 = 1 << UInt64(clusterBits)
         let used = max(size, l1Offset + UInt64(l1.count) * 8, refcountTableOffset + UInt64(refcountTable.count) * 8)
         end = (used + cluster - 1) / cluster * cluster
     }
 
-    /// Writes an empty file: all zeroes, or all of a backing file's bytes.
+    /// Creates a file without data: it reads as zeroes, or as its backing file.
     public static func create(in file: any ImageFile, size: UInt64, backing: (name: String, format: String)?) throws {
         let cluster: UInt64 = 1 << UInt64(newClusterBits)
-        // What the counts of a file can reach.
+        // The largest size that the refcount table can describe.
         guard size <= 1 << 51 else { throw DriverError(CLINKER_INVALID, "a qcow2 file has at most 2 PiB") }
         let l1Count = (size + (cluster * cluster / 8) - 1) / (cluster * cluster / 8)
         let l1Clusters = max(1, (l1Count * 8 + cluster - 1) / cluster)
-        // Counts of twice the volume: 2 GiB of file for each entry.
+        // Refcounts for twice the virtual size: 2 GiB of file per entry.
         let tableClusters = min(128, max(1, (size / (cluster * cluster / 2) * 2 * 8 + cluster - 1) / cluster))
         let used = 1 + tableClusters + 1 + l1Clusters
         var bytes = [UInt8](repeating: 0, count: Int((tableClusters + 2) * cluster))
@@ -89,7 +89,7 @@ public final class Qcow2: Layer {
         size: UInt64, clusterBits: UInt32, l1Count: UInt32, l1Offset: UInt64, tableOffset: UInt64, tableClusters: UInt32,
         features: (incompatible: UInt64, compatible: UInt64), backing: (name: String, format: String)?
     ) -> [UInt8] {
-        // With the byte that says how clusters are compressed: zlib.
+        // Including the compression type: zlib.
         var bytes = [UInt8](repeating: 0, count: 112)
         bytes.replaceSubrange(0..<4, with: Qcow2Header.magic)
         bytes.setBig32(3, at: 4)
@@ -104,7 +104,7 @@ public final class Qcow2: Layer {
         bytes.setBig32(4, at: 96)
         bytes.setBig32(112, at: 100)
         if let backing {
-            // The backing file's format is said, so that nobody guesses it from bytes that a guest wrote.
+            // The backing file's format is recorded, so that it is not probed from bytes that a guest wrote.
             var fields = [UInt8](repeating: 0, count: 8)
             fields.setBig32(Qcow2Header.backingFormatName, at: 0)
             fields.setBig32(UInt32(backing.format.utf8.count), at: 4)
@@ -119,7 +119,7 @@ public final class Qcow2: Layer {
         return bytes
     }
 
-    /// Puts another file beneath: its bytes must be those that this one sees now.
+    /// Replaces the backing file by one with the same contents.
     public func rebase(to backing: (name: String, format: String)?) throws {
         self.backing = backing?.name
         backingFormat = backing?.format
@@ -138,21 +138,21 @@ public final class Qcow2: Layer {
             size: virtualSize, clusterBits: clusterBits, l1Count: UInt32(l1.count), l1Offset: l1Offset, tableOffset: refcountTableOffset,
             tableClusters: UInt32(refcountTable.count >> Int(clusterBits - 3)), features: features, backing: beneath)
         guard bytes.count <= 4096 else { throw DriverError(CLINKER_INVALID, "\(file.name): the name of its backing file is too long") }
-        // In one request, over all of what was there.
+        // In one write, over the whole former header.
         bytes += [UInt8](repeating: 0, count: 4096 - bytes.count)
         try bytes.withUnsafeBytes { try file.write($0, at: 0) }
         try file.flush()
         autoclear = 0
     }
 
-    /// Before anything is written: what others noted of the bytes (bitmaps of what changed) no longer holds.
+    /// Invalidates dirty bitmaps and the like before the first write.
     func beginWriting() throws {
         guard autoclear != 0 else { return }
         try [UInt8](repeating: 0, count: 8).withUnsafeBytes { try file.write($0, at: 88) }
         autoclear = 0
     }
 
-    /// The format of what lies beneath, for the header.
+    /// The backing layer's format, for the header.
     public func say(backingFormat: String) { self.backingFormat = backingFormat }
 
     func damaged(_ what: String) -> DriverError { DriverError(CLINKER_INVALID, "\(file.name) is damaged: \(what)") }

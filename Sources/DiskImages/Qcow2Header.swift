@@ -1,14 +1,14 @@
 import CDriver
 import DriverKit
 
-/// What the header of a qcow2 file says, version 2 or 3 (QEMU's docs/interop/qcow2.txt). Somebody else may have written it:
-/// no number of it is used before it is checked.
+/// The header of a qcow2 file, version 2 or 3 (QEMU's docs/interop/qcow2.txt). It may come from an untrusted source: every number is checked
+/// before it is used.
 public struct Qcow2Header {
     static let magic: [UInt8] = [0x51, 0x46, 0x49, 0xFB]
-    /// What a volume can have, in bytes.
+    /// The largest virtual size in bytes.
     static let largest: UInt64 = 8_388_607 << 30
 
-    /// As its users see it, in bytes.
+    /// The virtual size in bytes.
     public let size: UInt64
     public let backing: String?
     public let backingFormat: String?
@@ -30,7 +30,7 @@ public struct Qcow2Header {
     static let isDirty: UInt64 = 1
     private static let hasOtherCompression: UInt64 = 8
 
-    /// Reads a file's header; nil if the file is no qcow2.
+    /// Reads a file's header; nil if the file is not qcow2.
     public static func read(_ file: any ImageFile) throws -> Self? {
         let count = Int(min(try file.size, 65_536))
         guard count >= 104 else { return nil }
@@ -75,7 +75,7 @@ public struct Qcow2Header {
 
     static let backingFormatName: UInt32 = 0xE279_2ACA
 
-    /// The header's extensions that hold texts, as far as they can be read.
+    /// The text extensions of the header, as far as they are valid.
     private static func extensions(_ bytes: [UInt8], from start: UInt32) -> [UInt32: String] {
         var found: [UInt32: String] = [:]
         var position = Int(start)
@@ -110,7 +110,7 @@ public struct Qcow2Header {
         guard refcountOrder == 4 else { return "its counts have not 16 bits (order \(refcountOrder))" }
         guard (12...21).contains(clusterBits) else { return "its clusters have 2^\(clusterBits) bytes" }
         let cluster: UInt64 = 1 << UInt64(clusterBits)
-        // As much as QEMU allows.
+        // QEMU's limit.
         guard l1Count <= 4 << 20, tableClusters <= (8 << 20) >> Int(clusterBits) else { return "its tables are too large" }
         let span = cluster * (cluster / 8)
         guard UInt64(l1Count) >= (size + span - 1) / span else { return "its table of tables is too small for its size" }

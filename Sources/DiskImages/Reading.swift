@@ -4,7 +4,7 @@ import DriverKit
 extension Qcow2 {
     enum Cluster: Equatable {
         case data(UInt64)
-        /// The entry that says where its bytes are.
+        /// The L2 entry of the cluster.
         case compressed(UInt64)
         case zero
         case absent
@@ -18,20 +18,20 @@ extension Qcow2 {
         return table
     }
 
-    /// Who works in order needs the last ones.
+    /// Recently used tables; sequential access needs few of them.
     func keep(_ table: [UInt64], _ index: Int) {
         if l2Tables.count >= 64, l2Tables[index] == nil { l2Tables.removeAll(keepingCapacity: true) }
         l2Tables[index] = table
     }
 
-    /// Where an entry points to: the beginning of a cluster that is not the header's.
+    /// The offset in an entry; it must be the start of a cluster other than the header's.
     func place(of entry: UInt64, _ what: String) throws -> UInt64 {
         let offset = entry & Self.offsetMask
         guard offset % clusterSize == 0, try isInside(offset) else { throw damaged("\(what) lies at \(offset)") }
         return offset
     }
 
-    /// Behind the header and before the end, which another may have moved since the file was opened for reading.
+    /// Checks that an offset is after the header and before the end, which another process may have moved since the file was opened.
     func isInside(_ offset: UInt64) throws -> Bool {
         guard offset >= clusterSize else { return false }
         return try offset < end || offset < file.size
@@ -48,7 +48,7 @@ extension Qcow2 {
         return entry & Self.offsetMask == 0 ? .absent : .data(try place(of: entry, "a cluster"))
     }
 
-    /// Runs of clusters that lie in a row, from `offset` on; offset and length are those of the run within the range.
+    /// Calls the closure with runs of contiguous clusters; offset and length are those of the run within the range.
     func runs(_ offset: UInt64, _ length: UInt64, _ each: (Cluster, UInt64, UInt64) throws -> Bool) throws -> Bool {
         var position = offset
         let stop = offset + length
@@ -61,7 +61,7 @@ extension Qcow2 {
                 case (.data(let a), .data(let b)) where b == a + (next - start): break
                 case (.zero, .zero): break
                 case (.absent, .absent):
-                    // A table that is not there is passed at once.
+                    // A missing table is skipped as a whole.
                     let span = entriesPerTable * clusterSize
                     guard try l2(Int(next / span)) == nil else { break }
                     next = (next / span + 1) * span
@@ -83,7 +83,7 @@ extension Qcow2 {
             switch cluster {
             case .data(let start):
                 let start = start + position % clusterSize
-                // Only the last cluster that was there may be cut off.
+                // Only the last cluster may be truncated.
                 if start + length <= sizeWhenOpened || start > sizeWhenOpened + clusterSize {
                     try file.read(piece, at: start)
                 } else {

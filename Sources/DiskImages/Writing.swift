@@ -27,13 +27,12 @@ extension Qcow2 {
         }
     }
 
-    /// Gives a run of clusters without data of their own their data: the given bytes, and around them what was seen there
-    /// before.
+    /// Allocates a run of clusters and fills them with the given bytes, and around them with the previous contents.
     private func fill(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws {
         var position = offset
         let stop = offset + UInt64(bytes.count)
         while position < stop {
-            // Within one table.
+            // Within one L2 table.
             let span = entriesPerTable * clusterSize
             let last = min(stop, (position / span + 1) * span)
             let first = position / clusterSize
@@ -68,9 +67,9 @@ extension Qcow2 {
         while cluster < last {
             let end = min(last, (cluster / entriesPerTable + 1) * entriesPerTable)
             let entries = try (cluster..<end).map { try entry($0) }
-            // Without anything beneath, what is absent is zero.
+            // Without a backing layer unallocated clusters are zero.
             if below != nil || entries.contains(where: { $0 & (Self.offsetMask | Self.compressed) != 0 }) {
-                // A cluster of its own is kept for what is written next.
+                // An allocated cluster is kept for later writes.
                 try setEntries(cluster, entries.map { $0 & Self.compressed != 0 ? Self.zeroFlag : $0 | Self.zeroFlag })
             }
             cluster = end
@@ -96,7 +95,7 @@ extension Qcow2 {
         if count > l1.count {
             let more = [UInt64](repeating: 0, count: count - l1.count)
             if UInt64(count) * 8 <= old.clusters * clusterSize {
-                // What lies behind it in its cluster is nobody's, whatever it holds.
+                // The rest of the cluster after the end is unused.
                 try file.write(big64: more, at: l1Offset + UInt64(l1.count) * 8)
                 try file.flush()
                 l1 += more
@@ -142,7 +141,7 @@ extension Qcow2 {
         for (old, new) in changes { try letGo(of: old, for: new) }
     }
 
-    /// What an entry pointed to is not used by it any more.
+    /// Drops the reference of an entry to its cluster.
     private func letGo(of old: UInt64, for new: UInt64) throws {
         if old & Self.compressed != 0 {
             let (offset, length) = compressedRange(old)
@@ -152,7 +151,7 @@ extension Qcow2 {
         }
     }
 
-    /// Clusters in a row at the end of the file, counted before they are used.
+    /// Allocates contiguous clusters at the end of the file; their refcounts are written before they are used.
     private func allocate(_ count: UInt64) throws -> UInt64 {
         try ensureBlocks(for: end / clusterSize + count)
         let start = end
@@ -161,7 +160,7 @@ extension Qcow2 {
         return start
     }
 
-    /// Makes the blocks of counts that clusters up to a number need; each lies at the end and counts itself, as do later ones.
+    /// Allocates the refcount blocks for clusters up to a number, each at the end of the file; they count themselves.
     private func ensureBlocks(for clusters: UInt64) throws {
         var needed = clusters
         var block = Int(end / clusterSize / countsPerBlock)
@@ -199,7 +198,7 @@ extension Qcow2 {
         }
     }
 
-    /// One use less of a cluster. A count that is not there or zero is left alone.
+    /// Decrements the refcount of a cluster; a missing or zero count is not changed.
     private func release(at offset: UInt64) throws {
         let cluster = offset / clusterSize
         let index = Int(cluster / countsPerBlock)
