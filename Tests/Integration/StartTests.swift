@@ -102,7 +102,7 @@ struct StartTests {
     }
 
     private func spawnCopy(_ source: String, _ target: String) throws -> pid_t {
-        try Primitives.spawn("/bin/cp", [source, target], descriptors: [])
+        try Processes.spawn("/bin/cp", [source, target], descriptors: [])
     }
 
     @Test("a misspelt option: serve warns and names the nearest, config check fails")
