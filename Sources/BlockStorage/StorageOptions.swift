@@ -1,7 +1,7 @@
 public import Settings
 
 /// Options of volumes, snapshots, attachments and quotas.
-public struct StorageOptions: OptionGroup {
+public struct StorageOptions: DeclaredOptions {
     public let defaultVolumeType = Option("default_volume_type", default: "__DEFAULT__", help: "Type of volumes that name none.")
     public let storageZone = Option("storage_availability_zone", default: "nova", help: "Availability zone of this node.")
     public let defaultZone = Option(

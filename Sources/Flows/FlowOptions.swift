@@ -1,7 +1,7 @@
 public import Settings
 
 /// Options of the engine and of the periodic tasks.
-public struct FlowOptions: OptionGroup {
+public struct FlowOptions: DeclaredOptions {
     public let maxAttempts = Option(
         "scheduler_max_attempts", default: 3, range: 1...100, help: "Backends tried for one volume.")
     public let reportInterval = Option(

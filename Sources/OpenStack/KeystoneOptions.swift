@@ -2,7 +2,7 @@ public import Settings
 import Primitives
 
 /// Options of `[keystone_authtoken]`: how Keystone is reached, and which account asks it.
-public struct KeystoneOptions: OptionGroup {
+public struct KeystoneOptions: DeclaredOptions {
     public let authURLs = Option(
         "auth_url", in: .group("keystone_authtoken"), default: [String](), help: "Keystone; several URLs are tried one after the other.")
     public let wwwAuthenticateURI = KeystoneOptions.text("www_authenticate_uri", help: "Where clients whose token is refused are sent.")

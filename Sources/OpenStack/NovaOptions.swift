@@ -1,7 +1,7 @@
 public import Settings
 
 /// Options of `[nova]`: how Nova is found in the catalogue and reached.
-public struct NovaOptions: OptionGroup {
+public struct NovaOptions: DeclaredOptions {
     public let region = NovaOptions.text("region_name", help: "Region of Nova in Keystone's catalogue; the first if empty.")
     public let interface = Option(
         "interface", in: .group("nova"), default: "public", choices: ["public", "internal", "admin"],

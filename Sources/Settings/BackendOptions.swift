@@ -1,5 +1,5 @@
 /// Options of a backend's section that are the host's, not its driver's.
-public struct BackendOptions: OptionGroup {
+public struct BackendOptions: DeclaredOptions {
     public let driver = Option(
         "volume_driver", in: .backend, default: "", help: "Driver of the backend: a plugin's name, or Cinder's Python path of it.")
     public let name = Option(

@@ -3,9 +3,9 @@
 public enum Options {}
 
 /// The options of one subject, as stored properties of type `Option`. Nothing else lists them.
-public protocol OptionGroup: Sendable {}
+public protocol DeclaredOptions: Sendable {}
 
-extension OptionGroup {
+extension DeclaredOptions {
     /// The declarations of all properties, in their order.
     var declarations: [OptionDeclaration] {
         Mirror(reflecting: self).children.compactMap { ($0.value as? any DeclaredOption)?.declaration }
@@ -19,7 +19,7 @@ public struct OptionCatalogue: Sendable {
     /// Options that the section of every backend may have.
     let ofBackends: [OptionDeclaration]
 
-    public init(_ groups: any OptionGroup...) {
+    public init(_ groups: any DeclaredOptions...) {
         all = groups.flatMap(\.declarations)
         ofBackends = all.filter { $0.section == .backend }
     }

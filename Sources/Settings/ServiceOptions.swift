@@ -2,7 +2,7 @@ import Glibc
 public import Primitives
 
 /// Options of the program itself: addresses, limits of connections, the state directory, the log, the database, the policies.
-public struct ServiceOptions: OptionGroup {
+public struct ServiceOptions: DeclaredOptions {
     public let listen = Option(
         "osapi_volume_listen", default: "0.0.0.0", help: "Address on which the API listens. Without a configuration file: 127.0.0.1.")
     public let listenPort = Option(

@@ -229,7 +229,7 @@ struct SettingsTests {
         let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined() + "/Sources"
         return try swiftFiles(below: root).filter { $0.hasSuffix("Options.swift") }.map { path in
             let text = try contents(path)
-            guard text.contains(": OptionGroup {") else { return 0 }
+            guard text.contains(": DeclaredOptions {") else { return 0 }
             return text.split(separator: "\n").count { $0.hasPrefix("    public let ") }
         }.reduce(0, +)
     }

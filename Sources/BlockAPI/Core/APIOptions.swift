@@ -1,7 +1,7 @@
 public import Settings
 
 /// Options of the API.
-public struct APIOptions: OptionGroup {
+public struct APIOptions: DeclaredOptions {
     public let publicEndpoint = Option(
         "public_endpoint", default: "", rule: .httpURL, help: "URL put into links instead of the request's host.")
     public let maxLimit = Option(

@@ -1,7 +1,7 @@
 public import Settings
 
 /// Options of the scheduler.
-public struct SchedulerOptions: OptionGroup {
+public struct SchedulerOptions: DeclaredOptions {
     public let filters = Option(
         "scheduler_default_filters", default: ["AvailabilityZoneFilter", "CapacityFilter", "CapabilitiesFilter"],
         help: "Filters that a pool must pass, in their order; also DriverFilter, JsonFilter, SameBackendFilter, DifferentBackendFilter.")
