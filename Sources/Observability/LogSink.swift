@@ -1,3 +1,4 @@
+import Glibc
 public import Logging
 public import Primitives
 
