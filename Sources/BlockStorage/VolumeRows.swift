@@ -1,6 +1,6 @@
 public import Database
 
-/// Volumes as they are shown: their rows, with the columns of `VolumeColumn`, and the attachments of all of them.
+/// Volumes as they are shown: their rows, with the columns of `VolumeTable`, and the attachments of all of them.
 public struct VolumeRows: Sendable {
     private let rows: Rows
     private let attachments: [String: [Attachment]]
@@ -8,20 +8,20 @@ public struct VolumeRows: Sendable {
     /// Most volumes have no attachments, and that is in their row; those of the others are read at once.
     init(_ rows: Rows, in connection: any Connection) throws {
         var attached: [String] = []
-        rows.forEach { row in if Self.mayBeAttached(row) { attached.append(row.text(.id)) } }
+        rows.forEach { row in if Self.mayBeAttached(row) { attached.append(row[Volumes.table.id]) } }
         self.rows = rows
         attachments = attached.isEmpty ? [:] : try Attachments.ofVolumes(attached, in: connection)
     }
 
     private static func mayBeAttached(_ row: any Row) -> Bool {
-        guard let state = row.bytes(.attachStatus) else { return false }
+        guard let state = row.bytes(Volumes.table.attachStatus) else { return false }
         return !state.elementsEqual("detached".utf8)
     }
 
     public var count: Int { rows.count }
 
     public func forEach(_ body: (_ row: any Row, _ attachments: [Attachment]) throws -> Void) rethrows {
-        try rows.forEach { try body($0, attachments.isEmpty ? [] : attachments[$0.text(.id)] ?? []) }
+        try rows.forEach { try body($0, attachments.isEmpty ? [] : attachments[$0[Volumes.table.id]] ?? []) }
     }
 }
 
@@ -29,7 +29,7 @@ extension Volumes {
     /// A volume that the caller may see, to be shown.
     public static func shown(_ id: String, to caller: Caller, in connection: any Connection) throws -> VolumeRows {
         let rows = try connection.collect(byID, [.text(id)])
-        guard let isVisible = rows.first({ caller.isAdmin || $0.text(.projectID) == caller.projectID }), isVisible else {
+        guard let isVisible = rows.first({ caller.isAdmin || $0[table.projectID] == caller.projectID }), isVisible else {
             throw StorageError.volumeNotFound(id)
         }
         return try VolumeRows(rows, in: connection)

@@ -112,4 +112,7 @@ public struct Assignment: Sendable {
 extension Row {
     /// The column's value, of a row that the column's table selected.
     public subscript<V: ColumnValue>(_ column: Column<V>) -> V { V.read(self, column.position) }
+    /// UTF-8 of a text column, nil for NULL; valid until the next row.
+    public func bytes(_ column: AnyColumn) -> UnsafeBufferPointer<UInt8>? { bytes(column.position) }
+    public func isNull(_ column: AnyColumn) -> Bool { isNull(column.position) }
 }

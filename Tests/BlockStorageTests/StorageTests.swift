@@ -307,7 +307,7 @@ struct StorageTests {
             query.sort = sort.compactMap { item in VolumeQuery.Column(rawValue: item.0).map { (column: $0, ascending: item.1) } }
             query.marker = marker
             var ids: [String] = []
-            try storage.database.readBlocking { try query.page(in: $0).forEach { row, _ in ids.append(row.text(.id)) } }
+            try storage.database.readBlocking { try query.page(in: $0).forEach { row, _ in ids.append(row[VolumeTable.table.id]) } }
             return ids
         }
         let whole = try page(100, nil)

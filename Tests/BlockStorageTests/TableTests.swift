@@ -55,13 +55,4 @@ struct TableTests {
         #expect(found == ["n", "d", "false", "-"])
         #expect(try await storage.database.write { try $0.delete(from: t, t.id("i")) } == 1)
     }
-
-    @Test("the volume's columns by name are the table's")
-    func volumeColumns() {
-        #expect(VolumeColumn.allCases.count == VolumeTable.table.columns.count)
-        #expect(VolumeColumn.id.rawValue == VolumeTable.table.id.position)
-        #expect(VolumeColumn.sharedTargets.rawValue == VolumeTable.table.sharedTargets.position)
-        #expect(VolumeColumn.updatedAt.rawValue == VolumeTable.table.updatedAt.position)
-        #expect(VolumeColumn.typeName.rawValue == VolumeTable.table.typeName.position)
-    }
 }

@@ -33,7 +33,7 @@ enum VolumeList {
         var written = List<VolumeQuery, VolumeView.Source, VolumeRows>.Written()
         rows.forEach { row, attachments in
             written.count += 1
-            if written.count == rows.count { written.lastID = row.text(.id) }
+            if written.count == rows.count { written.lastID = row[VolumeTable.table.id] }
             plan.write(VolumeView.Source(row: row, attachments: attachments), &writer)
         }
         return written

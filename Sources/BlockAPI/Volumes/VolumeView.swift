@@ -14,32 +14,33 @@ enum VolumeView {
     static let view = View<Source>("volume", "volumes", own + related + later + extensions)
 
     private typealias Member = Field<Source>
+    private static let t = VolumeTable.table
 
     /// The fields of every microversion.
     private static let own: [Field<Source>] = [
-        Member.bytes("id", .text) { $0.row.bytes(.id) },
+        Member.bytes("id", .text) { $0.row.bytes(t.id) },
         Member.written("status", .text) { source, _, writer in writeStatus(source.row, &writer) }.part(.detail),
-        Member.integer("size") { Int($0.row.integer(.size)) }.part(.detail),
-        Member.bytes("availability_zone", .nullable(.text)) { $0.row.bytes(.availabilityZone) }.part(.detail),
-        Member.bytes("created_at", .time) { $0.row.bytes(.createdAt) }.part(.detail),
-        Member.bytes("updated_at", .nullable(.time)) { $0.row.bytes(.updatedAt) }.part(.detail),
-        Member.bytes("name", .nullable(.text)) { $0.row.bytes(.name) },
-        Member.bytes("description", .nullable(.text)) { $0.row.bytes(.description) }.part(.detail),
-        Member.bytes("volume_type", .nullable(.text)) { $0.row.bytes(.typeName) }.part(.detail),
+        Member.integer("size") { $0.row[t.size] }.part(.detail),
+        Member.bytes("availability_zone", .nullable(.text)) { $0.row.bytes(t.availabilityZone) }.part(.detail),
+        Member.bytes("created_at", .time) { $0.row.bytes(t.createdAt) }.part(.detail),
+        Member.bytes("updated_at", .nullable(.time)) { $0.row.bytes(t.updatedAt) }.part(.detail),
+        Member.bytes("name", .nullable(.text)) { $0.row.bytes(t.name) },
+        Member.bytes("description", .nullable(.text)) { $0.row.bytes(t.description) }.part(.detail),
+        Member.bytes("volume_type", .nullable(.text)) { $0.row.bytes(t.typeName) }.part(.detail),
     ]
 
     /// What it is of, and what belongs to it.
     private static let related: [Field<Source>] = [
-        Member.bytes("snapshot_id", .nullable(.text)) { $0.row.bytes(.snapshotID) }.part(.detail),
-        Member.bytes("source_volid", .nullable(.text)) { $0.row.bytes(.sourceVolumeID) }.part(.detail),
+        Member.bytes("snapshot_id", .nullable(.text)) { $0.row.bytes(t.snapshotID) }.part(.detail),
+        Member.bytes("source_volid", .nullable(.text)) { $0.row.bytes(t.sourceVolumeID) }.part(.detail),
         Member.written("metadata", .map(.text)) { source, _, writer in writeMetadata(source.row, &writer) }.part(.detail),
-        Member.links("volumes/") { source, write in if let id = source.row.bytes(.id) { write(id) } },
-        Member.bytes("user_id", .text) { $0.row.bytes(.userID) }.part(.detail),
-        Member.choice("bootable", ["true", "false"]) { $0.row.bool(.bootable) ? "true" : "false" }.part(.detail),
-        Member.flag("encrypted") { !$0.row.isNull(.encryptionKeyID) }.part(.detail),
-        Member.bytes("replication_status", .nullable(.text)) { $0.row.bytes(.replicationStatus) }.part(.detail),
+        Member.links("volumes/") { source, write in if let id = source.row.bytes(t.id) { write(id) } },
+        Member.bytes("user_id", .text) { $0.row.bytes(t.userID) }.part(.detail),
+        Member.choice("bootable", ["true", "false"]) { $0.row[t.bootable] ? "true" : "false" }.part(.detail),
+        Member.flag("encrypted") { !$0.row.isNull(t.encryptionKeyID) }.part(.detail),
+        Member.bytes("replication_status", .nullable(.text)) { $0.row.bytes(t.replicationStatus) }.part(.detail),
         Member.null("consistencygroup_id").part(.detail),
-        Member.flag("multiattach") { $0.row.bool(.multiattach) }.part(.detail),
+        Member.flag("multiattach") { $0.row[t.multiattach] }.part(.detail),
         Member.written("attachments", .list(attachment.shape(.whole, version: 0))) { source, request, writer in
             writer.beginArray()
             if !source.attachments.isEmpty {
@@ -48,35 +49,35 @@ enum VolumeView {
             }
             writer.endArray()
         }.part(.detail),
-        Member.bytes("migration_status", .nullable(.text)) { $0.row.bytes(.migrationStatus) }.part(.detail).forAdministrators(),
+        Member.bytes("migration_status", .nullable(.text)) { $0.row.bytes(t.migrationStatus) }.part(.detail).forAdministrators(),
     ]
 
     /// What came with microversions.
     private static let later: [Field<Source>] = [
-        Member.bytes("group_id", .nullable(.text)) { $0.row.bytes(.groupID) }.part(.detail).since(13),
-        Member.bytes("provider_id", .nullable(.text)) { $0.row.bytes(.providerID) }.part(.detail).since(21).forAdministrators(),
+        Member.bytes("group_id", .nullable(.text)) { $0.row.bytes(t.groupID) }.part(.detail).since(13),
+        Member.bytes("provider_id", .nullable(.text)) { $0.row.bytes(t.providerID) }.part(.detail).since(21).forAdministrators(),
         Member.written("shared_targets", .nullable(.boolean)) { source, request, writer in
             // Null is a driver's third answer, which clients understand since 3.69.
-            let isUnknown = source.row.isNull(.sharedTargets)
-            if isUnknown, request.version >= 69 { writer.null() } else { writer.bool(isUnknown || source.row.bool(.sharedTargets)) }
+            let isUnknown = source.row.isNull(t.sharedTargets)
+            if isUnknown, request.version >= 69 { writer.null() } else { writer.bool(source.row[t.sharedTargets] ?? true) }
         }.part(.detail).since(48),
-        Member.bytes("service_uuid", .nullable(.text)) { $0.row.bytes(.serviceID) }.part(.detail).since(48),
-        Member.bytes("cluster_name", .nullable(.text)) { $0.row.bytes(.clusterName) }.part(.detail).since(61).forAdministrators(),
-        Member.bytes("volume_type_id", .text) { $0.row.bytes(.volumeTypeID) }.part(.detail).since(63),
-        Member.bytes("encryption_key_id", .text) { $0.row.bytes(.encryptionKeyID) }.part(.detail).since(64)
-            .when { !$0.row.isNull(.encryptionKeyID) },
-        Member.flag("consumes_quota") { $0.row.bool(.consumesQuota) }.part(.detail).since(65),
+        Member.bytes("service_uuid", .nullable(.text)) { $0.row.bytes(t.serviceID) }.part(.detail).since(48),
+        Member.bytes("cluster_name", .nullable(.text)) { $0.row.bytes(t.clusterName) }.part(.detail).since(61).forAdministrators(),
+        Member.bytes("volume_type_id", .text) { $0.row.bytes(t.volumeTypeID) }.part(.detail).since(63),
+        Member.bytes("encryption_key_id", .text) { $0.row.bytes(t.encryptionKeyID) }.part(.detail).since(64)
+            .when { !$0.row.isNull(t.encryptionKeyID) },
+        Member.flag("consumes_quota") { $0.row[t.consumesQuota] }.part(.detail).since(65),
     ]
 
     /// What the extensions os-vol-tenant-attr, os-vol-mig-status-attr and os-vol-host-attr add.
     private static let extensions: [Field<Source>] = [
-        Member.bytes("os-vol-tenant-attr:tenant_id", .text) { $0.row.bytes(.projectID) }.part(.extensions)
+        Member.bytes("os-vol-tenant-attr:tenant_id", .text) { $0.row.bytes(t.projectID) }.part(.extensions)
             .rule("volume_extension:volume_tenant_attribute"),
-        Member.bytes("os-vol-mig-status-attr:migstat", .nullable(.text)) { $0.row.bytes(.migrationStatus) }.part(.extensions)
+        Member.bytes("os-vol-mig-status-attr:migstat", .nullable(.text)) { $0.row.bytes(t.migrationStatus) }.part(.extensions)
             .rule("volume_extension:volume_mig_status_attribute"),
-        Member.bytes("os-vol-mig-status-attr:name_id", .nullable(.text)) { $0.row.bytes(.nameID) }.part(.extensions)
+        Member.bytes("os-vol-mig-status-attr:name_id", .nullable(.text)) { $0.row.bytes(t.nameID) }.part(.extensions)
             .rule("volume_extension:volume_mig_status_attribute"),
-        Member.bytes("os-vol-host-attr:host", .nullable(.text)) { $0.row.bytes(.host) }.part(.extensions)
+        Member.bytes("os-vol-host-attr:host", .nullable(.text)) { $0.row.bytes(t.host) }.part(.extensions)
             .rule("volume_extension:volume_host_attribute"),
     ]
 
@@ -96,12 +97,12 @@ enum VolumeView {
         ])
 
     private static func writeStatus(_ row: any Row, _ writer: inout JSONWriter) {
-        guard let bytes = row.bytes(.status) else { return writer.null() }
+        guard let bytes = row.bytes(t.status) else { return writer.null() }
         // The few states with another name outside contain "managing".
         if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first,
             first == UInt8(ascii: "m") || first == UInt8(ascii: "e")
         {
-            writer.string(VolumeStatus.shown(row.text(.status)))
+            writer.string(VolumeStatus.shown(row[t.status].rawValue))
         } else {
             writer.string(bytes)
         }
@@ -109,10 +110,10 @@ enum VolumeView {
 
     /// The user's metadata, with the administrator's that users may see.
     private static func writeMetadata(_ row: any Row, _ writer: inout JSONWriter) {
-        guard let text = row.bytes(.metadata), let admin = row.bytes(.adminMetadata) else { return writer.null() }
+        guard let text = row.bytes(t.metadata), let admin = row.bytes(t.adminMetadata) else { return writer.null() }
         if admin.count == 2 { return writer.raw(text) }
-        var merged = (try? JSON(parsing: row.text(.metadata)))?.object ?? [:]
-        let visible = (try? JSON(parsing: row.text(.adminMetadata)))?.object ?? [:]
+        var merged = (try? JSON(parsing: row[t.metadata]))?.object ?? [:]
+        let visible = (try? JSON(parsing: row[t.adminMetadata]))?.object ?? [:]
         for name in ["readonly", "attached_mode"] where visible[name] != nil { merged[name] = visible[name] }
         writer.value(.object(merged))
     }

@@ -34,22 +34,3 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
     public let typeName = Column<String>("name", joined: "t")
 }
-
-/// The columns of a volume by name, in the order of `VolumeTable`.
-public enum VolumeColumn: Int, CaseIterable, Sendable {
-    case id, projectID, userID, name, description, size, status, previousStatus, attachStatus, migrationStatus, replicationStatus
-    case availabilityZone, host, clusterName, volumeTypeID, snapshotID, sourceVolumeID, groupID, bootable, multiattach, encryptionKeyID
-    case providerID, driverData, nameID, serviceID, sharedTargets, consumesQuota, metadata, adminMetadata, imageMetadata, createdAt,
-        updatedAt, scheduledAt, launchedAt
-    /// Of the volume's type, by a join.
-    case typeName
-}
-
-extension Row {
-    public func bytes(_ column: VolumeColumn) -> UnsafeBufferPointer<UInt8>? { bytes(column.rawValue) }
-    public func text(_ column: VolumeColumn) -> String { text(column.rawValue) }
-    public func optionalText(_ column: VolumeColumn) -> String? { optionalText(column.rawValue) }
-    public func integer(_ column: VolumeColumn) -> Int64 { integer(column.rawValue) }
-    public func bool(_ column: VolumeColumn) -> Bool { bool(column.rawValue) }
-    public func isNull(_ column: VolumeColumn) -> Bool { isNull(column.rawValue) }
-}
