@@ -113,12 +113,17 @@ final class SQLiteConnection: Connection {
     }
 
     private func collect(_ statement: SQLiteStatement, _ values: [Value], expecting: Int) throws -> Rows {
-        let rows = Rows(columns: Int(sqlite3_column_count(statement.handle)), expected: max(1, expecting))
-        try run(statement, values) { _ in
-            statement.copyRow(into: rows)
-            return true
+        var copier = RowCopier(columns: Int(sqlite3_column_count(statement.handle)), expected: max(1, expecting))
+        do {
+            try run(statement, values) { _ in
+                statement.copyRow(into: &copier)
+                return true
+            }
+        } catch {
+            copier.discard()
+            throw error
         }
-        return rows
+        return copier.rows()
     }
 
     var time: Double { Timestamp.seconds() }
@@ -206,13 +211,19 @@ final class SQLiteStatement: Row {
         }
     }
 
-    func copyRow(into rows: Rows) {
-        for column in 0..<sqlite3_column_count(handle) {
+    func copyRow(into rows: inout RowCopier) {
+        rows.beginRow()
+        for column in 0..<Int32(rows.columns) {
             switch sqlite3_column_type(handle, column) {
             case SQLITE_NULL: rows.appendNull()
             case SQLITE_INTEGER: rows.append(sqlite3_column_int64(handle, column))
             case SQLITE_FLOAT: rows.append(sqlite3_column_double(handle, column))
-            default: if let text = bytes(Int(column)) { rows.append(text) } else { rows.appendNull() }
+            default:
+                if let text = sqlite3_column_text(handle, column) {
+                    rows.append(text, count: Int(sqlite3_column_bytes(handle, column)))
+                } else {
+                    rows.appendNull()
+                }
             }
         }
     }
