@@ -1,7 +1,7 @@
-import BlockStorage
+public import BlockStorage
 public import Database
 import DriverHost
-import JSON
+public import JSON
 public import Logging
 import Observability
 import Primitives
@@ -244,18 +244,21 @@ extension DriverValue {
 }
 
 /// The backends of this node.
-public final class Backends: Sendable {
+public final class Backends: BackendInventory {
     public let entries: [BackendEntry]
     private let byHost: [String: BackendEntry]
     private let log: Logger
     private let startedAt = Guarded(Double.infinity)
+    /// Seconds that a client waits for a listing.
+    private let responseTimeout: Double
     /// Finds the plugins of the enabled backends. `onUp` is called whenever a backend came up. Throws what is wrong with the configuration.
     public init(
         _ settings: Settings, node: String, stateDirectory: String, log: Logger,
         onUp: @escaping @Sendable (_ host: String, _ zone: String) -> Void = { _, _ in }
     ) throws(SettingsError) {
         self.log = log
-        let directory = settings[Options.service.pluginDirectory]
+        responseTimeout = Double(settings[Options.rpcResponseTimeout])
+        let directory = settings[Options.pluginDirectory]
         var entries: [BackendEntry] = []
         var problems: [String] = []
         for name in settings[Options.service.enabledBackends] {
@@ -340,7 +343,10 @@ public final class Backends: Sendable {
 
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
-    public func waitForReports(of isWanted: (BackendEntry) -> Bool) async {
+    public func waitForReports() async { await waitForReports { !$0.backend.isHeldUp } }
+
+    /// The same for some of the backends.
+    func waitForReports(of isWanted: (BackendEntry) -> Bool) async {
         await wait { !$0.hasReported && isWanted($0) && !isLate(Timestamp.monotonic()) }
     }
 
@@ -363,8 +369,7 @@ public final class Backends: Sendable {
         while entries.contains(where: isAwaited), !Task.isCancelled { try? await Task.sleep(nanoseconds: 5_000_000) }
     }
 
-    /// Everything that a backend holds, as its driver lists it.
-    public func list(_ host: String, requestID: String, within seconds: Double) async throws -> JSON {
+    public func list(_ host: String, requestID: String) async throws -> JSON {
         guard let entry = entry(host) else { throw StorageError(.unavailable, "No node that runs serves \(host).") }
         do {
             let promise = Promise()
@@ -373,7 +378,7 @@ public final class Backends: Sendable {
                     promise.fulfil(.failure(error))
                 }
             }
-            return try await promise.value(within: seconds) { call.cancel() }.json
+            return try await promise.value(within: responseTimeout) { call.cancel() }.json
         } catch let failure as DriverFailure {
             switch failure.code {
             case .unsupported: throw StorageError(.invalid, "The driver of \(host) cannot list what its storage holds.")
@@ -413,8 +418,10 @@ public final class Backends: Sendable {
         for pool in pools { text.sample("clinker_pool_volumes", pool.volumes, ["pool": pool.host]) }
     }
 
-    /// The pools of the backends for which `isWanted` (all, if none is given), with what is promised of them.
-    public func pools(in connection: any Connection, of isWanted: (_ host: String) -> Bool = { _ in true }) throws -> [PoolState] {
+    public func pools(in connection: any Connection) throws -> [PoolState] { try pools(in: connection) { _ in true } }
+
+    /// The pools of the backends for which `isWanted`, with what is promised of them.
+    func pools(in connection: any Connection, of isWanted: (_ host: String) -> Bool) throws -> [PoolState] {
         let allocations = try Pools.allocations(in: connection)
         return entries.flatMap { isWanted($0.host) ? $0.pools(allocations) : [] }
     }

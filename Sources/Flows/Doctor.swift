@@ -8,7 +8,7 @@ public import Settings
 
 /// Compares what the database says of itself, of the operation log and of every backend. It may work beside the running
 /// service: what changes while it looks is left alone.
-public final class Doctor: Sendable {
+public final class Doctor: StorageExamination {
     private let services: FlowServices
     private let engine: FlowEngine
     private let requests: VolumeRequests
@@ -25,17 +25,14 @@ public final class Doctor: Sendable {
     }
 
     /// What was looked at and found.
-    public struct Report: Sendable {
-        public internal(set) var findings: [Finding] = []
+    private struct Report: Sendable {
+        var findings: [Finding] = []
         var volumes = 0
         var attachments = 0
         var operations = 0
         var backends: [(host: String, objects: Int?)] = []
 
-        /// Findings that are left.
-        public var unrepaired: Int { findings.count { $0.outcome == nil } }
-
-        public var json: JSON {
+        var json: JSON {
             .object([
                 "doctor": .object([
                     "examined": .object([
@@ -77,8 +74,8 @@ public final class Doctor: Sendable {
         "SELECT (SELECT count(*) FROM volumes), (SELECT count(*) FROM attachments), (SELECT count(*) FROM operations WHERE finished_at IS NULL)"
     )
 
-    public func examine(repair: Bool) async throws -> Report {
-        try await Task(executorPreference: executor) { [self] in try await work(repair: repair) }.value
+    public func examine(repair: Bool) async throws -> JSON {
+        try await Task(executorPreference: executor) { [self] in try await work(repair: repair).json }.value
     }
 
     private func work(repair: Bool) async throws -> Report {

@@ -8,7 +8,7 @@ import Primitives
 
 /// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
 /// on (or taken back) by the next one.
-public final class FlowEngine: Sendable {
+public final class FlowEngine: OperationOutcomes {
     let services: FlowServices
     private let executor = ThreadExecutor(name: "flow", threads: 2, yields: true)
     private let flows: [String: Flow]
@@ -89,7 +89,7 @@ public final class FlowEngine: Sendable {
 
     /// Waits for the output of an operation that a client asked for. After `seconds` the operation is cancelled and taken
     /// back, and the client gets Cinder's time-out.
-    public func result(of id: String, within seconds: Double) async throws -> DriverValue {
+    func result(of id: String, within seconds: Double) async throws -> DriverValue {
         // An operation that waits for another one's claim has not been rung for yet.
         let promise = state.withLock { state in
             let promise = state.promises[id] ?? Promise()
@@ -100,10 +100,10 @@ public final class FlowEngine: Sendable {
         return try await promise.value(within: seconds) { [self] in cancel(id) }
     }
 
-    /// The same as JSON; a backend's failure becomes the domain's.
-    public func output(of id: String, within seconds: Double) async throws -> JSON {
+    /// The same as JSON, for as long as clients wait; a backend's failure becomes the domain's.
+    public func output(of id: String) async throws -> JSON {
         do {
-            return try await result(of: id, within: seconds).json
+            return try await result(of: id, within: services.responseTimeout).json
         } catch let failure as DriverFailure {
             switch failure.code {
             case .invalid: throw StorageError(.invalid, "Invalid input received: \(failure.message)")

@@ -14,6 +14,8 @@ public struct FlowServices: Sendable {
     public let snapshotsChargeGigabytes: Bool
     let snapshotSameHost: Bool
     let quotas: Quotas.Defaults
+    /// Seconds that a client waits for an operation.
+    let responseTimeout: Double
     public let log: Logger
     public let progress = ProgressBoard()
     /// The service is stopping: nobody waits for storage to come back any more.
@@ -30,6 +32,7 @@ public struct FlowServices: Sendable {
         snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
         snapshotSameHost = settings[Options.storage.snapshotSameHost]
         quotas = Quotas.Defaults(settings)
+        responseTimeout = Double(settings[Options.rpcResponseTimeout])
         self.log = log
     }
 }

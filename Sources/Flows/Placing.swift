@@ -1,5 +1,5 @@
-import BlockStorage
-import Database
+public import BlockStorage
+public import Database
 import DriverHost
 import JSON
 
@@ -89,8 +89,7 @@ extension Scheduler.Placement {
     }
 }
 
-extension Backends {
-    /// Pools of backends that are enabled and not frozen.
+extension Backends: PoolReports {
     public func usablePools(in connection: any Connection) throws -> [PoolState] {
         let disabled = Set(try Services.all(in: connection).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
         return try pools(in: connection) { !disabled.contains($0) }

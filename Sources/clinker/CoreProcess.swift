@@ -141,7 +141,7 @@ final class CoreProcess: Sendable {
         let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)
         let report = try blocking {
             try await database.migrate(Schema.migrations)
-            return try await doctor.examine(repair: repair).json
+            return try await doctor.examine(repair: repair)
         }
         backends.stop()
         database.close()
@@ -196,22 +196,14 @@ final class CoreProcess: Sendable {
     ) throws
         -> (HTTPServer, HTTPServer)
     {
-        let timeout = Double(settings[Options.service.rpcResponseTimeout])
         let requests = VolumeRequests(settings)
         let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
         let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
         var doors = BlockAPIServices(
-            database: database, requests: requests, result: { try await engine.output(of: $0, within: timeout) },
-            pools: { try backends.pools(in: $0) }, examine: { try await doctor.examine(repair: $0).json },
-            policies: { [policies] in policies.current }, scheduler: services.scheduler,
-            listBackend: { try await backends.list($0, requestID: $1, within: timeout) }, logLevels: sink.levels,
-            operations: OperationDoors(
-                steps: { engine.steps(of: $0) }, progress: { engine.progress(of: $0) },
-                cancel: { try engine.cancel($0, caller: $1, in: $2) }, usablePools: { try backends.usablePools(in: $0) },
-                awaitPools: { await backends.waitForReports { !$0.backend.isWaitingForOldProcesses } },
-                sentence: { engine.sentence(of: $0) }),
-            events: events, tickets: tickets, longReads: longReads)
+            database: database, requests: requests, outcomes: engine, pools: backends, inventory: backends, examination: doctor,
+            policies: { [policies] in policies.current }, scheduler: services.scheduler, logLevels: sink.levels, events: events,
+            tickets: tickets, longReads: longReads)
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
             let nova = Nova(settings, keystone: keystone)

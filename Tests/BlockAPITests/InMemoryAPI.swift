@@ -44,15 +44,13 @@ final class InMemoryAPI: Sendable {
         events = EventHub(database: database, log: log)
         requests = VolumeRequests(settings)
         let policies = try Policies()
+        let storage = NoStorage()
         let sink = LogSink(descriptor: open("/dev/null", O_WRONLY | O_CLOEXEC))
         api = try BlockAPI(
             BlockAPIServices(
-                database: database, requests: requests, result: { _ in throw StorageError(.unavailable, "no backend") },
-                pools: { _ in [] }, examine: { _ in [:] }, policies: { policies }, scheduler: Scheduler(settings),
-                listBackend: { _, _ in ["volumes": [["name": "legacy", "size": 1]]] }, logLevels: sink.levels,
-                operations: OperationDoors(
-                    steps: { _ in [] }, progress: { _ in nil }, cancel: { _, _, _ in }, usablePools: { _ in [] }, awaitPools: {},
-                    sentence: { _ in nil }), events: events, tickets: StreamTickets(), longReads: longReads), settings: settings)
+                database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
+                policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels, events: events,
+                tickets: StreamTickets(), longReads: longReads), settings: settings)
         let chain: [any Middleware] = [
             RequestIDMiddleware(), FaultMiddleware(log: log, translate: BlockAPI.translate), AuthMiddleware(NoAuthenticator()),
         ]
@@ -97,4 +95,18 @@ final class InMemoryAPI: Sendable {
             caller: Caller(userID: "user", projectID: Self.project, isAdmin: isAdmin, requestID: "req-1"), policies: try Policies(),
             publicEndpoint: "", projectSegment: Self.project[...])
     }
+}
+
+/// Storage that holds one object, which is nobody's, and carries nothing out.
+private struct NoStorage: OperationOutcomes, PoolReports, BackendInventory, StorageExamination {
+    func output(of id: String) async throws -> JSON { throw StorageError(.unavailable, "no backend") }
+    func steps(of operation: BlockStorage.Operation) -> [String] { [] }
+    func progress(of id: String) -> Double? { nil }
+    func cancel(_ operation: BlockStorage.Operation, caller: Caller, in tx: any Transaction) throws {}
+    func sentence(of error: String) -> String? { nil }
+    func pools(in connection: any Connection) throws -> [PoolState] { [] }
+    func usablePools(in connection: any Connection) throws -> [PoolState] { [] }
+    func waitForReports() async {}
+    func list(_ host: String, requestID: String) async throws -> JSON { ["volumes": [["name": "legacy", "size": 1]]] }
+    func examine(repair: Bool) async throws -> JSON { [:] }
 }

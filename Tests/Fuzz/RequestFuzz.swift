@@ -25,16 +25,11 @@ final class RequestFuzz: @unchecked Sendable {
             let policies = try Policies()
             let requests = VolumeRequests(settings)
             let sink = LogSink(descriptor: open("/dev/null", O_WRONLY))
-            let pools = [ExpressionFuzz.pool(filterFunction: nil)]
+            let storage = FixedStorage()
             let api = try BlockAPI(
                 BlockAPIServices(
-                    database: database, requests: requests, result: { _ in throw StorageError(.unavailable, "no backend") },
-                    pools: { _ in pools }, examine: { _ in .null }, policies: { policies }, scheduler: Scheduler(settings),
-                    listBackend: { _, _ in ["volumes": [["name": "legacy", "size": 1]]] }, logLevels: sink.levels,
-                    operations: OperationDoors(
-                        steps: { _ in ["place", "make"] }, progress: { _ in nil },
-                        cancel: { operation, caller, tx in _ = try Operations.cancel(operation, caller: caller, in: tx) },
-                        usablePools: { _ in pools }, awaitPools: {}, sentence: { _ in nil }),
+                    database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
+                    policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels,
                     events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets(),
                     longReads: LongReads(database, patience: 5)), settings: settings)
             let log = sink.logger("fuzz")
@@ -92,4 +87,22 @@ final class RequestFuzz: @unchecked Sendable {
             method: String(line[0]), uri: String(line[1]), headers: headers,
             body: end.map { Array(all[$0.upperBound...].prefix(114_688)) } ?? [])
     }
+}
+
+/// Storage that always answers the same, without a backend.
+private struct FixedStorage: OperationOutcomes, PoolReports, BackendInventory, StorageExamination {
+    private let reported = [ExpressionFuzz.pool(filterFunction: nil)]
+
+    func output(of id: String) async throws -> JSON { throw StorageError(.unavailable, "no backend") }
+    func steps(of operation: BlockStorage.Operation) -> [String] { ["place", "make"] }
+    func progress(of id: String) -> Double? { nil }
+    func cancel(_ operation: BlockStorage.Operation, caller: Caller, in tx: any Transaction) throws {
+        _ = try Operations.cancel(operation, caller: caller, in: tx)
+    }
+    func sentence(of error: String) -> String? { nil }
+    func pools(in connection: any Connection) throws -> [PoolState] { reported }
+    func usablePools(in connection: any Connection) throws -> [PoolState] { reported }
+    func waitForReports() async {}
+    func list(_ host: String, requestID: String) async throws -> JSON { ["volumes": [["name": "legacy", "size": 1]]] }
+    func examine(repair: Bool) async throws -> JSON { .null }
 }

@@ -9,7 +9,7 @@ struct OperationTable: Sendable {
     init(_ services: BlockAPIServices, _ settings: Settings) {
         let store = Store(database: services.database, longReads: services.longReads, pageLimit: settings[Options.api.maxLimit])
         let requests = services.requests
-        let outcomes = Outcomes(result: services.result)
+        let outcomes = Outcomes(operations: services.outcomes)
         let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)
         let downTime = settings[Options.api.serviceDownTime]
         let resources: [any Resource] = [
@@ -28,15 +28,15 @@ struct OperationTable: Sendable {
             ManageResource(
                 store: store, requests: requests,
                 manageable: ManageableList(
-                    store: store, names: requests.names, serviceDownTime: downTime, listBackend: services.listBackend,
+                    store: store, names: requests.names, serviceDownTime: downTime, inventory: services.inventory,
                     owner: { try requests.owner(of: $0, in: $1) }), serviceDownTime: downTime),
             OperationResource(
-                store: store, engine: services.operations,
+                store: store, outcomes: services.outcomes,
                 explanation: PlacementExplanation(
-                    store: store, requests: requests, scheduler: services.scheduler, engine: services.operations,
-                    snapshotSameHost: settings[Options.storage.snapshotSameHost])),
+                    store: store, requests: requests, scheduler: services.scheduler, pools: services.pools,
+                    snapshotSameHost: settings[Options.snapshotSameHost])),
             EventResource(hub: services.events, tickets: services.tickets),
-            DoctorResource(examine: services.examine),
+            DoctorResource(examination: services.examination),
         ]
         extensions = resources.flatMap(\.extensions)
         var operations =

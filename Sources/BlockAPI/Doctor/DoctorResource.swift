@@ -1,10 +1,10 @@
+import BlockStorage
 import HTTPServer
 import JSON
 
 /// `/doctor`: beside Cinder's API, for `clinker doctor`.
 struct DoctorResource: Resource {
-    /// Compares database, operation log and backends; repairs what is safe if told to.
-    let examine: @Sendable (_ repair: Bool) async throws -> JSON
+    let examination: any StorageExamination
 
     var extensions: [APIExtension] {
         [
@@ -17,7 +17,7 @@ struct DoctorResource: Resource {
                         "doctor:examine", "POST", "/doctor", policies: ["clinker:doctor"],
                         body: .object([("doctor", .object([("repair", .boolean)]))], required: ["doctor"]),
                         answers: .json(.map(.any)), summary: "Compare database, operation log and backends"
-                    ) { request in try await examine(request.body["doctor"]?["repair"]?.lenientBool ?? false) }
+                    ) { request in try await examination.examine(repair: request.body["doctor"]?["repair"]?.lenientBool ?? false) }
                 ])
         ]
     }

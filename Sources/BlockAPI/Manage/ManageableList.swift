@@ -8,8 +8,7 @@ struct ManageableList: Sendable {
     let store: Store
     let names: StorageNames
     let serviceDownTime: Int
-    /// Everything that a backend holds, as its driver lists it.
-    let listBackend: @Sendable (_ host: String, _ requestID: String) async throws -> JSON
+    let inventory: any BackendInventory
     /// The volume or snapshot whose storage has the name.
     let owner: @Sendable (_ name: String, any Connection) throws -> String?
 
@@ -77,7 +76,7 @@ struct ManageableList: Sendable {
                 guard cluster.isEmpty else { throw HTTPError.notFound("Cluster \(cluster) could not be found.") }
                 let service = try await service(request.query("host") ?? "")
                 query.objects = Self.objects(
-                    try await listBackend(service.host, request.caller.requestID), snapshots: snapshots, names)
+                    try await inventory.list(service.host, requestID: request.caller.requestID), snapshots: snapshots, names)
             }, read: { try page($0, in: $1) }, write: List.each { $0.name })
     }
 

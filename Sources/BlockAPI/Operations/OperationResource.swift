@@ -6,7 +6,7 @@ import JSON
 /// `/operations`: the work that requests have set going. Beside Cinder's API.
 struct OperationResource: Resource {
     let store: Store
-    let engine: OperationDoors
+    let outcomes: any OperationOutcomes
 
     var extensions: [APIExtension] {
         [
@@ -33,7 +33,7 @@ struct OperationResource: Resource {
                     let events = try Events.of(operation, in: connection)
                     var source = source(operation)
                     source.verdicts = try Operations.verdicts(of: operation.id, in: connection)
-                    source.steps = OperationView.steps(engine.steps(operation), events)
+                    source.steps = OperationView.steps(outcomes.steps(of: operation), events)
                     return source
                 }
             },
@@ -43,7 +43,7 @@ struct OperationResource: Resource {
             ) { request in
                 try await store.write { tx in
                     let operation = try Operations.get(request.parameters[0], for: request.caller, in: tx)
-                    try engine.cancel(operation, request.caller, tx)
+                    try outcomes.cancel(operation, caller: request.caller, in: tx)
                 }
             },
         ]
@@ -51,8 +51,8 @@ struct OperationResource: Resource {
 
     private func source(_ operation: Operation) -> OperationView.Source {
         OperationView.Source(
-            operation: operation, progress: operation.finishedAt == nil ? engine.progress(operation.id) : nil,
-            sentence: operation.error.flatMap { engine.sentence($0) })
+            operation: operation, progress: operation.finishedAt == nil ? outcomes.progress(of: operation.id) : nil,
+            sentence: operation.error.flatMap { outcomes.sentence(of: $0) })
     }
 
     private var list: List<OperationQuery, OperationView.Source, [OperationView.Source]> {

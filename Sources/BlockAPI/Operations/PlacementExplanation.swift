@@ -8,7 +8,7 @@ struct PlacementExplanation: Resource {
     let store: Store
     let requests: VolumeRequests
     let scheduler: Scheduler
-    let engine: OperationDoors
+    let pools: any PoolReports
     let snapshotSameHost: Bool
 
     private static let view = View<Scheduler.Placement>(
@@ -33,7 +33,7 @@ struct PlacementExplanation: Resource {
     /// Does everything that a creation does up to the scheduler's choice, and undoes it.
     @Sendable private func explain(_ request: APIRequest) async throws -> Scheduler.Placement {
         let new = try VolumeBodies.newVolume(request)
-        await engine.awaitPools()
+        await pools.waitForReports()
         let instance = await scheduler.instance(["scheduler_hints": .object(new.schedulerHints)])
         do {
             try await store.write { tx in
@@ -44,7 +44,7 @@ struct PlacementExplanation: Resource {
                 throw Explained(
                     placement: try scheduler.place(
                         new: volume, arguments: operation.arguments, instance: instance, attempted: [],
-                        snapshotSameHost: snapshotSameHost, among: engine.usablePools(tx), in: tx))
+                        snapshotSameHost: snapshotSameHost, among: pools.usablePools(in: tx), in: tx))
             }
             throw HTTPError(500, "The placement was not explained.")
         } catch let explained as Explained { return explained.placement }

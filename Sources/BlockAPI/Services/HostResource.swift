@@ -7,8 +7,7 @@ import JSON
 struct HostResource: Resource {
     let store: Store
     let serviceDownTime: Int
-    /// The pools as they are now.
-    let pools: @Sendable (any Connection) throws -> [PoolState]
+    let pools: any PoolReports
 
     var extensions: [APIExtension] {
         [
@@ -167,7 +166,7 @@ struct HostResource: Resource {
             guard try Services.find(binary: "cinder-volume", host: backend, in: connection) != nil else {
                 throw StorageError(.notFound, "Can't find service: \(host)")
             }
-            return (backend, try pools(connection))
+            return (backend, try pools.pools(in: connection))
         }
         guard let pool = known.first(where: { $0.host == host || $0.backend == backend }) else {
             throw StorageError(.unavailable, "The backend \(backend) is down and has said nothing of itself.")

@@ -7,8 +7,7 @@ import JSON
 struct PoolResource: Resource {
     let store: Store
     let scheduler: Scheduler
-    /// The pools as they are now.
-    let pools: @Sendable (any Connection) throws -> [PoolState]
+    let pools: any PoolReports
 
     private static let view = View<PoolState>(
         "pool", "pools",
@@ -48,7 +47,7 @@ struct PoolResource: Resource {
             }
             detail = value
         }
-        var found = try await store.read { try pools($0) }
+        var found = try await store.read { try pools.pools(in: $0) }
         if let name = request.query("name") { found.removeAll { $0.host != name } }
         if request.version >= 28 {
             for (name, value) in request.http.query where !["detail", "name", "volume_type"].contains(name) {
