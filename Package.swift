@@ -131,8 +131,11 @@ let package = Package(
             name: "BlockStorageTests", dependencies: ["BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "FlowsTests", dependencies: ["Flows", "DriverHost", "BlockStorage", "Database", "Settings", "TestSupport", logging],
-            swiftSettings: strict),
+            name: "FlowsTests",
+            dependencies: [
+                "Flows", "Transfers", "DriverHost", "BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport", logging,
+            ],
+            exclude: ["Kept"], swiftSettings: strict),
         .testTarget(
             name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Observability", "Primitives", "TestSupport", logging],
             swiftSettings: strict),

@@ -191,7 +191,7 @@ public enum Attachments {
     /// sure of yet.
     public static func unrestored(of backend: String, upTo last: Int64, in connection: any Connection) throws -> [Volume] {
         let values =
-            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [.integer(last), .text(FlowName.restoreExport)]
+            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [.integer(last), .text(RestoreExportArguments.flow.name)]
         var volumes: [Volume] = []
         try connection.query(unrestoredSQL, values) {
             volumes.append(Volume($0))

@@ -36,8 +36,8 @@ extension VolumeRequests {
             t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
             t.metadata(try managed.metadata.stored("metadata")), t.adminMetadata("{}"), t.imageMetadata("{}"), t.createdAt(tx.now))
         try start(
-            FlowName.manageVolume, volume: id, project: caller.projectID, caller: caller,
-            arguments: ["host": .string(managed.host), "reference": .object(managed.reference)], claims: [.exclusive(id)], in: tx)
+            ManageVolumeArguments(host: managed.host, reference: managed.reference), volume: id, project: caller.projectID, caller: caller,
+            claims: [.exclusive(id)], in: tx)
         try Quotas.charge(Charge(volumes: 1), type: type.name, project: caller.projectID, defaults: quotas, in: tx)
         return id
     }
@@ -72,8 +72,7 @@ extension VolumeRequests {
             throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.rule.from))
         }
         try start(
-            FlowName.unmanageVolume, volume: id, project: volume.projectID, caller: caller, arguments: [:], claims: [.exclusive(id)], in: tx
-        )
+            UnmanageVolumeArguments(), volume: id, project: volume.projectID, caller: caller, claims: [.exclusive(id)], in: tx)
     }
 
     /// Returns the new snapshot's id.
@@ -85,9 +84,10 @@ extension VolumeRequests {
         try Services.usable(host, downAfter: seconds, in: tx)
         try requireUnowned(reference, "snapshot", in: tx)
         let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
+        var arguments = ManageSnapshotArguments(snapshotID: id)
+        arguments.reference = reference
         try start(
-            FlowName.manageSnapshot, volume: volume.id, project: volume.projectID, caller: caller,
-            arguments: ["snapshot_id": .string(id), "reference": .object(reference)], claims: [.exclusive(id), .shared(volume.id)], in: tx)
+            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
         try chargeSnapshot(of: volume, in: tx)
         return id
     }
@@ -102,7 +102,7 @@ extension VolumeRequests {
             )
         }
         try start(
-            FlowName.unmanageSnapshot, volume: snapshot.volumeID, project: snapshot.projectID, caller: caller,
-            arguments: ["snapshot_id": .string(id)], claims: [.exclusive(id), .shared(snapshot.volumeID)], in: tx)
+            UnmanageSnapshotArguments(snapshotID: id), volume: snapshot.volumeID, project: snapshot.projectID, caller: caller,
+            claims: [.exclusive(id), .shared(snapshot.volumeID)], in: tx)
     }
 }

@@ -1,5 +1,4 @@
 public import Database
-import JSON
 import Primitives
 
 /// Requests that give a volume another type or another place.
@@ -21,10 +20,8 @@ extension VolumeRequests {
         }
         let target = UUID.random()
         try start(
-            FlowName.retypeVolume, volume: id, project: volume.projectID, caller: caller,
-            arguments: [
-                "type_id": .string(type.id), "may_migrate": .bool(mayMigrate), "target_id": .string(target),
-            ], claims: [.exclusive(id), .exclusive(target)], in: tx)
+            RetypeVolumeArguments(typeID: type.id, mayMigrate: mayMigrate, targetID: target), volume: id, project: volume.projectID,
+            caller: caller, claims: [.exclusive(id), .exclusive(target)], in: tx)
         let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: tx)
         try Quotas.chargeType(type.name, charge, project: volume.projectID, defaults: quotas, in: tx)
     }
@@ -51,7 +48,7 @@ extension VolumeRequests {
         try Volumes.setMigrationStatus(.starting, of: id, in: tx)
         let target = UUID.random()
         try start(
-            FlowName.migrateVolume, volume: id, project: volume.projectID, caller: caller,
-            arguments: ["host": .string(host), "target_id": .string(target)], claims: [.exclusive(id), .exclusive(target)], in: tx)
+            MigrateVolumeArguments(host: host, targetID: target), volume: id, project: volume.projectID, caller: caller,
+            claims: [.exclusive(id), .exclusive(target)], in: tx)
     }
 }

@@ -44,6 +44,6 @@ public struct OperationQuery: Sendable {
         }
         return try order.rows(
             conditions, select: "SELECT \(Operation.columns) FROM \(table.source)", isOrdered: true, limit: limit, offset: 0, in: connection
-        ) { try Operation($0) }
+        ) { Operation($0) }
     }
 }

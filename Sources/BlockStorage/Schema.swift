@@ -152,5 +152,13 @@ public enum Schema {
         Migration(
             8, "the history of a project",
             ["CREATE INDEX events_of_project ON events (project_id, id)"]),
+        Migration(
+            9, "operations name their step, and the state that finished steps recorded",
+            [
+                "ALTER TABLE operations ADD COLUMN step_name TEXT",
+                StepPositions.naming,
+                "ALTER TABLE operations DROP COLUMN step",
+                "ALTER TABLE operations RENAME COLUMN progress TO step_state",
+            ]),
     ]
 }

@@ -3,27 +3,6 @@ public import JSON
 import Primitives
 public import Settings
 
-/// Names of the flows, as the log keeps them.
-public enum FlowName {
-    public static let createVolume = "volume.create"
-    public static let deleteVolume = "volume.delete"
-    public static let extendVolume = "volume.extend"
-    public static let connectVolume = "volume.connect"
-    public static let disconnectVolume = "volume.disconnect"
-    public static let restoreExport = "volume.restore_export"
-    public static let connectAttachment = "attachment.connect"
-    public static let deleteAttachment = "attachment.delete"
-    public static let createSnapshot = "snapshot.create"
-    public static let deleteSnapshot = "snapshot.delete"
-    public static let revertVolume = "volume.revert"
-    public static let retypeVolume = "volume.retype"
-    public static let migrateVolume = "volume.migrate"
-    public static let manageVolume = "volume.manage"
-    public static let unmanageVolume = "volume.unmanage"
-    public static let manageSnapshot = "snapshot.manage"
-    public static let unmanageSnapshot = "snapshot.unmanage"
-}
-
 /// What a user asks for when creating a volume.
 public struct NewVolume: Sendable {
     public var name, description: String?
@@ -144,25 +123,25 @@ public struct VolumeRequests: Sendable {
             t.multiattach(type.isMultiattach), t.sharedTargets(true), t.consumesQuota(true),
             t.metadata(try new.metadata.stored("metadata")), t.adminMetadata("{}"),
             t.imageMetadata(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), t.createdAt(tx.now))
-        var arguments: JSONObject = ["zones": [.string(zone)]]
+        var arguments = CreateVolumeArguments()
+        arguments.zones = [zone]
         var claims = [Claim.exclusive(id)]
         if let source {
-            arguments["source_volid"] = .string(source.id)
+            arguments.sourceVolumeID = source.id
             claims.append(.shared(source.id))
         }
         if let snapshot {
-            arguments["snapshot_id"] = .string(snapshot.id)
+            arguments.snapshotID = snapshot.id
             claims.append(.shared(snapshot.id))
             // The volume that it belongs to may be read for it.
             claims.append(.shared(snapshot.volumeID))
         }
         if !new.schedulerHints.isEmpty {
             try SchedulerHints.check(new.schedulerHints)
-            arguments["scheduler_hints"] = .object(new.schedulerHints)
-            if caller.isAdmin { arguments[SchedulerHints.ofAllProjects] = true }
+            arguments.schedulerHints = new.schedulerHints
+            arguments.hintsOfAllProjects = caller.isAdmin
         }
-        try start(
-            FlowName.createVolume, volume: id, project: caller.projectID, caller: caller, arguments: arguments, claims: claims, in: tx)
+        try start(arguments, volume: id, project: caller.projectID, caller: caller, claims: claims, in: tx)
         try Quotas.charge(
             Charge(volumes: 1, gigabytes: size), type: type.name, totalSize: size, project: caller.projectID, defaults: quotas, in: tx)
         return id
@@ -223,7 +202,7 @@ public struct VolumeRequests: Sendable {
         }
         let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
         try start(
-            FlowName.deleteVolume, version: 2, volume: id, project: volume.projectID, caller: caller, arguments: [:],
+            DeleteVolumeArguments(), volume: id, project: volume.projectID, caller: caller,
             claims: [.exclusive(id)] + snapshots.map { .exclusive($0.id) }, in: tx)
     }
 
@@ -244,8 +223,8 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
         }
         try start(
-            FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
-            arguments: ["new_size": JSON(newSize), "attached": .bool(volume.status == .inUse)], claims: [.exclusive(id)], in: tx)
+            ExtendVolumeArguments(newSize: newSize, isAttached: volume.status == .inUse), volume: id, project: volume.projectID,
+            caller: caller, claims: [.exclusive(id)], in: tx)
         if volume.consumesQuota {
             try Quotas.charge(
                 Charge(gigabytes: newSize - volume.size), type: volume.typeName, totalSize: newSize, project: volume.projectID,
@@ -258,8 +237,8 @@ public struct VolumeRequests: Sendable {
     public func regrow(_ id: String, caller: Caller, in tx: any Transaction) throws -> String? {
         guard let volume = try Volumes.find(id, in: tx), try Volumes.perform(.extend, on: id, in: tx) else { return nil }
         return try start(
-            FlowName.extendVolume, volume: id, project: volume.projectID, caller: caller,
-            arguments: ["new_size": JSON(volume.size), "attached": false], claims: [.exclusive(id)], in: tx)
+            ExtendVolumeArguments(newSize: volume.size, isAttached: false), volume: id, project: volume.projectID, caller: caller,
+            claims: [.exclusive(id)], in: tx)
     }
 
     /// Reserves a volume for an attachment that is connected later; returns its id.
@@ -278,7 +257,7 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
         return try start(
-            FlowName.connectVolume, volume: volumeID, project: volume.projectID, caller: caller, arguments: ["connector": connector],
+            ConnectVolumeArguments(connector: connector), volume: volumeID, project: volume.projectID, caller: caller,
             claims: [.exclusive(volumeID)], in: tx)
     }
 
@@ -289,16 +268,16 @@ public struct VolumeRequests: Sendable {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         // The connector may be anybody's who is connected.
         try permit.check(try Attachments.ofVolume(volumeID, in: tx))
-        var arguments: JSONObject = ["connector": connector ?? .null]
+        var arguments = DisconnectVolumeArguments()
+        arguments.connector = connector
         if let attachmentID {
-            arguments["detach"] = true
+            arguments.detaches = true
             if let attachment = try Attachments.toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) {
-                arguments["attachment_id"] = .string(attachment.id)
+                arguments.attachmentID = attachment.id
             }
         }
         return try start(
-            FlowName.disconnectVolume, volume: volumeID, project: volume.projectID, caller: caller, arguments: arguments,
-            claims: [.exclusive(volumeID)], in: tx)
+            arguments, volume: volumeID, project: volume.projectID, caller: caller, claims: [.exclusive(volumeID)], in: tx)
     }
 
     /// `isNew`: the attachment was made by the same request and goes if this fails.
@@ -319,8 +298,8 @@ public struct VolumeRequests: Sendable {
             try Volumes.setStates(.attaching, attached: .attaching, of: volume.id, in: tx)
         }
         return try start(
-            FlowName.connectAttachment, volume: volume.id, project: volume.projectID, caller: caller,
-            arguments: ["attachment_id": .string(id), "mode": .string(mode), "new": .bool(isNew)], claims: [.exclusive(volume.id)], in: tx)
+            ConnectAttachmentArguments(attachmentID: id, mode: mode, isNew: isNew), volume: volume.id, project: volume.projectID,
+            caller: caller, claims: [.exclusive(volume.id)], in: tx)
     }
 
     /// nil: nothing was connected, the attachment is gone already.
@@ -335,17 +314,16 @@ public struct VolumeRequests: Sendable {
             return nil
         }
         return try start(
-            FlowName.deleteAttachment, volume: volume.id, project: volume.projectID, caller: caller,
-            arguments: ["attachment_id": .string(id)], claims: [.exclusive(volume.id)], in: tx)
+            DeleteAttachmentArguments(attachmentID: id), volume: volume.id, project: volume.projectID, caller: caller,
+            claims: [.exclusive(volume.id)], in: tx)
     }
 
+    /// Writes the operation on the volume into the log; returns its id.
     @discardableResult
     func start(
-        _ flow: String, version: Int = 1, volume: String, project: String, caller: Caller, arguments: JSONObject, claims: [Claim],
-        in tx: any Transaction
+        _ arguments: some FlowArguments, volume: String, project: String, caller: Caller, claims: [Claim], in tx: any Transaction
     ) throws -> String {
         try Operations.create(
-            flow: flow, version: version, resourceType: "volume", resourceID: volume, projectID: project, caller: caller,
-            arguments: arguments, claims: claims, in: tx)
+            arguments, resourceType: "volume", resourceID: volume, projectID: project, caller: caller, claims: claims, in: tx)
     }
 }

@@ -10,14 +10,16 @@ public import Settings
 /// service: what changes while it looks is left alone.
 public final class Doctor: StorageExamination {
     private let services: FlowServices
+    private let backends: Backends
     private let engine: FlowEngine
     private let requests: VolumeRequests
     private let reservationAge: Int
     /// Reading many rows holds a thread for a while: its own.
     private let executor = ThreadExecutor(name: "doctor", threads: 1)
 
-    public init(_ services: FlowServices, engine: FlowEngine, requests: VolumeRequests, settings: Settings) {
+    public init(_ services: FlowServices, backends: Backends, engine: FlowEngine, requests: VolumeRequests, settings: Settings) {
         self.services = services
+        self.backends = backends
         self.engine = engine
         self.requests = requests
         let age = settings[Options.storage.reservationTimeout]
@@ -85,10 +87,10 @@ public final class Doctor: StorageExamination {
         report.findings = try await services.database.read {
             try DatabaseExamination.findings(
                 knownFlows: engine.knownFlows, reservationAge: reservationAge,
-                snapshotsChargeGigabytes: services.snapshotsChargeGigabytes, in: $0)
+                snapshotsChargeGigabytes: services.settings.snapshotsChargeGigabytes, in: $0)
         }
         // Right after a start they may be a moment late.
-        for entry in services.backends.entries { _ = await entry.backend.waitUntilUp(within: 10, isPatient: false) }
+        for entry in backends.entries { _ = await entry.backend.waitUntilUp(within: 10, isPatient: false) }
         try await compareBackends(&report)
         if repair {
             for index in report.findings.indices {
@@ -110,13 +112,13 @@ public final class Doctor: StorageExamination {
             try connection.query(Self.rowsSQL, []) { row in
                 let id = row.text(0)
                 let backend = HostName.backend(of: row.text(4))
-                let name = services.names.volume(row.optionalText(1) ?? id)
+                let name = services.settings.names.volume(row.optionalText(1) ?? id)
                 snapshot.rows[name] = Row(id: id, size: row.int(2), status: row.text(3), backend: backend)
                 return true
             }
             try connection.query(Self.snapshotRowsSQL, []) { row in
                 let id = row.text(0)
-                snapshot.rows[services.names.snapshot(id)] = Row(
+                snapshot.rows[services.settings.names.snapshot(id)] = Row(
                     id: id, size: row.int(1), status: row.text(2), backend: HostName.backend(of: row.text(3)), isSnapshot: true)
                 return true
             }
@@ -131,7 +133,7 @@ public final class Doctor: StorageExamination {
         var listed: [String: [String: Int64]] = [:]
         // Backends of which not everything could be looked at.
         var partial: Set<String> = []
-        for entry in services.backends.entries {
+        for entry in backends.entries {
             do {
                 let listing = try await entry.backend.call(.listVolumes, .object([]))
                 let objects = listing["volumes"]?.list ?? []
@@ -146,7 +148,9 @@ public final class Doctor: StorageExamination {
                 for object in objects {
                     if let name = object["name"]?.string { names[name] = object["bytes"]?.integer ?? -1 }
                     for snapshot in object["snapshots"]?.list ?? [] {
-                        if let name = services.names.snapshot(listed: snapshot["id"]?.string, snapshot["name"]?.string) { names[name] = -1 }
+                        if let name = services.settings.names.snapshot(listed: snapshot["id"]?.string, snapshot["name"]?.string) {
+                            names[name] = -1
+                        }
                     }
                 }
                 listed[entry.host] = names
@@ -163,7 +167,7 @@ public final class Doctor: StorageExamination {
         let after = try await snapshot()
         var strangers: [String: Int] = [:]
         for (name, row) in before.rows {
-            guard services.backends.entry(row.backend) != nil else {
+            guard backends.entry(row.backend) != nil else {
                 strangers[row.backend, default: 0] += 1
                 continue
             }
@@ -182,7 +186,7 @@ public final class Doctor: StorageExamination {
         for (host, objects) in listed.sorted(by: { $0.key < $1.key }) {
             // Under a row's name on another backend lies what a move could not remove.
             for name in objects.keys.sorted() where before.rows[name]?.backend != host && after.rows[name]?.backend != host {
-                guard let id = services.names.volumeID(name) ?? services.names.snapshotID(name) else { continue }
+                guard let id = services.settings.names.volumeID(name) ?? services.settings.names.snapshotID(name) else { continue }
                 // Made and removed while the backend was being asked.
                 // Or left there on purpose.
                 let history = try await services.database.read { try Events.ofResource(id, in: $0) }

@@ -20,7 +20,7 @@ public struct Transfer: Sendable {
         }
     }
 
-    private let source, target: End
+    let source, target: End
     /// Bytes at the beginning that are already copied and on stable storage.
     public var start: UInt64 = 0
     /// Bytes per second at most; 0 for no limit.

@@ -104,7 +104,7 @@ final class CoreProcess: Sendable {
             log: sink.logger("flows"))
         let engine = FlowEngine(services)
         engine.listen()
-        let left = try Self.blocking { try await engine.left() }
+        let unfinished = try Self.blocking { try await engine.unfinishedOperations() }
         let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
@@ -115,8 +115,8 @@ final class CoreProcess: Sendable {
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
-        engine.resume(left)
-        try Self.blocking { try await engine.restoreExports() }
+        engine.resume(unfinished)
+        try Self.blocking { try await ExportRestoration(services, backends: backends).start() }
         waitForEnd()
         events.close()
         longReads.close()
@@ -138,7 +138,7 @@ final class CoreProcess: Sendable {
         let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
         // Operations that a repair creates are run by the next start of the service.
         let requests = VolumeRequests(settings)
-        let doctor = Doctor(services, engine: FlowEngine(services), requests: requests, settings: settings)
+        let doctor = Doctor(services, backends: backends, engine: FlowEngine(services), requests: requests, settings: settings)
         let report = try blocking {
             try await database.migrate(Schema.migrations)
             return try await doctor.examine(repair: repair)
@@ -197,7 +197,7 @@ final class CoreProcess: Sendable {
         -> (HTTPServer, HTTPServer)
     {
         let requests = VolumeRequests(settings)
-        let doctor = Doctor(services, engine: engine, requests: requests, settings: settings)
+        let doctor = Doctor(services, backends: backends, engine: engine, requests: requests, settings: settings)
         let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
         var doors = BlockAPIServices(

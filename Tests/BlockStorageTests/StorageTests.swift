@@ -278,7 +278,7 @@ struct StorageTests {
         #expect(all.count == 1)
         try await storage.finish(all[0].resourceID)
         #expect(storage.rung.ids.withLock { $0.count } == 3)
-        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.first?.flow == FlowName.deleteVolume)
+        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.first?.flow == DeleteVolumeArguments.flow)
     }
 
     @Test(

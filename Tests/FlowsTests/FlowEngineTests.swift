@@ -31,11 +31,11 @@ struct FlowEngineTests {
             }
         }
         let interrupted = try await operation()
-        let left = try await engine.left()
+        let unfinished = try await engine.unfinishedOperations()
         let (early, late) = (try await operation(), try await operation())
         engine.ring(early)
         #expect(engine.running.isEmpty)
-        engine.resume(left)
+        engine.resume(unfinished)
         #expect(engine.running == [interrupted, early])
         engine.ring(late)
         #expect(engine.running == [interrupted, early, late])

@@ -19,7 +19,7 @@ enum OperationView {
         "operation", "operations",
         [
             .text("id") { $0.operation.id },
-            .text("flow") { $0.operation.flow },
+            .text("flow") { $0.operation.flow.name },
             .text("state") { $0.operation.finishedAt == nil && $0.operation.isReverting ? "reverting" : $0.operation.state },
             .text("resource_type") { $0.operation.resourceType },
             .text("resource_id") { $0.operation.resourceID },

@@ -34,7 +34,7 @@ struct PlacementExplanation: Resource {
     @Sendable private func explain(_ request: APIRequest) async throws -> Scheduler.Placement {
         let new = try VolumeBodies.newVolume(request)
         await pools.waitForReports()
-        let instance = await scheduler.instance(["scheduler_hints": .object(new.schedulerHints)])
+        let instance = await scheduler.instance(new.schedulerHints)
         do {
             try await store.write { tx in
                 let id = try requests.create(new, caller: request.caller, in: tx)
@@ -43,7 +43,7 @@ struct PlacementExplanation: Resource {
                 }
                 throw Explained(
                     placement: try scheduler.place(
-                        new: volume, arguments: operation.arguments, instance: instance, attempted: [],
+                        new: volume, arguments: CreateVolumeArguments(parsing: operation.arguments), instance: instance, attempted: [],
                         snapshotSameHost: snapshotSameHost, among: pools.usablePools(in: tx), in: tx))
             }
             throw HTTPError(500, "The placement was not explained.")

@@ -4,10 +4,9 @@ import Primitives
 
 /// The database against itself: charges, promises, states, attachments and the operation log.
 public enum DatabaseExamination {
-    /// Everything wrong, as of one snapshot. `knownFlows` are `name/version`; reservations older than `reservationAge` seconds
-    /// are stale.
+    /// Everything wrong, as of one snapshot. Reservations older than `reservationAge` seconds are stale.
     public static func findings(
-        knownFlows: Set<String>, reservationAge: Int, snapshotsChargeGigabytes: Bool, in connection: any Connection
+        knownFlows: Set<FlowID>, reservationAge: Int, snapshotsChargeGigabytes: Bool, in connection: any Connection
     ) throws -> [Finding] {
         try quotas(snapshotsChargeGigabytes, in: connection) + strandedSnapshots(in: connection) + pools(in: connection)
             + stranded(in: connection) + attachStates(reservationAge, in: connection)
@@ -25,24 +24,25 @@ public enum DatabaseExamination {
     }
     static let changingSQL = SQL(
         """
-        SELECT resource_id, flow, arguments, progress FROM operations WHERE finished_at IS NULL
-            AND flow IN ('\(FlowName.extendVolume)', '\(FlowName.retypeVolume)', '\(FlowName.migrateVolume)')
+        SELECT resource_id, flow, arguments, step_state FROM operations WHERE finished_at IS NULL
+            AND flow IN ('\(ExtendVolumeArguments.flow.name)', '\(RetypeVolumeArguments.flow.name)', '\(MigrateVolumeArguments.flow.name)')
         """)
 
     private static func inFlight(_ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [InFlight] {
-        try connection.rows(changingSQL) { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) }.compactMap { id, flow, arguments, progress in
+        try connection.rows(changingSQL) { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) }.compactMap { id, flow, arguments, state in
             guard let volume = try Volumes.find(id, in: connection) else { return nil }
-            let (arguments, progress) = (try JSON(parsing: arguments), try JSON(parsing: progress))
             var entry = InFlight(volume: volume)
-            if flow == FlowName.extendVolume {
-                let growth = (arguments["new_size"]?.integer.map { Int($0) } ?? volume.size) - volume.size
+            if flow == ExtendVolumeArguments.flow.name {
+                let growth = try ExtendVolumeArguments(parsing: arguments).newSize - volume.size
                 if volume.consumesQuota { entry.charges = Charge(gigabytes: growth).entries(volume.typeName) }
-                if let host = volume.host { entry.claim = (host, progress["claimed"]?.integer.map { Int($0) } ?? 0, 0) }
+                if let host = volume.host { entry.claim = (host, try ExtendVolumeState(parsing: state).claimed ?? 0, 0) }
                 return entry
             }
-            if let host = progress["claim"]?.string { entry.claim = (host, volume.size, 1) }
+            if let host = try MoveState(parsing: state).claim { entry.claim = (host, volume.size, 1) }
             // Until the volume has its new type, it is charged under both.
-            if let type = arguments["type_id"]?.string, type != volume.volumeTypeID {
+            if flow == RetypeVolumeArguments.flow.name, case let type = try RetypeVolumeArguments(parsing: arguments).typeID,
+                type != volume.volumeTypeID
+            {
                 let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: connection)
                 entry.charges = charge.entries(ofType: try VolumeTypes.get(type, in: connection).name)
             }
@@ -247,10 +247,10 @@ public enum DatabaseExamination {
 
     static let unfinishedSQL = SQL("SELECT id, flow, version, state, resource_id, created_at FROM operations WHERE finished_at IS NULL")
 
-    private static func operations(_ knownFlows: Set<String>, in connection: any Connection) throws -> [Finding] {
+    private static func operations(_ knownFlows: Set<FlowID>, in connection: any Connection) throws -> [Finding] {
         try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3), $0.text(4), $0.text(5)) }.compactMap {
             id, flow, version, state, resource, since in
-            if !knownFlows.contains("\(flow)/\(version)") {
+            if !knownFlows.contains(FlowID(flow, version: version)) {
                 return Finding(
                     .operation, id,
                     "Operation \(id) (\(flow) version \(version), on \(resource), since \(since)) is unknown to this release.",

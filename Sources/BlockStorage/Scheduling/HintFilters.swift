@@ -26,8 +26,6 @@ public struct SchedulerHints: Sendable {
         query = nil
     }
 
-    /// Name of the argument of operations that says that hints may name volumes of all projects: an administrator gave them.
-    static let ofAllProjects = "hints_of_all_projects"
     /// Bytes of JSON: the scheduler reads the hints for every pool, while others wait for it.
     private static let longest = 8192
 

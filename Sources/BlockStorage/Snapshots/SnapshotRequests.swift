@@ -32,8 +32,9 @@ extension VolumeRequests {
         }
         try refuseFrozen(volume, in: tx)
         let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
-        try startSnapshot(
-            FlowName.createSnapshot, snapshot: id, volume: volume, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        try start(
+            CreateSnapshotArguments(snapshotID: id), volume: volume.id, project: volume.projectID, caller: caller,
+            claims: [.exclusive(id), .shared(volume.id)], in: tx)
         try chargeSnapshot(of: volume, in: tx)
         return id
     }
@@ -55,8 +56,9 @@ extension VolumeRequests {
             )
         }
         try refuseFrozen(volume, in: tx)
-        try startSnapshot(
-            FlowName.deleteSnapshot, snapshot: id, volume: volume, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
+        try start(
+            DeleteSnapshotArguments(snapshotID: id), volume: volume.id, project: volume.projectID, caller: caller,
+            claims: [.exclusive(id), .shared(volume.id)], in: tx)
     }
 
     /// Brings the volume back to its latest snapshot.
@@ -83,8 +85,8 @@ extension VolumeRequests {
                 .conflict,
                 "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id), which is \(latest.status).")
         }
-        try startSnapshot(
-            FlowName.revertVolume, snapshot: latest.id, volume: volume, caller: caller,
+        try start(
+            RevertVolumeArguments(snapshotID: latest.id), volume: volumeID, project: volume.projectID, caller: caller,
             claims: [.exclusive(latest.id), .exclusive(volumeID)], in: tx)
     }
 
@@ -120,13 +122,5 @@ extension VolumeRequests {
             return
         }
         throw StorageError.invalidInput("Modification operations are not allowed on frozen storage backends.")
-    }
-
-    private func startSnapshot(
-        _ flow: String, snapshot: String, volume: Volume, caller: Caller, claims: [Claim], in tx: any Transaction
-    ) throws {
-        try start(
-            flow, volume: volume.id, project: volume.projectID, caller: caller, arguments: ["snapshot_id": .string(snapshot)],
-            claims: claims, in: tx)
     }
 }

@@ -2,13 +2,13 @@ import DriverHost
 import Primitives
 
 /// How long a call waits for a backend that is down, all its waits together.
-struct Patience {
+struct WaitBudget {
     /// In seconds; nil waits for as long as it takes.
     private var left: Double?
 
     init(seconds: Double?) { left = seconds }
 
-    /// Waits until `isUp` has seen the backend up, for as many seconds as it is told; throws `failure` once the patience is over. Only
+    /// Waits until `isUp` has seen the backend up, for as many seconds as it is told; throws `failure` once the budget is spent. Only
     /// time that went by counts: a backend that comes and goes is waited for as often as it does.
     mutating func wait(after failure: DriverFailure, until isUp: (Double) async -> Bool) async throws {
         if let left, left <= 0 { throw failure }

@@ -1,0 +1,181 @@
+public import Database
+public import JSON
+import Primitives
+
+extension Topic {
+    /// Operations that can run: the subject is the operation's id.
+    public static let runnableOperations = Topic("operations.runnable")
+    /// Operations that somebody asked to be taken back: the subject is the operation's id.
+    public static let cancelledOperations = Topic("operations.cancelled")
+}
+
+/// The operation log.
+public enum Operations {
+    static let insertSQL = SQL(
+        """
+        INSERT INTO operations (id, flow, version, state, reverting, attempts, resource_type, resource_id, project_id, user_id,
+            request_id, arguments, step_state, created_at, updated_at)
+        VALUES (?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?, ?, '{}', ?, ?)
+        """)
+    static let byID = SQL("SELECT \(Operation.columns) FROM operations WHERE id = ?")
+    static let runnableSQL = SQL(
+        "SELECT \(Operation.columns) FROM operations WHERE finished_at IS NULL AND state = 'running' ORDER BY created_at")
+    static let insertClaimSQL = SQL("INSERT INTO claims (resource, ticket, operation_id, exclusive, held) VALUES (?, ?, ?, ?, ?)")
+    static let conflictSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) LIMIT 1")
+    static let earlierSQL = SQL(
+        """
+        SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) AND (held = 1 OR ticket < ?) LIMIT 1
+        """)
+    static let claimsSQL = SQL("SELECT resource, exclusive, ticket FROM claims WHERE operation_id = ? ORDER BY resource")
+    static let waitersSQL = SQL("SELECT DISTINCT operation_id, ticket FROM claims WHERE resource = ? AND held = 0 ORDER BY ticket")
+    static let claimedSQL = SQL("SELECT DISTINCT resource FROM claims")
+    static let releaseSQL = SQL("DELETE FROM claims WHERE operation_id = ?")
+    static let holdSQL = SQL("UPDATE claims SET held = 1 WHERE operation_id = ?")
+    static let runSQL = SQL("UPDATE operations SET state = 'running', updated_at = ? WHERE id = ?")
+    static let advanceSQL = SQL(
+        "UPDATE operations SET step_name = ?, reverting = ?, attempts = ?, step_state = ?, error = ?, updated_at = ? WHERE id = ?")
+    static let finishSQL = SQL("UPDATE operations SET state = ?, error = ?, finished_at = ?, updated_at = ? WHERE id = ?")
+    static let verdictsSQL = SQL("UPDATE operations SET verdicts = ? WHERE id = ?")
+
+    /// Writes an operation into the log, in the transaction that makes the change it belongs to. It runs at once if
+    /// nothing that is before it claims the same; `Topic.runnableOperations` is rung for every operation that can run.
+    public static func create(
+        _ arguments: some FlowArguments, resourceType: String, resourceID: String, projectID: String, caller: Caller,
+        claims: [Claim], in tx: any Transaction
+    ) throws -> String {
+        let id = UUID.random()
+        let flow = type(of: arguments).flow
+        let now = tx.now
+        let ticket = now + id
+        // Always in the order of ids: two operations that need the same two things never wait for each other.
+        let ordered = claims.sorted { $0.resource < $1.resource }
+        let free = try ordered.allSatisfy { try !tx.exists(conflictSQL, .text($0.resource), .text(id), .bool($0.isExclusive)) }
+        try tx.run(
+            insertSQL, .text(id), .text(flow.name), .int(flow.version), .text(free ? "running" : "waiting"), .text(resourceType),
+            .text(resourceID),
+            .text(projectID), .text(caller.userID), .text(caller.requestID), .text(arguments.text), .text(now), .text(now))
+        for claim in ordered {
+            try tx.run(insertClaimSQL, .text(claim.resource), .text(ticket), .text(id), .bool(claim.isExclusive), .bool(free))
+        }
+        try Events.append(
+            "operation.accepted", resourceType: resourceType, resourceID: resourceID, projectID: projectID, operationID: id,
+            requestID: caller.requestID, data: ["flow": .string(flow.name)], in: tx)
+        if free { tx.ring(.runnableOperations, id) }
+        return id
+    }
+
+    static let claimedByAnySQL = SQL("SELECT 1 FROM claims WHERE resource = ? LIMIT 1")
+    /// Whether an operation works on the resource, reads it or waits for it.
+    static func isClaimed(_ resource: String, in connection: any Connection) throws -> Bool {
+        try connection.exists(claimedByAnySQL, .text(resource))
+    }
+
+    static let latestSQL = SQL(
+        "SELECT \(Operation.columns) FROM operations WHERE resource_id = ? ORDER BY created_at DESC, id DESC LIMIT 1")
+    /// The latest operation on a resource.
+    public static func latest(of resource: String, in connection: any Connection) throws -> Operation? {
+        try connection.first(latestSQL, .text(resource)) { Operation($0) }
+    }
+
+    /// An operation that the caller may see.
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Operation {
+        guard let operation = try find(id, in: connection), caller.isAdmin || operation.projectID == caller.projectID else {
+            throw StorageError.operationNotFound(id)
+        }
+        return operation
+    }
+
+    static let cancelSQL = SQL("UPDATE operations SET cancelled = 1, updated_at = ? WHERE id = ? AND finished_at IS NULL AND reverting = 0")
+    /// Asks for the operation to be taken back; false if it is over, or being taken back already.
+    public static func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws -> Bool {
+        guard try tx.run(cancelSQL, .text(tx.now), .text(operation.id)) == 1 else { return false }
+        try Events.append(
+            "operation.cancel", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+            operationID: operation.id, requestID: caller.requestID, data: ["flow": .string(operation.flow.name)], in: tx)
+        tx.ring(.cancelledOperations, operation.id)
+        return true
+    }
+
+    static let verdictsOfSQL = SQL("SELECT verdicts FROM operations WHERE id = ?")
+    /// What the scheduler said of each pool; nil if it was not asked.
+    public static func verdicts(of id: String, in connection: any Connection) throws -> JSON? {
+        try connection.first(verdictsOfSQL, .text(id)) { try $0.optionalText(0).map { try JSON(parsing: $0) } } ?? nil
+    }
+
+    public static func find(_ id: String, in connection: any Connection) throws -> Operation? {
+        try connection.first(byID, .text(id)) { Operation($0) }
+    }
+
+    /// Everything that a process which died left running.
+    public static func runnable(in connection: any Connection) throws -> [Operation] {
+        try connection.rows(runnableSQL) { Operation($0) }
+    }
+
+    /// Records where the operation stands: `step` and `state` as `Operation.step` and `Operation.stepState`.
+    public static func advance(
+        _ id: String, step: String?, reverting: Bool, attempts: Int, state: some JSONConvertible, error: String?, in tx: any Transaction
+    ) throws {
+        try tx.run(
+            advanceSQL, .string(step), .bool(reverting), .int(attempts), .text(state.text), .string(error), .text(tx.now),
+            .text(id))
+    }
+
+    static let checkpointSQL = SQL("UPDATE operations SET step_state = ?, updated_at = ? WHERE id = ? AND finished_at IS NULL")
+    /// Records how far the present step got, so that its repetition need not begin at nothing.
+    public static func checkpoint(_ id: String, state: some JSONConvertible, in tx: any Transaction) throws {
+        try tx.run(checkpointSQL, .text(state.text), .text(tx.now), .text(id))
+    }
+
+    public static func setVerdicts(_ verdicts: JSON, of id: String, in tx: any Transaction) throws {
+        try tx.run(verdictsSQL, .text(verdicts.text), .text(id))
+    }
+
+    /// Ends an operation, gives its claims up and lets those run that waited for them.
+    public static func finish(_ operation: Operation, state: String, error: String?, in tx: any Transaction) throws {
+        let now = tx.now
+        try tx.run(finishSQL, .text(state), .string(error), .text(now), .text(now), .text(operation.id))
+        let resources = try tx.rows(claimsSQL, .text(operation.id)) { $0.text(0) }
+        try tx.run(releaseSQL, .text(operation.id))
+        try Events.append(
+            "operation.\(state)", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
+            operationID: operation.id, requestID: operation.requestID,
+            data: error.map { ["flow": .string(operation.flow.name), "error": .string($0)] } ?? ["flow": .string(operation.flow.name)],
+            in: tx)
+        for resource in resources {
+            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) { try run(waiting: waiter, in: tx) }
+        }
+    }
+
+    /// Whether nothing that is before the operation claims what it claims.
+    static func canRun(_ id: String, in connection: any Connection) throws -> Bool {
+        try connection.rows(claimsSQL, .text(id)) { ($0.text(0), $0.bool(1), $0.text(2)) }.allSatisfy {
+            try !connection.exists(earlierSQL, .text($0.0), .text(id), .bool($0.1), .text($0.2))
+        }
+    }
+
+    /// Lets a waiting operation run if it can.
+    @discardableResult
+    static func run(waiting id: String, in tx: any Transaction) throws -> Bool {
+        guard try canRun(id, in: tx) else { return false }
+        try tx.run(holdSQL, .text(id))
+        try tx.run(runSQL, .text(tx.now), .text(id))
+        tx.ring(.runnableOperations, id)
+        return true
+    }
+
+    static let purgeSQL = SQL(
+        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT 10000)"
+    )
+    /// Removes a bounded number of operations that finished before the time.
+    public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
+
+    /// Resources that operations are at work on or wait for.
+    public static func claimed(in connection: any Connection) throws -> Set<String> { Set(try connection.rows(claimedSQL) { $0.text(0) }) }
+
+    static let unfinishedSQL = SQL(
+        "SELECT flow, state, count(*), min(created_at) FROM operations WHERE finished_at IS NULL GROUP BY flow, state ORDER BY flow, state")
+    /// How many operations of each flow and state are not finished, and since when the oldest is there.
+    public static func unfinished(in connection: any Connection) throws -> [(flow: String, state: String, count: Int, oldest: String)] {
+        try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3)) }
+    }
+}

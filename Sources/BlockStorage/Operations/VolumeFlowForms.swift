@@ -1,0 +1,177 @@
+public import JSON
+
+// What operations on volumes store: their arguments, written by requests, and the state that finished steps record. The stored names are
+// frozen: FlowsTests compares them with a list.
+
+public struct CreateVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.create")
+    public static let members = [
+        JSONMember("zones", \Self.zones), JSONMember("source_volid", \Self.sourceVolumeID), JSONMember("snapshot_id", \Self.snapshotID),
+        JSONMember("scheduler_hints", \Self.schedulerHints), JSONMember("hints_of_all_projects", \Self.hintsOfAllProjects),
+    ]
+    public var zones: [String] = []
+    public var sourceVolumeID: String?
+    public var snapshotID: String?
+    public var schedulerHints: JSONObject?
+    /// Hints may name volumes of all projects: an administrator gave them.
+    public var hintsOfAllProjects = false
+    public init() {}
+}
+
+public struct CreateVolumeState: PlacementState, CopyState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted), JSONMember("copied", \Self.copied),
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// The pool of which capacity is claimed.
+    public var host: String?
+    /// Backends that were placed on and failed, as `node@backend`.
+    public var attempted: [String] = []
+    public var copied: Int?
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
+/// Removes a volume and its snapshots.
+public struct DeleteVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.delete", version: 2)
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
+public struct ExtendVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.extend")
+    public static let members = [JSONMember("new_size", \Self.newSize), JSONMember("attached", \Self.isAttached)]
+    /// GiB
+    public var newSize = 0
+    public var isAttached = false
+    public init() {}
+    public init(newSize: Int, isAttached: Bool) {
+        self.newSize = newSize
+        self.isAttached = isAttached
+    }
+}
+
+public struct ExtendVolumeState: PlacementState {
+    public static let members = [
+        JSONMember("claimed", \Self.claimed), JSONMember("reports_awaited", \Self.reportsAwaited),
+        JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// GiB that are claimed of the pool beyond the volume's size.
+    public var claimed: Int?
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
+// MARK: moves
+
+/// Of a flow that may copy a volume to another pool.
+public protocol MoveArguments: FlowArguments {
+    /// What the name of the new storage object holds.
+    var targetID: String? { get }
+    /// The type that the volume is to have; nil: it keeps its own.
+    var newTypeID: String? { get }
+}
+
+public struct RetypeVolumeArguments: MoveArguments {
+    public static let flow = FlowID("volume.retype")
+    public static let members = [
+        JSONMember("type_id", \Self.typeID), JSONMember("may_migrate", \Self.mayMigrate), JSONMember("target_id", \Self.targetID),
+    ]
+    public var typeID = ""
+    public var mayMigrate = false
+    public var targetID: String?
+    public var newTypeID: String? { typeID }
+    public init() {}
+    public init(typeID: String, mayMigrate: Bool, targetID: String) {
+        self.typeID = typeID
+        self.mayMigrate = mayMigrate
+        self.targetID = targetID
+    }
+}
+
+public struct MigrateVolumeArguments: MoveArguments {
+    public static let flow = FlowID("volume.migrate")
+    public static let members = [JSONMember("host", \Self.host), JSONMember("target_id", \Self.targetID)]
+    /// `node@backend` or `node@backend#pool`
+    public var host = ""
+    public var targetID: String?
+    public var newTypeID: String? { nil }
+    public init() {}
+    public init(host: String, targetID: String) {
+        self.host = host
+        self.targetID = targetID
+    }
+}
+
+public struct MoveState: PlacementState, CopyState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("zone", \Self.zone), JSONMember("claim", \Self.claim), JSONMember("data", \Self.data),
+        JSONMember("provider_id", \Self.providerID), JSONMember("replication_status", \Self.replicationStatus),
+        JSONMember("shared_targets", \Self.sharedTargets), JSONMember("copied", \Self.copied), JSONMember("old", \Self.old),
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// The pool of the new storage object; nil: the volume stays where it is.
+    public var host: String?
+    public var zone: String?
+    /// The pool of which capacity is claimed beyond the volume's row.
+    public var claim: String?
+    /// What the driver said of the new storage object.
+    public var data: String?
+    public var providerID: String?
+    public var replicationStatus: String?
+    /// Of the new backend.
+    public var sharedTargets: Bool?
+    public var copied: Int?
+    /// The storage object that the volume left.
+    public var old: OldObject?
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+
+    public struct OldObject: JSONConvertible {
+        public static let members = [
+            JSONMember("host", \Self.host), JSONMember("name_id", \Self.nameID), JSONMember("data", \Self.data),
+        ]
+        public var host = ""
+        public var nameID = ""
+        public var data: String?
+        public init() {}
+        public init(host: String, nameID: String, data: String?) {
+            self.host = host
+            self.nameID = nameID
+            self.data = data
+        }
+    }
+}
+
+// MARK: taking over and leaving
+
+public struct ManageVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.manage")
+    public static let members = [JSONMember("host", \Self.host), JSONMember("reference", \Self.reference)]
+    /// `node@backend` or `node@backend#pool`
+    public var host = ""
+    /// What the driver knows the object by.
+    public var reference: JSONObject = [:]
+    public init() {}
+    public init(host: String, reference: JSONObject) {
+        self.host = host
+        self.reference = reference
+    }
+}
+
+public struct ManageVolumeState: JSONConvertible {
+    public static let members = [JSONMember("host", \Self.host)]
+    /// The pool of which capacity is claimed.
+    public var host: String?
+    public init() {}
+}
+
+public struct UnmanageVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.unmanage")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}

@@ -1,0 +1,73 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+import Primitives
+
+/// PUT /attachments/{id}, POST /attachments with a connector
+enum ConnectAttachment: FlowDefinition {
+    typealias Arguments = ConnectAttachmentArguments
+    typealias State = NoState
+
+    static let whenInterrupted = Interruption.revert
+    static let isAwaited = true
+    static let steps =
+        ConnectSteps<Self>.all(
+            for: { run, _ in
+                let id = run.arguments.attachmentID
+                guard let attachment = try await run.read({ try Attachments.find(id, in: $0) }), let connector = attachment.connector
+                else { throw StorageError.attachmentNotFound(id) }
+                return ConnectionRequest(connector: try JSON(parsing: connector.reveal()), mode: attachment.mode ?? "rw")
+            },
+            attachmentID: { $0.arguments.attachmentID }) + [
+            .record("keep") { run, tx in
+                // An attachment shows its connection flat.
+                var info = run.answer.object ?? [:]
+                var flat = info["data"]?.object ?? [:]
+                info["data"] = nil
+                for member in info.members { flat[member.name] = member.value }
+                flat["attachment_id"] = .string(run.arguments.attachmentID)
+                try Attachments.connected(run.arguments.attachmentID, connectionInfo: Secret(JSON.object(flat).text), in: tx)
+            }
+        ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try run.addUserMessage(.updateAttachment, .attachFailed, in: tx)
+        if run.arguments.isNew, failure.isUndone {
+            try Attachments.remove(run.arguments.attachmentID, in: tx)
+        } else {
+            try Attachments.setStatus("error_attaching", of: run.arguments.attachmentID, in: tx)
+        }
+        if try Volumes.find(run.volumeID, in: tx)?.status == "attaching" {
+            try Volumes.refreshAttachState(of: run.volumeID, in: tx)
+        }
+        return .finished
+    }
+}
+
+/// DELETE /attachments/{id}
+enum DeleteAttachment: FlowDefinition {
+    typealias Arguments = DeleteAttachmentArguments
+    typealias State = NoState
+
+    static let isAwaited = true
+    static let steps: [Step<Self>] = [
+        .onVolume(
+            "disconnect", skipsUnplaced: true,
+            perform: { run, volume, backend in
+                let id = run.arguments.attachmentID
+                guard let attachment = try await run.read({ try Attachments.find(id, in: $0) }) else { return }
+                let connector = try attachment.connector.map { try JSON(parsing: $0.reveal()) }
+                try await ConnectSteps.disconnect(volume, on: backend, connector: connector, except: id, run)
+            },
+            record: { run, _, tx in
+                try Attachments.remove(run.arguments.attachmentID, in: tx)
+                try Volumes.refreshAttachState(of: run.volumeID, in: tx)
+            })
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try Attachments.setStatus("error_detaching", of: run.arguments.attachmentID, in: tx)
+        return .finished
+    }
+}

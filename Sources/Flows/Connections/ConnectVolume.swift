@@ -1,0 +1,49 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+/// os-initialize_connection
+enum ConnectVolume: FlowDefinition {
+    typealias Arguments = ConnectVolumeArguments
+    typealias State = NoState
+
+    static let whenInterrupted = Interruption.revert
+    static let isAwaited = true
+    static let steps = ConnectSteps<Self>.all(
+        for: { run, volume in
+            let readOnly = (try? JSON(parsing: volume.adminMetadata))?["readonly"]?.string == "True"
+            return ConnectionRequest(connector: run.arguments.connector, mode: readOnly ? "ro" : "rw")
+        },
+        record: { run, tx in try HostConnections.begin(run.volumeID, connector: run.arguments.connector, in: tx) },
+        attachmentID: { _ in nil })
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome { .finished }
+}
+
+/// os-terminate_connection, os-force_detach
+enum DisconnectVolume: FlowDefinition {
+    typealias Arguments = DisconnectVolumeArguments
+    typealias State = NoState
+
+    static let isAwaited = true
+    static let steps: [Step<Self>] = [
+        .onVolume(
+            "disconnect", skipsUnplaced: true,
+            perform: { run, volume, backend in
+                try await ConnectSteps.disconnect(
+                    volume, on: backend, connector: run.arguments.connector, except: run.arguments.attachmentID, endsHost: true, run)
+            },
+            record: { run, _, tx in
+                try HostConnections.end(run.volumeID, connector: run.arguments.connector, in: tx)
+                if run.arguments.detaches {
+                    if let id = run.arguments.attachmentID { try Attachments.remove(id, in: tx) }
+                    try Volumes.refreshAttachState(of: run.volumeID, in: tx)
+                } else {
+                    try Volumes.unreserve(run.volumeID, caller: run.operation.caller, in: tx)
+                }
+            })
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome { .finished }
+}

@@ -1,0 +1,44 @@
+import BlockStorage
+import Database
+import DriverHost
+import Logging
+import Primitives
+
+/// After a start: when each backend is up, the exports of its volumes are made sure of.
+public struct ExportRestoration: Sendable {
+    private let services: FlowServices
+    private let backends: Backends
+
+    public init(_ services: FlowServices, backends: Backends) {
+        self.services = services
+        self.backends = backends
+    }
+
+    public func start() async throws {
+        // What is connected from now on is exported in this life.
+        let last = try await services.database.read { try Attachments.last(in: $0) }
+        for entry in backends.entries {
+            Task {
+                while entry.backend.description == nil { try? await Task.sleep(nanoseconds: 200_000_000) }
+                guard let calls = entry.backend.description?.calls, calls.contains(.ensureExport) else { return }
+                do { try await restore(on: entry.host, upTo: last) } catch {
+                    services.log.error("exports could not be made sure of: \(error)", metadata: ["backend": "\(entry.backend.name)"])
+                }
+            }
+        }
+    }
+
+    private func restore(on host: String, upTo last: Int64) async throws {
+        let caller = Caller.service(requestID: "req-" + UUID.random())
+        let count = try await services.database.write { tx in
+            let volumes = try Attachments.unrestored(of: host, upTo: last, in: tx)
+            for volume in volumes {
+                _ = try Operations.create(
+                    RestoreExportArguments(), resourceType: "volume", resourceID: volume.id, projectID: volume.projectID, caller: caller,
+                    claims: [.exclusive(volume.id)], in: tx)
+            }
+            return volumes.count
+        }
+        if count > 0 { services.log.info("exports are made sure of", metadata: ["backend": "\(host)", "count": "\(count)"]) }
+    }
+}

@@ -1,0 +1,63 @@
+public import BlockStorage
+public import Database
+public import Logging
+import Primitives
+public import Settings
+
+/// What the engine works with. Steps get of it what the functions of `Step` hand them.
+public struct FlowServices: Sendable {
+    let database: any Database
+    let backends: any StorageBackends
+    public let scheduler: Scheduler
+    let settings: FlowSettings
+    let transfers: any TransferRunner
+    let log: Logger
+    let progress = ProgressBoard()
+    /// The service is stopping: nobody waits for storage to come back any more.
+    let isStopping = Guarded(false)
+    /// Half of the seconds after which a call that met passing trouble is first repeated; each further pause is twice as long.
+    let retryPause: Double
+
+    public init(database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger)
+        throws(SettingsError)
+    {
+        try self.init(
+            database: database, backends: backends, transfers: TransferProcesses(), retryPause: 0.1, settings: settings,
+            instances: instances, log: log)
+    }
+
+    init(
+        database: any Database, backends: any StorageBackends, transfers: any TransferRunner, retryPause: Double, settings: Settings,
+        instances: (any InstanceLocator)? = nil, log: Logger
+    ) throws(SettingsError) {
+        self.database = database
+        self.backends = backends
+        self.transfers = transfers
+        self.retryPause = retryPause
+        self.settings = FlowSettings(settings, backends: backends.count)
+        scheduler = try Scheduler(settings, instances: instances)
+        self.log = log
+    }
+}
+
+/// Settings that steps read.
+struct FlowSettings: Sendable {
+    let names: StorageNames
+    let quotas: Quotas.Defaults
+    let snapshotsChargeGigabytes: Bool
+    /// Volumes made of a snapshot stay on its backend.
+    let snapshotSameHost: Bool
+    /// On how many backends the making of a volume is tried.
+    let placementAttempts: Int
+    /// Seconds that a client waits for an operation.
+    let responseTimeout: Double
+
+    init(_ settings: Settings, backends: Int) {
+        names = StorageNames(settings)
+        quotas = Quotas.Defaults(settings)
+        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
+        snapshotSameHost = settings[Options.snapshotSameHost]
+        placementAttempts = min(settings[Options.schedulerMaxAttempts], backends)
+        responseTimeout = Double(settings[Options.rpcResponseTimeout])
+    }
+}

@@ -1,0 +1,45 @@
+import BlockStorage
+import Database
+
+/// Gives a volume another place.
+enum MigrateVolume: FlowDefinition {
+    typealias Arguments = MigrateVolumeArguments
+    typealias State = MoveState
+
+    static let isCancellable = true
+    static let steps: [Step<Self>] =
+        [
+            .place(
+                "place",
+                prepare: { run, pools in await pools.waitForReports(run) },
+                record: { run, pools, _, tx in
+                    let volume = try run.volume(in: tx)
+                    let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
+                    try requireUnconnected(volume, in: tx)
+                    let request = PlacementRequest(
+                        volumeID: volume.id, size: volume.size, zones: [], extraSpecs: type.extraSpecs,
+                        requiredBackend: run.arguments.host, attempted: [])
+                    MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
+                    try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
+                }, recordUndo: MoveSteps.release)
+        ]
+        + MoveSteps.all { _, volume, tx in
+            try unlock(volume, in: tx)
+            try Volumes.setMigrationStatus("success", of: volume.id, in: tx)
+        }
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try MoveSteps.release(&run, tx)
+        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        if run.isWorthAnotherPlacement(after: failure) { return .retry }
+        try unlock(volume, in: tx)
+        try Volumes.setMigrationStatus("error", of: volume.id, in: tx)
+        try run.addUserMessage(failure, in: tx)
+        return .finished
+    }
+
+    /// Lets others use a volume that was locked for its migration.
+    private static func unlock(_ volume: Volume, in tx: any Transaction) throws {
+        if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
+    }
+}

@@ -1,0 +1,65 @@
+import BlockStorage
+import Database
+
+/// Gives a volume another type, and another place where its own does not fit the type.
+enum RetypeVolume: FlowDefinition {
+    typealias Arguments = RetypeVolumeArguments
+    typealias State = MoveState
+
+    static let isCancellable = true
+    static let steps: [Step<Self>] =
+        [
+            .place(
+                "place", prepare: { run, pools in await pools.waitForReports(run) },
+                record: { run, pools, _, tx in try choose(&run, pools, in: tx) }, recordUndo: MoveSteps.release)
+        ]
+        + MoveSteps.all { _, volume, tx in
+            try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
+            if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("success", of: volume.id, in: tx) }
+        }
+
+    /// The volume stays where it is if its pool fits the type; else it must be free to move.
+    private static func choose(_ run: inout FlowRun<Self>, _ pools: PoolChooser, in tx: any Transaction) throws {
+        let volume = try run.volume(in: tx)
+        let type = try VolumeTypes.get(run.arguments.typeID, in: tx)
+        var request = PlacementRequest(
+            volumeID: volume.id, size: volume.size, zones: volume.availabilityZone.map { [$0] } ?? [], extraSpecs: type.extraSpecs,
+            requiredBackend: nil, attempted: [])
+        request.occupiedHost = volume.host
+        // Only a new object becomes replicated, or ceases to be.
+        if let backend = volume.backend, type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
+            request.forbidden = (backend, "a volume begins or ends to be replicated on another backend only")
+        }
+        let staying = pools.scheduler.place(request, among: try pools.pools(in: tx).filter { $0.host == volume.host })
+        guard staying.choice == nil else { return try pools.keepVerdicts(staying, in: tx) }
+        guard run.arguments.mayMigrate else {
+            throw pools.refusal(
+                staying, "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
+        }
+        guard try Snapshots.ofVolume(volume.id, in: tx).isEmpty else {
+            throw StorageError(.failed, "The volume would have to move, and its snapshots cannot.")
+        }
+        guard try Volumes.isFreeToMove(volume.id, in: tx) else {
+            throw StorageError(.failed, "The volume would have to move, and is replicated.")
+        }
+        guard volume.status != "in-use", volume.previousStatus != "in-use" else {
+            throw StorageError(.failed, "The volume would have to move, which an attached one cannot without a compute service.")
+        }
+        try requireUnconnected(volume, in: tx)
+        MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
+        try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
+    }
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try MoveSteps.release(&run, tx)
+        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        if run.isWorthAnotherPlacement(after: failure) { return .retry }
+        if let type = try? run.newType(in: tx), type.id != volume.volumeTypeID {
+            try Quotas.addType(type.name, -run.typeCharge(of: volume, in: tx), project: volume.projectID, in: tx)
+        }
+        try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
+        if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("error", of: volume.id, in: tx) }
+        try run.addUserMessage(failure, in: tx)
+        return .finished
+    }
+}

@@ -1,0 +1,95 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+/// Places a new volume and makes it: empty, as a clone, or of a snapshot.
+enum CreateVolume: FlowDefinition {
+    typealias Arguments = CreateVolumeArguments
+    typealias State = CreateVolumeState
+
+    static let isCancellable = true
+    static let steps: [Step<Self>] = [
+        .place(
+            "place",
+            prepare: { run, pools in
+                await pools.waitForReports(run)
+                return await pools.scheduler.instance(run.arguments.schedulerHints)
+            },
+            record: { run, pools, instance, tx in
+                let volume = try run.volume(in: tx)
+                let placement = try pools.scheduler.place(
+                    new: volume, arguments: run.arguments, instance: instance, attempted: run.state.attempted,
+                    snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
+                let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
+                let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
+                try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
+                run.state.host = pool.host
+            },
+            recordUndo: { run, tx in
+                guard let host = run.state.host, let volume = try Volumes.find(run.volumeID, in: tx) else { return }
+                try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
+                try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                run.state.host = nil
+                run.state.attempted.append(HostName.backend(of: host))
+            }),
+        .onVolume(
+            "make",
+            perform: { run, volume, backend in
+                CreatedObject(try await make(volume, backend, run), on: backend)
+            },
+            record: { run, created, tx in
+                if let created { try run.markCreated(run.volume(in: tx), created, in: tx) }
+                run.state.copied = nil
+            },
+            undo: { run, volume, backend in
+                _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(volume)]), wait: 5)
+            },
+            recordUndo: { run, _ in run.state.copied = nil }),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        if run.isWorthAnotherPlacement(after: failure) { return .retry }
+        let isPlacement = failure.step == "place"
+        // Worth another backend unless the volume's own request is at fault.
+        if failure.isUndone, !isPlacement, failure.code != .invalid, run.state.attempted.count < run.settings.placementAttempts {
+            return .retry
+        }
+        try Volumes.setStatus("error", of: volume.id, in: tx)
+        try run.addUserMessage(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
+        return .finished
+    }
+
+    private static func make(_ volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> DriverValue {
+        let object = try await run.driverArguments(new: volume)
+        if let snapshotID = volume.snapshotID {
+            let (snapshot, origin) = try await run.read { connection in
+                let snapshot = try Snapshots.find(snapshotID, in: connection)
+                return (snapshot, try snapshot.flatMap { try Volumes.find($0.volumeID, in: connection) })
+            }
+            guard let snapshot, let origin else { throw StorageError.snapshotNotFound(snapshotID) }
+            guard volume.backend == origin.backend else { return try await copy(snapshot, of: origin, to: volume, object, backend, run) }
+            return try await backend.call(
+                .createVolumeFromSnapshot,
+                .members(["volume": object, "snapshot": run.driverArguments(snapshot), "source": run.driverArguments(origin)]))
+        }
+        guard let sourceID = volume.sourceVolumeID else { return try await backend.call(.createVolume, .members(["volume": object])) }
+        let source = try await run.volume(sourceID)
+        return try await backend.call(.cloneVolume, .members(["volume": object, "source": run.driverArguments(source)]))
+    }
+
+    /// A snapshot's content on another backend: an empty volume, and its bytes.
+    private static func copy(
+        _ snapshot: Snapshot, of origin: Volume, to volume: Volume, _ object: DriverValue, _ backend: OperationBackend, _ run: FlowRun<Self>
+    ) async throws -> DriverValue {
+        let created = try await backend.call(.createVolume, .members(["volume": object]))
+        guard let host = origin.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
+        let target = run.driverArguments(
+            volume, as: volume.id, host: volume.host ?? "", data: created["data"]?.string, isConnected: false)
+        try await backend.copy(
+            .members(["volume": run.driverArguments(origin), "snapshot": run.driverArguments(snapshot)]), at: host,
+            to: .members(["volume": target]), for: run)
+        return created
+    }
+}

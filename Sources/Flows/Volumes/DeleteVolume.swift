@@ -1,0 +1,78 @@
+import BlockStorage
+import Database
+import DriverHost
+
+/// Removes a volume: the snapshots first, each recorded with the volume.
+enum DeleteVolume: FlowDefinition {
+    typealias Arguments = DeleteVolumeArguments
+    typealias State = NoState
+
+    static let steps: [Step<Self>] = [
+        .onBackend(
+            "remove snapshots", waitsForBackend: true,
+            host: { run in
+                let volume = try await run.volume()
+                return try await run.read { try Snapshots.ofVolume(volume.id, in: $0).isEmpty } ? nil : volume.host
+            },
+            perform: { run, backend in
+                let volume = try await run.volume()
+                // The newest first: older ones may be what they rest on. Each is recorded on its own: should a later one stay, no
+                // row of one that went may come back.
+                for snapshot in try await run.read({ try Snapshots.ofVolume(volume.id, in: $0) }).reversed() {
+                    _ = try await backend.call(
+                        .deleteSnapshot,
+                        .members(["volume": run.driverArguments(volume), "snapshot": run.driverArguments(snapshot)]), wait: nil)
+                    let charges = run.settings.snapshotsChargeGigabytes
+                    try await run.recordPart { tx in
+                        guard let snapshot = try Snapshots.find(snapshot.id, in: tx) else { return }
+                        try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
+                    }
+                }
+            }),
+        removal(),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try giveUp(run, failure, in: tx)
+    }
+
+    fileprivate static func removal<Flow: FlowDefinition>() -> Step<Flow> {
+        .onVolume(
+            "remove", skipsUnplaced: true, waitsForBackend: true,
+            perform: { run, volume, backend in
+                let arguments = DriverValue.members(["volume": try await run.driverArguments(volume)])
+                // A backend that is down delays the deletion; it does not fail it.
+                _ = try await backend.callIfSupported(.unexportVolume, arguments, wait: nil)
+                _ = try await backend.call(.deleteVolume, arguments, wait: nil)
+            },
+            record: { run, _, tx in
+                if let volume = try Volumes.find(run.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }
+            })
+    }
+
+    fileprivate static func giveUp<Flow: FlowDefinition>(
+        _ run: FlowRun<Flow>, _ failure: StepFailure, in tx: any Transaction
+    ) throws -> Outcome {
+        let volume = try Volumes.find(run.volumeID, in: tx)
+        let isBusy = failure.code == .busy
+        for snapshot in try Snapshots.ofVolume(run.volumeID, in: tx) where snapshot.status == "deleting" {
+            try Snapshots.setStatus(isBusy ? "available" : "error_deleting", of: snapshot.id, in: tx)
+        }
+        try Volumes.setStatus(isBusy ? volume?.previousStatus ?? "available" : "error_deleting", of: run.volumeID, in: tx)
+        if volume != nil { try run.addUserMessage(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx) }
+        return .finished
+    }
+}
+
+/// As the releases before snapshots wrote it into the log.
+enum DeleteVolumeWithoutSnapshots: FlowDefinition {
+    typealias Arguments = DeleteVolumeArguments
+    typealias State = NoState
+
+    static let id = FlowID(DeleteVolumeArguments.flow.name, version: 1)
+    static let steps: [Step<Self>] = [DeleteVolume.removal()]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try DeleteVolume.giveUp(run, failure, in: tx)
+    }
+}
