@@ -3,8 +3,8 @@ import Primitives
 import Processes
 
 /// A new directory for files of a test. It goes with the process, unless `CLINKER_KEEP` is set or another program removes it.
-public func temporaryDirectory(_ name: String, elseRemovesIt: Bool = false) -> String {
-    var template = Array("/tmp/clinker-\(name)-XXXXXX".utf8CString)
+public func temporaryDirectory(_ name: String, under parent: String = "/tmp", elseRemovesIt: Bool = false) -> String {
+    var template = Array("\(parent)/clinker-\(name)-XXXXXX".utf8CString)
     guard let made = mkdtemp(&template) else { preconditionFailure("no directory for a test: \(String(cString: strerror(errno)))") }
     let path = String(cString: made)
     if !elseRemovesIt { temporaryDirectories.withLock { $0.append(path) } }

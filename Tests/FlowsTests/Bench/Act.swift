@@ -1,0 +1,222 @@
+import BlockStorage
+import Database
+import JSON
+import Testing
+
+@testable import Flows
+
+/// What a user or an operator does that a flow carries out.
+enum Act: String, CaseIterable, Sendable {
+    case create, clone, fromSnapshot, fromSnapshotElsewhere
+    case delete, deleteWithoutSnapshots, cascade
+    case extend
+    case connect, disconnect, attach, attachAgain, detach, restoreExport
+    case snapshot, deleteSnapshot, revert
+    case retype, retypeElsewhere, migrate
+    case manage, unmanage, manageSnapshot, unmanageSnapshot
+
+    var flow: FlowID {
+        switch self {
+        case .create, .clone, .fromSnapshot, .fromSnapshotElsewhere: CreateVolume.id
+        case .delete, .cascade: DeleteVolume.id
+        case .deleteWithoutSnapshots: DeleteVolumeWithoutSnapshots.id
+        case .extend: ExtendVolume.id
+        case .connect: ConnectVolume.id
+        case .disconnect: DisconnectVolume.id
+        case .attach, .attachAgain: ConnectAttachment.id
+        case .detach: DeleteAttachment.id
+        case .restoreExport: RestoreExport.id
+        case .snapshot: CreateSnapshot.id
+        case .deleteSnapshot: DeleteSnapshot.id
+        case .revert: RevertVolume.id
+        case .retype, .retypeElsewhere: RetypeVolume.id
+        case .migrate: MigrateVolume.id
+        case .manage: ManageVolume.id
+        case .unmanage: UnmanageVolume.id
+        case .manageSnapshot: ManageSnapshot.id
+        case .unmanageSnapshot: UnmanageSnapshot.id
+        }
+    }
+
+    /// A client waits for it, and is told there how it ended: no message says it again.
+    var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport].contains(self) }
+    var attaches: Bool { self == .attach || self == .attachAgain }
+    var moves: Bool { self == .retypeElsewhere || self == .migrate }
+    var copies: Bool { [.fromSnapshotElsewhere, .retypeElsewhere, .migrate].contains(self) }
+
+    private static let connector: JSON = ["host": "compute-1", "initiator": "iqn.test"]
+
+    /// Does what must be before it, then asks for it; returns the volume that the flow is about and the operation.
+    func begin(_ bench: FlowBench, _ caller: Caller) async throws -> (volume: String, operation: String) {
+        let requests = bench.requests
+        func create(_ change: @escaping @Sendable (inout NewVolume) -> Void = { _ in }) async throws -> String {
+            var new = NewVolume()
+            new.size = 1
+            new.typeName = "one"
+            change(&new)
+            let asked = new
+            let id = try await bench.perform { try requests.create(asked, caller: caller, in: $0) }
+            bench.backends.all[0]["volume-" + id]?.content = "content"
+            return id
+        }
+        func snapshot(of volume: String) async throws -> String {
+            let id = try await bench.database.write {
+                try requests.createSnapshot(of: volume, NewSnapshot(), allowsInUse: true, caller: caller, in: $0)
+            }
+            let operation = try await bench.database.read { try #require(try Operations.latest(of: volume, in: $0)).id }
+            bench.script.begin([:])
+            try await bench.carryOut(operation)
+            return id
+        }
+        func attach(_ volume: String) async throws -> String {
+            let id = try await bench.database.write {
+                try requests.reserve(volumeID: volume, instanceID: nil, mode: "rw", caller: caller, in: $0)
+            }
+            let operation = try await bench.database.write {
+                try requests.connectAttachment(id, connector: Self.connector, isNew: true, caller: caller, in: $0)
+            }
+            try await bench.carryOut(operation)
+            try await bench.database.write { try Attachments.complete(id, caller: caller, in: $0) }
+            return id
+        }
+        func made(of change: @escaping @Sendable (inout NewVolume) -> Void) async throws -> (volume: String, operation: String) {
+            var new = NewVolume()
+            new.size = 1
+            change(&new)
+            let asked = new
+            return try await bench.begin { try requests.create(asked, caller: caller, in: $0) }
+        }
+        func about(_ volume: String, _ request: @escaping @Sendable (any Transaction) throws -> Void) async throws -> (
+            volume: String, operation: String
+        ) {
+            try await bench.begin { tx in
+                try request(tx)
+                return volume
+            }
+        }
+
+        switch self {
+        case .create: return try await made { $0.typeName = "one" }
+        case .clone:
+            let source = try await create()
+            return try await made { $0.sourceVolumeID = source }
+        case .fromSnapshot:
+            let source = try await snapshot(of: create())
+            return try await made { $0.snapshotID = source }
+        case .fromSnapshotElsewhere:
+            let source = try await snapshot(of: create())
+            return try await made {
+                $0.snapshotID = source
+                $0.typeName = "two"
+            }
+        case .delete:
+            let volume = try await create()
+            return try await about(volume) { try requests.delete(volume, force: false, caller: caller, in: $0) }
+        case .deleteWithoutSnapshots:
+            let volume = try await create()
+            let begun = try await about(volume) { try requests.delete(volume, force: false, caller: caller, in: $0) }
+            try await bench.database.write {
+                _ = try $0.run(text: "UPDATE operations SET version = 1 WHERE id = ?", [.text(begun.operation)])
+            }
+            return begun
+        case .cascade:
+            let volume = try await create()
+            for _ in 0..<2 { _ = try await snapshot(of: volume) }
+            return try await about(volume) { try requests.delete(volume, force: false, cascade: true, caller: caller, in: $0) }
+        case .extend:
+            let volume = try await create()
+            return try await about(volume) { try requests.extend(volume, to: 2, allowAttached: false, caller: caller, in: $0) }
+        case .connect:
+            let volume = try await create()
+            return try await about(volume) {
+                _ = try requests.connect(volumeID: volume, connector: Self.connector, caller: caller, in: $0)
+            }
+        case .disconnect:
+            let volume = try await create()
+            let connected = try await about(volume) {
+                _ = try requests.connect(volumeID: volume, connector: Self.connector, caller: caller, in: $0)
+            }
+            try await bench.carryOut(connected.operation)
+            return try await about(volume) {
+                _ = try requests.disconnect(
+                    volumeID: volume, connector: Self.connector, detach: nil, permit: .everything, caller: caller, in: $0)
+            }
+        case .attach, .attachAgain:
+            let volume = try await create()
+            return try await about(volume) {
+                let id = try requests.reserve(volumeID: volume, instanceID: nil, mode: "rw", caller: caller, in: $0)
+                _ = try requests.connectAttachment(id, connector: Self.connector, isNew: self == .attach, caller: caller, in: $0)
+            }
+        case .detach:
+            let volume = try await create()
+            let attachment = try await attach(volume)
+            return try await about(volume) {
+                _ = try requests.deleteAttachment(attachment, permit: .everything, caller: caller, in: $0)
+            }
+        case .restoreExport:
+            let volume = try await create()
+            _ = try await attach(volume)
+            return try await about(volume) {
+                _ = try Operations.create(
+                    RestoreExportArguments(), resourceType: "volume", resourceID: volume, projectID: caller.projectID, caller: caller,
+                    claims: [.exclusive(volume)], in: $0)
+            }
+        case .snapshot:
+            let volume = try await create()
+            return try await about(volume) {
+                _ = try requests.createSnapshot(of: volume, NewSnapshot(), allowsInUse: false, caller: caller, in: $0)
+            }
+        case .deleteSnapshot:
+            let volume = try await create()
+            let id = try await snapshot(of: volume)
+            return try await about(volume) { try requests.deleteSnapshot(id, force: false, caller: caller, in: $0) }
+        case .revert:
+            let volume = try await create()
+            let id = try await snapshot(of: volume)
+            bench.backends.all[0]["volume-" + volume]?.content = "later content"
+            return try await about(volume) { try requests.revert(volume, to: id, caller: caller, in: $0) }
+        case .retype:
+            let volume = try await create()
+            try await bench.database.write { tx in
+                guard try VolumeTypes.named("one again", in: tx) == nil else { return }
+                _ = try VolumeTypes.create(
+                    name: "one again", description: nil, isPublic: true, extraSpecs: ["volume_backend_name": "one"], in: tx)
+            }
+            return try await about(volume) { try requests.retype(volume, to: "one again", mayMigrate: false, caller: caller, in: $0) }
+        case .retypeElsewhere:
+            let volume = try await create()
+            return try await about(volume) { try requests.retype(volume, to: "two", mayMigrate: true, caller: caller, in: $0) }
+        case .migrate:
+            // Of the default type: it fits either backend.
+            let volume = try await create { $0.typeName = "__DEFAULT__" }
+            let placed = try await bench.database.read { try #require(try Volumes.find(volume, in: $0)?.backend) }
+            let target = bench.backends.all.first { $0.host != placed }?.host ?? ""
+            for backend in bench.backends.all { backend["volume-" + volume]?.content = "content" }
+            return try await about(volume) {
+                try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
+            }
+        case .manage:
+            bench.backends.all[0]["legacy-" + caller.projectID] = MemoryBackend.Object(size: 3, content: "content")
+            return try await bench.begin {
+                var managed = ManagedVolume(
+                    host: "node@one#pool", reference: ["source-name": .string("legacy-" + caller.projectID)])
+                managed.typeName = "one"
+                return try requests.manage(managed, downAfter: 86_400, caller: caller, in: $0)
+            }
+        case .unmanage:
+            let volume = try await create()
+            return try await about(volume) { try requests.unmanage(volume, caller: caller, in: $0) }
+        case .manageSnapshot:
+            let volume = try await create()
+            bench.backends.all[0]["volume-" + volume]?.snapshots["legacy"] = "content"
+            return try await about(volume) {
+                _ = try requests.manageSnapshot(
+                    of: volume, NewSnapshot(), reference: ["source-name": "legacy"], downAfter: 86_400, caller: caller, in: $0)
+            }
+        case .unmanageSnapshot:
+            let volume = try await create()
+            let id = try await snapshot(of: volume)
+            return try await about(volume) { try requests.unmanageSnapshot(id, caller: caller, in: $0) }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+import BlockStorage
+import Database
+import DriverHost
+import Primitives
+
+@testable import Flows
+@testable import Transfers
+
+/// How one driver call goes wrong.
+struct Fault: Sendable {
+    let code: DriverFailure.Code
+    /// The call has its effect, and then fails.
+    var hasEffect = false
+}
+
+/// What the backends of a test are told to do: which of their calls, counted from 0, go wrong.
+final class Script: Sendable {
+    private struct State {
+        var faults: [Int: Fault] = [:]
+        var calls: [String] = []
+        var failed: [String] = []
+    }
+    private let state = Guarded(State())
+
+    func begin(_ faults: [Int: Fault]) { state.withLock { $0 = State(faults: faults) } }
+
+    /// Names of the calls so far, and of those that went wrong.
+    var calls: [String] { state.withLock { $0.calls } }
+    var failed: [String] { state.withLock { $0.failed } }
+
+    /// Runs the next call.
+    func run<T>(_ name: String, _ effect: () throws -> T) throws -> T {
+        let fault = state.withLock { state in
+            defer { state.calls.append(name) }
+            let fault = state.faults[state.calls.count]
+            if fault != nil { state.failed.append(name) }
+            return fault
+        }
+        guard let fault else { return try effect() }
+        if fault.hasEffect { _ = try effect() }
+        throw DriverFailure(fault.code, "a fault of the test in \(name)")
+    }
+}
+
+/// A backend whose driver and storage are in memory. Its calls keep the driver's rules: each may be repeated.
+final class MemoryBackend: StorageBackend {
+    struct Object: Equatable, Sendable {
+        var size: Int64
+        var content = ""
+        var snapshots: [String: String] = [:]
+        var isExported = false
+        var hosts: Set<String> = []
+    }
+
+    let host: String
+    let copyLimit = 0
+    let capabilities: DriverValue? = .members(["shared_targets": .boolean(false)])
+    private let script: Script
+    private let storage = Guarded<[String: Object]>([:])
+
+    init(host: String, script: Script) {
+        self.host = host
+        self.script = script
+    }
+
+    var objects: [String: Object] { storage.withLock { $0 } }
+    subscript(name: String) -> Object? {
+        get { storage.withLock { $0[name] } }
+        set { storage.withLock { $0[name] = newValue } }
+    }
+
+    func waitUntilUp(within seconds: Double) async -> Bool { true }
+    func waitForOldTransfers() async throws {}
+    func transferEnd(_ object: DriverValue) -> Transfer.End {
+        Transfer.End(
+            Backend.Configuration(
+                name: host, pluginPath: "", options: .object([]), threads: 1, callTimeout: 1, openTimeout: 1, notesDirectory: ""),
+            object: object)
+    }
+
+    func call(
+        _ method: DriverMethod, _ arguments: DriverValue, requestID: String, onProgress: @escaping @Sendable (UInt64, UInt64) -> Void
+    ) async throws -> DriverValue {
+        try script.run(method.rawValue) { try storage.withLock { try Self.effect(method, arguments, &$0) } }
+    }
+
+    private static func effect(_ method: DriverMethod, _ arguments: DriverValue, _ objects: inout [String: Object]) throws -> DriverValue {
+        func name(_ argument: String) -> String { arguments[argument]?["name"]?.string ?? "" }
+        func require(_ name: String) throws -> Object {
+            guard let object = objects[name] else { throw DriverFailure(.notFound, "there is no \(name)") }
+            return object
+        }
+        let volume = name("volume")
+        let size = arguments["volume"]?["size"]?.integer ?? 0
+        let data = DriverValue.members(["data": .string("data of \(volume)")])
+        switch method {
+        case .createVolume:
+            if objects[volume] == nil { objects[volume] = Object(size: size) }
+            return data
+        case .cloneVolume:
+            objects[volume] = Object(size: size, content: try require(name("source")).content)
+            return data
+        case .createVolumeFromSnapshot:
+            guard let content = try require(name("source")).snapshots[name("snapshot")] else {
+                throw DriverFailure(.notFound, "there is no snapshot")
+            }
+            objects[volume] = Object(size: size, content: content)
+            return data
+        case .deleteVolume:
+            guard objects[volume]?.snapshots.isEmpty ?? true else { throw DriverFailure(.busy, "\(volume) has snapshots") }
+            objects[volume] = nil
+        case .extendVolume:
+            _ = try require(volume)
+            objects[volume]?.size = arguments["new_size"]?.integer ?? 0
+        case .createSnapshot:
+            let content = try require(volume).content
+            objects[volume]?.snapshots[name("snapshot")] = content
+        case .deleteSnapshot: objects[volume]?.snapshots[name("snapshot")] = nil
+        case .revertToSnapshot:
+            guard let content = try require(volume).snapshots[name("snapshot")] else {
+                throw DriverFailure(.notFound, "there is no snapshot")
+            }
+            objects[volume]?.content = content
+        case .exportVolume, .ensureExport:
+            _ = try require(volume)
+            objects[volume]?.isExported = true
+        case .unexportVolume: objects[volume]?.isExported = false
+        case .connectVolume:
+            _ = try require(volume)
+            objects[volume]?.hosts.insert(arguments["connector"]?["host"]?.string ?? "")
+            return .members(["driver_volume_type": .string("memory"), "data": .members(["name": .string(volume)])])
+        case .disconnectVolume:
+            let remaining = arguments["attachments"]?.list?.compactMap { $0["connector"]?["host"]?.string } ?? []
+            objects[volume]?.hosts.formIntersection(remaining)
+        case .listVolumes:
+            return .members([
+                "volumes": .list(
+                    objects.map {
+                        .members([
+                            "name": .string($0.key), "bytes": .integer($0.value.size << 30), "size": .integer($0.value.size),
+                        ])
+                    })
+            ])
+        case .manageVolume:
+            let source = arguments["reference"]?["source-name"]?.string ?? ""
+            if let object = objects.removeValue(forKey: source) { objects[volume] = object }
+            return .members(["data": .string("data of \(volume)"), "size": .integer(try require(volume).size)])
+        case .manageSnapshot:
+            let source = arguments["reference"]?["source-name"]?.string ?? ""
+            if let content = objects[volume]?.snapshots.removeValue(forKey: source) {
+                objects[volume]?.snapshots[name("snapshot")] = content
+            }
+        case .renameVolume:
+            if let object = objects.removeValue(forKey: name("source")) { objects[volume] = object }
+            _ = try require(volume)
+        case .unmanageVolume, .unmanageSnapshot: break
+        default: throw DriverFailure(.unsupported, "the test's driver has no \(method.rawValue)")
+        }
+        return .object([])
+    }
+}
+
+/// The backends of a test's node.
+struct MemoryBackends: StorageBackends {
+    let all: [MemoryBackend]
+    let pool: String
+    var count: Int { all.count }
+
+    func backend(_ host: String) -> (any StorageBackend)? { all.first { $0.host == host } }
+    func waitForReports(isPatient: Bool, or host: String?) async {}
+    func waitForReports() async {}
+    func waitForReport(of host: String) async {}
+    func areKnown(by moment: Double) -> Bool { true }
+    func readCapacity() async {}
+    func usablePools(in connection: any Connection) throws -> [PoolState] { try pools(in: connection) }
+
+    func pools(in connection: any Connection) throws -> [PoolState] {
+        let allocations = try Pools.allocations(in: connection)
+        return all.map { backend in
+            let host = "\(backend.host)#\(pool)"
+            let allocation = allocations[host] ?? Pools.Allocation()
+            return PoolState(
+                host: host, zone: "nova",
+                capabilities: ["volume_backend_name": .string(String(backend.host.split(separator: "@")[1]))], totalGB: 100_000,
+                freeGB: 100_000, provisionedGB: nil, allocatedGB: Double(allocation.gigabytes), volumes: allocation.volumes,
+                reservedPercentage: 0, maxOverSubscriptionRatio: "20", isThin: true, isThick: false, timestamp: "")
+        }
+    }
+}
+
+/// Copies between backends of a test, as one call of their script.
+struct MemoryTransfers: TransferRunner {
+    let backends: MemoryBackends
+    let script: Script
+
+    func run(_ transfer: Transfer) async -> Result<Double, any Error> {
+        func end(_ end: Transfer.End) -> (MemoryBackend, String)? {
+            guard let backend = backends.all.first(where: { $0.host == end.backend.name }) else { return nil }
+            return (backend, end.object["volume"]?["name"]?.string ?? "")
+        }
+        guard let (from, source) = end(transfer.source), let (to, target) = end(transfer.target) else {
+            return .failure(DriverFailure(.error, "no such backend"))
+        }
+        return Result {
+            try script.run("copy") {
+                let snapshot = transfer.source.object["snapshot"]?["name"]?.string
+                guard let content = snapshot.map({ from[source]?.snapshots[$0] }) ?? from[source]?.content, to[target] != nil else {
+                    throw DriverFailure(.notFound, "an end of the copy is missing")
+                }
+                transfer.onCheckpoint(1 << 29)
+                to[target]?.content = content
+            }
+            return 0
+        }
+    }
+}

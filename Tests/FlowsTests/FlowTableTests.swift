@@ -1,0 +1,235 @@
+import BlockStorage
+import Database
+import DriverHost
+import Primitives
+import Testing
+
+@testable import Flows
+
+/// Every flow against backends in memory, with a fault in each of its driver calls and a death of the process at each of its commits:
+/// what is left then is consistent, and the next call repairs it. `IntegrationTests.FaultTests` has the same over real processes.
+@Suite("Flows in memory")
+struct FlowTableTests {
+    /// One way in which an act goes.
+    private struct Cell {
+        let act: Act
+        var faults: [Int: Fault] = [:]
+        var death: (write: Int, isCommitted: Bool)?
+        /// The user asks for it to be taken back while the process is dead.
+        var isCancelled = false
+
+        /// A call that gives an object another name says that it failed, though it was done: nobody knows then where the object is. The
+        /// doctor lists it.
+        func loses(_ failed: [String]) -> Bool {
+            (failed.contains("rename_volume") || failed.contains("manage_volume"))
+                && faults.values.contains { $0.hasEffect && $0.code == .error }
+        }
+
+        var name: String {
+            let calls = faults.sorted { $0.key < $1.key }.map {
+                "\($0.value.code)\($0.value.hasEffect ? " after" : " before") call \($0.key)"
+            }
+            let end = death.map { ["death \($0.isCommitted ? "after" : "before") commit \($0.write)"] } ?? []
+            return "\(act): \((calls + end + (isCancelled ? ["cancelled"] : [])).joined(separator: ", "))"
+        }
+    }
+
+    private struct Course {
+        let calls: [String]
+        let writes: Int
+        let state: String
+    }
+
+    /// States in which nothing is under way.
+    private static let restful: Set<String> = [
+        "available", "in-use", "error", "error_deleting", "error_extending", "error_managing", "error_unmanaging",
+    ]
+
+    /// Carries the act out as the cell says, and looks at everything that it left.
+    @discardableResult
+    private func run(_ cell: Cell, _ bench: FlowBench) async throws -> Course {
+        let caller = bench.caller()
+        let (volume, id) = try await cell.act.begin(bench, caller)
+        let begun = try await bench.database.read { try #require(try Operations.find(id, in: $0)) }
+        #expect(begun.flow == cell.act.flow, "\(cell.name)")
+        let targets = try await bench.database.read { connection in
+            try connection.rows(Self.claimsSQL, .text(id)) { $0.text(0) }
+        }
+        bench.script.begin(cell.faults)
+        let mortal = DyingDatabase(bench.database, death: cell.death)
+        do {
+            try await bench.carryOut(id, through: mortal)
+        } catch is DyingDatabase.Death {
+            if cell.isCancelled {
+                _ = try await bench.database.write { tx in
+                    guard let operation = try Operations.find(id, in: tx) else { return false }
+                    return try Operations.cancel(operation, caller: caller, in: tx)
+                }
+            }
+            try await bench.carryOut(id, interrupted: true)
+        }
+        let failed = bench.script.failed
+        let course = Course(
+            calls: bench.script.calls, writes: mortal.writes,
+            state: try await checkEnd(of: id, volume, isLost: cell.loses(failed), caller, cell, bench))
+        try await repair(volume, targets, failed: failed, caller, cell, bench)
+        return course
+    }
+
+    private static let claimsSQL = SQL("SELECT DISTINCT resource FROM claims WHERE operation_id = ? AND exclusive = 1")
+    private static let messagesSQL = SQL("SELECT count(*) FROM messages WHERE request_id = ? AND resource_uuid IS NOT NULL")
+    private static let unfinishedSQL = SQL("SELECT count(*) FROM operations WHERE finished_at IS NULL AND project_id = ?")
+
+    private func checkEnd(of id: String, _ volume: String, isLost: Bool, _ caller: Caller, _ cell: Cell, _ bench: FlowBench) async throws
+        -> String
+    {
+        let findings = try await bench.findings()
+        #expect(findings.isEmpty, "\(cell.name)")
+        return try await bench.database.read { connection in
+            let ended = try #require(try Operations.find(id, in: connection))
+            #expect(["done", "failed"].contains(ended.state), "\(cell.name): \(ended.state)")
+            #expect(try connection.first(Self.unfinishedSQL, .text(caller.projectID)) { $0.int(0) } == 0, "\(cell.name)")
+            if let row = try Volumes.find(volume, in: connection) {
+                // An attachment is complete when its client says so.
+                let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == "attaching"
+                #expect(isRestful, "\(cell.name): the volume is \(row.status)")
+                #expect([nil, "success", "error"].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus ?? "")")
+                for snapshot in try Snapshots.ofVolume(volume, in: connection) {
+                    #expect(
+                        ["available", "error", "error_deleting"].contains(snapshot.status), "\(cell.name): a snapshot is \(snapshot.status)"
+                    )
+                }
+                if row.status == "available", row.host != nil, !isLost {
+                    let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
+                    #expect(stored?.size == Int64(row.size), "\(cell.name): the volume and its storage differ in size")
+                }
+            }
+            if ended.state == "failed", !cell.act.isAnswered {
+                let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
+                #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
+            }
+            if ended.state == "done", !isLost, cell.act.copies || cell.act == .clone || cell.act == .fromSnapshot || cell.act == .revert,
+                let row = try Volumes.find(volume, in: connection)
+            {
+                let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
+                #expect(stored?.content == "content", "\(cell.name): the content is another")
+            }
+            return ended.state
+        }
+    }
+
+    /// What a user would do next, whatever the act left: let go of the volume, and delete it. Nothing of it stays.
+    private func repair(_ volume: String, _ targets: [String], failed: [String], _ caller: Caller, _ cell: Cell, _ bench: FlowBench)
+        async throws
+    {
+        let requests = bench.requests
+        let row = try await bench.database.read { try Volumes.find(volume, in: $0) }
+        if row != nil {
+            // What is not the service's, the operator removes.
+            if cell.act == .manageSnapshot || cell.act == .unmanageSnapshot { bench.backends.all[0]["volume-" + volume]?.snapshots = [:] }
+            for attachment in try await bench.database.read({ try Attachments.ofVolume(volume, in: $0) }) {
+                if let operation = try await bench.database.write({
+                    try requests.deleteAttachment(attachment.id, permit: .everything, caller: caller, in: $0)
+                }) {
+                    bench.script.begin([:])
+                    try await bench.carryOut(operation)
+                }
+            }
+            if try await bench.database.read({ try HostConnections.isConnected(volume, in: $0) }) {
+                try await bench.perform {
+                    _ = try requests.disconnect(
+                        volumeID: volume, connector: nil, detach: nil, permit: .everything, caller: caller, in: $0)
+                    return volume
+                }
+            }
+            let operation = try await bench.database.write { tx -> String? in
+                try requests.delete(volume, force: true, cascade: true, caller: caller, in: tx)
+                return try Volumes.find(volume, in: tx) == nil ? nil : try Operations.latest(of: volume, in: tx)?.id
+            }
+            bench.script.begin([:])
+            if let operation { try await bench.carryOut(operation) }
+        }
+        let left = try await bench.database.read { try Volumes.find(volume, in: $0) }
+        #expect(left == nil, "\(cell.name): the volume could not be deleted, it is \(left?.status ?? "")")
+        // What is unmanaged stays on purpose; what a move could not remove is for the doctor to list.
+        let isLeft = cell.act == .unmanage || cell.loses(failed) || cell.act.moves && failed.contains("delete_volume")
+        if !isLeft { #expect(bench.storage(of: targets + [volume]).isEmpty, "\(cell.name): storage is left") }
+        let findings = try await bench.findings()
+        #expect(findings.isEmpty, "\(cell.name): after the repair")
+    }
+
+    // MARK: the table
+
+    @Test("every flow is in the table")
+    func coverage() {
+        #expect(Set(Act.allCases.map(\.flow)) == Set(FlowRegistry.all.flows.map(\.id)))
+    }
+
+    @Test("a flow whose calls all succeed is carried out", arguments: Act.allCases)
+    func success(_ act: Act) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let course = try await run(Cell(act: act), bench)
+        #expect(course.state == "done")
+    }
+
+    @Test("each driver call fails in each way, before or after its effect", arguments: Act.allCases)
+    func failures(_ act: Act) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let course = try await run(Cell(act: act), bench)
+        let codes: [DriverFailure.Code] = [
+            .error, .retry, .busy, .notFound, .exists, .noSpace, .unsupported, .badConfiguration, .invalid, .hostDied,
+        ]
+        for call in course.calls.indices {
+            for code in codes { try await run(Cell(act: act, faults: [call: Fault(code: code)]), bench) }
+            for code in [DriverFailure.Code.error, .hostDied] {
+                try await run(Cell(act: act, faults: [call: Fault(code: code, hasEffect: true)]), bench)
+            }
+            // What takes the failed call back fails, too.
+            try await run(Cell(act: act, faults: [call: Fault(code: .error, hasEffect: true), call + 1: Fault(code: .error)]), bench)
+        }
+    }
+
+    @Test("the process dies at each commit, before and after it", arguments: Act.allCases)
+    func deaths(_ act: Act) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let course = try await run(Cell(act: act), bench)
+        for write in 0..<course.writes {
+            for isCommitted in [false, true] {
+                let ended = try await run(Cell(act: act, death: (write, isCommitted)), bench)
+                // A connection that nobody waits for any more is taken back.
+                if ![.connect, .attach, .attachAgain].contains(act) { #expect(ended.state == "done") }
+            }
+        }
+    }
+
+    @Test("the process dies at each commit of a flow that fails, before and after it", arguments: Act.allCases)
+    func deathsAfterFailures(_ act: Act) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let course = try await run(Cell(act: act), bench)
+        for call in course.calls.indices {
+            let fault = [call: Fault(code: .error, hasEffect: true)]
+            let failing = try await run(Cell(act: act, faults: fault), bench)
+            for write in 0..<failing.writes {
+                for isCommitted in [false, true] { try await run(Cell(act: act, faults: fault, death: (write, isCommitted)), bench) }
+            }
+        }
+    }
+
+    @Test(
+        "what a user has taken back leaves nothing, or was done already",
+        arguments: Act.allCases.filter { FlowRegistry.all[$0.flow]?.isCancellable == true })
+    func cancellations(_ act: Act) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let course = try await run(Cell(act: act), bench)
+        for write in 0..<course.writes {
+            for isCommitted in [false, true] {
+                try await run(Cell(act: act, death: (write, isCommitted), isCancelled: true), bench)
+            }
+        }
+    }
+}
