@@ -41,7 +41,7 @@ struct FlowTableTests {
     }
 
     /// States in which nothing is under way.
-    private static let restful: Set<String> = [
+    private static let restful: Set<VolumeStatus> = [
         "available", "in-use", "error", "error_deleting", "error_extending", "error_managing", "error_unmanaging",
     ]
 
@@ -93,7 +93,7 @@ struct FlowTableTests {
                 // An attachment is complete when its client says so.
                 let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == "attaching"
                 #expect(isRestful, "\(cell.name): the volume is \(row.status)")
-                #expect([nil, "success", "error"].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus ?? "")")
+                #expect([nil, "success", "error"].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
                 for snapshot in try Snapshots.ofVolume(volume, in: connection) {
                     #expect(
                         ["available", "error", "error_deleting"].contains(snapshot.status), "\(cell.name): a snapshot is \(snapshot.status)"
@@ -150,7 +150,7 @@ struct FlowTableTests {
             if let operation { try await bench.carryOut(operation) }
         }
         let left = try await bench.database.read { try Volumes.find(volume, in: $0) }
-        #expect(left == nil, "\(cell.name): the volume could not be deleted, it is \(left?.status ?? "")")
+        #expect(left == nil, "\(cell.name): the volume could not be deleted, it is \(left?.status.rawValue ?? "")")
         // What is unmanaged stays on purpose; what a move could not remove is for the doctor to list.
         let isLeft = cell.act == .unmanage || cell.loses(failed) || cell.act.moves && failed.contains("delete_volume")
         if !isLeft { #expect(bench.storage(of: targets + [volume]).isEmpty, "\(cell.name): storage is left") }

@@ -34,7 +34,7 @@ struct OperationTable: Sendable {
                 store: store, outcomes: services.outcomes,
                 explanation: PlacementExplanation(
                     store: store, requests: requests, scheduler: services.scheduler, pools: services.pools,
-                    snapshotSameHost: settings[Options.snapshotSameHost])),
+                    snapshotSameHost: settings[Options.storage.snapshotSameHost])),
             EventResource(hub: services.events, tickets: services.tickets),
             DoctorResource(examination: services.examination),
         ]

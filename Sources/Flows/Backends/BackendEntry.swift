@@ -55,7 +55,7 @@ public final class BackendEntry: StorageBackend {
 
     func waitUntilUp(within seconds: Double) async -> Bool { await backend.waitUntilUp(within: seconds) }
 
-    func waitForOldTransfers() async throws { try await backend.waitUntilAlone() }
+    func waitForOldTransfers() async throws { try await backend.waitForOldTransfers() }
 
     func transferEnd(_ object: DriverValue) -> Transfer.End { Transfer.End(backend.configuration, object: object) }
 
@@ -90,18 +90,18 @@ public final class BackendEntry: StorageBackend {
         self.zone = zone
         self.backendName = backendName
         self.backend = backend
-        reservedPercentage = settings[Options.reservedPercentage, backend: name]
-        maxOverSubscription = settings[Options.maxOverSubscription, backend: name]
-        statsInterval = settings[Options.statsInterval, backend: name]
-        copyLimit = settings[Options.copyLimit, backend: name]
-        filterFunction = settings[Options.filterFunction, backend: name]
-        goodnessFunction = settings[Options.goodnessFunction, backend: name]
-        let extra = settings[Options.extraCapabilities, backend: name]
+        reservedPercentage = settings[Options.backend.reservedPercentage, backend: name]
+        maxOverSubscription = settings[Options.backend.maxOverSubscription, backend: name]
+        statsInterval = settings[Options.backend.statsInterval, backend: name]
+        copyLimit = settings[Options.backend.copyLimit, backend: name]
+        filterFunction = settings[Options.backend.filterFunction, backend: name]
+        goodnessFunction = settings[Options.backend.goodnessFunction, backend: name]
+        let extra = settings[Options.backend.extraCapabilities, backend: name]
         guard let object = try? JSON(parsing: extra).object else {
             throw SettingsError(["[\(name)] extra_capabilities must be a JSON object, not \(extra)"])
         }
         extraCapabilities = object
-        for (option, text) in [(Options.filterFunction, filterFunction), (Options.goodnessFunction, goodnessFunction)] where !text.isEmpty {
+        for (option, text) in [(Options.backend.filterFunction, filterFunction), (Options.backend.goodnessFunction, goodnessFunction)] where !text.isEmpty {
             do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
                 throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
             }

@@ -18,36 +18,36 @@ public final class Backends: Sendable {
         onUp: @escaping @Sendable (_ host: String, _ zone: String) -> Void = { _, _ in }
     ) throws(SettingsError) {
         self.log = log
-        responseTimeout = Double(settings[Options.rpcResponseTimeout])
-        let directory = settings[Options.pluginDirectory]
+        responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
+        let directory = settings[Options.service.pluginDirectory]
         var entries: [BackendEntry] = []
         var problems: [String] = []
-        for name in settings[Options.enabledBackends] {
+        for name in settings[Options.service.enabledBackends] {
             do {
-                let driver = settings[Options.volumeDriver, backend: name]
+                let driver = settings[Options.backend.driver, backend: name]
                 guard !driver.isEmpty else { throw SettingsError(["[\(name)] volume_driver is not set"]) }
                 let path = try Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory)
                 var options = settings.backendOptions(name).map { DriverValue.Member($0.name, .string($0.value)) }
                 options.append(DriverValue.Member("backend", .string(name)))
                 options.append(DriverValue.Member("state_dir", .string(StateDirectory.path(of: name, in: stateDirectory))))
                 // How the service's own objects are told from others' in the same storage.
-                for option in [Options.volumeNameTemplate, Options.snapshotNameTemplate] {
+                for option in [Options.storage.volumeNameTemplate, Options.storage.snapshotNameTemplate] {
                     let name = option.declaration.name
                     options.removeAll { $0.name == name }
                     options.append(DriverValue.Member(name, .string(settings[option])))
                 }
-                let zone = settings[Options.backendZone, backend: name]
-                let displayName = settings[Options.volumeBackendName, backend: name]
-                let standIn = settings[Options.backendHost, backend: name]
+                let zone = settings[Options.backend.zone, backend: name]
+                let displayName = settings[Options.backend.name, backend: name]
+                let standIn = settings[Options.backend.host, backend: name]
                 let host = "\(standIn.isEmpty ? node : standIn)@\(name)"
                 let started = Guarded<BackendEntry?>(nil)
                 // What its section says in vain is told once.
                 let isExamined = Guarded(false)
                 var configuration = Backend.Configuration(
-                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backendThreads, backend: name],
-                    callTimeout: Double(settings[Options.callTimeout, backend: name]),
-                    openTimeout: Double(settings[Options.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
-                configuration.memoryLimit = settings[Options.memoryLimit, backend: name] << 20
+                    name: name, pluginPath: path, options: .object(options), threads: settings[Options.backend.threads, backend: name],
+                    callTimeout: Double(settings[Options.backend.callTimeout, backend: name]),
+                    openTimeout: Double(settings[Options.backend.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
+                configuration.memoryLimit = settings[Options.backend.memoryLimit, backend: name] << 20
                 let backend = Backend(
                     configuration, log: log,
                     onChange: { isUp in
@@ -69,7 +69,7 @@ public final class Backends: Sendable {
                         }
                     })
                 let entry = try BackendEntry(
-                    host: host, zone: zone.isEmpty ? settings[Options.storageZone] : zone,
+                    host: host, zone: zone.isEmpty ? settings[Options.storage.storageZone] : zone,
                     backendName: displayName.isEmpty ? name : displayName, backend: backend, settings: settings)
                 started.withLock { $0 = entry }
                 entries.append(entry)
@@ -103,10 +103,10 @@ public final class Backends: Sendable {
 
     /// Right after the start, waits until every backend has reported once (at most 30 s): a volume must not fail because
     /// its backend is a moment late.
-    public func waitForReports() async { await waitForReports { !$0.backend.isHeldUp } }
+    public func waitForReports() async { await waitForReports { !$0.backend.isWaitingForOldProcesses } }
 
     func waitForReports(isPatient: Bool, or host: String?) async {
-        await waitForReports { isPatient || !$0.backend.isHeldUp || $0.host == host }
+        await waitForReports { isPatient || !$0.backend.isWaitingForOldProcesses || $0.host == host }
     }
 
     func waitForReport(of host: String) async { await waitForReports { $0.host == host } }

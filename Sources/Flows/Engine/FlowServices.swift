@@ -55,9 +55,9 @@ struct FlowSettings: Sendable {
     init(_ settings: Settings, backends: Int) {
         names = StorageNames(settings)
         quotas = Quotas.Defaults(settings)
-        snapshotsChargeGigabytes = !settings[Options.noSnapshotGigabytes]
-        snapshotSameHost = settings[Options.snapshotSameHost]
-        placementAttempts = min(settings[Options.schedulerMaxAttempts], backends)
-        responseTimeout = Double(settings[Options.rpcResponseTimeout])
+        snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
+        snapshotSameHost = settings[Options.storage.snapshotSameHost]
+        placementAttempts = min(settings[Options.flows.maxAttempts], backends)
+        responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
     }
 }
