@@ -81,6 +81,34 @@ struct DescriptionTests {
         }
     }
 
+    private static func references(in value: JSON) -> [String] {
+        switch value {
+        case .object(let object):
+            object.members.flatMap { $0.name == "$ref" ? [$0.value.string ?? ""] : references(in: $0.value) }
+        case .array(let items): items.flatMap { references(in: $0) }
+        default: []
+        }
+    }
+
+    @Test("a name in the description stands for one shape, and every reference leads somewhere")
+    func names() async throws {
+        let api = try await InMemoryAPI()
+        for version in [0, 13, 27, 48, 63, 71] {
+            let document = OpenAPIDocument(api.operations, version: version)
+            var known: [String: JSON] = [:]
+            for (name, shape) in document.named {
+                let schema = shape.schema
+                #expect(known[name] == nil || known[name] == schema, "3.\(version): \(name)")
+                known[name] = schema
+            }
+            let json = document.json
+            for reference in Self.references(in: json) {
+                #expect(
+                    reference.split(separator: "/").dropFirst().reduce(json) { $0[String($1)] ?? .null } != .null, "3.\(version): \(reference)")
+            }
+        }
+    }
+
     @Test("answers of a real Cinder have the shapes that are declared")
     func captures() async throws {
         let api = try await InMemoryAPI()

@@ -23,6 +23,8 @@ struct ViewTests {
             Field.text("owner") { _ in "p" }.part(.detail).since(13),
             Field.text("secret") { _ in "s" }.part(.extensions).rule("volume_extension:volume_host_attribute"),
             Field.flag("admin") { _ in true }.forAdministrators(),
+            Field.text("level") { _ in "all" }.rule("volume_extension:volume_host_attribute"),
+            Field.text("level") { _ in "some" }.exceptRule("volume_extension:volume_host_attribute"),
             Field.text("odd") { _ in "odd" }.when { $0.size % 2 == 1 },
         ])
 
@@ -38,22 +40,28 @@ struct ViewTests {
         let api = try await InMemoryAPI()
         #expect(
             try written(Thing(), .whole, version: 71, isAdmin: true, api)
-                == #"{"id":"1","name":"n","size":3,"owner":"p","secret":"s","admin":true,"odd":"odd"}"#)
+                == #"{"id":"1","name":"n","size":3,"owner":"p","secret":"s","admin":true,"level":"all","odd":"odd"}"#)
         #expect(
-            try written(Thing(name: nil, size: 2), .whole, version: 12, isAdmin: false, api) == #"{"id":"1","name":null,"size":2}"#)
-        #expect(try written(Thing(size: 2), .summary, version: 71, isAdmin: false, api) == #"{"id":"1","name":"n"}"#)
+            try written(Thing(name: nil, size: 2), .whole, version: 12, isAdmin: false, api) == #"{"id":"1","name":null,"size":2,"level":"some"}"#)
+        #expect(try written(Thing(size: 2), .summary, version: 71, isAdmin: false, api) == #"{"id":"1","name":"n","level":"some"}"#)
         #expect(
             try written(Thing(size: 2), .own, version: 13, isAdmin: true, api)
-                == #"{"id":"1","name":"n","size":2,"owner":"p","admin":true}"#)
+                == #"{"id":"1","name":"n","size":2,"owner":"p","admin":true,"level":"all"}"#)
+    }
+
+    /// The shape as a document with nothing else in it has it.
+    private func described(_ parts: Parts, version: Int) -> (check: JSONSchemaCheck, schema: JSON) {
+        let shape = Self.view.shape(parts, version: version)
+        let schemas = JSONObject(shape.named.map { (name: $0.name, value: $0.shape.schema) })
+        return (JSONSchemaCheck(in: ["components": ["schemas": .object(schemas)]]), shape.schema)
     }
 
     @Test("what is written is what the shape says, and nothing else is")
     func shape() async throws {
         let api = try await InMemoryAPI()
-        let check = JSONSchemaCheck(in: .null)
         for version in [0, 12, 13, 71] {
             for parts in [Parts.summary, .own, .whole] {
-                let schema = Self.view.shape(parts, version: version).schema
+                let (check, schema) = described(parts, version: version)
                 for isAdmin in [false, true] {
                     for thing in [Thing(), Thing(name: nil, size: 2)] {
                         let text = try written(thing, parts, version: version, isAdmin: isAdmin, api)
@@ -62,8 +70,8 @@ struct ViewTests {
                 }
             }
         }
-        let schema = Self.view.shape(.whole, version: 12).schema
-        #expect(check.violations(["id": "1", "name": "n", "size": 3, "owner": "p"], schema) == [".owner is not declared"])
-        #expect(check.violations(["id": 1, "size": 3], schema) == [".name is missing", ".id is no string: 1"])
+        let (check, schema) = described(.whole, version: 12)
+        #expect(check.violations(["id": "1", "name": "n", "size": 3, "level": "all", "owner": "p"], schema) == [".owner is not declared"])
+        #expect(check.violations(["id": 1, "size": 3], schema) == [".name is missing", ".level is missing", ".id is no string: 1"])
     }
 }

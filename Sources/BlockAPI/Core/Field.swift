@@ -31,6 +31,8 @@ struct Field<Source>: Sendable {
     private(set) var part = Parts.summary
     /// Who has not this rule does not get the field.
     private(set) var rule: Policies.Rule?
+    /// Who has this rule does not get the field, but another of the same name.
+    private(set) var exceptRule: Policies.Rule?
     private(set) var isForAdministrators = false
     /// Whether a resource has the field at all.
     private(set) var condition: (@Sendable (Source) -> Bool)?
@@ -92,12 +94,13 @@ struct Field<Source>: Sendable {
     func since(_ version: Int) -> Field { with { $0.versions = version...APIVersion.latest } }
     func part(_ part: Parts) -> Field { with { $0.part = part } }
     func rule(_ rule: Policies.Rule) -> Field { with { $0.rule = rule } }
+    func exceptRule(_ rule: Policies.Rule) -> Field { with { $0.exceptRule = rule } }
     func forAdministrators() -> Field { with { $0.isForAdministrators = true } }
     /// Only of resources for which it holds.
     func when(_ condition: @escaping @Sendable (Source) -> Bool) -> Field { with { $0.condition = condition } }
 
     /// Whether some answers lack it that the microversion and the part would give it.
-    var isOptional: Bool { rule != nil || isForAdministrators || condition != nil }
+    var isOptional: Bool { rule != nil || exceptRule != nil || isForAdministrators || condition != nil }
 
     private func with(_ change: (inout Field) -> Void) -> Field {
         var field = self

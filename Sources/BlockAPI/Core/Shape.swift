@@ -16,6 +16,8 @@ indirect enum Shape: Sendable {
     case map(Shape)
     case object([Member])
     case either([Shape])
+    /// What the API's description has under a name.
+    case named(String, Shape)
 
     struct Member: Sendable {
         let name: String
@@ -60,6 +62,18 @@ indirect enum Shape: Sendable {
                 "required": .array(members.filter { !$0.isOptional }.map { .string($0.name) }), "additionalProperties": false,
             ]
         case .either(let shapes): return ["anyOf": .array(shapes.map(\.schema))]
+        case .named(let name, _): return ["$ref": .string("#/components/schemas/\(name)")]
+        }
+    }
+
+    /// The shapes with names in it.
+    var named: [(name: String, shape: Shape)] {
+        switch self {
+        case .nullable(let shape), .list(let shape), .map(let shape): shape.named
+        case .object(let members): members.flatMap(\.shape.named)
+        case .either(let shapes): shapes.flatMap(\.named)
+        case .named(let name, let shape): [(name, shape)] + shape.named
+        default: []
         }
     }
 }

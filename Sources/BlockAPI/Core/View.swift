@@ -7,6 +7,8 @@ import Policy
 final class View<Source>: Sendable {
     /// The member of an answer that holds one of them, and the one that holds several.
     let name, plural: StaticString
+    /// What the API's description calls it.
+    private let describedName: String
     let fields: [Field<Source>]
 
     /// What writing needs of each field, apart from what only decides whether it is written.
@@ -21,12 +23,17 @@ final class View<Source>: Sendable {
     private let byPart: [(part: Parts, fields: UInt64)]
     private let forAdministrators: UInt64
     fileprivate let withLinks: UInt64
-    private let byRule: [(rule: Policies.Rule, fields: UInt64)]
+    /// The fields that a rule gives, and those that it takes away.
+    private let byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)]
 
-    init(_ name: StaticString, _ plural: StaticString, _ fields: [Field<Source>]) {
+    /// `describedAs`: what the API's description calls it, where that does not follow from the name.
+    init(_ name: StaticString, _ plural: StaticString, describedAs: String? = nil, _ fields: [Field<Source>]) {
         precondition(fields.count <= 64, "a view has at most 64 fields")
         self.name = name
         self.plural = plural
+        describedName =
+            describedAs
+            ?? "\(name)".split { $0 == "-" || $0 == "_" }.map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
         self.fields = fields
         columns = fields.map { Column(name: $0.name, content: $0.content, condition: $0.condition) }
         func set(_ isIn: (Field<Source>) -> Bool) -> UInt64 {
@@ -36,9 +43,9 @@ final class View<Source>: Sendable {
         byPart = Set(fields.map(\.part.rawValue)).map { raw in (Parts(rawValue: raw), set { $0.part.rawValue == raw }) }
         forAdministrators = set(\.isForAdministrators)
         withLinks = set { if case .links = $0.content { true } else { false } }
-        var byRule: [(rule: Policies.Rule, fields: UInt64)] = []
-        for rule in fields.compactMap(\.rule) where !byRule.contains(where: { $0.rule == rule }) {
-            byRule.append((rule, set { $0.rule == rule }))
+        var byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)] = []
+        for rule in fields.flatMap({ [$0.rule, $0.exceptRule] }).compactMap(\.self) where !byRule.contains(where: { $0.rule == rule }) {
+            byRule.append((rule, set { $0.rule == rule }, set { $0.exceptRule == rule }))
         }
         self.byRule = byRule
     }
@@ -47,7 +54,7 @@ final class View<Source>: Sendable {
     func plan(_ parts: Parts, for request: APIRequest) -> ViewPlan<Source> {
         var shown = byVersion[request.version] & fieldsOf(parts)
         if !request.identity.isAdmin { shown &= ~forAdministrators }
-        for (rule, fields) in byRule where shown & fields != 0 && !request.allows(rule) { shown &= ~fields }
+        for (rule, given, taken) in byRule where shown & (given | taken) != 0 { shown &= request.allows(rule) ? ~taken : ~given }
         return ViewPlan(view: self, shown: shown, links: shown & withLinks != 0 ? request.links : nil, request: request)
     }
 
@@ -57,13 +64,26 @@ final class View<Source>: Sendable {
         return fields
     }
 
-    /// One of them at a microversion.
+    /// One of them at a microversion, under the name that the API's description has for it.
     func shape(_ parts: Parts, version: Int) -> Shape {
+        let object = object(parts, version: version)
+        let shown = fieldsOf(parts)
+        if shown == fieldsOf(Parts(rawValue: .max)) { return .named(describedName, object) }
+        if shown == fieldsOf(.summary) { return .named(describedName + "Summary", object) }
+        // As it is when it was just made or changed.
+        return shown == fieldsOf(.own) ? .named(describedName + "Changed", object) : object
+    }
+
+    private func object(_ parts: Parts, version: Int) -> Shape {
         let shown = byVersion[version] & fieldsOf(parts)
-        return .object(
-            fields.indices.filter { shown & 1 << UInt64($0) != 0 }.map {
-                Shape.Member("\(fields[$0].name)", fields[$0].shape, isOptional: fields[$0].isOptional)
-            })
+        let members = fields.indices.filter { shown & 1 << UInt64($0) != 0 }.map { fields[$0] }
+        var result: [Shape.Member] = []
+        for field in members where !result.contains(where: { $0.name == "\(field.name)" }) {
+            // Of two with one name every caller gets one.
+            let isAlone = members.count { "\($0.name)" == "\(field.name)" } == 1
+            result.append(Shape.Member("\(field.name)", field.shape, isOptional: field.isOptional && isAlone))
+        }
+        return .object(result)
     }
 }
 

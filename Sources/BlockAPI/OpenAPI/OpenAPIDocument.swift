@@ -29,7 +29,7 @@ struct OpenAPIDocument {
                     "variables": ["project_id": ["default": "project", "description": "The id of the token's project."]],
                 ],
             ],
-            "security": [["token": []], ["basic": []]], "tags": tags, "paths": paths, "components": Self.components,
+            "security": [["token": []], ["basic": []]], "tags": tags, "paths": paths, "components": components,
         ]
     }
 
@@ -165,7 +165,21 @@ struct OpenAPIDocument {
 
     // MARK: components
 
-    private static let components: JSON = {
+    private var components: JSON {
+        var schemas = JSONObject()
+        for (name, shape) in named.sorted(by: { $0.name < $1.name }) where schemas[name] == nil { schemas[name] = shape.schema }
+        schemas["Boolean"] = Schema.boolean.plainOpenAPI
+        schemas["Fault"] = Self.fault
+        var components = Self.shared
+        components["schemas"] = .object(schemas)
+        return .object(components)
+    }
+
+    /// The shapes with names in all answers.
+    var named: [(name: String, shape: Shape)] { operations.compactMap { $0.success.shape?(version) }.flatMap(\.named) }
+
+    /// What every microversion has.
+    private static let shared: JSONObject = {
         func response(_ text: String) -> JSON {
             [
                 "description": .string(text),
@@ -188,7 +202,6 @@ struct OpenAPIDocument {
                 "Microversion": ["description": "The microversion of the answer.", "schema": ["type": "string"]],
                 "RequestID": ["description": "The request's id, as logs name it.", "schema": ["type": "string"]],
             ],
-            "schemas": ["Boolean": Schema.boolean.plainOpenAPI, "Fault": fault],
             "responses": [
                 "BadRequest": response("The request is malformed, or a value is not allowed: the message names it."),
                 "Unauthorized": response("Who asks is not known."), "Forbidden": response("The caller may not."),

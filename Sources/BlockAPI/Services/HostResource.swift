@@ -43,7 +43,7 @@ struct HostResource: Resource {
         let usage: HostUsage
 
         static let view = View<Usage>(
-            "resource", "resources",
+            "resource", "resources", describedAs: "HostUsage",
             [
                 .text("host") { $0.host },
                 .text("project") { $0.usage.project },
@@ -59,7 +59,7 @@ struct HostResource: Resource {
         let isDisabled: Bool
 
         static let view = View<Change>(
-            "host", "hosts",
+            "host", "hosts", describedAs: "HostChange",
             [.text("host") { $0.host }, .choice("status", ["enabled", "disabled"]) { $0.isDisabled ? "disabled" : "enabled" }])
     }
 

@@ -35,7 +35,7 @@ enum ServiceView {
     }
 
     static let change = View<Change>(
-        "service", "services",
+        "service", "services", describedAs: "ServiceChange",
         [
             .text("host") { $0.host },
             .text("service") { $0.service },

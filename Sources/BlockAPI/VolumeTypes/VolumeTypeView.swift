@@ -1,5 +1,6 @@
 import BlockStorage
 import JSON
+import Policy
 
 extension Parts {
     /// The type's QoS, which answers to creations and changes leave out.
@@ -17,9 +18,10 @@ enum VolumeTypeView {
             .text("name") { $0.name },
             .flag("is_public") { $0.isPublic },
             .optionalText("description") { $0.description },
-            .written("extra_specs", .map(.nullable(.text))) { type, request, writer in
-                writer.value(.object(visible(type.extraSpecs, request)))
-            },
+            Field.written("extra_specs", .map(.nullable(.text))) { type, _, writer in writer.value(.object(type.extraSpecs)) }
+                .rule(reading),
+            Field.written("extra_specs", .map(.nullable(.text))) { type, _, writer in writer.value(.object(visible(type.extraSpecs))) }
+                .exceptRule(reading),
             Field.optionalText("qos_specs_id") { $0.qosSpecsID }.part(.qos).rule("volume_extension:access_types_qos_specs_id"),
             Field.flag("os-volume-type-access:is_public") { $0.isPublic }.part(.access),
         ])
@@ -27,8 +29,11 @@ enum VolumeTypeView {
     /// What users who are no administrators may see of a type.
     static let visibleSpecs: Set<String> = ["RESKEY:availability_zones", "multiattach", "replication_enabled"]
 
-    static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject {
-        if request.allows("volume_extension:types_extra_specs:read_sensitive") { return specs }
-        return JSONObject(specs.members.filter { visibleSpecs.contains($0.name) })
+    static let reading: Policies.Rule = "volume_extension:types_extra_specs:read_sensitive"
+
+    static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject { request.allows(reading) ? specs : visible(specs) }
+
+    private static func visible(_ specs: JSONObject) -> JSONObject {
+        JSONObject(specs.members.filter { visibleSpecs.contains($0.name) })
     }
 }

@@ -120,7 +120,7 @@ struct VolumeSummary: Sendable {
     let metadata: [(key: String, values: [String])]
 
     static let view = View<VolumeSummary>(
-        "volume-summary", "volume-summaries",
+        "volume-summary", "volume-summaries", describedAs: "VolumeTotals",
         [
             .integer("total_count") { $0.count },
             .integer("total_size") { $0.size },

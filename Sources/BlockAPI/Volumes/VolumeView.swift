@@ -83,7 +83,7 @@ enum VolumeView {
 
     /// An attachment inside its volume.
     private static let attachment = View<Attachment>(
-        "attachment", "attachments",
+        "attachment", "attachments", describedAs: "VolumeAttachment",
         [
             .text("id") { $0.volumeID },
             .text("attachment_id") { $0.id },
