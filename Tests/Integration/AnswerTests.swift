@@ -68,6 +68,10 @@ struct AnswerTests {
         #expect(
             try service.api("PUT", "/default-types/\(ServiceUnderTest.project)", ["default_type": ["volume_type": "own"]]).status == 200)
         #expect(try name("3.0") == "own" && name("3.71") == "own")
+        // As Cinder's schema has it: what stands beside default_type is passed over, what stands in it is not.
+        let path = "/default-types/\(ServiceUnderTest.project)"
+        #expect(try service.api("PUT", path, ["default_type": ["volume_type": "own"], "other": 1]).status == 200)
+        #expect(try service.api("PUT", path, ["default_type": ["volume_type": "own", "other": 1]]).status == 400)
         let volume = try service.create()
         #expect(try service.wait(volume, "available")?["volume_type_id"]?.string == type)
     }

@@ -38,9 +38,11 @@ struct DefaultTypeResource: Resource {
             },
             APIOperation(
                 "default-types:set", "PUT", "/default-types/{id}", versions: 62...71, policies: ["volume_extension:default_set_or_update"],
-                body: .object([
-                    ("default_type", .object([("volume_type", .string(1, 255, format: .mandatoryName))], required: ["volume_type"]))
-                ]), answers: .one(Self.view), forbiddenMessage: Self.forbidden, summary: "Set the default type of a project"
+                body: .object(
+                    [
+                        ("default_type", .object([("volume_type", .string(1, 255, format: .mandatoryName))], required: ["volume_type"]))
+                    ], others: true), answers: .one(Self.view), forbiddenMessage: Self.forbidden,
+                summary: "Set the default type of a project"
             ) { request in
                 let project = request.parameters[0]
                 guard let name = request.body["default_type"]?["volume_type"]?.trimmedString else {

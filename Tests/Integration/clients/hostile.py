@@ -4,6 +4,7 @@ the format that is theirs, and nobody may open the files that their contents nam
 is what its new volumes are. They are moved from the first kind to each other; behind the kinds whose whole life is tried stands a
 '*'. CEPH_CONF is the cluster's, EXPORT the directory that the NFS server exports as /export. CONTENTS is how many of the contents are
 tried, and which is first: 3+17."""
+import concurrent.futures
 import ctypes
 import json
 import os
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -171,14 +173,16 @@ class Place:
         ask("DELETE", f"/attachments/{self.attachment['id']}")
 
     def write(self, data):
-        (work / "written").write_bytes(data)
-        tail = f"write -q -s {work}/written {gibibyte - 65536} 64k"
-        subprocess.run(["qemu-io", "-f", self.format, "-c", f"write -q -s {work}/written 0 {len(data)}", "-c", tail, self.path], check=True)
+        file = work / f"written-{threading.get_ident()}"
+        file.write_bytes(data)
+        tail = f"write -q -s {file} {gibibyte - 65536} 64k"
+        subprocess.run(["qemu-io", "-f", self.format, "-c", f"write -q -s {file} 0 {len(data)}", "-c", tail, self.path], check=True)
 
     def read(self, skip, count):
         command = ["qemu-img", "dd", "-f", self.format, "-O", "raw", "bs=64k", f"skip={skip >> 16}", f"count={(skip + count) >> 16}"]
-        subprocess.run([*command, f"if={self.path}", f"of={work}/read"], check=True, capture_output=True)
-        return (work / "read").read_bytes()[:count]
+        file = work / f"read-{threading.get_ident()}"
+        subprocess.run([*command, f"if={self.path}", f"of={file}"], check=True, capture_output=True)
+        return file.read_bytes()[:count]
 
 
 def told(volumes, kind, *, other=0, format=None, what):
@@ -282,10 +286,17 @@ try:
     known = [each["name"] for each in ask("GET", "/types")["volume_types"]]
     for kind in set(kinds).difference(known):
         ask("POST", "/types", {"volume_type": {"name": kind, "extra_specs": {"volume_backend_name": kind}}})
-    for act in [*lives, None]:
-        begun = time.monotonic()
-        life(act) if act else travel()
-        print(f"hostile: {act or 'moves'}: {time.monotonic() - begun:.1f} s", flush=True)
+    # The moves beside the lives: most of both is waiting for copies.
+    def one_after_the_other(acts):
+        for act in acts:
+            begun = time.monotonic()
+            life(act) if act else travel()
+            print(f"hostile: {act or 'moves'}: {time.monotonic() - begun:.1f} s", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(one_after_the_other, acts) for acts in (lives, [None])]
+    for one in running:
+        one.result()
     # The watcher sees.
     canary.read_bytes()
     assert watcher.opened() == [str(canary)]
