@@ -21,6 +21,8 @@ public final class BasicUsers: Sendable {
     /// come from the file at every request.
     private let cache = VerdictCache<Void>(seconds: 300, capacity: 2000)
     private let queue = FairQueue(name: "password", threads: 2, capacity: 256, share: 64)
+    /// Of each name from each address.
+    private let history = ClientHistory()
 
     /// The contents of the file.
     struct Users: Sendable {
@@ -77,7 +79,7 @@ public final class BasicUsers: Sendable {
         guard fstat(fileno(file), &info) == 0 else {
             throw SettingsError([SystemError.last("cannot read the user file \(path)").description])
         }
-        let exposures = [FileTrust(info).writers(path), FileTrust(info).readers(path)].compactMap { $0 }
+        let exposures = [FileTrust(info).writers(path), PathTrust.exposure(above: path), FileTrust(info).readers(path)].compactMap { $0 }
         guard exposures.isEmpty else { throw SettingsError(exposures) }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
@@ -132,16 +134,38 @@ public final class BasicUsers: Sendable {
         let hash = users.withLock { $0.hash(for: name) }
         // The key contains the hash, so that a changed hash, and another user with the same password, need a new check.
         let key = Digest(name + "\0" + hash + "\0" + password.reveal())
-        let outcome = await cache.find(key, isPresent: asker.isPresent) { [queue] isWanted in
-            guard let fits = await queue.run(for: asker.share, while: isWanted, { Self.matches(password, hash) }) else {
-                return .failure(.busy)
-            }
-            return .success(fits ? .valid(()) : .invalid)
+        let outcome = await cache.find(key, isPresent: asker.isPresent) { [self] isWanted in
+            await check(password, hash, of: users.withLock { $0.byName[name] } == nil ? nil : name, for: asker, while: isWanted)
         }
         guard case .valid = try outcome.get() else { return nil }
         // The file may have changed during the check; use its present contents.
         let user = users.withLock { $0.byName[name] }
         return user?.hash == hash ? user : nil
+    }
+
+    /// Whether the password fits the hash, found out when it is this login's turn. One of a name that is in the file goes before those of
+    /// names that are not, however many addresses these come from; the names have their turns one after the other; and who logged in with
+    /// the name from his address before goes first. `name` is nil for one that is not in the file.
+    private func check(
+        _ password: Secret, _ hash: String, of name: String?, for asker: Asker, while isWanted: @escaping @Sendable () -> Bool
+    ) async -> VerdictCache<Void>.Outcome {
+        let stranger = FairQueue.Client("address " + asker.share)
+        let last: @Sendable () -> Int = { ClientHistory.lastRank }
+        guard let name else {
+            let fits = await queue.run(for: stranger, rank: last, while: isWanted) { Self.matches(password, hash) }
+            // It is nobody's, even if it fits.
+            return fits.map { .success($0 ? .valid(()) : .invalid) } ?? .failure(.busy)
+        }
+        let client = Digest(name + "\0" + asker.share)
+        let fits = await queue.run(
+            for: FairQueue.Client("name " + name, member: asker.share), rank: { [history] in history.rank(client) }, while: isWanted
+        ) { Self.matches(password, hash) }
+        guard let fits else { return .failure(.busy) }
+        history.add(client, isGood: fits)
+        guard !fits else { return .success(.valid(())) }
+        // The refusal waits as long as that of an unknown name: a shorter time would tell which names there are.
+        guard await queue.run(for: stranger, rank: last, while: isWanted, {}) != nil else { return .failure(.busy) }
+        return .success(.invalid)
     }
 
     private static func matches(_ password: Secret, _ hash: String) -> Bool {

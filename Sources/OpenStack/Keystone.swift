@@ -42,6 +42,8 @@ public final class Keystone: Sendable {
     private let client: HTTPClient
     private let cache: VerdictCache<KeystoneToken>
     private let queue = FairQueue(name: "keystone", threads: 8, capacity: 1024, share: 256)
+    /// Of each address.
+    private let history = ClientHistory()
     /// Threads for requests to other services, so that a slow Nova does not delay authentication.
     private let others = ThreadExecutor(name: "catalogue", threads: 4)
     private let own = Guarded<(token: Secret, expires: Double)?>(nil)
@@ -174,7 +176,13 @@ public final class Keystone: Sendable {
         guard TokenForm.isPossible(token) else { return nil }
         let key = Digest((allowExpired ? "expired " : "") + token)
         let outcome = await cache.find(key, isPresent: asker.isPresent) { [self] isWanted in
-            await queue.run(for: asker.share, while: isWanted) { self.ask(token, allowExpired: allowExpired) } ?? .failure(.busy)
+            let client = Digest(asker.share)
+            let rank: @Sendable () -> Int = { [history] in history.rank(client) }
+            return await queue.run(for: FairQueue.Client(asker.share), rank: rank, while: isWanted) {
+                let outcome = self.ask(token, allowExpired: allowExpired)
+                if case .success(let verdict) = outcome { self.history.add(client, isGood: verdict.isValid) }
+                return outcome
+            } ?? .failure(.busy)
         }
         return Self.current(try outcome.get(), allowExpired: allowExpired)
     }

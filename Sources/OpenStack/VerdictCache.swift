@@ -6,6 +6,8 @@ final class VerdictCache<Good: Sendable>: Sendable {
     enum Verdict: Sendable {
         case valid(Good)
         case invalid
+
+        var isValid: Bool { if case .valid = self { true } else { false } }
     }
     typealias Outcome = Result<Verdict, Unavailable>
 

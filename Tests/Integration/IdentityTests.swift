@@ -375,6 +375,60 @@ struct IdentityTests {
         #expect(refusals > 0)
     }
 
+    @Test("a right login goes before those of names that nobody has, and of one name, however many addresses these come from")
+    func manyAddresses() async throws {
+        let directory = temporaryDirectory("users")
+        var lines = ""
+        for name in ["alice", "bob"] {
+            let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "11", name, "secret"])
+            lines += output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):member\n"
+        }
+        try ServiceUnderTest.write(directory + "/users", lines)
+        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(directory)/users")
+        func begin(_ login: String, from address: UInt8) throws -> Int32 {
+            let socket = try Loopback.connect(UInt16(service.port), from: address)
+            let text =
+                "GET /v3/\(ServiceUnderTest.project)/volumes HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic \(Self.base64(login))\r\n\r\n"
+            Loopback.send(socket, Array(text.utf8))
+            return socket
+        }
+        func answered(_ sockets: [Int32]) -> Int {
+            sockets.count { socket in
+                var entry = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
+                return poll(&entry, 1, 0) > 0
+            }
+        }
+        // Guesses at one user's password, and names that there are not.
+        let waiting = try (0..<100).map { try begin($0 % 5 == 0 ? "bob:guess-\($0)" : "nobody-\($0):x", from: UInt8(2 + $0)) }
+        defer { for socket in waiting { close(socket) } }
+        let right = try begin("alice:secret", from: 200)
+        defer { close(right) }
+        let answer = try ServiceUnderTest.parse(Loopback.receive(right, silence: 60_000).bytes)
+        #expect(answer.status == 200, "\(answer.text)")
+        // What ran when it came, and turns of the other name.
+        #expect(answered(waiting) < waiting.count / 4, "\(answered(waiting)) wrong logins were answered before the right one")
+        // From where a user logged in before, guesses at his own password keep him from nothing.
+        try await Self.changePassword(of: "alice", to: "other", in: directory + "/users", of: service)
+        let more = try (0..<40).map { try begin("alice:guess-\($0)", from: UInt8(2 + $0)) }
+        defer { for socket in more { close(socket) } }
+        let again = try begin("alice:other", from: 200)
+        defer { close(again) }
+        let second = try ServiceUnderTest.parse(Loopback.receive(again, silence: 60_000).bytes)
+        #expect(second.status == 200, "\(second.text)")
+        #expect(answered(more) < more.count / 2, "\(answered(more)) guesses were answered before the right one")
+    }
+
+    /// Returns when the service has read the file again.
+    private static func changePassword(of name: String, to password: String, in file: String, of service: ServiceUnderTest) async throws {
+        let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "11", name, password])
+        let line = output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):member\n"
+        let others = try ServiceUnderTest.read(file).split(separator: "\n").filter { !$0.hasPrefix(name + ":") }.joined(separator: "\n")
+        try ServiceUnderTest.write(file, others + "\n" + line)
+        let limit = Timestamp.monotonic() + 10
+        while !service.log.contains("users read again"), Timestamp.monotonic() < limit { usleep(50_000) }
+        #expect(service.log.contains("users read again"))
+    }
+
     static func base64(_ text: String) -> String {
         let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
         let bytes = Array(text.utf8)

@@ -16,7 +16,7 @@ struct FairQueueTests {
             queue = FairQueue(name: "test", threads: 1, capacity: capacity, share: share)
             let (door, inside) = (door, Semaphore())
             queue.add(
-                for: "holder",
+                for: FairQueue.Client("holder"),
                 work: {
                     inside.post()
                     door.wait()
@@ -24,11 +24,13 @@ struct FairQueueTests {
             inside.wait()
         }
 
-        func add(_ name: String, for client: String, isWanted: Bool = true) {
+        func add(
+            _ name: String, for client: String, member: String = "", isWanted: Bool = true, rank: @escaping @Sendable () -> Int = { 0 }
+        ) {
             let (told, ends) = (told, ends)
             told.withLock { $0.added += 1 }
             queue.add(
-                for: client, while: { isWanted },
+                for: FairQueue.Client(client, member: member), rank: rank, while: { isWanted },
                 work: {
                     told.withLock { $0.done.append(name) }
                     ends.post()
@@ -69,6 +71,49 @@ struct FairQueueTests {
         let (done, dropped) = held.finish()
         #expect(done == ["a4", "b1", "c1", "a3"])
         #expect(dropped == ["a1", "a2"])
+    }
+
+    @Test("of one group the newest of its clients goes first, and a group of many clients has no more turns than one of a single client")
+    func groups() {
+        let held = Held(capacity: 100, share: 50)
+        for index in 1...4 { held.add("a\(index)", for: "a", member: "\(index)") }
+        for name in ["b1", "b2"] { held.add(name, for: "b") }
+        #expect(held.finish().done == ["a4", "b2", "a3", "b1", "a2", "a1"])
+    }
+
+    @Test("a better rank goes first whenever it becomes known, and the worst gives way where there is no room")
+    func ranks() {
+        let held = Held(capacity: 4, share: 3)
+        let failed = Guarded(false)
+        held.add("stranger", for: "x", rank: { 3 })
+        held.add("failing", for: "y", rank: { failed.withLock { $0 } ? 2 : 1 })
+        for name in ["other stranger", "third stranger", "fourth stranger"] { held.add(name, for: name, rank: { 3 }) }
+        held.add("known", for: "z", rank: { 0 })
+        held.add("new", for: "w", rank: { 1 })
+        failed.withLock { $0 = true }
+        let (done, dropped) = held.finish()
+        #expect(done == ["known", "new", "failing", "fourth stranger"])
+        #expect(dropped == ["stranger", "other stranger", "third stranger"])
+    }
+
+    @Test("who was let in goes first, who failed often last; a flood of failures displaces nobody who was let in")
+    func history() {
+        let history = ClientHistory(capacity: 10)
+        let (alice, other) = (Digest("alice"), Digest("other"))
+        #expect(history.rank(alice, now: 0) == 1)
+        history.add(alice, isGood: true, now: 0)
+        #expect(history.rank(alice, now: 1) == 0)
+        for index in 0..<100 { history.add(Digest("\(index)"), isGood: false, now: 2) }
+        #expect(history.rank(alice, now: 3) == 0)
+        for time in [4.0, 5, 6] {
+            history.add(other, isGood: false, now: time)
+            #expect(history.rank(other, now: time) == (time < 6 ? 1 : 2))
+        }
+        #expect(history.rank(other, now: 1000) == 1)
+        history.add(alice, isGood: false, now: 7)
+        #expect(history.rank(alice, now: 8) == 1)
+        history.add(alice, isGood: true, now: 9)
+        #expect(history.rank(alice, now: 10) == 0 && history.rank(alice, now: 100_000) == 1)
     }
 
     @Test("what nobody waits for any more is not begun")

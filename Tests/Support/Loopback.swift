@@ -44,9 +44,16 @@ public enum Loopback {
         return port
     }
 
-    /// A connected socket; the caller closes it.
-    public static func connect(_ port: UInt16) throws -> Int32 {
+    /// A connected socket; the caller closes it. `own` is the last number of the address that it comes from.
+    public static func connect(_ port: UInt16, from own: UInt8 = 1) throws -> Int32 {
         let descriptor = try socket()
+        if own != 1 {
+            var source = address(0)
+            source.sin_addr.s_addr = (UInt32(0x7F00_0000) | UInt32(own)).bigEndian
+            _ = withUnsafePointer(to: &source) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+            }
+        }
         var address = address(port)
         let status = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
