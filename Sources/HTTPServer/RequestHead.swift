@@ -119,7 +119,7 @@ struct RequestHead {
         hosts += 1
         host = value
         guard length <= Self.longestHost else { return doubt("The Host is too long.") }
-        for index in 0..<length where !Self.isOfHost(UInt8(bitPattern: value[index])) { return doubt("The Host is malformed.") }
+        guard HostAndPort.isValid(UnsafeBufferPointer(start: value, count: length)) else { return doubt("The Host is malformed.") }
     }
 
     private mutating func take(length value: UnsafePointer<CChar>, _ length: Int) {
@@ -158,16 +158,6 @@ struct RequestHead {
             }
         }
         return length > 0
-    }
-
-    static func isOfHost(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
-            UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: ":"), UInt8(ascii: "_"), UInt8(ascii: "["), UInt8(ascii: "]"),
-            UInt8(ascii: "%"):
-            true
-        default: false
-        }
     }
 }
 

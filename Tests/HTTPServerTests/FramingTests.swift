@@ -59,6 +59,7 @@ struct FramingTests {
         "POST /x HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "OPTIONS /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n x\r\n\r\n", "OPTIONS /x HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
         get("Host: h\r\n"), "GET /x HTTP/1.1\r\n\r\n", "GET /x HTTP/1.1\r\nHost: h/x\r\n\r\n", "GET /x HTTP/1.1\r\nHost: a@h\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: [::1]evil\r\n\r\n", "GET /x HTTP/1.1\r\nHost: h:80:80\r\n\r\n", "GET /x HTTP/1.1\r\nHost: [h]\r\n\r\n",
         "GET /x HTTP/1.1\nHost: h\n\n", "GET /x HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", "GET /x HTTP/1.1\r\nHost: h\r\n\n",
     ]
 

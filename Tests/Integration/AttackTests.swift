@@ -460,12 +460,24 @@ struct AttackTests {
                         "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count)\r\n\(headers)Connection: close\r\n\r\n\(body)"
                             .utf8)))
         }
-        for host in ["127.0.0.1:\(service.port)", "[::1]:8776", "10.1.2.3", "localhost:1", "LOCALHOST", "block.example:443"] {
+        for host in [
+            "127.0.0.1:\(service.port)", "[::1]:8776", "10.1.2.3", "localhost:1", "LOCALHOST", "localhost.", "localhost.:8776",
+            "block.example:443",
+        ] {
             #expect(try ask("GET", host).status == 200, "\(host)")
         }
-        for host in ["rebound.example", "127.0.0.1.rebound.example:8776", "localhost.rebound.example", "127.1", "block.example.org"] {
+        for host in [
+            "rebound.example", "127.0.0.1.rebound.example:8776", "localhost.rebound.example", "127.1", "block.example.org", "localhost..",
+        ] {
             #expect(try ask("GET", host).status == 421, "\(host)")
             #expect(try ask("POST", host).status == 421, "\(host)")
+        }
+        for host in [
+            "[::1]evil", "[::1]evil:80", "[::1", "::1", "[::1]:x", "[127.0.0.1]", "localhost:80:80", "localhost]", ":80",
+            "localhost:123456",
+        ] {
+            #expect(try ask("GET", host).status == 400, "\(host)")
+            #expect(try ask("POST", host).status == 400, "\(host)")
         }
         let own = "127.0.0.1:\(service.port)"
         for headers in [

@@ -40,8 +40,11 @@ public struct OwnPages: RequestCheck {
         403, "Without authentication no page of another origin may change anything: see allowed_origin.", isPlain: true)
 
     private func isOwn(_ host: String) -> Bool {
-        let name = IPAddress.withoutPort(host)
-        return IPAddress.isLiteral(name) || Self.isSame(name, "localhost") || (!publicHost.isEmpty && Self.isSame(name, publicHost))
+        var name = IPAddress.withoutPort(host)
+        if IPAddress.isLiteral(name) { return true }
+        // A name that ends in a dot is the same name, written in full.
+        if name.utf8.last == UInt8(ascii: ".") { name.removeLast() }
+        return Self.isSame(name, "localhost") || (!publicHost.isEmpty && Self.isSame(name, publicHost))
     }
 
     private func isOwn(_ origin: String, _ host: String) -> Bool {

@@ -94,7 +94,8 @@ public struct ProxyHeaders: RequestCheck {
     }
 
     private static func isHost(_ text: String) -> Bool {
-        !text.isEmpty && text.utf8.count <= 255 && text.utf8.allSatisfy { RequestHead.isOfHost($0) && $0 != UInt8(ascii: "%") }
+        !text.isEmpty && text.utf8.count <= 255 && !text.utf8.contains(UInt8(ascii: "%"))
+            && text.withCString { HostAndPort.isValid(UnsafeBufferPointer(start: $0, count: strlen($0))) }
     }
 
     /// Returns the path if it can be put into a link unchanged.
@@ -117,24 +118,5 @@ public struct ProxyHeaders: RequestCheck {
         if IPAddress.isLiteral(text) { return text }
         let host = IPAddress.withoutPort(text)
         return IPAddress.isLiteral(host) ? host : nil
-    }
-}
-
-/// Parses addresses.
-enum IPAddress {
-    static func isLiteral(_ text: String) -> Bool {
-        var bytes = in6_addr()
-        // withCString through the closure: passing the String directly would copy it first.
-        return text.withCString { inet_pton(AF_INET, $0, &bytes) == 1 || inet_pton(AF_INET6, $0, &bytes) == 1 }
-    }
-
-    /// The host of `host:port`, without the brackets of an IPv6 address.
-    static func withoutPort(_ text: String) -> String {
-        let bytes = text.utf8
-        if bytes.first == UInt8(ascii: "["), let end = bytes.firstIndex(of: UInt8(ascii: "]")) {
-            return String(text[bytes.index(after: bytes.startIndex)..<end])
-        }
-        guard let colon = bytes.lastIndex(of: UInt8(ascii: ":")) else { return text }
-        return String(text[..<colon])
     }
 }
