@@ -19,7 +19,7 @@ public enum PolicyFile {
         defer { fclose(file) }
         var info = stat()
         // Who can write the rules can become an administrator.
-        if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path) {
+        if fstat(fileno(file), &info) == 0, let problem = FileTrust(info).writers(path) ?? PathTrust.exposure(above: path) {
             throw Policies.Problems(lines: [problem])
         }
         var bytes: [UInt8] = []

@@ -37,7 +37,9 @@ public struct Settings: Sendable {
     public func exposures(isOwned: Bool = true) -> [String] {
         found.flatMap { file in
             let read = file.secret.flatMap { secret in file.trust.readers(file.path).map { $0 + " (\(secret))" } }
-            return [file.trust.writers(file.path, isOwned: isOwned), read].compactMap { $0 }
+            return [
+                file.trust.writers(file.path, isOwned: isOwned), PathTrust.exposure(above: file.path, isOwned: isOwned), read,
+            ].compactMap { $0 }
         }
     }
 

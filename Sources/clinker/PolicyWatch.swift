@@ -85,7 +85,8 @@ struct PolicyFiles: Sendable {
             // Who can add a file there can become an administrator.
             let exposed = directories.compactMap { directory in
                 var info = stat()
-                return stat(directory, &info) == 0 ? FileTrust(info).writers(directory) : nil
+                return stat(directory, &info) == 0
+                    ? FileTrust(info).writers(directory) ?? PathTrust.exposure(above: directory) : nil
             }
             guard exposed.isEmpty else { throw Policies.Problems(lines: exposed) }
             let more = filesOfDirectories

@@ -207,6 +207,36 @@ struct StartTests {
             #expect(try await refusal(plain, 0o644).contains("belongs to user 12345, not to root or the service's user: chown 0"))
             #expect(chown(path, 0, 0) == 0)
         }
+        // Who may write a directory on the way puts another file in its place.
+        let exposed = directory + "/open"
+        mkdir(exposed, 0o700)
+        mkdir(exposed + "/inside", 0o700)
+        chmod(exposed, 0o777)
+        let rules = exposed + "/inside/policy.yaml"
+        for file in [exposed + "/inside/clinker.conf", exposed + "/inside/users", rules] {
+            try ServiceUnderTest.write(file, file.hasSuffix(".conf") ? plain : "")
+            chmod(file, 0o600)
+        }
+        func started(_ text: String, _ file: String? = nil) async throws -> String {
+            if file == nil {
+                try ServiceUnderTest.write(path, text)
+                chmod(path, 0o600)
+            }
+            return try await clinker(["serve", "--config", file ?? path, "--state-dir", "/proc/nothing"]).output
+        }
+        let withUsers = plain.replacing("noauth", with: "http_basic\nhttp_basic_auth_user_file = \(exposed)/inside/users")
+        symlink(exposed + "/inside/clinker.conf", directory + "/link.conf")
+        for attempt in 0..<2 {
+            for output in [
+                try await started("", exposed + "/inside/clinker.conf"), try await started("", directory + "/link.conf"),
+                try await started(withUsers), try await started(plain + "[oslo_policy]\npolicy_file = \(rules)\n"),
+            ] {
+                let told =
+                    attempt == 0 ? "\(exposed) can be written by others (mode 777): chmod go-w \(exposed)" : "/proc/nothing cannot be made"
+                #expect(output.contains(told), "\(output)")
+            }
+            chmod(exposed, 0o755)
+        }
         let users = directory + "/users"
         try ServiceUnderTest.write(users, "")
         chmod(users, 0o644)
