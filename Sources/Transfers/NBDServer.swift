@@ -10,6 +10,13 @@ public struct NBDServer {
     private let handle: Driver.Handle
     private let isWritable: Bool
     private let size: UInt64
+    private let sockets = Guarded(Sockets())
+
+    /// What is to be shut down where the serving is to end.
+    private struct Sockets {
+        var open: [Int32] = []
+        var isEnding = false
+    }
 
     public init(_ handle: Driver.Handle, writable: Bool) throws {
         self.handle = handle
@@ -17,19 +24,45 @@ public struct NBDServer {
         size = try handle.size
     }
 
-    /// Serves clients of a listening socket one after the other; returns after `clients` of them (0: never).
+    /// Serves clients of a listening socket one after the other; returns when `clients` (0: endless) have come and gone, or when it is
+    /// to end.
     public func serve(_ listener: Int32, clients: Int = 0) {
         var served = 0
+        guard begin(listener) else { return }
+        defer { forget(listener) }
         while clients == 0 || served < clients {
             let descriptor = accept4(listener)
             if descriptor < 0 { if errno == EINTR || errno == ECONNABORTED { continue } else { return } }
-            serve(client: descriptor)
+            if begin(descriptor) {
+                serve(client: descriptor)
+                forget(descriptor)
+            }
             close(descriptor)
             served += 1
         }
     }
 
-    /// Serves one client until it disconnects or breaks the protocol.
+    /// What lets no client begin any more and hangs up on the one that is served, from any thread: `serve` returns.
+    public var end: @Sendable () -> Void {
+        { [sockets] in
+            sockets.withLock { sockets in
+                sockets.isEnding = true
+                for descriptor in sockets.open { shutdown(descriptor, Int32(SHUT_RDWR)) }
+            }
+        }
+    }
+
+    private func begin(_ descriptor: Int32) -> Bool {
+        sockets.withLock { sockets in
+            if !sockets.isEnding { sockets.open.append(descriptor) }
+            return !sockets.isEnding
+        }
+    }
+
+    /// Before it is closed: its number may be another's then.
+    private func forget(_ descriptor: Int32) { sockets.withLock { $0.open.removeAll { $0 == descriptor } } }
+
+    /// Serves one client until it goes, or breaks the protocol.
     public func serve(client descriptor: Int32) {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(Self.largest), alignment: 4096)
         defer { buffer.deallocate() }

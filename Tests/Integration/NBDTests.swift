@@ -128,6 +128,31 @@ struct NBDTests {
         }
     }
 
+    @Test("a signal ends it: the client's writes are kept, the socket is gone", arguments: [SIGTERM, SIGINT])
+    func signals(signal: Int32) async throws {
+        _ = try await shell("mkdir volumes; truncate -s 1M volumes/volume-x")
+        let socket = directory + "/socket"
+        let pid = try spawn(
+            ServiceUnderTest.binary,
+            ["driver", "serve", "file", "volume-x", "--writable", "--set", "file_directory=\(directory)/volumes", "--socket", socket],
+            descriptors: [])
+        let limit = Timestamp.monotonic() + 20
+        var client: Int32 = -1
+        while client < 0, Timestamp.monotonic() < limit {
+            client = (try? Loopback.connect(path: socket)) ?? -1
+            if client < 0 { usleep(10_000) }
+        }
+        defer { close(client) }
+        // It is served: it has said who it is.
+        var greeting = [UInt8](repeating: 0, count: 8)
+        #expect(recv(client, &greeting, 8, Int32(MSG_WAITALL)) == 8)
+        kill(pid, signal)
+        var status: Int32 = -1
+        while waitpid(pid, &status, WNOHANG) == 0, Timestamp.monotonic() < limit { usleep(10_000) }
+        #expect(status == 0)
+        #expect(access(socket, F_OK) != 0)
+    }
+
     @Test("what breaks the protocol is answered or let go, and the next client is served")
     func nonsense() async throws {
         _ = try await shell("mkdir volumes; truncate -s 64M volumes/volume-x")
