@@ -13,6 +13,7 @@ public final class PeriodicTasks: Sendable {
     private let interval: Int
     private let retentionDays: Int
     private let log: Logger
+    private let tasks = Guarded<[Task<Void, Never>]>([])
 
     public init(database: any Database, backends: Backends, settings: Settings, node: String, log: Logger) {
         self.database = database
@@ -25,24 +26,25 @@ public final class PeriodicTasks: Sendable {
     }
 
     public func start() {
-        Task {
-            while true {
-                await beat()
-                try? await Task.sleep(nanoseconds: UInt64(interval) * 1_000_000_000)
-            }
+        every(Double(interval)) { await $0.beat() }
+        every(60, first: false) { await $0.purge() }
+        every(Double(interval)) { await $0.reap() }
+    }
+
+    /// Does the work again and again with a pause between, until `stop`.
+    private func every(_ seconds: Double, first: Bool = true, _ work: @escaping @Sendable (PeriodicTasks) async -> Void) {
+        let task = Task {
+            if first { await work(self) }
+            while (try? await Task.sleep(nanoseconds: UInt64(seconds * 1e9))) != nil { await work(self) }
         }
-        Task {
-            while true {
-                try? await Task.sleep(nanoseconds: 60_000_000_000)
-                await purge()
-            }
-        }
-        Task {
-            while true {
-                await reap()
-                try? await Task.sleep(nanoseconds: UInt64(interval) * 1_000_000_000)
-            }
-        }
+        tasks.withLock { $0.append(task) }
+    }
+
+    /// Begins nothing any more and waits for what has begun: behind this nobody here uses the database.
+    public func stop() async {
+        let tasks = tasks.withLock { $0 }
+        for task in tasks { task.cancel() }
+        for task in tasks { await task.value }
     }
 
     /// One heartbeat of every service. A service whose backend is down sends none: it is shown as down.

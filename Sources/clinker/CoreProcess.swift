@@ -120,7 +120,7 @@ final class CoreProcess: Sendable {
         waitForEnd()
         events.close()
         longReads.close()
-        stop([server, control], engine, backends, database)
+        stop([server, control], periodic, engine, backends, database)
     }
 
     /// Runs the doctor without a running service, with driver hosts of its own.
@@ -368,9 +368,12 @@ final class CoreProcess: Sendable {
         }
     }
 
-    private func stop(_ servers: [HTTPServer], _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase) -> Never {
-        let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
+    private func stop(
+        _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase
+    ) -> Never {
+        let limit = Timestamp.monotonic() + Double(settings[Options.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
+        try? Self.blocking { await periodic.stop() }
         try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
         let left = engine.runningCount
         backends.stop()
