@@ -69,8 +69,8 @@ extension Transaction {
 /// What a read may cost before it is given up with a `DatabaseError` of the kind `tooLong`.
 public enum ReadLimit: Sendable, Equatable {
     case none
-    /// So many steps of the database's machine: the same work, however busy the processor is.
-    case steps(Int)
+    /// So many steps of the database's machine, and so many rows: the same work, however busy the processor is.
+    case steps(Int, rows: Int = .max)
     case seconds(Double)
 }
 

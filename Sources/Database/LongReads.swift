@@ -20,6 +20,8 @@ public final class LongReads: Sendable {
     }
 
     private let database: any Database
+    /// What the metrics call them.
+    private let name: String
     private let state = Guarded(State())
     private let bell = Semaphore()
     private let times = Histogram()
@@ -29,15 +31,18 @@ public final class LongReads: Sendable {
     /// Seconds that a read may take, and may wait for its turn.
     public let patience: Double
 
-    /// `limit` and `limitPerOwner`: how many may wait. One owner never has all the threads.
-    public init(_ database: any Database, threads: Int = 4, limit: Int = 128, limitPerOwner: Int = 32, patience: Double) {
+    /// `limit` and `limitPerOwner`: how many may wait. One owner never has all the threads. `name` is a word for metrics and threads.
+    public init(
+        _ database: any Database, name: String = "long", threads: Int = 4, limit: Int = 128, limitPerOwner: Int = 32, patience: Double
+    ) {
         self.database = database
+        self.name = name
         self.limit = limit
         self.limitPerOwner = limitPerOwner
         self.patience = patience
         runningPerOwner = max(1, threads / 2)
         for index in 0..<threads {
-            startThread("db-long-\(index)") { [self] in
+            startThread("db-\(name)-\(index)") { [self] in
                 lowerThreadPriority()
                 serve()
             }
@@ -56,7 +61,10 @@ public final class LongReads: Sendable {
         try await withUnsafeThrowingContinuation { continuation in
             let job = Job(owner: owner) { [self] refusal in
                 if let refusal { return continuation.resume(throwing: refusal) }
-                continuation.resume(with: Result { try database.readBlocking(.seconds(patience), body) })
+                let began = Timestamp.monotonic()
+                let result = Result { try database.readBlocking(.seconds(patience), body) }
+                times.add(Timestamp.monotonic() - began)
+                continuation.resume(with: result)
             }
             let isAccepted = state.withLock { state in
                 let isFull = state.waiting.count >= limit || state.waiting.count { $0.owner == owner } >= limitPerOwner
@@ -71,7 +79,7 @@ public final class LongReads: Sendable {
         }
     }
 
-    private static let busy = DatabaseError(kind: .busy, message: "too many long reads wait")
+    private static let busy = DatabaseError(kind: .busy, message: "too many reads wait")
 
     private func serve() {
         while true {
@@ -80,9 +88,7 @@ public final class LongReads: Sendable {
                 bell.wait()
                 continue
             }
-            let began = Timestamp.monotonic()
-            job.end(began - job.queuedAt > patience ? Self.busy : nil)
-            times.add(Timestamp.monotonic() - began)
+            job.end(Timestamp.monotonic() - job.queuedAt > patience ? Self.busy : nil)
             state.withLock { state in
                 let left = (state.running[job.owner] ?? 1) - 1
                 state.running[job.owner] = left > 0 ? left : nil
@@ -120,12 +126,14 @@ public final class LongReads: Sendable {
     /// Writes how many wait and how long they take.
     public func write(into text: inout MetricsText) {
         let (waiting, running, refused) = state.withLock { ($0.waiting.count, $0.running.values.reduce(0, +), $0.refused) }
-        text.family("clinker_database_long_reads", .gauge, "Long reads that run and that wait.")
-        text.sample("clinker_database_long_reads", running, ["state": "running"])
-        text.sample("clinker_database_long_reads", waiting, ["state": "waiting"])
-        text.family("clinker_database_long_reads_refused_total", .counter, "Long reads that were refused because too many waited.")
-        text.sample("clinker_database_long_reads_refused_total", refused)
-        text.family("clinker_database_long_read_seconds", .histogram, "Seconds that long reads took.")
-        text.histogram("clinker_database_long_read_seconds", times)
+        text.family("clinker_database_\(name)_reads", .gauge, "Reads of the kind \(name) that run and that wait.")
+        text.sample("clinker_database_\(name)_reads", running, ["state": "running"])
+        text.sample("clinker_database_\(name)_reads", waiting, ["state": "waiting"])
+        text.family(
+            "clinker_database_\(name)_reads_refused_total", .counter, "Reads of the kind \(name) that were refused because too many waited."
+        )
+        text.sample("clinker_database_\(name)_reads_refused_total", refused)
+        text.family("clinker_database_\(name)_read_seconds", .histogram, "Seconds that reads of the kind \(name) took.")
+        text.histogram("clinker_database_\(name)_read_seconds", times)
     }
 }

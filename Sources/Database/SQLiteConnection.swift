@@ -17,6 +17,8 @@ final class SQLiteConnection: Connection {
     private static let lookInterval: Int32 = 4096
     /// Looks that are left of a read limited by steps; negative if it is not.
     private var looksLeft = -1
+    /// Rows that are left, of all statements together.
+    private var rowsLeft = Int.max
     /// Of the monotonic clock; infinite for reads that time does not limit.
     private var deadline = Double.infinity
 
@@ -24,9 +26,9 @@ final class SQLiteConnection: Connection {
     var limit: ReadLimit = .none {
         didSet {
             switch limit {
-            case .none: (looksLeft, deadline) = (-1, .infinity)
-            case .steps(let steps): (looksLeft, deadline) = (max(1, steps / Int(Self.lookInterval)), .infinity)
-            case .seconds(let seconds): (looksLeft, deadline) = (-1, Timestamp.monotonic() + seconds)
+            case .none: (looksLeft, rowsLeft, deadline) = (-1, .max, .infinity)
+            case .steps(let steps, let rows): (looksLeft, rowsLeft, deadline) = (max(1, steps / Int(Self.lookInterval)), rows, .infinity)
+            case .seconds(let seconds): (looksLeft, rowsLeft, deadline) = (-1, .max, Timestamp.monotonic() + seconds)
             }
         }
     }
@@ -147,7 +149,12 @@ final class SQLiteConnection: Connection {
         try statement.bind(values)
         while true {
             switch sqlite3_step(statement.handle) {
-            case SQLITE_ROW: if try !each(statement) { return }
+            case SQLITE_ROW:
+                guard rowsLeft > 0 else {
+                    throw DatabaseError(kind: .tooLong, message: "more rows than the read may have", sql: statement.text)
+                }
+                rowsLeft -= 1
+                if try !each(statement) { return }
             case SQLITE_DONE: return
             default: throw Self.error(handle, statement.text)
             }

@@ -109,8 +109,12 @@ final class CoreProcess: Sendable {
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, limitPerOwner: settings[Options.api.streamsPerUser], log: sink.logger("events"))
-        let longReads = LongReads(database, patience: Double(settings[Options.service.queryTimeout]))
-        let (server, control) = try startServers(database, longReads, engine, backends, services, events, keystone)
+        let patience = Double(settings[Options.service.queryTimeout])
+        // Pages cost little each: of them many may wait.
+        let reads = Reads(
+            long: LongReads(database, patience: patience),
+            page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
+        let (server, control) = try startServers(database, reads, engine, backends, services, events, keystone)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -119,7 +123,8 @@ final class CoreProcess: Sendable {
         try Self.blocking { try await ExportRestoration(services, backends: backends).start() }
         waitForEnd()
         events.close()
-        longReads.close()
+        reads.long.close()
+        reads.page.close()
         stop([server, control], periodic, engine, backends, database)
     }
 
@@ -155,7 +160,7 @@ final class CoreProcess: Sendable {
     }
 
     private func metrics(
-        _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI
+        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI
     ) async throws -> String {
         var text = MetricsText()
         text.family("clinker_build_info", .gauge, "The running release.")
@@ -168,7 +173,8 @@ final class CoreProcess: Sendable {
         let allocations = try await database.read { try Pools.allocations(in: $0) }
         backends.write(into: &text, allocations)
         database.write(into: &text)
-        longReads.write(into: &text)
+        reads.long.write(into: &text)
+        reads.page.write(into: &text)
         ProcessMetrics.write(into: &text)
         text.family("clinker_log_lines_dropped_total", .counter, "Lines of the log that syslog or the journal did not take in time.")
         text.sample("clinker_log_lines_dropped_total", sink.lost)
@@ -191,7 +197,7 @@ final class CoreProcess: Sendable {
 
     /// Creates the public server and the one of the control socket.
     private func startServers(
-        _ database: SQLiteDatabase, _ longReads: LongReads, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices,
+        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices,
         _ events: EventHub, _ keystone: Keystone?
     ) throws
         -> (HTTPServer, HTTPServer)
@@ -203,7 +209,7 @@ final class CoreProcess: Sendable {
         var doors = BlockAPIServices(
             database: database, requests: requests, outcomes: engine, pools: backends, inventory: backends, examination: doctor,
             policies: { [policies] in policies.current }, scheduler: services.scheduler, logLevels: sink.levels, events: events,
-            tickets: tickets, longReads: longReads)
+            tickets: tickets, longReads: reads.long, pageReads: reads.page)
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
             let nova = Nova(settings, keystone: keystone)
@@ -224,7 +230,7 @@ final class CoreProcess: Sendable {
         let inner: [any Middleware] =
             [health]
             + (settings[Options.service.serveMetrics]
-                ? [MetricsMiddleware { [self] in try await metrics(database, longReads, engine, backends, api) }] : [])
+                ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, api) }] : [])
         let workers = settings[Options.service.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
@@ -371,7 +377,7 @@ final class CoreProcess: Sendable {
     private func stop(
         _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase
     ) -> Never {
-        let limit = Timestamp.monotonic() + Double(settings[Options.drainTimeout])
+        let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
         try? Self.blocking { await periodic.stop() }
         try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
@@ -382,6 +388,12 @@ final class CoreProcess: Sendable {
         sink.flush()
         _exit(0)
     }
+}
+
+/// Reads on threads of their own, so that they delay nobody but the client that asked.
+private struct Reads {
+    let long: LongReads
+    let page: LongReads
 }
 
 /// Adapts Nova to the scheduler's protocol.

@@ -104,7 +104,8 @@ struct DescriptionTests {
             let json = document.json
             for reference in Self.references(in: json) {
                 #expect(
-                    reference.split(separator: "/").dropFirst().reduce(json) { $0[String($1)] ?? .null } != .null, "3.\(version): \(reference)")
+                    reference.split(separator: "/").dropFirst().reduce(json) { $0[String($1)] ?? .null } != .null,
+                    "3.\(version): \(reference)")
             }
         }
     }

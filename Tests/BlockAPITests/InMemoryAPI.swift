@@ -31,6 +31,7 @@ final class InMemoryAPI: Sendable {
     let requests: VolumeRequests
     let api: BlockAPI
     let longReads: LongReads
+    let pageReads: LongReads
     private let events: EventHub
     private let responder: Responder
 
@@ -41,6 +42,7 @@ final class InMemoryAPI: Sendable {
         try await database.migrate(BlockStorage.Schema.migrations)
         try await database.write { try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0) }
         longReads = LongReads(database, threads: 1, patience: 5)
+        pageReads = LongReads(database, threads: 1, patience: 5)
         events = EventHub(database: database, log: log)
         requests = VolumeRequests(settings)
         let policies = try Policies()
@@ -50,7 +52,7 @@ final class InMemoryAPI: Sendable {
             BlockAPIServices(
                 database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
                 policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels, events: events,
-                tickets: StreamTickets(), longReads: longReads), settings: settings)
+                tickets: StreamTickets(), longReads: longReads, pageReads: pageReads), settings: settings)
         let chain: [any Middleware] = [
             RequestIDMiddleware(), FaultMiddleware(log: log, translate: BlockAPI.translate), AuthMiddleware(NoAuthenticator()),
         ]
@@ -60,10 +62,11 @@ final class InMemoryAPI: Sendable {
     deinit {
         events.close()
         longReads.close()
+        pageReads.close()
         database.close()
     }
 
-    var store: Store { Store(database: database, longReads: longReads, pageLimit: 1000) }
+    var store: Store { Store(database: database, longReads: longReads, pageReads: pageReads, pageLimit: 1000) }
     var operations: [APIOperation] { api.table.operations }
 
     /// A request of the administrator's, below the project's path unless the path begins with `//`.

@@ -42,7 +42,8 @@ struct ViewTests {
             try written(Thing(), .whole, version: 71, isAdmin: true, api)
                 == #"{"id":"1","name":"n","size":3,"owner":"p","secret":"s","admin":true,"level":"all","odd":"odd"}"#)
         #expect(
-            try written(Thing(name: nil, size: 2), .whole, version: 12, isAdmin: false, api) == #"{"id":"1","name":null,"size":2,"level":"some"}"#)
+            try written(Thing(name: nil, size: 2), .whole, version: 12, isAdmin: false, api)
+                == #"{"id":"1","name":null,"size":2,"level":"some"}"#)
         #expect(try written(Thing(size: 2), .summary, version: 71, isAdmin: false, api) == #"{"id":"1","name":"n","level":"some"}"#)
         #expect(
             try written(Thing(size: 2), .own, version: 13, isAdmin: true, api)

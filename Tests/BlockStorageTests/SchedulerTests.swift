@@ -240,7 +240,7 @@ struct SchedulerTests {
             let settings = try Settings(text: "[DEFAULT]\nscheduler_default_filters = \(filters)")
             let scheduler = try Scheduler(settings, instances: Scheduler.asksForInstances(settings) ? instances : nil, random: { 0 })
             let hints: JSONObject = hint.map { ["local_to_instance": $0] } ?? [:]
-            let place = await scheduler.instance(["scheduler_hints": .object(hints)])
+            let place = await scheduler.instance(hints)
             var request = request(1)
             request.hints = try storage.database.readBlocking { try SchedulerHints(hints, of: nil, instance: place, in: $0) }
             let verdicts = scheduler.place(request, among: pools).verdicts

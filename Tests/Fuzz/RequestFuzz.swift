@@ -31,7 +31,8 @@ final class RequestFuzz: @unchecked Sendable {
                     database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
                     policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels,
                     events: EventHub(database: database, log: sink.logger("events")), tickets: StreamTickets(),
-                    longReads: LongReads(database, patience: 5)), settings: settings)
+                    longReads: LongReads(database, patience: 5),
+                    pageReads: LongReads(database, patience: 5)), settings: settings)
             let log = sink.logger("fuzz")
             let chain: [any Middleware] = [
                 RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["*"]), FaultMiddleware(log: log, translate: BlockAPI.translate),

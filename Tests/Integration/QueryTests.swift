@@ -186,6 +186,65 @@ struct QueryTests {
         #expect(statuses[200] ?? 0 > 0 && statuses[503] ?? 0 > 0 && statuses.count == 2, "\(statuses)")
     }
 
+    @Test("a page of many rows is made on threads that nobody else waits for; one of few rows is not sent there")
+    func largePages() async throws {
+        let service = try await Self.filled { tx in
+            try Self.fillVolumes(tx)
+            let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)"
+            let volume = "printf('00000000-0000-4000-8000-%012d', i)"
+            let type = "(SELECT id FROM volume_types LIMIT 1)"
+            for (table, columns, values) in [
+                (
+                    "snapshots", "id, volume_id, project_id, user_id, size, status, volume_type_id, metadata, consumes_quota, created_at",
+                    "'s' || i, \(volume), p, 'u', 1, 'available', \(type), '{}', 1, t"
+                ),
+                ("attachments", "id, volume_id, project_id, attach_status, created_at", "'a' || i, \(volume), p, 'reserved', t"),
+                (
+                    "messages",
+                    "id, project_id, event_id, message_level, request_id, user_message, created_at, expires_at",
+                    "'m' || i, p, 'e', 'ERROR', 'req', 'text', t, '2999-01-01T00:00:00.000000'"
+                ),
+                (
+                    "operations",
+                    "id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, progress, created_at, updated_at, finished_at",
+                    "'o' || i, 'volume.create', 1, 'done', 0, 0, 0, 'volume', \(volume), p, 'u', 'req', '{}', '{}', t, t, t"
+                ),
+                ("volume_types", "id, name, is_public, extra_specs, created_at", "'t' || i, 'type ' || i, 1, '{}', t"),
+            ] {
+                try tx.run(
+                    text: "\(numbers) INSERT INTO \(table) (\(columns)) SELECT \(values) FROM (SELECT i, ? AS p, ? AS t FROM n)",
+                    [.text(Self.project), .text(Timestamp.now())])
+            }
+        }
+        func pages() throws -> Int {
+            let name = "clinker_database_page_read_seconds_count "
+            let line = try service.request("GET", "/metrics").text.split(separator: "\n").first { $0.hasPrefix(name) }
+            return Int(try #require(line).dropFirst(name.count)) ?? -1
+        }
+        for (list, key) in [
+            ("volumes", "volumes"), ("volumes/detail", "volumes"), ("snapshots", "snapshots"), ("snapshots/detail", "snapshots"),
+            ("attachments", "attachments"), ("attachments/detail", "attachments"), ("messages", "messages"), ("operations", "operations"),
+            ("types", "volume_types"),
+        ] {
+            let before = try pages()
+            for query in ["?limit=1000", ""] {
+                let answer = try service.api("GET", "/\(list)\(query)")
+                #expect(answer.status == 200 && answer.text.utf8.count > 600 * 40, "\(list): \(answer.text.prefix(300))")
+            }
+            #expect(try pages() == before + 2, "\(list)")
+            // Types are looked through as a whole, whatever is shown of them.
+            guard list != "types" else { continue }
+            let few = try service.api("GET", "/\(list)?limit=50")
+            #expect(few.json[key]?.array?.count == 50)
+            #expect(try pages() == before + 2, "\(list)")
+        }
+        for path in ["/os-quota-sets/\(Self.project)", "/os-quota-class-sets/default", "/limits"] {
+            let before = try pages()
+            #expect(try service.api("GET", path).status == 200)
+            #expect(try pages() == before + 1, "\(path)")
+        }
+    }
+
     @Test("followers that search a long history hold nobody up; one user follows a bounded number")
     func followers() async throws {
         let service = try await Self.filled(options: "event_streams_per_user = 20") { tx in

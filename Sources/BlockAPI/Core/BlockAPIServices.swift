@@ -1,6 +1,5 @@
 public import BlockStorage
 public import Database
-public import JSON
 import Observability
 public import Policy
 public import Primitives
@@ -28,11 +27,13 @@ public struct BlockAPIServices: Sendable {
     public var events: EventHub
     public var tickets: StreamTickets
     public var longReads: LongReads
+    public var pageReads: LongReads
 
     public init(
         database: any Database, requests: VolumeRequests, outcomes: any OperationOutcomes, pools: any PoolReports,
         inventory: any BackendInventory, examination: any StorageExamination, policies: @escaping @Sendable () -> Policies,
-        scheduler: Scheduler, logLevels: LogLevels, events: EventHub, tickets: StreamTickets, longReads: LongReads
+        scheduler: Scheduler, logLevels: LogLevels, events: EventHub, tickets: StreamTickets, longReads: LongReads,
+        pageReads: LongReads
     ) {
         self.database = database
         self.requests = requests
@@ -46,5 +47,6 @@ public struct BlockAPIServices: Sendable {
         self.events = events
         self.tickets = tickets
         self.longReads = longReads
+        self.pageReads = pageReads
     }
 }

@@ -10,10 +10,24 @@ struct Links: Sendable {
 
     init(_ request: HTTPRequest, publicEndpoint: String, projectSegment: Substring?) {
         let base = Links.base(request, publicEndpoint: publicEndpoint)
-        let project = projectSegment.map { PercentEncoding.encode(String($0)) + "/" } ?? ""
-        selfPrefix = base + "/v3/" + project
-        bookmarkPrefix = base + "/" + project
+        let project = projectSegment.map { PercentEncoding.encode(String($0)) }
+        selfPrefix = Links.prefix(base, "/v3/", project)
+        bookmarkPrefix = Links.prefix(base, "/", project)
     }
+
+    /// Joins the parts, with a slash after the project, in one allocation: this is done for every request.
+    private static func prefix(_ base: String, _ version: String, _ project: String?) -> String {
+        var text = ""
+        text.reserveCapacity(base.utf8.count + version.utf8.count + (project?.utf8.count ?? 0) + 1)
+        text += base
+        text += version
+        if let project {
+            text += project
+            text += "/"
+        }
+        return text
+    }
+
     /// What stands before every path of ours: the public endpoint, or what the client, or the proxy in front of us, reached.
     static func base(_ request: HTTPRequest, publicEndpoint: String) -> String {
         var base = publicEndpoint

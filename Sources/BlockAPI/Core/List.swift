@@ -61,7 +61,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
     var prepare: (@Sendable (APIRequest, inout Query) async throws -> Void)?
     /// Reads the page.
     let read: @Sendable (Query, any Connection) throws -> Rows
-    /// Writes it, when the connection is given back.
+    /// Writes it, when all its rows are there.
     let write: @Sendable (Rows, ViewPlan<Item>, inout JSONWriter) -> Written
 
     /// The list as an operation. `at`: below `/v3`, where that is not the list's own path.
@@ -89,21 +89,22 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
         try await prepare?(request, &query)
         let counts = try count.map { try request.version >= $0.since && request.flag("with_count") } ?? false
         let asked = query
-        let (rows, total) = try await store.list(for: request.caller, isShort: query.isShort && !counts) { connection in
-            (asked.limit > 0 ? try read(asked, connection) : nil, counts ? try count?.rows(asked, connection) : nil)
-        }
-        let plan = view.plan(parts, for: request)
-        return Rendered(capacity: parts == .summary ? capacity.short : capacity.detail) { writer in
-            writer.beginObject()
-            writer.key(view.plural)
-            writer.beginArray()
-            let written = rows.map { write($0, plan, &writer) } ?? Written()
-            writer.endArray()
-            if let linksKey, isPaged, asked.limit > 0, written.count >= asked.limit {
-                request.links.writeNext(linksKey, path: path, request: request.http, marker: written.lastID, &writer)
+        return try await store.list(for: request.caller, isShort: query.isShort && !counts, rows: query.limit) { connection in
+            let rows = asked.limit > 0 ? try read(asked, connection) : nil
+            let total = counts ? try count?.rows(asked, connection) : nil
+            let plan = view.plan(parts, for: request)
+            return Rendered(capacity: parts == .summary ? capacity.short : capacity.detail) { writer in
+                writer.beginObject()
+                writer.key(view.plural)
+                writer.beginArray()
+                let written = rows.map { write($0, plan, &writer) } ?? Written()
+                writer.endArray()
+                if let linksKey, isPaged, asked.limit > 0, written.count >= asked.limit {
+                    request.links.writeNext(linksKey, path: path, request: request.http, marker: written.lastID, &writer)
+                }
+                if let total { writer.member("count", total) }
+                writer.endObject()
             }
-            if let total { writer.member("count", total) }
-            writer.endObject()
         }
     }
 

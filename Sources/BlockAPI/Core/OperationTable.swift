@@ -7,7 +7,9 @@ struct OperationTable: Sendable {
     let operations: [APIOperation]
 
     init(_ services: BlockAPIServices, _ settings: Settings) {
-        let store = Store(database: services.database, longReads: services.longReads, pageLimit: settings[Options.api.maxLimit])
+        let store = Store(
+            database: services.database, longReads: services.longReads, pageReads: services.pageReads,
+            pageLimit: settings[Options.api.maxLimit])
         let requests = services.requests
         let outcomes = Outcomes(operations: services.outcomes)
         let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)

@@ -4,7 +4,10 @@ import Database
 /// The database as the resources of the API use it.
 struct Store: Sendable {
     let database: any Database
+    /// For what no index bounds.
     let longReads: LongReads
+    /// For what is bounded by its rows, but has many.
+    let pageReads: LongReads
     /// The most that one page may hold.
     let pageLimit: Int
 
@@ -13,22 +16,30 @@ struct Store: Sendable {
         try await database.read(.seconds(longReads.patience), body)
     }
 
-    /// Reads what may be long. What is short is read on this thread; what turns out not to be, or need not even be tried while
-    /// others wait for long reads, takes its turn among them. The closure may so be called twice.
+    /// Reads what may be long, or have many rows, and makes the answer of it. A page of few rows that an index serves is made on this
+    /// thread; what turns out to be more, or need not even be tried while others wait, takes its turn on threads that nobody else waits
+    /// for. The closure may so be called twice.
     ///
-    /// `isShort`: an index serves it, whatever the tables hold.
-    func list<T: Sendable>(for caller: Caller, isShort: Bool, _ body: @escaping @Sendable (any Connection) throws -> T) async throws -> T {
-        if isShort || longReads.isIdle {
+    /// `isShort`: an index serves it, whatever the tables hold. `rows`: how many it may have, where that is known.
+    func list<T: Sendable>(
+        for caller: Caller, isShort: Bool, rows: Int = 0, _ body: @escaping @Sendable (any Connection) throws -> T
+    ) async throws -> T {
+        let reads = isShort ? pageReads : longReads
+        if (isShort && rows <= Self.fewRows) || reads.isIdle {
             do {
-                return try await database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps), body)
+                return try await database.read(.steps(isShort ? Self.shortSteps : Self.triedSteps, rows: Self.triedRows), body)
             } catch let error as DatabaseError where error.kind == .tooLong {}
         }
         // Each user's turns are its own: one who asks for much keeps nobody of his project waiting.
-        return try await longReads.read(for: caller.projectID + " " + caller.userID, body)
+        return try await reads.read(for: caller.projectID + " " + caller.userID, body)
     }
 
-    /// Steps of the database within which the longest page that an index serves is read.
-    private static let shortSteps = 2_000_000
+    /// Rows of a page that is tried at once.
+    private static let fewRows = 100
+    /// Rows that are read on a thread that others wait for, about a millisecond: those of a short page and what belongs to each.
+    private static let triedRows = 250
+    /// Steps of the database within which so many rows that an index gives are read.
+    private static let shortSteps = 500_000
     /// Steps that are tried on a thread that others wait for, milliseconds.
     private static let triedSteps = 100_000
 

@@ -24,7 +24,9 @@ struct QuotaResource: Resource {
                 }
                 let asked = project
                 return ProjectLimits(
-                    entries: try await store.read { try Quotas.entries(project: asked, defaults: defaults, in: $0) })
+                    entries: try await store.list(for: request.caller, isShort: true) {
+                        try Quotas.entries(project: asked, defaults: defaults, in: $0)
+                    })
             }
         ]
     }
@@ -54,7 +56,9 @@ struct QuotaResource: Resource {
             ) { request in
                 let usage = try request.flag("usage")
                 let project = try target(request)
-                let entries = try await store.read { try Quotas.entries(project: project, defaults: defaults, in: $0) }
+                let entries = try await store.list(for: request.caller, isShort: true) {
+                    try Quotas.entries(project: project, defaults: defaults, in: $0)
+                }
                 return QuotaSet(entries: entries, id: project, showsUsage: usage)
             },
             APIOperation(
@@ -62,7 +66,7 @@ struct QuotaResource: Resource {
                 answers: QuotaSet.answer("quota_set"), summary: "Show the quotas of a project that has none of its own"
             ) { request in
                 let project = try target(request)
-                let entries = try await store.read {
+                let entries = try await store.list(for: request.caller, isShort: true) {
                     try Quotas.entries(project: project, defaults: defaults, ignoringOwnLimits: true, in: $0)
                 }
                 return QuotaSet(entries: entries, id: project)
@@ -76,7 +80,9 @@ struct QuotaResource: Resource {
                 }(), answers: QuotaSet.answer("quota_set"), summary: "Set quotas of a project"
             ) { request in
                 let project = try target(request)
-                let known = try await store.read { try Quotas.entries(project: project, defaults: defaults, in: $0) }
+                let known = try await store.list(for: request.caller, isShort: true) {
+                    try Quotas.entries(project: project, defaults: defaults, in: $0)
+                }
                 let limits = try Self.limits(request.body["quota_set"]?.object ?? [:], known, "quota set")
                 return try await store.write { tx in
                     try Quotas.setLimits(limits, project: project, defaults: defaults, in: tx)
@@ -135,7 +141,9 @@ struct QuotaResource: Resource {
                 answers: QuotaSet.answer("quota_class_set"), summary: "Show the quotas of a class"
             ) { request in
                 let name = request.parameters[0]
-                let entries = try await store.read { try Quotas.entries(ofClass: name, defaults: defaults, in: $0) }
+                let entries = try await store.list(for: request.caller, isShort: true) {
+                    try Quotas.entries(ofClass: name, defaults: defaults, in: $0)
+                }
                 return QuotaSet(entries: entries, id: name)
             },
             APIOperation(

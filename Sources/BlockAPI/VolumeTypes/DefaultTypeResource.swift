@@ -24,7 +24,9 @@ struct DefaultTypeResource: Resource {
                 "default-types:list", "GET", "/default-types", versions: 62...71, policies: ["volume_extension:default_get_all"],
                 answers: .all(Self.view), forbiddenMessage: Self.forbidden, summary: "List the default types of projects"
             ) { request in
-                try await store.read { try DefaultTypes.all(in: $0).map { DefaultType(project: $0.project, type: $0.type) } }
+                try await store.list(for: request.caller, isShort: true) {
+                    try DefaultTypes.all(in: $0).map { DefaultType(project: $0.project, type: $0.type) }
+                }
             },
             APIOperation(
                 "default-types:show", "GET", "/default-types/{id}", versions: 62...71, policies: ["volume_extension:default_get"],

@@ -164,7 +164,9 @@ struct VolumeTypeResource: Resource {
                 summary: "List the projects that may use a private type"
             ) { request in
                 let id = request.parameters[0]
-                return try await store.read { try VolumeTypes.projects(id, in: $0) }.map { Access(type: id, project: $0) }
+                return try await store.list(for: request.caller, isShort: true) { try VolumeTypes.projects(id, in: $0) }.map {
+                    Access(type: id, project: $0)
+                }
             },
             accessChange(
                 "addProjectAccess", "volume_extension:volume_type_access:addProjectAccess", "Let a project use a private type"

@@ -101,7 +101,8 @@ public final class BackendEntry: StorageBackend {
             throw SettingsError(["[\(name)] extra_capabilities must be a JSON object, not \(extra)"])
         }
         extraCapabilities = object
-        for (option, text) in [(Options.backend.filterFunction, filterFunction), (Options.backend.goodnessFunction, goodnessFunction)] where !text.isEmpty {
+        for (option, text) in [(Options.backend.filterFunction, filterFunction), (Options.backend.goodnessFunction, goodnessFunction)]
+        where !text.isEmpty {
             do throws(Expression.Problem) { _ = try Expression(parsing: text) } catch {
                 throw SettingsError(["[\(name)] \(option.declaration.name) is no expression: \(error)"])
             }

@@ -1,5 +1,5 @@
 public import BlockStorage
-public import Primitives
+public import Observability
 
 extension Backends {
     /// Writes which backends are up, what they do, and what their pools hold with what is allocated of them.

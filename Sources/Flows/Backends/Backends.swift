@@ -46,7 +46,8 @@ public final class Backends: Sendable {
                 var configuration = Backend.Configuration(
                     name: name, pluginPath: path, options: .object(options), threads: settings[Options.backend.threads, backend: name],
                     callTimeout: Double(settings[Options.backend.callTimeout, backend: name]),
-                    openTimeout: Double(settings[Options.backend.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes")
+                    openTimeout: Double(settings[Options.backend.openTimeout, backend: name]), notesDirectory: stateDirectory + "/processes"
+                )
                 configuration.memoryLimit = settings[Options.backend.memoryLimit, backend: name] << 20
                 let backend = Backend(
                     configuration, log: log,

@@ -3,7 +3,8 @@ public import Database
 import DriverHost
 public import JSON
 import Logging
-public import Primitives
+public import Observability
+import Primitives
 
 /// Carries operations out. The log in the database is the truth: whatever a process that died had not finished is carried
 /// on (or taken back) by the next one.

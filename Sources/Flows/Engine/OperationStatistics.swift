@@ -1,4 +1,5 @@
 import BlockStorage
+import Observability
 import Primitives
 
 /// What became of the operations of each flow since the start.
