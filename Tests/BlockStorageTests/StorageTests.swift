@@ -244,6 +244,32 @@ struct StorageTests {
         }
     }
 
+    @Test("the attachments of a page are read by one statement, and each volume has its own")
+    func attachmentsOfPage() async throws {
+        let storage = try await Storage()
+        var attached: [String: Int] = [:]
+        for index in 0..<6 {
+            let id = try await storage.create()
+            try await storage.finish(id)
+            attached[id] = index % 2
+            guard index % 2 == 1 else { continue }
+            try await storage.database.write { [storage] tx in
+                try Attachments.attach(
+                    volumeID: id, instanceID: nil, host: "h", mountpoint: "/dev/vdb", mode: "rw", caller: storage.caller, in: tx)
+            }
+        }
+        let counts = try await storage.database.write { [attached] tx in
+            let counted = CountingTransaction(tx)
+            let page = try VolumeQuery(projectID: "p", limit: 50).page(in: counted)
+            page.forEach { row, attachments in
+                let id = row[VolumeTable.table.id]
+                #expect(attachments.count == attached[id] && attachments.allSatisfy { $0.volumeID == id })
+            }
+            return [page.count, counted.count]
+        }
+        #expect(counts == [6, 2])
+    }
+
     @Test("creating a volume takes eight statements at most")
     func statements() async throws {
         let storage = try await Storage()
