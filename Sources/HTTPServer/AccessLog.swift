@@ -10,7 +10,8 @@ struct AccessLog: Sendable {
         let microseconds = Int(seconds * 1e6)
         switch sink.format {
         case .keyValue:
-            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity) { buffer in
+            let texts = request.method.utf8.count + request.rawPath.utf8.count + (request.identity.map(Self.length) ?? 0)
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity(for: texts)) { buffer in
                 var line = Line(buffer)
                 line.appendTime()
                 line.append(" ACCESS ")
@@ -58,9 +59,12 @@ struct AccessLog: Sendable {
         }
     }
 
-    /// A line that is built in a buffer on the stack; texts sent by clients are truncated.
+    private static func length(_ identity: Identity) -> Int { identity.userID.utf8.count + (identity.projectID?.utf8.count ?? 0) }
+
+    /// A line being written. What a client sent is cut where it grows too long.
     private struct Line {
-        static let capacity = 4096
+        /// Up to 1,024 bytes are on the stack. All fields but the client's texts take less than half of that.
+        static func capacity(for texts: Int) -> Int { texts <= 512 ? 1024 : 4096 }
         private static let longestPart = 1500
         private let bytes: UnsafeMutableBufferPointer<UInt8>
         private var count = 0
