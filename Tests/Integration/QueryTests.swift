@@ -206,8 +206,8 @@ struct QueryTests {
                 ),
                 (
                     "operations",
-                    "id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, progress, created_at, updated_at, finished_at",
-                    "'o' || i, 'volume.create', 1, 'done', 0, 0, 0, 'volume', \(volume), p, 'u', 'req', '{}', '{}', t, t, t"
+                    "id, flow, version, state, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, step_state, created_at, updated_at, finished_at",
+                    "'o' || i, 'volume.create', 1, 'done', 0, 0, 'volume', \(volume), p, 'u', 'req', '{}', '{}', t, t, t"
                 ),
                 ("volume_types", "id, name, is_public, extra_specs, created_at", "'t' || i, 'type ' || i, 1, '{}', t"),
             ] {
