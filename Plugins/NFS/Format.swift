@@ -20,7 +20,9 @@ extension Chain.Format {
 
     /// Examines a file without a record. Refused are qcow2 files that refer to other files, are encrypted or have unknown features, and those
     /// with clusters that are used more than once, through which a guest could write to the header.
-    static func ofForeign(_ name: String, _ session: Session, _ call: Call) throws -> Self {
+    ///
+    /// Reads at most `most` bytes of tables; of an image with larger tables only the header is examined.
+    static func ofForeign(_ name: String, _ session: Session, _ call: Call, reading most: UInt64 = .max) throws -> Self {
         let file = try session.open(name, writable: false)
         defer { file.close() }
         if isRaw(ofLength: try file.size) { return .raw }
@@ -31,7 +33,8 @@ extension Chain.Format {
         if header.hasDataFile {
             throw DriverError(CLINKER_INVALID, "\(session.path(name)) keeps its data in another file: it cannot be taken over")
         }
-        try Qcow2(file, over: nil).examine { call.isCancelled }
+        let image = try Qcow2(file, over: nil)
+        if header.tableBytes <= most { try image.examine { call.isCancelled } }
         return .qcow2
     }
 }

@@ -19,9 +19,11 @@ extension NFSDriver {
     private func list(_ session: Session, _ call: Call) throws {
         let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
         let names = Set(files.map(\.name))
+        var budget = Self.tablesPerList
         for file in files where !file.name.hasSuffix(".info") {
             if let volume = Self.volume(ofOverlay: file.name), names.contains(volume) { continue }
-            guard let (bytes, overlays) = try describe(file, hasList: names.contains(file.name + ".info"), session) else {
+            guard let (bytes, overlays, refusal) = try describe(file, hasList: names.contains(file.name + ".info"), session, call, &budget)
+            else {
                 if let failure = session.failure { throw failure }
                 continue
             }
@@ -30,7 +32,7 @@ extension NFSDriver {
                 call.set("reference", session.path(file.name))
                 call.set("bytes", Int64(bytes))
                 call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                if file.links > 1 { call.set("unsafe", Self.shared) }
+                if let reason = file.links > 1 ? Self.shared : refusal { call.set("unsafe", reason) }
                 call.list("snapshots") {
                     for overlay in overlays {
                         call.object(nil) {
@@ -55,27 +57,41 @@ extension NFSDriver {
     }
 
     private static func isID(_ bytes: ArraySlice<UInt8>) -> Bool {
-        zip(0..., bytes).allSatisfy { position, byte in
-            if [8, 13, 18, 23].contains(position) { return byte == UInt8(ascii: "-") }
-            return (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
-        }
+        bytes.count == 36
+            && zip(0..., bytes).allSatisfy { position, byte in
+                if [8, 13, 18, 23].contains(position) { return byte == UInt8(ascii: "-") }
+                return (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) || (0x41...0x46).contains(byte)
+            }
     }
 
-    /// A volume's size as its users see it, and its overlays; nil if it has gone meanwhile.
-    private func describe(_ entry: Session.Entry, hasList: Bool, _ session: Session) throws -> (UInt64, [(id: String, file: String)])? {
+    /// Bytes of the tables of qcow2 files that a list reads to say whether they can be taken over.
+    private static let tablesPerList: UInt64 = 64 << 20
+
+    /// A volume's size as its users see it, its overlays, and why it would not be taken over; nil if it has gone meanwhile.
+    private func describe(
+        _ entry: Session.Entry, hasList: Bool, _ session: Session, _ call: Call, _ budget: inout UInt64
+    ) throws -> (UInt64, [(id: String, file: String)], refusal: String?)? {
         // A raw volume's size is its file's, whatever its guest wrote to its beginning.
-        if !hasList, Chain.Format.isRaw(ofLength: entry.size) { return (entry.size, []) }
+        if !hasList, Chain.Format.isRaw(ofLength: entry.size) { return (entry.size, [], nil) }
         do {
             let chain = try Chain(session, volume: entry.name, format: .raw)
             let file = try session.open(chain.active, writable: false)
             defer { file.close() }
-            if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays) }
-            return (try Qcow2Header.read(file)?.size ?? entry.size, chain.overlays)
+            let refusal = chain.overlays.isEmpty ? nil : "it has snapshots"
+            if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays, refusal) }
+            guard let header = try Qcow2Header.read(file) else { return (entry.size, chain.overlays, refusal) }
+            // What is a volume's already is not looked through.
+            guard refusal == nil, !Self.isID(Array(entry.name.utf8).suffix(36)) else { return (header.size, chain.overlays, refusal) }
+            defer { budget -= min(budget, header.tableBytes) }
+            do { _ = try Chain.Format.ofForeign(entry.name, session, call, reading: budget) } catch let error as DriverError
+                where ![CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code)
+            { return (header.size, [], error.message) }
+            return (header.size, [], nil)
         } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) {
             return nil
         } catch let error as DriverError where error.code == CLINKER_INVALID {
             // Whoever put it here may ask why it cannot be used; the others are listed all the same.
-            return (entry.size, [])
+            return (entry.size, [], error.message)
         }
     }
 

@@ -27,6 +27,9 @@ public struct Qcow2Header {
     private let refcountOrder: UInt32
     private let compression: UInt8
 
+    /// Of the tables that say where each cluster lies, if all are there.
+    public var tableBytes: UInt64 { (size >> UInt64(clusterBits)) * 8 }
+
     static let isDirty: UInt64 = 1
     private static let hasOtherCompression: UInt64 = 8
 

@@ -262,7 +262,21 @@ struct NFSTests {
                 # A format with a feature that is not served.
                 qemu-img create -q -f qcow2 -o extended_l2=on strange 10M
                 echo operators > plain
-                sha256sum strange plain > sums
+                qemu-img create -q -f qcow2 -b plain -F raw based 10M
+                # A table that says that two clusters lie in the same place.
+                qemu-img create -q -f qcow2 -o preallocation=metadata doubled 10M
+                python3 -c "
+                import struct
+                with open('doubled', 'r+b') as file:
+                    header = file.read(48)
+                    file.seek(struct.unpack('>Q', header[40:48])[0])
+                    table = struct.unpack('>Q', file.read(8))[0] & ((1 << 56) - 1) & ~511
+                    file.seek(table)
+                    first = file.read(8)
+                    file.write(first)
+                "
+                qemu-img create -q -f qcow2 good 10M
+                sha256sum strange plain based doubled > sums
                 """,
             ])
         #expect(made.status == 0, "\(made.output)")
@@ -271,9 +285,24 @@ struct NFSTests {
                 "POST", "/os-volume-manage", ["volume": ["host": "node@nfs#nfs", "ref": ["source-name": .string(name)]]])
             return answer.json["volume"]?["id"]?.string ?? ""
         }
-        let failed = try manage("strange")
-        try service.wait(failed, "error")
-        let same = try await ServiceUnderTest.run("/bin/bash", ["-c", "cd \(export) && sha256sum -c sums; rm sums strange"])
+        // The list says what would be refused, and why.
+        let seen = try service.api("GET", "/manageable_volumes/detail?host=node@nfs%23nfs").json["manageable-volumes"]?.array ?? []
+        func reason(_ name: String) -> String? {
+            let entry = seen.first { $0["reference"]?["source-name"]?.string?.hasSuffix("/" + name) ?? false }
+            #expect(entry?["safe_to_manage"]?.bool == (entry?["reason_not_safe"]?.string == nil), "\(name): \(seen)")
+            return entry?["reason_not_safe"]?.string
+        }
+        #expect(reason("plain") == nil && reason("good") == nil)
+        #expect(reason("based")?.contains("has a backing file, 'plain'") == true, "\(seen)")
+        #expect(reason("doubled")?.contains("is used twice") == true, "\(seen)")
+        #expect(reason("strange")?.contains("cannot be used") == true, "\(seen)")
+        var refusals: [String] = []
+        for name in ["based", "doubled", "strange"] {
+            refusals.append(try manage(name))
+            try service.wait(refusals[refusals.count - 1], "error")
+        }
+        let same = try await ServiceUnderTest.run(
+            "/bin/bash", ["-c", "cd \(export) && sha256sum -c sums; rm sums strange based doubled good"])
         #expect(same.status == 0 && !same.output.contains("FAILED"), "\(same.output)\n\(service.story)")
         // As the list says.
         let listed = try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").json["manageable-volumes"]?.array ?? []
@@ -282,7 +311,7 @@ struct NFSTests {
         let id = try manage(reference ?? "")
         try service.wait(id, "available")
         #expect(try ServiceUnderTest.read("\(export)/volume-\(id)", atMost: 9) == "operators")
-        for id in [first, failed, id] {
+        for id in [first, id] + refusals {
             #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
             try service.wait(id, nil)
         }
