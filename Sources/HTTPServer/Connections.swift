@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Primitives
 import Synchronization
@@ -46,14 +45,7 @@ final class Connections: Sendable {
     var count: Int { open.withLock { $0.count } }
     /// The number of connections whose client has closed its end while its request is being answered.
     var abandoned: Int {
-        open.withLock { open in
-            open.values.count { connection in
-                guard connection.now.phase == .answering else { return false }
-                let gone = Int16(EPOLLRDHUP.rawValue)  // POLLRDHUP, which Glibc hides
-                var state = pollfd(fd: connection.descriptor, events: gone, revents: 0)
-                return poll(&state, 1, 0) > 0 && state.revents & (gone | Int16(POLLHUP) | Int16(POLLERR)) != 0
-            }
-        }
+        open.withLock { open in open.values.count { $0.now.phase == .answering && Peer.hasClosed($0.descriptor) } }
     }
     var closedEarly: [Reason: Int] { closed.withLock { $0 } }
 
