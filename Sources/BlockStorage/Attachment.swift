@@ -154,6 +154,13 @@ public enum Attachments {
             table.expiresAt(nil))
     }
 
+    /// Records again the connector that may still be connected, where its successor could not be.
+    public static func keep(connector: JSON, of id: String, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.connector(Secret(connector.text)),
+            table.updatedAt(tx.now))
+    }
+
     public static func connected(_ id: String, connectionInfo: Secret, in tx: any Transaction) throws {
         try tx.update(
             table, table.id(id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo), table.updatedAt(tx.now))
@@ -175,35 +182,6 @@ public enum Attachments {
         if let volume = try Volumes.find(attachment.volumeID, in: tx) {
             try Events.append("attachment.complete", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
         }
-    }
-
-    static let unrestoredSQL = SQL {
-        VolumeTable.table.select(
-            """
-            WHERE \($0.isWithin("v.host", HostName.poolSeparators))
-                AND v.id IN (
-                    SELECT a.volume_id FROM attachments a
-                    WHERE (a.connector IS NOT NULL OR a.attach_status = 'attached') AND \($0.rowNumber("a")) <= ?)
-                AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = v.id AND o.flow = ? AND o.finished_at IS NULL)
-            """)
-    }
-    /// Volumes of a backend that somebody is connected to by one of the first attachments, up to `last`, and whose exports nobody makes
-    /// sure of yet.
-    public static func unrestored(of backend: String, upTo last: Int64, in connection: any Connection) throws -> [Volume] {
-        let values =
-            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [.integer(last), .text(RestoreExportArguments.flow.name)]
-        var volumes: [Volume] = []
-        try connection.query(unrestoredSQL, values) {
-            volumes.append(Volume($0))
-            return true
-        }
-        return volumes
-    }
-
-    static let lastSQL = SQL { "SELECT coalesce(max(\($0.rowNumber("a"))), 0) FROM \(table.source)" }
-    /// A number that no later attachment has, unless this one goes.
-    public static func last(in connection: any Connection) throws -> Int64 {
-        try connection.first(lastSQL) { $0.integer(0) } ?? 0
     }
 
     public static func remove(_ id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.id(id)) }

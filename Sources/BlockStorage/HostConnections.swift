@@ -46,4 +46,53 @@ public enum HostConnections {
     public static func isConnected(_ volumeID: String, in connection: any Connection) throws -> Bool {
         try connection.exists(isConnectedSQL, .text(volumeID), .text(volumeID))
     }
+
+    static let unrestoredSQL = SQL {
+        VolumeTable.table.select(
+            """
+            WHERE \($0.isWithin("v.host", HostName.poolSeparators))
+                AND v.id IN (
+                    SELECT a.volume_id FROM attachments a
+                    WHERE (a.connector IS NOT NULL OR a.attach_status = 'attached') AND \($0.rowNumber("a")) <= ?
+                    UNION SELECT c.volume_id FROM connections c WHERE \($0.rowNumber("c")) <= ?)
+                AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = v.id AND o.flow = ? AND o.finished_at IS NULL)
+            """)
+    }
+    /// Volumes of a backend with connections from before the mark, whose exports no unfinished operation restores.
+    public static func unrestored(of backend: String, upTo last: Mark, in connection: any Connection) throws -> [Volume] {
+        let values =
+            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [
+                .integer(last.attachment), .integer(last.connection), .text(RestoreExportArguments.flow.name),
+            ]
+        var volumes: [Volume] = []
+        try connection.query(unrestoredSQL, values) {
+            volumes.append(Volume($0))
+            return true
+        }
+        return volumes
+    }
+
+    /// A moment: attachments and connections that come later have higher numbers, unless those of then go.
+    public struct Mark: Sendable { let attachment, connection: Int64 }
+
+    static let lastSQL = SQL {
+        """
+        SELECT coalesce(max(\($0.rowNumber("a"))), 0) FROM attachments a
+        UNION ALL SELECT coalesce(max(\($0.rowNumber("c"))), 0) FROM connections c
+        """
+    }
+    public static func last(in connection: any Connection) throws -> Mark {
+        let last = try connection.rows(lastSQL) { $0.integer(0) }
+        return Mark(attachment: last.first ?? 0, connection: last.last ?? 0)
+    }
+
+    /// By what connectors, and how, hosts use the volume: those of its attachments, and those that were told without one.
+    public static func inUse(_ volume: Volume, in connection: any Connection) throws -> [(connector: Secret, mode: String)] {
+        try Attachments.ofVolume(volume.id, in: connection).compactMap { attachment in
+            attachment.connectionInfo == nil ? nil : attachment.connector.map { ($0, attachment.mode ?? "rw") }
+        } + ofVolume(volume.id, in: connection).map { ($0.connector, mode(of: volume)) }
+    }
+
+    /// How a host that has no attachment may use the volume.
+    public static func mode(of volume: Volume) -> String { volume.adminMetadata("readonly") == "True" ? "ro" : "rw" }
 }

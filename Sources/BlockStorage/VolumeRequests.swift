@@ -293,13 +293,17 @@ public struct VolumeRequests: Sendable {
             throw StorageError(.conflict, "Duplicate connectors or improper attachment of a volume that several hosts may not attach.")
         }
         let mode = attachment.mode ?? connector["mode"]?.string ?? "rw"
+        var arguments = ConnectAttachmentArguments(attachmentID: id, mode: mode, isNew: isNew)
+        // Who was connected by this attachment is not by it any more.
+        if let previous = try attachment.connector.map({ try JSON(parsing: $0.reveal()) }), previous != connector {
+            arguments.previous = previous
+        }
         try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
         if volume.status != .inUse {
             try Volumes.setStates(.attaching, attached: .attaching, of: volume.id, in: tx)
         }
         return try start(
-            ConnectAttachmentArguments(attachmentID: id, mode: mode, isNew: isNew), volume: volume.id, project: volume.projectID,
-            caller: caller, claims: [.exclusive(volume.id)], in: tx)
+            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(volume.id)], in: tx)
     }
 
     /// nil: nothing was connected, the attachment is gone already.

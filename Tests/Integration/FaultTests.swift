@@ -315,4 +315,82 @@ struct FaultTests {
             try service.wait(volume, nil)
         }
     }
+
+    @Test("after a restart hosts are let in again that were told where a volume is without an attachment, until they let go of it")
+    func restoredConnections() throws {
+        let backend = try FaultyBackend()
+        let service = try backend.service()
+        let id = try service.create()
+        try service.wait(id, "available")
+        func act(_ name: String) throws -> Int {
+            try service.api(
+                "POST", "/volumes/\(id)/action", .object(JSONObject([(name: name, value: ["connector": LifecycleTests.connector] as JSON)]))
+            ).status
+        }
+        #expect(try service.api("POST", "/volumes/\(id)/action", ["os-reserve": [:]]).status == 202)
+        #expect(try act("os-initialize_connection") == 200)
+        func outcomes() throws -> [String] {
+            let operations = try service.api("GET", "/operations?resource_id=\(id)").json["operations"]?.array ?? []
+            return operations.filter { $0["flow"] == "volume.restore_export" }.compactMap { $0["state"]?.string }
+        }
+        for (index, (fault, outcome)) in [("", "done"), ("connect_volume 1 1000\n", "failed"), ("", "done")].enumerated() {
+            #expect(service.stop() == 0)
+            try backend.set(fault)
+            try service.start()
+            let limit = Timestamp.monotonic() + 60
+            while try outcomes().filter({ ["done", "failed"].contains($0) }).count <= index, Timestamp.monotonic() < limit {
+                usleep(50_000)
+            }
+            #expect(try outcomes().count == index + 1 && outcomes().contains(outcome), "\(fault): \(service.story)")
+        }
+        #expect(try act("os-terminate_connection") == 202)
+        #expect(service.stop() == 0)
+        try service.start()
+        let other = try service.create()
+        try service.wait(other, "available")
+        #expect(try outcomes().count == 3)
+        for volume in [id, other] {
+            #expect(try service.api("DELETE", "/volumes/\(volume)").status == 202)
+            try service.wait(volume, nil)
+        }
+    }
+
+    @Test("an attachment that is given to another host ends the connection of the one before, or keeps it")
+    func movedAttachment() throws {
+        let backend = try FaultyBackend()
+        let service = try backend.service()
+        let id = try service.create()
+        try service.wait(id, "available")
+        func connector(_ host: String) -> JSON { ["host": .string(host), "initiator": .string("iqn.2026-11.example:\(host)")] }
+        let made = try service.api(
+            "POST", "/attachments",
+            [
+                "attachment": [
+                    "volume_uuid": .string(id), "instance_uuid": "11111111-2222-3333-4444-555555555555", "connector": connector("first"),
+                ]
+            ])
+        let attachment = try #require(made.json["attachment"]?["id"]?.string)
+        #expect(try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+        func update(_ host: String) throws -> Int {
+            try service.api("PUT", "/attachments/\(attachment)", ["attachment": ["connector": connector(host)]]).status
+        }
+        /// The host that the attachment's end would be told.
+        func host() throws -> String? {
+            try service.api("GET", "/volumes/\(id)").json["volume"]?["attachments"]?.array?.first?["host_name"]?.string
+        }
+        try backend.set("disconnect_volume 1 1000\n")
+        // The same again ends nothing.
+        #expect(try update("first") == 200)
+        #expect(try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+        #expect(try update("second") == 500)
+        #expect(try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+        #expect(try host() == "first", "who is connected was forgotten")
+        try backend.set("")
+        #expect(try update("second") == 200)
+        #expect(try service.api("POST", "/attachments/\(attachment)/action", ["os-complete": [:]]).status == 204)
+        #expect(try host() == "second")
+        #expect(try service.api("DELETE", "/attachments/\(attachment)").status == 200)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+    }
 }

@@ -34,11 +34,14 @@ public struct ConnectAttachmentArguments: FlowArguments {
     public static let flow = FlowID("attachment.connect")
     public static let members = [
         JSONMember("attachment_id", \Self.attachmentID), JSONMember("mode", \Self.mode), JSONMember("new", \Self.isNew),
+        JSONMember("previous", \Self.previous),
     ]
     public var attachmentID = ""
     public var mode: String?
     /// The attachment was made by the same request and goes if this fails.
     public var isNew = false
+    /// The connector that the attachment had before: its connection is ended.
+    public var previous: JSON?
     public init() {}
     public init(attachmentID: String, mode: String, isNew: Bool) {
         self.attachmentID = attachmentID

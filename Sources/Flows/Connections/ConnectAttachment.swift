@@ -19,6 +19,11 @@ enum ConnectAttachment: FlowDefinition {
                 else { throw StorageError.attachmentNotFound(id) }
                 return ConnectionRequest(connector: try JSON(parsing: connector.reveal()), mode: attachment.mode ?? "rw")
             },
+            before: { run, volume, backend in
+                // The attachment has the new connector already: what the driver shares between both hosts stays.
+                guard let previous = run.arguments.previous else { return }
+                try await ConnectSteps.disconnect(volume, on: backend, connector: previous, except: nil, run)
+            },
             attachmentID: { $0.arguments.attachmentID }) + [
             .record("keep") { run, tx in
                 // An attachment shows its connection flat.
@@ -33,6 +38,7 @@ enum ConnectAttachment: FlowDefinition {
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         try run.addUserMessage(.updateAttachment, .attachFailed, in: tx)
+        if let previous = run.arguments.previous { try Attachments.keep(connector: previous, of: run.arguments.attachmentID, in: tx) }
         if run.arguments.isNew, failure.isUndone {
             try Attachments.remove(run.arguments.attachmentID, in: tx)
         } else {

@@ -14,17 +14,19 @@ struct ConnectionRequest: Sendable {
 enum ConnectSteps<Flow: FlowDefinition> {
     typealias Run = FlowRun<Flow>
 
-    /// `request` says who is to be connected; `record` is called with the connection as `run.answer`; `attachmentID` is the attachment
+    /// `request` says who is to be connected; `before` runs before the volume is exported; `record` is called with the connection as `run.answer`; `attachmentID` is the attachment
     /// that the connection is for.
     static func all(
         for request: @escaping @Sendable (Run, Volume) async throws -> ConnectionRequest,
+        before: @escaping @Sendable (Run, Volume, OperationBackend) async throws -> Void = { _, _, _ in },
         record: @escaping Step<Flow>.Record = { _, _ in }, attachmentID: @escaping @Sendable (Run) -> String?
     ) -> [Step<Flow>] {
         [
             .onVolume(
                 "export",
                 perform: { run, volume, backend in
-                    try await backend.callIfSupported(.exportVolume, .members(["volume": run.driverArguments(volume)]))
+                    try await before(run, volume, backend)
+                    return try await backend.callIfSupported(.exportVolume, .members(["volume": run.driverArguments(volume)]))
                 },
                 record: { run, output, tx in
                     if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volumeID, in: tx) }

@@ -12,8 +12,7 @@ enum ConnectVolume: FlowDefinition {
     static let isAwaited = true
     static let steps = ConnectSteps<Self>.all(
         for: { run, volume in
-            let readOnly = (try? JSON(parsing: volume.adminMetadata))?["readonly"]?.string == "True"
-            return ConnectionRequest(connector: run.arguments.connector, mode: readOnly ? "ro" : "rw")
+            ConnectionRequest(connector: run.arguments.connector, mode: HostConnections.mode(of: volume))
         },
         record: { run, tx in try HostConnections.begin(run.volumeID, connector: run.arguments.connector, in: tx) },
         attachmentID: { _ in nil })

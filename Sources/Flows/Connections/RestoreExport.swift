@@ -15,21 +15,20 @@ enum RestoreExport: FlowDefinition {
             host: { run in
                 let volume = try await run.volume()
                 // Disconnected meanwhile.
-                guard try await connected(run).isEmpty == false else { return nil }
+                guard try await isConnected(run, volume) else { return nil }
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
                 return host
             },
             perform: { run, backend in
                 let volume = try await run.volume()
                 let output = try await backend.callIfSupported(.ensureExport, .members(["volume": run.driverArguments(volume)]))
-                for attachment in try await connected(run) {
-                    guard attachment.connectionInfo != nil, let connector = attachment.connector else { continue }
+                for (connector, mode) in try await run.read({ try HostConnections.inUse(volume, in: $0) }) {
                     // What it answers the client has had; connecting again is connecting once.
                     _ = try await backend.callIfSupported(
                         .connectVolume,
                         .members([
                             "volume": run.driverArguments(volume), "connector": DriverValue(try JSON(parsing: connector.reveal())),
-                            "mode": .string(attachment.mode ?? "rw"),
+                            "mode": .string(mode),
                         ]))
                 }
                 return output
@@ -39,10 +38,11 @@ enum RestoreExport: FlowDefinition {
             })
     ]
 
-    /// Attachments that somebody is connected by.
-    private static func connected(_ run: FlowRun<Self>) async throws -> [Attachment] {
-        try await run.read { try Attachments.ofVolume(run.volumeID, in: $0) }
-            .filter { $0.connector != nil || $0.status == "attached" }
+    private static func isConnected(_ run: FlowRun<Self>, _ volume: Volume) async throws -> Bool {
+        try await run.read { connection in
+            try Attachments.ofVolume(volume.id, in: connection).contains { $0.connector != nil || $0.status == "attached" }
+                || !HostConnections.ofVolume(volume.id, in: connection).isEmpty
+        }
     }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome { .finished }
