@@ -32,6 +32,8 @@ public final class HTTPRequest: @unchecked Sendable {
     public internal(set) var globalRequestID: String?
     /// The caller, once authenticated.
     public var identity: Identity?
+    /// The later validity of the identity, where it did not come from the request's own credentials.
+    public var standing: (any IdentityStanding)?
     /// The operation that answers, for logs and metrics.
     public var route = Route.none
     /// Whether dispatch reached an operation; such answers have the header x-compute-request-id.
@@ -79,14 +81,7 @@ public final class HTTPRequest: @unchecked Sendable {
     }
 
     /// Whether the client has closed its end of the connection. Valid only until the request is answered.
-    public var isAbandoned: Bool {
-        guard descriptor >= 0 else { return false }
-        var entry = pollfd(fd: descriptor, events: Self.peerHasClosed, revents: 0)
-        return poll(&entry, 1, 0) > 0 && Int32(entry.revents) & (Int32(Self.peerHasClosed) | POLLHUP | POLLERR | POLLNVAL) != 0
-    }
-
-    /// POLLRDHUP, which is specific to Linux.
-    private static let peerHasClosed: Int16 = 0x2000
+    public var isAbandoned: Bool { descriptor >= 0 && Peer.hasClosed(descriptor) }
 
     /// The segments of the path, empty ones included.
     public var segments: [Substring] {

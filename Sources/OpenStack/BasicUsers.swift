@@ -127,6 +127,9 @@ public final class BasicUsers: Sendable {
             && bytes[7...].allSatisfy { (46...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) }
     }
 
+    /// The user as the file has it now.
+    public func user(_ name: String) -> BasicUser? { users.withLock { $0.byName[name] } }
+
     /// The user; nil if the password is wrong.
     ///
     /// - Throws: `Unavailable` if too many requests wait to be authenticated.

@@ -120,12 +120,13 @@ final class CoreProcess: Sendable {
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
         engine.resume(unfinished)
-        try Self.blocking { try await ExportRestoration(services, backends: backends).start() }
+        let restoration = ExportRestoration(services, backends: backends)
+        try Self.blocking { try await restoration.start() }
         waitForEnd()
         events.close()
         reads.long.close()
         reads.page.close()
-        stop([server, control], periodic, engine, backends, database)
+        stop([server, control], periodic, restoration, engine, backends, database)
     }
 
     /// Runs the doctor without a running service, with driver hosts of its own.
@@ -210,6 +211,7 @@ final class CoreProcess: Sendable {
             database: database, requests: requests, outcomes: engine, pools: backends, inventory: backends, examination: doctor,
             policies: { [policies] in policies.current }, scheduler: services.scheduler, logLevels: sink.levels, events: events,
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
+        doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
             let nova = Nova(settings, keystone: keystone)
@@ -375,11 +377,15 @@ final class CoreProcess: Sendable {
     }
 
     private func stop(
-        _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ engine: FlowEngine, _ backends: Backends, _ database: SQLiteDatabase
+        _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ restoration: ExportRestoration, _ engine: FlowEngine, _ backends: Backends,
+        _ database: SQLiteDatabase
     ) -> Never {
         let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
-        try? Self.blocking { await periodic.stop() }
+        try? Self.blocking {
+            await periodic.stop()
+            await restoration.stop()
+        }
         try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
         let left = engine.runningCount
         backends.stop()

@@ -418,6 +418,56 @@ struct IdentityTests {
         #expect(answered(more) < more.count / 2, "\(answered(more)) guesses were answered before the right one")
     }
 
+    @Test("a stream of events ends when its user may not follow it any more: user gone, role gone, by a ticket too")
+    func streamsOfUsers() async throws {
+        let directory = temporaryDirectory("users")
+        let file = directory + "/users"
+        var lines: [String: String] = [:]
+        for name in ["alice", "bob", "carol"] {
+            let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "5", name, "secret"])
+            lines[name] = output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):member\n"
+        }
+        try ServiceUnderTest.write(file, lines.values.joined())
+        let service = try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(file)")
+        let events = "/v3/\(ServiceUnderTest.project)/events"
+        func header(_ name: String) -> String { "Authorization: Basic \(Self.base64(name + ":secret"))" }
+        func ticket(_ name: String) throws -> String {
+            let answer = try service.request(
+                "POST", events + "/tickets", headers: [("Authorization", "Basic " + Self.base64(name + ":secret"))])
+            return try #require(answer.json["ticket"]?["id"]?.string)
+        }
+        let follower = try OperationTests.Follower(service, events, headers: [header("alice")])
+        let byTicket = try OperationTests.Follower(service, events + "?ticket=" + ticket("bob"))
+        let unused = try ticket("bob")
+        let staying = try OperationTests.Follower(service, events, headers: [header("carol")])
+        #expect(follower.head.hasPrefix("HTTP/1.1 200") && byTicket.head.hasPrefix("HTTP/1.1 200"))
+        // Alice is gone, and Bob has no role any more.
+        try ServiceUnderTest.write(file, (lines["carol"] ?? "") + (lines["bob"] ?? "").replacing(":member", with: ":"))
+        #expect(follower.ends() && byTicket.ends())
+        #expect(try service.request("GET", events + "?ticket=" + unused).status == 401)
+        let made = try service.request(
+            "POST", "/v3/\(ServiceUnderTest.project)/volumes", headers: [("Authorization", "Basic " + Self.base64("carol:secret"))],
+            body: #"{"volume": {"size": 1}}"#)
+        #expect(made.status == 202)
+        #expect(try staying.next("operation.accepted")["resource_id"]?.string == made.json["volume"]?["id"]?.string)
+    }
+
+    @Test("a stream of events ends when Keystone does not know its token any more")
+    func streamOfToken() throws {
+        let service = try keystone.service(authtoken: "token_cache_time = 1")
+        let token = try keystone.token("alice", project: "alpha")
+        let other = try keystone.token("bob", project: "beta")
+        let follower = try OperationTests.Follower(
+            service, "/v3/\(keystone.project("alpha"))/events", headers: ["X-Auth-Token: \(token)"])
+        let staying = try OperationTests.Follower(
+            service, "/v3/\(keystone.project("beta"))/events", headers: ["X-Auth-Token: \(other)"])
+        #expect(follower.head.hasPrefix("HTTP/1.1 200") && staying.head.hasPrefix("HTTP/1.1 200"))
+        #expect(try keystone.ask("DELETE", "/auth/tokens", token: token).status == 204)
+        #expect(follower.ends())
+        #expect(try ask(service, "POST", "/volumes", token: other, project: "beta", ["volume": ["size": 1]]).status == 202)
+        #expect(try staying.next("operation.accepted")["kind"]?.string == "operation.accepted")
+    }
+
     /// Returns when the service has read the file again.
     private static func changePassword(of name: String, to password: String, in file: String, of service: ServiceUnderTest) async throws {
         let (_, output) = try await ServiceUnderTest.run("/usr/bin/htpasswd", ["-nbB", "-C", "11", name, password])

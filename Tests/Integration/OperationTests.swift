@@ -225,6 +225,15 @@ struct OperationTests {
             }
         }
 
+        /// Reads on until the stream ends; false if it does not.
+        func ends() -> Bool {
+            var chunk = [UInt8](repeating: 0, count: 65536)
+            while true {
+                let count = recv(descriptor, &chunk, chunk.count, 0)
+                if count <= 0 { return count == 0 }
+            }
+        }
+
         func next(_ kind: String) throws -> JSON {
             while true {
                 let event = try next()

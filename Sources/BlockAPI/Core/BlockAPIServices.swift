@@ -1,5 +1,6 @@
 public import BlockStorage
 public import Database
+public import HTTPServer
 import Observability
 public import Policy
 public import Primitives
@@ -22,6 +23,8 @@ public struct BlockAPIServices: Sendable {
     public var attachmentInUse: @Sendable (_ instance: String, _ volume: String, _ token: Secret) async throws -> String? = {
         instance, _, _ in throw DetachPermit.conflict(instance)
     }
+    /// What becomes later of the identity of who asks.
+    public var standing: @Sendable (HTTPRequest) -> (any IdentityStanding)? = { $0.standing }
     /// The levels of the log by logger, and how to set them.
     public var logLevels: LogLevels
     public var events: EventHub

@@ -37,7 +37,7 @@ struct OperationTable: Sendable {
                 explanation: PlacementExplanation(
                     store: store, requests: requests, scheduler: services.scheduler, pools: services.pools,
                     snapshotSameHost: settings[Options.storage.snapshotSameHost])),
-            EventResource(hub: services.events, tickets: services.tickets),
+            EventResource(hub: services.events, tickets: services.tickets, policies: services.policies, standing: services.standing),
             DoctorResource(examination: services.examination),
         ]
         extensions = resources.flatMap(\.extensions)

@@ -36,3 +36,14 @@ extension APIRequest {
 
     private func targetOfCaller(_ name: String) -> String? { name == "user_id" ? identity.userID : nil }
 }
+
+extension Policies {
+    /// Whether a caller of some time ago may by the policies as they are now, and is as much of an administrator as he was.
+    func stillAllows(_ rule: Policies.Rule, _ identity: Identity, project: String) -> Bool {
+        let plain = identity.working(in: identity.projectID, isAdmin: false)
+        // Where nobody is asked who he is, no policy makes administrators.
+        let isAdmin = identity.takesProjectFromURL || allows("context_is_admin", plain, project: project)
+        return isAdmin == identity.isAdmin
+            && allows(rule, identity, project: project) { $0 == "user_id" ? identity.userID : nil }
+    }
+}

@@ -65,6 +65,8 @@ public final class EventHub: Sendable {
     private static let turn = (rows: 2048, events: 64)
     /// Seconds of silence after which a comment keeps the connection open and shows whether its client is there.
     private static let keepAlive = 15.0
+    /// Seconds between two looks at whether clients may still be told.
+    private static let checks = 2.0
 
     private let database: any Database
     private let limitPerOwner: Int
@@ -84,12 +86,17 @@ public final class EventHub: Sendable {
         database.listen(to: .events) { [weak self] _ in self?.ring() }
         startThread("events") { [self] in
             var quietSince = Timestamp.monotonic()
+            var checkedAt = quietSince
             while !state.withLock({ $0.isClosed }) {
                 if changed.wait(seconds: 1) {
                     isRung.store(false, ordering: .sequentiallyConsistent)
                     gather()
                     // Many changes, one round.
                     pause(0.01)
+                }
+                if Timestamp.monotonic() - checkedAt >= Self.checks {
+                    checkedAt = Timestamp.monotonic()
+                    for subscriber in subscribers { subscriber.check() }
                 }
                 if Timestamp.monotonic() - quietSince >= Self.keepAlive {
                     quietSince = Timestamp.monotonic()
@@ -136,7 +143,12 @@ public final class EventHub: Sendable {
     }
 
     /// A stream of what is selected, behind the event of the given number; nil: what happens from now on.
-    func subscribe(_ selection: Selection, after id: Int64?, owner: String) async throws -> Subscriber {
+    ///
+    /// It ends when `isAllowed` says no, which is asked before anything is sent and every few seconds, after `renew`.
+    func subscribe(
+        _ selection: Selection, after id: Int64?, owner: String, while isAllowed: @escaping @Sendable () -> Bool = { true },
+        renew: @escaping @Sendable () -> Void = {}
+    ) async throws -> Subscriber {
         isWatched.store(true, ordering: .sequentiallyConsistent)
         let newest = try await database.read { try Events.last(in: $0) }
         let subscriber: Subscriber? = state.withLock { state in
@@ -147,7 +159,8 @@ public final class EventHub: Sendable {
                 state.recent = []
                 state.last = newest
             }
-            let subscriber = Subscriber(self, selection, cursor: min(id ?? newest, newest), owner: owner)
+            let subscriber = Subscriber(
+                self, selection, cursor: min(id ?? newest, newest), owner: owner, isAllowed: isAllowed, renew: renew)
             state.subscribers[ObjectIdentifier(subscriber)] = subscriber
             state.owners[owner] = alike + 1
             isWatched.store(true, ordering: .sequentiallyConsistent)
@@ -240,14 +253,27 @@ public final class EventHub: Sendable {
         let selection: Selection
         let owner: String
         private let hub: EventHub
+        private let isAllowed: @Sendable () -> Bool
+        private let renew: @Sendable () -> Void
         private let state: Guarded<State>
 
-        fileprivate init(_ hub: EventHub, _ selection: Selection, cursor: Int64, owner: String) {
+        fileprivate init(
+            _ hub: EventHub, _ selection: Selection, cursor: Int64, owner: String, isAllowed: @escaping @Sendable () -> Bool,
+            renew: @escaping @Sendable () -> Void
+        ) {
+            self.isAllowed = isAllowed
+            self.renew = renew
             self.hub = hub
             self.owner = owner
             self.selection = selection
             // The first bytes tell the client, and whoever is between, that the stream is there.
             state = Guarded(State(cursor: cursor, bytes: Array(": clinker\nretry: 1000\n\n".utf8)))
+        }
+
+        /// Has it ended if its client may not be told more.
+        fileprivate func check() {
+            renew()
+            if !isAllowed() { wake(keepingAlive: false) }
         }
 
         fileprivate func wake(keepingAlive: Bool) {
@@ -263,7 +289,7 @@ public final class EventHub: Sendable {
         func read(into buffer: UnsafeMutableRawBufferPointer, park: () -> @Sendable () -> Void) -> HTTPStreamPiece {
             while true {
                 if let count = take(buffer) { return .bytes(count) }
-                if hub.isClosed { return .end }
+                if hub.isClosed || !isAllowed() { return .end }
                 var cursor = state.withLock { state in
                     state.isDue = false
                     return state.cursor

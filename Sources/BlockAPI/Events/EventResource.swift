@@ -1,6 +1,7 @@
 import BlockStorage
 import HTTPServer
 import JSON
+import Policy
 import Primitives
 
 /// `/events`: what happens, as it happens, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
@@ -8,6 +9,9 @@ import Primitives
 struct EventResource: Resource {
     let hub: EventHub
     let tickets: StreamTickets
+    /// The policies as they are now.
+    let policies: @Sendable () -> Policies
+    let standing: @Sendable (HTTPRequest) -> (any IdentityStanding)?
 
     /// The one operation that a ticket opens.
     static let stream = "events:follow"
@@ -34,7 +38,7 @@ struct EventResource: Resource {
                         summary: "Get a ticket for one stream, for clients that cannot send headers"
                     ) { request in
                         Ticket(
-                            id: try tickets.issue(request.identity),
+                            id: try tickets.issue(request.identity, standing: standing(request.http)),
                             expiresAt: Timestamp.format(Timestamp.seconds() + StreamTickets.lifetime))
                     },
                 ])
@@ -66,7 +70,13 @@ struct EventResource: Resource {
             projectID: try request.wantsAllProjects() ? nil : request.caller.projectID, resourceID: request.query("resource_id"),
             kind: request.query("kind"), isAdmin: request.identity.isAdmin)
         let owner = request.caller.userID + " " + request.caller.projectID
-        return try await hub.subscribe(selection, after: place, owner: owner)
+        // Who would not be let in now is not told more, though he was let in.
+        let (standing, policies) = (standing(request.http), policies)
+        let (identity, project) = (request.identity, request.caller.projectID)
+        return try await hub.subscribe(
+            selection, after: place, owner: owner,
+            while: { (standing?.holds ?? true) && policies().stillAllows("clinker:events_get", identity, project: project) },
+            renew: { standing?.renew() })
     }
 }
 

@@ -14,8 +14,15 @@ public final class StreamTickets: Sendable {
         let project: String?
     }
 
+    private struct Issued {
+        let identity: Identity
+        let standing: (any IdentityStanding)?
+        let holder: Holder
+        let expires: Double
+    }
+
     private struct State {
-        var issued: [String: (identity: Identity, holder: Holder, expires: Double)] = [:]
+        var issued: [String: Issued] = [:]
         /// Words of each holder, those used or expired among them until the next is asked for.
         var held: [Holder: [String]] = [:]
 
@@ -31,7 +38,7 @@ public final class StreamTickets: Sendable {
 
     public init() {}
 
-    func issue(_ identity: Identity) throws(HTTPError) -> String {
+    func issue(_ identity: Identity, standing: (any IdentityStanding)? = nil) throws(HTTPError) -> String {
         let ticket = (UUID.random() + UUID.random()).filter { $0 != "-" }
         let now = Timestamp.monotonic()
         let holder = Holder(user: identity.userID, project: identity.projectID)
@@ -47,7 +54,7 @@ public final class StreamTickets: Sendable {
                 return HTTPError(503, "Too many tickets are waiting for use.", headers: [(name: "Retry-After", value: "60")])
             }
             for word in state.held[holder] ?? [] where !mine.contains(word) { state.issued[word] = nil }
-            state.issued[ticket] = (identity, holder, now + Self.lifetime)
+            state.issued[ticket] = Issued(identity: identity, standing: standing, holder: holder, expires: now + Self.lifetime)
             state.held[holder] = mine + [ticket]
             return nil
         }
@@ -55,17 +62,15 @@ public final class StreamTickets: Sendable {
         return ticket
     }
 
-    fileprivate func redeem(_ ticket: String) -> Identity? {
-        let found = state.withLock { state in
-            guard let found = state.issued.removeValue(forKey: ticket) else {
-                return nil as (identity: Identity, holder: Holder, expires: Double)?
-            }
+    fileprivate func redeem(_ ticket: String) -> (identity: Identity, standing: (any IdentityStanding)?)? {
+        let found = state.withLock { state -> Issued? in
+            guard let found = state.issued.removeValue(forKey: ticket) else { return nil }
             state.held[found.holder]?.removeAll { $0 == ticket }
             if state.held[found.holder]?.isEmpty ?? false { state.held[found.holder] = nil }
             return found
         }
-        guard let found, found.expires > Timestamp.monotonic() else { return nil }
-        return found.identity
+        guard let found, found.expires > Timestamp.monotonic(), found.standing?.holds ?? true else { return nil }
+        return (found.identity, found.standing)
     }
 }
 
@@ -86,9 +91,12 @@ public struct TicketAuthenticator: Authenticator {
         guard request.method == "GET", let ticket = request.queryValue("ticket"), opens(request) else {
             return try usual.authenticate(request)
         }
-        guard let identity = tickets.redeem(ticket) else {
+        guard let found = tickets.redeem(ticket) else {
             throw HTTPError(401, "The ticket is not known, was used already or is older than \(Int(StreamTickets.lifetime)) seconds.")
         }
-        return .known(identity)
+        request.standing = found.standing
+        return .known(found.identity)
     }
+
+    public func standing(of request: HTTPRequest) -> (any IdentityStanding)? { request.standing ?? usual.standing(of: request) }
 }

@@ -39,6 +39,12 @@ public struct KeystoneAuthenticator: Authenticator {
         }
     }
 
+    public func standing(of request: HTTPRequest) -> (any IdentityStanding)? {
+        request.header("X-Auth-Token").map {
+            KeystoneStanding(keystone, token: Secret($0), isVouchedFor: request.header("X-Service-Token") != nil)
+        }
+    }
+
     /// So many wait to be identified that this one has no room.
     static let busy = HTTPError(
         503, "Too many requests wait to be identified. Try again later.", headers: [(name: "Retry-After", value: "1")])

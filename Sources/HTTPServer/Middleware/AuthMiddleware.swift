@@ -6,6 +6,20 @@ public protocol Authenticator: Sendable {
     ///
     /// - Throws: `HTTPError` 401, or 503 if the identity service cannot be asked.
     func authenticate(_ request: HTTPRequest) throws -> Authentication
+    /// What becomes later of the identity that the request's credentials stand for; nil where it stays what it is.
+    func standing(of request: HTTPRequest) -> (any IdentityStanding)?
+}
+
+extension Authenticator {
+    public func standing(of request: HTTPRequest) -> (any IdentityStanding)? { nil }
+}
+
+/// An identity under which somebody goes on for long.
+public protocol IdentityStanding: Sendable {
+    /// Whether it would be found again now, by what is known without asking anybody.
+    var holds: Bool { get }
+    /// Asks whom there is to ask, if that is due; returns at once.
+    func renew()
 }
 
 /// The caller, or work that finds it out. nil for paths that need no identity.
