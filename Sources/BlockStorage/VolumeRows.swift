@@ -1,4 +1,5 @@
 public import Database
+import Glibc
 
 /// Volumes as they are shown: their rows, with the columns of `VolumeTable`, and the attachments of all of them.
 public struct VolumeRows: Sendable {
@@ -13,14 +14,16 @@ public struct VolumeRows: Sendable {
         attachments = attached.isEmpty ? [:] : try Attachments.ofVolumes(attached, in: connection)
     }
 
-    private static func mayBeAttached(_ row: any Row) -> Bool {
-        guard let state = row.bytes(Volumes.table.attachStatus) else { return false }
-        return !state.elementsEqual("detached".utf8)
+    private static let detached: StaticString = "detached"
+
+    private static func mayBeAttached(_ row: CopiedRow) -> Bool {
+        guard let state = row.bytes(Volumes.table.attachStatus), let text = state.baseAddress else { return false }
+        return state.count != detached.utf8CodeUnitCount || memcmp(text, detached.utf8Start, state.count) != 0
     }
 
     public var count: Int { rows.count }
 
-    public func forEach(_ body: (_ row: any Row, _ attachments: [Attachment]) throws -> Void) rethrows {
+    public func forEach(_ body: (_ row: CopiedRow, _ attachments: [Attachment]) throws -> Void) rethrows {
         try rows.forEach { try body($0, attachments.isEmpty ? [] : attachments[$0[Volumes.table.id]] ?? []) }
     }
 }

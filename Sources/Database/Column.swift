@@ -73,9 +73,9 @@ public class AnyColumn: @unchecked Sendable {
     /// The alias of the joined table that it is of; nil: the table's own.
     let joined: String?
     /// Place among the columns of the table's SELECT. Set once, when the table is declared.
-    public fileprivate(set) final var position = -1
+    @exclusivity(unchecked) public fileprivate(set) final var position = -1
     /// The column in statements that join: `v.name`.
-    public fileprivate(set) final var sql = ""
+    @exclusivity(unchecked) public fileprivate(set) final var sql = ""
 
     fileprivate init(_ name: String, _ storage: ColumnStorage, joined: String?) {
         self.name = name

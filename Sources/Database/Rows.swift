@@ -1,11 +1,19 @@
 /// The rows of a finished query, copied into memory of their own: what is read of them needs no connection.
 public final class Rows: @unchecked Sendable {
     /// A value; of a text its place among the bytes.
+    @usableFromInline
     struct Cell {
+        @usableFromInline
         enum Kind: UInt8 { case null, integer, real, text }
-        let kind: Kind
-        let length: UInt32
-        let content: Int64
+        @usableFromInline let kind: Kind
+        @usableFromInline let length: UInt32
+        @usableFromInline let content: Int64
+
+        init(kind: Kind, length: UInt32, content: Int64) {
+            self.kind = kind
+            self.length = length
+            self.content = content
+        }
     }
 
     private let bytes: UnsafeMutablePointer<UInt8>
@@ -30,54 +38,81 @@ public final class Rows: @unchecked Sendable {
     public var isEmpty: Bool { count == 0 }
 
     /// Calls the closure for each row. The row is the same object each time.
-    public func forEach(_ body: (any Row) throws -> Void) rethrows {
+    public func forEach(_ body: (CopiedRow) throws -> Void) rethrows {
         if isEmpty { return }
-        let row = Copied(self)
+        let row = CopiedRow(self, cells(of: 0))
         for index in 0..<count {
-            row.cells = UnsafePointer(cells + index * columns)
+            row.cells = cells(of: index)
             try body(row)
         }
     }
 
     /// What the closure makes of the first row; nil if there is none.
-    public func first<T>(_ body: (any Row) throws -> T) rethrows -> T? { isEmpty ? nil : try body(Copied(self)) }
+    public func first<T>(_ body: (CopiedRow) throws -> T) rethrows -> T? { isEmpty ? nil : try body(CopiedRow(self, cells(of: 0))) }
 
-    /// The row that `cells` points to.
-    private final class Copied: Row {
-        /// What the pointers point into.
-        private let rows: Rows
-        private let bytes: UnsafePointer<UInt8>
-        private let columns: Int
-        // One thread has it: a check at each of thousands of accesses could find nothing.
-        @exclusivity(unchecked) var cells: UnsafePointer<Cell>
-
-        init(_ rows: Rows) {
-            self.rows = rows
-            bytes = UnsafePointer(rows.bytes)
-            columns = rows.columns
-            cells = UnsafePointer(rows.cells)
-        }
-
-        private func cell(_ column: Int) -> Cell {
-            precondition(column >= 0 && column < columns, "the query has no such column")
-            return cells[column]
-        }
-
-        func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? {
-            let cell = cell(column)
-            guard cell.kind == .text else { return nil }
-            return UnsafeBufferPointer(start: bytes + Int(cell.content), count: Int(cell.length))
-        }
-        func integer(_ column: Int) -> Int64 {
-            let cell = cell(column)
-            return cell.kind == .integer ? cell.content : 0
-        }
-        func real(_ column: Int) -> Double {
-            let cell = cell(column)
-            return cell.kind == .real ? Double(bitPattern: UInt64(bitPattern: cell.content)) : Double(integer(column))
-        }
-        func isNull(_ column: Int) -> Bool { cell(column).kind == .null }
+    private func cells(of row: Int) -> RowCells {
+        RowCells(cells: UnsafePointer(cells + row * columns), bytes: UnsafePointer(bytes), count: columns)
     }
+}
+
+/// The values of one copied row, valid inside the closure that received the row. To read them counts no references.
+public struct RowCells {
+    @usableFromInline let cells: UnsafePointer<Rows.Cell>
+    @usableFromInline let bytes: UnsafePointer<UInt8>
+    @usableFromInline let count: Int
+
+    init(cells: UnsafePointer<Rows.Cell>, bytes: UnsafePointer<UInt8>, count: Int) {
+        self.cells = cells
+        self.bytes = bytes
+        self.count = count
+    }
+
+    @inlinable
+    subscript(_ column: Int) -> Rows.Cell {
+        precondition(column >= 0 && column < count, "the query has no such column")
+        return cells[column]
+    }
+
+    /// UTF-8 of a text, nil for anything else.
+    @inlinable
+    public func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? {
+        let cell = self[column]
+        guard cell.kind == .text else { return nil }
+        return UnsafeBufferPointer(start: bytes + Int(cell.content), count: Int(cell.length))
+    }
+
+    /// 0 for anything but an integer.
+    @inlinable
+    public func integer(_ column: Int) -> Int64 {
+        let cell = self[column]
+        return cell.kind == .integer ? cell.content : 0
+    }
+
+    @inlinable
+    public func isNull(_ column: Int) -> Bool { self[column].kind == .null }
+
+    func real(_ column: Int) -> Double {
+        let cell = self[column]
+        return cell.kind == .real ? Double(bitPattern: UInt64(bitPattern: cell.content)) : Double(integer(column))
+    }
+}
+
+/// A row of `Rows`.
+public final class CopiedRow: Row {
+    /// Holds what the cells point to.
+    private let rows: Rows
+    // One thread has it: a check at each of thousands of accesses could find nothing.
+    @exclusivity(unchecked) public fileprivate(set) final var cells: RowCells
+
+    fileprivate init(_ rows: Rows, _ cells: RowCells) {
+        self.rows = rows
+        self.cells = cells
+    }
+
+    public func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? { cells.bytes(column) }
+    public func integer(_ column: Int) -> Int64 { cells.integer(column) }
+    public func real(_ column: Int) -> Double { cells.real(column) }
+    public func isNull(_ column: Int) -> Bool { cells.isNull(column) }
 }
 
 /// Fills `Rows`, cell by cell. It ends with `rows` or with `discard`.

@@ -221,13 +221,15 @@ final class SQLiteStatement: Row {
     func copyRow(into rows: inout RowCopier) {
         rows.beginRow()
         for column in 0..<Int32(rows.columns) {
-            switch sqlite3_column_type(handle, column) {
+            // The value itself, which is this thread's as its connection is: each sqlite3_column function would look it up again.
+            let value = sqlite3_column_value(handle, column)
+            switch sqlite3_value_type(value) {
             case SQLITE_NULL: rows.appendNull()
-            case SQLITE_INTEGER: rows.append(sqlite3_column_int64(handle, column))
-            case SQLITE_FLOAT: rows.append(sqlite3_column_double(handle, column))
+            case SQLITE_INTEGER: rows.append(sqlite3_value_int64(value))
+            case SQLITE_FLOAT: rows.append(sqlite3_value_double(value))
             default:
-                if let text = sqlite3_column_text(handle, column) {
-                    rows.append(text, count: Int(sqlite3_column_bytes(handle, column)))
+                if let text = sqlite3_value_text(value) {
+                    rows.append(text, count: Int(sqlite3_value_bytes(value)))
                 } else {
                     rows.appendNull()
                 }

@@ -1,3 +1,4 @@
+import Database
 import JSON
 import Policy
 
@@ -39,6 +40,8 @@ struct Field<Source>: Sendable {
 
     enum Content: Sendable {
         case null
+        /// A column of the source's row, by its place.
+        case column(Int, ColumnStorage.Kind)
         case text(@Sendable (Source) -> String)
         case optionalText(@Sendable (Source) -> String?)
         /// UTF-8 as the database holds it.
@@ -59,6 +62,10 @@ struct Field<Source>: Sendable {
         self.content = content
     }
 
+    /// A column as it is, straight from the row, where the view has rows: it is written without a call for each value.
+    static func column(_ name: StaticString, _ shape: Shape, _ column: AnyColumn) -> Field {
+        Field(name, shape, .column(column.position, column.storage.kind))
+    }
     static func null(_ name: StaticString) -> Field { Field(name, .null, .null) }
     static func text(_ name: StaticString, _ value: @escaping @Sendable (Source) -> String) -> Field { Field(name, .text, .text(value)) }
     static func choice(_ name: StaticString, _ choices: [String], _ value: @escaping @Sendable (Source) -> String) -> Field {

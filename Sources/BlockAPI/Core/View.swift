@@ -1,3 +1,4 @@
+import Database
 import HTTPServer
 import JSON
 import Policy
@@ -18,6 +19,15 @@ final class View<Source>: Sendable {
         let condition: (@Sendable (Source) -> Bool)?
     }
     fileprivate let columns: [Column]
+    /// Those that are columns of a row, in trivial values: to copy them counts no references.
+    fileprivate struct Cell: Sendable {
+        let name: StaticString
+        let position: Int
+        /// nil: not a column, or one with a condition.
+        let kind: ColumnStorage.Kind?
+    }
+    fileprivate let cells: [Cell]
+    fileprivate let rowCells: (@Sendable (Source) -> RowCells)?
     /// Sets of fields as bits, so that choosing among them takes no search.
     private let byVersion: [UInt64]
     private let byPart: [(part: Parts, fields: UInt64)]
@@ -26,8 +36,12 @@ final class View<Source>: Sendable {
     /// The fields that a rule gives, and those that it takes away.
     private let byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)]
 
-    /// `describedAs`: what the API's description calls it, where that does not follow from the name.
-    init(_ name: StaticString, _ plural: StaticString, describedAs: String? = nil, _ fields: [Field<Source>]) {
+    /// `describedAs`: what the API's description calls it, where that does not follow from the name. `row`: the row of a resource, for
+    /// fields that are columns.
+    init(
+        _ name: StaticString, _ plural: StaticString, describedAs: String? = nil, row: (@Sendable (Source) -> RowCells)? = nil,
+        _ fields: [Field<Source>]
+    ) {
         precondition(fields.count <= 64, "a view has at most 64 fields")
         self.name = name
         self.plural = plural
@@ -36,6 +50,14 @@ final class View<Source>: Sendable {
             ?? "\(name)".split { $0 == "-" || $0 == "_" }.map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
         self.fields = fields
         columns = fields.map { Column(name: $0.name, content: $0.content, condition: $0.condition) }
+        cells = fields.map { field in
+            guard case .column(let position, let kind) = field.content, field.condition == nil else {
+                return Cell(name: field.name, position: 0, kind: nil)
+            }
+            return Cell(name: field.name, position: position, kind: kind)
+        }
+        rowCells = row
+        precondition(row != nil || fields.allSatisfy { if case .column = $0.content { false } else { true } }, "columns need a row")
         func set(_ isIn: (Field<Source>) -> Bool) -> UInt64 {
             fields.indices.reduce(0) { isIn(fields[$1]) ? $0 | 1 << UInt64($1) : $0 }
         }
@@ -97,15 +119,23 @@ struct ViewPlan<Source>: Sendable {
     /// Writes one resource as an object.
     func write(_ source: Source, _ writer: inout JSONWriter) {
         writer.beginObject()
+        let row = view.rowCells?(source)
+        let cells = view.cells
         view.columns.withUnsafeBufferPointer { columns in
             var rest = shown
             while rest != 0 {
                 let index = rest.trailingZeroBitCount
                 rest &= rest - 1
+                if let row, let kind = cells[index].kind {
+                    writer.key(cells[index].name)
+                    Self.write(row, cells[index].position, kind, &writer)
+                    continue
+                }
                 if let condition = columns[index].condition, !condition(source) { continue }
                 writer.key(columns[index].name)
                 switch columns[index].content {
                 case .null: writer.null()
+                case .column(let position, let kind): if let row { Self.write(row, position, kind, &writer) }
                 case .text(let value): writer.string(value(source))
                 case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
                 case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
@@ -118,6 +148,15 @@ struct ViewPlan<Source>: Sendable {
             }
         }
         writer.endObject()
+    }
+
+    private static func write(_ row: RowCells, _ position: Int, _ kind: ColumnStorage.Kind, _ writer: inout JSONWriter) {
+        switch kind {
+        case _ where row.isNull(position): writer.null()
+        case .text: if let text = row.bytes(position) { writer.string(text) } else { writer.null() }
+        case .integer: writer.integer(row.integer(position))
+        case .boolean: writer.bool(row.integer(position) != 0)
+        }
     }
 
     /// Writes several as an array.

@@ -7,40 +7,40 @@ import JSON
 enum VolumeView {
     /// A volume's row with its attachments.
     struct Source {
-        let row: any Row
+        let row: CopiedRow
         let attachments: [Attachment]
     }
 
-    static let view = View<Source>("volume", "volumes", own + related + later + extensions)
+    static let view = View<Source>("volume", "volumes", row: { $0.row.cells }, own + related + later + extensions)
 
     private typealias Member = Field<Source>
     private static let t = VolumeTable.table
 
     /// The fields of every microversion.
     private static let own: [Field<Source>] = [
-        Member.bytes("id", .text) { $0.row.bytes(t.id) },
+        Member.column("id", .text, t.id),
         Member.written("status", .text) { source, _, writer in writeStatus(source.row, &writer) }.part(.detail),
-        Member.integer("size") { $0.row[t.size] }.part(.detail),
-        Member.bytes("availability_zone", .nullable(.text)) { $0.row.bytes(t.availabilityZone) }.part(.detail),
-        Member.bytes("created_at", .time) { $0.row.bytes(t.createdAt) }.part(.detail),
-        Member.bytes("updated_at", .nullable(.time)) { $0.row.bytes(t.updatedAt) }.part(.detail),
-        Member.bytes("name", .nullable(.text)) { $0.row.bytes(t.name) },
-        Member.bytes("description", .nullable(.text)) { $0.row.bytes(t.description) }.part(.detail),
-        Member.bytes("volume_type", .nullable(.text)) { $0.row.bytes(t.typeName) }.part(.detail),
+        Member.column("size", .integer, t.size).part(.detail),
+        Member.column("availability_zone", .nullable(.text), t.availabilityZone).part(.detail),
+        Member.column("created_at", .time, t.createdAt).part(.detail),
+        Member.column("updated_at", .nullable(.time), t.updatedAt).part(.detail),
+        Member.column("name", .nullable(.text), t.name),
+        Member.column("description", .nullable(.text), t.description).part(.detail),
+        Member.column("volume_type", .nullable(.text), t.typeName).part(.detail),
     ]
 
     /// What it is of, and what belongs to it.
     private static let related: [Field<Source>] = [
-        Member.bytes("snapshot_id", .nullable(.text)) { $0.row.bytes(t.snapshotID) }.part(.detail),
-        Member.bytes("source_volid", .nullable(.text)) { $0.row.bytes(t.sourceVolumeID) }.part(.detail),
+        Member.column("snapshot_id", .nullable(.text), t.snapshotID).part(.detail),
+        Member.column("source_volid", .nullable(.text), t.sourceVolumeID).part(.detail),
         Member.written("metadata", .map(.text)) { source, _, writer in writeMetadata(source.row, &writer) }.part(.detail),
         Member.links("volumes/") { source, write in if let id = source.row.bytes(t.id) { write(id) } },
-        Member.bytes("user_id", .text) { $0.row.bytes(t.userID) }.part(.detail),
+        Member.column("user_id", .text, t.userID).part(.detail),
         Member.choice("bootable", ["true", "false"]) { $0.row[t.bootable] ? "true" : "false" }.part(.detail),
         Member.flag("encrypted") { !$0.row.isNull(t.encryptionKeyID) }.part(.detail),
-        Member.bytes("replication_status", .nullable(.text)) { $0.row.bytes(t.replicationStatus) }.part(.detail),
+        Member.column("replication_status", .nullable(.text), t.replicationStatus).part(.detail),
         Member.null("consistencygroup_id").part(.detail),
-        Member.flag("multiattach") { $0.row[t.multiattach] }.part(.detail),
+        Member.column("multiattach", .boolean, t.multiattach).part(.detail),
         Member.written("attachments", .list(attachment.shape(.whole, version: 0))) { source, request, writer in
             writer.beginArray()
             if !source.attachments.isEmpty {
@@ -49,35 +49,35 @@ enum VolumeView {
             }
             writer.endArray()
         }.part(.detail),
-        Member.bytes("migration_status", .nullable(.text)) { $0.row.bytes(t.migrationStatus) }.part(.detail).forAdministrators(),
+        Member.column("migration_status", .nullable(.text), t.migrationStatus).part(.detail).forAdministrators(),
     ]
 
     /// What came with microversions.
     private static let later: [Field<Source>] = [
-        Member.bytes("group_id", .nullable(.text)) { $0.row.bytes(t.groupID) }.part(.detail).since(13),
-        Member.bytes("provider_id", .nullable(.text)) { $0.row.bytes(t.providerID) }.part(.detail).since(21).forAdministrators(),
+        Member.column("group_id", .nullable(.text), t.groupID).part(.detail).since(13),
+        Member.column("provider_id", .nullable(.text), t.providerID).part(.detail).since(21).forAdministrators(),
         Member.written("shared_targets", .nullable(.boolean)) { source, request, writer in
             // Null is a driver's third answer, which clients understand since 3.69.
             let isUnknown = source.row.isNull(t.sharedTargets)
             if isUnknown, request.version >= 69 { writer.null() } else { writer.bool(source.row[t.sharedTargets] ?? true) }
         }.part(.detail).since(48),
-        Member.bytes("service_uuid", .nullable(.text)) { $0.row.bytes(t.serviceID) }.part(.detail).since(48),
-        Member.bytes("cluster_name", .nullable(.text)) { $0.row.bytes(t.clusterName) }.part(.detail).since(61).forAdministrators(),
-        Member.bytes("volume_type_id", .text) { $0.row.bytes(t.volumeTypeID) }.part(.detail).since(63),
-        Member.bytes("encryption_key_id", .text) { $0.row.bytes(t.encryptionKeyID) }.part(.detail).since(64)
+        Member.column("service_uuid", .nullable(.text), t.serviceID).part(.detail).since(48),
+        Member.column("cluster_name", .nullable(.text), t.clusterName).part(.detail).since(61).forAdministrators(),
+        Member.column("volume_type_id", .text, t.volumeTypeID).part(.detail).since(63),
+        Member.column("encryption_key_id", .text, t.encryptionKeyID).part(.detail).since(64)
             .when { !$0.row.isNull(t.encryptionKeyID) },
-        Member.flag("consumes_quota") { $0.row[t.consumesQuota] }.part(.detail).since(65),
+        Member.column("consumes_quota", .boolean, t.consumesQuota).part(.detail).since(65),
     ]
 
     /// What the extensions os-vol-tenant-attr, os-vol-mig-status-attr and os-vol-host-attr add.
     private static let extensions: [Field<Source>] = [
-        Member.bytes("os-vol-tenant-attr:tenant_id", .text) { $0.row.bytes(t.projectID) }.part(.extensions)
+        Member.column("os-vol-tenant-attr:tenant_id", .text, t.projectID).part(.extensions)
             .rule("volume_extension:volume_tenant_attribute"),
-        Member.bytes("os-vol-mig-status-attr:migstat", .nullable(.text)) { $0.row.bytes(t.migrationStatus) }.part(.extensions)
+        Member.column("os-vol-mig-status-attr:migstat", .nullable(.text), t.migrationStatus).part(.extensions)
             .rule("volume_extension:volume_mig_status_attribute"),
-        Member.bytes("os-vol-mig-status-attr:name_id", .nullable(.text)) { $0.row.bytes(t.nameID) }.part(.extensions)
+        Member.column("os-vol-mig-status-attr:name_id", .nullable(.text), t.nameID).part(.extensions)
             .rule("volume_extension:volume_mig_status_attribute"),
-        Member.bytes("os-vol-host-attr:host", .nullable(.text)) { $0.row.bytes(t.host) }.part(.extensions)
+        Member.column("os-vol-host-attr:host", .nullable(.text), t.host).part(.extensions)
             .rule("volume_extension:volume_host_attribute"),
     ]
 
@@ -96,7 +96,7 @@ enum VolumeView {
             .optionalTime("attached_at") { $0.attachedAt },
         ])
 
-    private static func writeStatus(_ row: any Row, _ writer: inout JSONWriter) {
+    private static func writeStatus(_ row: CopiedRow, _ writer: inout JSONWriter) {
         guard let bytes = row.bytes(t.status) else { return writer.null() }
         // The few states with another name outside contain "managing".
         if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first,
@@ -109,7 +109,7 @@ enum VolumeView {
     }
 
     /// The user's metadata, with the administrator's that users may see.
-    private static func writeMetadata(_ row: any Row, _ writer: inout JSONWriter) {
+    private static func writeMetadata(_ row: CopiedRow, _ writer: inout JSONWriter) {
         guard let text = row.bytes(t.metadata), let admin = row.bytes(t.adminMetadata) else { return writer.null() }
         if admin.count == 2 { return writer.raw(text) }
         var merged = (try? JSON(parsing: row[t.metadata]))?.object ?? [:]
