@@ -62,7 +62,7 @@ def wrk(url, connections, seconds, pids, headers=()):
 class Service:
     """`clinker serve` in a state directory of its own."""
 
-    def __init__(self, binary, directory, port=18776, identity="auth_strategy = noauth", sections="", backends="file"):
+    def __init__(self, binary, directory, port=18776, identity="auth_strategy = noauth", sections="", backends="file", environment=None):
         self.port = port
         os.makedirs(directory, exist_ok=True)
         config = pathlib.Path(directory, "bench.conf")
@@ -70,7 +70,7 @@ class Service:
             f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\n{identity}\nenabled_backends = {backends}\n"
             f"quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nlog_file = {directory}/access.log\n[file]\nvolume_driver = file\nmax_over_subscription_ratio = 1000000\n{sections}")
         self.started = time.monotonic()
-        self.process = subprocess.Popen([binary, "serve", "--config", str(config), "--state-dir", f"{directory}/state"])
+        self.process = subprocess.Popen([binary, "serve", "--config", str(config), "--state-dir", f"{directory}/state"], env={**os.environ, **(environment or {})})
         atexit.register(self.process.kill)
         while True:
             try:
@@ -379,6 +379,59 @@ def identified(binary, directory, seconds, report):
         keystone.kill()
 
 
+def allocations(binary, directory, report):
+    """Allocations of all processes for a request, counted by a library that is preloaded; what runs beside is counted and taken off."""
+    here = pathlib.Path(__file__).resolve().parent
+    library, counter = f"{directory}/allocations.so", f"{directory}/allocations"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, here / "allocations.c"], check=True)
+    pathlib.Path(counter).write_bytes(bytes(8))
+    os.makedirs(f"{directory}/counted")
+    service = Service(binary, f"{directory}/counted", port=18784, environment={"LD_PRELOAD": library, "CLINKER_ALLOCATIONS": counter})
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+
+    def counted():
+        return int.from_bytes(pathlib.Path(counter).read_bytes(), sys.byteorder)
+
+    def ask(path, method="GET", body=None):
+        connection.request(method, path, body, HEADERS if body else {})
+        return connection.getresponse().read()
+
+    def per(times, work):
+        """The lowest of five rounds: what the service does by itself falls into some of them."""
+        found = []
+        for _ in range(5):
+            before = counted()
+            looks.clear()
+            for _ in range(times):
+                work()
+            found.append((counted() - before - len(looks) * counts.get("show", 0)) / times)
+        return min(found)
+
+    path = f"/v3/{PROJECT}/volumes"
+
+    looks = []
+
+    def create():
+        volume = json.loads(ask(path, "POST", CREATE))["volume"]["id"]
+        # Seldom: each look is counted, too.
+        for _ in range(50):
+            time.sleep(0.05)
+            looks.append(1)
+            if json.loads(ask(f"{path}/{volume}"))["volume"]["status"] == "available":
+                return volume
+        raise SystemExit("bench: a volume is not made")
+
+    counts = {}
+    for _ in range(60):
+        volume = create()
+    for name, times, target, work in (
+        ("GET /", 500, 20, lambda: ask("/")), ("show", 500, 40, lambda: ask(f"{path}/{volume}")),
+        ("a page of 50", 200, 80, lambda: ask(f"{path}/detail?limit=50")), ("a create until available", 10, 500, create)):
+        counts[name] = per(times, work)
+        report(f"allocations of {name}", f"{counts[name]:.0f}", f"<= {target}", counts[name] <= target)
+    service.stop()
+
+
 def healthy(service, seconds):
     """What the health check costs beside lists that are sorted by what no index serves, and beside streams that search a history for
     what is not in it. Printed, not judged."""
@@ -469,6 +522,7 @@ def main():
         memory = pss(service.pids())
         report("memory, PSS of all processes", f"{memory:.0f} MB", "<= 80 MB", memory <= 80)
         service.stop()
+        allocations(binary, directory, report)
         identified(binary, directory, seconds, report)
         import backends, storage
 
