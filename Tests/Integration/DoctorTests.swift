@@ -50,7 +50,7 @@ struct DoctorTests {
             try tx.run(text: "UPDATE volumes SET status = 'in-use', attach_status = 'attached' WHERE id = ?", [.text(ids[1])])
             try tx.run(text: "UPDATE attachments SET created_at = '2020-01-01T00:00:00.000000', expires_at = NULL", [])
             let operation =
-                "INSERT INTO operations (id, flow, version, state, step, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, progress, created_at, updated_at) VALUES (?, ?, 1, ?, 0, 0, 0, 'volume', ?, 'p', 'u', 'r', '{\"new_size\": 2}', '{}', '2026-01-01T00:00:00.000000', '2026-01-01T00:00:00.000000')"
+                "INSERT INTO operations (id, flow, version, state, step_name, reverting, attempts, resource_type, resource_id, project_id, user_id, request_id, arguments, step_state, created_at, updated_at) VALUES (?, ?, 1, ?, NULL, 0, 0, 'volume', ?, 'p', 'u', 'r', '{\"new_size\": 2}', '{}', '2026-01-01T00:00:00.000000', '2026-01-01T00:00:00.000000')"
             try tx.run(text: operation, [.text("from-the-future"), .text("volume.teleport"), .text("running"), .text(ids[5])])
             try tx.run(text: operation, [.text("nobody-rang"), .text("volume.delete"), .text("waiting"), .text("gone")])
         }

@@ -275,7 +275,7 @@ struct NFSTests {
                     first = file.read(8)
                     file.write(first)
                 "
-                qemu-img create -q -f qcow2 good 10M
+                qemu-img create -q -f qcow2 sound 10M
                 sha256sum strange plain based doubled > sums
                 """,
             ])
@@ -292,7 +292,7 @@ struct NFSTests {
             #expect(entry?["safe_to_manage"]?.bool == (entry?["reason_not_safe"]?.string == nil), "\(name): \(seen)")
             return entry?["reason_not_safe"]?.string
         }
-        #expect(reason("plain") == nil && reason("good") == nil)
+        #expect(reason("plain") == nil && reason("sound") == nil)
         #expect(reason("based")?.contains("has a backing file, 'plain'") == true, "\(seen)")
         #expect(reason("doubled")?.contains("is used twice") == true, "\(seen)")
         #expect(reason("strange")?.contains("cannot be used") == true, "\(seen)")
@@ -302,7 +302,7 @@ struct NFSTests {
             try service.wait(refusals[refusals.count - 1], "error")
         }
         let same = try await ServiceUnderTest.run(
-            "/bin/bash", ["-c", "cd \(export) && sha256sum -c sums; rm sums strange based doubled good"])
+            "/bin/bash", ["-c", "cd \(export) && sha256sum -c sums; rm sums strange based doubled sound"])
         #expect(same.status == 0 && !same.output.contains("FAILED"), "\(same.output)\n\(service.story)")
         // As the list says.
         let listed = try service.api("GET", "/manageable_volumes?host=node@nfs%23nfs").json["manageable-volumes"]?.array ?? []
