@@ -78,7 +78,7 @@ struct LongReadsTests {
     @Test("a read that ends by its time is told so")
     func patience() async throws {
         let temporary = try TemporaryDatabase()
-        let reads = LongReads(temporary.database, threads: 1, patience: 0.05)
+        let reads = LongReads(temporary.database, threads: 1, patience: 1)
         #expect(await Self.kind { try await reads.read(for: "a") { try $0.query(text: Self.endless, []) { _ in true } } } == .tooLong)
         #expect(try await reads.read(for: "a") { _ in 7 } == 7)
         reads.close()
