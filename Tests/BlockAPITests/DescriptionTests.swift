@@ -129,4 +129,12 @@ struct DescriptionTests {
         }
         #expect(count > 25)
     }
+
+    @Test("a limit that there is not is left out, not null")
+    func limits() async throws {
+        let text = try await InMemoryAPI().send("GET", "//openapi.json").json.text
+        for name in ["minLength", "maxLength", "minimum", "maximum", "pattern", "minProperties", "maxProperties"] {
+            #expect(!text.contains("\"\(name)\":null"), "\(name)")
+        }
+    }
 }

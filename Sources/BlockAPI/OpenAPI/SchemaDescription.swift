@@ -16,7 +16,7 @@ extension Schema {
         if let choices {
             result["enum"] = .array(choices + (kinds.contains(.null) && !choices.contains(.null) ? [.null] : []))
         }
-        result["minLength"] = minimumLength.flatMap { $0 > 0 ? JSON($0) : nil }
+        if let minimumLength, minimumLength > 0 { result["minLength"] = JSON(minimumLength) }
         result["maxLength"] = maximumLength.map { JSON($0) }
         result["minimum"] = minimum.map { .integer($0) }
         result["maximum"] = maximum.map { .integer($0) }
