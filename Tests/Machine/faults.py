@@ -349,6 +349,7 @@ def hung_device():
     # The core ends with its supervisor.
     service.process.kill()
     service.process.wait()
+    until(lambda: not service.answers(), 60, "the core ends, too")
     service.backends -= 1
     service.start()
     service.backends += 1

@@ -60,6 +60,13 @@ class Service:
 
         until(answers, 120, "a pool of each backend")
 
+    def answers(self):
+        try:
+            self.ask("GET", "/scheduler-stats/get_pools")
+            return True
+        except OSError:
+            return False
+
     def ask(self, method, path, body=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json", "OpenStack-API-Version": "volume 3.71"}
