@@ -76,4 +76,15 @@ struct ResourceTests {
             #expect(try await api.send("GET", "/volumes/\(volumes[number])").json["volume"]?["attachments"] == volume["attachments"])
         }
     }
+
+    @Test("unknown filters of pools are refused since 3.31, where any capability can be asked for before")
+    func poolFilters() async throws {
+        let api = try await InMemoryAPI()
+        for query in ["zz=1", "detail=true&zz=1", "zz=1&yy=2", "capacity:foo=1"] {
+            let answer = try await api.send("GET", "/scheduler-stats/get_pools?\(query)")
+            #expect(answer.status == 400 && answer.text.contains("are found in query options."), "\(query): \(answer.text)")
+            #expect(try await api.send("GET", "/scheduler-stats/get_pools?\(query)", version: 30).status == 200, "\(query)")
+        }
+        #expect(try await api.send("GET", "/scheduler-stats/get_pools?detail=true&name=x").status == 200)
+    }
 }

@@ -47,6 +47,15 @@ struct PoolResource: Resource {
             }
             detail = value
         }
+        // Of pools even an administrator may ask for nothing else since filters are configured; before, for any capability.
+        if request.version >= 31 {
+            let known = ["detail", "name", "name~", "volume_type", "volume_type~"]
+            var unknown: [String] = []
+            for (name, _) in request.http.query where !known.contains(name) && !unknown.contains(name) { unknown.append(name) }
+            guard unknown.isEmpty else {
+                throw HTTPError.badRequest("Invalid filters \(unknown.joined(separator: ",")) are found in query options.")
+            }
+        }
         var found = try await store.read { try pools.pools(in: $0) }
         if let name = request.query("name") { found.removeAll { $0.host != name } }
         if request.version >= 28 {
