@@ -102,9 +102,7 @@ public enum Attachments {
     ) throws -> String {
         let volume = try Volumes.get(volumeID, for: caller, in: tx)
         let existing = try ofVolume(volumeID, in: tx)
-        guard existing.count < mostPerVolume else {
-            throw StorageError(.conflict, "Volume \(volumeID) has \(existing.count) attachments, the most that a volume may have.")
-        }
+        try checkNumber(existing, of: volumeID)
         // Live migration attaches the same instance a second time.
         let sameInstance =
             instanceID != nil && existing.contains { $0.instanceID == instanceID } && [.inUse, .reserved].contains(volume.status)
@@ -136,6 +134,12 @@ public enum Attachments {
 
     /// Every look at a volume reads its attachments.
     static let mostPerVolume = 1024
+    private static func checkNumber(_ existing: [Attachment], of volumeID: String) throws {
+        guard existing.count < mostPerVolume else {
+            throw StorageError(.conflict, "Volume \(volumeID) has \(existing.count) attachments, the most that a volume may have.")
+        }
+    }
+
     /// Bytes of a connector as JSON; those of Nova have one or two thousand.
     private static let longestConnector = 16 << 10
 
@@ -231,6 +235,7 @@ public enum Attachments {
                 && $0.mountpoint == mountpoint
         }
         if !already {
+            try checkNumber(existing, of: volumeID)
             try insert(
                 volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: .attached,
                 mode: mode, attachedAt: tx.now, connector: nil, in: tx)

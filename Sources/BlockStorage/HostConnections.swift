@@ -16,6 +16,16 @@ public enum HostConnections {
     /// The host that a connector is of; empty if it names none.
     public static func host(of connector: JSON?) -> String { connector?["host"]?.string ?? "" }
 
+    static let othersSQL = SQL("SELECT count(*) FROM connections WHERE volume_id = ? AND host <> ?")
+
+    /// Throws if the volume has as many connections as it may without that of the connector's host.
+    public static func checkNumber(_ volumeID: String, connector: JSON, in connection: any Connection) throws {
+        let others = try connection.first(othersSQL, .text(volumeID), .text(host(of: connector))) { $0.int(0) } ?? 0
+        guard others < Attachments.mostPerVolume else {
+            throw StorageError(.conflict, "Volume \(volumeID) is connected to \(others) hosts, the most that it may be.")
+        }
+    }
+
     /// Notes, before a host hears where the volume is, that it does.
     public static func begin(_ volumeID: String, connector: JSON, in tx: any Transaction) throws {
         try tx.run(beginSQL, .text(volumeID), .text(host(of: connector)), .text(connector.text), .text(tx.now))

@@ -160,5 +160,8 @@ public enum Schema {
                 "ALTER TABLE operations DROP COLUMN step",
                 "ALTER TABLE operations RENAME COLUMN progress TO step_state",
             ]),
+        Migration(
+            10, "ended operations keep nothing that clients wrote",
+            ["UPDATE operations SET arguments = '{}', step_state = '{}' WHERE finished_at IS NOT NULL"]),
     ]
 }

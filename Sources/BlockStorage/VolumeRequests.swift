@@ -256,6 +256,7 @@ public struct VolumeRequests: Sendable {
         guard volume.host != nil, ![.creating, .deleting, .error, .maintenance, .errorDeleting].contains(volume.status) else {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
+        try HostConnections.checkNumber(volumeID, connector: connector, in: tx)
         return try start(
             ConnectVolumeArguments(connector: connector), volume: volumeID, project: volume.projectID, caller: caller,
             claims: [.exclusive(volumeID)], in: tx)

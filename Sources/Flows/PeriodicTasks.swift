@@ -11,7 +11,7 @@ public final class PeriodicTasks: Sendable {
     private let node: String
     private let zone: String
     private let interval: Int
-    private let retentionDays: Int
+    private let retention: HistoryRetention
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
@@ -21,13 +21,13 @@ public final class PeriodicTasks: Sendable {
         self.node = node
         zone = settings[Options.storage.storageZone]
         interval = settings[Options.flows.reportInterval]
-        retentionDays = settings[Options.flows.operationRetention]
+        retention = HistoryRetention(database: database, settings: settings, log: log)
         self.log = log
     }
 
     public func start() {
         every(Double(interval)) { await $0.beat() }
-        every(60, first: false) { await $0.purge() }
+        every(60, first: false) { await $0.retention.apply() }
         every(Double(interval)) { await $0.reap() }
     }
 
@@ -78,17 +78,5 @@ public final class PeriodicTasks: Sendable {
             let count = try await database.write { try Attachments.reap(in: $0) }
             if count > 0 { log.warning("reservations were taken back: nobody came for them in time", metadata: ["count": "\(count)"]) }
         } catch { log.error("old reservations could not be taken back: \(error)") }
-    }
-
-    private func purge() async {
-        let limit = Timestamp.format(Timestamp.seconds() - Double(retentionDays) * 86_400)
-        do {
-            var removed = 1
-            while removed > 0 {
-                removed = try await database.write {
-                    try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) + Messages.purge(in: $0)
-                }
-            }
-        } catch { log.error("old history could not be removed: \(error)") }
     }
 }

@@ -11,9 +11,9 @@ public struct Operation: Sendable {
     public let isReverting: Bool
     public let attempts: Int
     public let resourceType, resourceID, projectID, userID, requestID: String
-    /// What the flow was asked for: its `FlowArguments` as JSON.
+    /// What the flow was asked for: its `FlowArguments` as JSON. Empty once it has ended.
     public let arguments: String
-    /// What finished steps recorded for later ones: the flow's state as JSON.
+    /// What finished steps recorded for later ones: the flow's state as JSON. Empty once it has ended.
     public let stepState: String
     public let error: String?
     public let createdAt, updatedAt: String

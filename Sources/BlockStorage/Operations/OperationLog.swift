@@ -34,7 +34,9 @@ public enum Operations {
     static let runSQL = SQL("UPDATE operations SET state = 'running', updated_at = ? WHERE id = ?")
     static let advanceSQL = SQL(
         "UPDATE operations SET step_name = ?, reverting = ?, attempts = ?, step_state = ?, error = ?, updated_at = ? WHERE id = ?")
-    static let finishSQL = SQL("UPDATE operations SET state = ?, error = ?, finished_at = ?, updated_at = ? WHERE id = ?")
+    // What was asked for and what steps recorded is for the flow alone, and clients choose how long it is.
+    static let finishSQL = SQL(
+        "UPDATE operations SET state = ?, error = ?, finished_at = ?, updated_at = ?, arguments = '{}', step_state = '{}' WHERE id = ?")
     static let verdictsSQL = SQL("UPDATE operations SET verdicts = ? WHERE id = ?")
 
     /// Writes an operation into the log, in the transaction that makes the change it belongs to. It runs at once if
@@ -50,6 +52,7 @@ public enum Operations {
         // Always in the order of ids: two operations that need the same two things never wait for each other.
         let ordered = claims.sorted { $0.resource < $1.resource }
         let free = try ordered.allSatisfy { try !tx.exists(conflictSQL, .text($0.resource), .text(id), .bool($0.isExclusive)) }
+        if !free { try checkQueues(ordered, in: tx) }
         try tx.run(
             insertSQL, .text(id), .text(flow.name), .int(flow.version), .text(free ? "running" : "waiting"), .text(resourceType),
             .text(resourceID),
@@ -62,6 +65,19 @@ public enum Operations {
             requestID: caller.requestID, data: ["flow": .string(flow.name)], in: tx)
         if free { tx.ring(.runnableOperations, id) }
         return id
+    }
+
+    /// Operations that may wait for one resource: who asks leaves as he likes, what he asked for stays until its turn.
+    static let mostWaiting = 1000
+    static let waitingCountSQL = SQL("SELECT count(*) FROM claims WHERE resource = ? AND held = 0")
+
+    private static func checkQueues(_ claims: [Claim], in connection: any Connection) throws {
+        for claim in claims {
+            let count = try connection.first(waitingCountSQL, .text(claim.resource)) { $0.int(0) } ?? 0
+            guard count < mostWaiting else {
+                throw StorageError(.conflict, "\(count) operations wait for \(claim.resource), the most that may.")
+            }
+        }
     }
 
     static let claimedByAnySQL = SQL("SELECT 1 FROM claims WHERE resource = ? LIMIT 1")

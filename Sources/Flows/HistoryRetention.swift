@@ -1,0 +1,52 @@
+import BlockStorage
+import Database
+import Logging
+import Primitives
+import Settings
+
+/// Removes what is older than the past is kept, and what is more.
+final class HistoryRetention: Sendable {
+    private let database: any Database
+    private let days: Int
+    private let limits: HistoryLimits
+    private let log: Logger
+    /// Up to this event the past is known not to be too much.
+    private let surveyedUntil = Guarded<Int64>(-1)
+
+    init(database: any Database, settings: Settings, log: Logger) {
+        self.database = database
+        self.log = log
+        days = settings[Options.flows.operationRetention]
+        limits = HistoryLimits(
+            perProject: settings[Options.flows.projectHistoryLimit], total: settings[Options.flows.historyLimit])
+    }
+
+    func apply() async {
+        do {
+            try await removeOld()
+            try await removeExcess()
+        } catch { log.error("old history could not be removed: \(error)") }
+    }
+
+    private func removeOld() async throws {
+        let limit = Timestamp.format(Timestamp.seconds() - Double(days) * 86_400)
+        var removed = 1
+        while removed > 0 {
+            removed = try await database.write {
+                try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) + Messages.purge(in: $0)
+            }
+        }
+    }
+
+    private func removeExcess() async throws {
+        let (known, limits) = (surveyedUntil.withLock { $0 }, limits)
+        let survey = try await database.read { try Events.last(in: $0) <= known ? nil : History.survey(limits, in: $0) }
+        guard let survey else { return }
+        for excess in survey.excess {
+            var removed = 0
+            while case let count = try await database.write({ try History.trim(excess, in: $0) }), count > 0 { removed += count }
+            log.info("more history than is kept was removed", metadata: ["table": "\(excess.table)", "rows": "\(removed)"])
+        }
+        surveyedUntil.withLock { $0 = survey.isTrueUntil }
+    }
+}
