@@ -220,7 +220,7 @@ struct DatabaseTests {
         for index in 0..<4 {
             startThread("reader-\(index)") {
                 while !isOver.withLock({ $0 }) {
-                    _ = try? database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } }
+                    _ = try? database.readBlocking { try $0.rows(Self.count) { $0.int(0) } }
                 }
                 finished.post()
             }
@@ -251,6 +251,8 @@ struct DatabaseTests {
         #expect(temporary.connections == 9)
     }
 
+    private static let last = SQL("SELECT max(rowid) FROM t")
+
     @Test("the write-ahead log stays small under steady reading and writing")
     func log() async throws {
         let temporary = try TemporaryDatabase()
@@ -261,7 +263,7 @@ struct DatabaseTests {
         for index in 0..<2 {
             startThread("reader-\(index)") {
                 while !isOver.withLock({ $0 }) {
-                    _ = try? database.readBlocking { try $0.rows(SQL("SELECT max(rowid) FROM t")) { $0.int(0) } }
+                    _ = try? database.readBlocking { try $0.rows(Self.last) { $0.int(0) } }
                 }
                 finished.post()
             }
@@ -272,6 +274,6 @@ struct DatabaseTests {
         for _ in 0..<2 { finished.wait() }
         var info = stat()
         #expect(stat(temporary.path + "-wal", &info) == 0 && info.st_size < 80 << 20, "\(info.st_size) bytes")
-        #expect(try database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM t")) { $0.int(0) } } == [700])
+        #expect(try database.readBlocking { try $0.rows(Self.count) { $0.int(0) } } == [700])
     }
 }
