@@ -12,7 +12,8 @@ extension VolumeRequests {
             throw StorageError.invalidInput(
                 "Invalid volume_type passed: changing the multiattach type requires the volume to be in 'available' status.")
         }
-        guard type.id != old.id, try Volumes.perform(.retype, on: id, in: tx) else {
+        let isAllowed = try volume.status != .inUse || QoSSpecs.allowRetypeInUse(from: old, to: type, in: tx)
+        guard isAllowed, type.id != old.id, try Volumes.perform(.retype, on: id, in: tx) else {
             throw StorageError.invalidVolume(
                 "Retype needs volume to be in available or in-use state, not be part of an active migration or a consistency group, "
                     + "requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change."

@@ -163,5 +163,15 @@ public enum Schema {
         Migration(
             10, "ended operations keep nothing that clients wrote",
             ["UPDATE operations SET arguments = '{}', step_state = '{}' WHERE finished_at IS NOT NULL"]),
+        Migration(
+            11, "QoS specs",
+            [
+                """
+                CREATE TABLE qos_specs (
+                    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, consumer TEXT NOT NULL, specs TEXT NOT NULL,
+                    created_at TEXT NOT NULL, updated_at TEXT)
+                """,
+                "CREATE INDEX volume_types_of_qos_specs ON volume_types (qos_specs_id) WHERE qos_specs_id IS NOT NULL",
+            ]),
     ]
 }

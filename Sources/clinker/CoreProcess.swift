@@ -242,7 +242,7 @@ final class CoreProcess: Sendable {
                 requestTimeout: settings[Options.service.requestTimeout],
                 idleTimeout: settings[Options.service.connectionTimeout]),
             log: sink,
-            responder: (outerChain(publicChecks) + inner
+            responder: (outerChain(publicChecks(api)) + inner
                 + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
                 .chain(to: { try api.answer($0) }))
         self.server.withLock { $0 = server }
@@ -265,11 +265,13 @@ final class CoreProcess: Sendable {
     }
 
     /// Additional checks of the public server.
-    private var publicChecks: [any RequestCheck] {
+    private func publicChecks(_ api: BlockAPI) -> [any RequestCheck] {
         var checks: [any RequestCheck] = []
         if settings[Options.service.authStrategy] == "noauth" {
             checks.append(
-                OwnPages(publicEndpoint: settings[Options.api.publicEndpoint], allowedOrigins: settings[Options.service.allowedOrigin]))
+                OwnPages(
+                    publicEndpoint: settings[Options.api.publicEndpoint], allowedOrigins: settings[Options.service.allowedOrigin],
+                    changesByGet: { api.changesByGet($0) }))
         }
         if settings[Options.service.proxyHeaders] { checks.append(ProxyHeaders()) }
         return checks

@@ -273,14 +273,6 @@ struct AnswerTests {
             ]
         ),
         (
-            "QoS specs are",
-            [
-                "GET /qos-specs", "POST /qos-specs", "GET /qos-specs/1", "PUT /qos-specs/1", "DELETE /qos-specs/1",
-                "GET /qos-specs/1/associate", "GET /qos-specs/1/associations", "PUT /qos-specs/1/delete_keys",
-                "GET /qos-specs/1/disassociate", "GET /qos-specs/1/disassociate_all",
-            ]
-        ),
-        (
             "Transfers of volumes are",
             ["volume-transfers", "os-volume-transfer"].flatMap {
                 [

@@ -450,8 +450,8 @@ struct AttackTests {
         let service = try ServiceUnderTest(
             options: "public_endpoint = https://block.example/volume",
             sections: "[file]\nvolume_driver = file\n[cors]\nallowed_origin = https://ui.example\n")
-        let path = "/v3/\(Self.project)/volumes"
-        func ask(_ method: String, _ host: String, _ headers: String = "") throws -> ServiceUnderTest.Answer {
+        func ask(_ method: String, _ host: String, _ headers: String = "", at path: String = "/volumes") throws -> ServiceUnderTest.Answer {
+            let path = "/v3/\(Self.project)\(path)"
             let body = method == "POST" ? #"{"volume": {"size": 1}}"# : ""
             return try ServiceUnderTest.parse(
                 try Loopback.exchange(
@@ -485,6 +485,8 @@ struct AttackTests {
             "Origin: https://ui.example.evil\r\nSec-Fetch-Site: same-origin\r\n",
         ] {
             #expect(try ask("POST", own, headers).status == 403, "\(headers)")
+            #expect(try ask("GET", own, headers, at: "/qos-specs/1/disassociate_all").status == 403, "\(headers)")
+            #expect(try ask("GET", own, headers, at: "/qos-specs/1/associations").status == 404, "\(headers)")
         }
         #expect(try ask("GET", own).json["volumes"]?.array?.isEmpty == true)
         for headers in [

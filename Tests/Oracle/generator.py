@@ -576,6 +576,70 @@ def types(s):
 
 
 @scenario
+def qos_specs(s):
+    token = "%08x" % s.rng.getrandbits(32)
+    def make(bind, **members):
+        s.ask("POST", "/qos-specs", {"qos_specs": dict(members, name=bind + token)}, bind=bind)
+    make("q1", consumer="front-end", total_iops_sec="100", note=None)
+    make("q2", consumer="both", read_bytes_sec_per_gb="10")
+    make("q3")
+    make("q1")
+    made = []
+    members = {"qos_specs/name": TEXTS, "qos_specs/consumer": ["back-end", "front-end", "both", "Both", " both"],
+               "qos_specs/spec": ["v", "x" * 255, "x" * 256, "é" * 255, "é" * 256], "qos_specs/" + "k" * 255: ["v"], "qos_specs/ä b/ c?": ["v"]}
+    for number, body in enumerate(variants({"qos_specs": {"name": "N", "consumer": "both", "spec": "v"}}, members)):
+        if isinstance(body.get("qos_specs"), dict) and body["qos_specs"].get("name") == "N":
+            body["qos_specs"]["name"] = "N%d%s" % (number, token)
+        before = s.pair.number
+        s.ask("POST", "/qos-specs", body, user="mem" if s.rng.random() < 0.03 else "adm")
+        if s.pair.number != before:
+            made.append("made%d" % s.pair.number)
+    for specs in ({"": "v"}, {"k" * 256: "v"}, {"k": "v", "l": 1}):
+        s.ask("POST", "/qos-specs", {"qos_specs": dict(specs, name="odd" + token)})
+    s.ask("GET", "/qos-specs")
+    for bind in made:
+        s.ask("DELETE", "/qos-specs/{%s}" % bind)
+    for body in variants({"qos_specs": {"k": "v"}}, {"qos_specs": [{"k": None}, {"": "v"}, {"x" * 256: "v"}, {"a b": "v", "c": ""}, {"k": "x" * 256}, {"consumer": "both"}, {"consumer": "x"}, {"consumer": None, "m": "n"}, {"ä": "v"}], "qos_specs/k": ["x" * 255]}):
+        s.ask("PUT", "/qos-specs/{q3}", body, user="mem" if s.rng.random() < 0.05 else "adm")
+    s.ask("GET", "/qos-specs/{q3}")
+    for body in variants({"keys": ["k"]}, {"keys": [["c", "nothing"], ["k", "k"], [""], ["x" * 256], [1], [None], ["a b", "c"]]}):
+        s.ask("PUT", "/qos-specs/{q3}/delete_keys", body, user="mem" if s.rng.random() < 0.05 else "adm")
+    s.ask("GET", "/qos-specs/{q3}")
+    for identifier in (NOBODY, "x", "", "{q1}", "{q1}/", "{q2}.json"):
+        for user in ("adm", "mem"):
+            s.ask("GET", "/qos-specs/" + identifier, user=user)
+            s.ask("PUT", "/qos-specs/" + identifier, {"qos_specs": {"consumer": "back-end"}}, user=user)
+            s.ask("PUT", "/qos-specs/%s/delete_keys" % identifier, {"keys": ["nothing"]}, user=user)
+    keys = {"id": ["{q1}", NOBODY, ""], "name": ["q1" + token, "x"], "consumer": ["both", "x"], "bogus": ["x"], "limit": ["1", "2", "0", "-1", "abc"], "offset": ["1", "abc"], "marker": ["{q1}", NOBODY],
+            "sort": ["id", "id:asc", "created_at:asc", "created_at", "name", "name:asc", "consumer", "bogus", ""], "sort_key": ["created_at", "name"], "sort_dir": ["asc", "up"]}
+    for key, values in keys.items():
+        for value in values:
+            s.ask("GET", "/qos-specs?" + q(**{key: value}), version="3.%d" % s.rng.choice(BORDERS))
+    s.ask("GET", "/qos-specs?limit=1&marker={q3}&sort=created_at:asc")
+    s.ask("GET", "/qos-specs", user="mem")
+    for bind in ("t1", "t2"):
+        s.ask("POST", "/types", {"volume_type": {"name": bind + token}}, bind=bind)
+    for way in ("associate", "associate", "disassociate", "disassociate", "associate"):
+        for query in ("?vol_type_id={t1}", "?vol_type_id={t2}", "", "?vol_type_id=", "?vol_type_id=" + NOBODY, "?vol_type_id=x", "?type=x"):
+            for one in s.some(("{q1}", "{q2}"), 0.5) + ["{q1}"]:
+                s.ask("GET", "/qos-specs/%s/%s%s" % (one, way, query), user="mem" if s.rng.random() < 0.05 else "adm")
+        for path in ("/qos-specs/{q1}/associations", "/qos-specs/{q2}/associations", "/types/{t1}", "/types/{t2}", "/qos-specs/%s/associations" % NOBODY):
+            s.ask("GET", path, user=s.rng.choice(("adm", "adm", "mem")))
+    for query in ("", "?force=false", "?force=abc", "?force="):
+        s.ask("DELETE", "/qos-specs/{q1}" + query)
+    for path in ("/qos-specs/{q2}", "/qos-specs/" + NOBODY):
+        s.ask("GET", path + "/disassociate_all", user="mem")
+        s.ask("GET", path + "/disassociate_all")
+    for method, path in (("POST", "/qos-specs/{q1}/associate?vol_type_id={t1}"), ("HEAD", "/qos-specs/{q1}/disassociate_all"), ("DELETE", "/qos-specs"), ("GET", "/qos-specs/{q1}/bogus"), ("PUT", "/qos-specs/{q1}/associations")):
+        s.ask(method, path)
+    s.ask("DELETE", "/qos-specs/{q1}?force=True", user="mem")
+    s.ask("DELETE", "/qos-specs/{q1}?force=True")
+    s.ask("GET", "/types/{t1}")
+    for path in ("/qos-specs/{q1}", "/qos-specs/{q2}", "/qos-specs/{q3}", "/qos-specs/" + NOBODY, "/types/{t1}", "/types/{t2}"):
+        s.ask("DELETE", path)
+
+
+@scenario
 def default_types(s):
     name = "d%08x" % s.rng.getrandbits(32)
     s.ask("POST", "/types", {"volume_type": {"name": name}}, bind="t1")

@@ -54,6 +54,8 @@ struct APIOperation: Sendable {
     /// The body's schema by microversion; the first whose range holds the request's applies.
     var bodies: [(versions: ClosedRange<Int>, schema: Schema)]
     let success: Success
+    /// Whether it changes something though its method is GET, as some of Cinder's do: no other site's page may ask for it either.
+    let changesByGet: Bool
     let summary: String
     let handler: @Sendable (APIRequest) async throws -> HTTPResponse
 
@@ -61,7 +63,7 @@ struct APIOperation: Sendable {
         _ name: String, _ method: String, _ path: String, action: String? = nil, versions: ClosedRange<Int> = APIVersion.all,
         policies: [Policies.Rule] = [], query: [Parameter] = [], body: Schema? = nil,
         bodies: [(versions: ClosedRange<Int>, schema: Schema)] = [], answers: Reply<Output>, forbiddenMessage: String? = nil,
-        summary: String, handler: @escaping @Sendable (APIRequest) async throws -> Output
+        changesByGet: Bool = false, summary: String, handler: @escaping @Sendable (APIRequest) async throws -> Output
     ) {
         route = Route(name)
         self.method = method
@@ -75,6 +77,7 @@ struct APIOperation: Sendable {
             status: answers.status, contentType: answers.contentType, shape: answers.shape, headers: answers.headers,
             alternatives: answers.alternatives)
         self.forbiddenMessage = forbiddenMessage
+        self.changesByGet = changesByGet
         self.summary = summary
         let respond = answers.respond
         self.handler = { request in try respond(try await handler(request), request) }

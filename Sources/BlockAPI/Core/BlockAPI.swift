@@ -95,6 +95,12 @@ public final class BlockAPI: Sendable {
         return .waiting { try await operation.handler(asked) }
     }
 
+    /// Whether a GET is one of those that change something.
+    public func changesByGet(_ request: HTTPRequest) -> Bool {
+        guard case .endpoint(let endpoint, _, _) = router.place(of: request) else { return false }
+        return endpoint.operations.contains(where: \.changesByGet)
+    }
+
     /// Whether the request is for a stream, which a ticket opens.
     public func isForStream(_ request: HTTPRequest) -> Bool {
         guard case .endpoint(let endpoint, _, _) = router.place(of: request) else { return false }

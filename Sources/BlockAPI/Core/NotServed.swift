@@ -10,7 +10,6 @@ enum NotServed {
         ("/cgsnapshots", "Snapshots of consistency groups are"),
         ("/types/{}/encryption", "Encryption of volumes is"),
         ("/volumes/{}/encryption", "Encryption of volumes is"),
-        ("/qos-specs", "QoS specs are"),
         ("/os-volume-transfer", "Transfers of volumes are"),
         ("/volume-transfers", "Transfers of volumes are"),
         ("/clusters", "Clusters are"),

@@ -36,6 +36,8 @@ struct Schema: Sendable {
         case name, description
         /// A name that may not be blank.
         case mandatoryName
+        /// A name that may not be blank, and has at most 255 characters without the blanks around it.
+        case trimmedName
         case printable
         /// One of the states, in any case of letters; what is empty is none, and is refused if one must be given.
         case state(_ what: String, _ known: [String], shown: String, isNeeded: Bool)
@@ -63,6 +65,10 @@ struct Schema: Sendable {
     /// One of these must hold, by required members.
     var anyRequired: [String]?
     var alternatives: [Schema]?
+    /// What each element of an array must be; at most one schema.
+    var elements: [Schema] = []
+    /// Whether no two elements of an array may be the same.
+    var areUnique = false
 
     // MARK: the vocabulary of the API
 
@@ -78,6 +84,9 @@ struct Schema: Sendable {
         Schema(
             kinds: nullable ? [.string, .null] : [.string], minimumLength: minimum, maximumLength: maximum, pattern: pattern, format: format
         )
+    }
+    static func array(of elements: Schema, areUnique: Bool = false) -> Schema {
+        Schema(kinds: [.array], elements: [elements], areUnique: areUnique)
     }
     static func choice(_ values: String..., nullable: Bool = false) -> Schema {
         Schema(kinds: nullable ? [.string, .null] : [.string], choices: values.map { .string($0) })
@@ -126,6 +135,7 @@ struct Schema: Sendable {
         case .string(let text): try check(text, name: name, violation)
         case .integer(let number): try checkRange(Double(number), shown: String(number), violation)
         case .real(let number): try checkRange(number, shown: String(number), violation)
+        case .array(let items): try check(items, violation)
         default: break
         }
         if let choices, !choices.contains(value) {
@@ -171,6 +181,16 @@ struct Schema: Sendable {
         if let maximumMembers, object.count > maximumMembers { throw violation("\(shown) has too many properties") }
     }
 
+    private func check(_ items: [JSON], _ violation: (String) -> HTTPError) throws(HTTPError) {
+        for (index, item) in items.enumerated() { for schema in elements { try schema.check(item, name: String(index)) } }
+        guard areUnique else { return }
+        // Only texts are asked to be unique.
+        let texts = items.compactMap(\.string)
+        if Set(texts.map { Array($0.utf8) }).count < texts.count {
+            throw violation("\(PythonText.repr(.array(items))) has non-unique elements")
+        }
+    }
+
     private func check(_ text: String, name: String?, _ violation: (String) -> HTTPError) throws(HTTPError) {
         let shown = PythonText.repr(.string(text))
         if text.unicodeScalars.contains("\0") { throw violation("\(shown) contains a NUL character, which no text may") }
@@ -195,6 +215,10 @@ struct Schema: Sendable {
             if text.trimmed.isEmpty {
                 throw .badRequest("An invalid 'name' value was provided. The 'name' can not be empty.")
             }
+        case .trimmedName:
+            let count = text.trimmed.unicodeScalars.count
+            let problem = text.isEmpty ? "be None" : count == 0 ? "be empty" : count > 255 ? "be greater than 255 characters" : nil
+            if let problem { throw .badRequest("An invalid 'name' value was provided. The 'name' can not \(problem).") }
         case .printable:
             if let odd = text.unicodeScalars.first(where: { !Self.isPrintable($0) }) {
                 throw violation("\(shown) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")

@@ -31,6 +31,8 @@ extension Schema {
         }
         if !required.isEmpty { result["required"] = .array(required.map { .string($0) }) }
         if !allowsOthers { result["additionalProperties"] = false }
+        result["items"] = elements.first?.openAPI
+        if areUnique { result["uniqueItems"] = true }
         result["minProperties"] = minimumMembers.map { JSON($0) }
         result["maxProperties"] = maximumMembers.map { JSON($0) }
         if let anyRequired { result["anyOf"] = .array(anyRequired.map { ["required": [.string($0)]] }) }
@@ -42,6 +44,7 @@ extension Schema {
         case .uuid: result["format"] = "uuid"
         case .name, .description: result["description"] = "At most 255 characters without the blanks around it."
         case .mandatoryName: result["description"] = "Not blank."
+        case .trimmedName: result["description"] = "Not blank, and at most 255 characters without the blanks around it."
         case .printable: result["description"] = "Only characters that can be printed."
         case .state(_, let known, _, let isNeeded):
             result["description"] = .string(

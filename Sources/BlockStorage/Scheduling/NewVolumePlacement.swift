@@ -23,6 +23,7 @@ extension Scheduler {
             volumeID: volume.id, size: volume.size, zones: arguments.zones,
             extraSpecs: type.extraSpecs, requiredBackend: nil, attempted: attempted)
         request.typeID = type.id
+        request.qosSpecs = try QoSSpecs.of(type, in: connection)?.specs ?? [:]
         request.hints = try SchedulerHints(
             arguments.schedulerHints ?? [:], of: arguments.hintsOfAllProjects ? nil : volume.projectID, instance: instance, in: connection)
         let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: connection) }

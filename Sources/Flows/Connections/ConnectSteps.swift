@@ -45,7 +45,8 @@ enum ConnectSteps<Flow: FlowDefinition> {
                             "volume": run.driverArguments(volume), "connector": DriverValue(request.connector),
                             "mode": .string(request.mode),
                         ]))
-                    return completed(connection, mode: request.mode)
+                    let qos = try await run.read { try QoSSpecs.of(VolumeTypes.get(volume.volumeTypeID, in: $0), in: $0) }
+                    return completed(connection, mode: request.mode, qos: qos?.ofHost(size: volume.size))
                 },
                 record: { run, connection, tx in
                     run.answer = .object(connection ?? [:])
@@ -59,10 +60,10 @@ enum ConnectSteps<Flow: FlowDefinition> {
     }
 
     /// What os-brick needs, from what the driver gave: Cinder's additions to `data`.
-    private static func completed(_ connection: DriverValue, mode: String) -> JSONObject {
+    private static func completed(_ connection: DriverValue, mode: String, qos: JSONObject?) -> JSONObject {
         var info = connection.json.object ?? [:]
         var data = info["data"]?.object ?? [:]
-        data["qos_specs"] = data["qos_specs"] ?? .null
+        data["qos_specs"] = qos.map { .object($0) } ?? data["qos_specs"] ?? .null
         data["access_mode"] = data["access_mode"] ?? .string(mode)
         data["encrypted"] = data["encrypted"] ?? false
         data["cacheable"] = data["cacheable"] ?? false

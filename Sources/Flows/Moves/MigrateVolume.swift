@@ -16,9 +16,10 @@ enum MigrateVolume: FlowDefinition {
                     let volume = try run.volume(in: tx)
                     let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
                     try requireUnconnected(volume, in: tx)
-                    let request = PlacementRequest(
+                    var request = PlacementRequest(
                         volumeID: volume.id, size: volume.size, zones: [], extraSpecs: type.extraSpecs,
                         requiredBackend: run.arguments.host, attempted: [])
+                    request.qosSpecs = try QoSSpecs.of(type, in: tx)?.specs ?? [:]
                     MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
                     try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
                 }, recordUndo: MoveSteps.release)

@@ -26,6 +26,7 @@ enum RetypeVolume: FlowDefinition {
             volumeID: volume.id, size: volume.size, zones: volume.availabilityZone.map { [$0] } ?? [], extraSpecs: type.extraSpecs,
             requiredBackend: nil, attempted: [])
         request.occupiedHost = volume.host
+        request.qosSpecs = try QoSSpecs.of(type, in: tx)?.specs ?? [:]
         // Only a new object becomes replicated, or ceases to be.
         if let backend = volume.backend, type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
             request.forbidden = (backend, "a volume begins or ends to be replicated on another backend only")

@@ -6,16 +6,19 @@ public struct OwnPages: RequestCheck {
     private let publicHost: String
     private let publicOrigin: String
     private let allowedOrigins: [String]
+    private let changesByGet: @Sendable (HTTPRequest) -> Bool
 
     /// - Parameters:
     ///   - publicEndpoint: the public URL of the service; empty if it has none.
     ///   - allowedOrigins: origins whose pages may send changes.
-    public init(publicEndpoint: String, allowedOrigins: [String]) {
+    ///   - changesByGet: whether a GET is a change.
+    public init(publicEndpoint: String, allowedOrigins: [String], changesByGet: @escaping @Sendable (HTTPRequest) -> Bool = { _ in false }) {
         let parts = publicEndpoint.split(separator: "/", omittingEmptySubsequences: false)
         let authority = parts.count > 2 && parts[1].isEmpty ? String(parts[2]) : ""
         publicHost = IPAddress.withoutPort(authority)
         publicOrigin = authority.isEmpty ? "" : "\(parts[0])//\(authority)"
         self.allowedOrigins = allowedOrigins
+        self.changesByGet = changesByGet
     }
 
     public func check(_ request: HTTPRequest) throws(HTTPError) {
@@ -25,15 +28,18 @@ public struct OwnPages: RequestCheck {
                 421, "Without authentication only addresses, localhost and the host of public_endpoint are served as a Host.", isPlain: true
             )
         }
+        guard isFromElsewhere(request, host) else { return }
         switch request.method {
-        case "GET", "HEAD", "OPTIONS": break
-        default:
-            if let origin = request.header("Origin") {
-                guard isOwn(origin, host) else { throw Self.foreign }
-            } else if let site = request.header("Sec-Fetch-Site"), Self.isSame(site, "cross-site") {
-                throw Self.foreign
-            }
+        case "HEAD", "OPTIONS": break
+        case "GET": if changesByGet(request) { throw Self.foreign }
+        default: throw Self.foreign
         }
+    }
+
+    /// Whether a page of another origin sent it.
+    private func isFromElsewhere(_ request: HTTPRequest, _ host: String) -> Bool {
+        if let origin = request.header("Origin") { return !isOwn(origin, host) }
+        return request.header("Sec-Fetch-Site").map { Self.isSame($0, "cross-site") } ?? false
     }
 
     private static let foreign = HTTPError(

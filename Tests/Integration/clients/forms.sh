@@ -41,5 +41,18 @@ cinder $noauth metadata fourth set a=b
 cinder $noauth reset-state --state error fourth
 cinder $noauth reset-state --state available fourth
 cinder $noauth delete fourth
+openstack $cloud volume qos create --consumer front-end --property total_iops_sec=100 limits
+openstack $cloud volume qos set --property read_iops_sec=50 limits
+openstack $cloud volume qos unset --property total_iops_sec limits
+openstack $cloud volume qos associate limits gold
+[ "$(openstack $cloud volume qos show limits -f value -c properties -c associations | tr -d "{}'[]," | sort | xargs)" = "gold read_iops_sec: 50" ] || fail "$(openstack $cloud volume qos show limits)"
+[[ "$(cinder $noauth qos-get-association "$(openstack $cloud volume qos show limits -f value -c id)")" == *gold* ]] || fail "not associated"
+if openstack $cloud volume qos delete limits; then fail "QoS specs in use are gone"; fi
+openstack $cloud volume qos disassociate --all limits
+openstack $cloud volume qos delete limits
+cinder $noauth qos-create more consumer=both write_iops_sec=7
+cinder $noauth qos-key "$(openstack $cloud volume qos show more -f value -c id)" set a=b
+[[ "$(cinder $noauth qos-list)" == *"'a': 'b'"* ]] || fail "$(cinder $noauth qos-list)"
+cinder $noauth qos-delete "$(openstack $cloud volume qos show more -f value -c id)"
 if openstack $cloud volume show nonexistent; then fail "found what is not there"; fi
 echo "forms: done"
