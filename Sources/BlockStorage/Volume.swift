@@ -242,13 +242,13 @@ public enum Volumes {
         return object
     }
 
-    /// User metadata, guarded by the states in which it may change.
+    /// One of the maps, guarded by the states in which it may change.
     @discardableResult
     public static func updateMetadata(
-        _ id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
+        _ kind: Map = .user, of id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
     ) throws -> JSONObject {
         let volume = try get(id, for: caller, in: tx)
-        let before = try map(.user, of: id, in: tx)
+        let before = try map(kind, of: id, in: tx)
         var after = before
         try change(&after)
         guard ![.maintenance, .uploading].contains(volume.status) else {
@@ -256,7 +256,7 @@ public enum Volumes {
             throw StorageError.invalidVolume(
                 "\(isRemoval ? "Deleting" : "Updating") volume metadata is not allowed for volumes in \(volume.status) status.")
         }
-        return try updateMap(.user, of: id, in: tx) { $0 = after }
+        return try updateMap(kind, of: id, in: tx) { $0 = after }
     }
 
     public static func setBootable(_ bootable: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {

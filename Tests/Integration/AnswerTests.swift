@@ -309,8 +309,6 @@ struct AnswerTests {
         let id = try service.create()
         for (action, what) in [
             ("os-volume_upload_image", "Images of the Image service are"), ("os-reimage", "Images of the Image service are"),
-            ("os-set_image_metadata", "Metadata of images is"), ("os-unset_image_metadata", "Metadata of images is"),
-            ("os-show_image_metadata", "Metadata of images is"),
             ("os-extend_volume_completion", "Extension of a volume by the Compute service is"),
         ] {
             let body = JSON.object(JSONObject([(name: action, value: JSON.object([:]))]))

@@ -494,6 +494,42 @@ def attachments(s):
     s.ask("DELETE", "/attachments/" + NOBODY)
 
 
+@scenario
+def image_metadata(s):
+    s.volume(metadata={"own": "metadata"})
+    s.volume("v2")
+    show = lambda user="adm": s.action("os-show_image_metadata", {}, user=user)  # noqa: E731
+    show()
+    s.action("os-unset_image_metadata", {"key": "k"})
+    s.action("os-set_image_metadata", {"metadata": {}})
+    show("mem")
+    values = [{"k": "v"}, {"k": None}, {"k": 1}, {"": "v"}, {"k": ""}, {"k": "x" * 60000}, {"k": "é" * 33000}, {"x" * 255: "v"}, {"x" * 256: "v"}, {"ä": "v"}, {"a b:c/d.e-f_g": "v"}, {"a": "1", "b": "2"}]
+    for body in variants({"os-set_image_metadata": {"metadata": {"k": "v"}}}, {"os-set_image_metadata/metadata": values}):
+        s.ask("POST", "/volumes/{v1}/action", body, user=s.rng.choice(("adm", "mem")), version="3.%d" % s.rng.choice(BORDERS))
+    for value in ODD:
+        s.action("os-show_image_metadata", value, user=s.rng.choice(("adm", "mem")))
+    s.action("os-set_image_metadata", {"metadata": {"k": "v"}})
+    for user in ("adm", "mem"):
+        show(user)
+        for path in ("/volumes/{v1}", "/volumes/detail", "/volumes", "/volumes/{v2}", "/volumes/detail?" + q(glance_metadata="{'k': 'v'}"), "/volumes/{v1}/metadata"):
+            s.ask("GET", path, user=user, version="3.%d" % s.rng.choice(BORDERS))
+    for body in variants({"os-unset_image_metadata": {"key": "nothing"}}, {"os-unset_image_metadata/key": ["a", "x" * 255, "a b:c/d.e-f_g", "x" * 256]}):
+        s.ask("POST", "/volumes/{v1}/action", body, user=s.rng.choice(("adm", "mem")))
+    show()
+    for state in STATES:
+        s.reset(state)
+        s.action("os-set_image_metadata", {"metadata": {"in": state}}, user="mem")
+        s.action("os-unset_image_metadata", {"key": "nothing"}, user="mem")
+        s.action("os-unset_image_metadata", {"key": "in"}, user="mem")
+    s.reset("available")
+    for name, value in (("os-set_image_metadata", {"metadata": {}}), ("os-show_image_metadata", None), ("os-unset_image_metadata", {"key": "k"})):
+        s.ask("POST", "/volumes/%s/action" % NOBODY, {name: value}, user=s.rng.choice(("adm", "mem")))
+    s.action("os-set_image_metadata", {"metadata": {"k": "v"}})
+    s.snapshot()
+    s.ask("POST", "/volumes", {"volume": {"snapshot_id": "{s1}"}}, bind="v3")
+    s.ask("POST", "/volumes", {"volume": {"source_volid": "{v1}"}}, bind="v4")
+
+
 # MARK: types
 
 

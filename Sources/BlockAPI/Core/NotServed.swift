@@ -21,9 +21,6 @@ enum NotServed {
     static let volumeActions: [(action: String, what: String)] = [
         ("os-volume_upload_image", "Images of the Image service are"),
         ("os-reimage", "Images of the Image service are"),
-        ("os-set_image_metadata", "Metadata of images is"),
-        ("os-unset_image_metadata", "Metadata of images is"),
-        ("os-show_image_metadata", "Metadata of images is"),
         ("os-extend_volume_completion", "Extension of a volume by the Compute service is"),
     ]
 

@@ -39,6 +39,8 @@ struct Schema: Sendable {
         /// A name that may not be blank, and has at most 255 characters without the blanks around it.
         case trimmedName
         case printable
+        /// At most 65535 bytes.
+        case longText
         /// One of the states, in any case of letters; what is empty is none, and is refused if one must be given.
         case state(_ what: String, _ known: [String], shown: String, isNeeded: Bool)
         /// Per cent of a work that is done.
@@ -223,6 +225,7 @@ struct Schema: Sendable {
             if let odd = text.unicodeScalars.first(where: { !Self.isPrintable($0) }) {
                 throw violation("\(shown) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")
             }
+        case .longText: if text.utf8.count > 65_535 { throw violation("\(shown) is not a 'mysql_text'") }
         case .state(let what, let known, let list, let isNeeded):
             guard known.contains(text.lowercased()) || (text.isEmpty && !isNeeded) else {
                 throw .badRequest("\(what): \(text) is invalid, valid statuses are: \(list).")

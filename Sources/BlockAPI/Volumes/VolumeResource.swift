@@ -88,7 +88,7 @@ struct VolumeResource: Resource {
             read: { id, caller, connection in
                 _ = try Volumes.get(id, for: caller, in: connection)
                 return try Volumes.map(.user, of: id, in: connection)
-            }, change: { try Volumes.updateMetadata($0, caller: $1, in: $2, $3) })
+            }, change: { try Volumes.updateMetadata(of: $0, caller: $1, in: $2, $3) })
     }
 
     /// What adds fields to volumes: `VolumeView` has them.

@@ -38,6 +38,11 @@ wait_for fourth available
 cinder $noauth extend fourth 2
 wait_for fourth available
 cinder $noauth metadata fourth set a=b
+cinder $noauth image-metadata fourth set os_type=linux hw_disk_bus=scsi
+openstack $cloud volume set --image-property os_version=12 fourth
+openstack $cloud volume unset --image-property hw_disk_bus fourth
+[ "$(cinder $noauth image-metadata-show fourth | grep -c 'os_type\|os_version')" = 2 ] || fail "$(cinder $noauth image-metadata-show fourth)"
+[[ "$(show fourth volume_image_metadata)" == *"'os_version': '12'"* ]] || fail "$(show fourth volume_image_metadata)"
 cinder $noauth reset-state --state error fourth
 cinder $noauth reset-state --state available fourth
 cinder $noauth delete fourth
