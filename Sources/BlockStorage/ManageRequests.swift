@@ -27,6 +27,9 @@ extension VolumeRequests {
         let service = try Services.usable(managed.host, downAfter: seconds, in: tx)
         try requireUnowned(managed.reference, "volume", in: tx)
         let type = try managed.typeName.map { try VolumeTypes.resolve($0, for: caller, in: tx) } ?? defaultType(of: caller, in: tx)
+        guard !type.isEncrypted else {
+            throw StorageError(.invalid, "Invalid volume type: Managing to an encrypted volume type is not supported.")
+        }
         let id = UUID.random()
         let t = Volumes.table
         try tx.insert(

@@ -7,6 +7,7 @@ extension VolumeRequests {
     public func retype(_ id: String, to typeName: String, mayMigrate: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.get(id, for: caller, in: tx)
         let type = try VolumeTypes.resolve(typeName, for: caller, in: tx)
+        try TypeEncryptions.refuse(type)
         let old = try VolumeTypes.get(volume.volumeTypeID, in: tx)
         if type.isMultiattach != old.isMultiattach, volume.status != .available {
             throw StorageError.invalidInput(

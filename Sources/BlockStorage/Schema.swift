@@ -173,5 +173,14 @@ public enum Schema {
                 """,
                 "CREATE INDEX volume_types_of_qos_specs ON volume_types (qos_specs_id) WHERE qos_specs_id IS NOT NULL",
             ]),
+        Migration(
+            12, "how volumes of a type are encrypted",
+            [
+                """
+                CREATE TABLE type_encryptions (
+                    id TEXT PRIMARY KEY, volume_type_id TEXT NOT NULL UNIQUE REFERENCES volume_types(id), provider TEXT NOT NULL,
+                    control_location TEXT NOT NULL, cipher TEXT, key_size INTEGER, created_at TEXT NOT NULL, updated_at TEXT)
+                """
+            ]),
     ]
 }

@@ -17,6 +17,7 @@ public struct Volume: Sendable {
     public let snapshotID: String?
     public let sourceVolumeID: String?
     public let groupID: String?
+    public let encryptionKeyID: String?
     public let multiattach, bootable: Bool
     public let driverData: String?
     public let nameID: String?
@@ -42,6 +43,7 @@ public struct Volume: Sendable {
         snapshotID = row[t.snapshotID]
         sourceVolumeID = row[t.sourceVolumeID]
         groupID = row[t.groupID]
+        encryptionKeyID = row[t.encryptionKeyID]
         multiattach = row[t.multiattach]
         bootable = row[t.bootable]
         driverData = row[t.driverData]

@@ -83,6 +83,7 @@ public struct VolumeRequests: Sendable {
         } else {
             type = try defaultType(of: caller, in: tx)
         }
+        try TypeEncryptions.refuse(type)
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")

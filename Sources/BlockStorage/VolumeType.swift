@@ -11,6 +11,8 @@ public struct VolumeType: Sendable {
     public let qosSpecsID: String?
     public let createdAt: String
     public let updatedAt: String?
+    /// Whether its volumes are encrypted.
+    public let isEncrypted: Bool
 
     init(_ row: any Row) throws {
         let t = VolumeTypeTable.table
@@ -22,6 +24,7 @@ public struct VolumeType: Sendable {
         qosSpecsID = row[t.qosSpecsID]
         createdAt = row[t.createdAt]
         updatedAt = row[t.updatedAt]
+        isEncrypted = !row.isNull(t.encryptionID)
     }
 
     /// Whether its volumes are kept a second time elsewhere.
@@ -166,6 +169,7 @@ public enum VolumeTypes {
             throw StorageError(.invalid, "The last volume type cannot be deleted.")
         }
         try tx.delete(from: access, access.typeID(id))
+        try tx.delete(from: TypeEncryptions.table, TypeEncryptions.table.typeID(id))
         try tx.delete(from: table, table.id(id))
         try Quotas.removeType(type.name, in: tx)
     }

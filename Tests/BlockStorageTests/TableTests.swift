@@ -9,7 +9,8 @@ struct TableTests {
     private static let tables: [Table] = [
         VolumeTable.table, SnapshotTable.table, AttachmentTable.table, ConnectionTable.table, VolumeTypeTable.table, TypeProjectTable.table,
         DefaultTypeTable.table, OperationLogTable.table, ClaimTable.table, EventTable.table, MessageTable.table, ServiceTable.table,
-        PoolTable.table, QoSSpecsTable.table, QuotaUsageTable.table, QuotaLimitTable.table, QuotaClassTable.table,
+        PoolTable.table, QoSSpecsTable.table,
+        TypeEncryptionTable.table, QuotaUsageTable.table, QuotaLimitTable.table, QuotaClassTable.table,
     ]
 
     @Test("every table has the columns of the schema, of the same kinds and as nullable", arguments: tables.map(\.tableName))

@@ -266,13 +266,6 @@ struct AnswerTests {
             ["GET /cgsnapshots", "POST /cgsnapshots", "GET /cgsnapshots/detail", "GET /cgsnapshots/1", "DELETE /cgsnapshots/1"]
         ),
         (
-            "Encryption of volumes is",
-            [
-                "GET /types/1/encryption", "POST /types/1/encryption", "GET /types/1/encryption/2", "PUT /types/1/encryption/2",
-                "DELETE /types/1/encryption/2", "GET /volumes/1/encryption", "GET /volumes/1/encryption/2",
-            ]
-        ),
-        (
             "Transfers of volumes are",
             ["volume-transfers", "os-volume-transfer"].flatMap {
                 [

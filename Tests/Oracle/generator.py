@@ -676,6 +676,58 @@ def qos_specs(s):
 
 
 @scenario
+def encryption(s):
+    token = "%08x" % s.rng.getrandbits(32)
+    for bind in ("t1", "t2", "t3"):
+        s.ask("POST", "/types", {"volume_type": {"name": bind + token}}, bind=bind)
+    record = {"encryption": {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256}}
+    path = "/types/{t1}/encryption"
+    for user in ("adm", "mem"):
+        s.ask("GET", path, user=user)
+        s.ask("GET", path + "/provider", user=user)
+        s.ask("PUT", path + "/x", record, user=user)
+        s.ask("DELETE", path + "/x", user=user)
+    s.ask("POST", path, record, user="mem")
+    s.ask("POST", "/types/%s/encryption" % NOBODY, record)
+    members = {"encryption/provider": ["x" * 255, "x" * 256], "encryption/control_location": ["front-end", "back-end", "both"], "encryption/cipher": ["x" * 255, "x" * 256],
+               "encryption/key_size": ["256", " 1", "01", "+1", "1.0", "1e3", 2147483647, "2147483647", "2147483648"]}
+    for body in variants(record, members):
+        s.ask("POST", path, body)
+        s.ask("DELETE", path + "/x")
+    for body in variants(record, members):
+        s.ask("POST", "/types/{t2}/encryption", record, compare=False)
+        s.ask("PUT", "/types/{t2}/encryption/x", body)
+    s.ask("POST", path, {"encryption": {"provider": "luks", "control_location": "back-end"}})
+    s.ask("POST", path, record)
+    for body in (record, {"encryption": {}}, {"encryption": {"cipher": None}}, {"encryption": {"key_size": "512"}}, {"encryption": {"key_size": None}}):
+        s.ask("PUT", path + "/provider", body, version="3.%d" % s.rng.choice(BORDERS))
+        s.ask("GET", path, version="3.%d" % s.rng.choice(BORDERS))
+    for name in ("provider", "cipher", "key_size", "control_location", "encryption_id", "volume_type_id", "deleted", "deleted_at", "created_at", "updated_at", "nothing", "x%20y", ""):
+        for one in ("{t1}", "{t3}", NOBODY):
+            s.ask("GET", "/types/%s/encryption/%s" % (one, name))
+    s.ask("GET", path, user="mem")
+    for method in ("GET", "POST", "DELETE", "PUT"):
+        s.ask(method, "/types/%s/encryption%s" % (NOBODY, "/x" if method in ("DELETE", "PUT") else ""), {"encryption": {"provider": "luks", "control_location": "front-end"}} if method in ("POST", "PUT") else None)
+    s.ask("GET", "/types/{t1}")
+    s.volume("v1", volume_type="{t3}")
+    for method, suffix in (("POST", ""), ("PUT", "/x"), ("DELETE", "/x"), ("GET", "")):
+        for user in ("adm", "mem"):
+            s.ask(method, "/types/{t3}/encryption" + suffix, record if method in ("POST", "PUT") else None, user=user)
+    for user in ("adm", "mem"):
+        for version in ("3.0", "3.71"):
+            s.ask("GET", "/volumes/{v1}/encryption", user=user, version=version)
+        for name in ("encryption_key_id", "cipher", "nothing", ""):
+            s.ask("GET", "/volumes/{v1}/encryption/" + name, user=user)
+        s.ask("GET", "/volumes/%s/encryption" % NOBODY, user=user)
+        s.ask("GET", "/volumes/%s/encryption/cipher" % NOBODY, user=user)
+    s.ask("POST", "/volumes", {"volume": {"size": 1, "volume_type": "{t1}"}})
+    s.action("os-retype", {"new_type": "{t1}", "migration_policy": "never"})
+    s.ask("DELETE", "/volumes/{v1}")
+    for bind in ("t1", "t2", "t3"):
+        s.ask("DELETE", "/types/{%s}" % bind)
+
+
+@scenario
 def default_types(s):
     name = "d%08x" % s.rng.getrandbits(32)
     s.ask("POST", "/types", {"volume_type": {"name": name}}, bind="t1")

@@ -21,7 +21,8 @@ struct OperationTable: Sendable {
             AttachmentResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian),
             VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.storage.defaultVolumeType]),
             DefaultTypeResource(store: store, projectExists: services.projectExists), ResourceFilterResource(),
-            ImageMetadataResource(store: store), QoSSpecsResource(store: store),
+            ImageMetadataResource(store: store), QoSSpecsResource(store: store), TypeEncryptionResource(store: store),
+            VolumeEncryptionResource(store: store),
             MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),

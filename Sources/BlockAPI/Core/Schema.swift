@@ -39,6 +39,8 @@ struct Schema: Sendable {
         /// A name that may not be blank, and has at most 255 characters without the blanks around it.
         case trimmedName
         case printable
+        /// A whole number; what it is called in the message.
+        case integer(String)
         /// At most 65535 bytes.
         case longText
         /// One of the states, in any case of letters; what is empty is none, and is refused if one must be given.
@@ -203,7 +205,10 @@ struct Schema: Sendable {
         if let maximumLength, length > maximumLength { throw violation("\(shown) is too long") }
         if let pattern, !pattern.matches(text) { throw violation("\(shown) does not match \(pattern.shown)") }
         if minimum != nil || maximum != nil {
-            guard let number = Double(text) else { throw violation("\(shown) is not a number") }
+            guard let number = Double(text) else {
+                if case .integer(let what) = format { throw Self.noInteger(what) }
+                throw violation("\(shown) is not a number")
+            }
             try checkRange(number, shown: text, violation)
         }
         switch format {
@@ -225,6 +230,7 @@ struct Schema: Sendable {
             if let odd = text.unicodeScalars.first(where: { !Self.isPrintable($0) }) {
                 throw violation("\(shown) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")
             }
+        case .integer(let what): if Int(text).map(String.init) != text { throw Self.noInteger(what) }
         case .longText: if text.utf8.count > 65_535 { throw violation("\(shown) is not a 'mysql_text'") }
         case .state(let what, let known, let list, let isNeeded):
             guard known.contains(text.lowercased()) || (text.isEmpty && !isNeeded) else {
@@ -240,6 +246,8 @@ struct Schema: Sendable {
             }
         }
     }
+
+    private static func noInteger(_ what: String) -> HTTPError { .badRequest("Invalid input received: \(what) must be an integer.") }
 
     /// Letters, marks, numbers, punctuation, symbols and blanks of one line.
     private static func isPrintable(_ scalar: Unicode.Scalar) -> Bool {

@@ -45,6 +45,7 @@ extension Schema {
         case .name, .description: result["description"] = "At most 255 characters without the blanks around it."
         case .mandatoryName: result["description"] = "Not blank."
         case .trimmedName: result["description"] = "Not blank, and at most 255 characters without the blanks around it."
+        case .integer: result["description"] = "A whole number."
         case .longText: result["description"] = "At most 65535 bytes."
         case .printable: result["description"] = "Only characters that can be printed."
         case .state(_, let known, _, let isNeeded):

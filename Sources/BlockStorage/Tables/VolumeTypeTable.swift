@@ -1,8 +1,10 @@
 public import Database
 
-/// Volume types.
+/// Volume types, each with the id of what says how its volumes are encrypted.
 public final class VolumeTypeTable: Table, @unchecked Sendable {
-    public static let table = VolumeTypeTable("volume_types", "t").declared()
+    public static let table = VolumeTypeTable(
+        "volume_types", "t", joins: "LEFT JOIN type_encryptions e ON e.volume_type_id = t.id"
+    ).declared()
 
     public let id = Column<String>("id"), name = Column<String>("name"), description = Column<String?>("description")
     public let isPublic = Column<Bool>("is_public")
@@ -10,6 +12,7 @@ public final class VolumeTypeTable: Table, @unchecked Sendable {
     public let extraSpecs = Column<String>("extra_specs")
     public let qosSpecsID = Column<String?>("qos_specs_id")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
+    public let encryptionID = Column<String?>("id", joined: "e")
 }
 
 /// Projects that may use a private type.

@@ -46,6 +46,13 @@ openstack $cloud volume unset --image-property hw_disk_bus fourth
 cinder $noauth reset-state --state error fourth
 cinder $noauth reset-state --state available fourth
 cinder $noauth delete fourth
+openstack $cloud volume type create --encryption-provider luks --encryption-cipher aes-xts-plain64 --encryption-key-size 256 --encryption-control-location front-end secret
+[[ "$(openstack $cloud volume type show secret --encryption-type -f value -c encryption)" == *"'luks'"* ]] || fail "no encryption"
+cinder $noauth encryption-type-update --key-size 512 secret
+[[ "$(cinder $noauth encryption-type-show secret)" == *512* ]] || fail "$(cinder $noauth encryption-type-show secret)"
+if openstack $cloud volume create --size 1 --type secret hidden; then fail "made what cannot be encrypted"; fi
+cinder $noauth encryption-type-delete secret
+openstack $cloud volume type delete secret
 openstack $cloud volume qos create --consumer front-end --property total_iops_sec=100 limits
 openstack $cloud volume qos set --property read_iops_sec=50 limits
 openstack $cloud volume qos unset --property total_iops_sec limits

@@ -1,0 +1,88 @@
+import BlockStorage
+import HTTPServer
+import JSON
+import Testing
+
+@testable import BlockAPI
+
+@Suite("Encryption of types and volumes")
+struct EncryptionTests {
+    private static let record: JSON = [
+        "encryption": ["provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": "256"]
+    ]
+
+    private func type(_ api: InMemoryAPI, _ name: String = "secret") async throws -> String {
+        try #require(try await api.send("POST", "/types", ["volume_type": ["name": .string(name)]]).json["volume_type"]?["id"]?.string)
+    }
+
+    @Test("a record is made, shown whole and by its members, changed and removed, whatever the path calls it")
+    func life() async throws {
+        let api = try await InMemoryAPI()
+        let id = try await type(api)
+        let path = "/types/\(id)/encryption"
+        #expect(try await api.send("GET", path).text == "{}")
+        #expect(try await api.send("PUT", path + "/x", Self.record).status == 404)
+        #expect(try await api.send("DELETE", path + "/x").status == 404)
+        let made = try await api.send("POST", path, Self.record).json["encryption"]
+        #expect(made?["key_size"] == 256 && made?["volume_type_id"] == .string(id))
+        let again = try await api.send("POST", path, Self.record)
+        #expect(again.status == 400 && again.text.contains("already exists."))
+        let shown = try await api.send("GET", path).json
+        #expect(shown["encryption_id"] == made?["encryption_id"] && shown["cipher"] == "aes-xts-plain64")
+        #expect(try await api.send("GET", path + "/key_size").text == #"{"key_size":256}"#)
+        #expect(try await api.send("GET", path + "/nothing").status == 404)
+        let change: JSON = ["encryption": ["cipher": nil, "key_size": 512]]
+        #expect(try await api.send("PUT", path + "/provider", change).json == change)
+        let changed = try await api.send("GET", path).json
+        #expect(changed["cipher"] == .null && changed["key_size"] == 512 && changed["provider"] == "luks")
+        #expect(try await api.send("DELETE", path + "/provider").status == 202)
+        #expect(try await api.send("GET", path).text == "{}")
+    }
+
+    @Test("the key's size is a whole number, as a number or a text", arguments: ["1.0", " 1", "01", "x", ""])
+    func keySize(size: String) async throws {
+        let api = try await InMemoryAPI()
+        let answer = try await api.send(
+            "POST", "/types/\(try await type(api))/encryption",
+            ["encryption": ["provider": "luks", "control_location": "front-end", "key_size": .string(size)]])
+        #expect(answer.status == 400 && answer.text.contains("key_size must be an integer."))
+    }
+
+    @Test("no volume comes to be of a type whose volumes are encrypted, and a type with volumes does not become one")
+    func use() async throws {
+        let api = try await InMemoryAPI()
+        let (secret, plain) = (try await type(api), try await type(api, "plain"))
+        _ = try await api.send("POST", "/types/\(secret)/encryption", Self.record)
+        let refused = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "secret"]])
+        #expect(refused.status == 400 && refused.text.contains("does not serve encryption keys yet"))
+        let made = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "plain"]])
+        let volume = try #require(made.json["volume"]?["id"]?.string)
+        try await api.database.write { try Volumes.setStatus(.available, of: volume, in: $0) }
+        let retype = try await api.send("POST", "/volumes/\(volume)/action", ["os-retype": ["new_type": "secret"]])
+        #expect(retype.status == 400 && retype.text.contains("does not serve encryption keys yet"))
+        for (method, path) in [("POST", ""), ("PUT", "/x"), ("DELETE", "/x")] {
+            let answer = try await api.send(method, "/types/\(plain)/encryption" + path, method == "DELETE" ? nil : Self.record)
+            #expect(answer.status == 400 && answer.text.contains("encryption specs. Volume type in use."), "\(answer.text)")
+        }
+        #expect(try await api.send("GET", "/volumes?limit=1").json["volumes"]?.array?.count == 1)
+    }
+
+    @Test("a volume that is not encrypted says that it has no key, and nothing else")
+    func volume() async throws {
+        let api = try await InMemoryAPI()
+        let id = try #require(try await api.send("POST", "/volumes", ["volume": ["size": 1]]).json["volume"]?["id"]?.string)
+        #expect(try await api.send("GET", "/volumes/\(id)/encryption").text == #"{"encryption_key_id":null}"#)
+        #expect(try await api.send("GET", "/volumes/\(id)/encryption/encryption_key_id").text == "null")
+        #expect(try await api.send("GET", "/volumes/\(id)/encryption/cipher").status == 404)
+    }
+
+    @Test("a type goes with its record")
+    func deletion() async throws {
+        let api = try await InMemoryAPI()
+        let id = try await type(api)
+        _ = try await api.send("POST", "/types/\(id)/encryption", Self.record)
+        #expect(try await api.send("DELETE", "/types/\(id)").status == 202)
+        let again = try await type(api)
+        #expect(try await api.send("GET", "/types/\(again)/encryption").text == "{}")
+    }
+}
