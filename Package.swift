@@ -66,7 +66,8 @@ let package = Package(
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
         .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit", "CDriver"], swiftSettings: strict),
-        .target(name: "BlockStorage", dependencies: ["Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
+        .target(
+            name: "BlockStorage", dependencies: ["CGnuTLS", "Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Observability", "Primitives", logging],

@@ -41,9 +41,19 @@ extension Volume {
     /// What the volume itself is charged.
     public var charge: Charge { consumesQuota ? Charge(volumes: 1, gigabytes: size) : Charge() }
 
-    /// With its snapshots, which change their type with it.
-    public func chargeWithSnapshots(chargesGigabytes: Bool, in connection: any Connection) throws -> Charge {
-        try Snapshots.ofVolume(id, in: connection).reduce(charge) { $0 + $1.charge(chargesGigabytes: chargesGigabytes) }
+    /// With its snapshots, which change their type with it: by the project that is charged. Snapshots may have stayed with the project that
+    /// the volume was transferred from.
+    public func chargesWithSnapshots(chargesGigabytes: Bool, in connection: any Connection) throws -> [(project: String, charge: Charge)] {
+        var charges = [(project: projectID, charge: charge)]
+        for snapshot in try Snapshots.ofVolume(id, in: connection) {
+            let charge = snapshot.charge(chargesGigabytes: chargesGigabytes)
+            if let index = charges.firstIndex(where: { $0.project == snapshot.projectID }) {
+                charges[index].charge = charges[index].charge + charge
+            } else {
+                charges.append((project: snapshot.projectID, charge: charge))
+            }
+        }
+        return charges
     }
 }
 

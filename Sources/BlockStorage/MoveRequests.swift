@@ -24,8 +24,9 @@ extension VolumeRequests {
         try start(
             RetypeVolumeArguments(typeID: type.id, mayMigrate: mayMigrate, targetID: target), volume: id, project: volume.projectID,
             caller: caller, claims: [.exclusive(id), .exclusive(target)], in: tx)
-        let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: tx)
-        try Quotas.chargeType(type.name, charge, project: volume.projectID, defaults: quotas, in: tx)
+        for (project, charge) in try volume.chargesWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: tx) {
+            try Quotas.chargeType(type.name, charge, project: project, defaults: quotas, in: tx)
+        }
     }
 
     /// `host`: `node@backend` or `node@backend#pool`. `locks`: nobody may use the volume meanwhile.

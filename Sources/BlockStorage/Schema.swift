@@ -182,5 +182,16 @@ public enum Schema {
                     control_location TEXT NOT NULL, cipher TEXT, key_size INTEGER, created_at TEXT NOT NULL, updated_at TEXT)
                 """
             ]),
+        Migration(
+            13, "volumes that are offered to other projects",
+            [
+                """
+                CREATE TABLE volume_transfers (
+                    id TEXT PRIMARY KEY, volume_id TEXT NOT NULL REFERENCES volumes(id), name TEXT, source_project_id TEXT NOT NULL,
+                    no_snapshots INTEGER NOT NULL, salt TEXT NOT NULL, key_hash TEXT NOT NULL, created_at TEXT NOT NULL)
+                """,
+                "CREATE INDEX volume_transfers_of_volume ON volume_transfers (volume_id)",
+                "CREATE INDEX volume_transfers_of_project ON volume_transfers (source_project_id, created_at, id)",
+            ]),
     ]
 }

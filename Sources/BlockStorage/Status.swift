@@ -26,7 +26,8 @@ public struct VolumeStatus: Status {
     public static let extending = Self(rawValue: "extending"), errorExtending = Self(rawValue: "error_extending")
     public static let managing = Self(rawValue: "managing"), errorManaging = Self(rawValue: "error_managing")
     public static let unmanaging = Self(rawValue: "unmanaging"), errorUnmanaging = Self(rawValue: "error_unmanaging")
-    public static let retyping = Self(rawValue: "retyping"), errorRestoring = Self(rawValue: "error_restoring")
+    public static let retyping = Self(rawValue: "retyping"), awaitingTransfer = Self(rawValue: "awaiting-transfer")
+    public static let errorRestoring = Self(rawValue: "error_restoring")
 
     /// Whether the name says that something went wrong.
     var isError: Bool { rawValue.contains("error") }

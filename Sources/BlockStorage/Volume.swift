@@ -84,6 +84,7 @@ public enum Volumes {
     public static func remove(_ volume: Volume, in tx: any Transaction) throws {
         try Attachments.removeAll(ofVolume: volume.id, in: tx)
         try HostConnections.end(volume.id, connector: nil, in: tx)
+        try VolumeTransfers.removeAll(ofVolume: volume.id, in: tx)
         try tx.delete(from: table, table.id(volume.id))
     }
 
@@ -157,6 +158,12 @@ public enum Volumes {
         try tx.update(
             table, table.id(id), set: table.volumeTypeID(type.id), table.multiattach(type.isMultiattach), table.updatedAt(tx.now))
         try tx.update(Snapshots.table, Snapshots.table.volumeID(id), set: Snapshots.table.volumeTypeID(type.id))
+    }
+
+    /// From now on the volume is the caller's.
+    static func give(_ id: String, to caller: Caller, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
     }
 
     public static func made(

@@ -197,6 +197,9 @@ public struct VolumeRequests: Sendable {
             try Volumes.erase(volume, in: tx)
             return try Events.append("volume.delete", volume: volume, caller: caller, in: tx)
         }
+        if cascade, !force, !caller.isAdmin, try Snapshots.ofVolume(id, in: tx).contains(where: { $0.projectID != volume.projectID }) {
+            throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.cascade.rule.from))
+        }
         let transition: VolumeTransition = cascade ? (force ? .forceCascade : .cascade) : force ? .forceDelete : .delete
         guard try Volumes.perform(transition, on: id, in: tx) else {
             throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.rule.from))

@@ -10,6 +10,8 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     /// Migration keeps the volume's own state, or locks the volume.
     case migrate, migrateLocked
     case retype
+    /// To other projects, and back.
+    case offer, withdraw
 
     public enum Condition: String, Sendable {
         case detached = "attach_status <> 'attached'"
@@ -81,6 +83,8 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         case .migrateLocked:
             Rule([.available], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: .maintenance, remembers: true)
         case .retype: Rule([.available, .inUse], [.notMigrating, .ungrouped], to: .retyping, remembers: true)
+        case .offer: Rule([.available], [.notMigrating], to: .awaitingTransfer)
+        case .withdraw: Rule([.awaitingTransfer], to: .available)
         }
     }
 

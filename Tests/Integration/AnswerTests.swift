@@ -266,14 +266,6 @@ struct AnswerTests {
             ["GET /cgsnapshots", "POST /cgsnapshots", "GET /cgsnapshots/detail", "GET /cgsnapshots/1", "DELETE /cgsnapshots/1"]
         ),
         (
-            "Transfers of volumes are",
-            ["volume-transfers", "os-volume-transfer"].flatMap {
-                [
-                    "GET /\($0)", "POST /\($0)", "GET /\($0)/detail", "GET /\($0)/1", "DELETE /\($0)/1", "POST /\($0)/1/accept",
-                ]
-            }
-        ),
-        (
             "Clusters are",
             ["GET /clusters", "GET /clusters/detail", "PUT /clusters/disable", "PUT /clusters/enable", "GET /clusters/1"]
         ),

@@ -47,6 +47,7 @@ def main():
         try:
             pair_of_servers.wait()
             pair = sides.Pair(pair_of_servers, mine)
+            pair.elsewhere = projects[-1]
             while True:
                 try:
                     number, one = work.get_nowait()

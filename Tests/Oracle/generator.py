@@ -1,6 +1,7 @@
 """The requests: whole ones for every operation that exists on both sides, then random ones until there are enough.
 
 A scenario is a function that works in a project of its own; what it prepares is compared like what it asks."""
+import contextlib
 import json
 import random
 import urllib.parse
@@ -80,6 +81,13 @@ class Scene:
 
     def action(self, name, value, volume="v1", **options):
         return self.pair.ask("POST", "/volumes/{%s}/action" % volume, {name: value}, **options)
+
+    @contextlib.contextmanager
+    def elsewhere(self):
+        """What is asked within is asked in another project."""
+        own, self.pair.project = self.pair.project, self.pair.elsewhere
+        yield
+        self.pair.project = own
 
     def reset(self, status, volume="v1", **more):
         self.action("os-reset_status", dict(more, status=status), volume)
@@ -528,6 +536,159 @@ def image_metadata(s):
     s.snapshot()
     s.ask("POST", "/volumes", {"volume": {"snapshot_id": "{s1}"}}, bind="v3")
     s.ask("POST", "/volumes", {"volume": {"source_volid": "{v1}"}}, bind="v4")
+
+
+# MARK: transfers
+
+
+TRANSFERS = ("/volume-transfers", "/os-volume-transfer")
+
+
+def offered(s, path, body, **options):
+    """Offers a volume; what was made, if anything was."""
+    before = s.pair.number
+    s.ask("POST", path, body, **options)
+    return None if s.pair.number == before else options.get("bind") or "made%d" % s.pair.number
+
+
+@scenario
+def transfer_bodies(s):
+    s.volume()
+    members = {"transfer/volume_id": UUIDS, "transfer/name": TEXTS, "transfer/no_snapshots": ["yes", "maybe", "On"]}
+    for body in variants({"transfer": {"volume_id": "{v1}", "name": "n", "no_snapshots": False}}, members):
+        path, version = s.rng.choice(TRANSFERS + TRANSFERS[:1]), s.rng.choice(("3.0", "3.54", "3.55", "3.71", "3.71"))
+        made = offered(s, path, body, version=version, user=s.rng.choice(("adm", "mem")))
+        if made:
+            s.ask("DELETE", "%s/{%s}" % (path, made), user="mem")
+    for path in TRANSFERS:
+        s.ask("POST", path, {"transfer": {"volume_id": "{v1}"}}, bind="t1")
+        for body in variants({"accept": {"auth_key": "k"}}, {"accept/auth_key": ["", "x" * 300, "{v1}", 1234567890123456]}):
+            s.ask("POST", path + "/{t1}/accept", body, user=s.rng.choice(("adm", "mem")), version=s.rng.choice(("3.0", "3.71")))
+        s.ask("DELETE", path + "/{t1}")
+
+
+@scenario
+def transfer_views(s):
+    for bind in ("v1", "v2", "v3"):
+        s.volume(bind, name=bind)
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v1}", "name": " spaces "}}, bind="t1")
+    s.ask("POST", "/os-volume-transfer", {"transfer": {"volume_id": "{v2}", "name": "None"}}, bind="t2", user="mem")
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v3}", "no_snapshots": True}}, bind="t3", version="3.55")
+    for version in BORDERS:
+        for path in TRANSFERS:
+            for suffix in ("", "/detail", "/{t1}", "/{t3}"):
+                s.ask("GET", path + suffix, version="3.%d" % version, user=s.rng.choice(("adm", "mem")))
+    filters = {"name": ["None", "spaces", "x", ""], "display_name": ["None"], "id": ["{t1}", NOBODY, ""], "volume_id": ["{v1}", NOBODY], "source_project_id": ["{project}", "x"], "bogus": ["x"],
+               "project_id": ["x", "{project}"], "all_tenants": ["0", "abc", ""]}
+    for key, values in filters.items():
+        for value in values:
+            for path in TRANSFERS:
+                s.ask("GET", path + "?" + q(**{key: value}), version="3.%d" % s.rng.choice(BORDERS), user="mem" if key == "all_tenants" else s.rng.choice(("adm", "mem")))
+    s.ask("GET", "/volume-transfers?" + q(all_tenants="1", project_id="{project}"))
+    s.ask("GET", "/volume-transfers/detail?" + q(all_tenants="true", project_id="x"))
+    for query in ("limit=1", "limit=2&sort=created_at:asc", "limit=0", "limit=abc", "limit=-1", "offset=1", "offset=abc", "marker={t2}", "marker=" + NOBODY, "sort=id", "sort=display_name:asc", "sort=name", "sort=bogus", "sort=volume_id:up", "sort_key=created_at&sort_dir=asc", "limit=1000"):
+        for path in s.some(TRANSFERS, 0.5) + ["/volume-transfers", "/volume-transfers/detail"]:
+            s.ask("GET", path + "?" + query, version=s.rng.choice(("3.71", "3.59")), user=s.rng.choice(("adm", "mem")))
+    s.ask("GET", "/volume-transfers?limit=1", version="3.58")
+    for identifier in (NOBODY, "x", "", "{v1}", "{t1}/", "{t1}.json"):
+        for path in TRANSFERS:
+            for user in ("adm", "mem"):
+                s.ask("GET", path + "/" + identifier, user=user)
+            s.ask("DELETE", "/volume-transfers/" + NOBODY, user="mem")
+            s.ask("POST", path + "/" + NOBODY + "/accept", {"accept": {"auth_key": "k"}}, user="mem")
+    with s.elsewhere():
+        for user in ("adm", "mem"):
+            s.ask("GET", "/volume-transfers/{t1}", user=user)
+            s.ask("GET", "/volume-transfers", user=user)
+        s.ask("DELETE", "/volume-transfers/{t1}", user="mem")
+    for path in ("/volumes/{v1}", "/volumes/detail"):
+        s.ask("GET", path, user="mem")
+    for bind in ("t1", "t2", "t3", "t3"):
+        s.ask("DELETE", "/volume-transfers/{%s}" % bind, user=s.rng.choice(("adm", "mem")))
+    s.ask("GET", "/volumes/detail")
+
+
+@scenario
+def transfer_states(s):
+    s.volume()
+    for state in STATES:
+        s.reset(state)
+        made = offered(s, s.rng.choice(TRANSFERS), {"transfer": {"volume_id": "{v1}"}}, user=s.rng.choice(("adm", "mem")))
+        if made:
+            s.ask("DELETE", "/volume-transfers/{%s}" % made)
+    s.reset("available")
+    s.snapshot()
+    for state in ("creating", "error", "deleting", "error_deleting", "available"):
+        s.ask("POST", "/snapshots/{s1}/action", {"os-reset_status": {"status": state}})
+        for path in TRANSFERS:
+            for more in ({}, {"no_snapshots": True}) if path == TRANSFERS[0] else ({},):
+                made = offered(s, path, {"transfer": dict(more, volume_id="{v1}")})
+                if made:
+                    s.ask("DELETE", path + "/{%s}" % made)
+    # What may be done with a volume that is offered.
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v1}"}}, bind="t1")
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v1}"}}, user="mem")
+    for name, value in (("os-extend", {"new_size": 2}), ("os-reserve", {}), ("os-attach", {"mountpoint": "/dev/vdb", "host_name": "h"}), ("os-retype", {"new_type": "__DEFAULT__"}), ("os-update_readonly_flag", {"readonly": True}), ("os-set_bootable", {"bootable": True}), ("revert", {"snapshot_id": "{s1}"})):
+        s.action(name, value, user="mem")
+    for path, body in (("/snapshots", {"snapshot": {"volume_id": "{v1}"}}), ("/attachments", {"attachment": {"volume_uuid": "{v1}"}}), ("/volumes", {"volume": {"source_volid": "{v1}"}})):
+        s.ask("POST", path, body, user="mem")
+    s.ask("DELETE", "/volumes/{v1}", user="mem")
+    s.ask("DELETE", "/volumes/{v1}?cascade=true", user="mem")
+    for state in ("maintenance", "error", "available"):
+        s.reset(state)
+        with s.elsewhere():
+            s.ask("POST", "/volume-transfers/{t1}/accept", {"accept": {"auth_key": "{t1_key}"}}, user="mem")
+    s.reset("awaiting-transfer")
+    s.ask("POST", "/snapshots/{s1}/action", {"os-reset_status": {"status": "error"}})
+    with s.elsewhere():
+        s.ask("POST", "/volume-transfers/{t1}/accept", {"accept": {"auth_key": "{t1_key}"}}, user="mem")
+    s.ask("GET", "/volumes/{v1}")
+    s.reset("error")
+    s.ask("DELETE", "/volume-transfers/{t1}")
+    s.ask("GET", "/volumes/{v1}")
+
+
+@scenario
+def transfers(s):
+    for number, path in enumerate(TRANSFERS):
+        for user in ("adm", "mem"):
+            volume, snapshot, transfer = ("%s%d%s" % (kind, number, user) for kind in ("v", "s", "t"))
+            s.volume(volume, name="gift", metadata={"a": "b"})
+            s.snapshot(snapshot, volume)
+            s.ask("POST", path, {"transfer": {"volume_id": "{%s}" % volume}}, bind=transfer, user=user, version=s.rng.choice(("3.0", "3.55", "3.71")))
+            with s.elsewhere():
+                s.ask("POST", path + "/{%s}/accept" % transfer, {"accept": {"auth_key": "{%s_key}x" % transfer}}, user=user)
+                s.ask("POST", path + "/{%s}/accept" % transfer, {"accept": {"auth_key": "{%s_key}" % transfer}}, user=user, version=s.rng.choice(("3.0", "3.71")))
+                s.ask("POST", path + "/{%s}/accept" % transfer, {"accept": {"auth_key": "{%s_key}" % transfer}}, user=user)
+                for one in ("adm", "mem"):
+                    for what in ("/volumes/{%s}" % volume, "/snapshots/{%s}" % snapshot, "/snapshots/detail", path + "/{%s}" % transfer, path):
+                        s.ask("GET", what, user=one)
+            s.ask("GET", "/volumes/{%s}" % volume, user="mem")
+            s.ask("GET", "/snapshots/{%s}" % snapshot, user="mem")
+            s.ask("GET", "/volumes", user="mem")
+            with s.elsewhere():
+                s.ask("DELETE", "/snapshots/{%s}" % snapshot, user="mem")
+                s.ask("DELETE", "/volumes/{%s}" % volume, user="mem")
+    # Without its snapshots.
+    s.volume("v9")
+    s.snapshot("s9", "v9")
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v9}", "no_snapshots": True}}, bind="t9", user="mem")
+    with s.elsewhere():
+        s.ask("POST", "/volume-transfers/{t9}/accept", {"accept": {"auth_key": "{t9_key}"}}, user="mem")
+        for what in ("/volumes/{v9}", "/snapshots/{s9}", "/snapshots"):
+            s.ask("GET", what, user="mem")
+        s.ask("DELETE", "/volumes/{v9}", user="mem")
+        s.ask("DELETE", "/volumes/{v9}?cascade=true", user="mem")
+    for what in ("/volumes/{v9}", "/snapshots/{s9}", "/snapshots/detail"):
+        s.ask("GET", what, user="mem")
+    s.ask("DELETE", "/snapshots/{s9}", user="mem")
+    with s.elsewhere():
+        s.ask("DELETE", "/volumes/{v9}", user="mem")
+    # To the project that it is of.
+    s.volume("v8")
+    s.ask("POST", "/volume-transfers", {"transfer": {"volume_id": "{v8}"}}, bind="t8")
+    s.ask("POST", "/volume-transfers/{t8}/accept", {"accept": {"auth_key": "{t8_key}"}}, user="mem")
+    s.ask("GET", "/volumes/{v8}")
 
 
 # MARK: types

@@ -176,6 +176,8 @@ class Pair:
                 self.number += 1
                 for side, one in zip(self.sides, made):
                     side.ids[bind or "made%d" % self.number] = one["id"]
+                    if isinstance(one.get("auth_key"), str):
+                        side.ids["%s_key" % (bind or "made%d" % self.number)] = one["auth_key"]
                 bind = bind or "made%d" % self.number
         if method != "GET":
             if theirs.accepted != ours.accepted:

@@ -8,8 +8,6 @@ enum NotServed {
         ("/group_types", "Types of groups are"),
         ("/consistencygroups", "Consistency groups are"),
         ("/cgsnapshots", "Snapshots of consistency groups are"),
-        ("/os-volume-transfer", "Transfers of volumes are"),
-        ("/volume-transfers", "Transfers of volumes are"),
         ("/clusters", "Clusters are"),
         ("/workers", "Clean-up of workers is"),
         ("/os-services/failover_host", "Failover to replicas is"),

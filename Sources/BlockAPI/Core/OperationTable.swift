@@ -23,6 +23,7 @@ struct OperationTable: Sendable {
             DefaultTypeResource(store: store, projectExists: services.projectExists), ResourceFilterResource(),
             ImageMetadataResource(store: store), QoSSpecsResource(store: store), TypeEncryptionResource(store: store),
             VolumeEncryptionResource(store: store),
+            VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
             MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),

@@ -12,7 +12,7 @@ struct TypeEncryptionResource: Resource {
         [
             APIExtension(
                 alias: "encryption", name: "VolumeTypeEncryption", description: "Encryption support for volume types.",
-                updated: "2013-07-01T00:00:00+00:00", operations: operations)
+                updated: "2013-07-01T00:00:00+00:00", operations: records)
         ]
     }
 
@@ -23,7 +23,7 @@ struct TypeEncryptionResource: Resource {
         ("provider", .text, { JSON($0.values.provider) }),
         ("control_location", .choice(locations), { JSON($0.values.controlLocation) }),
         ("cipher", .nullable(.text), { JSON($0.values.cipher) }),
-        ("key_size", .nullable(.integer), { JSON($0.values.keySize) }),
+        ("key_size", .nullable(.integer), { $0.values.keySize.map { JSON($0) } ?? .null }),
         ("created_at", .time, { .string($0.createdAt) }),
         ("updated_at", .nullable(.time), { JSON($0.updatedAt) }),
         ("deleted", .boolean, { _ in false }),
@@ -45,7 +45,7 @@ struct TypeEncryptionResource: Resource {
 
     private static func rule(_ name: String) -> Policies.Rule { Policies.Rule(stringLiteral: "volume_extension:volume_type_encryption:\(name)") }
 
-    private var operations: [APIOperation] {
+    private var records: [APIOperation] {
         [
             APIOperation(
                 "type-encryption:list", "GET", "/types/{type_id}/encryption", policies: [Self.rule("get")],
@@ -109,7 +109,7 @@ struct TypeEncryptionResource: Resource {
         if let cipher = members["cipher"] { values.cipher = cipher.string }
         if let size = members["key_size"] {
             values.keySize = size.lenientInteger
-            members["key_size"] = JSON(size.lenientInteger)
+            members["key_size"] = size.lenientInteger.map { JSON($0) } ?? .null
         }
         return members
     }

@@ -33,11 +33,11 @@ struct VolumeEncryptionResource: Resource {
         ]
     }
 
-    private static let shape = Shape.object(
-        [Shape.Member("encryption_key_id", .nullable(.text))]
-            + [("provider", .text), ("control_location", .text), ("cipher", .nullable(.text)), ("key_size", .nullable(.integer))].map {
-                Shape.Member($0.0, $0.1, isOptional: true)
-            })
+    private static let shape = Shape.object([
+        Shape.Member("encryption_key_id", .nullable(.text)), Shape.Member("provider", .text, isOptional: true),
+        Shape.Member("control_location", .text, isOptional: true), Shape.Member("cipher", .nullable(.text), isOptional: true),
+        Shape.Member("key_size", .nullable(.integer), isOptional: true),
+    ])
 
     private func members(_ request: APIRequest) async throws -> JSONObject {
         let id = request.parameters[0]
@@ -50,7 +50,7 @@ struct VolumeEncryptionResource: Resource {
         members["provider"] = JSON(values.provider)
         members["control_location"] = JSON(values.controlLocation)
         members["cipher"] = JSON(values.cipher)
-        members["key_size"] = JSON(values.keySize)
+        members["key_size"] = values.keySize.map { JSON($0) } ?? .null
         return members
     }
 }

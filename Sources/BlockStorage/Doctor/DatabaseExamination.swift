@@ -18,7 +18,7 @@ public enum DatabaseExamination {
     /// What a running operation has charged and claimed beyond the volume's row.
     private struct InFlight {
         let volume: Volume
-        var charges: [(resource: String, amount: Int)] = []
+        var charges: [(project: String, entries: [(resource: String, amount: Int)])] = []
         /// The pool, with what is claimed of it.
         var claim: (host: String, gigabytes: Int, volumes: Int)?
     }
@@ -34,7 +34,7 @@ public enum DatabaseExamination {
             var entry = InFlight(volume: volume)
             if flow == ExtendVolumeArguments.flow.name {
                 let growth = try ExtendVolumeArguments(parsing: arguments).newSize - volume.size
-                if volume.consumesQuota { entry.charges = Charge(gigabytes: growth).entries(volume.typeName) }
+                if volume.consumesQuota { entry.charges = [(volume.projectID, Charge(gigabytes: growth).entries(volume.typeName))] }
                 if let host = volume.host { entry.claim = (host, try ExtendVolumeState(parsing: state).claimed ?? 0, 0) }
                 return entry
             }
@@ -43,8 +43,10 @@ public enum DatabaseExamination {
             if flow == RetypeVolumeArguments.flow.name, case let type = try RetypeVolumeArguments(parsing: arguments).typeID,
                 type != volume.volumeTypeID
             {
-                let charge = try volume.chargeWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: connection)
-                entry.charges = charge.entries(ofType: try VolumeTypes.get(type, in: connection).name)
+                let name = try VolumeTypes.get(type, in: connection).name
+                entry.charges = try volume.chargesWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: connection).map {
+                    ($0.project, $0.charge.entries(ofType: name))
+                }
             }
             return entry
         }
@@ -75,8 +77,8 @@ public enum DatabaseExamination {
         for (type, count, size) in try connection.rows(chargedSnapshotsSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
             add(Charge(gigabytes: snapshotsChargeGigabytes ? size : 0, snapshots: count), type)
         }
-        for change in changes where change.volume.projectID == project {
-            for (resource, amount) in change.charges { actual[resource, default: 0] += amount }
+        for (owner, entries) in changes.flatMap(\.charges) where owner == project {
+            for (resource, amount) in entries { actual[resource, default: 0] += amount }
         }
         let charged = try Quotas.usages(ofProject: project, in: connection)
         let names = Set(actual.keys).union(

@@ -80,6 +80,11 @@ public enum Snapshots {
         try connection.rows(ofVolumeSQL, .text(id)) { Snapshot($0) }
     }
 
+    /// Those of the volume's own project. Others stayed with the project that the volume was transferred from.
+    static func own(of volume: Volume, in connection: any Connection) throws -> [Snapshot] {
+        try ofVolume(volume.id, in: connection).filter { $0.projectID == volume.projectID }
+    }
+
     static func insert(_ new: NewSnapshot, of volume: Volume, caller: Caller, in tx: any Transaction) throws -> String {
         let id = UUID.random()
         try tx.insert(
@@ -113,6 +118,12 @@ public enum Snapshots {
     static func setStatus(_ status: SnapshotStatus, of snapshot: Snapshot, in tx: any Transaction) throws -> Bool {
         try tx.update(
             table, table.id(snapshot.id), table.status(snapshot.status), set: table.status(status), table.updatedAt(tx.now)) == 1
+    }
+
+    /// From now on the snapshot is the caller's.
+    static func give(_ id: String, to caller: Caller, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
     }
 
     /// Removes the row and gives its charge back.

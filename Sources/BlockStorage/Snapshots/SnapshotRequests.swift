@@ -57,7 +57,8 @@ extension VolumeRequests {
         }
         try refuseFrozen(volume, in: tx)
         try start(
-            DeleteSnapshotArguments(snapshotID: id), volume: volume.id, project: volume.projectID, caller: caller,
+            // The volume may be another project's by now.
+            DeleteSnapshotArguments(snapshotID: id), volume: volume.id, project: snapshot.projectID, caller: caller,
             claims: [.exclusive(id), .shared(volume.id)], in: tx)
     }
 
@@ -70,6 +71,8 @@ extension VolumeRequests {
         guard latest.id == snapshotID else {
             throw StorageError(.invalid, "Specified snapshot \(snapshotID ?? "None") is None or not the latest one of volume \(volumeID).")
         }
+        // What a volume was before it was transferred is its former owner's.
+        guard caller.isAdmin || latest.projectID == volume.projectID else { throw StorageError.snapshotNotFound(latest.id) }
         guard latest.size == volume.size else {
             throw StorageError(
                 .invalid,

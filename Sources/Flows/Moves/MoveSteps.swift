@@ -83,7 +83,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
     @Sendable private static func pointToNewObject(_ run: inout Run, _ tx: any Transaction) throws {
         let volume = try run.volume(in: tx)
         if let type = try run.newType(in: tx), type.id != volume.volumeTypeID {
-            try Quotas.addType(volume.typeName, -run.typeCharge(of: volume, in: tx), project: volume.projectID, in: tx)
+            try run.giveBack(volume.typeName, of: volume, in: tx)
             try Volumes.setType(type, of: volume.id, in: tx)
         }
         guard let host = run.state.host, let old = volume.host else { return }
@@ -150,8 +150,11 @@ extension FlowRun where Flow.Arguments: MoveArguments {
         try arguments.newTypeID.map { try VolumeTypes.get($0, in: connection) }
     }
 
-    func typeCharge(of volume: Volume, in connection: any Connection) throws -> Charge {
-        try volume.chargeWithSnapshots(chargesGigabytes: settings.snapshotsChargeGigabytes, in: connection)
+    /// Gives back what the volume and its snapshots are charged under the name of a type.
+    func giveBack(_ type: String, of volume: Volume, in tx: any Transaction) throws {
+        for (project, charge) in try volume.chargesWithSnapshots(chargesGigabytes: settings.snapshotsChargeGigabytes, in: tx) {
+            try Quotas.addType(type, -charge, project: project, in: tx)
+        }
     }
 
     /// Tells the user why the volume stayed as it was.

@@ -56,7 +56,7 @@ enum RetypeVolume: FlowDefinition {
         guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         if let type = try? run.newType(in: tx), type.id != volume.volumeTypeID {
-            try Quotas.addType(type.name, -run.typeCharge(of: volume, in: tx), project: volume.projectID, in: tx)
+            try run.giveBack(type.name, of: volume, in: tx)
         }
         try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
         if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("error", of: volume.id, in: tx) }

@@ -49,6 +49,20 @@ refused "Policy doesn't allow volume_extension:services:index" alice volume serv
 refused "Policy doesn't allow" alice volume type create mine
 [ "$(root volume list --all-projects -f value -c Name | sort | tr '\n' ' ')" = "first second " ]
 
+# What one project offers another accepts.
+alice volume create --size 1 gift
+until_is alice "" gift status available
+key=$(alice volume transfer request create --name offer gift -f value -c auth_key)
+offer=$(alice volume transfer request show offer -f value -c id)
+until_is alice "" gift status awaiting-transfer
+[ -z "$(bob volume transfer request list -f value)" ]
+refused "invalid auth key" bob volume transfer request accept --auth-key "${key}0" "$offer"
+bob volume transfer request accept --auth-key "$key" "$offer"
+until_is bob "" gift status available
+refused "" alice volume show gift
+bob volume delete gift
+until_is bob "" gift status gone
+
 # Operators.
 root volume type create --private --property volume_backend_name=file gold
 refused "could not be found" alice volume create --size 1 --type gold third

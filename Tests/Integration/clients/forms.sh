@@ -45,6 +45,10 @@ openstack $cloud volume unset --image-property hw_disk_bus fourth
 [[ "$(show fourth volume_image_metadata)" == *"'os_version': '12'"* ]] || fail "$(show fourth volume_image_metadata)"
 cinder $noauth reset-state --state error fourth
 cinder $noauth reset-state --state available fourth
+cinder $noauth transfer-create --name gift fourth
+[ "$(openstack $cloud volume transfer request list -f value -c Name)" = gift ] || fail "not offered"
+cinder $noauth transfer-delete gift
+wait_for fourth available
 cinder $noauth delete fourth
 openstack $cloud volume type create --encryption-provider luks --encryption-cipher aes-xts-plain64 --encryption-key-size 256 --encryption-control-location front-end secret
 [[ "$(openstack $cloud volume type show secret --encryption-type -f value -c encryption)" == *"'luks'"* ]] || fail "no encryption"
