@@ -24,7 +24,8 @@ public struct StorageOptions: DeclaredOptions {
         "instance_reservation_timeout", default: 0, range: 0...31_536_000,
         help: "The same for attachments that name an instance; 0: never, for shelved instances keep theirs.")
     public let transferKeyLength = Option(
-        "volume_transfer_key_length", default: 16, range: 16...256, help: "Characters of the key by which a transferred volume is accepted.")
+        "volume_transfer_key_length", default: 16, range: 16...256, help: "Characters of the key by which a transferred volume is accepted."
+    )
     public let quotaVolumes = Option(
         "quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
     public let quotaSnapshots = Option(

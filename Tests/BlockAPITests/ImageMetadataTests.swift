@@ -34,7 +34,8 @@ struct ImageMetadataTests {
         let api = try await InMemoryAPI()
         let id = try #require(try await api.send("POST", "/volumes", ["volume": ["size": 1]]).json["volume"]?["id"]?.string)
         for (value, text) in [
-            (String(repeating: "x", count: 65_536), "field/attribute long"), (String(repeating: "x", count: 65_535), "image_metadata would have"), ("\u{0}", "NUL"),
+            (String(repeating: "x", count: 65_536), "field/attribute long"),
+            (String(repeating: "x", count: 65_535), "image_metadata would have"), ("\u{0}", "NUL"),
         ] {
             let answer = try await api.send(
                 "POST", "/volumes/\(id)/action", ["os-set_image_metadata": ["metadata": ["long": .string(value)]]])

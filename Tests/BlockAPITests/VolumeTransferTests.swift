@@ -20,7 +20,8 @@ struct VolumeTransferAPITests {
 
     private static let other = "//v3/ffffffffffffffffffffffffffffffff"
 
-    @Test("the key is shown once; who has it takes the volume over, by either path", arguments: ["/volume-transfers", "/os-volume-transfer"])
+    @Test(
+        "the key is shown once; who has it takes the volume over, by either path", arguments: ["/volume-transfers", "/os-volume-transfer"])
     func life(path: String) async throws {
         let api = try await InMemoryAPI()
         let volume = try await volume(api)
@@ -57,7 +58,8 @@ struct VolumeTransferAPITests {
         #expect(made?["no_snapshots"] == true && made?["accepted"] == nil)
         let id = try #require(made?["id"]?.string)
         for (version, names) in [
-            (54, ["id", "created_at", "name", "volume_id", "links"]), (55, ["id", "created_at", "name", "volume_id", "links", "no_snapshots"]),
+            (54, ["id", "created_at", "name", "volume_id", "links"]),
+            (55, ["id", "created_at", "name", "volume_id", "links", "no_snapshots"]),
         ] {
             let shown = try await api.send("GET", "/os-volume-transfer/\(id)", version: version).json["transfer"]
             #expect(shown?.object?.names == names)

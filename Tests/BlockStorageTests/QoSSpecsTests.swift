@@ -7,7 +7,9 @@ import Testing
 struct QoSSpecsHostTests {
     private func ofHost(_ specs: JSONObject, size: Int) async throws -> JSON? {
         let storage = try await Storage()
-        return try await storage.database.write { try QoSSpecs.create(name: "q", specs: specs, in: $0) }.ofHost(size: size).map { .object($0) }
+        return try await storage.database.write { try QoSSpecs.create(name: "q", specs: specs, in: $0) }.ofHost(size: size).map {
+            .object($0)
+        }
     }
 
     @Test("a host gets what the front end or both see to, and nothing else")

@@ -70,7 +70,10 @@ struct VolumeTransferTests {
         #expect(try drift().isEmpty)
         await #expect(throws: VolumeTransfers.notFound(transfer.id)) { try await accept(transfer) }
         let events = try storage.database.readBlocking { try Events.after(0, limit: 100, in: $0) }.filter { $0.kind.contains("transfer") }
-        #expect(events.map { $0.kind + " " + $0.projectID } == ["volume.transfer.create p", "volume.transfer.accept p", "volume.transfer.accept q"])
+        #expect(
+            events.map { $0.kind + " " + $0.projectID } == [
+                "volume.transfer.create p", "volume.transfer.accept p", "volume.transfer.accept q",
+            ])
     }
 
     @Test("the quota of who accepts is that of any creation; a refusal leaves everything as it was")

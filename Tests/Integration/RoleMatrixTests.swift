@@ -26,7 +26,9 @@ struct RoleMatrixTests {
         return made
     }
 
-    static let cases: [Case] = [
+    static let cases = most + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)
+
+    private static let most: [Case] = [
         Case("GET", "/volumes", "volume:get_all"), Case("GET", "/volumes/detail", "volume:get_all"),
         Case("GET", "/volumes/summary", "volume:get_all"),
         Case("GET", "/volumes/VOLUME", "volume:get"), Case("POST", "/volumes", "volume:create", body: #"{"volume": {"size": 1}}"#),
@@ -160,7 +162,46 @@ struct RoleMatrixTests {
         Case("POST", "/events/tickets", "clinker:events_get"),
         Case("GET", "/messages", "message:get_all"), Case("GET", "/messages/NOTHING", "message:get"),
         Case("DELETE", "/messages/NOTHING", "message:delete"),
+        action(
+            #"{"os-set_image_metadata": {"metadata": {"a": "b"}}}"#, "volume_extension:volume_image_metadata:set",
+            "volume:update_volume_metadata"),
+        action(#"{"os-show_image_metadata": {}}"#, "volume:get_volume_metadata"),
+        action(
+            #"{"os-unset_image_metadata": {"key": "none"}}"#, "volume_extension:volume_image_metadata:remove",
+            "volume:delete_volume_metadata"),
+        Case("GET", "/volumes/VOLUME/encryption", "volume_extension:volume_encryption_metadata"),
+        Case("GET", "/volumes/VOLUME/encryption/cipher", "volume_extension:volume_encryption_metadata"),
+        Case("GET", "/types/TYPE/encryption", "volume_extension:volume_type_encryption:get"),
+        Case("GET", "/types/TYPE/encryption/cipher", "volume_extension:volume_type_encryption:get"),
+        Case(
+            "POST", "/types/NOTHING/encryption", "volume_extension:volume_type_encryption:create",
+            body: #"{"encryption": {"provider": "luks", "control_location": "front-end"}}"#),
+        Case("PUT", "/types/NOTHING/encryption/x", "volume_extension:volume_type_encryption:update", body: #"{"encryption": {}}"#),
+        Case("DELETE", "/types/NOTHING/encryption/x", "volume_extension:volume_type_encryption:delete"),
     ]
+
+    private static let qos: [Case] = {
+        func rule(_ name: String) -> String { "volume_extension:qos_specs_manage:" + name }
+        return [
+            Case("GET", "/qos-specs", rule("get_all")), Case("GET", "/qos-specs/NOTHING", rule("get")),
+            Case("POST", "/qos-specs", rule("create"), body: #"{"qos_specs": {"name": "RANDOM"}}"#),
+            Case("PUT", "/qos-specs/NOTHING", rule("update"), body: #"{"qos_specs": {"a": "b"}}"#),
+            Case("PUT", "/qos-specs/NOTHING/delete_keys", rule("delete"), body: #"{"keys": ["a"]}"#),
+            Case("DELETE", "/qos-specs/NOTHING", rule("delete")), Case("GET", "/qos-specs/NOTHING/associations", rule("get_all")),
+            Case("GET", "/qos-specs/NOTHING/associate?vol_type_id=TYPE", rule("update")),
+            Case("GET", "/qos-specs/NOTHING/disassociate?vol_type_id=TYPE", rule("update")),
+            Case("GET", "/qos-specs/NOTHING/disassociate_all", rule("update")),
+        ]
+    }()
+
+    private static func transfers(_ path: String) -> [Case] {
+        [
+            Case("GET", path, "volume:get_all_transfers"), Case("GET", path + "/detail", "volume:get_all_transfers"),
+            Case("GET", path + "/NOTHING", "volume:get_transfer"), Case("DELETE", path + "/NOTHING", "volume:delete_transfer"),
+            Case("POST", path, "volume:create_transfer", body: #"{"transfer": {"volume_id": "NOTHING"}}"#),
+            Case("POST", path + "/NOTHING/accept", "volume:accept_transfer", body: #"{"accept": {"auth_key": "k"}}"#),
+        ]
+    }
 
     /// The rules that Cinder does not have, with what the README says of them.
     private static let own = [

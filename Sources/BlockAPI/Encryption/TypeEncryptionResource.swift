@@ -43,13 +43,16 @@ struct TypeEncryptionResource: Resource {
         return .object([("encryption", encryption)], required: ["encryption"])
     }
 
-    private static func rule(_ name: String) -> Policies.Rule { Policies.Rule(stringLiteral: "volume_extension:volume_type_encryption:\(name)") }
+    private static func rule(_ name: String) -> Policies.Rule {
+        Policies.Rule(stringLiteral: "volume_extension:volume_type_encryption:\(name)")
+    }
 
     private var records: [APIOperation] {
         [
             APIOperation(
                 "type-encryption:list", "GET", "/types/{type_id}/encryption", policies: [Self.rule("get")],
-                answers: .json(.either([Self.shape, .object([])])), summary: "Show how volumes of a type are encrypted; nothing if they are not"
+                answers: .json(.either([Self.shape, .object([])])),
+                summary: "Show how volumes of a type are encrypted; nothing if they are not"
             ) { request in
                 let found = try await encryption(request)
                 return .object(JSONObject(found.map { found in Self.members.map { (name: $0.name, value: $0.value(found)) } } ?? []))
@@ -58,7 +61,8 @@ struct TypeEncryptionResource: Resource {
                 "type-encryption:show", "GET", "/types/{type_id}/encryption/{key}", policies: [Self.rule("get")],
                 answers: .json(.map(.any)), summary: "Show one member of how volumes of a type are encrypted"
             ) { request in
-                guard let found = try await encryption(request), let member = Self.members.first(where: { $0.name == request.parameters[1] })
+                guard let found = try await encryption(request),
+                    let member = Self.members.first(where: { $0.name == request.parameters[1] })
                 else { throw TypeEncryptions.notFound(request.parameters[0]) }
                 return .object(JSONObject([(name: member.name, value: member.value(found))]))
             },
@@ -76,7 +80,7 @@ struct TypeEncryptionResource: Resource {
             },
             APIOperation(
                 // Whatever the last name of the path is: there is one record.
-                "type-encryption:update", "PUT", "/types/{type_id}/encryption/{id}", policies: [Self.rule("update")],
+                "type-encryption:update", "PUT", "/types/{type_id}/encryption/{key}", policies: [Self.rule("update")],
                 body: Self.body(required: []), answers: .member("encryption", .map(.any)),
                 summary: "Change how volumes of a type are encrypted"
             ) { request in
@@ -87,7 +91,7 @@ struct TypeEncryptionResource: Resource {
                 return .object(Self.read(request, into: &unchanged))
             },
             APIOperation(
-                "type-encryption:delete", "DELETE", "/types/{type_id}/encryption/{id}", policies: [Self.rule("delete")],
+                "type-encryption:delete", "DELETE", "/types/{type_id}/encryption/{key}", policies: [Self.rule("delete")],
                 answers: .empty(202, as: HTTPResponse.html), summary: "Say that volumes of a type are not encrypted"
             ) { request in try await store.write { try TypeEncryptions.delete(ofType: request.parameters[0], in: $0) } },
         ]

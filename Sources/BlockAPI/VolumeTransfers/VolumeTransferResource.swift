@@ -35,7 +35,7 @@ struct VolumeTransferResource: Resource {
                 bodies: isOlder
                     ? [(APIVersion.all, Self.creation(snapshots: false))]
                     : [(0...54, Self.creation(snapshots: false)), (55...71, Self.creation(snapshots: true))],
-                answers: .one(VolumeTransferView.view, [.summary, .detail, .key], status: 202), summary: "Offer a volume to other projects"
+                answers: .one(VolumeTransferView.offer, status: 202), summary: "Offer a volume to other projects"
             ) { request in
                 let body = request.body["transfer"]
                 let key = TransferKey(digits: keyLength)

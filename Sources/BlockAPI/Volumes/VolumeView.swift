@@ -11,7 +11,8 @@ enum VolumeView {
         let attachments: [Attachment]
     }
 
-    static let view = View<Source>("volume", "volumes", row: { $0.row.cells }, own + related + later + extensions + [ImageMetadataResource.member])
+    static let view = View<Source>(
+        "volume", "volumes", row: { $0.row.cells }, own + related + later + extensions + [ImageMetadataResource.member])
 
     private typealias Member = Field<Source>
     private static let t = VolumeTable.table

@@ -26,7 +26,9 @@ public struct QoSSpecs: Sendable {
     }
 
     /// Limits that can be said for each GiB of a volume.
-    private static let scaled = ["read_iops_sec", "read_bytes_sec", "write_iops_sec", "write_bytes_sec", "total_iops_sec", "total_bytes_sec"]
+    private static let scaled = [
+        "read_iops_sec", "read_bytes_sec", "write_iops_sec", "write_bytes_sec", "total_iops_sec", "total_bytes_sec",
+    ]
 
     /// What the host of a volume keeps it to, those limits that are said for each GiB multiplied with its size; nil: nothing. A limit that
     /// is no number stays as it was said.

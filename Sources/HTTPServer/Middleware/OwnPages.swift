@@ -12,7 +12,8 @@ public struct OwnPages: RequestCheck {
     ///   - publicEndpoint: the public URL of the service; empty if it has none.
     ///   - allowedOrigins: origins whose pages may send changes.
     ///   - changesByGet: whether a GET is a change.
-    public init(publicEndpoint: String, allowedOrigins: [String], changesByGet: @escaping @Sendable (HTTPRequest) -> Bool = { _ in false }) {
+    public init(publicEndpoint: String, allowedOrigins: [String], changesByGet: @escaping @Sendable (HTTPRequest) -> Bool = { _ in false })
+    {
         let parts = publicEndpoint.split(separator: "/", omittingEmptySubsequences: false)
         let authority = parts.count > 2 && parts[1].isEmpty ? String(parts[2]) : ""
         publicHost = IPAddress.withoutPort(authority)
