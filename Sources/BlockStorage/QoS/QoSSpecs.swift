@@ -66,12 +66,11 @@ extension QoSSpecs {
 
     // MARK: changes
 
-    /// A consumer among the specs is none of them.
+    /// A consumer among the specs is none of them, and nothing is kept of null.
     public static func create(name: String, specs: JSONObject, in tx: any Transaction) throws -> QoSSpecs {
         try check(specs)
         let consumer = try self.consumer(specs["consumer"])
-        var specs = specs
-        specs["consumer"] = nil
+        let specs = JSONObject(specs.members.filter { $0.name != "consumer" && !$0.value.isNull })
         guard try tx.first(of: table, table.name(name), map: { $0[table.id] }) == nil else {
             throw StorageError(.conflict, "QoS Specs \(name) already exists.")
         }
@@ -82,13 +81,17 @@ extension QoSSpecs {
         return try get(id, in: tx)
     }
 
-    /// Adds the specs to those that are there. A consumer among them is none of them.
+    /// Adds the specs to those that are there; null only where there is one of the name. A consumer among them is none of them.
     public static func update(_ id: String, with specs: JSONObject, in tx: any Transaction) throws {
         let before = try get(id, in: tx)
         var after = before.specs
         var consumer = before.consumer
         for member in specs.members {
-            if member.name == "consumer" { consumer = try self.consumer(member.value) } else { after[member.name] = member.value }
+            if member.name == "consumer" {
+                consumer = try self.consumer(member.value)
+            } else if !member.value.isNull || after[member.name] != nil {
+                after[member.name] = member.value
+            }
         }
         try set(after, consumer, of: before, in: tx)
     }

@@ -81,12 +81,13 @@ extension VolumeRequests {
         guard try Volumes.perform(.revert, on: volumeID, in: tx) else {
             throw StorageError(
                 .conflict,
-                "Invalid volume: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). The volume is \(volume.status).")
+                "Invalid volume: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). Volume's status must be 'available'.")
         }
         guard latest.status == .available, try Snapshots.setStatus(.restoring, of: latest, in: tx) else {
             throw StorageError(
                 .conflict,
-                "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id), which is \(latest.status).")
+                "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). Snapshot's status must be 'available'."
+            )
         }
         try start(
             RevertVolumeArguments(snapshotID: latest.id), volume: volumeID, project: volume.projectID, caller: caller,
