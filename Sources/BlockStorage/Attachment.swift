@@ -114,6 +114,7 @@ public enum Attachments {
                 "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
                     + "but the current status is \(volume.status).")
         }
+        try volume.requireAttachable()
         // Only a flag that says True makes the volume read-only; in Cinder any value does.
         let effective = volume.adminMetadata("readonly") == "True" ? "ro" : mode
         if volume.adminMetadata("readonly") == "True", mode == "rw" {

@@ -55,6 +55,13 @@ public struct Volume: Sendable {
     }
 
     public var isMigrating: Bool { migrationStatus.map { !$0.isOver } ?? false }
+
+    /// Throws while the volume is copied to another place, or a retype may find that it has to be. To connect it would wait for the copy's
+    /// end, longer than any client does.
+    func requireAttachable() throws {
+        guard isMigrating || (status == .retyping && previousStatus != .inUse) else { return }
+        throw StorageError.invalidVolume("Volume \(id) is being migrated or retyped; it can be attached when that has ended.")
+    }
     /// `host@backend` of `host@backend#pool`.
     public var backend: String? { host.map(HostName.backend) }
     public var pool: String? { host?.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init) }
@@ -290,6 +297,7 @@ public enum Volumes {
             let expected = volume.multiattach ? "available or in-use" : "available"
             throw StorageError.invalidVolume("Volume status must be \(expected) to reserve, but the status is \(volume.status).")
         }
+        try volume.requireAttachable()
         try Events.append("volume.reserve", volume: volume, caller: caller, in: tx)
     }
 

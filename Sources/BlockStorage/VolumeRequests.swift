@@ -260,6 +260,7 @@ public struct VolumeRequests: Sendable {
         guard volume.host != nil, ![.creating, .deleting, .error, .maintenance, .errorDeleting].contains(volume.status) else {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
+        try volume.requireAttachable()
         try HostConnections.checkNumber(volumeID, connector: connector, in: tx)
         return try start(
             ConnectVolumeArguments(connector: connector), volume: volumeID, project: volume.projectID, caller: caller,
@@ -293,6 +294,7 @@ public struct VolumeRequests: Sendable {
         guard !volume.status.isError else {
             throw StorageError(.conflict, "Volume \(volume.id) is in an error state, its attachment cannot be updated.")
         }
+        try volume.requireAttachable()
         let others = try Attachments.ofVolume(volume.id, in: tx).filter { $0.id != id }
         if !volume.multiattach, others.contains(where: { $0.connector != nil && $0.instanceID != attachment.instanceID }) {
             throw StorageError(.conflict, "Duplicate connectors or improper attachment of a volume that several hosts may not attach.")

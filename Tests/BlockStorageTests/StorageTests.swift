@@ -244,6 +244,51 @@ struct StorageTests {
         }
     }
 
+    @Test("a volume that is copied to another place is not attached meanwhile, and the request does not wait")
+    func attachWhileMigrating() async throws {
+        let storage = try await Storage()
+        let (database, requests, caller) = (storage.database, storage.requests, storage.caller)
+        let id = try await storage.create()
+        try await storage.finish(id)
+        let attachment = try await database.write {
+            try requests.reserve(volumeID: id, instanceID: nil, mode: nil, caller: caller, in: $0)
+        }
+        let ways: [(String, @Sendable (any Transaction) throws -> Void)] = [
+            ("attachment create", { _ = try requests.reserve(volumeID: id, instanceID: nil, mode: nil, caller: caller, in: $0) }),
+            ("os-reserve", { try Volumes.reserve(id, caller: caller, in: $0) }),
+            ("os-initialize_connection", { _ = try requests.connect(volumeID: id, connector: [:], caller: caller, in: $0) }),
+            (
+                "attachment update",
+                { _ = try requests.connectAttachment(attachment, connector: [:], isNew: false, caller: caller, in: $0) }
+            ),
+        ]
+        let states: [(status: VolumeStatus, migration: MigrationStatus?, isMoving: Bool)] = [
+            (.available, .starting, true), (.available, .migrating, true), (.retyping, nil, true), (.available, .success, false),
+            (.available, .error, false),
+        ]
+        for state in states {
+            for (name, way) in ways {
+                try await database.write { tx in
+                    let t = Volumes.table
+                    try tx.update(
+                        t, t.id(id), set: t.status(state.status), t.previousStatus(.available), t.migrationStatus(state.migration),
+                        t.attachStatus(.detached))
+                }
+                let before = try database.readBlocking { try Operations.runnable(in: $0).count }
+                do {
+                    try await database.write { try way($0) }
+                    #expect(!state.isMoving, "\(name) is accepted: \(state)")
+                } catch let refused as StorageError {
+                    #expect(state.isMoving && refused.kind == .invalid, "\(name), \(state): \(refused.message)")
+                }
+                if state.isMoving {
+                    #expect(try database.readBlocking { try Operations.runnable(in: $0).count } == before, "\(name) left an operation")
+                    #expect(try database.readBlocking { try Volumes.find(id, in: $0)?.status } == state.status, "\(name), \(state)")
+                }
+            }
+        }
+    }
+
     @Test("the attachments of a page are read by one statement, and each volume has its own")
     func attachmentsOfPage() async throws {
         let storage = try await Storage()

@@ -138,6 +138,11 @@ struct OperationTests {
         }
         #expect(progress > 0 && progress < 0.5, "progress is shown: \(progress)")
         #expect(!service.processes("transfer").isEmpty)
+        for body in [["volume_uuid": .string(id)], ["volume_uuid": .string(id), "connector": LifecycleTests.connector]] as [JSON] {
+            #expect(try service.api("POST", "/attachments", ["attachment": body]).status == 400, "a copy is not waited for")
+        }
+        let connection = try MoveTests.action(service, id, "os-initialize_connection", ["connector": LifecycleTests.connector])
+        #expect(connection.status == 400 && connection.message?.contains("is being migrated or retyped") == true, "\(connection.text)")
         #expect(try service.api("POST", "/operations/\(operation)/cancel").status == 202)
         let volume = try service.wait(id, "available")
         #expect(volume?["volume_type"] == "one" && volume?["migration_status"] == "error")
