@@ -1,3 +1,4 @@
+import CMicroHTTPD
 import Glibc
 import Primitives
 import Synchronization
@@ -14,6 +15,7 @@ final class Connections: Sendable {
         fileprivate let descriptor: Int32
         /// The phase in the two lowest bits, and above them the start in milliseconds of the monotonic clock: one store changes both.
         private let state: Atomic<Int>
+        private let isRefused = Atomic<Bool>(false)
 
         fileprivate init(descriptor: Int32) {
             self.descriptor = descriptor
@@ -21,6 +23,10 @@ final class Connections: Sendable {
         }
 
         private static func pack(_ phase: Phase, _ now: Double) -> Int { Int(now * 1000) << 2 | phase.rawValue }
+
+        /// Its last request is answered before all of it was read, and the connection closed: the client may still be sending.
+        func refuse() { isRefused.store(true, ordering: .relaxed) }
+        var mayStillReceive: Bool { isRefused.load(ordering: .relaxed) }
 
         func enter(_ phase: Phase, at now: Double) { state.store(Self.pack(phase, now), ordering: .relaxed) }
 
@@ -48,6 +54,11 @@ final class Connections: Sendable {
         open.withLock { open in open.values.count { $0.now.phase == .answering && Peer.hasClosed($0.descriptor) } }
     }
     var closedEarly: [Reason: Int] { closed.withLock { $0 } }
+
+    /// The record that was kept for a connection of libmicrohttpd.
+    static func record(of connection: OpaquePointer) -> Connection? {
+        clinker_connection_context(connection).map { Unmanaged<Connection>.fromOpaque($0).takeUnretainedValue() }
+    }
 
     /// Adds a connection; the caller keeps it until `remove`.
     func add(descriptor: Int32) -> Connection {

@@ -21,7 +21,7 @@ final class Exchange: @unchecked Sendable {
     private let state = Atomic<Int>(State.running)
     private let known: Connections.Connection?
 
-    init(target: String?, line: RequestHead.Line?, connection: Connections.Connection?) {
+    private init(target: String?, line: RequestHead.Line?, connection: Connections.Connection?) {
         self.target = target
         self.line = line
         known = connection
@@ -29,9 +29,7 @@ final class Exchange: @unchecked Sendable {
     }
 
     static func begin(_ uri: UnsafePointer<CChar>?, _ connection: OpaquePointer?) -> UnsafeMutableRawPointer? {
-        let known = connection.flatMap { clinker_connection_context($0) }.map {
-            Unmanaged<Connections.Connection>.fromOpaque($0).takeUnretainedValue()
-        }
+        let known = connection.flatMap { Connections.record(of: $0) }
         var line: RequestHead.Line?
         var target: String?
         if let uri {
@@ -80,17 +78,20 @@ final class Exchange: @unchecked Sendable {
             let head = RequestHead(connection, method: method, version: version, line: line)
             let request = makeRequest(head, connection, method)
             self.request = request
-            guard head.memory <= HTTPServer.headMemory else { return refuseAtOnce(request, head, connection, server) }
+            guard head.memory <= HTTPServer.headMemory else { return refuse(request, head, connection, server) }
             // HTTP/1.0 has no chunks: the body is sent as it is, and ends with the connection.
             isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
             // The response is sent before the body is read; libmicrohttpd then closes the connection.
-            if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit { return start(server, connection, request) }
+            if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit {
+                known?.refuse()
+                return start(server, connection, request)
+            }
             return .YES
         }
         if size.pointee > 0 {
             received += size.pointee
-            // A body that is too large is read and dropped up to a limit, so that the client receives the response.
-            if received > 16 * max(server.bodyLimit, 65_536) { return .NO }
+            // libmicrohttpd accepts no response in the middle of a body: one that is too large is dropped up to its end, or to a limit.
+            if received > server.dropLimit { return refuse(request, connection, server) }
             if started {
                 size.pointee = 0
                 return .YES
@@ -191,25 +192,38 @@ final class Exchange: @unchecked Sendable {
         return request
     }
 
-    /// The head leaves no memory for libmicrohttpd's response: write one to the socket directly, and close the connection.
-    private func refuseAtOnce(_ request: HTTPRequest, _ head: RequestHead, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result
-    {
+    /// The head leaves no memory for libmicrohttpd's response.
+    private func refuse(_ request: HTTPRequest, _ head: RequestHead, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result {
         let isTargetTooLong = (target?.utf8.count ?? 0) > HTTPServer.headMemory / 2
         let refusal = HTTPError(
             isTargetTooLong ? 414 : 431,
             isTargetTooLong ? "The request's target is too long." : "The request's headers are too large.", isPlain: true)
-        if case .buffer(let body) = refusal.response().body {
-            defer { free(body.base) }
-            var bytes = Array(
-                "HTTP/1.1 \(refusal.status) \(HTTPError.title(refusal.status))\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: \(body.count)\r\n\r\n"
-                    .utf8)
-            bytes.append(contentsOf: UnsafeRawBufferPointer(start: body.base, count: body.count))
-            // A single send on an otherwise idle connection; a client that does not read loses it.
-            _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
-            let seconds = Timestamp.monotonic() - request.startedAt
-            request.route.count(status: refusal.status, seconds: seconds)
-            server.accessLog.write(request, status: refusal.status, length: body.count, seconds: seconds)
-        }
+        return answerDirectly(refusal.response(), request, connection, server)
+    }
+
+    /// The body has no end within what is dropped of it.
+    private func refuse(_ request: HTTPRequest, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result {
+        guard !started, case .ready(let response)? = try? server.responder(request) else { return .NO }
+        return answerDirectly(response, request, connection, server)
+    }
+
+    /// Writes the response to the socket where libmicrohttpd cannot, and closes the connection.
+    private func answerDirectly(
+        _ response: HTTPResponse, _ request: HTTPRequest, _ connection: OpaquePointer, _ server: HTTPServer
+    ) -> MHD_Result {
+        known?.refuse()
+        guard case .buffer(let body) = response.body else { return .NO }
+        defer { free(body.base) }
+        var head = "HTTP/1.1 \(response.status) \(HTTPError.title(response.status))\r\n"
+        if let type = response.contentType { head += "Content-Type: \(type)\r\n" }
+        for header in response.headers where header.name != "Connection" { head += "\(header.name): \(header.value)\r\n" }
+        var bytes = Array("\(head)Connection: close\r\nContent-Length: \(body.count)\r\n\r\n".utf8)
+        bytes.append(contentsOf: UnsafeRawBufferPointer(start: body.base, count: body.count))
+        // A single send on an otherwise idle connection; a client that does not read loses it.
+        _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+        let seconds = Timestamp.monotonic() - request.startedAt
+        request.route.count(status: response.status, seconds: seconds)
+        server.accessLog.write(request, status: response.status, length: body.count, seconds: seconds)
         return .NO
     }
 

@@ -49,6 +49,9 @@ public final class HTTPServer: @unchecked Sendable {
     private let connections: Connections
     private let connectionLimit: Int
     let streams: StreamConnections
+    private let lingering: LingeringClose
+    /// Bytes of a body beyond the limit that are read and dropped, so that the client sends to the end and receives the response.
+    let dropLimit: Int
     /// A socket that replaces the descriptor of a connection that is taken over.
     let standIn: Int32
     /// Posted to end the thread that closes expired connections.
@@ -68,6 +71,8 @@ public final class HTTPServer: @unchecked Sendable {
         streams = try StreamConnections(
             limit: configuration.connectionLimit, limitPerAddress: configuration.connectionLimitPerAddress,
             sendTimeout: configuration.idleTimeout)
+        dropLimit = 16 * max(configuration.bodyLimit, 65_536)
+        lingering = try LingeringClose(limit: dropLimit)
         standIn = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard standIn >= 0 else { throw SystemError.last("the HTTP server could not be started") }
         // Several threads accept: the socket is non-blocking, so that one that lost the race does not block in accept.
@@ -89,12 +94,13 @@ public final class HTTPServer: @unchecked Sendable {
         let completed: CompletedCallback = { server, _, context, _ in Exchange.end(context, server) }
         let notify: ConnectionCallback = { server, connection, context, code in
             guard let server, let connection, let context else { return }
-            let connections = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().connections
+            let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
             if code == .CONNECTION_NOTIFY_STARTED {
-                context.pointee = Unmanaged.passRetained(connections.add(descriptor: clinker_connection_socket(connection))).toOpaque()
+                context.pointee = Unmanaged.passRetained(me.connections.add(descriptor: clinker_connection_socket(connection))).toOpaque()
             } else if let raw = context.pointee {
                 let known = Unmanaged<Connections.Connection>.fromOpaque(raw)
-                connections.remove(known.takeUnretainedValue())
+                if known.takeUnretainedValue().mayStillReceive { me.lingering.keep(clinker_connection_socket(connection)) }
+                me.connections.remove(known.takeUnretainedValue())
                 known.release()
                 context.pointee = nil
             }
@@ -128,10 +134,11 @@ public final class HTTPServer: @unchecked Sendable {
         if daemon == nil {
             throw SystemError.last("the HTTP server could not be started")
         }
-        startThread("http-sweep") { [connections, streams, sweeping] in
+        startThread("http-sweep") { [connections, streams, lingering, sweeping] in
             var most = 0
             while !sweeping.wait(seconds: 1) {
                 connections.sweep(besides: streams.count)
+                lingering.sweep()
                 // After many connections have closed, their memory is returned to the system.
                 let now = connections.count + streams.count
                 most = max(most, now)
@@ -169,6 +176,7 @@ public final class HTTPServer: @unchecked Sendable {
         usleep(20_000)  // lets resumed connections send their responses
         streams.stop()
         MHD_stop_daemon(daemon)
+        lingering.stop()
         self.daemon = nil
         close(standIn)
         return true

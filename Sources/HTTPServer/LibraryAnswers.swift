@@ -22,6 +22,7 @@ public func queueAnswerOfLibrary(_ connection: OpaquePointer?, _ status: UInt32,
         let mine = MHD_create_response_from_buffer(buffer.count, buffer.base, .RESPMEM_MUST_FREE)
     else { return queueAnswer(connection, status, answer) }
     defer { MHD_destroy_response(mine) }
+    connection.flatMap { Connections.record(of: $0) }?.refuse()
     MHD_add_response_header(mine, "Content-Type", HTTPResponse.json)
     MHD_add_response_header(mine, "Connection", "close")
     return queueAnswer(connection, UInt32(refusal.status), mine)

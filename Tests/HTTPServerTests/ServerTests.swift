@@ -100,6 +100,54 @@ struct ServerTests {
         #expect(exact.contains("POST /x 100"))
     }
 
+    /// Sends everything before it reads, as most clients do; whether everything could be sent, and the answer.
+    private static func insist(_ server: ServerUnderTest, _ head: String, _ body: [UInt8]) throws -> (isSent: Bool, answer: String) {
+        let descriptor = try Loopback.connect(server.port)
+        defer { close(descriptor) }
+        var isSent = Loopback.send(descriptor, Array("POST /x HTTP/1.1\r\nHost: h\r\n\(head)\r\n".utf8))
+        var rest = body[...]
+        while isSent, !rest.isEmpty {
+            isSent = Loopback.send(descriptor, Array(rest.prefix(10_000)))
+            rest = rest.dropFirst(10_000)
+            // The server has closed its end long before the last piece.
+            if rest.count % 200_000 < 10_000 { usleep(2_000) }
+        }
+        return (isSent, String(decoding: Loopback.receive(descriptor, silence: 5_000).bytes, as: UTF8.self))
+    }
+
+    @Test(
+        "a client that sends all of a body that is too large receives the response, however the body is framed",
+        arguments: [
+            "Content-Length: 1000000\r\n", "Content-Length: 1000000\r\nExpect: 100-continue\r\n",
+            "Content-Length: 900000000000\r\n", "Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\nContent-Length: 5\r\n",
+        ])
+    func tooLarge(framing: String) throws {
+        let server = try ServerUnderTest(responder: echo)
+        let content = String(repeating: "x", count: 1_000_000)
+        let body = framing.contains("chunked") ? "F4240\r\n\(content)\r\n0\r\n\r\n" : content
+        for _ in 0..<3 {
+            let (isSent, answer) = try Self.insist(server, framing, Array(body.utf8))
+            #expect(isSent && answer.hasPrefix("HTTP/1.1 4") && answer.hasSuffix("}"), "\(framing): \(answer)")
+            #expect(answer.ranges(of: "HTTP/1.1").count == 1 && answer.contains("Connection: close"), "\(answer)")
+        }
+        #expect(server.exchange("GET /next HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").contains("GET /next"))
+    }
+
+    @Test("a chunked body without end is answered when so much of it was dropped, and dropped no further")
+    func endless() throws {
+        let server = try ServerUnderTest(responder: echo)
+        let descriptor = try Loopback.connect(server.port)
+        defer { close(descriptor) }
+        #expect(Loopback.send(descriptor, Array("POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".utf8)))
+        let chunk = Array("2710\r\n\(String(repeating: "x", count: 10_000))\r\n".utf8)
+        for _ in 0..<120 { #expect(Loopback.send(descriptor, chunk)) }
+        let answer = String(decoding: Loopback.receive(descriptor, silence: 5_000).bytes, as: UTF8.self)
+        #expect(answer.hasPrefix("HTTP/1.1 413 ") && answer.contains("x-openstack-request-id: req-") && answer.hasSuffix("}"), "\(answer)")
+        var sent = 0
+        while sent < 100_000, Loopback.send(descriptor, chunk) { sent += 1 }
+        #expect(sent < 100_000, "the connection ends")
+    }
+
     @Test("a handler that waits suspends its connection and answers later; others are served meanwhile")
     func suspension() async throws {
         let server = try ServerUnderTest { request in

@@ -208,6 +208,32 @@ struct AttackTests {
         for attack in Self.framing { try Self.check(service, attack) }
     }
 
+    @Test(
+        "curl and Python are told that their body is too large, and see no reset",
+        arguments: [
+            [], ["-H", "Expect:"], ["-H", "Transfer-Encoding: chunked"], ["-H", "Expect:", "-0"], ["-H", "Expect: 100-continue"],
+        ])
+    func largeBodies(options: [String]) async throws {
+        let service = try ServiceUnderTest()
+        let file = service.directory + "/body"
+        #expect(try await ServiceUnderTest.run("/usr/bin/truncate", ["-s", "1200000", file]).status == 0)
+        let url = "http://127.0.0.1:\(service.port)/v3/\(Self.project)/volumes"
+        let curl = try await ServiceUnderTest.run(
+            "/usr/bin/curl",
+            ["-s", "-w", " %{http_code} %{exitcode}", "-H", "Content-Type: application/json"] + options
+                + ["--data-binary", "@" + file, url])
+        #expect(curl.status == 0 && curl.output.hasSuffix(" 413 0") && curl.output.contains("Request is too large"), "\(curl)")
+        let script = """
+            import http.client, sys
+            c = http.client.HTTPConnection("127.0.0.1", \(service.port), timeout=20)
+            c.request("POST", "/v3/\(Self.project)/volumes", b" " * 1200000, {"Content-Type": "application/json"})
+            r = c.getresponse()
+            print(r.status, r.getheader("Connection"), len(r.read()))
+            """
+        let python = try await ServiceUnderTest.run("/usr/bin/env", ["python3", "-c", script])
+        #expect(python.status == 0 && python.output.hasPrefix("413 close 1"), "\(python)")
+    }
+
     // MARK: paths
 
     static let pieces = [
