@@ -109,9 +109,26 @@ struct RequestHead {
         // The relevant names have different lengths, so the length selects the candidate.
         switch nameLength {
         case 4: if strcasecmp(name, "Host") == 0 { take(host: value, valueLength) }
+        case 6: single("Origin", name, value)
+        case 12:
+            single("X-Auth-Token", name, value)
+            single("Content-Type", name, value)
+        case 13:
+            single("Authorization", name, value)
+            single("Last-Event-ID", name, value)
         case 14: if strcasecmp(name, "Content-Length") == 0 { take(length: value, valueLength) }
+        case 15: single("X-Service-Token", name, value)
         case 17: if strcasecmp(name, "Transfer-Encoding") == 0 { take(encoding: value) }
         default: break
+        }
+    }
+
+    /// Of two different values of such a header a proxy in front may have checked the other one. The header itself is among `headers`.
+    private mutating func single(_ known: StaticString, _ name: UnsafePointer<CChar>, _ value: UnsafePointer<CChar>) {
+        let text = UnsafeRawPointer(known.utf8Start).assumingMemoryBound(to: CChar.self)
+        guard strcasecmp(name, text) == 0 else { return }
+        for other in headers where strcasecmp(other.name, text) == 0 && other.value.map({ strcmp($0, value) != 0 }) ?? true {
+            return doubt("The header \(known) is given more than once, with different values.")
         }
     }
 

@@ -78,6 +78,24 @@ struct FramingTests {
         #expect(server.exchange(Self.smuggled).contains("<GET /smuggled 0 0>"))
     }
 
+    @Test(
+        "a header that has one value is refused by name when it has two, and served when it is only repeated",
+        arguments: [
+            "Authorization", "X-Auth-Token", "X-Service-Token", "Content-Type", "Origin", "Last-Event-ID",
+        ])
+    func twoValues(name: String) throws {
+        let server = try ServerUnderTest(responder: echo)
+        for (first, second) in [("a", "b"), ("a", ""), ("", "b"), ("a", "A")] {
+            let (statuses, text, isClosed) = try Self.ask(
+                server, Self.get("\(name): \(first)\r\nAccept: */*\r\n\(name.lowercased()): \(second)\r\n") + Self.smuggled)
+            #expect(statuses == [400] && isClosed && text.contains("The header \(name) is given more than once"), "\(text)")
+        }
+        for headers in ["\(name): a\r\n\(name): a\r\n", "\(name): a\r\nX-\(name): b\r\n", "Accept: a\r\nAccept: b\r\n\(name): a\r\n"] {
+            let (statuses, text, _) = try Self.ask(server, Self.get(headers + "Connection: close\r\n"))
+            #expect(statuses == [200], "\(headers): \(text)")
+        }
+    }
+
     @Test("heads that look odd and are right are served, and what follows them is too")
     func oddities() throws {
         let server = try ServerUnderTest(responder: echo)

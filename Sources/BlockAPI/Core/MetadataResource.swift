@@ -131,7 +131,7 @@ struct MetadataResource: Resource {
     private func changed(
         _ request: APIRequest, _ body: @escaping @Sendable (inout JSONObject) throws -> Void
     ) async throws -> JSONObject? {
-        let expected = etagsSince.flatMap { request.version >= $0 ? request.http.header("If-Match") : nil }
+        let expected = etagsSince.flatMap { request.version >= $0 ? request.http.list("If-Match") : nil }
         return try await store.write { tx in
             if let expected, !expected.isEmpty {
                 let tag = MetadataTag.of(try read(request.parameters[0], request.caller, tx))

@@ -75,7 +75,7 @@ enum Discovery {
     private static func versions(_ request: HTTPRequest, publicEndpoint: String, status: Int) -> HTTPResponse {
         request.reachedController = true
         // A client that asks in a version's name hears that version; discovery itself is the same in all of them.
-        request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.header("OpenStack-API-Version"))) ?? 0]
+        request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.list("OpenStack-API-Version"))) ?? 0]
         // Hosts were checked and the public endpoint is an operator's: neither needs an escape.
         var writer = JSONWriter(capacity: 480)
         writer.raw(document.before, Links.base(request, publicEndpoint: publicEndpoint), document.after)

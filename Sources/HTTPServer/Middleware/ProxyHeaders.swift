@@ -24,16 +24,16 @@ public struct ProxyHeaders: RequestCheck {
         var proto: String?
         var host: String?
         var address: String?
-        if let text = request.header("Forwarded") {
+        if let text = request.list("Forwarded") {
             let proxies = Self.elements(text)
             proto = proxies.first?["proto"]
             host = proxies.first?["host"]
             // The last element comes from the nearest proxy; earlier ones may be forged.
             address = proxies.last?["for"]
         } else {
-            proto = Self.list(request.header("X-Forwarded-Proto")).first
-            host = Self.list(request.header("X-Forwarded-Host")).last
-            address = Self.list(request.header("X-Forwarded-For")).last
+            proto = Self.list(request.list("X-Forwarded-Proto")).first
+            host = Self.list(request.list("X-Forwarded-Host")).last
+            address = Self.list(request.list("X-Forwarded-For")).last
         }
         let prefix = request.header("X-Forwarded-Prefix").flatMap(Self.prefix)
         if proto != nil || host != nil || prefix != nil {
