@@ -143,8 +143,8 @@ let package = Package(
         .testTarget(
             name: "BlockAPITests",
             dependencies: [
-                "BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "Policy", "Settings", "Observability", "Primitives",
-                "TestSupport",
+                "BlockAPI", "BlockStorage", "Database", "HTTPServer", "JSON", "OpenStack", "Policy", "Settings", "Observability",
+                "Primitives", "TestSupport",
                 logging,
             ],
             swiftSettings: strict),

@@ -8,6 +8,7 @@ import TestSupport
 import Testing
 
 @testable import BlockAPI
+@testable import OpenStack
 
 /// The hub hands every event to everybody whom it concerns, once and in order, however many write and look.
 @Suite("Event hub")
@@ -162,6 +163,85 @@ struct EventHubTests {
         streams[0].closed()
         _ = try await hub.subscribe(selection, after: nil, owner: "u")
         await #expect(throws: HTTPError.self) { try await hub.subscribe(selection, after: nil, owner: "u") }
+    }
+
+    /// What the stream gives until it waits or has ended, and whether it has.
+    private static func drain(_ stream: EventHub.Subscriber, woken: @escaping @Sendable () -> Void = {}) -> (text: String, isOver: Bool) {
+        var text = ""
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 700, alignment: 16)
+        defer { buffer.deallocate() }
+        while true {
+            switch stream.read(into: buffer, park: { woken }) {
+            case .bytes(let count): text += String(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]), as: UTF8.self)
+            case .searching: break
+            case .later: return (text, false)
+            case .end: return (text, true)
+            }
+        }
+    }
+
+    @Test("a stream ends when its token has expired, though nothing happens on it, and tells nothing more")
+    func expiry() async throws {
+        let fixture = try await Fixture()
+        let token = KeystoneToken(
+            userID: "u", userDomainID: nil, projectID: "p", projectDomainID: nil, domainID: nil, isSystemScoped: false, roles: ["member"],
+            expires: 1000)
+        let standing = Guarded(KeystoneStanding.State(token, isVouchedFor: false))
+        let clock = Guarded(999.0)
+        let renewals = Guarded(0)
+        func subscribe() async throws -> EventHub.Subscriber {
+            try await fixture.hub.subscribe(
+                EventHub.Selection(projectID: "p", resourceID: nil, kind: nil, isAdmin: false), after: 0, owner: "u",
+                while: { standing.withLock { $0.holds(at: clock.withLock { $0 }) } }, renew: { renewals.withLock { $0 += 1 } })
+        }
+        let stream = try await subscribe()
+        #expect(Self.drain(stream).isOver == false)
+        try await fixture.happen("volume.made")
+        // It may take the hub a moment to read what happened.
+        var told: [Int] = []
+        for _ in 0..<10_000 where told.isEmpty {
+            told = Self.ids(Self.drain(stream).text)
+            usleep(1_000)
+        }
+        #expect(told == [1])
+        let woken = Semaphore()
+        #expect(Self.drain(stream, woken: { woken.post() }).isOver == false)
+        fixture.hub.check()
+        #expect(renewals.withLock { $0 } > 0, "whoever can say more of the token is asked")
+        clock.withLock { $0 = 1000 }
+        fixture.hub.check()
+        #expect(woken.wait(seconds: 10), "the stream is woken to end")
+        try await fixture.happen("volume.deleted")
+        let (text, isOver) = Self.drain(stream)
+        #expect(isOver && text.isEmpty, "\(text)")
+        stream.closed()
+        #expect(fixture.hub.count == 0)
+        #expect(Self.drain(try await subscribe()).isOver, "nor does a new one begin")
+    }
+
+    @Test("a token holds until it expires, is refused, or stands for other roles; a service's beside it lets it expire")
+    func standings() {
+        func token(_ roles: [String] = ["member", "reader"], expires: Double = 1000) -> KeystoneToken {
+            KeystoneToken(
+                userID: "u", userDomainID: nil, projectID: "p", projectDomainID: nil, domainID: nil, isSystemScoped: false, roles: roles,
+                expires: expires)
+        }
+        func state(_ known: KeystoneToken?, isVouchedFor: Bool = false, then: KeystoneToken?...) -> KeystoneStanding.State {
+            var state = KeystoneStanding.State(known, isVouchedFor: isVouchedFor)
+            for found in then { state.take(found) }
+            return state
+        }
+        for (state, at, holds) in [
+            (state(token()), 999, true), (state(token()), 1000, false), (state(token(), isVouchedFor: true), 1000, true),
+            (state(nil), 5000, true), (state(nil, then: token()), 1000, false),
+            (state(token(), then: token(["reader", "member"], expires: 2000)), 1500, true),
+            (state(token(), then: token(["reader"])), 500, false),
+            (state(token(), then: token(["reader"]), token()), 500, false),
+            (state(token(), then: nil), 500, false), (state(token(), isVouchedFor: true, then: nil), 500, false),
+            (state(token(), then: nil, token()), 500, false),
+        ] as [(KeystoneStanding.State, Double, Bool)] {
+            #expect(state.holds(at: at) == holds, "\(state) at \(at)")
+        }
     }
 
     @Test("users do not see what a backend said; closing ends every stream")

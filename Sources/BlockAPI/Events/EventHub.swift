@@ -96,7 +96,7 @@ public final class EventHub: Sendable {
                 }
                 if Timestamp.monotonic() - checkedAt >= Self.checks {
                     checkedAt = Timestamp.monotonic()
-                    for subscriber in subscribers { subscriber.check() }
+                    check()
                 }
                 if Timestamp.monotonic() - quietSince >= Self.keepAlive {
                     quietSince = Timestamp.monotonic()
@@ -111,6 +111,9 @@ public final class EventHub: Sendable {
         guard isWatched.load(ordering: .sequentiallyConsistent) else { return }
         if !isRung.exchange(true, ordering: .sequentiallyConsistent) { changed.post() }
     }
+
+    /// Has the streams end whose clients may not be told more.
+    func check() { for subscriber in subscribers { subscriber.check() } }
 
     /// Ends every stream.
     public func close() {
