@@ -89,11 +89,13 @@ final class InMemoryAPI: Sendable {
     }
 
     /// A request as a resource's handler gets it, of an administrator or a member of the project.
-    func request(_ parameters: [String] = [], version: Int = 71, isAdmin: Bool = true, _ body: JSON = .null) throws -> APIRequest {
+    func request(
+        _ parameters: [String] = [], query: String = "", version: Int = 71, isAdmin: Bool = true, _ body: JSON = .null
+    ) throws -> APIRequest {
         let identity = Identity(
             userID: "user", projectID: Self.project, roles: [isAdmin ? "admin" : "member", "reader"], isAdmin: isAdmin)
         return APIRequest(
-            http: HTTPRequest(method: "GET", uri: "/v3/\(Self.project)/", headers: [("Host", "test")]), version: version,
+            http: HTTPRequest(method: "GET", uri: "/v3/\(Self.project)/?" + query, headers: [("Host", "test")]), version: version,
             parameters: parameters, body: body, identity: identity,
             caller: Caller(userID: "user", projectID: Self.project, isAdmin: isAdmin, requestID: "req-1"), policies: try Policies(),
             publicEndpoint: "", projectSegment: Self.project[...])

@@ -26,8 +26,8 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
     enum Reading: Sendable {
         /// As Cinder reads filters, by the list's rules.
         case rules(ListFilters.Rules)
-        /// Every word goes to `filter`, which refuses those that it does not know; `all_tenants` is a boolean, if it is one of them.
-        case everything(known: [String], hasAllTenants: Bool)
+        /// Filters that are known go to `filter`, as they are, and others are refused; `all_tenants` is a boolean, if it is one of them.
+        case everything(known: [String], forAdministrators: [String] = [], hasAllTenants: Bool)
     }
 
     /// What a page came to.
@@ -53,7 +53,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
     var check: (@Sendable (APIRequest) throws -> Void)?
     /// What a filter asks of the query.
     let filter: @Sendable (ListFilters.Filter, APIRequest, _ wantsAllProjects: Bool, inout Query) throws -> Void
-    /// A column to sort by, by its name; nil: the list has one order, whatever is asked.
+    /// A column to sort by, by its name; nil: the list has one order, and is gone through by the marker alone.
     var column: (@Sendable (_ name: String, APIRequest) -> Query.Column?)?
     /// What is said of a key that no column is, where a list has words of its own for it.
     var invalidSortKey: (@Sendable (_ key: String) -> HTTPError)?
@@ -113,9 +113,13 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
         case .rules(let rules):
             let filters = try ListFilters(request, rules)
             return (filters.filters, filters.wantsAllProjects)
-        case .everything(_, let hasAllTenants):
+        case .everything(let known, let forAdministrators, let hasAllTenants):
             let wantsAll = hasAllTenants ? try request.wantsAllProjects() : false
-            return (request.http.filters.map { ListFilters.Filter(name: $0.name, value: $0.value, isLike: false) }, wantsAll)
+            let paging = column == nil ? Paging.withoutOrder : Paging.names
+            let asked = request.http.lastOfEach.filter { !paging.contains($0.name) }
+            try FilterNames.check(
+                asked.map(\.name), known: request.identity.isAdmin ? known + forAdministrators : known, tellsKnown: true)
+            return (asked.map { ListFilters.Filter(name: $0.name, value: $0.value, isLike: false) }, wantsAll)
         }
     }
 
@@ -132,12 +136,16 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
         typealias Parameter = APIOperation.Parameter
         var result = [
             Parameter("limit", .integer, "The most that the page may hold.", since: pagedSince),
-            Parameter("offset", .integer, "How many to pass over.", since: pagedSince),
             Parameter("marker", .text, "The page begins behind this one: the id of the last page's last.", since: pagedSince),
-            Parameter("sort", .text, "Keys to sort by, each with :asc or :desc behind it, separated by commas.", since: pagedSince),
-            Parameter("sort_key", .text, "One key to sort by.", since: pagedSince),
-            Parameter("sort_dir", .choice(["asc", "desc"]), "The direction of sort_key.", since: pagedSince),
         ]
+        if column != nil {
+            result.insert(Parameter("offset", .integer, "How many to pass over.", since: pagedSince), at: 1)
+            result += [
+                Parameter("sort", .text, "Keys to sort by, each with :asc or :desc behind it, separated by commas.", since: pagedSince),
+                Parameter("sort_key", .text, "One key to sort by.", since: pagedSince),
+                Parameter("sort_dir", .choice(["asc", "desc"]), "The direction of sort_key.", since: pagedSince),
+            ]
+        }
         let known: [String]
         switch reading {
         case .rules(let rules):
@@ -145,7 +153,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
             if rules.allTenants != .notKnown {
                 result.append(Parameter("all_tenants", .text, "For administrators: of all projects."))
             }
-        case .everything(let names, let hasAllTenants):
+        case .everything(let names, _, let hasAllTenants):
             known = names
             if hasAllTenants { result.append(Parameter("all_tenants", .text, "For administrators: of all projects.")) }
         }

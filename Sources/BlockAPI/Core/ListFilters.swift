@@ -49,7 +49,7 @@ struct ListFilters {
         let counts = rules.countsSince.map { request.version >= $0 } ?? false
         let allowed = refuses ? ResourceFilters.of(rules.resource) : rules.older
         var found: [Filter] = []
-        var unknown: [String] = []
+        var asked: [String] = []
         var allTenants: String?
         for (name, value) in request.http.lastOfEach where !Self.paging.contains(name) && !(counts && name == "with_count") {
             guard name.utf8.allSatisfy({ $0 < 128 }) || !refuses else {
@@ -60,18 +60,14 @@ struct ListFilters {
                 allTenants = value
                 continue
             }
-            if !isAdmin, let allowed, !allowed.contains(name) {
-                if !unknown.contains(name) { unknown.append(name) }
-                continue
-            }
+            asked.append(name)
+            if !isAdmin, let allowed, !allowed.contains(name) { continue }
             if !refuses, let first = rules.since[name], request.version < first { continue }
             let isLike = name.utf8.last == UInt8(ascii: "~")
             let bare = isLike ? String(name.dropLast()) : name
             found.append(Filter(name: refuses ? rules.renames[bare] ?? bare : bare, value: value, isLike: isLike))
         }
-        if refuses, !unknown.isEmpty {
-            throw .badRequest("Invalid filters \(unknown.joined(separator: ",")) are found in query options.")
-        }
+        if refuses, !isAdmin, let allowed { try FilterNames.check(asked, known: allowed) }
         filters = found
         wantsAllProjects = isAdmin ? try Self.wantsAll(allTenants, rules.allTenants) : false
     }
@@ -164,11 +160,8 @@ struct ListFilters {
 }
 
 extension HTTPRequest {
-    /// The query's items that are neither page nor order.
-    var filters: [(name: String, value: String)] { lastOfEach.filter { !Paging.names.contains($0.name) } }
-
     /// The query's items, each name once, with its last value, in the order of the first.
-    fileprivate var lastOfEach: [(name: String, value: String)] {
+    var lastOfEach: [(name: String, value: String)] {
         var result: [(name: String, value: String)] = []
         var places: [String: Int] = [:]
         for item in query {

@@ -11,6 +11,9 @@ struct Paging: Sendable {
     /// Names that are no filters.
     static let names: Set<String> = ["limit", "offset", "marker", "sort", "sort_key", "sort_dir", "all_tenants", "with_count"]
 
+    /// The same for a list with one order, which counts nothing.
+    static let withoutOrder: Set<String> = ["limit", "marker", "all_tenants"]
+
     /// `most`: what one page may hold.
     init(_ request: APIRequest, most: Int) throws(HTTPError) {
         var limit = most

@@ -54,11 +54,7 @@ struct EventResource: Resource {
     ]
 
     @Sendable private func follow(_ request: APIRequest) async throws -> any HTTPStream {
-        let known = Self.parameters.map(\.name)
-        for (name, _) in request.http.query where !known.contains(name) {
-            throw HTTPError.badRequest(
-                "Invalid filters \(name) are found in query options. Known are \(known.joined(separator: ", ")).")
-        }
+        try FilterNames.check(request.http.query.map(\.name), known: Self.parameters.map(\.name), tellsKnown: true)
         var place: Int64?
         if let text = request.http.header("Last-Event-ID") ?? request.query("last_event_id") {
             guard let number = Int64(text), number >= 0 else {

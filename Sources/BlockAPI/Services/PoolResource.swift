@@ -9,6 +9,8 @@ struct PoolResource: Resource {
     let scheduler: Scheduler
     let pools: any PoolReports
 
+    private static let filters = ["name", "volume_type"]
+
     private static let view = View<PoolState>(
         "pool", "pools",
         [
@@ -49,17 +51,12 @@ struct PoolResource: Resource {
         }
         // Of pools even an administrator may ask for nothing else since filters are configured; before, for any capability.
         if request.version >= 31 {
-            let known = ["detail", "name", "name~", "volume_type", "volume_type~"]
-            var unknown: [String] = []
-            for (name, _) in request.http.query where !known.contains(name) && !unknown.contains(name) { unknown.append(name) }
-            guard unknown.isEmpty else {
-                throw HTTPError.badRequest("Invalid filters \(unknown.joined(separator: ",")) are found in query options.")
-            }
+            try FilterNames.check(request.http.query.map(\.name), known: ["detail"] + Self.filters + Self.filters.map { $0 + "~" })
         }
         var found = try await store.read { try pools.pools(in: $0) }
         if let name = request.query("name") { found.removeAll { $0.host != name } }
         if request.version >= 28 {
-            for (name, value) in request.http.query where !["detail", "name", "volume_type"].contains(name) {
+            for (name, value) in request.http.query where name != "detail" && !Self.filters.contains(name) {
                 found.removeAll { pool in
                     guard let capability = pool.capability(name) else { return true }
                     return capability.string.map { $0 != value } ?? (PythonText.str(capability) != value && capability.text != value)
