@@ -39,9 +39,13 @@ struct Field<Source>: Sendable {
     private(set) var condition: (@Sendable (Source) -> Bool)?
 
     enum Content: Sendable {
-        case null
         /// A column of the source's row, by its place.
         case column(Int, ColumnStorage.Kind)
+        case value(Value)
+    }
+
+    enum Value: Sendable {
+        case null
         case text(@Sendable (Source) -> String)
         case optionalText(@Sendable (Source) -> String?)
         /// UTF-8 as the database holds it.
@@ -62,9 +66,11 @@ struct Field<Source>: Sendable {
         self.content = content
     }
 
+    private init(_ name: StaticString, _ shape: Shape, _ value: Value) { self.init(name, shape, .value(value)) }
+
     /// A column as it is, straight from the row, where the view has rows: it is written without a call for each value.
     static func column(_ name: StaticString, _ shape: Shape, _ column: AnyColumn) -> Field {
-        Field(name, shape, .column(column.position, column.storage.kind))
+        Field(name, shape, Content.column(column.position, column.storage.kind))
     }
     static func null(_ name: StaticString) -> Field { Field(name, .null, .null) }
     static func text(_ name: StaticString, _ value: @escaping @Sendable (Source) -> String) -> Field { Field(name, .text, .text(value)) }

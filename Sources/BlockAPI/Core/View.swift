@@ -12,27 +12,27 @@ final class View<Source>: Sendable {
     private let describedName: String
     let fields: [Field<Source>]
 
-    /// What writing needs of each field, apart from what only decides whether it is written.
-    fileprivate struct Column: Sendable {
-        let name: StaticString
-        let content: Field<Source>.Content
-        let condition: (@Sendable (Source) -> Bool)?
-    }
-    fileprivate let columns: [Column]
-    /// Those that are columns of a row, in trivial values: to copy them counts no references.
+    /// What writing needs of each field, in trivial values: to copy them counts no references.
     fileprivate struct Cell: Sendable {
+        enum Place: Sendable {
+            case column(Int, ColumnStorage.Kind)
+            /// The index among the values that are no columns.
+            case value(Int)
+        }
+
         let name: StaticString
-        let position: Int
-        /// nil: not a column, or one with a condition.
-        let kind: ColumnStorage.Kind?
+        let place: Place
     }
     fileprivate let cells: [Cell]
-    fileprivate let rowCells: (@Sendable (Source) -> RowCells)?
+    fileprivate let values: [Field<Source>.Value]
+    fileprivate let row: (@Sendable (Source) -> RowCells)?
     /// Sets of fields as bits, so that choosing among them takes no search.
     private let byVersion: [UInt64]
     private let byPart: [(part: Parts, fields: UInt64)]
     private let forAdministrators: UInt64
     fileprivate let withLinks: UInt64
+    /// The fields that not every resource has, each with its condition.
+    fileprivate let conditions: [(field: UInt64, isMet: @Sendable (Source) -> Bool)]
     /// The fields that a rule gives, and those that it takes away.
     private let byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)]
 
@@ -49,14 +49,17 @@ final class View<Source>: Sendable {
             describedAs
             ?? "\(name)".split { $0 == "-" || $0 == "_" }.map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
         self.fields = fields
-        columns = fields.map { Column(name: $0.name, content: $0.content, condition: $0.condition) }
+        var values: [Field<Source>.Value] = []
         cells = fields.map { field in
-            guard case .column(let position, let kind) = field.content, field.condition == nil else {
-                return Cell(name: field.name, position: 0, kind: nil)
+            switch field.content {
+            case .column(let position, let kind): return Cell(name: field.name, place: .column(position, kind))
+            case .value(let value):
+                values.append(value)
+                return Cell(name: field.name, place: .value(values.count - 1))
             }
-            return Cell(name: field.name, position: position, kind: kind)
         }
-        rowCells = row
+        self.values = values
+        self.row = row
         precondition(row != nil || fields.allSatisfy { if case .column = $0.content { false } else { true } }, "columns need a row")
         func set(_ isIn: (Field<Source>) -> Bool) -> UInt64 {
             fields.indices.reduce(0) { isIn(fields[$1]) ? $0 | 1 << UInt64($1) : $0 }
@@ -64,7 +67,8 @@ final class View<Source>: Sendable {
         byVersion = APIVersion.all.map { version in set { $0.versions.contains(version) } }
         byPart = Set(fields.map(\.part.rawValue)).map { raw in (Parts(rawValue: raw), set { $0.part.rawValue == raw }) }
         forAdministrators = set(\.isForAdministrators)
-        withLinks = set { if case .links = $0.content { true } else { false } }
+        withLinks = set { if case .value(.links) = $0.content { true } else { false } }
+        conditions = fields.indices.compactMap { index in fields[index].condition.map { (1 << UInt64(index), $0) } }
         var byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)] = []
         for rule in fields.flatMap({ [$0.rule, $0.exceptRule] }).compactMap(\.self) where !byRule.contains(where: { $0.rule == rule }) {
             byRule.append((rule, set { $0.rule == rule }, set { $0.exceptRule == rule }))
@@ -77,7 +81,9 @@ final class View<Source>: Sendable {
         var shown = byVersion[request.version] & fieldsOf(parts)
         if !request.identity.isAdmin { shown &= ~forAdministrators }
         for (rule, given, taken) in byRule where shown & (given | taken) != 0 { shown &= request.allows(rule) ? ~taken : ~given }
-        return ViewPlan(view: self, shown: shown, links: shown & withLinks != 0 ? request.links : nil, request: request)
+        return ViewPlan(
+            view: self, shown: shown, conditional: conditions.reduce(0) { $0 | $1.field } & shown,
+            links: shown & withLinks != 0 ? request.links : nil, request: request)
     }
 
     private func fieldsOf(_ parts: Parts) -> UInt64 {
@@ -113,41 +119,51 @@ final class View<Source>: Sendable {
 struct ViewPlan<Source>: Sendable {
     let view: View<Source>
     fileprivate let shown: UInt64
+    /// Those of them that not every resource has.
+    fileprivate let conditional: UInt64
     fileprivate let links: Links?
     let request: APIRequest
 
     /// Writes one resource as an object.
     func write(_ source: Source, _ writer: inout JSONWriter) {
         writer.beginObject()
-        let row = view.rowCells?(source)
-        let cells = view.cells
-        view.columns.withUnsafeBufferPointer { columns in
-            var rest = shown
-            while rest != 0 {
-                let index = rest.trailingZeroBitCount
-                rest &= rest - 1
-                if let row, let kind = cells[index].kind {
-                    writer.key(cells[index].name)
-                    Self.write(row, cells[index].position, kind, &writer)
-                    continue
-                }
-                if let condition = columns[index].condition, !condition(source) { continue }
-                writer.key(columns[index].name)
-                switch columns[index].content {
-                case .null: writer.null()
-                case .column(let position, let kind): if let row { Self.write(row, position, kind, &writer) }
-                case .text(let value): writer.string(value(source))
-                case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-                case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-                case .integer(let value): writer.integer(Int64(value(source)))
-                case .flag(let value): writer.bool(value(source))
-                case .raw(let value): writer.raw(value(source))
-                case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
-                case .written(let write): write(source, request, &writer)
+        let row = view.row?(source)
+        var rest = conditional == 0 ? shown : shown & ~missing(source)
+        view.cells.withUnsafeBufferPointer { cells in
+            view.values.withUnsafeBufferPointer { values in
+                while rest != 0 {
+                    let cell = cells[rest.trailingZeroBitCount]
+                    rest &= rest - 1
+                    writer.key(cell.name)
+                    switch cell.place {
+                    case .column(let position, let kind): if let row { Self.write(row, position, kind, &writer) }
+                    case .value(let index): write(values[index], source, &writer)
+                    }
                 }
             }
         }
         writer.endObject()
+    }
+
+    /// The fields that the resource has not.
+    private func missing(_ source: Source) -> UInt64 {
+        var missing: UInt64 = 0
+        for condition in view.conditions where condition.field & conditional != 0 && !condition.isMet(source) { missing |= condition.field }
+        return missing
+    }
+
+    private func write(_ value: Field<Source>.Value, _ source: Source, _ writer: inout JSONWriter) {
+        switch value {
+        case .null: writer.null()
+        case .text(let value): writer.string(value(source))
+        case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+        case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+        case .integer(let value): writer.integer(Int64(value(source)))
+        case .flag(let value): writer.bool(value(source))
+        case .raw(let value): writer.raw(value(source))
+        case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
+        case .written(let write): write(source, request, &writer)
+        }
     }
 
     private static func write(_ row: RowCells, _ position: Int, _ kind: ColumnStorage.Kind, _ writer: inout JSONWriter) {
