@@ -20,10 +20,10 @@ final class DatagramOutput: LogOutput {
     /// Lines that are kept for a reader that is slow or away, and their bytes.
     static let mostWaiting = (records: 2048, bytes: 1 << 20)
     private let path: String
-    private let form: any DatagramForm
+    private let form: DatagramForm
     private let state = Guarded(State())
 
-    init(path: String, form: any DatagramForm) {
+    init(path: String, form: DatagramForm) {
         self.path = path
         self.form = form
     }

@@ -42,8 +42,10 @@ public enum LogDestination: Sendable {
         switch self {
         case .descriptor(let descriptor): DescriptorOutput(descriptor)
         case .file(let path): try DescriptorOutput(path: path)
-        case .syslog(let socket, let facility): DatagramOutput(path: socket, form: SyslogForm(facility, format))
-        case .journal(let socket, let facility): DatagramOutput(path: socket, form: JournalForm(facility, format))
+        case .syslog(let socket, let facility):
+            DatagramOutput(path: socket, form: DatagramForm(reader: .syslog, facility: facility, format: format))
+        case .journal(let socket, let facility):
+            DatagramOutput(path: socket, form: DatagramForm(reader: .journal, facility: facility, format: format))
         }
     }
 }

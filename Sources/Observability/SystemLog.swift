@@ -27,32 +27,30 @@ public struct LogFacility: Sendable {
     private init(code: Int) { self.code = code }
 }
 
-/// How a line becomes a datagram.
-protocol DatagramForm: Sendable {
-    func datagram(_ record: LogRecord) -> [UInt8]
-    /// The same, of a line that the output itself has to say.
-    func notice(_ text: String) -> [UInt8]
-}
+/// How a line becomes a datagram for one of the system's logs.
+struct DatagramForm: Sendable {
+    enum Reader: Sendable { case syslog, journal }
 
-extension DatagramForm {
+    let reader: Reader
+    let facility: LogFacility
+    let format: LogSink.Format
+
+    func datagram(_ record: LogRecord) -> [UInt8] {
+        switch reader {
+        case .syslog: syslogDatagram(record)
+        case .journal: journalDatagram(record)
+        }
+    }
+
+    /// The same, of a line that the output itself has to say.
     func notice(_ text: String) -> [UInt8] {
         var line = LogLine.render(format: .keyValue, level: "warning", label: "log", message: text, pairs: [])
         return line.withUTF8 { datagram(LogRecord(line: $0, level: .warning, logger: "log", requestID: nil)) }
     }
-}
 
-/// `<30>Nov 29 22:47:00 clinker[7]: text`: what RFC 3164 describes without the name of the machine, as programs write it to the log
-/// daemon of their own machine.
-struct SyslogForm: DatagramForm {
-    private let facility: LogFacility
-    private let format: LogSink.Format
-
-    init(_ facility: LogFacility, _ format: LogSink.Format) {
-        self.facility = facility
-        self.format = format
-    }
-
-    func datagram(_ record: LogRecord) -> [UInt8] {
+    /// `<30>Nov 29 22:47:00 clinker[7]: text`: what RFC 3164 describes without the name of the machine, as programs write it to the log
+    /// daemon of their own machine.
+    private func syslogDatagram(_ record: LogRecord) -> [UInt8] {
         var out = Array("<\(facility.code << 3 | record.level.severity)>\(Self.time()) clinker[\(getpid())]: ".utf8)
         // Daemons cut what is longer than 8 KiB.
         out.append(text: record, format, atMost: 8_000)
@@ -70,19 +68,9 @@ struct SyslogForm: DatagramForm {
         return "\(months[Int(min(max(parts.tm_mon, 0), 11))]) \(two(parts.tm_mday, " ")) "
             + "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))"
     }
-}
 
-/// The journal's own protocol: a field in each line. The names are those by which oslo.log's users search.
-struct JournalForm: DatagramForm {
-    private let facility: LogFacility
-    private let format: LogSink.Format
-
-    init(_ facility: LogFacility, _ format: LogSink.Format) {
-        self.facility = facility
-        self.format = format
-    }
-
-    func datagram(_ record: LogRecord) -> [UInt8] {
+    /// The journal's own protocol: a field in each line. The names are those by which oslo.log's users search.
+    private func journalDatagram(_ record: LogRecord) -> [UInt8] {
         var out = Array("MESSAGE=".utf8)
         out.append(text: record, format, atMost: 48_000)
         var fields =
