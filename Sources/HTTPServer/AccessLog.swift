@@ -10,9 +10,9 @@ struct AccessLog: Sendable {
         let microseconds = Int(seconds * 1e6)
         switch sink.format {
         case .keyValue:
-            let texts = request.method.utf8.count + request.rawPath.utf8.count + (request.identity.map(Self.length) ?? 0)
-            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity(for: texts)) { buffer in
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Line.capacity) { buffer in
                 var line = Line(buffer)
+                defer { line.end() }
                 line.appendTime()
                 line.append(" ACCESS ")
                 line.append(request.remoteAddress)
@@ -59,17 +59,28 @@ struct AccessLog: Sendable {
         }
     }
 
-    private static func length(_ identity: Identity) -> Int { identity.userID.utf8.count + (identity.projectID?.utf8.count ?? 0) }
-
-    /// A line being written. What a client sent is cut where it grows too long.
+    /// A line being written: into the caller's buffer, and from the first text on that does not fit there, into a larger one. What a client
+    /// sent is cut where it grows too long.
     private struct Line {
-        /// Up to 1,024 bytes are on the stack. All fields but the client's texts take less than half of that.
-        static func capacity(for texts: Int) -> Int { texts <= 512 ? 1024 : 4096 }
+        /// Bytes that are on the stack.
+        static let capacity = 1024
+        private static let longest = 4096
         private static let longestPart = 1500
-        private let bytes: UnsafeMutableBufferPointer<UInt8>
+        private var bytes: UnsafeMutableBufferPointer<UInt8>
         private var count = 0
+        private var isMoved = false
 
         init(_ bytes: UnsafeMutableBufferPointer<UInt8>) { self.bytes = bytes }
+
+        func end() { if isMoved { bytes.deallocate() } }
+
+        @inline(never)
+        private mutating func move() {
+            let larger = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: Self.longest)
+            _ = larger.initialize(from: bytes[..<count])
+            bytes = larger
+            isMoved = true
+        }
 
         /// The finished line, with its newline.
         var finished: UnsafeBufferPointer<UInt8> {
@@ -81,6 +92,7 @@ struct AccessLog: Sendable {
 
         @inline(__always)
         private mutating func append(_ source: UnsafeBufferPointer<UInt8>) {
+            if source.count > bytes.count - 1 - count, !isMoved { move() }
             let length = min(source.count, Self.longestPart, bytes.count - 1 - count)
             guard length > 0, let from = source.baseAddress, let to = bytes.baseAddress else { return }
             memcpy(to + count, from, length)
@@ -97,6 +109,7 @@ struct AccessLog: Sendable {
         mutating func append(_ text: StaticString) { append(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)) }
 
         mutating func append(_ value: Int) {
+            if count + 20 >= bytes.count, !isMoved { move() }
             guard count + 20 < bytes.count else { return }
             var divisor = 1
             while value / divisor >= 10 { divisor *= 10 }

@@ -194,20 +194,29 @@ struct FramingTests {
         #expect(isStopped, "all are over")
     }
 
-    @Test("marks that turn a line round, and controls of terminals, do not reach the log of requests")
+    @Test("marks that turn a line round, and controls of terminals, do not reach the log of requests, and a long path is whole there")
     func logged() throws {
         let path = temporaryDirectory("log") + "/log"
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         defer { close(descriptor) }
+        let lengths = [450, 900, 1000, 1499]
         let hidden = "\u{9B}\u{85}\u{202E}\u{2066}\u{200F}\u{61C}\u{2028}"
         do {
             let server = try ServerUnderTest(log: descriptor, responder: echo)
             #expect(server.exchange("GET /a\(hidden)z\u{E9} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").contains("200 OK"))
+            for length in lengths {
+                let target = "/" + String(repeating: "l", count: length)
+                #expect(server.exchange(Self.get("Connection: close\r\n").replacing("/x", with: target)).contains("200 OK"))
+            }
             server.flush()
         }
-        var buffer = [UInt8](repeating: 0, count: 4096)
+        var buffer = [UInt8](repeating: 0, count: 16_384)
         let count = pread(descriptor, &buffer, buffer.count, 0)
         let text = String(decoding: buffer[..<max(0, count)], as: UTF8.self)
+        for length in lengths {
+            #expect(text.contains(" /\(String(repeating: "l", count: length)) status=200 length=\(length + 11) us="), "\(length)")
+        }
+        #expect(text.split(separator: "\n").allSatisfy { $0.contains(" ACCESS ") && $0.contains(" request_id=req-") }, "\(text)")
         #expect(text.contains(" /a\(String(repeating: "_", count: hidden.utf8.count))z\u{E9} status=200"), "\(text)")
     }
 }
