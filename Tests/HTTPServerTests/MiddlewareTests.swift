@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Notes what it sees, and does at one place what the test asks for.
-private struct Step: Middleware {
+private struct Step: AdmittingMiddleware, FaultAnsweringMiddleware, CompletingMiddleware {
     let name: String
     let seen: Seen
     var admission: @Sendable () throws -> Admission = { .pass }

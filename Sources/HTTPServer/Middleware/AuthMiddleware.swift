@@ -29,7 +29,7 @@ public enum Authentication: Sendable {
 }
 
 /// Authenticates the request and stores the caller in it.
-public struct AuthMiddleware: Middleware {
+public struct AuthMiddleware: AdmittingMiddleware {
     private let authenticator: any Authenticator
 
     public init(_ authenticator: any Authenticator) { self.authenticator = authenticator }

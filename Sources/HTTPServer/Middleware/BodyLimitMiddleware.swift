@@ -5,7 +5,7 @@ public protocol RequestCheck: Sendable {
 
 /// Refuses bodies above the limit (before they are read, if their length is announced), queries with too many parameters, and requests
 /// with ambiguous framing.
-public struct BodyLimitMiddleware: Middleware {
+public struct BodyLimitMiddleware: AdmittingMiddleware {
     private static let mostQueryItems = 500
     private let limit: Int
 

@@ -1,6 +1,6 @@
 /// Cross-origin requests (https://fetch.spec.whatwg.org/#http-cors-protocol): preflight requests are answered here, and
 /// responses to allowed origins name them. OPTIONS is answered 200 on every path, as Cinder's pipeline does.
-public struct CORSMiddleware: Middleware {
+public struct CORSMiddleware: AdmittingMiddleware, CompletingMiddleware {
     private let origins: [String]
 
     public init(allowedOrigins: [String]) { origins = allowedOrigins }

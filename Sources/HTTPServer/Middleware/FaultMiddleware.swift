@@ -2,7 +2,7 @@ public import Logging
 
 /// Turns thrown errors into responses. An error that is not an `HTTPError` is a bug or an internal failure: it is logged with the
 /// request's id and answered with 500, without its text.
-public struct FaultMiddleware: Middleware {
+public struct FaultMiddleware: FaultAnsweringMiddleware, CompletingMiddleware {
     private let log: Logger
     private let translate: @Sendable (any Error) -> HTTPError?
 

@@ -3,7 +3,7 @@ import JSON
 
 /// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a file disables the
 /// service.
-public struct HealthcheckMiddleware: Middleware {
+public struct HealthcheckMiddleware: AdmittingMiddleware {
     private let disablingFile: String
     public static let route = Route("healthcheck")
 

@@ -1,5 +1,5 @@
 /// `/metrics` for Prometheus.
-public struct MetricsMiddleware: Middleware {
+public struct MetricsMiddleware: AdmittingMiddleware {
     private let write: @Sendable () async throws -> String
     public static let route = Route("metrics")
 

@@ -1,7 +1,7 @@
 import Primitives
 
 /// Generates the request's id, accepts the caller's global request id, and adds the id to the response.
-public struct RequestIDMiddleware: Middleware {
+public struct RequestIDMiddleware: AdmittingMiddleware, CompletingMiddleware {
     public init() {}
 
     public func admit(_ request: HTTPRequest) -> Admission {
