@@ -8,11 +8,6 @@ public struct AttachmentQuery: Sendable {
         var column: AnyColumn { Attachments.table.column(rawValue) }
     }
 
-    /// Whether the order is one in which indexes give the rows.
-    private var isOrdered: Bool {
-        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
-    }
-
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
     public var isShort: Bool {
         let isFound = filters.isEmpty ? projectID != nil : filters.allSatisfy { $0.column == .id || $0.column == .volume_id }
@@ -33,22 +28,17 @@ public struct AttachmentQuery: Sendable {
     }
 
     public func page(in connection: any Connection) throws -> [Attachment] {
-        if matchesNothing || limit == 0 { return [] }
-        var conditions = Conditions()
-        if let projectID { conditions.add("a.project_id = ?", .text(projectID)) }
-        for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
-        let table = Attachments.table
-        let order = KeysetPage(
-            table,
-            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
-            ties: [table.createdAt, table.id])
-        if let marker {
-            let scope = projectID.map { (sql: "a.project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
-                throw StorageError.attachmentNotFound(marker)
-            }
-            conditions.add(behind.sql, behind.values)
-        }
-        return try order.rows(conditions, isOrdered: isOrdered, limit: limit, offset: offset, in: connection) { Attachment($0) }
+        matchesNothing ? [] : try rows(in: connection) { Attachment($0) }
+    }
+}
+
+extension AttachmentQuery: PageQuery {
+    static var table: Table { Attachments.table }
+    static var newest: Column { .created_at }
+    static func notFound(_ id: String) -> StorageError { .attachmentNotFound(id) }
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
+
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect) {
+        for filter in filters { conditions.add(filter.column.column.sql, filter.match, dialect) }
     }
 }

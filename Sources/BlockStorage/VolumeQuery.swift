@@ -50,11 +50,6 @@ public struct VolumeQuery: Sendable {
         var sortable: String { column?.sortable ?? (self == .deleted ? sql : "coalesce(NULL, '')") }
     }
 
-    /// Whether the order is one in which indexes give the rows.
-    private var isOrdered: Bool {
-        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
-    }
-
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
     public var isShort: Bool {
         isOrdered
@@ -78,12 +73,61 @@ public struct VolumeQuery: Sendable {
         self.limit = limit
     }
 
-    private var order: KeysetPage {
-        KeysetPage(
-            Volumes.table,
-            asked: (sort.isEmpty ? [(column: Column.created_at, ascending: false)] : sort).map {
-                KeysetPage.Key(sql: $0.column.sortable, ascending: $0.ascending, isInteger: $0.column.isInteger)
-            }, ties: [Volumes.table.createdAt, Volumes.table.id])
+    /// How the database would find the page, a line for each step.
+    func plan(in connection: any Connection) throws -> [String] {
+        let (text, values) = try statement(in: connection)
+        let plan = connection.dialect.explain(text)
+        var lines: [String] = []
+        try connection.query(text: plan.text, values) {
+            lines.append($0.text(plan.column))
+            return true
+        }
+        return lines
+    }
+
+    public func page(in connection: any Connection) throws -> VolumeRows {
+        let (text, values) = try statement(in: connection)
+        return try VolumeRows(try connection.collect(text: text, values, expecting: min(limit, 64)), in: connection)
+    }
+
+    /// How many match, whatever the page.
+    public func count(in connection: any Connection) throws -> Int { try rowCount(in: connection) }
+
+    static let projectSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ?")
+    static let wholeSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes")
+    static let projectMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}'")
+    static let wholeMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}'")
+
+    /// Number, total GiB and the distinct values of each metadata key.
+    public static func summary(projectID: String?, in connection: any Connection) throws -> (
+        count: Int, size: Int, metadata: [(key: String, values: [String])]
+    ) {
+        var totals = (0, 0)
+        var values: [String: Set<String>] = [:]
+        // As each row comes: the read's limit holds for this work too.
+        func take(_ row: any Row) throws -> Bool {
+            for member in (try JSON(parsing: row.text(0))).object?.members ?? [] {
+                values[member.name, default: []].insert(member.value.string ?? "")
+            }
+            return true
+        }
+        if let projectID {
+            totals = try connection.first(projectSummary, .text(projectID)) { ($0.int(0), $0.int(1)) } ?? totals
+            try connection.query(projectMetadata, [.text(projectID)], take)
+        } else {
+            totals = try connection.first(wholeSummary) { ($0.int(0), $0.int(1)) } ?? totals
+            try connection.query(wholeMetadata, [], take)
+        }
+        return (totals.0, totals.1, values.map { (key: $0.key, values: $0.value.sorted()) }.sorted { $0.key < $1.key })
+    }
+}
+
+extension VolumeQuery: PageQuery {
+    static var table: Table { Volumes.table }
+    static var newest: Column { .created_at }
+    static func notFound(_ id: String) -> StorageError { .volumeNotFound(id) }
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key {
+        KeysetPage.Key(sql: column.sortable, ascending: ascending, isInteger: column.isInteger)
     }
 
     /// Of one project's volumes many may share a state, but its index finds everybody's: it is kept away, so that no more is read
@@ -92,9 +136,7 @@ public struct VolumeQuery: Sendable {
         projectID != nil && [.status, .host, .volume_type_id].contains(column) ? dialect.withoutIndex(column.sql) : column.sql
     }
 
-    private func conditions(_ dialect: any Dialect) -> Conditions {
-        var conditions = Conditions()
-        if let projectID { conditions.add("v.project_id = ?", .text(projectID)) }
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect) {
         for filter in filters {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.sql) IS NULL")
@@ -125,75 +167,5 @@ public struct VolumeQuery: Sendable {
             case .nothing: conditions.add(dialect.never)
             }
         }
-        return conditions
-    }
-
-    private func statement(in connection: any Connection) throws -> (text: String, values: [Value]) {
-        var conditions = conditions(connection.dialect)
-        let order = order
-        if let marker {
-            let scope = projectID.map { (sql: "v.project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
-                throw StorageError.volumeNotFound(marker)
-            }
-            conditions.add(behind.sql, behind.values)
-        }
-        return order.statement(conditions, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
-    }
-
-    /// How the database would find the page, a line for each step.
-    func plan(in connection: any Connection) throws -> [String] {
-        let (text, values) = try statement(in: connection)
-        let plan = connection.dialect.explain(text)
-        var lines: [String] = []
-        try connection.query(text: plan.text, values) {
-            lines.append($0.text(plan.column))
-            return true
-        }
-        return lines
-    }
-
-    public func page(in connection: any Connection) throws -> VolumeRows {
-        let (text, values) = try statement(in: connection)
-        return try VolumeRows(try connection.collect(text: text, values, expecting: min(limit, 64)), in: connection)
-    }
-
-    /// How many match, whatever the page.
-    public func count(in connection: any Connection) throws -> Int {
-        let conditions = conditions(connection.dialect)
-        var count = 0
-        try connection.query(text: "SELECT count(*) FROM volumes v" + conditions.whereClause, conditions.values) {
-            count = $0.int(0)
-            return false
-        }
-        return count
-    }
-
-    static let projectSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ?")
-    static let wholeSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes")
-    static let projectMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}'")
-    static let wholeMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}'")
-
-    /// Number, total GiB and the distinct values of each metadata key.
-    public static func summary(projectID: String?, in connection: any Connection) throws -> (
-        count: Int, size: Int, metadata: [(key: String, values: [String])]
-    ) {
-        var totals = (0, 0)
-        var values: [String: Set<String>] = [:]
-        // As each row comes: the read's limit holds for this work too.
-        func take(_ row: any Row) throws -> Bool {
-            for member in (try JSON(parsing: row.text(0))).object?.members ?? [] {
-                values[member.name, default: []].insert(member.value.string ?? "")
-            }
-            return true
-        }
-        if let projectID {
-            totals = try connection.first(projectSummary, .text(projectID)) { ($0.int(0), $0.int(1)) } ?? totals
-            try connection.query(projectMetadata, [.text(projectID)], take)
-        } else {
-            totals = try connection.first(wholeSummary) { ($0.int(0), $0.int(1)) } ?? totals
-            try connection.query(wholeMetadata, [], take)
-        }
-        return (totals.0, totals.1, values.map { (key: $0.key, values: $0.value.sorted()) }.sorted { $0.key < $1.key })
     }
 }

@@ -29,11 +29,6 @@ public struct SnapshotQuery: Sendable {
         case nothing
     }
 
-    /// Whether the order is one in which indexes give the rows.
-    private var isOrdered: Bool {
-        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
-    }
-
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
     public var isShort: Bool {
         isOrdered
@@ -57,9 +52,19 @@ public struct SnapshotQuery: Sendable {
         self.limit = limit
     }
 
-    private func conditions(_ dialect: any Dialect) -> Conditions {
-        var conditions = Conditions()
-        if let projectID { conditions.add("s.project_id = ?", .text(projectID)) }
+    public func page(in connection: any Connection) throws -> [Snapshot] { try rows(in: connection) { Snapshot($0) } }
+
+    /// How many there are, whatever the page.
+    public func count(in connection: any Connection) throws -> Int { try rowCount(in: connection) }
+}
+
+extension SnapshotQuery: PageQuery {
+    static var table: Table { Snapshots.table }
+    static var newest: Column { .created_at }
+    static func notFound(_ id: String) -> StorageError { .snapshotNotFound(id) }
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
+
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect) {
         for filter in filters {
             switch filter {
             case .equals(let column, .null): conditions.add("\(column.column.sql) IS NULL")
@@ -78,35 +83,5 @@ public struct SnapshotQuery: Sendable {
             case .nothing: conditions.add(dialect.never)
             }
         }
-        return conditions
-    }
-
-    public func page(in connection: any Connection) throws -> [Snapshot] {
-        if limit == 0 { return [] }
-        var conditions = conditions(connection.dialect)
-        let table = Snapshots.table
-        let order = KeysetPage(
-            table,
-            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
-            ties: [table.createdAt, table.id])
-        if let marker {
-            let scope = projectID.map { (sql: "s.project_id = ?", values: [Value.text($0)]) }
-            guard let behind = try order.behind(marker, scope: scope, in: connection) else {
-                throw StorageError.snapshotNotFound(marker)
-            }
-            conditions.add(behind.sql, behind.values)
-        }
-        return try order.rows(conditions, isOrdered: isOrdered, limit: limit, offset: offset, in: connection) { Snapshot($0) }
-    }
-
-    /// How many there are, whatever the page.
-    public func count(in connection: any Connection) throws -> Int {
-        let conditions = conditions(connection.dialect)
-        var count = 0
-        try connection.query(text: "SELECT count(*) FROM snapshots s" + conditions.whereClause, conditions.values) {
-            count = $0.int(0)
-            return false
-        }
-        return count
     }
 }

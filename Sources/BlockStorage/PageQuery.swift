@@ -1,0 +1,76 @@
+import Database
+
+/// A page of a table's rows: of one project's or all, with filters, an order and a place, turned into SQL. Pages are found by key, not by
+/// counting, so a deep page costs what the first one does.
+protocol PageQuery {
+    associatedtype Column: Equatable
+    static var table: Table { get }
+    /// The column of the time of creation, which orders a page where nothing else is asked, and breaks ties.
+    static var newest: Column { get }
+    /// The error for a marker that is no row's.
+    static func notFound(_ id: String) -> StorageError
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key
+
+    var projectID: String? { get }
+    var sort: [(column: Column, ascending: Bool)] { get }
+    var limit: Int { get }
+    var offset: Int { get }
+    /// The id of the row that the page begins behind.
+    var marker: String? { get }
+    /// Adds the conditions of the filters.
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect)
+}
+
+extension PageQuery {
+    /// Whether the order is one in which indexes give the rows.
+    var isOrdered: Bool {
+        (sort.isEmpty || (sort.count == 1 && sort[0].column == Self.newest)) && offset <= KeysetPage.shortOffset
+    }
+
+    private var ofProject: String { "\(Self.table.column("project_id").sql) = ?" }
+
+    private func conditions(_ dialect: any Dialect) -> Conditions {
+        var conditions = Conditions()
+        if let projectID { conditions.add(ofProject, .text(projectID)) }
+        filter(&conditions, dialect)
+        return conditions
+    }
+
+    /// The statement that selects the page.
+    func statement(in connection: any Connection) throws -> (text: String, values: [Value]) {
+        var conditions = conditions(connection.dialect)
+        let order = KeysetPage(
+            Self.table,
+            asked: sort.isEmpty ? [Self.key(Self.newest, ascending: false)] : sort.map { Self.key($0.column, ascending: $0.ascending) },
+            ties: [Self.table.column("created_at"), Self.table.column("id")])
+        if let marker {
+            let scope = projectID.map { (sql: ofProject, values: [Value.text($0)]) }
+            guard let behind = try order.behind(marker, scope: scope, in: connection) else { throw Self.notFound(marker) }
+            conditions.add(behind.sql, behind.values)
+        }
+        return order.statement(conditions, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
+    }
+
+    /// The page's rows; none is asked for where the page holds none.
+    func rows<T>(in connection: any Connection, map: (any Row) throws -> T) throws -> [T] {
+        guard limit > 0 else { return [] }
+        let (text, values) = try statement(in: connection)
+        var result: [T] = []
+        try connection.query(text: text, values) {
+            result.append(try map($0))
+            return true
+        }
+        return result
+    }
+
+    /// How many rows match, whatever the page.
+    func rowCount(in connection: any Connection) throws -> Int {
+        let conditions = conditions(connection.dialect)
+        var count = 0
+        try connection.query(text: "SELECT count(*) FROM \(Self.table.source)" + conditions.whereClause, conditions.values) {
+            count = $0.int(0)
+            return false
+        }
+        return count
+    }
+}
