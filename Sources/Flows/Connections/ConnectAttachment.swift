@@ -7,7 +7,6 @@ import Primitives
 /// PUT /attachments/{id}, POST /attachments with a connector
 enum ConnectAttachment: FlowDefinition {
     typealias Arguments = ConnectAttachmentArguments
-    typealias State = NoState
 
     static let whenInterrupted = Interruption.revert
     static let isAwaited = true
@@ -54,7 +53,6 @@ enum ConnectAttachment: FlowDefinition {
 /// DELETE /attachments/{id}
 enum DeleteAttachment: FlowDefinition {
     typealias Arguments = DeleteAttachmentArguments
-    typealias State = NoState
 
     static let isAwaited = true
     static let steps: [Step<Self>] = [

@@ -6,7 +6,6 @@ import JSON
 /// os-initialize_connection
 enum ConnectVolume: FlowDefinition {
     typealias Arguments = ConnectVolumeArguments
-    typealias State = NoState
 
     static let whenInterrupted = Interruption.revert
     static let isAwaited = true
@@ -23,7 +22,6 @@ enum ConnectVolume: FlowDefinition {
 /// os-terminate_connection, os-force_detach
 enum DisconnectVolume: FlowDefinition {
     typealias Arguments = DisconnectVolumeArguments
-    typealias State = NoState
 
     static let isAwaited = true
     static let steps: [Step<Self>] = [

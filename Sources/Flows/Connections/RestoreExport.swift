@@ -7,7 +7,6 @@ import JSON
 /// away that live in memory there.
 enum RestoreExport: FlowDefinition {
     typealias Arguments = RestoreExportArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onBackend(

@@ -7,7 +7,7 @@ protocol FlowDefinition: Sendable {
     /// What the request asked for.
     associatedtype Arguments: JSONConvertible
     /// What finished steps recorded for later ones.
-    associatedtype State: JSONConvertible
+    associatedtype State: JSONConvertible = NoState
 
     /// Stored with every operation.
     static var id: FlowID { get }

@@ -93,7 +93,6 @@ enum ManageVolume: FlowDefinition {
 /// Forgets a volume; its storage stays.
 enum UnmanageVolume: FlowDefinition {
     typealias Arguments = UnmanageVolumeArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onVolume(

@@ -5,7 +5,6 @@ import DriverHost
 /// Makes a snapshot of a volume.
 enum CreateSnapshot: FlowDefinition {
     typealias Arguments = CreateSnapshotArguments
-    typealias State = NoState
 
     static let isCancellable = true
     static let steps: [Step<Self>] = [

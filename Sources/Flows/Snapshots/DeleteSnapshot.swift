@@ -5,7 +5,6 @@ import DriverHost
 /// Removes a snapshot.
 enum DeleteSnapshot: FlowDefinition {
     typealias Arguments = DeleteSnapshotArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onVolume(

@@ -5,7 +5,6 @@ import DriverHost
 /// Takes an object of the backend over as a snapshot of a volume.
 enum ManageSnapshot: FlowDefinition {
     typealias Arguments = ManageSnapshotArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onVolume(
@@ -37,7 +36,6 @@ enum ManageSnapshot: FlowDefinition {
 /// Forgets a snapshot; its storage stays.
 enum UnmanageSnapshot: FlowDefinition {
     typealias Arguments = UnmanageSnapshotArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onVolume(

@@ -5,7 +5,6 @@ import DriverHost
 /// Brings a volume back to its latest snapshot.
 enum RevertVolume: FlowDefinition {
     typealias Arguments = RevertVolumeArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onVolume(

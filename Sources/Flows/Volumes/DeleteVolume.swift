@@ -5,7 +5,6 @@ import DriverHost
 /// Removes a volume: the snapshots first, each recorded with the volume.
 enum DeleteVolume: FlowDefinition {
     typealias Arguments = DeleteVolumeArguments
-    typealias State = NoState
 
     static let steps: [Step<Self>] = [
         .onBackend(
@@ -67,7 +66,6 @@ enum DeleteVolume: FlowDefinition {
 /// As the releases before snapshots wrote it into the log.
 enum DeleteVolumeWithoutSnapshots: FlowDefinition {
     typealias Arguments = DeleteVolumeArguments
-    typealias State = NoState
 
     static let id = FlowID(DeleteVolumeArguments.flow.name, version: 1)
     static let steps: [Step<Self>] = [DeleteVolume.removal()]
