@@ -15,8 +15,8 @@ protocol FlowDefinition: Sendable {
     static var whenInterrupted: Interruption { get }
     /// A client waits for the flow's answer.
     static var isAwaited: Bool { get }
-    /// Whether a user may have it taken back: what it leaves then is whole.
-    static var isCancellable: Bool { get }
+    /// Who may have it taken back.
+    static var cancellation: Cancellation { get }
     static var steps: [Step<Self>] { get }
 
     /// After a failure, when every step was taken back (`failure.isUndone`) or could not be: sets the final states, or asks for another
@@ -27,7 +27,7 @@ protocol FlowDefinition: Sendable {
 extension FlowDefinition {
     static var whenInterrupted: Interruption { .resume }
     static var isAwaited: Bool { false }
-    static var isCancellable: Bool { false }
+    static var cancellation: Cancellation { .never }
 }
 
 extension FlowDefinition where Arguments: FlowArguments {
@@ -36,6 +36,9 @@ extension FlowDefinition where Arguments: FlowArguments {
 
 /// Whether an interrupted operation is carried on, or taken back because the client that waited is gone.
 enum Interruption: Sendable { case resume, revert }
+
+/// Who may have an operation taken back: whoever may start one of its kind, if what it leaves then is whole.
+enum Cancellation: Sendable { case never, byProject, byAdministrators }
 
 /// What becomes of an operation that failed.
 enum Outcome: Sendable {

@@ -116,8 +116,13 @@ public final class FlowEngine: OperationOutcomes {
         func refusal(_ reason: String) -> StorageError {
             StorageError(.conflict, "Operation \(operation.id) (\(operation.flow.name)) cannot be cancelled: \(reason).")
         }
-        guard let flow = flows[operation.flow], flow.isCancellable else {
+        guard let flow = flows[operation.flow], flow.cancellation != .never else {
             throw refusal("what it does is either done whole or not at all")
+        }
+        guard flow.cancellation == .byProject || caller.isAdmin else {
+            throw StorageError(
+                .forbidden,
+                "Operation \(operation.id) (\(operation.flow.name)) was started by an administrator, and only one may cancel it.")
         }
         guard operation.finishedAt == nil else { throw refusal("it is \(operation.state)") }
         guard !flow.isPastReturn(operation) else {

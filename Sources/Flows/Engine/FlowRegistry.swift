@@ -32,7 +32,7 @@ struct FlowRegistry: Sendable {
 protocol RegisteredFlow: Sendable {
     var id: FlowID { get }
     var isAwaited: Bool { get }
-    var isCancellable: Bool { get }
+    var cancellation: Cancellation { get }
     var stepNames: [String] { get }
     /// Stored members of the arguments and of the state, each as `name: form`.
     var storedMembers: (arguments: [String], state: [String]) { get }
@@ -45,7 +45,7 @@ protocol RegisteredFlow: Sendable {
 struct Registered<Flow: FlowDefinition>: RegisteredFlow {
     var id: FlowID { Flow.id }
     var isAwaited: Bool { Flow.isAwaited }
-    var isCancellable: Bool { Flow.isCancellable }
+    var cancellation: Cancellation { Flow.cancellation }
     var stepNames: [String] { Flow.steps.map(\.name) }
     var storedMembers: (arguments: [String], state: [String]) {
         (Flow.Arguments.members.map { "\($0.name): \($0.kind)" }, Flow.State.members.map { "\($0.name): \($0.kind)" })

@@ -6,7 +6,8 @@ enum MigrateVolume: FlowDefinition {
     typealias Arguments = MigrateVolumeArguments
     typealias State = MoveState
 
-    static let isCancellable = true
+    // An administrator moves a volume, for a backend that is drained perhaps: the volume's project may not stop it.
+    static let cancellation = Cancellation.byAdministrators
     static let steps: [Step<Self>] =
         [
             .place(

@@ -6,7 +6,7 @@ enum RetypeVolume: FlowDefinition {
     typealias Arguments = RetypeVolumeArguments
     typealias State = MoveState
 
-    static let isCancellable = true
+    static let cancellation = Cancellation.byProject
     static let steps: [Step<Self>] =
         [
             .place(

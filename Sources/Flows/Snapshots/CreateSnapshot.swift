@@ -6,7 +6,7 @@ import DriverHost
 enum CreateSnapshot: FlowDefinition {
     typealias Arguments = CreateSnapshotArguments
 
-    static let isCancellable = true
+    static let cancellation = Cancellation.byProject
     static let steps: [Step<Self>] = [
         .onVolume(
             "make",

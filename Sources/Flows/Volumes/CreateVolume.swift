@@ -8,7 +8,7 @@ enum CreateVolume: FlowDefinition {
     typealias Arguments = CreateVolumeArguments
     typealias State = CreateVolumeState
 
-    static let isCancellable = true
+    static let cancellation = Cancellation.byProject
     static let steps: [Step<Self>] = [
         .place(
             "place",
