@@ -15,41 +15,41 @@ struct ManageResource: Resource {
 
     var extensions: [APIExtension] {
         [
-            APIExtension(
-                alias: "os-volume-manage", name: "VolumeManage", description: "Allows existing backend storage to be 'managed' by Cinder.",
-                updated: "2014-02-10T00:00:00+00:00",
-                operations: volumes("os-volume-manage", "volume-manage", APIVersion.all)
-                    + volumes("manageable_volumes", "manageable-volumes", 8...71)),
-            APIExtension(
-                alias: "os-volume-unmanage", name: "VolumeUnmanage", description: "Enable volume unmanage operation.",
-                updated: "2012-05-31T00:00:00+00:00",
-                operations: [
-                    APIOperation(
-                        "volumes:os-unmanage", "POST", "/volumes/{id}/action", action: "os-unmanage",
-                        policies: ["volume_extension:volume_unmanage"], body: .action("os-unmanage"), answers: .empty(202),
-                        summary: "Forget a volume and leave its storage"
-                    ) { request in
-                        try await store.write { try requests.unmanage(request.parameters[0], caller: request.caller, in: $0) }
-                    }.hidden(VolumeResource.hiding)
-                ]),
-            APIExtension(
-                alias: "os-snapshot-manage", name: "SnapshotManage",
-                description: "Allows existing backend storage to be 'managed' by Cinder.", updated: "2014-12-31T00:00:00+00:00",
-                operations: snapshots("os-snapshot-manage", "snapshot-manage", APIVersion.all)
-                    + snapshots("manageable_snapshots", "manageable-snapshots", 8...71)),
-            APIExtension(
-                alias: "os-snapshot-unmanage", name: "SnapshotUnmanage", description: "Enable volume unmanage operation.",
-                updated: "2014-12-31T00:00:00+00:00",
-                operations: [
-                    APIOperation(
-                        "snapshots:os-unmanage", "POST", "/snapshots/{id}/action", action: "os-unmanage",
-                        policies: ["snapshot_extension:snapshot_unmanage"], body: .action("os-unmanage"), answers: .empty(202),
-                        summary: "Forget a snapshot and leave its storage"
-                    ) { request in
-                        try await store.write { try requests.unmanageSnapshot(request.parameters[0], caller: request.caller, in: $0) }
-                    }
-                ]),
+            managing("Volume", updated: "2014-02-10T00:00:00+00:00", volumes),
+            unmanaging("Volume", updated: "2012-05-31T00:00:00+00:00", "volume_extension:volume_unmanage", VolumeResource.hiding) {
+                try requests.unmanage($0, caller: $1, in: $2)
+            },
+            managing("Snapshot", updated: "2014-12-31T00:00:00+00:00", snapshots),
+            unmanaging("Snapshot", updated: "2014-12-31T00:00:00+00:00", "snapshot_extension:snapshot_unmanage", nil) {
+                try requests.unmanageSnapshot($0, caller: $1, in: $2)
+            },
         ]
+    }
+
+    /// The operations of a kind, under their older path and under the one since 3.8.
+    private func managing(
+        _ kind: String, updated: String, _ operations: (_ path: String, _ name: String, _ versions: ClosedRange<Int>) -> [APIOperation]
+    ) -> APIExtension {
+        let word = kind.lowercased()
+        return APIExtension(
+            alias: "os-\(word)-manage", name: "\(kind)Manage", description: "Allows existing backend storage to be 'managed' by Cinder.",
+            updated: updated,
+            operations: operations("os-\(word)-manage", "\(word)-manage", APIVersion.all)
+                + operations("manageable_\(word)s", "manageable-\(word)s", 8...71))
+    }
+
+    private func unmanaging(
+        _ kind: String, updated: String, _ policy: Policies.Rule, _ hiding: APIOperation.Hiding?,
+        _ unmanage: @escaping @Sendable (_ id: String, Caller, any Transaction) throws -> Void
+    ) -> APIExtension {
+        let word = kind.lowercased()
+        let operation = APIOperation(
+            "\(word)s:os-unmanage", "POST", "/\(word)s/{id}/action", action: "os-unmanage", policies: [policy],
+            body: .action("os-unmanage"), answers: .empty(202), summary: "Forget a \(word) and leave its storage"
+        ) { request in try await store.write { try unmanage(request.parameters[0], request.caller, $0) } }
+        return APIExtension(
+            alias: "os-\(word)-unmanage", name: "\(kind)Unmanage", description: "Enable volume unmanage operation.", updated: updated,
+            operations: [hiding.map { operation.hidden($0) } ?? operation])
     }
 
     private func lists(
