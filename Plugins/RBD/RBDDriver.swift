@@ -7,18 +7,18 @@ import JSON
 /// Volumes as images of a Ceph pool, through librbd and librados. Clones share their parent's objects. The names are Cinder's, so that a pool
 /// can be taken over in either direction.
 final class RBDDriver: VolumeDriver {
-    private let cluster: Cluster
+    let cluster: Cluster
     private let client: RegisteredClient?
     private let poolName: String
-    private let maxCloneDepth: Int
-    private let flattensVolumesFromSnapshots: Bool
+    let maxCloneDepth: Int
+    let flattensVolumesFromSnapshots: Bool
     private let objectOrder: UInt64
     private let secretUUID: String?
     private let keyring: String?
     private let hasDynamicTotal: Bool
-    private let flattening: FlattenLimit
-    private let deletion: Deletion
-    private let mirroring: Mirroring
+    let flattening: FlattenLimit
+    let deletion: Deletion
+    let mirroring: Mirroring
 
     init(_ call: Call) throws {
         var settings = Cluster.Settings()
@@ -135,97 +135,7 @@ final class RBDDriver: VolumeDriver {
         try Image(cluster, name(call, "volume.name"), writable: true).grow(to: call.gibibytes("new_size"))
     }
 
-    func cloneVolume(_ call: Call) throws {
-        try clone(call)
-        try mirroring.begin(call)
-    }
-
-    private func clone(_ call: Call) throws {
-        let (source, target) = (try name(call, "source.name"), try name(call, "volume.name"))
-        let size = try call.gibibytes("volume.size")
-        let snapshot = target + Names.cloneSnapshotSuffix
-        let origin = try Image(cluster, source, writable: true)
-        if maxCloneDepth == 0 { return try copy(origin, to: target, size: size, call) }
-        // A complete clone exists; its snapshot of the source must not be taken again.
-        if try !origin.hasSnapshot(snapshot), let made = try Image.find(cluster, target, writable: false), try made.isWhole {
-            return try growIfSmaller(target, to: size)
-        }
-        // Remains of an interrupted clone are removed with their snapshot, here or by maintenance.
-        for attempt in 1...3 {
-            do {
-                try origin.makeSnapshot(snapshot)
-                try clone(source, snapshot, of: origin.size, to: target, size: size, call)
-                break
-            } catch {
-                try? origin.removeSnapshot(snapshot)
-                guard let failure = error as? DriverError, failure.code == CLINKER_NOT_FOUND, attempt < 3 else { throw error }
-            }
-        }
-        guard try Names.cloneDepth(of: origin, atMost: maxCloneDepth) >= maxCloneDepth else { return }
-        try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
-        do { try origin.removeSnapshot(snapshot) } catch let error as DriverError where error.code == CLINKER_BUSY {}
-    }
-
-    func createVolumeFromSnapshot(_ call: Call) throws {
-        let (source, snapshot) = (try name(call, "source.name"), try name(call, "snapshot.name"))
-        let target = try name(call, "volume.name")
-        try clone(
-            source, snapshot, of: call.integer("snapshot.size").map { UInt64($0) << 30 }, to: target, size: call.gibibytes("volume.size"),
-            call
-        )
-        if flattensVolumesFromSnapshots {
-            try flattening.enter(call) { try Image(cluster, target, writable: true).flatten(call, isNew: true) }
-        }
-        try mirroring.begin(call)
-    }
-
-    /// Clones, or continues with a complete existing clone, and resizes it.
-    ///
-    /// - Parameter parentSize: nil if unknown.
-    private func clone(
-        _ source: String, _ snapshot: String, of parentSize: UInt64?, to target: String, size: UInt64, _ call: Call
-    ) throws {
-        var isNew = true
-        do { try clone(source, snapshot, to: target) } catch let error as DriverError where error.code == CLINKER_EXISTS {
-            let existing = try Image.find(cluster, target, writable: false)
-            isNew = try existing.map { try !$0.isWhole } ?? true
-            existing?.close()
-            if isNew {
-                // Remains of a crash: a name without an image, or an incomplete clone.
-                try deletion.remove(target, call)
-                try clone(source, snapshot, to: target)
-            }
-        }
-        if !isNew || parentSize != size { try growIfSmaller(target, to: size) }
-    }
-
-    private func growIfSmaller(_ target: String, to size: UInt64) throws {
-        let image = try Image(cluster, target, writable: false)
-        guard try image.size < size else { return }
-        image.close()
-        try Image(cluster, target, writable: true).grow(to: size)
-    }
-
-    private func clone(_ source: String, _ snapshot: String, to target: String) throws {
-        let result = try withOptions { rbd_clone3(cluster.pool, source, snapshot, cluster.pool, target, $0) }
-        try Cluster.check(result, "cannot clone \(source)@\(snapshot) to \(target)")
-    }
-
-    /// A full copy has a temporary name until it is complete.
-    private func copy(_ origin: Image, to target: String, size: UInt64, _ call: Call) throws {
-        if try Image.find(cluster, target, writable: false) == nil {
-            let partial = target + Names.partialSuffix
-            try deletion.remove(partial, call)
-            let result = try withOptions { options in
-                Progress.report(call) { rbd_copy_with_progress3(origin.handle, cluster.pool, partial, options, $0, $1) }
-            }
-            try Cluster.check(result, "cannot copy \(origin.name) to \(partial)")
-            try Cluster.check(rbd_rename(cluster.pool, partial, target), "cannot rename \(partial)")
-        }
-        try Image(cluster, target, writable: true).grow(to: size)
-    }
-
-    private func withOptions(_ body: (rbd_image_options_t) -> Int32) throws -> Int32 {
+    func withOptions(_ body: (rbd_image_options_t) -> Int32) throws -> Int32 {
         var created: rbd_image_options_t?
         rbd_image_options_create(&created)
         guard let options = created else { throw DriverError(CLINKER_RETRY, "librbd gave no options") }
@@ -298,82 +208,6 @@ final class RBDDriver: VolumeDriver {
 
     func fence(_ call: Call) throws { try cluster.fence(call.required("holder")) }
 
-    // MARK: manage
-
-    func listVolumes(_ call: Call) throws {
-        defer { cluster.closer.closeAll() }
-        let names = try Names.images(of: cluster)
-        try call.list("volumes") {
-            for (index, name) in names.enumerated() {
-                if index % 64 == 0 { call.progress(done: UInt64(index), total: UInt64(names.count)) }
-                // It may have been removed in the meantime.
-                guard let image = try Image.find(cluster, name, writable: false) else { continue }
-                let snapshots = try image.snapshots.map(\.name)
-                // Deleted volumes that clones still need are internal to this driver.
-                if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { continue }
-                let (bytes, isWatched) = (try image.size, try image.isWatched)
-                call.object(nil) {
-                    call.set("name", name)
-                    call.set("bytes", Int64(bytes))
-                    call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                    if isWatched { call.set("unsafe", "a client has it open") }
-                    call.list("snapshots") {
-                        for snapshot in snapshots where !snapshot.hasSuffix(Names.cloneSnapshotSuffix) {
-                            call.object(nil) { call.set("name", snapshot) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    func manageVolume(_ call: Call) throws {
-        let (reference, target) = (try self.reference(call), try name(call, "volume.name"))
-        // A client that has it open would not notice the rename, nor a second writer.
-        if let found = try Image.find(cluster, reference, writable: false) {
-            defer { found.close() }
-            if try found.isWatched { throw DriverError(CLINKER_BUSY, "a client has the image \(reference) open") }
-        }
-        try rename(reference, as: target)
-        let image = try Image(cluster, target, writable: true)
-        // Volumes are whole GiB; the added bytes read as zeroes.
-        let size = max(1, (try image.size + 1_073_741_823) >> 30)
-        try image.grow(to: size << 30)
-        image.close()
-        try mirroring.begin(call)
-        call.set("size", Int64(size))
-    }
-
-    func renameVolume(_ call: Call) throws {
-        let target = try name(call, "volume.name")
-        try rename(name(call, "source.name"), as: target)
-        try Image(cluster, target, writable: false).close()
-    }
-
-    private func rename(_ old: String, as target: String) throws {
-        guard old != target else { return }
-        // The old name is gone: an earlier attempt has renamed it.
-        _ = try cluster.rename(old, to: target)
-    }
-
-    func manageSnapshot(_ call: Call) throws {
-        let (reference, target) = (try self.reference(call), try name(call, "snapshot.name"))
-        let image = try Image(cluster, name(call, "volume.name"), writable: true)
-        if reference != target {
-            let result = rbd_snap_rename(image.handle, reference, target)
-            if result != -ENOENT { try Cluster.check(result, "cannot rename the snapshot \(reference) to \(target)") }
-        }
-        guard let found = try image.snapshots.first(where: { $0.name == target }) else {
-            throw DriverError(CLINKER_NOT_FOUND, "\(image.name) has no snapshot \(reference)")
-        }
-        try image.makeSnapshot(target)
-        call.set("size", Int64((found.size + 1_073_741_823) >> 30))
-    }
-
-    // An unmanaged object stays as it is.
-    func unmanageVolume(_ call: Call) throws {}
-    func unmanageSnapshot(_ call: Call) throws {}
-
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle {
         let image = try Image(cluster, name(call, "volume.name"), writable: writable, snapshot: call.string("snapshot.name"))
         return ImageHandle(image)
@@ -381,12 +215,8 @@ final class RBDDriver: VolumeDriver {
 
     // MARK: arguments
 
-    private func reference(_ call: Call) throws -> String {
-        try name(call, call.referenceArgument)
-    }
-
     /// Checks a name: '/' and '@' would lead to another pool, namespace or snapshot.
-    private func name(_ call: Call, _ argument: String) throws -> String {
+    func name(_ call: Call, _ argument: String) throws -> String {
         let name = try call.required(argument)
         guard !name.isEmpty, name.utf8.count <= 200, !name.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "@") })
         else {

@@ -30,7 +30,7 @@ public enum Conformance {
     public static let cases: [ConformanceCase] =
         InstanceChecks.cases + LeakChecks.cases + VolumeChecks.cases + NameChecks.cases + SnapshotChecks.cases + CloneChecks.cases
         + AttachingChecks.cases + ManageChecks.cases
-        + HandleChecks.cases + ChangedChecks.cases + DeathChecks.cases
+        + HandleChecks.cases + RangeChecks.cases + CopyChecks.cases + ChangedChecks.cases + DeathChecks.cases
 
     /// The case without which no other one has anything to see.
     public static let first = "instance: it opens"
