@@ -3,7 +3,7 @@ import DiskImages
 import DriverKit
 import Glibc
 
-/// Files that others made are listed, become volumes, and are let go.
+/// Lists existing files, takes them over as volumes, and releases them.
 extension NFSDriver {
     func listVolumes(_ call: Call) throws {
         var failures: [DriverError] = []
@@ -45,7 +45,7 @@ extension NFSDriver {
         }
     }
 
-    /// The volume's name in an overlay's, `<name>.<snapshot id>`, which holds two ids: a volume's own name may have a dot before its.
+    /// The volume's name within an overlay's name, `<name>.<snapshot id>`; the volume's name may contain dots itself.
     private static func volume(ofOverlay file: String) -> String? {
         let bytes = Array(file.utf8)
         guard bytes.count > 37, bytes[bytes.count - 37] == UInt8(ascii: "."), isID(bytes.suffix(36)) else { return nil }
@@ -64,14 +64,14 @@ extension NFSDriver {
             }
     }
 
-    /// Bytes of the tables of qcow2 files that a list reads to say whether they can be taken over.
+    /// Bytes of qcow2 tables that one listing reads to determine which files can be managed.
     private static let tablesPerList: UInt64 = 64 << 20
 
-    /// A volume's size as its users see it, its overlays, and why it would not be taken over; nil if it has gone meanwhile.
+    /// A file's virtual size, its overlays, and the reason why it cannot be managed; nil if it was deleted in the meantime.
     private func describe(
         _ entry: Session.Entry, hasList: Bool, _ session: Session, _ call: Call, _ budget: inout UInt64
     ) throws -> (UInt64, [(id: String, file: String)], refusal: String?)? {
-        // A raw volume's size is its file's, whatever its guest wrote to its beginning.
+        // A raw volume has its file's size, whatever its guest wrote to its beginning.
         if !hasList, Chain.Format.isRaw(ofLength: entry.size) { return (entry.size, [], nil) }
         do {
             let chain = try Chain(session, volume: entry.name, format: .raw)
@@ -80,7 +80,7 @@ extension NFSDriver {
             let refusal = chain.overlays.isEmpty ? nil : "it has snapshots"
             if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays, refusal) }
             guard let header = try Qcow2Header.read(file) else { return (entry.size, chain.overlays, refusal) }
-            // What is a volume's already is not looked through.
+            // Files of volumes are not examined.
             guard refusal == nil, !Self.isID(Array(entry.name.utf8).suffix(36)) else { return (header.size, chain.overlays, refusal) }
             defer { budget -= min(budget, header.tableBytes) }
             do { _ = try Chain.Format.ofForeign(entry.name, session, call, reading: budget) } catch let error as DriverError
@@ -90,7 +90,7 @@ extension NFSDriver {
         } catch let error as DriverError where [CLINKER_NOT_FOUND, CLINKER_RETRY].contains(error.code) {
             return nil
         } catch let error as DriverError where error.code == CLINKER_INVALID {
-            // Whoever put it here may ask why it cannot be used; the others are listed all the same.
+            // A file that cannot be examined is listed with the reason.
             return (entry.size, [], error.message)
         }
     }
@@ -101,7 +101,7 @@ extension NFSDriver {
         let target = try name(call, "volume.name")
         var reference = try call.required(call.referenceArgument)
         var among = shares
-        // As Cinder takes it, host:/path/file, or the file alone.
+        // Cinder's form, host:/path/file, or the file's name alone.
         if let share = shares.first(where: { reference.hasPrefix($0.address.text + "/") }) {
             reference = String(reference.dropFirst(share.address.text.utf8.count + 1))
             among = [share]
@@ -125,7 +125,7 @@ extension NFSDriver {
                 try session.rename(reference, to: target)
             }
             do { return try takeOver(target, session, call) } catch {
-                // The file is its owner's again, as it was.
+                // After a failure the file gets its old name back.
                 if let length { try? giveBack(target, as: reference, length, session) }
                 throw error
             }
@@ -136,7 +136,7 @@ extension NFSDriver {
     private func giveBack(_ target: String, as reference: String, _ length: UInt64, _ session: Session) throws {
         let file = try session.open(target, writable: true)
         defer { file.close() }
-        // A raw file had its end moved to a whole GiB.
+        // A raw file was extended to whole GiB.
         let size = try file.size
         if size > length, size == ((length + 1_073_741_823) >> 30) << 30 { try file.truncate(to: length) }
         try session.rename(target, to: reference)
@@ -146,7 +146,7 @@ extension NFSDriver {
         let format = try Chain.Format.ofForeign(target, session, call)
         let layer = try Chain(session, volume: target, format: format).open(target, writable: true)
         defer { layer.close() }
-        // Volumes are whole GiB: what is missing reads as zeroes.
+        // Volumes are whole GiB; the added bytes read as zeroes.
         let size = max(1, (try layer.size + 1_073_741_823) >> 30)
         try layer.grow(to: size << 30)
         try layer.flush()
@@ -173,7 +173,7 @@ extension NFSDriver {
         setData(call, share, format)
     }
 
-    /// What is left to itself stays as it is, yet nobody knows any more what it is: it must be seen.
+    /// An unmanaged file keeps its content, but its recorded format is lost: its length must show the format.
     func unmanageVolume(_ call: Call) throws {
         let volume = try name(call, "volume.name")
         guard let share = try find(volume, call) else { return }
@@ -183,7 +183,7 @@ extension NFSDriver {
         }
     }
 
-    /// Nobody shall take a qcow2 file for a raw one.
+    /// Makes sure that a qcow2 file cannot be mistaken for a raw one.
     private func setApart(_ name: String, _ session: Session) throws {
         let file = try session.open(name, writable: true)
         defer { file.close() }

@@ -283,8 +283,8 @@ final class NFSDriver: VolumeDriver {
         call.set("data", JSON.object(JSONObject(members)).text)
     }
 
-    /// As was noted when the volume was made or taken over. The note is missing only where a crash lost it, before anybody
-    /// could write to the volume.
+    /// The format recorded when the volume was created or managed. The record is missing only if a crash lost it, before a client could
+    /// write to the volume.
     func format(_ call: Call, _ session: Session, _ volume: String) throws -> Chain.Format {
         if let noted = data(call)?["format"]?.string.flatMap({ Chain.Format(rawValue: $0) }) { return noted }
         return try Chain.Format.ofForeign(volume, session, call)
@@ -302,7 +302,7 @@ final class NFSDriver: VolumeDriver {
         return name
     }
 
-    /// Names come from the host, yet none may lead out of the share.
+    /// Checks a name: it must not lead out of the share, although it comes from the host.
     func check(_ name: String) throws {
         guard !name.isEmpty, !name.utf8.contains(UInt8(ascii: "/")), !name.hasPrefix("."), name.utf8.count <= 120,
             !name.hasSuffix(".info"), !name.hasSuffix(".partial")

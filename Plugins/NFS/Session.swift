@@ -11,19 +11,19 @@ final class Session: @unchecked Sendable {
         let size: UInt64
         let isFile: Bool
         let mode: UInt32
-        /// Names that the file has.
+        /// The number of hard links.
         let links: UInt64
     }
 
     let context: OpaquePointer
     private let address: ShareAddress
     private(set) var isUsable = true
-    /// Why the server is taken for away: it did not answer, or broke the connection.
+    /// Why the server is considered unreachable: no reply, or a broken connection.
     private(set) var failure: DriverError?
-    /// The rights of new files.
+    /// The permissions of new files.
     var mode: (Session) throws -> Int32 = { _ in 0o660 }
 
-    /// Seconds for what a server has at hand, and for what it has to write down or to free.
+    /// Time-outs in seconds for requests that the server answers from memory, and for those that write or free storage.
     private let quick, patient: Int32
 
     init(_ address: ShareAddress) throws {
@@ -33,7 +33,7 @@ final class Session: @unchecked Sendable {
         try address.reach(within: min(quick, 5))
         guard let context = nfs_init_context() else { throw DriverError(CLINKER_RETRY, "libnfs gave no context") }
         self.context = context
-        // Ports are set by a URL only.
+        // libnfs accepts ports only in a URL.
         var query = "nfs://host/path?version=3"
         if let port = address.port { query += "&nfsport=\(port)" }
         if let port = address.mountPort { query += "&mountport=\(port)" }
@@ -54,7 +54,7 @@ final class Session: @unchecked Sendable {
 
     deinit { nfs_destroy_context(context) }
 
-    /// Does what may take the server a while.
+    /// Runs requests with the longer time-out.
     func patiently(_ body: () -> Int32) -> Int32 {
         nfs_set_timeout(context, patient * 1000)
         defer { nfs_set_timeout(context, quick * 1000) }
@@ -70,37 +70,37 @@ final class Session: @unchecked Sendable {
         return NFSFile(self, file, name)
     }
 
-    /// An empty file; what had the name is replaced.
+    /// Creates an empty file; replaces an existing one.
     func create(_ name: String, mode: Int32? = nil) throws -> NFSFile {
         let mode = try mode ?? self.mode(self)
         try remove(name)
         var file: OpaquePointer?
         try check(nfs_create(context, "/" + name, O_RDWR | O_EXCL, mode, &file), "create", name)
         guard let file else { throw DriverError(CLINKER_ERROR, "libnfs gave no file for \(name)") }
-        // The server's mask must not take rights from those who will mount the share.
+        // The server's umask must not remove permissions that clients of the share need.
         try check(nfs_fchmod(context, file, mode), "chmod", name)
         return NFSFile(self, file, name)
     }
 
-    /// A regular file's size in bytes; nil if there is none of the name.
+    /// The size of a regular file in bytes; nil if there is no such file.
     func size(of name: String) throws -> UInt64? {
         var info = nfs_stat_64()
         let result = nfs_lstat64(context, "/" + name, &info)
         if result == -ENOENT { return nil }
         try check(result, "look at", name)
-        // The type of a regular file, in the bits of a type.
+        // The file type bits of a regular file.
         guard info.nfs_mode & 0o170000 == 0o100000 else { throw DriverError(CLINKER_EXISTS, "\(path(name)) is no file") }
         return info.nfs_size
     }
 
-    /// How many names the file has.
+    /// The number of hard links of the file.
     func links(of name: String) throws -> UInt64 {
         var info = nfs_stat_64()
         try check(nfs_lstat64(context, "/" + name, &info), "look at", name)
         return info.nfs_nlink
     }
 
-    /// Success if it is gone.
+    /// Removes a file; succeeds if it does not exist.
     func remove(_ name: String) throws {
         let result = patiently { nfs_unlink(context, "/" + name) }
         if result != -ENOENT { try check(result, "remove", name) }
@@ -111,7 +111,7 @@ final class Session: @unchecked Sendable {
     func entries() throws -> [Entry] {
         var listing: OpaquePointer?
         var result = nfs_opendir(context, "/", &listing)
-        // A server says one of these of the directory, too, for a moment, where a file of it went while it was read.
+        // A server may briefly return one of these for the directory if a file was deleted while it was read.
         for _ in 0..<50 where result == -ESTALE || result == -ENOENT {
             usleep(20_000)
             result = nfs_opendir(context, "/", &listing)
@@ -136,7 +136,7 @@ final class Session: @unchecked Sendable {
         return (UInt64(info.f_blocks) * UInt64(info.f_frsize), UInt64(info.f_bavail) * UInt64(info.f_frsize))
     }
 
-    /// A small file as a whole; nil if there is none.
+    /// The content of a small file; nil if there is no such file.
     func text(of name: String, atMost limit: Int = 1 << 20) throws -> [UInt8]? {
         guard let size = try size(of: name) else { return nil }
         guard size <= limit else { throw DriverError(CLINKER_ERROR, "\(path(name)) has \(size) bytes") }
@@ -147,7 +147,7 @@ final class Session: @unchecked Sendable {
         return bytes
     }
 
-    /// Replaces a small file as a whole.
+    /// Replaces the content of a small file.
     func write(_ bytes: [UInt8], to name: String) throws {
         let partial = name + ".partial"
         let file = try create(partial)
@@ -176,12 +176,12 @@ final class Session: @unchecked Sendable {
             case ENOSPC, EDQUOT: CLINKER_NO_SPACE
             case EROFS, EACCES, EPERM, ENAMETOOLONG, EFBIG, ENOTDIR, EISDIR, ENOTEMPTY: CLINKER_ERROR
             case EINVAL: CLINKER_INVALID
-            // The server is away, or was: the handles that this connection holds may be stale.
+            // The server is or was unreachable: file handles of this connection may be stale.
             default: CLINKER_RETRY
             }
         let error = DriverError(code, "cannot \(what) \(path(name)): \(Self.text(context, result))")
         if code == CLINKER_RETRY { isUsable = false }
-        // By these libnfs says that there was no answer (EINTR), or no connection any more.
+        // libnfs returns these for a missing reply (EINTR) or a lost connection.
         if [EINTR, EIO, ETIMEDOUT, ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE, EHOSTUNREACH, ENETUNREACH].contains(-result) {
             failure = error
         }
@@ -247,6 +247,6 @@ final class NFSFile: ImageFile {
         }
     }
 
-    /// libnfs sends what it is given at once in pieces that the server takes: this many bytes are under way together.
+    /// The largest request in bytes; libnfs divides it into pieces of the server's size and sends them together.
     static let most = 8 << 20
 }

@@ -3,9 +3,9 @@ import DriverKit
 import Glibc
 import Synchronization
 
-/// A share and the connections to it: a failure domain of its own. A connection is used by one thread at a time. Once the server has
-/// failed to answer, it is asked again after a pause only, by one caller; the others are told at once, so that a share that is dead or
-/// hangs holds nobody who works with another one.
+/// A share and its connections, a failure domain of its own. A connection is used by one thread at a time. After the server has failed to
+/// reply, one caller tries again after a pause; the others fail at once, so that an unreachable share does not delay calls for other
+/// shares.
 final class Share: Sendable {
     let address: ShareAddress
     private let access: FileAccess
@@ -18,7 +18,7 @@ final class Share: Sendable {
         var refusal: DriverError?
     }
 
-    /// Why the share is not asked now.
+    /// Why the share is not used at present.
     private struct Outage {
         let error: DriverError
         /// On the monotonic clock.
@@ -33,13 +33,13 @@ final class Share: Sendable {
         self.access = access
     }
 
-    /// Why no volumes are made there: it cannot be written to.
+    /// Why no volumes are created there: it is not writable.
     var refusal: DriverError? {
         get { state.withLock { $0.refusal } }
         set { state.withLock { $0.refusal = newValue } }
     }
 
-    /// Lends a connection; one that failed is not used again. `isOpening`: though the last attempt was only just now.
+    /// Lends a connection; a failed one is not reused. `isOpening`: try even if the last attempt was a moment ago.
     func with<T>(isOpening: Bool = false, _ body: (Session) throws -> T) throws -> T {
         let session = try take(isOpening: isOpening)
         defer { give(back: session) }
@@ -63,7 +63,7 @@ final class Share: Sendable {
             return session
         } catch let error as DriverError {
             failed(error)
-            // What was right when the backend came up will be right again.
+            // A share that worked when the backend was opened is expected to work again.
             throw isOpening ? error : DriverError(CLINKER_RETRY, error.message)
         }
     }
@@ -78,7 +78,7 @@ final class Share: Sendable {
     }
 
     private func failed(_ error: DriverError) {
-        // Closed outside of the lock: they may be told so to a server that does not answer.
+        // Closed outside of the lock: closing may wait for a server that does not reply.
         let dropped = state.withLock { state -> [Session] in
             let pause = min(max(Self.shortest, (state.outage?.pause ?? 0) * 2), Self.longest)
             state.outage = Outage(error: DriverError(CLINKER_RETRY, error.message), nextAttempt: Self.now() + pause, pause: pause)
@@ -88,7 +88,7 @@ final class Share: Sendable {
         _ = dropped
     }
 
-    /// The rights of new files, as the operator says, or as the share is.
+    /// The permissions of new files, as configured or as determined from the share.
     private func mode(_ session: Session) throws -> Int32 {
         if let known = state.withLock({ $0.mode }) { return known }
         let mode = try access.mode(session)
@@ -103,10 +103,10 @@ final class Share: Sendable {
     }
 }
 
-/// `nas_secure_file_permissions`: who but the service's user and group may open volumes.
+/// `nas_secure_file_permissions`: whether other users than the service's may open volumes.
 enum FileAccess {
     case secure, open
-    /// Secure, but for a share with volumes that others may open already. What was found is remembered by a file.
+    /// Secure unless the share holds volumes that others may open already. A marker file records the decision.
     case automatic
 
     private static let marker = ".cinderSecureEnvIndicator"

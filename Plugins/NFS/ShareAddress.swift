@@ -2,27 +2,27 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// One exported directory: `host:/path`, and how it is reached. The host of IPv6 stands in brackets: `[::1]:/path`.
+/// An exported directory, `host:/path`, with its mount options. IPv6 addresses are in brackets: `[::1]:/path`.
 struct ShareAddress: Equatable {
     let host, path: String
-    /// nil: as the server's portmapper says.
+    /// nil to ask the server's portmapper.
     var port: Int?, mountPort: Int?
-    /// Seconds that the server may be silent (`timeo`, in tenths); nil: as is usual.
+    /// Time-out of a request in seconds (`timeo`, in tenths); nil for the default.
     var patience: Int?
-    /// Mount options as they were given: clients get them.
+    /// Mount options as configured, which clients receive.
     var options: String?
 
-    /// As users and clients know it.
+    /// The form that users and clients see.
     var text: String { host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(path)" : "\(host):\(path)" }
 
-    /// Parses `host:/path` with mount options such as `vers=3,port=2049`. Throws what is wrong with it.
+    /// Parses `host:/path` with mount options such as `vers=3,port=2049`. Throws an error that names the problem.
     init(_ text: String, options: String?) throws(DriverError) {
         let wrong = DriverError(CLINKER_BAD_CONFIGURATION, "the share '\(text)' must be host:/path")
         let bytes = Array(text.utf8)
         guard let end = bytes.firstRange(of: Array(":/".utf8))?.lowerBound else { throw wrong }
         var name = bytes[..<end]
         if name.first == UInt8(ascii: "["), name.last == UInt8(ascii: "]") { name = name.dropFirst().dropLast() }
-        // A name has none of these; an address of IPv6 is known by its colons.
+        // A host name contains none of these; an IPv6 address contains colons.
         guard !name.isEmpty, !name.contains(where: { [UInt8(ascii: "/"), UInt8(ascii: "["), UInt8(ascii: "]")].contains($0) }) else {
             throw wrong
         }
@@ -42,7 +42,7 @@ struct ShareAddress: Equatable {
                 guard value == "3" || value == "3.0" else {
                     throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_mount_options: \(option): this driver speaks NFS version 3")
                 }
-            // The others are for those who mount the share.
+            // Other options only concern clients that mount the share.
             default: break
             }
         }
@@ -56,12 +56,12 @@ struct ShareAddress: Equatable {
         return number
     }
 
-    /// Whether the server takes connections, within seconds: libnfs would wait for one that a network swallows as long as the kernel does.
+    /// Whether the server accepts connections, within seconds: libnfs itself waits for the kernel's connection time-out.
     func reach(within seconds: Int32) throws(DriverError) {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var found: UnsafeMutablePointer<addrinfo>?
-        // The portmapper's, where it has to be asked.
+        // The portmapper's port if it has to be asked.
         let result = getaddrinfo(host, String(mountPort ?? 111), &hints, &found)
         guard result == 0, let found else {
             throw DriverError(CLINKER_RETRY, "\(text): the host is not known: \(String(cString: gai_strerror(result)))")
@@ -77,7 +77,7 @@ struct ShareAddress: Equatable {
         throw DriverError(CLINKER_RETRY, "\(text) cannot be mounted", errno: problem)
     }
 
-    /// 0, or why not.
+    /// 0, or the error number.
     private static func connect(_ address: addrinfo, within seconds: Int32) -> Int32 {
         let descriptor = socket(address.ai_family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { return errno }

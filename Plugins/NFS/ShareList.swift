@@ -1,13 +1,13 @@
 import CDriver
 import DriverKit
 
-/// The shares that the configuration names, each once, and what is wrong with the lines that name none.
+/// The configured shares without duplicates, and the problems of invalid lines.
 struct ShareList {
     private(set) var addresses: [ShareAddress] = []
     private(set) var problems: [DriverError] = []
 
-    /// `nas_host` and `nas_share_path`, else the lines of `nfs_shares_config`: `host:/path [options]`, `#` begins a comment. Throws if
-    /// nothing of it is a share.
+    /// Reads `nas_host` and `nas_share_path`, else the lines of `nfs_shares_config`: `host:/path [options]`, `#` begins a comment. Throws
+    /// if there is no valid share.
     init(_ call: Call) throws {
         let common = try call.given(NFSOptions.nasMountOptions) ?? call.given(NFSOptions.mountOptions)
         if let host = try call.given(NFSOptions.host), let path = try call.given(NFSOptions.sharePath) {
@@ -25,7 +25,7 @@ struct ShareList {
             if let given = options, given.hasPrefix("-o") { options = String(given.dropFirst(2).drop(while: \.isWhitespace)) }
             do {
                 let address = try ShareAddress(share.unescapingSpaces, options: options)
-                // Named twice, it still has its room once.
+                // The capacity of a share that is listed twice counts once.
                 if !addresses.contains(where: { $0.text == address.text }) { addresses.append(address) }
             } catch { problems.append(error) }
         }

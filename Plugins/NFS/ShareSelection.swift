@@ -13,7 +13,7 @@ extension NFSDriver {
         }
     }
 
-    /// Where a volume lies: as was noted when it was made, else where its file is.
+    /// The share of a volume: the one recorded when it was created, else the one that has its file.
     func share(of volume: String, _ call: Call) throws -> Share {
         guard let share = try find(volume, call) else { throw DriverError(CLINKER_NOT_FOUND, "no share has a file \(volume)") }
         return share
@@ -26,7 +26,7 @@ extension NFSDriver {
         return try find(volume)
     }
 
-    /// Throws if it may lie where nobody answers.
+    /// Throws if the file may be on a share that does not reply.
     func find(_ name: String, among some: [Share]? = nil) throws -> Share? {
         let (share, failure) = look(for: name, among: some ?? shares)
         if share == nil, let failure { throw DriverError(CLINKER_RETRY, failure.message) }

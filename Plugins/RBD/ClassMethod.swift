@@ -3,8 +3,8 @@ import DriverKit
 import Glibc
 
 extension Cluster {
-    /// What a method of the class `rbd`, which keeps librbd's lists in the pool, answers; nil if there is no such object, or nothing in
-    /// it by that name. Throws where the answer has more than `limit` bytes.
+    /// Calls a method of the object class `rbd`, which maintains librbd's lists in the pool; returns nil if the object, or the entry in it,
+    /// does not exist. Throws if the answer has more than `limit` bytes.
     func execute(_ method: String, of object: String, _ input: [UInt8], limit: Int = 4096, ignoring: [Int32] = []) throws -> [UInt8]? {
         var answer = [CChar](repeating: 0, count: limit)
         let result = input.withUnsafeBytes {
@@ -17,13 +17,13 @@ extension Cluster {
     }
 }
 
-/// Ceph's form of values: numbers with the least byte first, a text's length in four bytes before it.
+/// Ceph's encoding: little-endian numbers, and texts after a length of four bytes.
 enum CephForm {
     static func encode(_ text: String) -> [UInt8] { encode(UInt32(text.utf8.count)) + Array(text.utf8) }
 
     static func encode(_ number: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: number.littleEndian) { Array($0) } }
 
-    /// Reads one value after the other; nil where they end.
+    /// Reads one value after the other; nil at the end.
     struct Reader {
         private var rest: ArraySlice<UInt8>
 
@@ -43,7 +43,7 @@ enum CephForm {
             number(UInt32.self).flatMap { take(Int($0)) }.map { String(decoding: $0, as: UTF8.self) }
         }
 
-        /// The members of a structure, which has its version before it, the oldest one that reads it, and its length.
+        /// The members of a structure, which follow its version, its oldest compatible version and its length.
         mutating func structure() -> Reader? {
             guard take(2) != nil else { return nil }
             return number(UInt32.self).flatMap { take(Int($0)) }.map { Reader($0) }

@@ -4,15 +4,15 @@ import DriverKit
 import Glibc
 import JSON
 
-/// A connection to a cluster and to one of its pools. Every call of it ends within the time-outs that are set here: an
-/// unreachable cluster must not hold a thread for ever.
+/// A connection to a cluster and to one of its pools. The time-outs set here bound every call, so that an unreachable cluster does not
+/// block a thread forever.
 final class Cluster {
     struct Settings {
         var user: String?
         var clusterName = "ceph"
         var configurationFile: String?
         var pool = "rbd"
-        /// Seconds that an operation may take.
+        /// Time-out of an operation in seconds.
         var timeout = 30
     }
 
@@ -45,7 +45,7 @@ final class Cluster {
             }
             let connected = rados_connect(handle)
             guard connected == 0 else {
-                // A monitor that does not answer may come back; a key that is refused will not.
+                // A monitor that does not answer may be reachable later; a refused key stays refused.
                 let code = [-EACCES, -EPERM, -ENOENT, -EINVAL].contains(connected) ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY
                 throw DriverError(code, "\(name) cannot connect to cluster \(settings.clusterName): \(Self.text(connected))")
             }
@@ -61,7 +61,7 @@ final class Cluster {
                 result == -ENOENT || result == -EPERM ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY,
                 "rbd_pool: the pool \(settings.pool) cannot be opened: \(Self.text(result))")
         }
-        // A full pool answers so, instead of holding what is written until there is room.
+        // Writes to a full pool fail with ENOSPC instead of blocking until there is space.
         rados_set_pool_full_try(pool)
         self.handle = handle
         self.pool = pool
@@ -82,7 +82,7 @@ final class Cluster {
         }
     }
 
-    /// What the cluster knows this connection by, and `fence` takes.
+    /// The addresses that identify this connection in the cluster; `fence` accepts them.
     var addresses: String {
         get throws {
             var text: UnsafeMutablePointer<CChar>?
@@ -92,9 +92,9 @@ final class Cluster {
         }
     }
 
-    /// Nothing that the client of these addresses has sent reaches the storage any more.
+    /// Adds the client with these addresses to the blocklist: its pending requests are not carried out any more.
     func fence(_ addresses: String) throws {
-        // The monitor takes one address; all of a client's carry the same nonce.
+        // The monitor accepts one address; all addresses of a client have the same nonce.
         for address in addresses.split(separator: ",") {
             let plain = address.filter { $0 != "[" && $0 != "]" }
             let result = plain.withMutableCString { rados_blocklist_add(handle, $0, Self.fenceSeconds) }
@@ -103,12 +103,12 @@ final class Cluster {
         try seeFences()
     }
 
-    /// After this an OSD that serves this connection knows of every fence there is.
+    /// Updates the OSD map, so that every OSD that serves this connection knows the current blocklist.
     func seeFences() throws { try Self.check(rados_wait_for_latest_osdmap(handle), "cannot wait for the cluster's map") }
 
     private static let fenceSeconds: UInt32 = 3600
 
-    /// A monitor's answer to a command.
+    /// Sends a command to a monitor; returns its output.
     func command(_ members: (String, String)...) throws -> JSON {
         let json = JSON.object(JSONObject((members + [("format", "json")]).map { (name: $0.0, value: .string($0.1)) })).text
         var output: UnsafeMutablePointer<CChar>?
@@ -134,7 +134,7 @@ final class Cluster {
 
     static func text(_ result: Int32) -> String { String(cString: strerror(-result)) }
 
-    /// What a result means for the host; OK unless it is negative.
+    /// The driver error code for a result of librbd or librados; OK unless the result is negative.
     static func code(_ result: Int32) -> clinker_code {
         switch result < 0 ? -result : 0 {
         case 0: CLINKER_OK
@@ -149,14 +149,14 @@ final class Cluster {
         }
     }
 
-    /// Throws what a negative result means.
+    /// Throws the driver error for a negative result.
     static func check(_ result: Int32, _ what: @autoclosure () -> String) throws(DriverError) {
         guard result < 0 else { return }
         if result == -ESHUTDOWN { leave(what()) }
         throw DriverError(code(result), "\(what()): \(text(result))")
     }
 
-    /// The cluster has fenced this client: somebody holds this process for dead, so it must not go on.
+    /// Ends the process: the cluster has blocklisted this client, so another process assumes that this one is dead.
     private static func leave(_ what: String) -> Never {
         let line = "rbd: \(what): this client was fenced; its process ends\n"
         _ = line.withCString { Glibc.write(STDERR_FILENO, $0, strlen($0)) }

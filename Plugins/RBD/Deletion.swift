@@ -4,16 +4,16 @@ import DriverKit
 import Glibc
 import Synchronization
 
-/// How volumes go. One that clones hang on is renamed and goes with the last of them; one that the operator wants back perhaps
-/// goes to the trash.
+/// Deletes volumes. A volume with clones is renamed and removed with the last of them; with deferred deletion a volume is moved to the
+/// trash first.
 final class Deletion: @unchecked Sendable {
     private let cluster: Cluster
-    /// Seconds that a deleted volume stays in the trash; nil: deleted at once.
+    /// Seconds that a deleted volume stays in the trash; nil to delete it at once.
     private let delay: Int?
     private let interval: Int
     private let names: VolumeNames
     private let flattening: FlattenLimit
-    /// Held by whoever clears away what clones hung on.
+    /// Held while snapshots and volumes without remaining clones are removed.
     private let family = Mutex(())
     private let maintenance = Mutex<(isRunning: Bool, last: Int)>((false, .min))
 
@@ -27,7 +27,7 @@ final class Deletion: @unchecked Sendable {
 
     func delete(_ name: String, _ call: Call) throws {
         do { try deleteIfFree(name, call) } catch let error as DriverError where [CLINKER_BUSY, CLINKER_NO_SPACE].contains(error.code) {
-            // librbd takes an image's name before the first of its bytes: one that has it is as it was. The other has begun to go.
+            // librbd removes an image's name before its data: an image that still has its name is unchanged, one without is being removed.
             let isWhole = (try? Image.find(cluster, name, writable: false) != nil) ?? false
             throw DriverError(isWhole ? CLINKER_BUSY : CLINKER_RETRY, error.message)
         }
@@ -45,7 +45,7 @@ final class Deletion: @unchecked Sendable {
                 isNeeded = true
                 continue
             }
-            // A user's, or of somebody who uses the pool beside us: it would go with the image, or be out of its owner's sight.
+            // A snapshot made by a user or by another application: it would be deleted with the image, or hidden from its owner.
             throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.name)")
         }
         image.close()
@@ -55,14 +55,14 @@ final class Deletion: @unchecked Sendable {
         }
         if let delay { return try Cluster.check(rbd_trash_move(cluster.pool, name, UInt64(delay)), "cannot move \(name) to the trash") }
         try remove(name, call)
-        // The volume is gone, whatever becomes of what it hung on: that is looked at again later.
+        // The volume is deleted; a failure to clean up its parent is retried by maintenance.
         do { try family.withLock { _ in try removeAncestor(parent) } } catch let error as DriverError {
             call.log(CLINKER_WARNING, "\(name) is deleted; what it was cloned from is cleared later: \(error.message)")
         }
     }
 
-    /// Takes away a snapshot that is there for clones only: one whose clone has gone, or never came to be, holds nothing. BUSY if one
-    /// needs it; false if it is a snapshot of another kind.
+    /// Removes a snapshot that exists only as the parent of a clone, once the clone is gone or was never completed. Throws BUSY if a clone
+    /// needs it; returns false if it is a snapshot of another kind.
     private func clear(_ snapshot: Image.Snapshot, of image: Image) throws -> Bool {
         if snapshot.name.hasSuffix(Names.cloneSnapshotSuffix) || Names.isOfBackup(snapshot.name) {
             try image.removeSnapshot(snapshot.name)
@@ -70,22 +70,22 @@ final class Deletion: @unchecked Sendable {
         }
         switch try image.kind(of: snapshot) {
         case RBD_SNAP_NAMESPACE_TYPE_TRASH?: try image.clear(snapshot)
-        // The daemon's that mirrors the image, which librbd removes with it.
+        // A snapshot of rbd-mirror, which librbd removes with the image.
         case RBD_SNAP_NAMESPACE_TYPE_MIRROR?, nil: break
         default: return false
         }
         return true
     }
 
-    /// Removes an image that nothing hangs on, and what is left of one; success if there is nothing.
+    /// Removes an image without clones, or the remains of one; succeeds if there is nothing to remove.
     func remove(_ name: String, _ call: Call) throws {
-        // A removal that was cut off leaves an image without a name, which librbd goes on with once no other has the name: a second one.
+        // An interrupted removal leaves an image without a name; librbd continues it when the name is free, so a second attempt is needed.
         while try removeImage(name, call) {}
         try Directory.forget(name, in: cluster)
     }
 
-    /// False if there is no such image. One that is held by nothing but watches which nobody ends goes to the trash, from which
-    /// maintenance removes it once they are gone; one that is half removed is there already.
+    /// Returns false if there is no such image. An image that is only held by stale watches is moved to the trash, from which maintenance
+    /// removes it when the watches are gone; a partly removed image is in the trash already.
     private func removeImage(_ name: String, _ call: Call? = nil) throws -> Bool {
         let (result, isForsaken) = outlivingWatches(call, of: id(of: name)) {
             guard let call else { return rbd_remove(cluster.pool, name) }
@@ -104,21 +104,21 @@ final class Deletion: @unchecked Sendable {
         return true
     }
 
-    /// Of the image that librbd would remove by this name.
+    /// The id of the image that librbd would remove by this name.
     private func id(of name: String) -> String? {
         (try? Image.find(cluster, name, writable: false)?.id) ?? (try? Trash.removals(in: cluster).first { $0.name == name }?.id)
     }
 
-    /// A client that died is gone, its watch up to half a minute later (`osd_client_watch_timeout`), or, where it was fenced, as soon as
-    /// the OSD has seen that: until then its images are busy. A call outlives that; without one, whoever tries comes back later.
-    /// `isForsaken`: the image (`id`) is busy, and will be, though nobody has it open.
+    /// Retries while the image is busy. The watch of a dead client ends up to half a minute later (`osd_client_watch_timeout`), or, if the
+    /// client was blocklisted, when the OSD has learned of it. A driver call waits for that; maintenance retries at its next run.
+    /// `isForsaken` is called if the image (`id`) stays busy although no client has it open.
     private func outlivingWatches(_ call: Call?, of id: @autoclosure () -> String?, _ body: () -> Int32) -> (
         result: Int32, isForsaken: Bool
     ) {
         let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
-        /// Nil: there is no image to watch.
+        /// nil if there is no image to watch.
         func isWatched() -> Bool? { id().map { Watches.areAlive(on: $0, in: cluster) } }
-        // Another process may be about what no call asks for, and librbd 16.2 aborts in the midst of a removal when somebody else begins one.
+        // Without a call another process may remove the same image, and librbd 16.2 aborts if a second removal starts during the first.
         var isOthers = call == nil && isWatched() ?? false
         var isForsaken = false
         var isWaiting = false
@@ -126,10 +126,10 @@ final class Deletion: @unchecked Sendable {
             let result = isOthers ? -EBUSY : body()
             guard result == -EBUSY else { return (result, false) }
             if isForsaken || ContinuousClock.now > limit || call?.isCancelled ?? false { return (result, isForsaken) }
-            // It is alive.
+            // A client that answers is alive.
             call?.progress(done: 0, total: 0)
             let isWatched = isWatched()
-            // The last watch may have ended in between: that is seen by one more attempt.
+            // The last watch may have ended in the meantime, so one more attempt is made.
             isForsaken = !isOthers && isWatched == false
             isOthers = call == nil && isWatched ?? false
             if isForsaken { continue }
@@ -139,7 +139,8 @@ final class Deletion: @unchecked Sendable {
         }
     }
 
-    /// A clone is gone: with the last one the snapshot that it hung on goes, and a deleted volume with its last snapshot.
+    /// Cleans up after the removal of a clone: removes its parent snapshot if it was the last clone, and a deleted volume with its last
+    /// snapshot.
     private func removeAncestor(_ parent: Image.Parent?) throws {
         guard let parent, parent.pool == cluster.settings.pool, parent.snapshot.hasSuffix(Names.cloneSnapshotSuffix),
             let image = try Image.find(cluster, parent.image, writable: true)
@@ -164,7 +165,7 @@ final class Deletion: @unchecked Sendable {
         }
     }
 
-    // MARK: what is left behind
+    // MARK: maintenance
 
     private func remove(_ entry: Trash.Entry) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
@@ -174,7 +175,7 @@ final class Deletion: @unchecked Sendable {
         try family.withLock { _ in try removeAncestor(parent) }
     }
 
-    /// Every interval, on a thread of its own: finishes removals that were cut off, and empties the trash of what is due.
+    /// Starts a thread that completes interrupted removals and removes due images from the trash at every interval.
     func startMaintenance() {
         var now = timespec()
         clock_gettime(CLOCK_MONOTONIC, &now)
@@ -200,9 +201,9 @@ final class Deletion: @unchecked Sendable {
 
     private func maintain() throws {
         for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
-            // One that cannot be read, or removed yet, keeps the others from nothing.
+            // An image that cannot be read or removed does not stop the others.
             try? family.withLock { _ in
-                // A removal that was cut off.
+                // An interrupted removal.
                 guard let image = try Image.find(cluster, name, writable: true) else { return _ = try removeImage(name) }
                 for snapshot in try image.snapshots { _ = try? clear(snapshot, of: image) }
                 try removeIfForgotten(image)
@@ -214,7 +215,7 @@ final class Deletion: @unchecked Sendable {
     }
 }
 
-/// No more than so many images are flattened at the same time: each makes the cluster copy a whole volume.
+/// Limits how many images are flattened at the same time, since each makes the cluster copy a whole volume.
 final class FlattenLimit: Sendable {
     private let limit: Int
     private let running = Mutex(0)
@@ -230,7 +231,7 @@ final class FlattenLimit: Sendable {
             }
             if entered { break }
             if call.isCancelled { throw DriverError(CLINKER_CANCELLED, "cancelled") }
-            // A call that waits for its turn is alive.
+            // Reports progress while the call waits for its turn.
             call.progress(done: 0, total: 0)
             usleep(200_000)
         }

@@ -5,8 +5,8 @@ import Glibc
 
 /// The pool's list of names, which librbd keeps beside the images (the object `rbd_directory` of class `rbd`).
 enum Directory {
-    /// Takes a name off the list that leads nowhere: librbd removes what leads from a name to its image before it removes the
-    /// name, and a client that dies in between leaves the name for good.
+    /// Removes a name without an image from the list: librbd removes the object that maps a name to its image before it removes the name,
+    /// and a client that dies in between leaves the name behind.
     static func forget(_ name: String, in cluster: Cluster) throws {
         var size: UInt64 = 0
         var time = time_t()
@@ -16,7 +16,7 @@ enum Directory {
         guard let answer = try cluster.execute("dir_get_id", of: object, CephForm.encode(name)) else { return }
         var reader = CephForm.Reader(answer)
         guard let id = reader.text() else { return }
-        // ESTALE: the name leads to another image by now.
+        // ESTALE: the name belongs to another image now.
         _ = try cluster.execute("dir_remove_image", of: object, CephForm.encode(name) + CephForm.encode(id), ignoring: [-ESTALE])
     }
 

@@ -11,7 +11,7 @@ final class Image {
         let size: UInt64
     }
 
-    /// What an image was cloned from.
+    /// The parent of a clone.
     struct Parent: Equatable {
         let pool: String
         let image: String
@@ -22,10 +22,10 @@ final class Image {
     let cluster: Cluster
     let handle: rbd_image_t
     private var isOpen = true
-    /// nil for an image that is open to write.
+    /// nil for an image that is open for writing.
     private let openedToReadAt: ContinuousClock.Instant?
 
-    /// Throws NOT_FOUND if there is no such image. `snapshot` shows the bytes of one.
+    /// Throws NOT_FOUND if there is no such image. With `snapshot` the image is opened at that snapshot.
     init(_ cluster: Cluster, _ name: String, writable: Bool, snapshot: String? = nil) throws {
         self.cluster = cluster
         self.name = name
@@ -63,7 +63,7 @@ final class Image {
         }
     }
 
-    /// What the cluster names its objects by.
+    /// The prefix of its objects' names.
     var id: String {
         get throws {
             var buffer = [CChar](repeating: 0, count: 64)
@@ -81,7 +81,7 @@ final class Image {
         }
     }
 
-    /// To at least so many bytes; an image never shrinks.
+    /// Resizes the image to at least this many bytes; an image never shrinks.
     func grow(to bytes: UInt64) throws {
         guard try size < bytes else { return }
         try Cluster.check(rbd_resize2(handle, bytes, false, nil, nil), "cannot resize \(name)")
@@ -109,7 +109,7 @@ final class Image {
         return exists
     }
 
-    /// Makes a snapshot that can have children; one that is there already stays.
+    /// Creates and protects a snapshot; succeeds if it exists.
     func makeSnapshot(_ snapshot: String) throws {
         let created = rbd_snap_create(handle, snapshot)
         if created != -EEXIST { try Cluster.check(created, "cannot create \(name)@\(snapshot)") }
@@ -117,7 +117,7 @@ final class Image {
         if protected != -EBUSY { try Cluster.check(protected, "cannot protect \(name)@\(snapshot)") }
     }
 
-    /// BUSY if it has children; success if it is gone.
+    /// Throws BUSY if the snapshot has children; succeeds if it does not exist.
     func removeSnapshot(_ snapshot: String) throws {
         let unprotected = rbd_snap_unprotect(handle, snapshot)
         if unprotected == -ENOENT { return }
@@ -126,8 +126,8 @@ final class Image {
         if removed != -ENOENT { try Cluster.check(removed, "cannot remove \(name)@\(snapshot)") }
     }
 
-    /// Whose the snapshot is: a user's of librbd, a group's, or librbd's own. `TRASH`: it was removed, and is kept under another name
-    /// until its last clone has gone. nil: it has gone.
+    /// The namespace of the snapshot: a user's, a group's or librbd's own. `TRASH` is a removed snapshot that is kept under another name
+    /// until its last clone is gone. nil if it does not exist.
     func kind(of snapshot: Snapshot) throws -> rbd_snap_namespace_type_t? {
         var type = RBD_SNAP_NAMESPACE_TYPE_USER
         let result = rbd_snap_get_namespace_type(handle, snapshot.id, &type)
@@ -136,7 +136,7 @@ final class Image {
         return type
     }
 
-    /// Whether somebody holds the image open; one whose watch the cluster never ends does not.
+    /// Whether a client has the image open; stale watches do not count.
     var isWatched: Bool {
         get throws {
             var count = 8
@@ -151,13 +151,14 @@ final class Image {
         }
     }
 
-    /// Removes what is left of such a snapshot, whose last clone went with a client that died. BUSY if there is a clone.
+    /// Removes such a snapshot if its last clone is gone but the client died before it could remove the snapshot. Throws BUSY if there is a
+    /// clone.
     func clear(_ snapshot: Snapshot) throws {
         let result = rbd_snap_remove_by_id(handle, snapshot.id)
         if result != -ENOENT { try Cluster.check(result, "cannot clear away \(name)@\(snapshot.name)") }
     }
 
-    // MARK: family
+    // MARK: parents and children
 
     var parent: Parent? {
         get throws {
@@ -175,7 +176,7 @@ final class Image {
         }
     }
 
-    /// Names (and whether they lie in the trash) of what was cloned from a snapshot of this image.
+    /// The clones of a snapshot of this image: names, and whether they are in the trash.
     func children(of snapshot: String) throws -> [(name: String, pool: String, isTrash: Bool)] {
         let image = try Image(cluster, name, writable: false, snapshot: snapshot)
         var count = 16
@@ -191,15 +192,15 @@ final class Image {
         }
     }
 
-    /// A mark of an image that was whole before it lost its parent: one without parent and mark is half a clone.
+    /// Metadata key that marks a complete image before it is flattened: an image with neither parent nor mark is an incomplete clone.
     private static let wholeKey = "clinker.whole"
 
-    /// Whether a clone of this name was made to its end.
+    /// Whether this image is a complete clone.
     var isWhole: Bool {
         get throws {
             if let parent = try parent {
                 guard let origin = try Image.find(cluster, parent.image, writable: false) else { return false }
-                // A parent that does not know its child lets the bytes go.
+                // If the parent does not list its child, its snapshot can be removed although the child needs it.
                 return try origin.children(of: parent.snapshot).contains { $0.name == name }
             }
             return try isMarked(Self.wholeKey)
@@ -217,22 +218,22 @@ final class Image {
 
     private func mark(_ key: String) throws { try Cluster.check(rbd_metadata_set(handle, key, "1"), "cannot mark \(name)") }
 
-    /// Copies what the image has from its parent, so that it needs it no more. Can be cancelled, and goes on where it was.
-    /// `isNew`: nobody has ever written to the image.
+    /// Copies the parent's data into the image, which then does not depend on it. Can be cancelled and continues where it stopped.
+    /// `isNew`: no client has ever written to the image.
     func flatten(_ call: Call, isNew: Bool) throws {
         if try parent != nil {
             if try !isNew || isMarked(Self.wholeKey) { try setMapAside() }
             try mark(Self.wholeKey)
             let result = Progress.report(call) { rbd_flatten_with_progress(handle, $0, $1) }
-            // EINVAL: it has no parent any more.
+            // EINVAL: it has no parent.
             if result != -EINVAL { try Cluster.check(result, "cannot flatten \(name)") }
         }
         try takeMapBack(call)
     }
 
-    // librbd passes over the objects that its object map has, and a map notes an object before it is written: when a client dies
-    // in between, a later flatten leaves the parent's bytes out (seen with Ceph 16.2; rebuilding the map does not help, for it
-    // keeps such notes). Without a map every object is looked at.
+    // librbd skips objects that its object map lists, and the map lists an object before it is written: if a client dies in between, a
+    // later flatten does not copy the parent's data of that object (seen with Ceph 16.2; rebuilding the map keeps such entries). Without a
+    // map every object is examined.
     private static let mapKey = "clinker.map"
     private static let mapFeatures = UInt64(RBD_FEATURE_OBJECT_MAP) | UInt64(RBD_FEATURE_FAST_DIFF)
 
@@ -256,7 +257,7 @@ final class Image {
     }
 }
 
-/// Tells the host of librbd's progress, and librbd of the host's cancellation.
+/// Passes librbd's progress to the host, and the host's cancellation to librbd.
 enum Progress {
     private final class Box {
         let call: Call

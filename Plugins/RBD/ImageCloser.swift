@@ -2,24 +2,24 @@ import CRBD
 import Glibc
 import Synchronization
 
-/// Closes images that were opened to read, none of them younger than `age`. A thread of librbd that has told of an image's opening takes
-/// a lock of the image, or of its parent, once more: after whoever waited may have gone on. Where that one has closed the image by then,
-/// the thread aborts, or writes into memory that is not its own any more (seen with Ceph 16.2: of six processes that did nothing but
-/// open and close clones on two processors, with an allocator that overwrites what is freed, each died within 250 rounds).
-/// An image that is open to write takes the time of a few round trips to the cluster before it goes (none died in 2,400 rounds).
+/// Closes images that were opened for reading, but not before they are `age` old. After a thread of librbd has reported that an image is
+/// open it takes a lock of the image, or of its parent, once more. If the caller has closed the image by then, the thread aborts or writes
+/// into freed memory (seen with Ceph 16.2: of six processes that only opened and closed clones on two processors, with an allocator that
+/// overwrites freed memory, each died within 250 rounds). Closing an image that is open for writing takes a few round trips to the cluster,
+/// which is long enough (no process died in 2,400 rounds).
 final class ImageCloser: Sendable {
     private static let age = Duration.milliseconds(100)
 
     private struct Closed: @unchecked Sendable {
         let handle: rbd_image_t
-        /// When it may go.
+        /// When it may be closed.
         let due: ContinuousClock.Instant
     }
 
     /// In the order in which they were closed.
     private let waiting = Mutex<[Closed]>([])
 
-    /// Now or soon: by a later call, `closeAll` at the latest.
+    /// Closes the image now or in a later call, in `closeAll` at the latest.
     func close(_ handle: rbd_image_t, openedAt: ContinuousClock.Instant) {
         let closed = Closed(handle: handle, due: openedAt + Self.age)
         let now = ContinuousClock.now
@@ -32,7 +32,7 @@ final class ImageCloser: Sendable {
         for image in due { rbd_close(image.handle) }
     }
 
-    /// Returns when none is open any more, after the time that the youngest takes to come of age.
+    /// Closes all images; waits until the youngest is old enough.
     func closeAll() {
         let all = waiting.withLock { waiting in
             defer { waiting = [] }

@@ -3,13 +3,13 @@ import CRBD
 import DriverKit
 import Glibc
 
-/// An image's bytes for copies, backups and images.
+/// A block handle on an image.
 final class ImageHandle: BlockHandle {
     private let image: Image
     init(_ image: Image) { self.image = image }
 
     var size: UInt64 { get throws { try image.size } }
-    /// An object's size: what the cluster moves in one piece.
+    /// The size of the image's objects, which is the preferred request size.
     var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 4 << 20, 32 << 20) }
     func close() { image.close() }
 
@@ -43,7 +43,7 @@ final class ImageHandle: BlockHandle {
         try map(since: call.required("since.name"), offset, length, absent: nil, each)
     }
 
-    /// librbd keeps many requests under way; its own threads tell the host of their ends.
+    /// Submits a request asynchronously; a thread of librbd reports its completion to the host.
     func submit(_ request: UnsafeMutablePointer<clinker_request>) throws {
         guard let operation = Operation(rawValue: request.pointee.operation) else { throw DriverError.unsupported }
         let (offset, length) = (request.pointee.offset, request.pointee.length)
@@ -80,9 +80,9 @@ final class ImageHandle: BlockHandle {
 
     private enum Operation: UInt32 { case read, write, zero, discard, flush }
 
-    // MARK: how
+    // MARK: requests
 
-    /// librbd cuts off what lies behind the end; the host wants to hear of it.
+    /// librbd truncates requests at the end of the image; the host expects an error.
     private func within(_ offset: UInt64, _ length: UInt64) throws {
         let size = try image.size
         guard offset <= size, length <= size - offset else {
@@ -94,7 +94,7 @@ final class ImageHandle: BlockHandle {
         try Cluster.check(Int32(clamping: min(result, 0)), "cannot \(what) \(image.name)")
     }
 
-    /// One request may be long, one call of librbd not.
+    /// Divides a request into pieces that librbd accepts.
     private func inPieces(_ offset: UInt64, _ length: UInt64, _ body: (UInt64, UInt64) -> Int) throws {
         try within(offset, length)
         var position = offset
@@ -110,7 +110,8 @@ final class ImageHandle: BlockHandle {
         var isThere: Bool
     }
 
-    /// What exists, or has changed since a snapshot, in order and without gaps. `absent` is what lies between; nil: nothing is said of it.
+    /// The extents that exist, or that changed since a snapshot, in order. `absent` are the flags of the ranges between them; nil to leave
+    /// them out.
     private func map(
         since snapshot: String?, _ offset: UInt64, _ length: UInt64, absent: UInt32?, _ each: (UInt64, UInt64, UInt32) -> Int32
     ) throws -> Int32 {

@@ -3,10 +3,10 @@ import CRBD
 import DriverKit
 import Glibc
 
-/// Volumes that a second cluster holds too: their images are journaled and mirrored one by one. rbd-mirror carries them over.
+/// Volumes that are replicated to a second cluster: their images are journaled and mirrored individually by rbd-mirror.
 struct Mirroring {
     private let cluster: Cluster
-    /// Of `replication_device`, the clusters that images are mirrored to; empty: none.
+    /// The clusters of `replication_device` to which images are mirrored; empty without replication.
     private let targets: [String]
 
     init(_ call: Call, _ cluster: Cluster) throws {
@@ -31,7 +31,7 @@ struct Mirroring {
         }
     }
 
-    /// What types ask for, and operators look at.
+    /// Reports the replication capabilities, which volume types request.
     func describe(_ call: Call) {
         call.set("replication_enabled", !targets.isEmpty)
         guard !targets.isEmpty else { return }
@@ -40,7 +40,7 @@ struct Mirroring {
         call.list("replication_targets") { for target in targets { call.set(nil, target) } }
     }
 
-    /// Has the volume of the call mirrored, if its type asks for it; success if it is already.
+    /// Enables mirroring for the call's volume if its type requests it; succeeds if it is enabled already.
     func begin(_ call: Call) throws {
         guard call.boolean("volume.replicated") ?? false else { return }
         guard !targets.isEmpty else {
@@ -52,7 +52,7 @@ struct Mirroring {
             rbd_mirror_image_get_info(image.handle, &info, MemoryLayout.size(ofValue: info)), "cannot read the mirroring of \(image.name)")
         defer { rbd_mirror_image_get_info_cleanup(&info) }
         if info.state != RBD_MIRROR_IMAGE_ENABLED {
-            // A clone is mirrored only beside its parent.
+            // A clone can only be mirrored if its parent is.
             if try image.parent != nil { try image.flatten(call, isNew: false) }
             var features: UInt64 = 0
             try Cluster.check(rbd_get_features(image.handle, &features), "cannot read the features of \(image.name)")

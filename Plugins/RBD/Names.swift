@@ -3,16 +3,16 @@ import CRBD
 import DriverKit
 import Glibc
 
-/// What the names of images and snapshots say: they are Cinder's.
+/// The meaning of image and snapshot names, which are Cinder's.
 enum Names {
-    /// Of the snapshot that a clone of a volume hangs on.
+    /// Suffix of a snapshot that is the parent of a volume's clone.
     static let cloneSnapshotSuffix = ".clone_snap"
-    /// Of a volume that is deleted as far as its user sees, while clones need its objects.
+    /// Suffix of a deleted volume that is kept because clones need its objects.
     static let deletedSuffix = ".deleted"
-    /// Of a full copy that is being made.
+    /// Suffix of a full copy that is not complete.
     static let partialSuffix = ".partial"
 
-    /// Whether a snapshot is one that Cinder's backups keep of a volume, to tell what changed since: it goes with the volume.
+    /// Whether the snapshot is one that Cinder's incremental backups keep; it is deleted with its volume.
     static func isOfBackup(_ snapshot: String) -> Bool {
         let words = snapshot.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         return words.count >= 4 && words[0].elementsEqual("backup".utf8) && words[1].count == 36 && words[2].elementsEqual("snap".utf8)
@@ -29,7 +29,7 @@ enum Names {
         }
     }
 
-    /// How many clones lie between an image and one that is not a clone of a volume.
+    /// The length of the chain of clones from an image up to one that is not a clone of a volume.
     static func cloneDepth(of image: Image, atMost limit: Int) throws -> Int {
         var depth = 0
         var current = image
@@ -43,7 +43,7 @@ enum Names {
     }
 }
 
-/// The names that the service gives volumes, by its `volume_name_template`: they tell its objects from others' in the pool's trash.
+/// Recognizes volume names of `volume_name_template`: in the pool's trash they distinguish the service's images from others.
 struct VolumeNames: Sendable {
     private let prefix: [UInt8]
     private let suffix: [UInt8]
@@ -55,7 +55,7 @@ struct VolumeNames: Sendable {
         suffix = Array(bytes[mark...].dropFirst(2))
     }
 
-    /// A volume's, with or without what this driver puts behind it.
+    /// Whether the name is a volume's, with or without a suffix of this driver.
     func isVolume(_ name: String) -> Bool {
         ["", Names.deletedSuffix, Names.partialSuffix].contains { isVolume(name, then: Array($0.utf8)) }
     }

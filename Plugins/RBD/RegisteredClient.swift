@@ -2,19 +2,19 @@ import CDriver
 import DriverKit
 import Glibc
 
-/// Says in a directory of this machine which cluster clients live, so that the next process can fence the dead: the cluster
-/// takes a client that was killed for alive for half a minute, and holds its images for it that long.
+/// Records the cluster clients of this machine in a directory, so that the next process can blocklist dead ones: the cluster considers a
+/// killed client alive for half a minute, during which its images stay locked.
 final class RegisteredClient {
     private let path: String
     private let descriptor: Int32
 
-    /// `former`: where earlier releases kept it, for all backends; who died under one is fenced too.
+    /// `former`: the directory of earlier releases, shared by all backends; dead clients recorded there are blocklisted too.
     init(directory: String, former: String, cluster: Cluster, _ call: Call) throws {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             throw DriverError.last(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory)")
         }
         let addresses = try cluster.addresses
-        // Locked before it has the name by which others find it.
+        // The file is locked before it gets the name by which other processes find it.
         let hidden = directory + "/.\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
         path = directory + "/\(try cluster.fsid)-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
         descriptor = open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
@@ -40,7 +40,7 @@ final class RegisteredClient {
     }
 
     private static func fenceTheDead(directory: String, cluster: Cluster, _ call: Call) throws {
-        // One after the other: whoever comes second must not go on before the first has fenced.
+        // Serialized: a second process must not continue before the first has blocklisted the dead clients.
         let turn = open(directory + "/.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         if turn >= 0 { flock(turn, LOCK_EX) }
         defer { if turn >= 0 { close(turn) } }
@@ -56,12 +56,12 @@ final class RegisteredClient {
             let file = open(path, O_RDONLY | O_CLOEXEC)
             guard file >= 0 else { continue }
             defer { close(file) }
-            // The lock goes with the process, whatever ended it.
+            // The kernel releases the lock when the process ends.
             guard flock(file, LOCK_EX | LOCK_NB) == 0 else { continue }
             var bytes = [UInt8](repeating: 0, count: 4096)
             let count = read(file, &bytes, bytes.count)
             let addresses = String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
-            // Gone already if its owner went in good order meanwhile.
+            // The file is gone if its owner has ended normally in the meantime.
             guard access(path, F_OK) == 0, !addresses.isEmpty else { continue }
             call.log(CLINKER_WARNING, "a process ended without leaving the cluster: its client \(addresses) is fenced")
             try cluster.fence(addresses)

@@ -2,10 +2,10 @@ import CRBD
 import DriverKit
 import Glibc
 
-/// librbd renames an image in three steps: it makes the new name's object, changes the directory, and removes the old name's object. A
-/// process that dies between them leaves both names' objects, and librbd refuses to go on (EEXIST).
+/// librbd renames an image in three steps: it creates the new name's object, changes the directory, and removes the old name's object. A
+/// process that dies in between leaves both names' objects, and librbd then refuses the rename (EEXIST).
 extension Cluster {
-    /// Renames the image, or finishes what an earlier attempt began. False if there is no image of the old name.
+    /// Renames the image, or completes an interrupted rename. Returns false if there is no image with the old name.
     func rename(_ old: String, to target: String) throws -> Bool {
         let what = "cannot rename \(old) to \(target)"
         var result = rbd_rename(pool, old, target)

@@ -7,11 +7,11 @@ import Glibc
 enum Trash {
     struct Entry {
         let id, name: String
-        /// Whether it may go.
+        /// Whether its deferment time is over.
         let isDue: Bool
     }
 
-    /// What was moved there; not what is being removed.
+    /// The images moved to the trash, without those that are being removed.
     static func moved(in cluster: Cluster) throws -> [Entry] {
         var count = 64
         while true {
@@ -27,13 +27,13 @@ enum Trash {
         }
     }
 
-    /// Seconds after which a removal that nobody has the image open for was cut off; before, it may be about to open it.
+    /// Seconds after which a removal counts as interrupted if no client has the image open. A younger one may be about to open it.
     private static let patience = 60
     private static let pageLength: UInt64 = 64
     /// `TRASH_IMAGE_SOURCE_REMOVING` of Ceph's cls_rbd_types.h.
     private static let isRemoval: UInt8 = 3
 
-    /// What is being removed: the second half of a removal, which librbd's list leaves out. Due is one that was begun a while ago.
+    /// Images whose removal has begun, which librbd's list leaves out; due are those whose removal began a while ago.
     static func removals(in cluster: Cluster) throws -> [Entry] {
         var found: [Entry] = []
         var last = ""

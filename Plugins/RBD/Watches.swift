@@ -1,21 +1,21 @@
 import CRBD
 import DriverKit
 
-/// What clients hold an image open by.
+/// The watches by which clients keep an image open.
 enum Watches {
-    /// Seconds that a client has to answer in.
+    /// Time-out in seconds for a client's reply.
     private static let patience: UInt64 = 2
 
-    /// Whether a client answers for the image, or may do so yet. An OSD that loses a client before it has committed the client's watch
-    /// notes the watch with the image and never ends it (seen with Ceph 16.2): librbd takes the image for open until the OSD loads what
-    /// it knows of it again, an hour later or a month. Such a watch is sent no notification, so nobody fails to answer one.
+    /// Whether a client replies for the image, or may still do so. An OSD that loses a client before it has committed the client's watch
+    /// records the watch with the image and never ends it (seen with Ceph 16.2): librbd considers the image open until the OSD reloads the
+    /// object, which may be a month later. Such a stale watch receives no notification, so no reply to it is missing.
     static func areAlive(on image: String, in cluster: Cluster) -> Bool {
         var reply: UnsafeMutablePointer<CChar>?
         var length = 0
-        // An empty notification tells clients to read the image's header again.
+        // An empty notification makes clients reload the image's header.
         let result = rados_notify2(cluster.pool, "rbd_header.\(image)", nil, 0, patience * 1000, &reply, &length)
         defer { rados_buffer_free(reply) }
-        // A time-out among them: of a client that died and whose watch will end.
+        // A time-out belongs to a dead client, whose watch will end.
         guard result == 0 else { return true }
         var answers: UnsafeMutablePointer<notify_ack_t>?
         var silent: UnsafeMutablePointer<notify_timeout_t>?

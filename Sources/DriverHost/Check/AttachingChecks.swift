@@ -34,7 +34,7 @@ enum AttachingChecks {
         do { try bench.call(method, volume, more) } catch let failure as DriverFailure where failure.code == .unsupported {}
     }
 
-    /// A volume ready to be connected.
+    /// A volume that is ready to be connected.
     private static func exported(_ bench: CheckBench) throws -> CheckBench.Object {
         let volume = try bench.volume()
         do { return bench.keeping(try bench.call(.exportVolume, volume), volume) } catch let failure as DriverFailure
@@ -42,7 +42,7 @@ enum AttachingChecks {
         { return volume }
     }
 
-    /// What os-brick cannot do without.
+    /// The members that os-brick needs.
     private static let members = [
         "local": ["device_path"], "iscsi": ["target_iqn", "target_portal", "target_lun"], "rbd": ["name", "hosts", "ports"],
         "nfs": ["export", "name"],
@@ -109,7 +109,7 @@ enum AttachingChecks {
             let before = try bench.snapshot(of: volume)
             let told = try connect(bench, volume)
             volume.isConnected = true
-            // Each may be refused, then as busy: nothing was changed. Or it is done, and nobody who is connected notices.
+            // Each may be refused as busy, which leaves everything unchanged, or succeed without disturbing connected hosts.
             func attempt(_ what: String, _ body: () throws -> Void) throws {
                 do { try body() } catch let failure as DriverFailure where failure.code == .unsupported {} catch let failure
                     as DriverFailure

@@ -1,7 +1,7 @@
 import Glibc
 import Primitives
 
-/// A file of the suite's own, outside of every storage: what references and names that lead elsewhere lead to.
+/// A file outside of every storage, the target of references and names that lead out of the storage.
 struct Canary {
     private struct Look: Equatable {
         let inode: UInt64
@@ -25,7 +25,7 @@ struct Canary {
     let path: String
     private let before: Look
 
-    /// Makes one in a directory that is made, too.
+    /// Creates one in a new directory.
     init(in parent: String) throws {
         directory = "\(parent)/elsewhere-\(getpid())"
         path = directory + "/canary"
@@ -39,12 +39,12 @@ struct Canary {
         before = try Look(path, directory)
     }
 
-    /// Ways to it: as it is, and from wherever a storage's directory lies.
+    /// Absolute and relative paths to it.
     var names: [String] { [path, String(repeating: "../", count: 30) + path.dropFirst(), "../elsewhere-\(getpid())/canary"] }
-    /// Names beside it, which are free.
+    /// Unused paths next to it.
     var freeNames: [String] { [directory + "/new", String(repeating: "../", count: 30) + directory.dropFirst() + "/new"] }
 
-    /// It must be as it was, and nothing may have come to lie beside it.
+    /// Requires that the file is unchanged and that nothing was created next to it.
     func verify(after what: String) throws {
         let now: Look
         do { now = try Look(path, directory) } catch let failure as CheckBench.Failure {

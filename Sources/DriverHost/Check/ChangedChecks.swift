@@ -1,10 +1,10 @@
 import CDriver
 
-/// What a driver says has changed since a snapshot: a copy of the changes alone must be a copy of the volume.
+/// Changed extents since a snapshot: copying only these must give a copy of the volume.
 enum ChangedChecks {
     private static let all = UInt64(1) << 30
 
-    /// What has changed of the object since the snapshot.
+    /// The extents of the object that changed since the snapshot.
     private static func changed(
         _ bench: CheckBench, _ object: CheckBench.Object, of volume: CheckBench.Object? = nil, since snapshot: CheckBench.Object,
         offset: UInt64 = 0, length: UInt64 = all

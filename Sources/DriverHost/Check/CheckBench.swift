@@ -3,17 +3,17 @@ import Glibc
 import Logging
 import Primitives
 
-/// What a case works with: the driver, objects that go when the case ends, and ways to say what must hold.
+/// What a case works with: the driver, objects that are removed when the case ends, and assertions.
 final class CheckBench {
-    /// A volume or a snapshot as the host would keep it.
+    /// A volume or a snapshot as the host would store it.
     struct Object {
         var id = UUID.random()
         var isSnapshot = false
         var size = 1
         var data: String?
-        /// A host was told where it is.
+        /// Whether a host is connected to it.
         var isConnected = false
-        /// Of what somebody else made in the same storage.
+        /// For objects that another application made in the same storage.
         var foreignName: String?
         var name: String { foreignName ?? (isSnapshot ? "snapshot-" : "volume-") + id }
     }
@@ -40,13 +40,13 @@ final class CheckBench {
     /// Another instance of the same backend.
     func another() throws -> Driver { try Driver(driver.plugin, options: options, witness: witness) }
 
-    /// A directory of the suite's own, in which the driver's is.
+    /// A directory of the suite, which contains the driver's.
     var directory: String {
         guard let own = options["state_dir"]?.string, let slash = own.lastIndex(of: "/"), slash > own.startIndex else { return "/tmp" }
         return String(own[..<slash])
     }
 
-    /// A file outside of the storage, which must stay as it is.
+    /// A file outside of the storage, which must not change.
     func canary() throws -> Canary {
         let canary = try Canary(in: directory)
         canaries.append(canary)
@@ -60,7 +60,7 @@ final class CheckBench {
 
     func has(_ method: DriverMethod) -> Bool { driver.support(method) != .unsupported }
 
-    // MARK: what must hold
+    // MARK: assertions
 
     func require(_ condition: Bool, _ what: @autoclosure () -> String) throws {
         if !condition { throw Failure(description: what()) }
@@ -93,7 +93,7 @@ final class CheckBench {
         try driver.call(method, arguments(volume, more))
     }
 
-    /// To be removed at the end.
+    /// Registers an object for removal at the end.
     func remember(_ object: Object, of volume: Object? = nil) { made.append((object, volume)) }
 
     /// The object with the private text that the driver gave.
@@ -134,7 +134,7 @@ final class CheckBench {
     func names() throws -> Set<String>? {
         guard has(.listVolumes) else { return nil }
         let listed: DriverValue
-        // A table may have a call that says so.
+        // A call in the table may return UNSUPPORTED.
         do { listed = try driver.call(.listVolumes, .object([])) } catch let failure as DriverFailure where failure.code == .unsupported {
             return nil
         }
@@ -160,7 +160,7 @@ final class CheckBench {
         }
     }
 
-    /// The text in a block of a size that every handle takes.
+    /// The text in a block whose size every handle accepts.
     private func block(_ text: String, _ handle: Driver.Handle) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: max(4096, Int(handle.alignment)))
         for (index, byte) in text.utf8.enumerated() { bytes[index] = byte }
@@ -182,18 +182,18 @@ final class CheckBench {
         }
     }
 
-    // Whole volumes pass through these; loops over their bytes would take the time of the checks.
+    // These process whole volumes; loops over single bytes would dominate the run time.
 
     static func same(_ a: [UInt8], _ b: [UInt8]) -> Bool { a.count == b.count && memcmp(a, b, a.count) == 0 }
 
-    /// Whether every byte is of the value.
+    /// Whether every byte has the value.
     static func are(_ bytes: some Collection<UInt8>, _ value: UInt8) -> Bool {
         guard let first = bytes.first, first == value else { return bytes.isEmpty }
         return bytes.withContiguousStorageIfAvailable { memcmp($0.baseAddress!, $0.baseAddress! + 1, $0.count - 1) == 0 }
             ?? bytes.allSatisfy { $0 == value }
     }
 
-    /// Bytes that tell where they belong: no two blocks of 512 are alike.
+    /// A pattern in which no two blocks of 512 bytes are equal.
     static func pattern(_ count: Int, seed: Int) -> [UInt8] {
         var bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: seed &* 7 &+ 1), count: count)
         bytes.withUnsafeMutableBytes { bytes in
@@ -206,13 +206,13 @@ final class CheckBench {
         return bytes
     }
 
-    /// The beginning of the last block of so many GiB.
+    /// The offset of the last block of a volume of this many GiB.
     func lastBlock(_ object: Object, of volume: Object? = nil, gibibytes: Int) throws -> UInt64 {
         try handle(object, of: volume) { UInt64(gibibytes) << 30 - max(4096, $0.alignment) }
     }
 
-    /// Everything from one offset to another must be zero. What the driver's map calls zero is believed, what it calls data is read: of
-    /// much, as where there is no map, the beginning, the end and samples.
+    /// Requires that everything from one offset to another is zero. Ranges that the driver's map reports as zero are trusted, others are
+    /// read; of large ones, and without a map, the beginning, the end and samples.
     func expectZeroes(in object: Object, from start: UInt64, to end: UInt64, _ what: String) throws {
         try handle(object) { handle in
             let unit = max(65_536, handle.alignment)
@@ -232,14 +232,14 @@ final class CheckBench {
         }
     }
 
-    /// Does what needs more than every storage has: where the driver says that it has not, the case has nothing to see.
+    /// Runs work that needs more space than every storage has; the case is skipped if the driver reports that there is none.
     func asFarAsItGoes<T>(_ work: () throws -> T) throws -> T {
         do { return try work() } catch let failure as DriverFailure where [.noSpace, .invalid].contains(failure.code) {
             throw Skip(reason: "a limit of the driver: \(failure)")
         }
     }
 
-    /// The block at the offset must begin with the text and hold zeroes behind it.
+    /// Requires that the block at the offset begins with the text, followed by zeroes.
     func expect(_ text: String, in object: Object, of volume: Object? = nil, at offset: UInt64 = 0, _ what: String) throws {
         try handle(object, of: volume) { handle in
             let wanted = block(text, handle)
@@ -250,16 +250,16 @@ final class CheckBench {
         }
     }
 
-    // MARK: the end
+    // MARK: removal
 
-    /// As the host does it: what was made reachable is so no more before it is deleted.
+    /// Disconnects and unexports an object before it is deleted, as the host does.
     private func remove(_ object: Object, of volume: Object?) throws {
         if let volume { return try delete(object, of: volume) }
         do { try call(.unexportVolume, object) } catch let failure as DriverFailure where failure.code == .unsupported {}
         try call(.deleteVolume, object)
     }
 
-    /// Removes what the case made, as far as that goes.
+    /// Removes the objects of the case as far as possible.
     func clean() {
         for (object, volume) in made.reversed() {
             try? remove(object, of: volume)
@@ -269,7 +269,7 @@ final class CheckBench {
         canaries = []
     }
 
-    /// The same; nothing may be left.
+    /// Removes the objects of the case and requires that nothing is left.
     func cleanUp() throws {
         let ids = Set(made.map(\.object.id))
         for (object, volume) in made.reversed() {
@@ -281,14 +281,14 @@ final class CheckBench {
             canary.remove()
         }
         canaries = []
-        // Under whatever name: what a killed call left half made has another one.
+        // Under any name: the partial object of a killed call has another one.
         let left = try self.names()?.filter { name in ids.contains { name.contains($0) } } ?? []
         try require(left.isEmpty, "deleted, yet this is still listed: \(left.sorted().joined(separator: ", "))")
     }
 
-    // MARK: a host of its own
+    // MARK: driver hosts
 
-    /// Lends a driver host, whose process id the closure may kill.
+    /// Lends a driver host, which the closure may kill by its PID.
     func withHost<T: Sendable>(_ body: @escaping @Sendable (Backend) async throws -> T) throws -> T {
         let backend = Backend(
             Backend.Configuration(
@@ -316,7 +316,7 @@ final class CheckBench {
     }
 }
 
-/// Numbers that are the same in every run.
+/// A deterministic random number generator.
 struct Numbers {
     var state: UInt64
     mutating func next(below limit: Int) -> Int {

@@ -1,10 +1,10 @@
 import Primitives
 
-/// One promise of `clinker/driver.h`, and how to see whether a driver keeps it.
+/// A test of one guarantee of `clinker/driver.h`.
 public struct ConformanceCase: Sendable {
-    /// `subject: promise`, by which it can be run alone.
+    /// `subject: guarantee`; selects the case on the command line.
     public let name: String
-    /// Optional calls without which there is nothing to see.
+    /// Optional calls that the case needs.
     let needs: [DriverMethod]
     let needsHandles: Bool
     let run: @Sendable (CheckBench) throws -> Void
@@ -17,25 +17,25 @@ public struct ConformanceCase: Sendable {
     }
 }
 
-/// What became of a case.
+/// The outcome of a case.
 public enum ConformanceOutcome: Sendable, Equatable {
     case passed
     case failed(String)
-    /// The driver leaves out what the case is about.
+    /// The driver does not support what the case tests.
     case skipped(String)
 }
 
-/// The conformance suite: what every driver must do, whatever its storage.
+/// The conformance suite: what every driver must do, independent of its storage.
 public enum Conformance {
     public static let cases: [ConformanceCase] =
         InstanceChecks.cases + LeakChecks.cases + VolumeChecks.cases + NameChecks.cases + SnapshotChecks.cases + CloneChecks.cases
         + AttachingChecks.cases + ManageChecks.cases
         + HandleChecks.cases + RangeChecks.cases + CopyChecks.cases + ChangedChecks.cases + DeathChecks.cases
 
-    /// The case without which no other one has anything to see.
+    /// The case on which all others depend.
     public static let first = "instance: it opens"
 
-    /// Runs one case in this process, which is there for that alone. What it made is removed afterwards, whatever its outcome.
+    /// Runs one case in this process, which runs no other. Its objects are removed afterwards, whatever the outcome.
     public static func run(_ name: String, plugin path: String, options: DriverValue) -> ConformanceOutcome {
         guard let found = cases.first(where: { $0.name == name }) else { return .failed("there is no such case") }
         let before = ProcessState.now()
@@ -48,7 +48,7 @@ public enum Conformance {
         }
         let outcome = attempt(found, path, options, witness)
         guard case .passed = outcome else { return outcome }
-        // What no answer shows.
+        // Violations that do not show in results.
         let words = output?.words.map { "the driver wrote to the standard output: '\($0)'" }
         let betrayal = witness.betrayal.map { "a secret stands in what the driver logs: \($0)" }
         let faults = [
@@ -77,7 +77,7 @@ public enum Conformance {
         } catch let skip as CheckBench.Skip {
             return .skipped(skip.reason)
         } catch let failure as DriverFailure where failure.code == .unsupported && !(found.needs.isEmpty && !found.needsHandles) {
-            // A call that a driver's table has may still say so.
+            // A call in the driver's table may still return UNSUPPORTED.
             return .skipped(failure.message)
         } catch let failure as DriverFailure where failure.code == .noSpace {
             return .skipped("a limit of the storage: \(failure.message)")

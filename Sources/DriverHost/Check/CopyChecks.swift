@@ -1,7 +1,7 @@
 import CDriver
 import Glibc
 
-/// Many requests together: what a flush promises, threads beside each other, and the host's own copies.
+/// Flushes, concurrent handles, and the host's copies.
 enum CopyChecks {
     static let cases: [ConformanceCase] = [
         ConformanceCase("flush: what was flushed is there after the instance is closed", handles: true) { bench in

@@ -4,12 +4,12 @@ import Primitives
 
 /// The repeat rule: a process may die at any instant, and the same call by the next one succeeds.
 enum DeathChecks {
-    /// What is called, given what stands before it.
+    /// A call and its preparation.
     private struct Act: Sendable {
         let name: String
         let method: DriverMethod
         var needs: [DriverMethod] = []
-        /// Prepares, and gives the call's arguments and a check of its end.
+        /// Prepares the call; returns its arguments and a check of its result.
         let prepare: @Sendable (CheckBench) throws -> (arguments: DriverValue, verify: @Sendable (CheckBench) throws -> Void)
     }
 
@@ -22,7 +22,7 @@ enum DeathChecks {
         if bench.hasHandles { try bench.write(text, to: volume) }
     }
 
-    /// Bytes that take a moment to be copied, so that a copy can be killed half-way.
+    /// Data that takes a moment to copy, so that a copy can be killed half-way.
     private static let bulk = CheckBench.pattern(8 << 20, seed: 77)
 
     private static func fill(_ bench: CheckBench, _ volume: CheckBench.Object) throws {
@@ -139,7 +139,7 @@ enum DeathChecks {
     static let cases: [ConformanceCase] =
         acts.map { act in
             ConformanceCase("kill -9: \(act.name), repeated by the next process", needs: act.needs) { bench in
-                // After so many microseconds: before, inside and after the call.
+                // Microseconds after which the host is killed: before, during and after the call.
                 for delay in [0, 50, 200, 1_000, 5_000] {
                     let (arguments, verify) = try act.prepare(bench)
                     _ = try bench.withHost { backend in try await killed(backend, act.method, arguments, after: UInt32(delay)) }
@@ -175,7 +175,7 @@ enum DeathChecks {
             }
         ]
 
-    /// Calls, kills the host meanwhile, and calls again until there is an answer.
+    /// Makes the call, kills the host during it, and repeats the call until it returns.
     private static func killed(_ backend: Backend, _ method: DriverMethod, _ arguments: DriverValue, after delay: UInt32) async throws
         -> DriverValue
     {

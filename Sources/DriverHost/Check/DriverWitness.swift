@@ -2,7 +2,7 @@ import CDriver
 import Glibc
 import Primitives
 
-/// Sees, for the conformance suite, what a driver does in its calls that no answer shows.
+/// Observes, for the conformance suite, violations that do not show in a driver's results.
 final class DriverWitness: Sendable {
     private struct State {
         var violations: [String] = []
@@ -11,24 +11,24 @@ final class DriverWitness: Sendable {
     }
     private let state = Guarded(State())
 
-    /// What the header forbids, as it was done.
+    /// Records a violation of the header.
     var violations: [String] { state.withLock { $0.violations } }
 
     func violated(_ what: String) {
         state.withLock { if $0.violations.count < 20, !$0.violations.contains(what) { $0.violations.append(what) } }
     }
 
-    /// A line for the log, or a message.
+    /// Checks a log line or a message.
     func said(_ text: String) {
         state.withLock { if $0.said.count < 10_000 { $0.said.append(text) } }
     }
 
     func isSecret(_ text: String) {
-        // What is shorter may stand in a text by chance.
+        // Shorter secrets may occur in a text by chance.
         if text.utf8.count >= 6 { _ = state.withLock { $0.secrets.insert(text) } }
     }
 
-    /// A line that holds a secret; nil if none does.
+    /// A line that contains a secret; nil if there is none.
     var betrayal: String? {
         state.withLock { state in state.said.first { line in state.secrets.contains { line.contains($0) } } }
     }
@@ -46,7 +46,7 @@ final class DriverWitness: Sendable {
         }
     }
 
-    /// Keeps the memory of a call that has ended: whoever still uses it is seen.
+    /// Keeps the memory of an ended call, so that later use of it is detected.
     func bury(_ call: UnsafeMutablePointer<clinker_call>) {
         call.pointee.reserved = Unmanaged.passRetained(self).toOpaque()
         call.pointee.host = Self.functionsOfTheDead

@@ -1,7 +1,7 @@
 import CDriver
 import Glibc
 
-/// Block handles: what is written is read, and maps tell the truth.
+/// Opening, reading and writing block handles.
 enum HandleChecks {
     static let cases: [ConformanceCase] = [
         ConformanceCase("handle: its sizes make sense", handles: true) { bench in

@@ -1,7 +1,7 @@
 import CDriver
 import Glibc
 
-/// What an instance says of itself.
+/// What an instance reports about itself.
 enum InstanceChecks {
     static let cases: [ConformanceCase] =
         [
@@ -61,7 +61,7 @@ enum InstanceChecks {
                     try CheckBench.write([UInt8](repeating: 7, count: 16 << 20), handle, at: 0)
                     try handle.flush()
                 }
-                // Storage may count what it holds now and then only.
+                // Storage may update its usage only now and then.
                 for _ in 0..<150 where try numbers() == before { usleep(100_000) }
                 try bench.require(try numbers() != before, "they stay \(before), though a volume was made and filled")
             },

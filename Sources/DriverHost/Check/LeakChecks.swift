@@ -1,7 +1,7 @@
 import Glibc
 import Primitives
 
-/// A driver runs for months: what it does not give back with a call, a handle or an instance is gone one day.
+/// A driver runs for months: calls, handles and instances must release all resources.
 enum LeakChecks {
     private static func count(in directory: String) -> Int {
         guard let listing = opendir(directory) else { return 0 }
@@ -11,7 +11,7 @@ enum LeakChecks {
         return count
     }
 
-    /// Does the work again and again: descriptors and threads may not grow with it, memory by `bytes` a time at most.
+    /// Repeats the work: the numbers of descriptors and threads must not grow, and memory by at most `bytes` per repetition.
     private static func steady(_ bench: CheckBench, _ what: String, rounds: Int, bytes: Int, _ work: () throws -> Void) throws {
         func state() -> (descriptors: Int, threads: Int, memory: Int) {
             (count(in: "/proc/self/fd"), count(in: "/proc/self/task"), heapInUse())
@@ -21,7 +21,7 @@ enum LeakChecks {
         var growth: [Int] = []
         let first = state()
         var last = first
-        // A cache that is still filling, of a library's last log lines for one, stops to grow; a leak does not.
+        // A cache that is still filling, such as a library's last log lines, stops growing; a leak does not.
         while growth.count < 3 || (growth.count < 10 && !growth.contains { $0 < bytes }) {
             for _ in 0..<rounds { try work() }
             let now = state()
@@ -33,7 +33,7 @@ enum LeakChecks {
             last.descriptors - first.descriptors < times / 2,
             "\(last.descriptors - first.descriptors) descriptors more after \(times) \(what)")
         try bench.require(last.threads - first.threads < times / 2, "\(last.threads - first.threads) threads more after \(times) \(what)")
-        // Every time, not once: that would be a cache.
+        // Growth in every round; growth in one could be a cache.
         try bench.require(growth.contains { $0 < bytes }, "\(growth.min() ?? 0) bytes of memory more with each of \(times) \(what)")
     }
 

@@ -1,13 +1,13 @@
 import CDriver
 import Primitives
 
-/// What is there, taking it over, and leaving it.
+/// Listing, managing and unmanaging existing objects.
 enum ManageChecks {
     private static func manage(_ bench: CheckBench, _ name: String, as object: CheckBench.Object) throws -> DriverValue {
         try bench.call(.manageVolume, object, [("reference", .members(["source-name": .string(name)]))])
     }
 
-    /// Of a whole qcow2 image of 4 GiB, as a guest may write it into its volume.
+    /// The header of a valid qcow2 image of 4 GiB, as a guest may write it into its volume.
     private static let header: [UInt8] = {
         var bytes = [UInt8](repeating: 0, count: 1 << 20)
         func put(_ value: UInt64, _ count: Int, at offset: Int) {

@@ -1,7 +1,7 @@
 import CDriver
 import Primitives
 
-/// Names: the host's word for an object, and never a way to somewhere else.
+/// Names identify objects and must not lead to anything else.
 enum NameChecks {
     private static func arguments(_ bench: CheckBench, _ name: String, _ more: [(String, DriverValue)] = []) -> DriverValue {
         let volume = DriverValue.members([
@@ -20,7 +20,7 @@ enum NameChecks {
                 try canary.verify(after: "create of '\(name)'")
             }
             for name in canary.names {
-                // Refused, or taken for what is not there.
+                // It is refused, or treated as a name that does not exist.
                 do { _ = try bench.driver.call(.deleteVolume, arguments(bench, name)) } catch is DriverFailure {}
                 try canary.verify(after: "delete of '\(name)'")
                 do { _ = try bench.driver.call(.extendVolume, arguments(bench, name, [("new_size", .integer(2))])) } catch is DriverFailure

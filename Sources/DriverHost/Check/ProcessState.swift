@@ -1,7 +1,7 @@
 import Glibc
 import Primitives
 
-/// What belongs to the whole process, and no driver may change: others run in it.
+/// Process-wide state that a driver must not change, since others run in the same process.
 struct ProcessState {
     private let mask: mode_t
     private let directory: String
@@ -34,7 +34,7 @@ struct ProcessState {
         ("SIGTERM", SIGTERM), ("SIGINT", SIGINT), ("SIGHUP", SIGHUP), ("SIGCHLD", SIGCHLD), ("SIGALRM", SIGALRM), ("SIGSEGV", SIGSEGV),
     ]
 
-    /// What is not as it was; nil if all is.
+    /// What was changed; nil if nothing was.
     func difference(to now: ProcessState) -> String? {
         if now.mask != mask { return "the umask of the process became \(String(now.mask, radix: 8))" }
         if now.directory != directory { return "the working directory of the process became \(now.directory)" }
@@ -48,7 +48,7 @@ struct ProcessState {
         return nil
     }
 
-    /// Children that run on, or that nobody has waited for, when the driver is closed.
+    /// Child processes that still run, or were not reaped, after the driver was closed.
     static func remainingChild() -> String? {
         var info = siginfo_t()
         guard waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 else { return nil }
@@ -57,7 +57,7 @@ struct ProcessState {
     }
 }
 
-/// Catches what is written to the standard output: it belongs to the program.
+/// Captures the standard output, which belongs to the program.
 struct StandardOutput {
     private let file: Int32
 
@@ -70,7 +70,7 @@ struct StandardOutput {
         dup2(file, 1)
     }
 
-    /// The beginning of what was written; nil if nothing was.
+    /// The beginning of the captured output; nil if there is none.
     var words: String? {
         fflush(nil)
         var bytes = [UInt8](repeating: 0, count: 200)

@@ -1,9 +1,10 @@
 import CDriver
 import Glibc
 
-/// Ranges of a handle: what becomes zero or is given up leaves its neighbours, and maps tell the truth.
+/// Zeroing, discarding and mapping ranges of a handle.
 enum RangeChecks {
-    /// What is done to a range leaves its neighbours, to the byte. `work` says whether the range is zero then; it is old or zero otherwise.
+    /// Requires that work on a range does not change its neighbours. `work` returns whether the range must be zero afterwards; otherwise
+    /// it may be old or zero.
     private static func exactly(_ bench: CheckBench, _ work: (Driver.Handle, _ offset: UInt64, _ length: UInt64) throws -> Bool) throws {
         let volume = try bench.volume()
         try bench.handle(volume, writable: true) { handle in

@@ -1,7 +1,7 @@
 import CDriver
 import Primitives
 
-/// Snapshots, volumes made of them, and the way back.
+/// Snapshots, volumes created from them, and reverting.
 enum SnapshotChecks {
     static let cases: [ConformanceCase] = [
         ConformanceCase("snapshot: made, made again, deleted, deleted again", needs: [.createSnapshot, .deleteSnapshot]) { bench in
@@ -72,7 +72,7 @@ enum SnapshotChecks {
             bench.remember(foreign, of: volume)
             let snapshot = bench.keeping(try bench.call(.createSnapshot, volume, [("snapshot", bench.describe(foreign))]), foreign)
             do { try bench.call(.deleteVolume, volume) } catch let failure as DriverFailure where failure.code == .busy {
-                // BUSY says that nothing was changed.
+                // BUSY means that nothing was changed.
                 for offset: UInt64 in [0, 700 << 20] { try bench.expect("kept", in: volume, at: offset, "the volume, which is busy") }
             }
             for offset: UInt64 in [0, 700 << 20] { try bench.expect("kept", in: snapshot, of: volume, at: offset, "the snapshot") }
@@ -108,7 +108,7 @@ enum SnapshotChecks {
             let volume = try bench.volume()
             let snapshot = try bench.snapshot(of: volume)
             do { try bench.call(.deleteVolume, volume) } catch let failure as DriverFailure where failure.code == .busy { return }
-            // It went with it, or it goes now.
+            // It was deleted together with the volume, or is deleted now.
             do { try bench.delete(snapshot, of: volume) } catch let failure as DriverFailure where failure.code == .notFound {}
             try bench.require(try bench.names()?.contains(snapshot.name) != true, "\(snapshot.name) cannot be deleted any more")
         },

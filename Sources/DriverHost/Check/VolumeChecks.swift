@@ -1,7 +1,7 @@
 import CDriver
 import Primitives
 
-/// Volumes that come, grow and go.
+/// Creating, extending and deleting volumes.
 enum VolumeChecks {
     static let cases: [ConformanceCase] = [
         ConformanceCase("create: a volume is listed with its size", needs: [.listVolumes]) { bench in
@@ -52,7 +52,7 @@ enum VolumeChecks {
             try bench.require(volumes.allSatisfy { names.contains($0.name) }, "not all are listed")
         },
         ConformanceCase("create: many threads at the same time") { bench in
-            // The thread model says whether the host lets them in together.
+            // The thread model decides whether the host runs the calls concurrently.
             let volumes = (0..<8).map { _ in CheckBench.Object() }
             for volume in volumes { bench.remember(volume) }
             let failures = try parallel(volumes, bench) { bench, volume in try bench.call(.createVolume, volume) }
@@ -139,7 +139,7 @@ enum VolumeChecks {
             let end = try bench.lastBlock(volume, gibibytes: 3)
             try extend(bench, &volume, to: 3)
             try bench.write("end", to: volume, at: end)
-            // Refused, or nothing to do.
+            // It is refused, or there is nothing to do.
             do { try bench.call(.extendVolume, volume, [("new_size", .integer(2))]) } catch is DriverFailure {}
             let bytes = try bench.handle(volume) { try $0.size }
             try bench.require(bytes == 3 << 30, "\(bytes) bytes are left of 3 GiB")
@@ -157,7 +157,7 @@ enum VolumeChecks {
                 let bytes = try size()
                 do {
                     _ = try bench.driver.callNatively(method, arguments)
-                    // It is served: another case looks at it.
+                    // It is supported; another case tests it.
                     switch method {
                     case .createSnapshot: try bench.delete(other, of: volume)
                     case .cloneVolume: try bench.call(.deleteVolume, other)
@@ -190,7 +190,7 @@ enum VolumeChecks {
         volume.size = size
     }
 
-    /// Does the work for every object on a thread of its own, one after the other if the driver wants that; what failed.
+    /// Runs the work for every object on a thread of its own, serialized if the driver requires that; returns the failures.
     static func parallel(
         _ objects: [CheckBench.Object], _ bench: CheckBench, _ work: @escaping @Sendable (CheckBench, CheckBench.Object) throws -> Void
     ) throws -> [String] {
