@@ -25,30 +25,15 @@ final class LingeringClose: Sendable {
     private static let pieceSize = 64 << 10
 
     private let state = Guarded(State())
-    private let poll: Int32
-    private let bell: Int32
+    private let poll: Poll
     private let limit: Int
     private let ended = Semaphore()
 
     /// - Parameter limit: bytes that are dropped from one client.
     init(limit: Int) throws(SystemError) {
         self.limit = limit
-        poll = epoll_create1(Int32(EPOLL_CLOEXEC))
-        guard poll >= 0 else { throw SystemError.last("the HTTP server could not be started") }
-        bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
-        guard bell >= 0 else {
-            let failure = SystemError.last("the HTTP server could not be started")
-            close(poll)
-            throw failure
-        }
-        var interest = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: bell))
-        epoll_ctl(poll, EPOLL_CTL_ADD, bell, &interest)
+        poll = try Poll("the HTTP server could not be started")
         startThread("http-linger") { [self] in serve() }
-    }
-
-    deinit {
-        close(poll)
-        close(bell)
     }
 
     /// Keeps the connection of a socket that its owner is about to close, and to whose client everything has been sent.
@@ -57,8 +42,7 @@ final class LingeringClose: Sendable {
         guard own >= 0 else { return }
         let isKept = state.withLock { state in
             guard !state.isEnding, state.open.count < Self.most else { return false }
-            var interest = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: own))
-            guard epoll_ctl(poll, EPOLL_CTL_ADD, own, &interest) == 0 else { return false }
+            guard poll.add(own, EPOLLIN.rawValue) else { return false }
             state.open[own] = Socket(rest: limit, deadline: Timestamp.monotonic() + Self.seconds)
             return true
         }
@@ -78,8 +62,7 @@ final class LingeringClose: Sendable {
             state.isEnding = true
             for descriptor in state.open.keys { Self.end(descriptor, &state) }
         }
-        var one: UInt64 = 1
-        _ = write(bell, &one, 8)
+        poll.ring()
         ended.wait()
     }
 
@@ -94,11 +77,8 @@ final class LingeringClose: Sendable {
         defer { buffer.deallocate() }
         var isEnding = false
         while !isEnding {
-            let count = max(0, epoll_wait(poll, &events, Int32(events.count), -1))
-            isEnding = state.withLock { state in
-                for event in events[..<Int(count)] { Self.drop(event.data.fd, buffer, &state) }
-                return state.isEnding
-            }
+            poll.wait(&events) { event in state.withLock { Self.drop(event.data.fd, buffer, &$0) } }
+            isEnding = state.withLock { $0.isEnding }
         }
         ended.post()
     }

@@ -43,8 +43,7 @@ final class StreamConnections: Sendable {
     private static let headSize = 10
 
     private let state = Guarded(State())
-    private let poll: Int32
-    private let bell: Int32
+    private let poll: Poll
     private let ended = Semaphore()
     private let limit: Int
     private let limitPerAddress: Int
@@ -58,16 +57,7 @@ final class StreamConnections: Sendable {
         self.limit = limit
         self.limitPerAddress = limitPerAddress
         self.sendTimeout = sendTimeout
-        poll = epoll_create1(Int32(EPOLL_CLOEXEC))
-        guard poll >= 0 else { throw SystemError.last("the streams could not be started") }
-        bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
-        guard bell >= 0 else {
-            let failure = SystemError.last("the streams could not be started")
-            close(poll)
-            throw failure
-        }
-        var interest = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: bell))
-        epoll_ctl(poll, EPOLL_CTL_ADD, bell, &interest)
+        poll = try Poll("the streams could not be started")
         startThread("streams") { [self] in serve() }
     }
 
@@ -87,33 +77,21 @@ final class StreamConnections: Sendable {
         let isTaken = state.withLock { state in
             let alike = state.perAddress[address] ?? 0
             guard !state.isEnding, state.open.count < limit, limitPerAddress == 0 || alike < limitPerAddress else { return false }
-            var interest = epoll_event(
-                events: EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue, data: epoll_data_t(fd: descriptor))
-            guard epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &interest) == 0 else { return false }
+            guard poll.add(descriptor, EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue) else { return false }
             state.open[descriptor] = connection
             state.perAddress[address] = alike + 1
             state.due.append(connection)
             return true
         }
-        if isTaken { ring() }
+        if isTaken { poll.ring() }
         return isTaken
     }
 
     /// Writes the remaining content of the streams, closes every connection and ends the thread.
     func stop() {
         state.withLock { $0.isEnding = true }
-        ring()
+        poll.ring()
         ended.wait()
-    }
-
-    deinit {
-        close(poll)
-        close(bell)
-    }
-
-    private func ring() {
-        var one: UInt64 = 1
-        _ = write(bell, &one, 8)
     }
 
     private func wake(_ connection: Connection) {
@@ -123,7 +101,7 @@ final class StreamConnections: Sendable {
             state.due.append(connection)
             return state.due.count == 1
         }
-        if isFirst { ring() }
+        if isFirst { poll.ring() }
     }
 
     private func serve() {
@@ -133,17 +111,14 @@ final class StreamConnections: Sendable {
         // Searching streams have turns, a few between two rounds of the others.
         var searching: [Connection] = []
         while true {
-            let count = max(0, epoll_wait(poll, &events, Int32(events.count), searching.isEmpty ? -1 : 0))
-            for event in events[..<Int(count)] where event.data.fd != bell {
-                guard let connection = state.withLock({ $0.open[event.data.fd] }) else { continue }
+            poll.wait(&events, looksOnly: !searching.isEmpty) { event in
+                guard let connection = state.withLock({ $0.open[event.data.fd] }) else { return }
                 if event.events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
                     end(connection)
                 } else if !connection.rest.isEmpty {
                     wake(connection)
                 }
             }
-            var rung: UInt64 = 0
-            _ = read(bell, &rung, 8)
             let (due, isEnding) = state.withLock { state in
                 for connection in state.due { connection.isDue = false }
                 defer { state.due = [] }
