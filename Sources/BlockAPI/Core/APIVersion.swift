@@ -11,6 +11,7 @@ enum APIVersion {
     /// Of the list the first item counts that names this service, as Cinder finds it: `volume`, `volumev3` and whatever else holds the word.
     static func negotiate(_ header: String?, unserved: (Substring) -> Void = { _ in }) throws(HTTPError) -> Int {
         guard let header else { return 0 }
+        if let minor = plain(header) { return minor }
         var asked: Substring?
         for item in header.split(separator: ",") where item.contains("volume") {
             let words = item.split { $0.isWhitespace }
@@ -30,6 +31,14 @@ enum APIVersion {
             throw HTTPError(406, "Version \(asked) is not supported by the API. Minimum is 3.0 and maximum is 3.\(latest).")
         }
         return minor
+    }
+
+    /// The second number of `volume 3.N`, as almost all clients write it; nil for any other text.
+    private static func plain(_ header: String) -> Int? {
+        let bytes = header.utf8
+        let known = "volume 3."
+        guard bytes.count <= known.utf8.count + 2, bytes.starts(with: known.utf8) else { return nil }
+        return number(header[bytes.index(bytes.startIndex, offsetBy: known.utf8.count)...]).flatMap { $0 <= latest ? $0 : nil }
     }
 
     /// Digits without a leading zero.

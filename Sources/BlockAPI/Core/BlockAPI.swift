@@ -111,9 +111,11 @@ public final class BlockAPI: Sendable {
     private static func body(_ request: HTTPRequest) throws(HTTPError) -> JSON? {
         guard !request.body.isEmpty else { return nil }
         guard let given = request.header("Content-Type"), !given.isEmpty else { return nil }
-        let type = String(given.prefix { $0 != ";" }).trimmed.lowercased()
-        guard type == "application/json" || type == "application/vnd.openstack.volume+json" else {
-            throw HTTPError(415, "Unsupported Content-Type")
+        if given != "application/json" {
+            let type = String(given.prefix { $0 != ";" }).trimmed.lowercased()
+            guard type == "application/json" || type == "application/vnd.openstack.volume+json" else {
+                throw HTTPError(415, "Unsupported Content-Type")
+            }
         }
         do throws(JSONError) {
             return try JSON(parsing: request.body)

@@ -22,10 +22,16 @@ struct Schema: Sendable {
         static let extraSpecKey = Pattern(text: "^[a-zA-Z0-9-_:.]{1,255}$") { key($0, "-_:.") }
         static let host = Pattern(text: "^[a-zA-Z0-9-._#@:/+\\[\\]]*$") { $0.isEmpty || key($0, "-._#@:/+[]", most: .max) }
 
+        /// ASCII letters, digits and `more`, which is ASCII, too.
         private static func key(_ text: String, _ more: String, most: Int = 255) -> Bool {
-            (1...most).contains(text.unicodeScalars.count)
-                && text.unicodeScalars.allSatisfy {
-                    $0.properties.isAlphabetic && $0.isASCII || ("0"..."9").contains($0) || more.unicodeScalars.contains($0)
+            let bytes = text.utf8
+            return (1...most).contains(bytes.count)
+                && bytes.allSatisfy { byte in
+                    switch byte {
+                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
+                    case UInt8(ascii: "0")...UInt8(ascii: "9"): true
+                    default: more.utf8.contains(byte)
+                    }
                 }
         }
     }
@@ -155,8 +161,9 @@ struct Schema: Sendable {
     }
 
     private func check(_ object: JSONObject, _ violation: (String) -> HTTPError) throws(HTTPError) {
-        for property in properties {
-            if let value = object[property.name] { try property.schema.check(value, name: property.name) }
+        // By index: most properties are not given, and a copy of each schema would cost more than the look.
+        for index in properties.indices {
+            if let value = object[properties[index].name] { try properties[index].schema.check(value, name: properties[index].name) }
         }
         for (pattern, schema) in patternProperties {
             for member in object.members where pattern.matches(member.name) { try schema.check(member.value, name: member.name) }
@@ -175,14 +182,14 @@ struct Schema: Sendable {
                 throw violation("Additional properties are not allowed (\(names) \(unexpected.count == 1 ? "was" : "were") unexpected)")
             }
         }
-        let shown = PythonText.repr(.object(object))
+        func shown() -> String { PythonText.repr(.object(object)) }
         if let anyRequired, !anyRequired.contains(where: { object[$0] != nil }) {
-            throw violation("\(shown) is not valid under any of the given schemas")
+            throw violation("\(shown()) is not valid under any of the given schemas")
         }
         if let minimumMembers, object.count < minimumMembers {
-            throw violation(minimumMembers == 1 ? "\(shown) should be non-empty" : "\(shown) does not have enough properties")
+            throw violation(minimumMembers == 1 ? "\(shown()) should be non-empty" : "\(shown()) does not have enough properties")
         }
-        if let maximumMembers, object.count > maximumMembers { throw violation("\(shown) has too many properties") }
+        if let maximumMembers, object.count > maximumMembers { throw violation("\(shown()) has too many properties") }
     }
 
     private func check(_ items: [JSON], _ violation: (String) -> HTTPError) throws(HTTPError) {
@@ -196,24 +203,26 @@ struct Schema: Sendable {
     }
 
     private func check(_ text: String, name: String?, _ violation: (String) -> HTTPError) throws(HTTPError) {
-        let shown = PythonText.repr(.string(text))
-        if text.unicodeScalars.contains("\0") { throw violation("\(shown) contains a NUL character, which no text may") }
-        let length = text.unicodeScalars.count
-        if let minimumLength, length < minimumLength {
-            throw violation(minimumLength == 1 ? "\(shown) should be non-empty" : "\(shown) is too short")
+        func shown() -> String { PythonText.repr(.string(text)) }
+        if text.utf8.contains(0) { throw violation("\(shown()) contains a NUL character, which no text may") }
+        if minimumLength != nil || maximumLength != nil {
+            let length = text.unicodeScalars.count
+            if let minimumLength, length < minimumLength {
+                throw violation(minimumLength == 1 ? "\(shown()) should be non-empty" : "\(shown()) is too short")
+            }
+            if let maximumLength, length > maximumLength { throw violation("\(shown()) is too long") }
         }
-        if let maximumLength, length > maximumLength { throw violation("\(shown) is too long") }
-        if let pattern, !pattern.matches(text) { throw violation("\(shown) does not match \(pattern.shown)") }
+        if let pattern, !pattern.matches(text) { throw violation("\(shown()) does not match \(pattern.shown)") }
         if minimum != nil || maximum != nil {
             guard let number = Double(text) else {
                 if case .integer(let what) = format { throw Self.noInteger(what) }
-                throw violation("\(shown) is not a number")
+                throw violation("\(shown()) is not a number")
             }
             try checkRange(number, shown: text, violation)
         }
         switch format {
         case nil: break
-        case .uuid: if !UUID.isUUIDLike(text) { throw violation("\(shown) is not a 'uuid'") }
+        case .uuid: if !UUID.isUUIDLike(text) { throw violation("\(shown()) is not a 'uuid'") }
         case .name, .description:
             let count = text.trimmed.unicodeScalars.count
             let field = if case .name? = format { "name" } else { "description" }
@@ -228,10 +237,10 @@ struct Schema: Sendable {
             if let problem { throw .badRequest("An invalid 'name' value was provided. The 'name' can not \(problem).") }
         case .printable:
             if let odd = text.unicodeScalars.first(where: { !Self.isPrintable($0) }) {
-                throw violation("\(shown) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")
+                throw violation("\(shown()) holds a character that cannot be printed, U+\(String(odd.value, radix: 16, uppercase: true))")
             }
         case .integer(let what): if Int(text).map(String.init) != text { throw Self.noInteger(what) }
-        case .longText: if text.utf8.count > 65_535 { throw violation("\(shown) is not a 'mysql_text'") }
+        case .longText: if text.utf8.count > 65_535 { throw violation("\(shown()) is not a 'mysql_text'") }
         case .state(let what, let known, let list, let isNeeded):
             guard known.contains(text.lowercased()) || (text.isEmpty && !isNeeded) else {
                 throw .badRequest("\(what): \(text) is invalid, valid statuses are: \(list).")
@@ -277,6 +286,8 @@ extension Schema.Kind {
 extension String {
     /// Without surrounding whitespace.
     var trimmed: String {
+        // A character of ASCII that is no blank at both ends, as almost always.
+        if let first = utf8.first, let last = utf8.last, (0x21...0x7E).contains(first), (0x21...0x7E).contains(last) { return self }
         let start = drop { $0.isWhitespace }
         guard let end = start.lastIndex(where: { !$0.isWhitespace }) else { return "" }
         return String(start[...end])
