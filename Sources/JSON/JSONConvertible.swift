@@ -129,7 +129,8 @@ extension Optional: JSONValue where Wrapped: JSONValue {
             self = .some(value)
         }
     }
-    public var json: JSON? { flatMap(\.json) }
+    // Not `\.json`: the key path of a generic type is made anew by each call.
+    public var json: JSON? { flatMap { $0.json } }
 }
 
 extension Array: JSONValue where Element: JSONValue {

@@ -38,7 +38,13 @@ extension JSON {
     }
 
     public init(parsing text: String, limits: JSONLimits = JSONLimits()) throws(JSONError) {
-        try self.init(parsing: Array(text.utf8), limits: limits)
+        var text = text
+        let result: Result<JSON, JSONError> = text.withUTF8 { utf8 in
+            do throws(JSONError) {
+                return .success(try JSON(parsing: UnsafeRawBufferPointer(utf8), limits: limits))
+            } catch { return .failure(error) }
+        }
+        self = try result.get()
     }
 }
 
@@ -46,6 +52,7 @@ private struct Reader {
     let bytes: UnsafeRawBufferPointer
     let depthLimit: Int
     var position = 0
+    private static let smallObject = 8
 
     init(bytes: UnsafeRawBufferPointer, depthLimit: Int) {
         self.bytes = bytes
@@ -88,6 +95,7 @@ private struct Reader {
     mutating func object(depth: Int) throws(JSONError) -> JSON {
         position += 1
         var object = JSONObject()
+        // The names of a large object; those of a small one are compared one by one.
         var seen = Set<String>()
         skipSpace()
         if current == UInt8(ascii: "}") {
@@ -98,7 +106,9 @@ private struct Reader {
             skipSpace()
             guard current == UInt8(ascii: "\"") else { throw error("a member needs a name") }
             let name = try string()
-            guard seen.insert(name).inserted else { throw error("name given twice") }
+            if object.count == Self.smallObject { seen.formUnion(object.names) }
+            let isNew = object.count < Self.smallObject ? object[name] == nil : seen.insert(name).inserted
+            guard isNew else { throw error("name given twice") }
             skipSpace()
             guard current == UInt8(ascii: ":") else { throw error("a colon is missing") }
             position += 1

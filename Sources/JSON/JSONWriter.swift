@@ -31,21 +31,16 @@ public struct JSONWriter: ~Copyable {
         public let count: Int
     }
 
-    /// Returns the buffer to the caller; the writer continues with an empty one.
-    public mutating func take() -> Buffer {
+    /// Ends the writing and gives the buffer to the caller.
+    public consuming func take() -> Buffer {
         let buffer = Buffer(base: base, count: count)
-        base = Self.allocate(64)
-        capacity = 64
-        count = 0
-        needsComma = false
+        discard self
         return buffer
     }
 
-    public mutating func takeString() -> String {
-        let text = String(decoding: UnsafeBufferPointer(start: base, count: count), as: UTF8.self)
-        count = 0
-        needsComma = false
-        return text
+    /// Ends the writing and returns what was written.
+    public consuming func takeString() -> String {
+        String(decoding: UnsafeBufferPointer(start: base, count: count), as: UTF8.self)
     }
 
     // MARK: structure
