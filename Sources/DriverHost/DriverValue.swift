@@ -1,7 +1,7 @@
 import Primitives
 
 /// A value of a driver call: an argument or a result, possibly nested.
-public indirect enum DriverValue: Sendable, Equatable {
+public enum DriverValue: Sendable, Equatable {
     case null
     case boolean(Bool)
     case integer(Int64)
@@ -33,13 +33,15 @@ public indirect enum DriverValue: Sendable, Equatable {
     }
 
     /// A nested value by its path: names and indexes joined by dots. Members whose names contain dots are found too.
-    public func find(_ path: String) -> DriverValue? {
-        if let direct = self[path] { return direct }
-        guard let dot = path.firstIndex(of: ".") else {
+    public func find(_ path: String) -> DriverValue? { find(path[...]) }
+
+    private func find(_ path: Substring) -> DriverValue? {
+        if case .object(let members) = self, let direct = members.first(where: { $0.name == path }) { return direct.value }
+        guard let dot = path.utf8.firstIndex(of: UInt8(ascii: ".")) else {
             if case .list(let items) = self, let index = Int(path), items.indices.contains(index) { return items[index] }
             return nil
         }
-        return find(String(path[..<dot]))?.find(String(path[path.index(after: dot)...]))
+        return find(path[..<dot])?.find(path[path.utf8.index(after: dot)...])
     }
 
     public var string: String? {
@@ -141,16 +143,20 @@ extension DriverValue {
     }
 
     init(decoding bytes: [UInt8]) throws {
+        self = try bytes.withUnsafeBytes { try DriverValue(decoding: $0) }
+    }
+
+    init(decoding bytes: UnsafeRawBufferPointer) throws {
         var decoder = Decoder(bytes: bytes)
         self = try decoder.value(depth: 0)
         guard decoder.position == bytes.count else { throw WireError("bytes after the value") }
     }
 
     private struct Decoder {
-        let bytes: [UInt8]
+        let bytes: UnsafeRawBufferPointer
         var position = 0
 
-        init(bytes: [UInt8]) { self.bytes = bytes }
+        init(bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
 
         mutating func value(depth: Int) throws -> DriverValue {
             guard depth <= DriverValue.depthLimit else { throw WireError("nested too deep") }
@@ -181,7 +187,7 @@ extension DriverValue {
             let size = MemoryLayout<T>.size
             guard position + size <= bytes.count else { throw WireError("value ends early") }
             defer { position += size }
-            return bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: position, as: T.self)) }
+            return T(littleEndian: bytes.loadUnaligned(fromByteOffset: position, as: T.self))
         }
 
         /// Every item takes at least one byte, so a larger count is invalid and must not allocate memory.

@@ -32,6 +32,7 @@ package struct Frame: Sendable {
 package final class Wire: Sendable {
     private let descriptor: Int32
     private let sending = Guarded<Bool>(true)
+    private let received = Guarded(ReceiveBuffer())
 
     /// Takes the descriptor over. It is closed in `deinit` only: descriptor numbers are reused, and a late sender must not write to another
     /// host's connection.
@@ -91,22 +92,52 @@ package final class Wire: Sendable {
     ///
     /// - Throws: `WireError` for bytes that are not a frame.
     package func receive() throws -> Frame? {
-        guard let head = try bytes(4) else { return nil }
-        let length = head.withUnsafeBytes { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
-        guard length >= 9, length <= Frame.maximum else { throw WireError("a frame of \(length) bytes") }
-        guard let body = try bytes(length) else { return nil }
-        guard let kind = Frame.Kind(rawValue: body[0]) else { throw WireError("a frame of unknown kind \(body[0])") }
-        let id = body.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 1, as: UInt64.self)) }
-        return Frame(kind: kind, id: id, value: try DriverValue(decoding: Array(body[9...])))
+        try received.withLock { received in
+            guard received.fill(4, from: descriptor) else { return nil }
+            let length = received.withBytes(4) { Int(UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self))) }
+            guard length >= 9, length <= Frame.maximum else { throw WireError("a frame of \(length) bytes") }
+            guard received.fill(4 + length, from: descriptor) else { return nil }
+            defer { received.drop(4 + length) }
+            return try received.withBytes(4 + length) { bytes in
+                guard let kind = Frame.Kind(rawValue: bytes[4]) else { throw WireError("a frame of unknown kind \(bytes[4])") }
+                let id = UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 5, as: UInt64.self))
+                return Frame(kind: kind, id: id, value: try DriverValue(decoding: UnsafeRawBufferPointer(rebasing: bytes[13...])))
+            }
+        }
+    }
+}
+
+/// What was received and not yet taken: a frame mostly comes whole, by one call of the system.
+private struct ReceiveBuffer {
+    private static let usual = 4096
+    private var memory = [UInt8](repeating: 0, count: usual)
+    private var start = 0
+    private var end = 0
+
+    /// Receives until there are `count` bytes; false if the other end is gone before.
+    mutating func fill(_ count: Int, from descriptor: Int32) -> Bool {
+        if start + count > memory.count {
+            var larger = [UInt8](repeating: 0, count: max(count, Self.usual))
+            larger.replaceSubrange(0..<end - start, with: memory[start..<end])
+            (memory, start, end) = (larger, 0, end - start)
+        }
+        while end - start < count {
+            let got = memory.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + end, $0.count - end, 0) }
+            if got > 0 { end += got } else if got == 0 || errno != EINTR { return false }
+        }
+        return true
     }
 
-    private func bytes(_ count: Int) throws -> [UInt8]? {
-        var buffer = [UInt8](repeating: 0, count: count)
-        var done = 0
-        while done < count {
-            let got = buffer.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress! + done, count - done, 0) }
-            if got > 0 { done += got } else if got == 0 || errno != EINTR { return nil }
-        }
-        return buffer
+    /// The first `count` of the bytes.
+    func withBytes<T>(_ count: Int, _ body: (UnsafeRawBufferPointer) throws -> T) rethrows -> T {
+        try memory.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
+    }
+
+    /// Takes them away.
+    mutating func drop(_ count: Int) {
+        start += count
+        if start == end { (start, end) = (0, 0) }
+        // The memory of a long frame is not kept.
+        if start == end, memory.count > Self.usual { memory = [UInt8](repeating: 0, count: Self.usual) }
     }
 }
