@@ -162,7 +162,7 @@ public struct BlockCopy: Sendable {
     private func read(_ pipe: Pipe, from first: UInt64, to last: UInt64) throws -> Bool {
         var position = first
         while position < last {
-            guard let slot = pipe.free.take(atMost: 1)?.first else { return false }
+            guard let slot = pipe.free.next() else { return false }
             let count = Int(min(UInt64(pipe.buffers[slot].count), last - position))
             if pipe.submit(pipe.input, .read, slot: slot, count: count, at: position, { pipe.arrived[slot].post() }) {
                 guard pipe.ready.append(.data(slot: slot, offset: position, count: count, isArriving: true)) else { return false }
@@ -186,7 +186,7 @@ public struct BlockCopy: Sendable {
         var sinceCheckpoint: UInt64 = 0
         var stretch = Self.firstCheckpoint
         var toldAt = startedAt
-        while let piece = pipe.ready.take(atMost: 1)?.first {
+        while let piece = pipe.ready.next() {
             if isCancelled() { throw DriverFailure(.cancelled, "cancelled") }
             let position: UInt64
             switch piece {

@@ -76,9 +76,7 @@ public enum HostProcess {
         func start(_ driver: Driver, threads: Int) {
             for index in 0..<max(1, threads) {
                 startThread("call-\(index)") { [self] in
-                    while let frames = queue.take(atMost: 1) {
-                        for frame in frames { perform(frame, driver) }
-                    }
+                    while let frame = queue.next() { perform(frame, driver) }
                 }
             }
         }

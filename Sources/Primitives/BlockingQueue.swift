@@ -42,6 +42,19 @@ public final class BlockingQueue<Element: Sendable>: Sendable {
         }
     }
 
+    /// Waits for the next element; nil once closed and empty.
+    public func next() -> Element? {
+        while true {
+            let (item, closed) = state.withLock { ($0.items.isEmpty ? nil : $0.items.removeFirst(), $0.closed) }
+            if let item { return item }
+            if closed {
+                signal.post()  // wakes the next consumer
+                return nil
+            }
+            signal.wait()
+        }
+    }
+
     public func close() {
         state.withLock { $0.closed = true }
         signal.post()

@@ -9,9 +9,7 @@ public final class ThreadExecutor: TaskExecutor {
             let executor = UnmanagedExecutor(self)
             startThread("\(name)-\(index)") {
                 if yields { lowerThreadPriority() }
-                while let jobs = queue.take(atMost: 1) {
-                    for job in jobs { job.runSynchronously(on: executor.reference.asUnownedTaskExecutor()) }
-                }
+                while let job = queue.next() { job.runSynchronously(on: executor.reference.asUnownedTaskExecutor()) }
             }
         }
     }

@@ -53,9 +53,10 @@ struct PrimitivesTests {
         let queue = BlockingQueue<Int>()
         for value in 0..<10 { queue.append(value) }
         #expect(queue.take(atMost: 3) == [0, 1, 2])
-        #expect(queue.take() == Array(3..<10))
+        #expect(queue.next() == 3)
+        #expect(queue.take() == Array(4..<10))
         queue.close()
-        #expect(queue.take() == nil)
+        #expect(queue.take() == nil && queue.next() == nil)
         #expect(queue.append(1) == false)
     }
 }
