@@ -11,6 +11,8 @@ final class FileDriver: VolumeDriver {
     static let options = [directoryOption.declaration]
 
     private let directory: String
+    /// Makes added, renamed and removed files durable.
+    private let names: DirectoryFlush
 
     init(_ call: Call) throws {
         var path = try call[Self.directoryOption]
@@ -22,6 +24,7 @@ final class FileDriver: VolumeDriver {
             throw DriverError(CLINKER_BAD_CONFIGURATION, "file_directory must be an absolute path, not \(path)")
         }
         directory = path
+        names = DirectoryFlush(path)
         try File.makeDirectories(path)
         guard access(path, R_OK | W_OK | X_OK) == 0 else {
             throw DriverError.last(CLINKER_BAD_CONFIGURATION, "the directory \(path) cannot be used")
@@ -175,7 +178,7 @@ final class FileDriver: VolumeDriver {
             if let size { try file.truncate(to: size) }
             try file.flush()
             guard rename(partial, path) == 0 else { throw DriverError.last("cannot rename \(partial)") }
-            try File.flushDirectory(directory)
+            try names.flush()
         } catch {
             unlink(partial)
             throw error
@@ -212,13 +215,13 @@ final class FileDriver: VolumeDriver {
         file.close()
         guard access(path, F_OK) != 0 else { throw DriverError(CLINKER_EXISTS, "\(path) exists already") }
         guard rename(old, path) == 0 else { throw DriverError.last("cannot rename \(old)") }
-        try File.flushDirectory(directory)
+        try names.flush()
     }
 
     private func remove(_ path: String) throws {
         unlink(path + ".partial")
         if unlink(path) != 0, errno != ENOENT { throw DriverError.last("cannot remove \(path)") }
-        try File.flushDirectory(directory)
+        try names.flush()
     }
 }
 
