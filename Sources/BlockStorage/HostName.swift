@@ -9,4 +9,11 @@ public enum HostName {
         guard let end = host.utf8.firstIndex(of: UInt8(ascii: "#")) else { return host }
         return String(host[..<end])
     }
+
+    /// The pool, where one is named.
+    public static func pool(of host: String) -> String? {
+        guard let separator = host.utf8.firstIndex(of: UInt8(ascii: "#")) else { return nil }
+        let pool = host[host.utf8.index(after: separator)...]
+        return pool.isEmpty ? nil : String(pool)
+    }
 }

@@ -99,15 +99,17 @@ public enum Quotas {
     public static func charge(
         _ charge: Charge, type: String, totalSize: Int = 0, project: String, defaults: Defaults, in tx: any Transaction
     ) throws {
-        try add(charge, type: type, project: project, in: tx)
-        let standing = try standing(of: project, defaults: defaults, in: tx)
+        let entries = charge.entries(type)
+        try add(entries, project: project, in: tx)
+        let standing = try Standing([perVolume] + entries.map(\.resource), of: project, defaults: defaults, in: tx)
         try check(charge, type, totalSize, standing)
     }
 
     /// Charges what changes its type under the new one's name, or refuses it.
     static func chargeType(_ type: String, _ charge: Charge, project: String, defaults: Defaults, in tx: any Transaction) throws {
-        try addType(type, charge, project: project, in: tx)
-        let standing = try standing(of: project, defaults: defaults, in: tx)
+        let entries = charge.entries(ofType: type)
+        try add(entries, project: project, in: tx)
+        let standing = try Standing(entries.map(\.resource), of: project, defaults: defaults, in: tx)
         for (resource, delta) in [("volumes", charge.volumes), ("gigabytes", charge.gigabytes), ("snapshots", charge.snapshots)] {
             let name = "\(resource)_\(type)"
             guard delta > 0, let limit = standing.exceeded(name) else { continue }
@@ -132,14 +134,44 @@ public enum Quotas {
         try tx.run(addSQLs[entries.count - 1], entries.flatMap { [.text(project), .text($0.resource), .int($0.amount)] })
     }
 
-    /// What a project may have and has.
-    private struct Standing {
-        var limits: [String: Int]
-        var usages: [String: Int] = [:]
+    /// The resource whose limit is that of a single volume.
+    private static let perVolume = "per_volume_gigabytes"
 
-        func used(_ name: String) -> Int { usages[name] ?? 0 }
+    /// What a project may have and has of some resources.
+    private struct Standing {
+        private struct Line {
+            let resource: String
+            var limit: Int?
+            var ownLimit: Int?
+            var used = 0
+        }
+        private var lines: [Line]
+
+        init(_ resources: [String], of project: String, defaults: Defaults, in tx: any Transaction) throws {
+            var lines = resources.map { name in
+                Line(resource: name, limit: defaults.resources.first { $0.name == name }?.defaultLimit)
+            }
+            try tx.query(standingSQL, [.text(project), .text(project)]) { row in
+                guard let name = row.bytes(1), let index = lines.firstIndex(where: { $0.resource.utf8.elementsEqual(name) }) else {
+                    return true
+                }
+                let amount = row.int(2)
+                switch row.int(0) {
+                case 0: lines[index].limit = amount
+                case 1: lines[index].ownLimit = amount
+                default: lines[index].used = amount
+                }
+                return true
+            }
+            self.lines = lines
+        }
+
+        private func line(_ name: String) -> Line? { lines.first { $0.resource == name } }
+
+        func limit(_ name: String) -> Int? { line(name).flatMap { $0.ownLimit ?? $0.limit } }
+        func used(_ name: String) -> Int { line(name)?.used ?? 0 }
         /// The limit, if there is one and more is used.
-        func exceeded(_ name: String) -> Int? { limits[name].flatMap { $0 >= 0 && used(name) > $0 ? $0 : nil } }
+        func exceeded(_ name: String) -> Int? { limit(name).flatMap { $0 >= 0 && used(name) > $0 ? $0 : nil } }
     }
 
     static let standingSQL = SQL(
@@ -149,25 +181,9 @@ public enum Quotas {
         UNION ALL SELECT 2, resource, in_use FROM quota_usages WHERE project_id = ?
         """)
 
-    private static func standing(of project: String, defaults: Defaults, in tx: any Transaction) throws -> Standing {
-        var standing = Standing(limits: Dictionary(defaults.resources.map { ($0.name, $0.defaultLimit) }, uniquingKeysWith: { $1 }))
-        var own: [String: Int] = [:]
-        try tx.query(standingSQL, [.text(project), .text(project)]) { row in
-            let (name, amount) = (row.text(1), row.int(2))
-            switch row.int(0) {
-            case 0: standing.limits[name] = amount
-            case 1: own[name] = amount
-            default: standing.usages[name] = amount
-            }
-            return true
-        }
-        standing.limits.merge(own) { $1 }
-        return standing
-    }
-
     /// Compares what is charged already.
     private static func check(_ charge: Charge, _ type: String, _ totalSize: Int, _ standing: Standing) throws(StorageError) {
-        if let limit = standing.limits["per_volume_gigabytes"], limit >= 0, totalSize > limit {
+        if let limit = standing.limit(perVolume), limit >= 0, totalSize > limit {
             throw StorageError(
                 .overQuota,
                 "VolumeSizeExceedsLimit: Requested volume size \(totalSize)G is larger than maximum allowed limit \(limit)G.")

@@ -2,8 +2,8 @@ public import Database
 public import JSON
 import Primitives
 
-/// A volume as the domain works with it.
-public struct Volume: Sendable {
+/// A volume as the domain works with it. A class, so that handing it on counts one reference and not one for each of its texts.
+public final class Volume: Sendable {
     public let id, projectID, userID: String
     public let name: String?
     public let size: Int
@@ -64,7 +64,7 @@ public struct Volume: Sendable {
     }
     /// `host@backend` of `host@backend#pool`.
     public var backend: String? { host.map(HostName.backend) }
-    public var pool: String? { host?.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init) }
+    public var pool: String? { host.flatMap(HostName.pool) }
 
     func adminMetadata(_ key: String) -> String? { (try? JSON(parsing: adminMetadata))?[key]?.string }
 }

@@ -1,7 +1,9 @@
 import Database
 
 /// A change to storage that survives the death of any process: which flow carries it out, for what, and how far it got.
-public struct Operation: Sendable {
+///
+/// A class, as `Volume` is: it is handed on many times, and a copy of the structure would count a reference for each of its texts.
+public final class Operation: Sendable {
     public let id: String
     /// The flow that carries it out.
     public let flow: FlowID

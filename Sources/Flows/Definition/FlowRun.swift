@@ -64,7 +64,7 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
     func driverArguments(_ volume: Volume, as id: String, host: String, data: String?, isConnected: Bool) -> DriverValue {
         .members([
             "id": .string(id), "name": .string(settings.names.volume(id)), "size": .integer(Int64(volume.size)),
-            "pool": .optional(host.split(separator: "#", maxSplits: 1).dropFirst().first.map(String.init)), "data": .optional(data),
+            "pool": .optional(HostName.pool(of: host)), "data": .optional(data),
             "attached": .boolean(isConnected),
         ])
     }
