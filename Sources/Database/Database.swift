@@ -45,7 +45,7 @@ extension Connection {
     }
 }
 
-/// A writing transaction: one savepoint inside the commit that it shares with others.
+/// A writing transaction: one change of the commit that it may share with others.
 public protocol Transaction: Connection {
     /// Runs a statement that changes rows and returns how many it changed.
     @discardableResult

@@ -41,8 +41,11 @@ final class SQLiteConnection: Connection {
         return deadline < .infinity && Timestamp.monotonic() > deadline
     }
 
+    private static let configured: Void = { _ = clinker_sqlite_without_statistics() }()
+
     /// Opens the file and sets what every connection needs.
     init(path: String, readOnly: Bool) throws {
+        Self.configured
         var opened: OpaquePointer?
         let flags = SQLITE_OPEN_NOMUTEX | (readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)
         let status = sqlite3_open_v2(path, &opened, flags, nil)
@@ -82,6 +85,15 @@ final class SQLiteConnection: Connection {
         known.removeAll()
         composed.removeAll()
         sqlite3_close_v2(handle)
+    }
+
+    /// Bytes of its pages, of the schema and of prepared statements.
+    var memory: Int {
+        [SQLITE_DBSTATUS_CACHE_USED, SQLITE_DBSTATUS_SCHEMA_USED, SQLITE_DBSTATUS_STMT_USED].reduce(0) { sum, kind in
+            var (current, highest): (Int32, Int32) = (0, 0)
+            sqlite3_db_status(handle, kind, &current, &highest, 0)
+            return sum + Int(current)
+        }
     }
 
     func statement(_ sql: SQL) throws -> SQLiteStatement {

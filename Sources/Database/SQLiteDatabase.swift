@@ -13,7 +13,7 @@ public final class SQLiteDatabase: Database {
     private let queue = BlockingQueue<Job>()
     private let stopped = Semaphore()
     private let isEmptyingLog = Atomic<Bool>(false)
-    /// Bytes of the write-ahead log from which on it is emptied.
+    /// Bytes of the write-ahead log from which on it is begun anew, and which its file keeps.
     private static let logLimit = 32 << 20
     /// Connections kept for readers.
     private static let idleReaders = 16
@@ -24,6 +24,8 @@ public final class SQLiteDatabase: Database {
     private let commitTimes = Histogram()
     private let waitTimes = Histogram()
     private let changes = Atomic<Int>(0)
+    /// Bytes that the writer's connection held some commits ago.
+    private let writerMemory = Atomic<Int>(0)
 
     /// Number of commits so far: a reader's snapshot is current as long as it has not changed.
     private let commits = Atomic<Int>(0)
@@ -36,9 +38,16 @@ public final class SQLiteDatabase: Database {
     }
 
     private struct Job: Sendable {
-        /// Runs the change in its savepoint and says how to finish, given the outcome of the commit.
-        let run: @Sendable (SQLiteTransaction) -> @Sendable ((any Error)?) -> Void
+        /// Runs the change, in a savepoint of its own if it is to be undone alone.
+        let run: @Sendable (SQLiteTransaction, _ inSavepoint: Bool) -> Outcome
         let queuedAt = Timestamp.monotonic()
+    }
+
+    /// What came of a change before its commit.
+    private struct Outcome: Sendable {
+        let hasFailed: Bool
+        /// Tells who asked for the change, given the outcome of the commit.
+        let finish: @Sendable ((any Error)?) -> Void
     }
 
     /// Opens or creates the database file. A connection that no reader needed for `idleTime` seconds is closed.
@@ -52,6 +61,7 @@ public final class SQLiteDatabase: Database {
             try writer.execute("PRAGMA synchronous=FULL")
             try writer.execute("PRAGMA foreign_keys=ON")
             try writer.execute("PRAGMA wal_autocheckpoint=4000")
+            try writer.execute("PRAGMA journal_size_limit=\(Self.logLimit)")
             try writer.execute("PRAGMA temp_store=MEMORY")
         } catch let error as DatabaseError {
             let advice =
@@ -129,8 +139,9 @@ public final class SQLiteDatabase: Database {
     }
 
     /// The write-ahead log begins anew only when no reader looks at it: under steady load that moment never comes by itself,
-    /// and the log grows until the disk is full. So it is brought about: no reader keeps its snapshot, the log is carried
-    /// into the database and cut. A reader that takes long makes it fail; then it is tried again.
+    /// and the log grows until the disk is full. So it is brought about: no reader keeps its snapshot, and the log is carried into the
+    /// database. Its file is written over from its beginning: that is cheaper than one that grows again. A reader that takes long makes
+    /// it fail; then it is tried again.
     private func emptyLog(_ connection: SQLiteConnection) {
         isEmptyingLog.store(true, ordering: .releasing)
         defer { isEmptyingLog.store(false, ordering: .releasing) }
@@ -138,12 +149,17 @@ public final class SQLiteDatabase: Database {
         // Writers wait meanwhile: not for long.
         sqlite3_busy_timeout(connection.handle, 500)
         defer { sqlite3_busy_timeout(connection.handle, SQLiteConnection.busyTimeout) }
-        try? connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try? connection.execute("PRAGMA wal_checkpoint(RESTART)")
     }
 
     private var logSize: Int {
         var info = stat()
         return stat(path + "-wal", &info) == 0 ? Int(info.st_size) : 0
+    }
+
+    /// Bytes that the connections hold which are not reading now.
+    var memory: Int {
+        readers.withLock { $0.reduce(0) { $0 + $1.connection.memory } } + writerMemory.load(ordering: .relaxed)
     }
 
     /// Connections that wait for a reader.
@@ -167,20 +183,17 @@ public final class SQLiteDatabase: Database {
 
     public nonisolated(nonsending) func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
         try await withUnsafeThrowingContinuation { continuation in
-            let job = Job { [doorbell] transaction in
-                let result = Result { try transaction.savepoint { try body(transaction) } }
-                let rings = transaction.takeRings()
-                return { commitError in
-                    switch result {
-                    case .failure(let error): continuation.resume(throwing: error)
-                    case .success(let value):
-                        if let commitError {
-                            continuation.resume(throwing: commitError)
-                        } else {
-                            doorbell.ring(rings)
-                            continuation.resume(returning: value)
-                        }
+            let job = Job { [doorbell] transaction, inSavepoint in
+                do {
+                    let value = try transaction.change(inSavepoint: inSavepoint) { try body(transaction) }
+                    let rings = transaction.takeRings()
+                    return Outcome(hasFailed: false) { commitError in
+                        if let commitError { return continuation.resume(throwing: commitError) }
+                        doorbell.ring(rings)
+                        continuation.resume(returning: value)
                     }
+                } catch {
+                    return Outcome(hasFailed: true) { _ in continuation.resume(throwing: error) }
                 }
             }
             if !queue.append(job) { continuation.resume(throwing: DatabaseError(kind: .unusable, message: "the database is closed")) }
@@ -208,33 +221,63 @@ public final class SQLiteDatabase: Database {
 
     private func write(_ connection: SQLiteConnection) {
         let transaction = SQLiteTransaction(connection)
+        writerMemory.store(connection.memory, ordering: .relaxed)
         var written = 0
+        // Where one change failed the next one may, too.
+        var useSavepoints = false
         while let jobs = queue.take(atMost: Self.batchLimit) {
             let started = Timestamp.monotonic()
             for job in jobs { waitTimes.add(started - job.queuedAt) }
             changes.wrappingAdd(jobs.count, ordering: .relaxed)
             var failure: (any Error)?
-            var finish: [@Sendable ((any Error)?) -> Void] = []
+            var outcomes: [Outcome] = []
             do {
-                try connection.run(connection.statement(Self.beginImmediate), []) { _ in true }
-                for job in jobs { finish.append(job.run(transaction)) }
-                try connection.run(connection.statement(Self.commit), []) { _ in true }
-                commits.wrappingAdd(1, ordering: .releasing)
-                written += 1
-                if written % 64 == 0 {
-                    releaseSnapshots()
-                    if logSize > Self.logLimit { emptyLog(connection) }
+                if try commit(jobs, transaction, on: connection, inSavepoints: useSavepoints && jobs.count > 1, &outcomes) {
+                    commits.wrappingAdd(1, ordering: .releasing)
+                    written += 1
+                    if written % 64 == 0 {
+                        releaseSnapshots()
+                        writerMemory.store(connection.memory, ordering: .relaxed)
+                        if logSize > Self.logLimit { emptyLog(connection) }
+                    }
                 }
             } catch {
                 failure = error
                 // After some errors SQLite has rolled back by itself; then this fails, and that is fine.
                 try? connection.run(connection.statement(Self.rollback), []) { _ in true }
                 // Jobs that never ran must learn it too.
-                for job in jobs.dropFirst(finish.count) { finish.append(job.run(transaction.refusing(error))) }
+                for job in jobs.dropFirst(outcomes.count) { outcomes.append(job.run(transaction.refusing(error), false)) }
             }
+            useSavepoints = outcomes.contains { $0.hasFailed }
             commitTimes.add(Timestamp.monotonic() - started)
-            for end in finish { end(failure) }
+            for outcome in outcomes { outcome.finish(failure) }
         }
+    }
+
+    /// Runs the changes and commits them together; false if there is nothing to commit, since the only change failed.
+    ///
+    /// In a savepoint SQLite keeps the former content of every page that is changed, so changes run without at first. When one of
+    /// several fails, all are undone and run again, each in a savepoint of its own.
+    private func commit(
+        _ jobs: [Job], _ transaction: SQLiteTransaction, on connection: SQLiteConnection, inSavepoints: Bool, _ outcomes: inout [Outcome]
+    ) throws -> Bool {
+        try connection.run(connection.statement(Self.beginImmediate), []) { _ in true }
+        for job in jobs {
+            let outcome = job.run(transaction, inSavepoints)
+            if outcome.hasFailed, !inSavepoints {
+                // After some errors SQLite has rolled back by itself; then this fails, and that is fine.
+                try? connection.run(connection.statement(Self.rollback), []) { _ in true }
+                outcomes = []
+                guard jobs.count > 1 else {
+                    outcomes.append(outcome)
+                    return false
+                }
+                return try commit(jobs, transaction, on: connection, inSavepoints: true, &outcomes)
+            }
+            outcomes.append(outcome)
+        }
+        try connection.run(connection.statement(Self.commit), []) { _ in true }
+        return true
     }
 
     /// Writes how long changes wait and commits take.
@@ -248,6 +291,6 @@ public final class SQLiteDatabase: Database {
         text.family("clinker_database_log_bytes", .gauge, "Size of the write-ahead log.")
         text.sample("clinker_database_log_bytes", logSize)
         text.family("clinker_database_memory_bytes", .gauge, "Memory of the database's connections: pages and prepared statements.")
-        text.sample("clinker_database_memory_bytes", Int(sqlite3_memory_used()))
+        text.sample("clinker_database_memory_bytes", memory)
     }
 }

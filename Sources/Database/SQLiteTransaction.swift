@@ -1,7 +1,7 @@
 import CSQLite
 import Primitives
 
-/// The writer's connection inside a savepoint.
+/// The writer's connection inside a transaction.
 final class SQLiteTransaction: Transaction {
     private let connection: SQLiteConnection
     private let refusal: (any Error)?
@@ -20,16 +20,17 @@ final class SQLiteTransaction: Transaction {
     static let release = SQL("RELEASE change")
     static let rollback = SQL("ROLLBACK TO change")
 
-    func savepoint<T>(_ body: () throws -> T) throws -> T {
+    /// Runs a change. One that fails in a savepoint is undone; without one, whatever the connection's transaction holds is to be.
+    func change<T>(inSavepoint: Bool, _ body: () throws -> T) throws -> T {
         if let refusal { throw refusal }
         begin()
+        guard inSavepoint else { return try body() }
         try connection.run(connection.statement(Self.savepoint), []) { _ in true }
         do {
             let value = try body()
             try connection.run(connection.statement(Self.release), []) { _ in true }
             return value
         } catch {
-            rings = []
             try? connection.run(connection.statement(Self.rollback), []) { _ in true }
             try? connection.run(connection.statement(Self.release), []) { _ in true }
             throw error

@@ -71,6 +71,42 @@ struct DatabaseTests {
         #expect(try database.readBlocking { try $0.first(Self.count) { $0.int(0) } } == 133)
     }
 
+    @Test("a change that shares its commit with one that fails is made once and rung for once")
+    func repeated() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        try await database.write { try $0.run(Self.insert, .text("sum"), .int(0), .null) }
+        let topic = Topic("changes")
+        let rings = Guarded<[String]>([])
+        database.listen(to: topic) { subject in rings.withLock { $0.append(subject) } }
+        struct Refused: Error {}
+        await withTaskGroup(of: Void.self) { group in
+            for index in 0..<200 {
+                group.addTask {
+                    try? await database.write { tx in
+                        tx.ring(topic, "\(index)")
+                        try tx.run(text: "UPDATE t SET v = v + 1", [])
+                        if index % 3 == 0 { throw Refused() }
+                    }
+                }
+            }
+        }
+        #expect(try database.readBlocking { try $0.first(Self.all) { $0.int(1) } } == 133)
+        #expect(rings.withLock { $0.sorted() } == (0..<200).filter { $0 % 3 != 0 }.map { "\($0)" }.sorted())
+    }
+
+    @Test("the memory of the writer and of idle readers is known")
+    func memory() async throws {
+        let temporary = try TemporaryDatabase()
+        let database = temporary.database
+        try await database.migrate([Self.create])
+        let before = database.memory
+        #expect(before > 0)
+        _ = try database.readBlocking { try $0.first(Self.count) { $0.int(0) } }
+        #expect(database.memory > before)
+    }
+
     @Test("a constraint's violation is an error of that change and says so")
     func constraint() async throws {
         let temporary = try TemporaryDatabase()
