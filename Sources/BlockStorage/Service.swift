@@ -57,6 +57,15 @@ public enum Services {
 
     public static func all(in connection: any Connection) throws -> [Service] { try connection.rows(allSQL) { Service($0) } }
 
+    static let closedSQL = SQL("SELECT host FROM services WHERE disabled = 1 OR frozen = 1")
+    /// Hosts with a service that takes no new volumes.
+    public static func closedHosts(in connection: any Connection) throws -> [String] { try connection.rows(closedSQL) { $0.text(0) } }
+
+    /// The id of a backend's service.
+    public static func id(ofBackend host: String, in connection: any Connection) throws -> String? {
+        try connection.first(of: table, table.binary("cinder-volume"), table.host(host)) { $0[table.id] }
+    }
+
     public static func find(binary: String, host: String, in connection: any Connection) throws -> Service? {
         try connection.first(of: table, table.binary(binary), table.host(host)) { Service($0) }
     }

@@ -9,8 +9,8 @@ extension Backends: StorageBackends {
     public func pools(in connection: any Connection) throws -> [PoolState] { try pools(in: connection) { _ in true } }
 
     public func usablePools(in connection: any Connection) throws -> [PoolState] {
-        let disabled = Set(try Services.all(in: connection).filter { $0.isDisabled || $0.isFrozen }.map(\.host))
-        return try pools(in: connection) { !disabled.contains($0) }
+        let closed = try Services.closedHosts(in: connection)
+        return try pools(in: connection) { !closed.contains($0) }
     }
 
     /// The pools of the backends for which `isWanted`, with what is promised of them.

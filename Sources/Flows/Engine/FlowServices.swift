@@ -5,7 +5,7 @@ import Primitives
 public import Settings
 
 /// What the engine works with. Steps get of it what the functions of `Step` hand them.
-public struct FlowServices: Sendable {
+public final class FlowServices: Sendable {
     let database: any Database
     let backends: any StorageBackends
     public let scheduler: Scheduler
@@ -18,9 +18,9 @@ public struct FlowServices: Sendable {
     /// Half of the seconds after which a call that met passing trouble is first repeated; each further pause is twice as long.
     let retryPause: Double
 
-    public init(database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger)
-        throws(SettingsError)
-    {
+    public convenience init(
+        database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
+    ) throws(SettingsError) {
         try self.init(
             database: database, backends: backends, transfers: TransferProcesses(), retryPause: 0.1, settings: settings,
             instances: instances, log: log)
@@ -41,7 +41,7 @@ public struct FlowServices: Sendable {
 }
 
 /// Settings that steps read.
-struct FlowSettings: Sendable {
+final class FlowSettings: Sendable {
     let names: StorageNames
     let quotas: Quotas.Defaults
     let snapshotsChargeGigabytes: Bool

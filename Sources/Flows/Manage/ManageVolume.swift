@@ -28,8 +28,8 @@ enum ManageVolume: FlowDefinition {
                         defaults: run.settings.quotas, in: tx)
                 }
                 try Pools.add(pool.host, gigabytes: size, volumes: 1, in: tx)
-                let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
-                try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
+                let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
+                try Volumes.place(volume.id, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
                 try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
                 run.state.host = pool.host
             },

@@ -90,7 +90,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
         run.state.old = MoveState.OldObject(host: old, nameID: volume.nameID ?? volume.id, data: volume.driverData)
         run.state.claim = old
         var place = Volumes.Location(host: host)
-        place.serviceID = try Services.find(binary: "cinder-volume", host: HostName.backend(of: host), in: tx)?.id
+        place.serviceID = try Services.id(ofBackend: HostName.backend(of: host), in: tx)
         place.zone = run.state.zone
         place.nameID = run.arguments.targetID
         place.driverData = run.state.data

@@ -22,8 +22,8 @@ enum CreateVolume: FlowDefinition {
                     new: volume, arguments: run.arguments, instance: instance, attempted: run.state.attempted,
                     snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
                 let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
-                let service = try Services.find(binary: "cinder-volume", host: pool.backend, in: tx)
-                try Volumes.place(volume.id, host: pool.host, serviceID: service?.id, zone: pool.zone, in: tx)
+                let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
+                try Volumes.place(volume.id, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
                 run.state.host = pool.host
             },
             recordUndo: { run, tx in
