@@ -10,6 +10,7 @@ final class SQLiteConnection: Connection {
     /// Milliseconds.
     static let busyTimeout: Int32 = 10_000
     private static let composedLimit = 128
+    private var texts = BoundTexts()
     /// Whether the rows of a statement are being looked at.
     private var isInRows = false
 
@@ -77,7 +78,10 @@ final class SQLiteConnection: Connection {
     /// For a copy of the whole, which attaches the copy.
     func allowCopy() { sqlite3_limit(handle, SQLITE_LIMIT_ATTACHED, 1) }
 
-    deinit { close() }
+    deinit {
+        close()
+        texts.deallocate()
+    }
 
     func close() {
         guard isOpen else { return }
@@ -158,7 +162,7 @@ final class SQLiteConnection: Connection {
             sqlite3_reset(statement.handle)
             isInRows = false
         }
-        try statement.bind(values)
+        try statement.bind(values, &texts)
         while true {
             switch sqlite3_step(statement.handle) {
             case SQLITE_ROW:
@@ -206,12 +210,11 @@ final class SQLiteStatement: Row {
 
     deinit { sqlite3_finalize(handle) }
 
-    func bind(_ values: [Value]) throws {
+    func bind(_ values: [Value], _ texts: inout BoundTexts) throws {
         guard Int(sqlite3_bind_parameter_count(handle)) == values.count else {
             throw DatabaseError(kind: .other, message: "\(values.count) values for another number of parameters", sql: text)
         }
-        // SQLITE_TRANSIENT: SQLite copies the text before the call returns.
-        let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+        texts.begin(values)
         for (index, value) in values.enumerated() {
             let position = Int32(index + 1)
             let status: Int32
@@ -219,11 +222,10 @@ final class SQLiteStatement: Row {
             case .null: status = sqlite3_bind_null(handle, position)
             case .integer(let value): status = sqlite3_bind_int64(handle, position, value)
             case .real(let value): status = sqlite3_bind_double(handle, position, value)
-            case .text(var value):
-                status = value.withUTF8 { utf8 in
-                    utf8.withMemoryRebound(to: CChar.self) {
-                        sqlite3_bind_text(handle, position, $0.baseAddress ?? UnsafePointer(bitPattern: 1), Int32($0.count), transient)
-                    }
+            case .text(let value):
+                // Without a destructor: SQLite neither copies nor frees the text.
+                status = texts.add(value).withMemoryRebound(to: CChar.self) {
+                    sqlite3_bind_text(handle, position, $0.baseAddress, Int32($0.count), nil)
                 }
             }
             guard status == SQLITE_OK else { throw DatabaseError(kind: .other, message: "a value cannot be bound (\(status))", sql: text) }
