@@ -76,7 +76,7 @@ struct DatabaseTests {
         let temporary = try TemporaryDatabase()
         let database = temporary.database
         try await database.migrate([Self.create])
-        try await database.write { try $0.run(Self.insert, .text("sum"), .int(0), .null) }
+        try await database.write { _ = try $0.run(Self.insert, .text("sum"), .int(0), .null) }
         let topic = Topic("changes")
         let rings = Guarded<[String]>([])
         database.listen(to: topic) { subject in rings.withLock { $0.append(subject) } }
