@@ -5,7 +5,8 @@ import Glibc
 final class DirectoryFlush: @unchecked Sendable {
     private let path: String
     private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let ended = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    /// For those who wait for a flush of an even number, and of an odd one: at no time does anybody wait for a third.
+    private let ended = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 2)
     // Flushes are numbered from 1 as they begin. All of this is read and changed under the lock.
     private var lastBegun = 0
     private var lastEnded = 0
@@ -15,11 +16,11 @@ final class DirectoryFlush: @unchecked Sendable {
     init(_ path: String) {
         self.path = path
         pthread_mutex_init(lock, nil)
-        pthread_cond_init(ended, nil)
+        for index in 0..<2 { pthread_cond_init(ended + index, nil) }
     }
 
     deinit {
-        pthread_cond_destroy(ended)
+        for index in 0..<2 { pthread_cond_destroy(ended + index) }
         pthread_mutex_destroy(lock)
         ended.deallocate()
         lock.deallocate()
@@ -32,7 +33,7 @@ final class DirectoryFlush: @unchecked Sendable {
         // One that runs already may have missed the caller's change.
         let wanted = lastBegun + 1
         while lastEnded < wanted {
-            if lastBegun == lastEnded { perform() } else { pthread_cond_wait(ended, lock) }
+            if lastBegun == lastEnded { perform() } else { pthread_cond_wait(ended + wanted % 2, lock) }
         }
         // The system tells of what it could not write once: the next flush may succeed.
         if lastFailed >= wanted, let failure { throw failure }
@@ -46,6 +47,8 @@ final class DirectoryFlush: @unchecked Sendable {
         pthread_mutex_lock(lock)
         lastEnded = lastBegun
         if case .failure(let error) = result { (lastFailed, failure) = (lastEnded, error) }
-        pthread_cond_broadcast(ended)
+        pthread_cond_broadcast(ended + lastEnded % 2)
+        // Who begins the next one.
+        pthread_cond_signal(ended + (lastEnded + 1) % 2)
     }
 }
