@@ -7,6 +7,8 @@ protocol PageQuery {
     static var table: Table { get }
     /// The column of the time of creation, which orders a page where nothing else is asked, and breaks ties.
     static var newest: Column { get }
+    /// The column of the project that the rows belong to.
+    static var owner: AnyColumn { get }
     /// The error for a marker that is no row's.
     static func notFound(_ id: String) -> StorageError
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key
@@ -17,21 +19,22 @@ protocol PageQuery {
     var offset: Int { get }
     /// The id of the row that the page begins behind.
     var marker: String? { get }
+    /// Whether the order is one in which indexes give the rows.
+    var isOrdered: Bool { get }
     /// Adds the conditions of the filters.
     func filter(_ conditions: inout Conditions, _ dialect: any Dialect)
 }
 
 extension PageQuery {
-    /// Whether the order is one in which indexes give the rows.
+    static var owner: AnyColumn { table.column("project_id") }
+
     var isOrdered: Bool {
         (sort.isEmpty || (sort.count == 1 && sort[0].column == Self.newest)) && offset <= KeysetPage.shortOffset
     }
 
-    private var ofProject: String { "\(Self.table.column("project_id").sql) = ?" }
-
     private func conditions(_ dialect: any Dialect) -> Conditions {
         var conditions = Conditions()
-        if let projectID { conditions.add(ofProject, .text(projectID)) }
+        if let projectID { conditions.add("\(Self.owner.sql) = ?", .text(projectID)) }
         filter(&conditions, dialect)
         return conditions
     }
@@ -44,7 +47,7 @@ extension PageQuery {
             asked: sort.isEmpty ? [Self.key(Self.newest, ascending: false)] : sort.map { Self.key($0.column, ascending: $0.ascending) },
             ties: [Self.table.column("created_at"), Self.table.column("id")])
         if let marker {
-            let scope = projectID.map { (sql: ofProject, values: [Value.text($0)]) }
+            let scope = projectID.map { (sql: "\(Self.owner.sql) = ?", values: [Value.text($0)]) }
             guard let behind = try order.behind(marker, scope: scope, in: connection) else { throw Self.notFound(marker) }
             conditions.add(behind.sql, behind.values)
         }

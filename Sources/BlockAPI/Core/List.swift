@@ -26,8 +26,10 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
     enum Reading: Sendable {
         /// As Cinder reads filters, by the list's rules.
         case rules(ListFilters.Rules)
-        /// Filters that are known go to `filter`, as they are, and others are refused; `all_tenants` is a boolean, if it is one of them.
-        case everything(known: [String], forAdministrators: [String] = [], hasAllTenants: Bool)
+        /// Every word goes to `filter`, as it is; `all_tenants` is a boolean, if it is one of them.
+        case everything(known: [String], hasAllTenants: Bool)
+        /// The same of those that are known; others are refused.
+        case onlyKnown([String], forAdministrators: [String] = [], hasAllTenants: Bool)
     }
 
     /// What a page came to.
@@ -113,13 +115,22 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
         case .rules(let rules):
             let filters = try ListFilters(request, rules)
             return (filters.filters, filters.wantsAllProjects)
-        case .everything(let known, let forAdministrators, let hasAllTenants):
+        case .everything(_, let hasAllTenants):
+            return (words(of: request), hasAllTenants ? try request.wantsAllProjects() : false)
+        case .onlyKnown(let known, let forAdministrators, let hasAllTenants):
             let wantsAll = hasAllTenants ? try request.wantsAllProjects() : false
-            let paging = column == nil ? Paging.withoutOrder : Paging.names
-            let asked = request.http.lastOfEach.filter { !paging.contains($0.name) }
+            let words = words(of: request)
             try FilterNames.check(
-                asked.map(\.name), known: request.identity.isAdmin ? known + forAdministrators : known, tellsKnown: true)
-            return (asked.map { ListFilters.Filter(name: $0.name, value: $0.value, isLike: false) }, wantsAll)
+                words.map(\.name), known: request.identity.isAdmin ? known + forAdministrators : known, tellsKnown: true)
+            return (words, wantsAll)
+        }
+    }
+
+    /// The query's words that are no page, order or count.
+    private func words(of request: APIRequest) -> [ListFilters.Filter] {
+        let others = column == nil ? Paging.withoutOrder : Paging.names
+        return request.http.lastOfEach.filter { !others.contains($0.name) }.map {
+            ListFilters.Filter(name: $0.name, value: $0.value, isLike: false)
         }
     }
 
@@ -153,7 +164,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
             if rules.allTenants != .notKnown {
                 result.append(Parameter("all_tenants", .text, "For administrators: of all projects."))
             }
-        case .everything(let names, _, let hasAllTenants):
+        case .everything(let names, let hasAllTenants), .onlyKnown(let names, _, let hasAllTenants):
             known = names
             if hasAllTenants { result.append(Parameter("all_tenants", .text, "For administrators: of all projects.")) }
         }

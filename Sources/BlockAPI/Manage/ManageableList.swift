@@ -59,7 +59,7 @@ struct ManageableList: Sendable {
     func list(_ path: String, snapshots: Bool) -> List<Query, Manageable, [Manageable]> {
         List(
             store: store, view: snapshots ? Self.snapshots : Self.volumes, path: path,
-            reading: .everything(known: ["host", "cluster"], hasAllTenants: false),
+            reading: .onlyKnown(["host", "cluster"], hasAllTenants: false),
             check: { request in
                 try request.oneOf(host: request.query("host") ?? "", cluster: cluster(request), since: 17)
             },

@@ -58,8 +58,8 @@ struct OperationResource: Resource {
     private var list: List<OperationQuery, OperationView.Source, [OperationView.Source]> {
         List(
             store: store, view: OperationView.view, path: "operations",
-            reading: .everything(
-                known: OperationQuery.Column.allCases.map(\.rawValue) + ["unfinished"], forAdministrators: ["host"], hasAllTenants: true),
+            reading: .onlyKnown(
+                OperationQuery.Column.allCases.map(\.rawValue) + ["unfinished"], forAdministrators: ["host"], hasAllTenants: true),
             linksKey: "operations_links",
             filter: { filter, _, _, query in
                 if filter.name == "unfinished" {

@@ -20,18 +20,21 @@ public struct QoSQuery: Sendable {
     public init(projectID: String?, limit: Int) { self.limit = limit }
 
     public func page(in connection: any Connection) throws -> [QoSSpecs] {
-        if matchesNothing { return [] }
-        let table = QoSSpecs.table
-        var conditions = Conditions()
-        for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
-        let order = KeysetPage(
-            table,
-            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
-            ties: [table.createdAt, table.id])
-        if let marker {
-            guard let behind = try order.behind(marker, scope: nil, in: connection) else { throw QoSSpecs.notFound(marker) }
-            conditions.add(behind.sql, behind.values)
-        }
-        return try order.rows(conditions, isOrdered: false, limit: limit, offset: offset, in: connection) { try QoSSpecs($0) }
+        matchesNothing ? [] : try rows(in: connection) { try QoSSpecs($0) }
+    }
+}
+
+extension QoSQuery: PageQuery {
+    static var table: Table { QoSSpecs.table }
+    static var newest: Column { .created_at }
+    static func notFound(_ id: String) -> StorageError { QoSSpecs.notFound(id) }
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
+
+    /// They belong to nobody.
+    var projectID: String? { nil }
+    var isOrdered: Bool { false }
+
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect) {
+        for filter in filters { conditions.add(filter.column.column.sql, filter.match, dialect) }
     }
 }

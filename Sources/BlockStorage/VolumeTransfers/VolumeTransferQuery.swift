@@ -8,10 +8,6 @@ public struct VolumeTransferQuery: Sendable {
         var column: AnyColumn { self == .display_name ? VolumeTransfers.table.name : VolumeTransfers.table.column(rawValue) }
     }
 
-    private var isOrdered: Bool {
-        (sort.isEmpty || (sort.count == 1 && sort[0].column == .created_at)) && offset <= KeysetPage.shortOffset
-    }
-
     /// Whether an index finds the page, so that it costs what its rows cost and no more.
     public var isShort: Bool { matchesNothing || (isOrdered && filters.isEmpty && projectID != nil) }
 
@@ -30,20 +26,18 @@ public struct VolumeTransferQuery: Sendable {
     }
 
     public func page(in connection: any Connection) throws -> [VolumeTransfer] {
-        if matchesNothing { return [] }
-        let table = VolumeTransfers.table
-        var conditions = Conditions()
-        let scope = projectID.map { (sql: "x.source_project_id = ?", values: [Value.text($0)]) }
-        if let scope { conditions.add(scope.sql, scope.values) }
-        for filter in filters { conditions.add(filter.column.column.sql, filter.match, connection.dialect) }
-        let order = KeysetPage(
-            table,
-            asked: sort.isEmpty ? [.newest(table.createdAt)] : sort.map { KeysetPage.Key($0.column.column, ascending: $0.ascending) },
-            ties: [table.createdAt, table.id])
-        if let marker {
-            guard let behind = try order.behind(marker, scope: scope, in: connection) else { throw VolumeTransfers.notFound(marker) }
-            conditions.add(behind.sql, behind.values)
-        }
-        return try order.rows(conditions, isOrdered: isOrdered, limit: limit, offset: offset, in: connection) { VolumeTransfer($0) }
+        matchesNothing ? [] : try rows(in: connection) { VolumeTransfer($0) }
+    }
+}
+
+extension VolumeTransferQuery: PageQuery {
+    static var table: Table { VolumeTransfers.table }
+    static var newest: Column { .created_at }
+    static var owner: AnyColumn { VolumeTransfers.table.sourceProjectID }
+    static func notFound(_ id: String) -> StorageError { VolumeTransfers.notFound(id) }
+    static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
+
+    func filter(_ conditions: inout Conditions, _ dialect: any Dialect) {
+        for filter in filters { conditions.add(filter.column.column.sql, filter.match, dialect) }
     }
 }
