@@ -28,8 +28,9 @@ bench: ## Measure against a C server on the same library, in one run
 	cc -O2 -o .build/bench-hello Tests/Bench/hello.c -lmicrohttpd
 	python3 Tests/Bench/bench.py .build/release/clinker .build/bench-hello
 
-lint: ## Check the form of the sources, that imports are declared, and that the driver header is good C and C++
+lint: ## Check the form of the sources, that imports are declared, that SQLite's own words stay in Database/, and that the driver header is good C and C++
 	.ci/imports
+	.ci/dialect
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Plugins Tests
 	printf '#include <clinker/driver.h>\n' | cc -std=c11 -Wall -Wextra -Wpedantic -Werror -ISources/CDriver/include -fsyntax-only -xc -
 	printf '#include <clinker/driver.h>\n' | c++ -std=c++17 -Wall -Wextra -Werror -ISources/CDriver/include -fsyntax-only -xc++ -

@@ -48,6 +48,13 @@ public enum Attachments {
         return attachment
     }
 
+    /// An attachment that the caller may see, and its volume, which is locked for both.
+    static func lock(_ id: String, for caller: Caller, in tx: any Transaction) throws -> (Locked<Volume>, Attachment) {
+        let seen = try get(id, for: caller, in: tx)
+        let volume = try Volumes.lock(seen.volumeID, for: caller, in: tx)
+        return (volume, tx.dialect.readsLock ? seen : try get(id, for: caller, in: tx))
+    }
+
     public static func ofVolume(_ id: String, in connection: any Connection) throws -> [Attachment] {
         try connection.rows(ofVolumeSQL, .text(id)) { Attachment($0) }
     }
@@ -83,7 +90,7 @@ public enum Attachments {
 
     @discardableResult
     static func insert(
-        volume: Volume, instanceID: String?, host: String?, mountpoint: String?, status: AttachmentStatus, mode: String?,
+        volume: Locked<Volume>, instanceID: String?, host: String?, mountpoint: String?, status: AttachmentStatus, mode: String?,
         attachedAt: String?,
         connector: Secret?, reservedBy: String? = nil, expiresAt: String? = nil, in tx: any Transaction
     ) throws -> String {
@@ -100,7 +107,7 @@ public enum Attachments {
     public static func reserve(
         volumeID: String, instanceID: String?, mode: String?, lifetime: Int? = nil, caller: Caller, in tx: any Transaction
     ) throws -> String {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         let existing = try ofVolume(volumeID, in: tx)
         try checkNumber(existing, of: volumeID)
         // Live migration attaches the same instance a second time.
@@ -114,10 +121,10 @@ public enum Attachments {
                 "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
                     + "but the current status is \(volume.status).")
         }
-        try volume.requireAttachable()
+        try volume.value.requireAttachable()
         // Only a flag that says True makes the volume read-only; in Cinder any value does.
-        let effective = volume.adminMetadata("readonly") == "True" ? "ro" : mode
-        if volume.adminMetadata("readonly") == "True", mode == "rw" {
+        let effective = volume.value.adminMetadata("readonly") == "True" ? "ro" : mode
+        if volume.value.adminMetadata("readonly") == "True", mode == "rw" {
             throw StorageError(.invalid, "Invalid attaching mode 'rw' for volume \(volumeID).")
         }
         let id = try insert(
@@ -127,9 +134,9 @@ public enum Attachments {
         if ![.inUse, .downloading].contains(volume.status) {
             let statuses = try statuses(ofVolume: volumeID, in: tx)
             let derived = VolumeStatus.derived(fromAttachments: statuses)
-            try Volumes.setStates(derived.status, attached: derived.attachStatus, of: volumeID, in: tx)
+            try Volumes.setStates(derived.status, attached: derived.attachStatus, of: volume, in: tx)
         }
-        try Events.append("attachment.reserve", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
+        try Events.append("attachment.reserve", volume: volume.value, caller: caller, data: ["attachment_id": .string(id)], in: tx)
         return id
     }
 
@@ -152,7 +159,7 @@ public enum Attachments {
     }
 
     /// Notes the connector before the driver is asked.
-    public static func connecting(_ id: String, connector: JSON, mode: String, in tx: any Transaction) throws {
+    static func connecting(_ id: String, of volume: Locked<Volume>, connector: JSON, mode: String, in tx: any Transaction) throws {
         try tx.update(
             table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.mountpoint(connector["mountpoint"]?.string),
             table.status(.attaching), table.mode(mode), table.connector(Secret(connector.text)), table.updatedAt(tx.now),
@@ -160,51 +167,55 @@ public enum Attachments {
     }
 
     /// Records again the connector that may still be connected, where its successor could not be.
-    public static func keep(connector: JSON, of id: String, in tx: any Transaction) throws {
+    public static func keep(connector: JSON, for id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.update(
             table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.connector(Secret(connector.text)),
             table.updatedAt(tx.now))
     }
 
-    public static func connected(_ id: String, connectionInfo: Secret, in tx: any Transaction) throws {
+    public static func connected(_ id: String, of volume: Locked<Volume>, connectionInfo: Secret, in tx: any Transaction) throws {
         try tx.update(
             table, table.id(id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo), table.updatedAt(tx.now))
     }
 
-    public static func setStatus(_ status: AttachmentStatus, of id: String, in tx: any Transaction) throws {
+    public static func setStatus(_ status: AttachmentStatus, for id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
     }
 
     /// Marks an attachment as in use (API 3.44).
     public static func complete(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let attachment = try get(id, for: caller, in: tx)
+        let (volume, attachment) = try lock(id, for: caller, in: tx)
         try tx.update(
             table, table.id(id), set: table.status(.attached), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
-        try Volumes.setStates(.inUse, attached: .attached, of: attachment.volumeID, in: tx)
+        try Volumes.setStates(.inUse, attached: .attached, of: volume, in: tx)
         if let mode = attachment.mode {
-            try Volumes.updateMap(.admin, of: attachment.volumeID, in: tx) { $0["attached_mode"] = .string(mode) }
+            try Volumes.updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = .string(mode) }
         }
-        if let volume = try Volumes.find(attachment.volumeID, in: tx) {
-            try Events.append("attachment.complete", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
-        }
+        try Events.append("attachment.complete", volume: volume.value, caller: caller, data: ["attachment_id": .string(id)], in: tx)
     }
 
-    public static func remove(_ id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.id(id)) }
-    static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.volumeID(id)) }
+    public static func remove(_ id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.delete(from: table, table.id(id))
+    }
+    static func removeAll(of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.delete(from: table, table.volumeID(volume.id))
+    }
 
     static let expiredSQL = SQL(
-        "SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = 'reserved' AND connector IS NULL ORDER BY expires_at LIMIT 1000"
-    )
+        """
+        SELECT id, volume_id FROM attachments WHERE expires_at < ? AND attach_status = \(AttachmentStatus.reserved.sql)
+            AND connector IS NULL ORDER BY expires_at LIMIT 1000
+        """)
 
     /// Takes back reservations whose time is over; returns how many.
     public static func reap(in tx: any Transaction) throws -> Int {
-        let expired = try tx.rows(expiredSQL, .text(tx.now)) { ($0.text(0), $0.text(1)) }
-        for (id, volumeID) in expired {
-            try remove(id, in: tx)
-            guard let volume = try Volumes.find(volumeID, in: tx) else { continue }
-            if [.reserved, .attaching].contains(volume.status) { try Volumes.refreshAttachState(of: volumeID, in: tx) }
+        let expired = try tx.rows(expiredSQL, .text(tx.now)) { (id: $0.text(0), volumeID: $0.text(1)) }
+        for (id, volumeID) in expired.sorted(by: { ($0.volumeID, $0.id) < ($1.volumeID, $1.id) }) {
+            guard let volume = try Volumes.lock(volumeID, in: tx) else { continue }
+            try remove(id, of: volume, in: tx)
+            if [.reserved, .attaching].contains(volume.status) { try Volumes.refreshAttachState(of: volume, in: tx) }
             try Events.append(
-                "attachment.expired", volume: volume, caller: .service(requestID: "-"), data: ["attachment_id": .string(id)], in: tx)
+                "attachment.expired", volume: volume.value, caller: .service(requestID: "-"), data: ["attachment_id": .string(id)], in: tx)
         }
         return expired.count
     }
@@ -215,7 +226,7 @@ public enum Attachments {
     public static func attach(
         volumeID: String, instanceID: String?, host: String?, mountpoint: String, mode: String, caller: Caller, in tx: any Transaction
     ) throws {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("Unable to attach volume in maintenance.")
         }
@@ -226,7 +237,7 @@ public enum Attachments {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available, attaching or reserved to attach, but the current status is \(volume.status).")
         }
-        if volume.adminMetadata("readonly") == "True", mode != "ro" {
+        if volume.value.adminMetadata("readonly") == "True", mode != "ro" {
             throw StorageError(.invalid, "Invalid attaching mode '\(mode)' for volume \(volumeID).")
         }
         let existing = try ofVolume(volumeID, in: tx)
@@ -241,12 +252,12 @@ public enum Attachments {
                 volume: volume, instanceID: instanceID, host: instanceID == nil ? host : nil, mountpoint: mountpoint, status: .attached,
                 mode: mode, attachedAt: tx.now, connector: nil, in: tx)
         }
-        try Volumes.updateMap(.admin, of: volumeID, in: tx) {
+        try Volumes.updateMap(.admin, of: volume, in: tx) {
             if $0["readonly"] == nil { $0["readonly"] = "False" }
             $0["attached_mode"] = .string(mode)
         }
-        try Volumes.setStates(.inUse, attached: .attached, of: volumeID, in: tx)
-        try Events.append("volume.attach", volume: volume, caller: caller, in: tx)
+        try Volumes.setStates(.inUse, attached: .attached, of: volume, in: tx)
+        try Events.append("volume.attach", volume: volume.value, caller: caller, in: tx)
     }
 
     /// The attachment that a detach means: the one named, or the only one; nil if there is none.
@@ -266,17 +277,17 @@ public enum Attachments {
     /// os-detach: the record goes; the connection was ended by os-terminate_connection.
     public static func detach(volumeID: String, attachmentID: String?, permit: DetachPermit, caller: Caller, in tx: any Transaction) throws
     {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("Unable to detach volume in maintenance.")
         }
         if let attachment = try toDetach(volumeID: volumeID, attachmentID: attachmentID, in: tx) {
             try permit.check([attachment])
-            try remove(attachment.id, in: tx)
+            try remove(attachment.id, of: volume, in: tx)
         }
         // Who says that the last one is detached says so of what it was connected by.
-        if try statuses(ofVolume: volumeID, in: tx).isEmpty { try HostConnections.end(volumeID, connector: nil, in: tx) }
-        try Volumes.refreshAttachState(of: volumeID, in: tx)
-        try Events.append("volume.detach", volume: volume, caller: caller, in: tx)
+        if try statuses(ofVolume: volumeID, in: tx).isEmpty { try HostConnections.end(volume, connector: nil, in: tx) }
+        try Volumes.refreshAttachState(of: volume, in: tx)
+        try Events.append("volume.detach", volume: volume.value, caller: caller, in: tx)
     }
 }

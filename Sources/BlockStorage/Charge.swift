@@ -1,5 +1,3 @@
-public import Database
-
 /// What a resource takes of its project's quotas. It is charged twice: under the project, and under the resource's type.
 public struct Charge: Sendable, Equatable {
     public var volumes: Int
@@ -41,19 +39,15 @@ extension Volume {
     /// What the volume itself is charged.
     public var charge: Charge { consumesQuota ? Charge(volumes: 1, gigabytes: size) : Charge() }
 
-    /// With its snapshots, which change their type with it: by the project that is charged. Snapshots may have stayed with the project that
-    /// the volume was transferred from.
-    public func chargesWithSnapshots(chargesGigabytes: Bool, in connection: any Connection) throws -> [(project: String, charge: Charge)] {
-        var charges = [(project: projectID, charge: charge)]
-        for snapshot in try Snapshots.ofVolume(id, in: connection) {
-            let charge = snapshot.charge(chargesGigabytes: chargesGigabytes)
-            if let index = charges.firstIndex(where: { $0.project == snapshot.projectID }) {
-                charges[index].charge = charges[index].charge + charge
-            } else {
-                charges.append((project: snapshot.projectID, charge: charge))
-            }
+    /// With its snapshots, which change their type with it: by the project that is charged, in their order. Snapshots may have stayed with the
+    /// project that the volume was transferred from.
+    public func charges(with snapshots: [Snapshot], chargesGigabytes: Bool) -> [(project: String, charge: Charge)] {
+        var charges = [projectID: charge]
+        for snapshot in snapshots {
+            charges[snapshot.projectID, default: Charge()] =
+                charges[snapshot.projectID, default: Charge()] + snapshot.charge(chargesGigabytes: chargesGigabytes)
         }
-        return charges
+        return charges.sorted { $0.key < $1.key }.map { (project: $0.key, charge: $0.value) }
     }
 }
 

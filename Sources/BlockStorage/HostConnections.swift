@@ -27,17 +27,17 @@ public enum HostConnections {
     }
 
     /// Notes, before a host hears where the volume is, that it does.
-    public static func begin(_ volumeID: String, connector: JSON, in tx: any Transaction) throws {
-        try tx.run(beginSQL, .text(volumeID), .text(host(of: connector)), .text(connector.text), .text(tx.now))
+    public static func begin(_ volume: Locked<Volume>, connector: JSON, in tx: any Transaction) throws {
+        try tx.run(beginSQL, .text(volume.id), .text(host(of: connector)), .text(connector.text), .text(tx.now))
     }
 
     /// Ends the connection of the connector's host; all, where it names no host.
-    public static func end(_ volumeID: String, connector: JSON?, in tx: any Transaction) throws {
+    public static func end(_ volume: Locked<Volume>, connector: JSON?, in tx: any Transaction) throws {
         let host = host(of: connector)
         if host.isEmpty {
-            try tx.delete(from: table, table.volumeID(volumeID))
+            try tx.delete(from: table, table.volumeID(volume.id))
         } else {
-            try tx.delete(from: table, table.volumeID(volumeID), table.host(host))
+            try tx.delete(from: table, table.volumeID(volume.id), table.host(host))
         }
     }
 
@@ -48,7 +48,7 @@ public enum HostConnections {
 
     static let isConnectedSQL = SQL(
         """
-        SELECT 1 FROM attachments WHERE volume_id = ? AND (connection_info IS NOT NULL OR attach_status = 'attached')
+        SELECT 1 FROM attachments WHERE volume_id = ? AND (connection_info IS NOT NULL OR attach_status = \(AttachmentStatus.attached.sql))
         UNION ALL SELECT 1 FROM connections WHERE volume_id = ?
         """)
     /// Whether somebody was told where the volume is and has not let go of it, be it by an attachment or without: he may be writing,
@@ -58,28 +58,24 @@ public enum HostConnections {
     }
 
     static let unrestoredSQL = SQL {
-        VolumeTable.table.select(
+        VolumeTable.table.selectLocked(
             """
             WHERE \($0.isWithin("v.host", HostName.poolSeparators))
                 AND v.id IN (
                     SELECT a.volume_id FROM attachments a
-                    WHERE (a.connector IS NOT NULL OR a.attach_status = 'attached') AND \($0.rowNumber("a")) <= ?
+                    WHERE (a.connector IS NOT NULL OR a.attach_status = \(AttachmentStatus.attached.sql)) AND \($0.rowNumber("a")) <= ?
                     UNION SELECT c.volume_id FROM connections c WHERE \($0.rowNumber("c")) <= ?)
                 AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = v.id AND o.flow = ? AND o.finished_at IS NULL)
-            """)
+            ORDER BY v.id
+            """, $0)
     }
     /// Volumes of a backend with connections from before the mark, whose exports no unfinished operation restores.
-    public static func unrestored(of backend: String, upTo last: Mark, in connection: any Connection) throws -> [Volume] {
+    public static func unrestored(of backend: String, upTo last: Mark, in tx: any Transaction) throws -> [Locked<Volume>] {
         let values =
-            connection.dialect.prefixValues(backend, HostName.poolSeparators) + [
+            tx.dialect.prefixValues(backend, HostName.poolSeparators) + [
                 .integer(last.attachment), .integer(last.connection), .text(RestoreExportArguments.flow.name),
             ]
-        var volumes: [Volume] = []
-        try connection.query(unrestoredSQL, values) {
-            volumes.append(Volume($0))
-            return true
-        }
-        return volumes
+        return try tx.lock(Volume.self, unrestoredSQL, values)
     }
 
     /// A moment: attachments and connections that come later have higher numbers, unless those of then go.

@@ -40,7 +40,7 @@ extension VolumeRequests {
             t.metadata(try managed.metadata.stored("metadata")), t.adminMetadata("{}"), t.imageMetadata("{}"), t.createdAt(tx.now))
         try start(
             ManageVolumeArguments(host: managed.host, reference: managed.reference), volume: id, project: caller.projectID, caller: caller,
-            claims: [.exclusive(id)], in: tx)
+            claims: [.exclusive(new: id)], in: tx)
         try Quotas.charge(Charge(volumes: 1), type: type.name, project: caller.projectID, defaults: quotas, in: tx)
         return id
     }
@@ -70,19 +70,19 @@ extension VolumeRequests {
 
     /// Forgets the volume; its storage stays.
     public func unmanage(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(id, for: caller, in: tx)
-        guard try Volumes.perform(.unmanage, on: id, in: tx) else {
+        let volume = try Volumes.lock(id, for: caller, in: tx)
+        guard try Volumes.perform(.unmanage, on: volume, in: tx) else {
             throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.rule.from))
         }
         try start(
-            UnmanageVolumeArguments(), volume: id, project: volume.projectID, caller: caller, claims: [.exclusive(id)], in: tx)
+            UnmanageVolumeArguments(), volume: id, project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }
 
     /// Returns the new snapshot's id.
     public func manageSnapshot(
         of volumeID: String, _ new: NewSnapshot, reference: JSONObject, downAfter seconds: Int, caller: Caller, in tx: any Transaction
     ) throws -> String {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard let host = volume.host else { throw StorageError.invalidVolume("volume is not assigned to a host") }
         try Services.usable(host, downAfter: seconds, in: tx)
         try requireUnowned(reference, "snapshot", in: tx)
@@ -90,22 +90,24 @@ extension VolumeRequests {
         var arguments = ManageSnapshotArguments(snapshotID: id)
         arguments.reference = reference
         try start(
-            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(id), .shared(volume.id)], in: tx)
-        try chargeSnapshot(of: volume, in: tx)
+            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(new: id), .shared(volume)],
+            in: tx)
+        try chargeSnapshot(of: volume.value, in: tx)
         return id
     }
 
     /// Forgets the snapshot; its storage stays.
     public func unmanageSnapshot(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let snapshot = try Snapshots.get(id, for: caller, in: tx)
-        guard SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.unmanaging, of: snapshot, in: tx) else {
+        let (volume, snapshot) = try Snapshots.lockWithVolume(id, for: caller, in: tx)
+        guard SnapshotStatus.deletable.contains(snapshot.status) else {
             throw StorageError(
                 .invalid,
                 "Invalid snapshot: Snapshot status must be available or error and snapshot must not be part of a group, but the status is \(snapshot.status)."
             )
         }
+        try Snapshots.setStatus(.unmanaging, of: snapshot, in: tx)
         try start(
-            UnmanageSnapshotArguments(snapshotID: id), volume: snapshot.volumeID, project: snapshot.projectID, caller: caller,
-            claims: [.exclusive(id), .shared(snapshot.volumeID)], in: tx)
+            UnmanageSnapshotArguments(snapshotID: id), volume: volume.id, project: snapshot.projectID, caller: caller,
+            claims: [.exclusive(snapshot), .shared(volume)], in: tx)
     }
 }

@@ -5,7 +5,7 @@ import Primitives
 extension VolumeRequests {
     /// `mayMigrate`: the volume may be copied to another pool where its own does not fit the type.
     public func retype(_ id: String, to typeName: String, mayMigrate: Bool, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(id, for: caller, in: tx)
+        let volume = try Volumes.lock(id, for: caller, in: tx)
         let type = try VolumeTypes.resolve(typeName, for: caller, in: tx)
         try TypeEncryptions.refuse(type)
         let old = try VolumeTypes.get(volume.volumeTypeID, in: tx)
@@ -14,7 +14,7 @@ extension VolumeRequests {
                 "Invalid volume_type passed: changing the multiattach type requires the volume to be in 'available' status.")
         }
         let isAllowed = try volume.status != .inUse || QoSSpecs.allowRetypeInUse(from: old, to: type, in: tx)
-        guard isAllowed, type.id != old.id, try Volumes.perform(.retype, on: id, in: tx) else {
+        guard isAllowed, type.id != old.id, try Volumes.perform(.retype, on: volume, in: tx) else {
             throw StorageError.invalidVolume(
                 "Retype needs volume to be in available or in-use state, not be part of an active migration or a consistency group, "
                     + "requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change."
@@ -23,15 +23,16 @@ extension VolumeRequests {
         let target = UUID.random()
         try start(
             RetypeVolumeArguments(typeID: type.id, mayMigrate: mayMigrate, targetID: target), volume: id, project: volume.projectID,
-            caller: caller, claims: [.exclusive(id), .exclusive(target)], in: tx)
-        for (project, charge) in try volume.chargesWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: tx) {
+            caller: caller, claims: [.exclusive(volume), .exclusive(new: target)], in: tx)
+        let snapshots = try Snapshots.lockAll(of: volume, in: tx).map(\.value)
+        for (project, charge) in volume.value.charges(with: snapshots, chargesGigabytes: snapshotsChargeGigabytes) {
             try Quotas.chargeType(type.name, charge, project: project, defaults: quotas, in: tx)
         }
     }
 
     /// `host`: `node@backend` or `node@backend#pool`. `locks`: nobody may use the volume meanwhile.
     public func migrate(_ id: String, to host: String, locks: Bool, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(id, for: caller, in: tx)
+        let volume = try Volumes.lock(id, for: caller, in: tx)
         let backend = HostName.backend(of: host)
         let service = try Services.find(binary: "cinder-volume", host: backend, in: tx)
         guard let service, !service.isDisabled, !service.isFrozen, service.isUp(downAfter: seconds) else {
@@ -43,15 +44,15 @@ extension VolumeRequests {
         guard volume.status != .inUse else {
             throw StorageError.invalidVolume("An attached volume cannot be migrated without a compute service: detach it first.")
         }
-        guard try Volumes.perform(locks ? .migrateLocked : .migrate, on: id, in: tx) else {
+        guard try Volumes.perform(locks ? .migrateLocked : .migrate, on: volume, in: tx) else {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group "
                     + "and destination host/cluster must be different than the current one")
         }
-        try Volumes.setMigrationStatus(.starting, of: id, in: tx)
+        try Volumes.setMigrationStatus(.starting, of: volume, in: tx)
         let target = UUID.random()
         try start(
             MigrateVolumeArguments(host: host, targetID: target), volume: id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(id), .exclusive(target)], in: tx)
+            claims: [.exclusive(volume), .exclusive(new: target)], in: tx)
     }
 }

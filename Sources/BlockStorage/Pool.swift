@@ -27,7 +27,14 @@ public enum Pools {
     static let allSQL = SQL(table.select(""))
 
     public static func add(_ host: String, gigabytes: Int, volumes: Int, in tx: any Transaction) throws {
+        tx.notesLocks { [RowLock(.pools, host)] }
         try tx.run(addSQL, .text(host), .int(gigabytes), .int(volumes))
+    }
+
+    /// Sets what is allocated to what was counted.
+    static func set(_ host: String, _ allocation: Allocation, in tx: any Transaction) throws {
+        tx.notesLocks { [RowLock(.pools, host)] }
+        try tx.run(setSQL, .text(host), .int(allocation.gigabytes), .int(allocation.volumes))
     }
 
     public static func allocations(in connection: any Connection) throws -> [String: Allocation] {

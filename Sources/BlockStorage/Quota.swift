@@ -129,9 +129,23 @@ public enum Quotas {
         try add(charge.entries(ofType: type), project: project, in: tx)
     }
 
+    /// Locks the rows that charges will change one after the other, which together are this one.
+    static func lock(_ charge: Charge, type: String, project: String, in tx: any Transaction) throws {
+        let entries = charge.entries(type)
+        tx.notesLocks { entries.map { RowLock(.quotas, "\(project) \($0.resource)") } }
+        if !tx.dialect.readsLock { try add(entries.map { ($0.resource, 0) }, project: project, in: tx) }
+    }
+
     private static func add(_ entries: [(resource: String, amount: Int)], project: String, in tx: any Transaction) throws {
         guard !entries.isEmpty else { return }
+        tx.notesLocks { entries.map { RowLock(.quotas, "\(project) \($0.resource)") } }
         try tx.run(addSQLs[entries.count - 1], entries.flatMap { [.text(project), .text($0.resource), .int($0.amount)] })
+    }
+
+    /// Sets what is charged to what was counted.
+    static func setUsage(_ amount: Int, of resource: String, project: String, in tx: any Transaction) throws {
+        tx.notesLocks { [RowLock(.quotas, "\(project) \(resource)")] }
+        try tx.run(setUsageSQL, .text(project), .text(resource), .int(amount))
     }
 
     /// The resource whose limit is that of a single volume.

@@ -122,7 +122,7 @@ public enum Services {
     public static func register(binary: String, host: String, zone: String, in tx: any Transaction) throws {
         try tx.run(
             registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .text("down"), .null,
-            .text("disabled"), .bool(false), .text(tx.now), .text(Service.never))
+            .text(ReplicationStatus.disabled.rawValue), .bool(false), .text(tx.now), .text(Service.never))
     }
 
     /// A heartbeat; the first one makes the row. `problem`: what of the storage does not answer, shown where an administrator's reason is
@@ -132,6 +132,7 @@ public enum Services {
     ) throws {
         try tx.run(
             beatSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .string(backendState),
-            .string(problem.map { String($0.prefix(255)) }), .text("disabled"), .bool(false), .text(tx.now), .text(tx.now))
+            .string(problem.map { String($0.prefix(255)) }), .text(ReplicationStatus.disabled.rawValue), .bool(false), .text(tx.now),
+            .text(tx.now))
     }
 }

@@ -2,14 +2,22 @@ public import Database
 
 /// A state under the name by which it is stored and shown. The names that are known are constants; one that is not, written by another
 /// release or an administrator, survives.
-public protocol Status: RawRepresentable, Hashable, ColumnValue, CustomStringConvertible, ExpressibleByStringLiteral
+public protocol Status: RawRepresentable, Hashable, ColumnValue, CustomStringConvertible
 where RawValue == String {
     init(rawValue: String)
 }
 
 extension Status {
-    public init(stringLiteral name: String) { self.init(rawValue: name) }
     public var description: String { rawValue }
+    /// As a literal of SQL.
+    var sql: String { "'\(rawValue)'" }
+    /// Whether the name says that something went wrong.
+    var isError: Bool { rawValue.contains("error") }
+}
+
+extension Sequence where Element: Status {
+    /// As what stands behind IN in SQL.
+    var sql: String { "(" + map(\.sql).joined(separator: ", ") + ")" }
 }
 
 /// A volume's state.
@@ -26,11 +34,10 @@ public struct VolumeStatus: Status {
     public static let extending = Self(rawValue: "extending"), errorExtending = Self(rawValue: "error_extending")
     public static let managing = Self(rawValue: "managing"), errorManaging = Self(rawValue: "error_managing")
     public static let unmanaging = Self(rawValue: "unmanaging"), errorUnmanaging = Self(rawValue: "error_unmanaging")
+    public static let errorManagingDeleting = Self(rawValue: "error_managing_deleting")
     public static let retyping = Self(rawValue: "retyping"), awaitingTransfer = Self(rawValue: "awaiting-transfer")
-    public static let errorRestoring = Self(rawValue: "error_restoring")
-
-    /// Whether the name says that something went wrong.
-    var isError: Bool { rawValue.contains("error") }
+    public static let restoringBackup = Self(rawValue: "restoring-backup"), errorRestoring = Self(rawValue: "error_restoring")
+    public static let backingUp = Self(rawValue: "backing-up"), errorBackingUp = Self(rawValue: "error_backing-up")
 }
 
 /// The state of an attachment, and of a volume as far as its attachments say it.
@@ -50,8 +57,43 @@ public struct MigrationStatus: Status {
     public init(rawValue: String) { self.rawValue = rawValue }
 
     public static let starting = Self(rawValue: "starting"), migrating = Self(rawValue: "migrating")
-    public static let success = Self(rawValue: "success"), error = Self(rawValue: "error"), deleting = Self(rawValue: "deleting")
+    public static let completing = Self(rawValue: "completing"), deleting = Self(rawValue: "deleting")
+    public static let success = Self(rawValue: "success"), error = Self(rawValue: "error")
+    /// What an administrator says for no status.
+    public static let absent = Self(rawValue: "none")
 
+    static let over: [Self] = [.deleting, .error, .success]
     /// Whether the migration is over.
-    var isOver: Bool { [.deleting, .error, .success].contains(self) }
+    var isOver: Bool { Self.over.contains(self) }
+}
+
+/// Whether a volume is kept a second time elsewhere, as its driver says.
+public struct ReplicationStatus: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let disabled = Self(rawValue: "disabled"), notCapable = Self(rawValue: "not-capable")
+}
+
+/// A snapshot's state.
+public struct SnapshotStatus: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let creating = Self(rawValue: "creating"), available = Self(rawValue: "available")
+    public static let deleting = Self(rawValue: "deleting"), errorDeleting = Self(rawValue: "error_deleting")
+    public static let deleted = Self(rawValue: "deleted"), updating = Self(rawValue: "updating")
+    public static let error = Self(rawValue: "error"), restoring = Self(rawValue: "restoring")
+    public static let unmanaging = Self(rawValue: "unmanaging"), backingUp = Self(rawValue: "backing-up")
+}
+
+/// How far an operation is.
+public struct OperationState: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    /// Others are before it on what it claims.
+    public static let waiting = Self(rawValue: "waiting")
+    public static let running = Self(rawValue: "running")
+    public static let done = Self(rawValue: "done"), failed = Self(rawValue: "failed")
 }

@@ -25,7 +25,8 @@ public final class Volume: Sendable {
     public let metadata, adminMetadata: String
     public let createdAt: String
 
-    init(_ row: any Row) {
+    /// Of a row that `VolumeTable` selected.
+    public init(_ row: any Row) {
         let t = VolumeTable.table
         id = row[t.id]
         projectID = row[t.projectID]
@@ -54,6 +55,9 @@ public final class Volume: Sendable {
         createdAt = row[t.createdAt]
     }
 
+    /// Whether the volume exists for the caller.
+    func isVisible(to caller: Caller) -> Bool { caller.isAdmin || projectID == caller.projectID }
+
     public var isMigrating: Bool { migrationStatus.map { !$0.isOver } ?? false }
 
     /// Throws while the volume is copied to another place, or a retype may find that it has to be. To connect it would wait for the copy's
@@ -72,39 +76,38 @@ public final class Volume: Sendable {
 /// Statements about volumes.
 public enum Volumes {
     static let table = VolumeTable.table
-    static let byID = SQL(table.select("WHERE v.id = ?"))
 
     /// Any volume.
     public static func find(_ id: String, in connection: any Connection) throws -> Volume? {
-        try connection.first(byID, .text(id)) { Volume($0) }
+        try connection.first(Volume.findStatement, .text(id)) { Volume($0) }
     }
 
     /// A volume that the caller may see; a foreign one does not exist for it.
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Volume {
-        guard let volume = try find(id, in: connection), caller.isAdmin || volume.projectID == caller.projectID else {
+        guard let volume = try find(id, in: connection), volume.isVisible(to: caller) else {
             throw StorageError.volumeNotFound(id)
         }
         return volume
     }
 
     /// Removes the row; the history stays in the events.
-    public static func remove(_ volume: Volume, in tx: any Transaction) throws {
-        try Attachments.removeAll(ofVolume: volume.id, in: tx)
-        try HostConnections.end(volume.id, connector: nil, in: tx)
-        try VolumeTransfers.removeAll(ofVolume: volume.id, in: tx)
+    public static func remove(_ volume: Locked<Volume>, in tx: any Transaction) throws {
+        try Attachments.removeAll(of: volume, in: tx)
+        try HostConnections.end(volume, connector: nil, in: tx)
+        try VolumeTransfers.removeAll(of: volume, in: tx)
         try tx.delete(from: table, table.id(volume.id))
     }
 
     /// Removes the row, and gives back what it was charged and what was claimed for it.
-    public static func erase(_ volume: Volume, in tx: any Transaction) throws {
+    public static func erase(_ volume: Locked<Volume>, in tx: any Transaction) throws {
         if let host = volume.host { try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx) }
         try remove(volume, in: tx)
-        try Quotas.add(-volume.charge, type: volume.typeName, project: volume.projectID, in: tx)
+        try Quotas.add(-volume.value.charge, type: volume.typeName, project: volume.projectID, in: tx)
     }
 
     /// Compare and swap: true if the volume was in a state that allows the action and now is in the action's.
-    public static func perform(_ transition: VolumeTransition, on id: String, in tx: any Transaction) throws -> Bool {
-        try tx.run(transition.statement, .text(tx.now), .text(id)) == 1
+    public static func perform(_ transition: VolumeTransition, on volume: Locked<Volume>, in tx: any Transaction) throws -> Bool {
+        try tx.run(transition.statement, .text(tx.now), .text(volume.id)) == 1
     }
 
     static let namedSQL = SQL(table.select("WHERE v.id = ? OR v.name_id = ?"))
@@ -114,13 +117,14 @@ public enum Volumes {
     }
 
     /// Sets the state without a guard: for the flow that owns the volume's exclusive claim.
-    public static func setStatus(_ status: VolumeStatus, of id: String, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
+    public static func setStatus(_ status: VolumeStatus, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.status(status), table.updatedAt(tx.now))
     }
 
-    public static func place(_ id: String, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
+    public static func place(_ volume: Locked<Volume>, host: String?, serviceID: String?, zone: String?, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.availabilityZone(zone), table.host(host), table.serviceID(serviceID), table.updatedAt(tx.now),
+            table, table.id(volume.id), set: table.availabilityZone(zone), table.host(host), table.serviceID(serviceID),
+            table.updatedAt(tx.now),
             table.scheduledAt(tx.now))
     }
 
@@ -138,68 +142,73 @@ public enum Volumes {
     }
 
     /// From now on the volume is what lies there.
-    public static func relocate(_ id: String, to place: Location, in tx: any Transaction) throws {
+    public static func relocate(_ volume: Locked<Volume>, to place: Location, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.replicationStatus(place.replicationStatus), table.availabilityZone(place.zone),
+            table, table.id(volume.id), set: table.replicationStatus(place.replicationStatus), table.availabilityZone(place.zone),
             table.host(place.host), table.providerID(place.providerID), table.driverData(place.driverData), table.nameID(place.nameID),
             table.serviceID(place.serviceID), table.sharedTargets(place.sharedTargets), table.updatedAt(tx.now))
     }
 
-    static let replicatedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND NOT " + VolumeTransition.Condition.notReplicated.rawValue)
+    static let replicatedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND NOT " + VolumeTransition.Condition.notReplicated.sql)
     /// What is kept a second time elsewhere stays where it is.
     public static func isFreeToMove(_ id: String, in connection: any Connection) throws -> Bool {
         try !connection.exists(replicatedSQL, .text(id))
     }
 
     /// The storage object has the volume's own name again.
-    public static func objectRenamed(_ id: String, driverData: String?, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.driverData(driverData), table.nameID(nil))
+    public static func objectRenamed(_ volume: Locked<Volume>, driverData: String?, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.driverData(driverData), table.nameID(nil))
     }
 
-    public static func setMigrationStatus(_ status: MigrationStatus, of id: String, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.migrationStatus(status), table.updatedAt(tx.now))
+    public static func setMigrationStatus(_ status: MigrationStatus, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.migrationStatus(status), table.updatedAt(tx.now))
     }
 
-    /// Gives the volume, and its snapshots with it, another type.
-    public static func setType(_ type: VolumeType, of id: String, in tx: any Transaction) throws {
+    /// Gives the volume, and all its snapshots with it, another type.
+    public static func setType(
+        _ type: VolumeType, of volume: Locked<Volume>, with snapshots: [Locked<Snapshot>], in tx: any Transaction
+    ) throws {
         try tx.update(
-            table, table.id(id), set: table.volumeTypeID(type.id), table.multiattach(type.isMultiattach), table.updatedAt(tx.now))
-        try tx.update(Snapshots.table, Snapshots.table.volumeID(id), set: Snapshots.table.volumeTypeID(type.id))
+            table, table.id(volume.id), set: table.volumeTypeID(type.id), table.multiattach(type.isMultiattach), table.updatedAt(tx.now))
+        guard !snapshots.isEmpty else { return }
+        try tx.update(Snapshots.table, Snapshots.table.volumeID(volume.id), set: Snapshots.table.volumeTypeID(type.id))
     }
 
     /// From now on the volume is the caller's.
-    static func give(_ id: String, to caller: Caller, in tx: any Transaction) throws {
+    static func give(_ volume: Locked<Volume>, to caller: Caller, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
+            table, table.id(volume.id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
     }
 
     public static func made(
-        _ id: String, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?, in tx: any Transaction
+        _ volume: Locked<Volume>, driverData: String?, providerID: String?, sharedTargets: Bool?, replicationStatus: String?,
+        in tx: any Transaction
     ) throws {
         try tx.update(
-            table, table.id(id), set: table.status(.available), table.replicationStatus(replicationStatus), table.providerID(providerID),
+            table, table.id(volume.id), set: table.status(.available), table.replicationStatus(replicationStatus),
+            table.providerID(providerID),
             table.driverData(driverData), table.sharedTargets(sharedTargets), table.updatedAt(tx.now), table.launchedAt(tx.now))
     }
 
-    public static func resize(_ id: String, to size: Int, status: VolumeStatus, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.size(size), table.status(status), table.updatedAt(tx.now))
+    public static func resize(_ volume: Locked<Volume>, to size: Int, status: VolumeStatus, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.size(size), table.status(status), table.updatedAt(tx.now))
     }
 
-    public static func setDriverData(_ data: String, of id: String, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.driverData(data))
+    public static func setDriverData(_ data: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.driverData(data))
     }
 
-    static func setStates(_ status: VolumeStatus, attached: AttachmentStatus, of id: String, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
+    static func setStates(_ status: VolumeStatus, attached: AttachmentStatus, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
     }
 
     /// Recomputes the states from the attachments.
-    public static func refreshAttachState(of id: String, in tx: any Transaction) throws {
-        let statuses = try Attachments.statuses(ofVolume: id, in: tx)
+    public static func refreshAttachState(of volume: Locked<Volume>, in tx: any Transaction) throws {
+        let statuses = try Attachments.statuses(ofVolume: volume.id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
-        try setStates(derived.status, attached: derived.attachStatus, of: id, in: tx)
+        try setStates(derived.status, attached: derived.attachStatus, of: volume, in: tx)
         if derived.attachStatus != .attached {
-            try updateMap(.admin, of: id, in: tx) { $0["attached_mode"] = nil }
+            try updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = nil }
         }
     }
 
@@ -209,15 +218,15 @@ public enum Volumes {
     public static func update(
         _ id: String, name: JSON?, description: JSON?, metadata: JSON?, caller: Caller, in tx: any Transaction
     ) throws {
-        let volume = try get(id, for: caller, in: tx)
-        try refuseMaintenance(volume)
+        let volume = try lock(id, for: caller, in: tx)
+        try refuseMaintenance(volume.value)
         if name != nil || description != nil {
             let current = try tx.first(of: table, table.id(id)) { (name: $0[table.name], description: $0[table.description]) }
             try tx.update(
                 table, table.id(id), set: table.name(name.map { $0.string } ?? current?.name),
                 table.description(description.map { $0.string } ?? current?.description), table.updatedAt(tx.now))
         }
-        if case .object(let object)? = metadata { try updateMap(.user, of: id, in: tx) { $0 = object } }
+        if case .object(let object)? = metadata { try updateMap(.user, of: volume, in: tx) { $0 = object } }
     }
 
     private static func refuseMaintenance(_ volume: Volume) throws(StorageError) {
@@ -246,14 +255,14 @@ public enum Volumes {
 
     /// Changes one of the maps; returns it as it then is.
     @discardableResult
-    public static func updateMap(_ map: Map, of id: String, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void) throws
-        -> JSONObject
-    {
-        let before = try self.map(map, of: id, in: tx)
+    public static func updateMap(
+        _ map: Map, of volume: Locked<Volume>, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
+    ) throws -> JSONObject {
+        let before = try self.map(map, of: volume.id, in: tx)
         var object = before
         try change(&object)
         if object != before {
-            try tx.update(table, table.id(id), set: map.column(try object.stored(map.rawValue, before: before)))
+            try tx.update(table, table.id(volume.id), set: map.column(try object.stored(map.rawValue, before: before)))
         }
         return object
     }
@@ -263,7 +272,7 @@ public enum Volumes {
     public static func updateMetadata(
         _ kind: Map = .user, of id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
     ) throws -> JSONObject {
-        let volume = try get(id, for: caller, in: tx)
+        let volume = try lock(id, for: caller, in: tx)
         let before = try map(kind, of: id, in: tx)
         var after = before
         try change(&after)
@@ -272,72 +281,75 @@ public enum Volumes {
             throw StorageError.invalidVolume(
                 "\(isRemoval ? "Deleting" : "Updating") volume metadata is not allowed for volumes in \(volume.status) status.")
         }
-        return try updateMap(kind, of: id, in: tx) { $0 = after }
+        return try updateMap(kind, of: volume, in: tx) { $0 = after }
     }
 
     public static func setBootable(_ bootable: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
-        try refuseMaintenance(get(id, for: caller, in: tx))
+        try refuseMaintenance(lock(id, for: caller, in: tx).value)
         try tx.update(table, table.id(id), set: table.bootable(bootable), table.updatedAt(tx.now))
     }
 
     public static func setReadOnly(_ readOnly: Bool, of id: String, caller: Caller, in tx: any Transaction) throws {
-        let volume = try get(id, for: caller, in: tx)
+        let volume = try lock(id, for: caller, in: tx)
         guard volume.status == .available else {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be available to update readonly flag, but current status is: \(volume.status).")
         }
-        try updateMap(.admin, of: id, in: tx) { $0["readonly"] = .string(readOnly ? "True" : "False") }
+        try updateMap(.admin, of: volume, in: tx) { $0["readonly"] = .string(readOnly ? "True" : "False") }
     }
 
     // MARK: states that users and administrators set
 
     public static func reserve(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let volume = try get(id, for: caller, in: tx)
-        guard try perform(.reserve, on: id, in: tx) else {
+        let volume = try lock(id, for: caller, in: tx)
+        guard try perform(.reserve, on: volume, in: tx) else {
             let expected = volume.multiattach ? "available or in-use" : "available"
             throw StorageError.invalidVolume("Volume status must be \(expected) to reserve, but the status is \(volume.status).")
         }
-        try volume.requireAttachable()
-        try Events.append("volume.reserve", volume: volume, caller: caller, in: tx)
+        try volume.value.requireAttachable()
+        try Events.append("volume.reserve", volume: volume.value, caller: caller, in: tx)
     }
 
     /// Takes a reservation back; nothing happens in other states.
     public static func unreserve(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let volume = try get(id, for: caller, in: tx)
+        try unreserve(lock(id, for: caller, in: tx), in: tx)
+    }
+
+    public static func unreserve(_ volume: Locked<Volume>, in tx: any Transaction) throws {
         guard volume.status == .attaching else { return }
-        let attachments = try Attachments.statuses(ofVolume: id, in: tx)
-        try setStatus(attachments.isEmpty ? .available : .inUse, of: id, in: tx)
+        let attachments = try Attachments.statuses(ofVolume: volume.id, in: tx)
+        try setStatus(attachments.isEmpty ? .available : .inUse, of: volume, in: tx)
     }
 
     public static func beginDetaching(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        let volume = try get(id, for: caller, in: tx)
-        if try perform(.beginDetaching, on: id, in: tx) || volume.isMigrating { return }
+        let volume = try lock(id, for: caller, in: tx)
+        if try perform(.beginDetaching, on: volume, in: tx) || volume.isMigrating { return }
         throw StorageError.invalidVolume(
             "Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach.")
     }
 
     public static func rollDetaching(_ id: String, caller: Caller, in tx: any Transaction) throws {
-        _ = try get(id, for: caller, in: tx)
-        _ = try perform(.rollDetaching, on: id, in: tx)
+        _ = try perform(.rollDetaching, on: lock(id, for: caller, in: tx), in: tx)
     }
 
     /// Sets states as an administrator says; nil leaves one as it is. Operations in flight keep their claims.
     public static func resetStatus(
-        _ id: String, status: String?, attachStatus: String?, migrationStatus: String?, caller: Caller, in tx: any Transaction
+        _ id: String, status: VolumeStatus?, attachStatus: AttachmentStatus?, migrationStatus: MigrationStatus?, caller: Caller,
+        in tx: any Transaction
     ) throws {
-        let volume = try get(id, for: caller, in: tx)
-        if status == "in-use", try Attachments.statuses(ofVolume: id, in: tx).isEmpty {
+        let volume = try lock(id, for: caller, in: tx)
+        if status == .inUse, try Attachments.statuses(ofVolume: id, in: tx).isEmpty {
             throw StorageError(.invalid, "Cannot reset-state to in-use because volume does not have any attachments.")
         }
-        if attachStatus == "detached" {
-            try Attachments.removeAll(ofVolume: id, in: tx)
-            try HostConnections.end(id, connector: nil, in: tx)
+        if attachStatus == .detached {
+            try Attachments.removeAll(of: volume, in: tx)
+            try HostConnections.end(volume, connector: nil, in: tx)
         }
-        let migration = migrationStatus.map { $0 == "none" ? nil : MigrationStatus(rawValue: $0) } ?? volume.migrationStatus
+        let migration = migrationStatus.map { $0 == .absent ? nil : $0 } ?? volume.migrationStatus
         try tx.update(
-            table, table.id(id), set: table.status(status.map { VolumeStatus(rawValue: $0) } ?? volume.status),
-            table.attachStatus(attachStatus.map { AttachmentStatus(rawValue: $0) } ?? volume.attachStatus),
+            table, table.id(id), set: table.status(status ?? volume.status),
+            table.attachStatus(attachStatus ?? volume.attachStatus),
             table.migrationStatus(migration), table.updatedAt(tx.now))
-        try Events.append("volume.reset_status", volume: volume, caller: caller, data: ["status": JSON(status)], in: tx)
+        try Events.append("volume.reset_status", volume: volume.value, caller: caller, data: ["status": JSON(status?.rawValue)], in: tx)
     }
 }

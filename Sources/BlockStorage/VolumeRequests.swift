@@ -60,9 +60,18 @@ public struct VolumeRequests: Sendable {
         guard !caller.projectID.isEmpty else {
             throw StorageError(.invalid, "Invalid input received: a volume belongs to a project, and the token is for none.")
         }
-        let snapshot = try new.snapshotID.map { try Snapshots.get($0, for: caller, in: tx) }
-        var source: Volume?
-        if let id = new.sourceVolumeID { source = try Volumes.get(id, for: caller, in: tx) }
+        var source: Locked<Volume>?
+        var snapshot: Locked<Snapshot>?
+        // A snapshot's content lies where its volume does.
+        var origin: Locked<Volume>?
+        if let id = new.snapshotID, new.sourceVolumeID == nil {
+            let locked = try Snapshots.lockWithVolume(id, for: caller, in: tx)
+            (origin, snapshot) = (locked.0, locked.1)
+        } else if let id = new.sourceVolumeID {
+            if let id = new.snapshotID { _ = try Snapshots.get(id, for: caller, in: tx) }
+            source = try Volumes.lock(id, for: caller, in: tx)
+            origin = source
+        }
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
         if let id = new.backupID { throw StorageError(.notFound, "Backup \(id) could not be found.") }
         if let image = new.imageRef {
@@ -72,7 +81,7 @@ public struct VolumeRequests: Sendable {
             throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
         }
         // Of two sources one would be dropped in silence.
-        guard source == nil || snapshot == nil else {
+        guard new.sourceVolumeID == nil || new.snapshotID == nil else {
             throw StorageError.invalidInput("May specify only one of backup, imageRef, snapshot, source volume")
         }
         let type: VolumeType
@@ -95,7 +104,7 @@ public struct VolumeRequests: Sendable {
             }
         }
         if let snapshot {
-            try checkSource(snapshot, size: new.size)
+            try checkSource(snapshot.value, size: new.size)
             // Another backend's type is none of these: the content is copied there.
             if snapshot.volumeTypeID != type.id, try VolumeTypes.get(snapshot.volumeTypeID, in: tx).isMultiattach != type.isMultiattach {
                 throw StorageError.invalidInput(
@@ -111,9 +120,7 @@ public struct VolumeRequests: Sendable {
                 "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size."
             )
         }
-        // A snapshot's content lies where its volume does.
-        let origin = try source ?? snapshot.flatMap { try Volumes.find($0.volumeID, in: tx) }
-        let zone = try self.zone(new.zone, source: origin, in: tx)
+        let zone = try self.zone(new.zone, source: origin?.value, in: tx)
 
         let id = UUID.random()
         let t = Volumes.table
@@ -126,16 +133,16 @@ public struct VolumeRequests: Sendable {
             t.imageMetadata(try origin.map { JSON.object(try Volumes.map(.image, of: $0.id, in: tx)).text } ?? "{}"), t.createdAt(tx.now))
         var arguments = CreateVolumeArguments()
         arguments.zones = [zone]
-        var claims = [Claim.exclusive(id)]
+        var claims = [Claim.exclusive(new: id)]
         if let source {
             arguments.sourceVolumeID = source.id
-            claims.append(.shared(source.id))
+            claims.append(.shared(source))
         }
         if let snapshot {
             arguments.snapshotID = snapshot.id
-            claims.append(.shared(snapshot.id))
+            claims.append(.shared(snapshot))
             // The volume that it belongs to may be read for it.
-            claims.append(.shared(snapshot.volumeID))
+            if let origin { claims.append(.shared(origin)) }
         }
         if !new.schedulerHints.isEmpty {
             try SchedulerHints.check(new.schedulerHints)
@@ -191,29 +198,29 @@ public struct VolumeRequests: Sendable {
 
     /// `cascade`: with its snapshots.
     public func delete(_ id: String, force: Bool, cascade: Bool = false, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(id, for: caller, in: tx)
+        let volume = try Volumes.lock(id, for: caller, in: tx)
         if volume.host == nil, try !Operations.isClaimed(id, in: tx) {
             // It lies nowhere, and nobody is about to place it: there is nothing to wait for.
             try Volumes.erase(volume, in: tx)
-            return try Events.append("volume.delete", volume: volume, caller: caller, in: tx)
+            return try Events.append("volume.delete", volume: volume.value, caller: caller, in: tx)
         }
         if cascade, !force, !caller.isAdmin, try Snapshots.ofVolume(id, in: tx).contains(where: { $0.projectID != volume.projectID }) {
             throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.cascade.rule.from))
         }
         let transition: VolumeTransition = cascade ? (force ? .forceCascade : .cascade) : force ? .forceDelete : .delete
-        guard try Volumes.perform(transition, on: id, in: tx) else {
+        guard try Volumes.perform(transition, on: volume, in: tx) else {
             throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.rule.from))
         }
         let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
         try start(
             DeleteVolumeArguments(), volume: id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(id)] + snapshots.map { .exclusive($0.id) }, in: tx)
+            claims: [.exclusive(volume)] + snapshots.map { .exclusive($0) }, in: tx)
     }
 
     // MARK: extend
 
     public func extend(_ id: String, to newSize: Int, allowAttached: Bool, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(id, for: caller, in: tx)
+        let volume = try Volumes.lock(id, for: caller, in: tx)
         let transition = allowAttached ? VolumeTransition.extendAttached : .extend
         guard newSize > volume.size else {
             throw StorageError.invalidInput(
@@ -223,12 +230,12 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
         }
-        guard try Volumes.perform(transition, on: id, in: tx) else {
+        guard try Volumes.perform(transition, on: volume, in: tx) else {
             throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
         }
         try start(
             ExtendVolumeArguments(newSize: newSize, isAttached: volume.status == .inUse), volume: id, project: volume.projectID,
-            caller: caller, claims: [.exclusive(id)], in: tx)
+            caller: caller, claims: [.exclusive(volume)], in: tx)
         if volume.consumesQuota {
             try Quotas.charge(
                 Charge(gigabytes: newSize - volume.size), type: volume.typeName, totalSize: newSize, project: volume.projectID,
@@ -239,10 +246,10 @@ public struct VolumeRequests: Sendable {
     /// Makes the volume as large in its backend as its row says: an extension to the size that it should have.
     @discardableResult
     public func regrow(_ id: String, caller: Caller, in tx: any Transaction) throws -> String? {
-        guard let volume = try Volumes.find(id, in: tx), try Volumes.perform(.extend, on: id, in: tx) else { return nil }
+        guard let volume = try Volumes.lock(id, in: tx), try Volumes.perform(.extend, on: volume, in: tx) else { return nil }
         return try start(
             ExtendVolumeArguments(newSize: volume.size, isAttached: false), volume: id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(id)], in: tx)
+            claims: [.exclusive(volume)], in: tx)
     }
 
     /// Reserves a volume for an attachment that is connected later; returns its id.
@@ -256,22 +263,22 @@ public struct VolumeRequests: Sendable {
 
     public func connect(volumeID: String, connector: JSON, caller: Caller, in tx: any Transaction) throws -> String {
         try Attachments.check(connector: connector)
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.host != nil, ![.creating, .deleting, .error, .maintenance, .errorDeleting].contains(volume.status) else {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
-        try volume.requireAttachable()
+        try volume.value.requireAttachable()
         try HostConnections.checkNumber(volumeID, connector: connector, in: tx)
         return try start(
             ConnectVolumeArguments(connector: connector), volume: volumeID, project: volume.projectID, caller: caller,
-            claims: [.exclusive(volumeID)], in: tx)
+            claims: [.exclusive(volume)], in: tx)
     }
 
     /// `detach` also removes the attachment: os-force_detach.
     public func disconnect(
         volumeID: String, connector: JSON?, detach attachmentID: String??, permit: DetachPermit, caller: Caller, in tx: any Transaction
     ) throws -> String {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         // The connector may be anybody's who is connected.
         try permit.check(try Attachments.ofVolume(volumeID, in: tx))
         var arguments = DisconnectVolumeArguments()
@@ -283,18 +290,17 @@ public struct VolumeRequests: Sendable {
             }
         }
         return try start(
-            arguments, volume: volumeID, project: volume.projectID, caller: caller, claims: [.exclusive(volumeID)], in: tx)
+            arguments, volume: volumeID, project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }
 
     /// `isNew`: the attachment was made by the same request and goes if this fails.
     public func connectAttachment(_ id: String, connector: JSON, isNew: Bool, caller: Caller, in tx: any Transaction) throws -> String {
         try Attachments.check(connector: connector)
-        let attachment = try Attachments.get(id, for: caller, in: tx)
-        let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
+        let (volume, attachment) = try Attachments.lock(id, for: caller, in: tx)
         guard !volume.status.isError else {
             throw StorageError(.conflict, "Volume \(volume.id) is in an error state, its attachment cannot be updated.")
         }
-        try volume.requireAttachable()
+        try volume.value.requireAttachable()
         let others = try Attachments.ofVolume(volume.id, in: tx).filter { $0.id != id }
         if !volume.multiattach, others.contains(where: { $0.connector != nil && $0.instanceID != attachment.instanceID }) {
             throw StorageError(.conflict, "Duplicate connectors or improper attachment of a volume that several hosts may not attach.")
@@ -305,28 +311,27 @@ public struct VolumeRequests: Sendable {
         if let previous = try attachment.connector.map({ try JSON(parsing: $0.reveal()) }), previous != connector {
             arguments.previous = previous
         }
-        try Attachments.connecting(id, connector: connector, mode: mode, in: tx)
+        try Attachments.connecting(id, of: volume, connector: connector, mode: mode, in: tx)
         if volume.status != .inUse {
-            try Volumes.setStates(.attaching, attached: .attaching, of: volume.id, in: tx)
+            try Volumes.setStates(.attaching, attached: .attaching, of: volume, in: tx)
         }
         return try start(
-            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(volume.id)], in: tx)
+            arguments, volume: volume.id, project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }
 
     /// nil: nothing was connected, the attachment is gone already.
     public func deleteAttachment(_ id: String, permit: DetachPermit, caller: Caller, in tx: any Transaction) throws -> String? {
-        let attachment = try Attachments.get(id, for: caller, in: tx)
+        let (volume, attachment) = try Attachments.lock(id, for: caller, in: tx)
         try permit.check([attachment])
-        let volume = try Volumes.get(attachment.volumeID, for: caller, in: tx)
         if attachment.connector == nil && attachment.connectionInfo == nil {
-            try Attachments.remove(id, in: tx)
-            try Volumes.refreshAttachState(of: volume.id, in: tx)
-            try Events.append("attachment.delete", volume: volume, caller: caller, data: ["attachment_id": .string(id)], in: tx)
+            try Attachments.remove(id, of: volume, in: tx)
+            try Volumes.refreshAttachState(of: volume, in: tx)
+            try Events.append("attachment.delete", volume: volume.value, caller: caller, data: ["attachment_id": .string(id)], in: tx)
             return nil
         }
         return try start(
             DeleteAttachmentArguments(attachmentID: id), volume: volume.id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(volume.id)], in: tx)
+            claims: [.exclusive(volume)], in: tx)
     }
 
     /// Writes the operation on the volume into the log; returns its id.

@@ -14,11 +14,11 @@ public struct VolumeRows: Sendable {
         attachments = attached.isEmpty ? [:] : try Attachments.ofVolumes(attached, in: connection)
     }
 
-    private static let detached: StaticString = "detached"
+    private static let detached = Array(AttachmentStatus.detached.rawValue.utf8)
 
     private static func mayBeAttached(_ row: CopiedRow) -> Bool {
         guard let state = row.bytes(Volumes.table.attachStatus), let text = state.baseAddress else { return false }
-        return state.count != detached.utf8CodeUnitCount || memcmp(text, detached.utf8Start, state.count) != 0
+        return state.count != detached.count || memcmp(text, detached, state.count) != 0
     }
 
     public var count: Int { rows.count }
@@ -31,7 +31,7 @@ public struct VolumeRows: Sendable {
 extension Volumes {
     /// A volume that the caller may see, to be shown.
     public static func shown(_ id: String, to caller: Caller, in connection: any Connection) throws -> VolumeRows {
-        let rows = try connection.collect(byID, [.text(id)])
+        let rows = try connection.collect(Volume.findStatement, [.text(id)])
         guard let isVisible = rows.first({ caller.isAdmin || $0[table.projectID] == caller.projectID }), isVisible else {
             throw StorageError.volumeNotFound(id)
         }

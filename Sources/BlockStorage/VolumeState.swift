@@ -13,15 +13,24 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     /// To other projects, and back.
     case offer, withdraw
 
-    public enum Condition: String, Sendable {
-        case detached = "attach_status <> 'attached'"
-        case attached = "attach_status = 'attached'"
-        case notMigrating = "(migration_status IS NULL OR migration_status IN ('deleting', 'error', 'success'))"
-        case notReplicated = "(replication_status IS NULL OR replication_status IN ('disabled', 'not-capable'))"
-        case ungrouped = "group_id IS NULL"
-        case withoutSnapshots = "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
+    public enum Condition: Sendable {
+        case detached, attached, notMigrating, notReplicated, ungrouped, withoutSnapshots
         /// Reservations, and attachments that failed or have not come to be, do not count: they go with the volume.
-        case unattached = "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status = 'attached')"
+        case unattached
+
+        var sql: String {
+            let attached = AttachmentStatus.attached.sql
+            return switch self {
+            case .detached: "attach_status <> \(attached)"
+            case .attached: "attach_status = \(attached)"
+            case .notMigrating: "(migration_status IS NULL OR migration_status IN \(MigrationStatus.over.sql))"
+            case .notReplicated:
+                "(replication_status IS NULL OR replication_status IN \([ReplicationStatus.disabled, .notCapable].sql))"
+            case .ungrouped: "group_id IS NULL"
+            case .withoutSnapshots: "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
+            case .unattached: "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status = \(attached))"
+            }
+        }
     }
 
     /// What a transition asks for and does.
@@ -48,14 +57,14 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         }
 
         var sql: String {
-            var conditions = conditions.map(\.rawValue)
+            var conditions = conditions.map(\.sql)
             if let from {
-                var states = "status IN (" + from.map { "'\($0)'" }.joined(separator: ", ") + ")"
-                if allowsMultiattach { states = "(\(states) OR (status = 'in-use' AND multiattach = 1))" }
+                var states = "status IN \(from.sql)"
+                if allowsMultiattach { states = "(\(states) OR (status = \(VolumeStatus.inUse.sql) AND multiattach = 1))" }
                 conditions.append(states)
             }
             let previous = remembers ? "previous_status = status, " : ""
-            return "UPDATE volumes SET \(previous)status = \(to.map { "'\($0)'" } ?? "status"), updated_at = ? WHERE id = ? AND "
+            return "UPDATE volumes SET \(previous)status = \(to?.sql ?? "status"), updated_at = ? WHERE id = ? AND "
                 + conditions.joined(separator: " AND ")
         }
     }
@@ -95,27 +104,35 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
 /// States that a volume can be set to by an administrator; the order is the one of Cinder's message.
 extension VolumeStatus {
     public static let settable = [
-        "creating", "available", "deleting", "error", "error_deleting", "error_managing", "managing", "attaching", "in-use", "detaching",
-        "maintenance", "restoring-backup", "error_restoring", "reserved", "awaiting-transfer", "backing-up", "error_backing-up",
-        "error_extending", "downloading", "uploading", "retyping", "extending",
+        creating, available, deleting, error, errorDeleting, errorManaging, managing, attaching, inUse, detaching, maintenance,
+        restoringBackup, errorRestoring, reserved, awaitingTransfer, backingUp, errorBackingUp, errorExtending, downloading, uploading,
+        retyping, extending,
     ]
-    public static let attachStatuses = ["attached", "detached"]
-    public static let migrationStatuses = ["migrating", "error", "success", "completing", "none", "starting"]
 
     /// The name under which clients see a state.
-    public static func shown(_ status: String) -> String {
-        switch status {
-        case "managing": "creating"
-        case "error_managing": "error"
-        case "error_managing_deleting": "deleting"
-        default: status
+    public var shown: VolumeStatus {
+        switch self {
+        case .managing: .creating
+        case .errorManaging: .error
+        case .errorManagingDeleting: .deleting
+        default: self
         }
     }
 
     /// What a volume's states are, given those of its attachments: the alphabetically first that is no error decides.
     public static func derived(fromAttachments statuses: [AttachmentStatus]) -> (status: VolumeStatus, attachStatus: AttachmentStatus) {
-        let present = statuses.filter { !$0.rawValue.hasPrefix("error") && $0 != .detached && $0 != .deleted }
+        let present = statuses.filter { !$0.isError && $0 != .detached && $0 != .deleted }
         guard let first = present.min(by: { $0.rawValue < $1.rawValue }) else { return (.available, .detached) }
         return (first == .attached ? .inUse : VolumeStatus(rawValue: first.rawValue), first)
     }
+}
+
+extension AttachmentStatus {
+    /// What an administrator can set for a volume; the order is the one of Cinder's message.
+    public static let settable = [attached, detached]
+}
+
+extension MigrationStatus {
+    /// What an administrator can set for a volume; the order is the one of Cinder's message.
+    public static let settable = [migrating, error, success, completing, absent, starting]
 }

@@ -54,6 +54,9 @@ public protocol Transaction: Connection {
     func run(text: String, _ values: [Value]) throws -> Int
     /// The transaction's `time` as it is stored.
     var now: String { get }
+    /// Notes that the transaction locks rows from now on, by a read or by a change that needs none. In debug builds it traps where the order
+    /// of locks is not kept; otherwise nobody calls the closure.
+    func notesLocks(_ locks: () -> [RowLock])
     /// Rings for those who listen to the topic, once the change is on stable storage; not at all if it is undone. `subject` is what the
     /// topic is about.
     func ring(_ topic: Topic, _ subject: String)

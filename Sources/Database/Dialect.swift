@@ -14,6 +14,10 @@ public protocol Dialect: Sendable {
     func hasMember(_ column: String) -> String
     /// A column that no index is to be taken for.
     func withoutIndex(_ column: String) -> String
+    /// A SELECT that locks the rows of the table under the alias until the transaction ends.
+    func locking(_ select: String, alias: String) -> String
+    /// Whether a writing transaction locks by every read: nobody else writes meanwhile.
+    var readsLock: Bool { get }
     /// The number of the row: later rows of a table have greater ones.
     func rowNumber(_ alias: String) -> String
     /// Conditions that always and never hold.
@@ -61,6 +65,9 @@ struct SQLiteDialect: Dialect {
     func memberPath(_ key: String) -> Value? { key.utf8.contains(UInt8(ascii: "\"")) ? nil : .text("$.\"\(key)\"") }
     func hasMember(_ column: String) -> String { "EXISTS (SELECT 1 FROM json_each(\(column)) m WHERE m.key = ? AND m.value = ?)" }
     func withoutIndex(_ column: String) -> String { "+" + column }
+    /// There is one writer.
+    func locking(_ select: String, alias: String) -> String { select }
+    var readsLock: Bool { true }
     func rowNumber(_ alias: String) -> String { alias.isEmpty ? "rowid" : alias + ".rowid" }
     var always: String { "1" }
     var never: String { "0" }

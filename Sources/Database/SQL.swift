@@ -13,6 +13,9 @@ public final class SQL: Sendable {
         self.compose = compose
         number = Self.next.wrappingAdd(1, ordering: .relaxed).oldValue
     }
+
+    /// The statement as an engine is told it.
+    public func text(in dialect: any Dialect) -> String { compose(dialect) }
 }
 
 /// A value bound to a statement. Times and UUIDs are text in the one representation of `Timestamp` and `UUID`, truth is 0 or 1.

@@ -8,6 +8,9 @@ final class SQLiteTransaction: Transaction {
     private var rings: [Doorbell.Ring] = []
     private(set) var time = 0.0
     private var formattedTime: String?
+    #if DEBUG
+        private var locks = LockOrder()
+    #endif
 
     init(_ connection: SQLiteConnection, refusal: (any Error)? = nil) {
         self.connection = connection
@@ -41,6 +44,17 @@ final class SQLiteTransaction: Transaction {
         rings = []
         time = Timestamp.seconds()
         formattedTime = nil
+        #if DEBUG
+            locks = LockOrder()
+        #endif
+    }
+
+    func notesLocks(_ taken: () -> [RowLock]) {
+        #if DEBUG
+            for lock in taken() {
+                if let earlier = locks.take(lock) { preconditionFailure("\(lock) is locked after \(earlier), which belongs behind it") }
+            }
+        #endif
     }
 
     var now: String {

@@ -48,6 +48,9 @@ open class Table: @unchecked Sendable {
     /// `SELECT all columns FROM the table with its joins`, and what follows it. The columns' names stand behind the table's alias.
     public final func select(_ rest: String) -> String { rest.isEmpty ? selectClause : selectClause + " " + rest }
 
+    /// The same, for reading and locking rows of the table.
+    public final func selectLocked(_ rest: String, _ dialect: any Dialect) -> String { dialect.locking(select(rest), alias: tableAlias) }
+
     /// The table's own column of that name.
     public final func column(_ name: String) -> AnyColumn {
         guard let column = byName[name] else { preconditionFailure("\(tableName) has no column \(name)") }

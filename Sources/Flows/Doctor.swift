@@ -54,11 +54,11 @@ public final class Doctor: StorageExamination {
         }
     }
 
-    /// A volume as the comparison with its backend needs it.
+    /// A volume or a snapshot as the comparison with its backend needs it; the states of both have the same names there.
     private struct Row {
         let id: String
         let size: Int
-        let status: String
+        let status: VolumeStatus
         let backend: String
         /// Its storage object is a snapshot's.
         var isSnapshot = false
@@ -113,13 +113,14 @@ public final class Doctor: StorageExamination {
                 let id = row.text(0)
                 let backend = HostName.backend(of: row.text(4))
                 let name = services.settings.names.volume(row.optionalText(1) ?? id)
-                snapshot.rows[name] = Row(id: id, size: row.int(2), status: row.text(3), backend: backend)
+                snapshot.rows[name] = Row(id: id, size: row.int(2), status: VolumeStatus(rawValue: row.text(3)), backend: backend)
                 return true
             }
             try connection.query(Self.snapshotRowsSQL, []) { row in
                 let id = row.text(0)
                 snapshot.rows[services.settings.names.snapshot(id)] = Row(
-                    id: id, size: row.int(1), status: row.text(2), backend: HostName.backend(of: row.text(3)), isSnapshot: true)
+                    id: id, size: row.int(1), status: VolumeStatus(rawValue: row.text(2)), backend: HostName.backend(of: row.text(3)),
+                    isSnapshot: true)
                 return true
             }
             snapshot.claimed = try Operations.claimed(in: connection)
@@ -202,7 +203,7 @@ public final class Doctor: StorageExamination {
 
     private func compare(_ row: Row, _ name: String, bytes: Int64?, _ report: inout Report) {
         // A failed creation or deletion may or may not have left something: the next deletion settles it.
-        guard !["error", "error_deleting", "creating", "deleting"].contains(row.status) else { return }
+        guard ![.error, .errorDeleting, .creating, .deleting].contains(row.status) else { return }
         let kind = row.isSnapshot ? "Snapshot" : "Volume"
         guard let bytes else {
             report.findings.append(
@@ -222,7 +223,7 @@ public final class Doctor: StorageExamination {
             return
         }
         let text = "Volume \(row.id) has \(row.size) GiB, but \(row.backend) says only \(bytes) bytes."
-        guard row.status == "available" else {
+        guard row.status == .available else {
             report.findings.append(
                 Finding(.size, row.id, text, advice: "It can be extended to its size while it is available, but it is \(row.status)."))
             return

@@ -57,7 +57,9 @@ struct EncryptionTests {
         #expect(refused.status == 400 && refused.text.contains("does not serve encryption keys yet"))
         let made = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "plain"]])
         let volume = try #require(made.json["volume"]?["id"]?.string)
-        try await api.database.write { try Volumes.setStatus(.available, of: volume, in: $0) }
+        try await api.database.write { tx in
+            if let locked = try Volumes.lock(volume, in: tx) { try Volumes.setStatus(.available, of: locked, in: tx) }
+        }
         let retype = try await api.send("POST", "/volumes/\(volume)/action", ["os-retype": ["new_type": "secret"]])
         #expect(retype.status == 400 && retype.text.contains("does not serve encryption keys yet"))
         for (method, path) in [("POST", ""), ("PUT", "/x"), ("DELETE", "/x")] {

@@ -58,7 +58,9 @@ struct ResourceTests {
         }
         for number in [1, 3] {
             let id = volumes[number]
-            try await api.database.write { try Volumes.setStatus("available", of: id, in: $0) }
+            try await api.database.write { tx in
+                if let volume = try Volumes.lock(id, in: tx) { try Volumes.setStatus(.available, of: volume, in: tx) }
+            }
             #expect(
                 try await api.send(
                     "POST", "/volumes/\(id)/action",

@@ -10,10 +10,10 @@ struct VolumeTransferAPITests {
     private func volume(_ api: InMemoryAPI, _ name: String = "v") async throws -> String {
         let made = try await api.send("POST", "/volumes", ["volume": ["size": 1, "name": .string(name)]])
         let id = try #require(made.json["volume"]?["id"]?.string)
-        try await api.database.write {
+        try await api.database.write { tx in
             // As if it lay somewhere, and its creation were over.
-            for operation in try Operations.runnable(in: $0) { try Operations.finish(operation, state: "done", error: nil, in: $0) }
-            try Volumes.setStatus(.available, of: id, in: $0)
+            for operation in try Operations.runnable(in: tx) { try Operations.finish(operation, state: .done, error: nil, in: tx) }
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.setStatus(.available, of: volume, in: tx) }
         }
         return id
     }

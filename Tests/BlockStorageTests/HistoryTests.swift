@@ -25,7 +25,7 @@ struct HistoryTests {
             try Operations.advance(
                 connect, step: "connect", reverting: false, attempts: 0, state: ConnectVolumeArguments(connector: Self.connector("found")),
                 error: nil, in: tx)
-            try Operations.finish(before, state: "done", error: nil, in: tx)
+            try Operations.finish(before, state: .done, error: nil, in: tx)
         }
         let after = try #require(try storage.database.readBlocking { try Operations.find(connect, in: $0) })
         #expect(after.arguments == "{}" && after.stepState == "{}" && after.finishedAt != nil)
@@ -37,7 +37,10 @@ struct HistoryTests {
         let id = try await storage.create()
         try await storage.finish(id)
         try await storage.database.write { tx in
-            for number in 0..<Attachments.mostPerVolume { try HostConnections.begin(id, connector: Self.connector("h\(number)"), in: tx) }
+            let volume = try #require(try Volumes.lock(id, in: tx))
+            for number in 0..<Attachments.mostPerVolume {
+                try HostConnections.begin(volume, connector: Self.connector("h\(number)"), in: tx)
+            }
         }
         try await storage.database.write { try HostConnections.checkNumber(id, connector: Self.connector("h7"), in: $0) }
         await #expect(throws: StorageError.self) {
@@ -61,7 +64,7 @@ struct HistoryTests {
         }
         try await attach("/dev/vda")
         try await storage.database.write { tx in
-            let volume = try #require(try Volumes.find(id, in: tx))
+            let volume = try #require(try Volumes.lock(id, in: tx))
             for _ in 1..<Attachments.mostPerVolume {
                 try Attachments.insert(
                     volume: volume, instanceID: nil, host: "h", mountpoint: "/dev/vdb", status: .attached, mode: "rw", attachedAt: tx.now,
@@ -86,7 +89,7 @@ struct HistoryTests {
         for _ in 0..<Operations.mostWaiting { _ = try await ask() }
         await #expect(throws: StorageError.self) { try await ask() }
         try await storage.database.write { tx in
-            try Operations.finish(try #require(try Operations.find(first, in: tx)), state: "done", error: nil, in: tx)
+            try Operations.finish(try #require(try Operations.find(first, in: tx)), state: .done, error: nil, in: tx)
         }
         _ = try await ask()
     }

@@ -388,7 +388,9 @@ struct SchedulerTests {
 extension Storage {
     fileprivate func volume(on host: String) async throws -> String {
         let id = try await create()
-        try await database.write { try Volumes.place(id, host: host, serviceID: nil, zone: "nova", in: $0) }
+        try await database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.place(volume, host: host, serviceID: nil, zone: "nova", in: tx) }
+        }
         return id
     }
 }

@@ -23,7 +23,9 @@ struct VolumeTransferTests {
             try storage.requests.createSnapshot(of: volume, NewSnapshot(), allowsInUse: false, caller: storage.caller, in: $0)
         }
         try await storage.finish(volume)
-        try await storage.database.write { try Snapshots.made(id, driverData: nil, in: $0) }
+        try await storage.database.write { tx in
+            if let snapshot = try Snapshots.lock(id, in: tx) { try Snapshots.made(snapshot, driverData: nil, in: tx) }
+        }
         return id
     }
 
@@ -158,7 +160,9 @@ struct VolumeTransferTests {
         try await storage.database.write { [storage] in try VolumeTransfers.delete(first.id, caller: storage.caller, in: $0) }
         #expect(try storage.status(id) == "available")
         let second = try await offer(id)
-        try await storage.database.write { try Volumes.setStatus(.available, of: id, in: $0) }
+        try await storage.database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.setStatus(.available, of: volume, in: tx) }
+        }
         let third = try await offer(id)
         for old in [first, second] { await #expect(throws: VolumeTransfers.notFound(old.id)) { try await accept(old) } }
         try await accept(third)
@@ -167,12 +171,15 @@ struct VolumeTransferTests {
     @Test("a volume that somebody else may be writing to is not offered")
     func busy() async throws {
         let id = try await volume()
-        try await storage.database.write { try HostConnections.begin(id, connector: ["host": "h"], in: $0) }
+        try await storage.database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try HostConnections.begin(volume, connector: ["host": "h"], in: tx) }
+        }
         await #expect(throws: StorageError.self) { try await offer(id) }
         #expect(try storage.status(id) == "available")
-        try await storage.database.write {
-            try HostConnections.end(id, connector: nil, in: $0)
-            try Volumes.setMigrationStatus(.migrating, of: id, in: $0)
+        try await storage.database.write { tx in
+            let volume = try #require(try Volumes.lock(id, in: tx))
+            try HostConnections.end(volume, connector: nil, in: tx)
+            try Volumes.setMigrationStatus(.migrating, of: volume, in: tx)
         }
         await #expect(throws: StorageError.self) { try await offer(id) }
         #expect(try storage.status(id) == "available")
@@ -182,8 +189,9 @@ struct VolumeTransferTests {
     func removed() async throws {
         let id = try await volume()
         let transfer = try await offer(id)
-        let gone = try volume(id)
-        try await storage.database.write { try Volumes.erase(gone, in: $0) }
+        try await storage.database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.erase(volume, in: tx) }
+        }
         #expect(try storage.database.readBlocking { try VolumeTransfers.find(transfer.id, in: $0) } == nil)
     }
 }

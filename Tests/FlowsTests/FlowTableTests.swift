@@ -37,12 +37,12 @@ struct FlowTableTests {
     private struct Course {
         let calls: [String]
         let writes: Int
-        let state: String
+        let state: OperationState
     }
 
     /// States in which nothing is under way.
     private static let restful: Set<VolumeStatus> = [
-        "available", "in-use", "error", "error_deleting", "error_extending", "error_managing", "error_unmanaging",
+        .available, .inUse, .error, .errorDeleting, .errorExtending, .errorManaging, .errorUnmanaging,
     ]
 
     /// Carries the act out as the cell says, and looks at everything that it left.
@@ -81,34 +81,34 @@ struct FlowTableTests {
     private static let unfinishedSQL = SQL("SELECT count(*) FROM operations WHERE finished_at IS NULL AND project_id = ?")
 
     private func checkEnd(of id: String, _ volume: String, isLost: Bool, _ caller: Caller, _ cell: Cell, _ bench: FlowBench) async throws
-        -> String
+        -> OperationState
     {
         let findings = try await bench.findings()
         #expect(findings.isEmpty, "\(cell.name)")
         return try await bench.database.read { connection in
             let ended = try #require(try Operations.find(id, in: connection))
-            #expect(["done", "failed"].contains(ended.state), "\(cell.name): \(ended.state)")
+            #expect([.done, .failed].contains(ended.state), "\(cell.name): \(ended.state)")
             #expect(try connection.first(Self.unfinishedSQL, .text(caller.projectID)) { $0.int(0) } == 0, "\(cell.name)")
             if let row = try Volumes.find(volume, in: connection) {
                 // An attachment is complete when its client says so.
-                let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == "attaching"
+                let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == .attaching
                 #expect(isRestful, "\(cell.name): the volume is \(row.status)")
-                #expect([nil, "success", "error"].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
+                #expect([nil, .success, .error].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
                 for snapshot in try Snapshots.ofVolume(volume, in: connection) {
                     #expect(
-                        ["available", "error", "error_deleting"].contains(snapshot.status), "\(cell.name): a snapshot is \(snapshot.status)"
+                        [.available, .error, .errorDeleting].contains(snapshot.status), "\(cell.name): a snapshot is \(snapshot.status)"
                     )
                 }
-                if row.status == "available", row.host != nil, !isLost {
+                if row.status == .available, row.host != nil, !isLost {
                     let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
                     #expect(stored?.size == Int64(row.size), "\(cell.name): the volume and its storage differ in size")
                 }
             }
-            if ended.state == "failed", !cell.act.isAnswered {
+            if ended.state == .failed, !cell.act.isAnswered {
                 let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
                 #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
             }
-            if ended.state == "done", !isLost, cell.act.copies || cell.act == .clone || cell.act == .fromSnapshot || cell.act == .revert,
+            if ended.state == .done, !isLost, cell.act.copies || cell.act == .clone || cell.act == .fromSnapshot || cell.act == .revert,
                 let row = try Volumes.find(volume, in: connection)
             {
                 let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
@@ -170,7 +170,7 @@ struct FlowTableTests {
         let bench = try await FlowBench()
         defer { bench.close() }
         let course = try await run(Cell(act: act), bench)
-        #expect(course.state == "done")
+        #expect(course.state == .done)
     }
 
     @Test("each driver call fails in each way, before or after its effect", arguments: Act.allCases)
@@ -200,7 +200,7 @@ struct FlowTableTests {
             for isCommitted in [false, true] {
                 let ended = try await run(Cell(act: act, death: (write, isCommitted)), bench)
                 // A connection that nobody waits for any more is taken back.
-                if ![.connect, .attach, .attachAgain].contains(act) { #expect(ended.state == "done") }
+                if ![.connect, .attach, .attachAgain].contains(act) { #expect(ended.state == .done) }
             }
         }
     }

@@ -35,7 +35,7 @@ struct HistoryRetentionTests {
                     ConnectVolumeArguments(connector: ["host": .string(String(repeating: "h", count: 1000))]), resourceType: "volume",
                     resourceID: UUID.random(), projectID: project, caller: caller, claims: [], in: tx)
                 guard ends, let operation = try Operations.find(id, in: tx) else { continue }
-                try Operations.finish(operation, state: "failed", error: "ERROR: gone", in: tx)
+                try Operations.finish(operation, state: .failed, error: "ERROR: gone", in: tx)
                 try Messages.add(.createVolume, .createFailed, volumeID: id, projectID: project, requestID: caller.requestID, in: tx)
             }
         }

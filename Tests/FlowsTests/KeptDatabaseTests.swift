@@ -36,17 +36,17 @@ struct KeptDatabaseTests {
             let after = try await bench.database.read { try #require(try Operations.find(before.id, in: $0)) }
             // A connection that nobody waits for any more is taken back; so is what was being taken back.
             let isTakenBack = [ConnectVolume.id, ConnectAttachment.id].contains(before.flow) || before.isReverting
-            #expect(after.state == (isTakenBack ? "failed" : "done"), "\(before.flow): \(after.error ?? "")")
+            #expect(after.state == (isTakenBack ? .failed : .done), "\(before.flow): \(after.error ?? "")")
         }
         let findings = try await bench.findings()
         #expect(findings.isEmpty)
         for id in try await bench.database.read({ try $0.rows(Self.volumesSQL) { $0.text(0) } }) {
             let volume = try await bench.database.read { try #require(try Volumes.find(id, in: $0)) }
-            #expect(["available", "in-use", "error"].contains(volume.status), "\(volume.name ?? ""): \(volume.status)")
+            #expect([.available, .inUse, .error].contains(volume.status), "\(volume.name ?? ""): \(volume.status)")
             guard let host = volume.host else { continue }
             let stored = bench.backends.all.first { $0.host == HostName.backend(of: host) }?["volume-" + (volume.nameID ?? volume.id)]
             #expect(stored?.size == Int64(volume.size), "\(volume.name ?? "")")
-            #expect(volume.migrationStatus != "success" || stored?.content == "content", "\(volume.name ?? "")")
+            #expect(volume.migrationStatus != .success || stored?.content == "content", "\(volume.name ?? "")")
         }
     }
 
@@ -57,10 +57,10 @@ struct KeptDatabaseTests {
             let (volume, snapshots) = try await bench.database.read {
                 (try #require(try Volumes.find(id, in: $0)), try Snapshots.ofVolume(id, in: $0))
             }
-            guard let host = volume.host, volume.status != "creating" else { continue }
+            guard let host = volume.host, volume.status != .creating else { continue }
             var object = MemoryBackend.Object(size: Int64(volume.size), content: "content", isExported: true)
-            for snapshot in snapshots where snapshot.status != "creating" { object.snapshots["snapshot-" + snapshot.id] = "content" }
-            backend(host)?[volume.status == "managing" ? "legacy" : "volume-" + (volume.nameID ?? volume.id)] = object
+            for snapshot in snapshots where snapshot.status != .creating { object.snapshots["snapshot-" + snapshot.id] = "content" }
+            backend(host)?[volume.status == .managing ? "legacy" : "volume-" + (volume.nameID ?? volume.id)] = object
         }
         for operation in operations {
             let volume = try await bench.database.read { try #require(try Volumes.find(operation.resourceID, in: $0)) }

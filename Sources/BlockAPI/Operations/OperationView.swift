@@ -20,7 +20,7 @@ enum OperationView {
         [
             .text("id") { $0.operation.id },
             .text("flow") { $0.operation.flow.name },
-            .text("state") { $0.operation.finishedAt == nil && $0.operation.isReverting ? "reverting" : $0.operation.state },
+            .text("state") { $0.operation.finishedAt == nil && $0.operation.isReverting ? "reverting" : $0.operation.state.rawValue },
             .text("resource_type") { $0.operation.resourceType },
             .text("resource_id") { $0.operation.resourceID },
             .text("project_id") { $0.operation.projectID },

@@ -107,8 +107,9 @@ struct SnapshotResource: Resource {
     // MARK: actions
 
     private static let state: Schema = {
-        let shown = "(" + SnapshotStatus.all.map { "'\($0)'" }.joined(separator: ", ") + ")"
-        return Schema(kinds: [.string], format: .state("Snapshot status", SnapshotStatus.all, shown: shown, isNeeded: true))
+        let known = SnapshotStatus.settable.map(\.rawValue)
+        let shown = "(" + known.map { "'\($0)'" }.joined(separator: ", ") + ")"
+        return Schema(kinds: [.string], format: .state("Snapshot status", known, shown: shown, isNeeded: true))
     }()
 
     private func action<Output>(

@@ -36,19 +36,15 @@ extension VolumeActionResource {
     }
 
     private static let states: Schema = {
-        func list(_ known: [String], _ open: String, _ close: String) -> String {
-            open + known.map { "'\($0)'" }.joined(separator: ", ") + close
-        }
-        func state(_ what: String, _ known: [String], _ shown: String) -> Schema {
-            Schema(kinds: [.string, .null], format: .state("Volume \(what)", known, shown: shown, isNeeded: false))
+        func state(_ what: String, _ known: [some Status], _ open: String, _ close: String) -> Schema {
+            let known = known.map(\.rawValue)
+            let shown = open + known.map { "'\($0)'" }.joined(separator: ", ") + close
+            return Schema(kinds: [.string, .null], format: .state("Volume \(what)", known, shown: shown, isNeeded: false))
         }
         var schema = Schema.object([
-            ("status", state("status", VolumeStatus.settable, list(VolumeStatus.settable, "(", ")"))),
-            ("attach_status", state("attach status", VolumeStatus.attachStatuses, list(VolumeStatus.attachStatuses, "[", "]"))),
-            (
-                "migration_status",
-                state("migration status", VolumeStatus.migrationStatuses, list(VolumeStatus.migrationStatuses, "(", ")"))
-            ),
+            ("status", state("status", VolumeStatus.settable, "(", ")")),
+            ("attach_status", state("attach status", AttachmentStatus.settable, "[", "]")),
+            ("migration_status", state("migration status", MigrationStatus.settable, "(", ")")),
         ])
         schema.rule = { body in
             ["status", "attach_status", "migration_status"].contains { body[$0].map(PythonText.isTrue) ?? false }
@@ -60,8 +56,10 @@ extension VolumeActionResource {
     @Sendable private func resetStatus(_ request: APIRequest) async throws {
         let body = request.body["os-reset_status"]
         func value(_ key: String) -> String? { body?[key]?.string.flatMap { $0.isEmpty ? nil : $0.lowercased() } }
-        let (status, attach, migration) = (value("status"), value("attach_status"), value("migration_status"))
-        if status == "deleting" { throw HTTPError.badRequest("Cannot reset-state to deleting") }
+        let status = value("status").map { VolumeStatus(rawValue: $0) }
+        let attach = value("attach_status").map { AttachmentStatus(rawValue: $0) }
+        let migration = value("migration_status").map { MigrationStatus(rawValue: $0) }
+        if status == .deleting { throw HTTPError.badRequest("Cannot reset-state to deleting") }
         try await store.write {
             try Volumes.resetStatus(
                 request.parameters[0], status: status, attachStatus: attach, migrationStatus: migration, caller: request.caller, in: $0)

@@ -46,7 +46,7 @@ enum VolumeView {
             writer.beginArray()
             if !source.attachments.isEmpty {
                 let plan = attachment.plan(.whole, for: request)
-                for attached in source.attachments where attached.status == "attached" { plan.write(attached, &writer) }
+                for attached in source.attachments where attached.status == .attached { plan.write(attached, &writer) }
             }
             writer.endArray()
         }.part(.detail),
@@ -103,7 +103,7 @@ enum VolumeView {
         if bytes.count >= 8, bytes.last == UInt8(ascii: "g"), let first = bytes.first,
             first == UInt8(ascii: "m") || first == UInt8(ascii: "e")
         {
-            writer.string(VolumeStatus.shown(row[t.status].rawValue))
+            writer.string(row[t.status].shown.rawValue)
         } else {
             writer.string(bytes)
         }

@@ -44,7 +44,8 @@ public enum DatabaseExamination {
                 type != volume.volumeTypeID
             {
                 let name = try VolumeTypes.get(type, in: connection).name
-                entry.charges = try volume.chargesWithSnapshots(chargesGigabytes: snapshotsChargeGigabytes, in: connection).map {
+                let snapshots = try Snapshots.ofVolume(id, in: connection)
+                entry.charges = volume.charges(with: snapshots, chargesGigabytes: snapshotsChargeGigabytes).map {
                     ($0.project, $0.charge.entries(ofType: name))
                 }
             }
@@ -102,7 +103,7 @@ public enum DatabaseExamination {
                             $0.resource == resource
                         })
                     else { return nil }
-                    try tx.run(Quotas.setUsageSQL, .text(project), .text(resource), .int(now.actual))
+                    try Quotas.setUsage(now.actual, of: resource, project: project, in: tx)
                     return "the charge was set to \(now.actual)"
                 }
             }
@@ -144,7 +145,7 @@ public enum DatabaseExamination {
                 "Of pool \(host), \(promised.gigabytes) GiB for \(promised.volumes) volumes are promised, but it holds \(actual.gigabytes) GiB for \(actual.volumes)."
             ) { tx in
                 guard let now = try drift(ofPool: host, inFlight(false, in: tx), in: tx) else { return nil }
-                try tx.run(Pools.setSQL, .text(host), .int(now.actual.gigabytes), .int(now.actual.volumes))
+                try Pools.set(host, now.actual, in: tx)
                 return "the promise was set to \(now.actual.gigabytes) GiB for \(now.actual.volumes) volumes"
             }
         }
@@ -160,35 +161,41 @@ public enum DatabaseExamination {
     private static let isAlone = "NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)"
     static let strandedSQL = SQL(
         """
-        SELECT id, status FROM volumes WHERE status IN (\(ends.keys.map(\.rawValue).sorted().map { "'\($0)'" }.joined(separator: ", "))) AND \(isAlone)
+        SELECT id, status FROM volumes WHERE status IN \(ends.keys.sorted { $0.rawValue < $1.rawValue }.sql) AND \(isAlone)
         """)
     static let isStrandedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND status = ? AND \(isAlone)")
 
     private static func stranded(in connection: any Connection) throws -> [Finding] {
-        try connection.rows(strandedSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
+        try connection.rows(strandedSQL) { ($0.text(0), VolumeStatus(rawValue: $0.text(1))) }.map { id, status in
             Finding(.stranded, id, "Volume \(id) is \(status), but no operation is at work on it.") { tx in
-                guard let end = ends[VolumeStatus(rawValue: status)], try tx.exists(isStrandedSQL, .text(id), .text(status)) else {
+                guard let end = ends[status], let volume = try Volumes.lock(id, in: tx),
+                    try tx.exists(isStrandedSQL, .text(id), status.bound)
+                else {
                     return nil
                 }
-                try Volumes.setStatus(end, of: id, in: tx)
+                try Volumes.setStatus(end, of: volume, in: tx)
                 return "its status was set to \(end)"
             }
         }
     }
 
+    /// The same of a snapshot.
+    private static let snapshotEnds: [SnapshotStatus: SnapshotStatus] = [
+        .creating: .error, .deleting: .errorDeleting, .restoring: .available,
+    ]
     static let strandedSnapshotsSQL = SQL(
         """
-        SELECT s.id, s.status FROM snapshots s WHERE s.status IN ('creating', 'deleting', 'restoring')
+        SELECT s.id, s.status FROM snapshots s WHERE s.status IN \(snapshotEnds.keys.sorted { $0.rawValue < $1.rawValue }.sql)
             AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = s.volume_id AND o.finished_at IS NULL)
         """)
 
     private static func strandedSnapshots(in connection: any Connection) throws -> [Finding] {
-        try connection.rows(strandedSnapshotsSQL) { ($0.text(0), $0.text(1)) }.map { id, status in
+        try connection.rows(strandedSnapshotsSQL) { ($0.text(0), SnapshotStatus(rawValue: $0.text(1))) }.map { id, status in
             Finding(.stranded, id, "Snapshot \(id) is \(status), but no operation is at work on it.") { tx in
-                let still = try tx.rows(strandedSnapshotsSQL) { ($0.text(0), $0.text(1)) }.contains { $0 == (id, status) }
-                guard still else { return nil }
-                let end: SnapshotStatus = status == "creating" ? .error : status == "deleting" ? .errorDeleting : .available
-                try Snapshots.setStatus(end, of: id, in: tx)
+                guard let end = snapshotEnds[status], let snapshot = try Snapshots.lock(id, in: tx), snapshot.status == status,
+                    try tx.rows(strandedSnapshotsSQL, map: { $0.text(0) }).contains(id)
+                else { return nil }
+                try Snapshots.setStatus(end, of: snapshot, in: tx)
                 return "its status was set to \(end)"
             }
         }
@@ -197,38 +204,39 @@ public enum DatabaseExamination {
     static let contradictingSQL = SQL(
         """
         SELECT v.id, v.status, v.attach_status, coalesce(v.updated_at, v.created_at) FROM volumes v
-        WHERE (v.status IN ('in-use', 'attaching', 'detaching', 'reserved')
+        WHERE (v.status IN \([VolumeStatus.inUse, .attaching, .detaching, .reserved].sql)
             AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id))
-        OR (v.status = 'available' AND EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id AND a.attach_status = 'attached'))
+        OR (v.status = \(VolumeStatus.available.sql)
+            AND EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id AND a.attach_status = \(AttachmentStatus.attached.sql)))
         """)
     static let hasOperationSQL = SQL("SELECT 1 FROM operations WHERE resource_id = ? AND finished_at IS NULL LIMIT 1")
     static let oldReservationsSQL = SQL(
         """
         SELECT id, volume_id, created_at, instance_id, reserved_by FROM attachments
-        WHERE attach_status = 'reserved' AND connector IS NULL AND created_at < ?
+        WHERE attach_status = \(AttachmentStatus.reserved.sql) AND connector IS NULL AND created_at < ?
         """)
 
     private static func attachStates(_ reservationAge: Int, in connection: any Connection) throws -> [Finding] {
         let limit = Timestamp.format(connection.time - Double(reservationAge))
         var findings: [Finding] = []
         for (id, status, attachStatus, since) in try connection.rows(
-            contradictingSQL, map: { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) })
+            contradictingSQL, map: { ($0.text(0), VolumeStatus(rawValue: $0.text(1)), $0.text(2), $0.text(3)) })
         {
             // os-reserve leaves no attachment: it stands until it is old.
-            let isReservation = status == "attaching" || status == "detaching"
+            let isReservation = status == .attaching || status == .detaching
             guard try !connection.exists(hasOperationSQL, .text(id)), !isReservation || since < limit else { continue }
-            let what = status == "available" ? "has an attachment" : "has no attachment"
+            let what = status == .available ? "has an attachment" : "has no attachment"
             findings.append(
                 Finding(
                     isReservation ? .reservation : .attachState, id,
                     "Volume \(id) is \(status) (\(attachStatus)) since \(since), but \(what)."
                 ) { tx in
-                    guard let now = try Volumes.find(id, in: tx), now.status.rawValue == status, try !tx.exists(hasOperationSQL, .text(id))
+                    guard let now = try Volumes.lock(id, in: tx), now.status == status, try !tx.exists(hasOperationSQL, .text(id))
                     else {
                         return nil
                     }
-                    try Volumes.refreshAttachState(of: id, in: tx)
-                    return "its status was set to \(try Volumes.find(id, in: tx)?.status ?? "")"
+                    try Volumes.refreshAttachState(of: now, in: tx)
+                    return "its status was set to \(try Volumes.find(id, in: tx)?.status.rawValue ?? "")"
                 })
         }
         for (id, volume, since, instance, owner) in try connection.rows(
@@ -250,7 +258,9 @@ public enum DatabaseExamination {
     static let unfinishedSQL = SQL("SELECT id, flow, version, state, resource_id, created_at FROM operations WHERE finished_at IS NULL")
 
     private static func operations(_ knownFlows: Set<FlowID>, in connection: any Connection) throws -> [Finding] {
-        try connection.rows(unfinishedSQL) { ($0.text(0), $0.text(1), $0.int(2), $0.text(3), $0.text(4), $0.text(5)) }.compactMap {
+        try connection.rows(unfinishedSQL) {
+            ($0.text(0), $0.text(1), $0.int(2), OperationState(rawValue: $0.text(3)), $0.text(4), $0.text(5))
+        }.compactMap {
             id, flow, version, state, resource, since in
             if !knownFlows.contains(FlowID(flow, version: version)) {
                 return Finding(
@@ -258,7 +268,7 @@ public enum DatabaseExamination {
                     "Operation \(id) (\(flow) version \(version), on \(resource), since \(since)) is unknown to this release.",
                     advice: "Run the release that wrote it until it is finished.")
             }
-            guard state == "waiting", try Operations.canRun(id, in: connection) else { return nil }
+            guard state == .waiting, try Operations.canRun(id, in: connection) else { return nil }
             return Finding(.operation, id, "Operation \(id) (\(flow) on \(resource), since \(since)) waits, but nothing is before it.") {
                 tx in
                 guard try Operations.run(waiting: id, in: tx) else { return nil }

@@ -1,7 +1,17 @@
-/// What an operation needs for itself while it lasts.
+public import Database
+
+/// What an operation needs for itself while it lasts. Claims on one volume or snapshot are made under the lock of its row.
 public struct Claim: Sendable {
     public let resource: String
     public let isExclusive: Bool
-    public static func exclusive(_ resource: String) -> Claim { Claim(resource: resource, isExclusive: true) }
-    public static func shared(_ resource: String) -> Claim { Claim(resource: resource, isExclusive: false) }
+
+    private init(_ resource: String, isExclusive: Bool) {
+        self.resource = resource
+        self.isExclusive = isExclusive
+    }
+
+    public static func exclusive(_ row: Locked<some Lockable>) -> Claim { Claim(row.value.id, isExclusive: true) }
+    public static func shared(_ row: Locked<some Lockable>) -> Claim { Claim(row.value.id, isExclusive: false) }
+    /// On a resource that the same transaction makes, or the operation will make.
+    public static func exclusive(new id: String) -> Claim { Claim(id, isExclusive: true) }
 }

@@ -7,7 +7,7 @@ public final class Operation: Sendable {
     public let id: String
     /// The flow that carries it out.
     public let flow: FlowID
-    public let state: String
+    public let state: OperationState
     /// Name of the step to do next; reverting, of the step to take back next. nil: no step was done yet; reverting, none is left.
     public let step: String?
     public let isReverting: Bool
@@ -30,7 +30,7 @@ public final class Operation: Sendable {
     init(_ row: any Row) {
         id = row.text(0)
         flow = FlowID(row.text(1), version: row.int(2))
-        state = row.text(3)
+        state = OperationState(rawValue: row.text(3))
         step = row.optionalText(4)
         isReverting = row.bool(5)
         attempts = row.int(6)

@@ -19,7 +19,8 @@ public enum Operations {
         """)
     static let byID = SQL("SELECT \(Operation.columns) FROM operations WHERE id = ?")
     static let runnableSQL = SQL(
-        "SELECT \(Operation.columns) FROM operations WHERE finished_at IS NULL AND state = 'running' ORDER BY created_at")
+        "SELECT \(Operation.columns) FROM operations WHERE finished_at IS NULL AND state = \(OperationState.running.sql) ORDER BY created_at"
+    )
     static let insertClaimSQL = SQL("INSERT INTO claims (resource, ticket, operation_id, exclusive, held) VALUES (?, ?, ?, ?, ?)")
     static let conflictSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) LIMIT 1")
     static let earlierSQL = SQL(
@@ -31,7 +32,7 @@ public enum Operations {
     static let claimedSQL = SQL("SELECT DISTINCT resource FROM claims")
     static let releaseSQL = SQL("DELETE FROM claims WHERE operation_id = ?")
     static let holdSQL = SQL("UPDATE claims SET held = 1 WHERE operation_id = ?")
-    static let runSQL = SQL("UPDATE operations SET state = 'running', updated_at = ? WHERE id = ?")
+    static let runSQL = SQL("UPDATE operations SET state = \(OperationState.running.sql), updated_at = ? WHERE id = ?")
     static let advanceSQL = SQL(
         "UPDATE operations SET step_name = ?, reverting = ?, attempts = ?, step_state = ?, error = ?, updated_at = ? WHERE id = ?")
     // What was asked for and what steps recorded is for the flow alone, and clients choose how long it is.
@@ -54,7 +55,8 @@ public enum Operations {
         let free = try ordered.allSatisfy { try !tx.exists(conflictSQL, .text($0.resource), .text(id), .bool($0.isExclusive)) }
         if !free { try checkQueues(ordered, in: tx) }
         try tx.run(
-            insertSQL, .text(id), .text(flow.name), .int(flow.version), .text(free ? "running" : "waiting"), .text(resourceType),
+            insertSQL, .text(id), .text(flow.name), .int(flow.version), (free ? OperationState.running : .waiting).bound,
+            .text(resourceType),
             .text(resourceID),
             .text(projectID), .text(caller.userID), .text(caller.requestID), .text(arguments.text), .text(now), .text(now))
         for claim in ordered {
@@ -80,6 +82,21 @@ public enum Operations {
         }
     }
 
+    /// Locks the row of an operation that the transaction carries on, and the volumes and snapshots whose claims it may give up. To be called
+    /// before anything else is locked.
+    public static func lock(_ id: String, in tx: any Transaction) throws {
+        tx.notesLocks { [RowLock(.operations, id)] }
+        guard !tx.dialect.readsLock else { return }
+        for sql in lockSQL { try tx.query(sql, [.text(id)]) { _ in true } }
+    }
+
+    private static let claimedByIt = "IN (SELECT resource FROM claims WHERE operation_id = ?)"
+    private static let lockSQL = [
+        SQL { table.selectLocked("WHERE o.id = ?", $0) },
+        SQL { VolumeTable.table.selectLocked("WHERE v.id \(claimedByIt) ORDER BY v.id", $0) },
+        SQL { SnapshotTable.table.selectLocked("WHERE s.id \(claimedByIt) ORDER BY s.id", $0) },
+    ]
+
     static let claimedByAnySQL = SQL("SELECT 1 FROM claims WHERE resource = ? LIMIT 1")
     /// Whether an operation works on the resource, reads it or waits for it.
     static func isClaimed(_ resource: String, in connection: any Connection) throws -> Bool {
@@ -104,6 +121,7 @@ public enum Operations {
     static let cancelSQL = SQL("UPDATE operations SET cancelled = 1, updated_at = ? WHERE id = ? AND finished_at IS NULL AND reverting = 0")
     /// Asks for the operation to be taken back; false if it is over, or being taken back already.
     public static func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws -> Bool {
+        try lock(operation.id, in: tx)
         guard try tx.run(cancelSQL, .text(tx.now), .text(operation.id)) == 1 else { return false }
         try Events.append(
             "operation.cancel", resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
@@ -147,9 +165,9 @@ public enum Operations {
     }
 
     /// Ends an operation, gives its claims up and lets those run that waited for them.
-    public static func finish(_ operation: Operation, state: String, error: String?, in tx: any Transaction) throws {
+    public static func finish(_ operation: Operation, state: OperationState, error: String?, in tx: any Transaction) throws {
         let now = tx.now
-        try tx.run(finishSQL, .text(state), .string(error), .text(now), .text(now), .text(operation.id))
+        try tx.run(finishSQL, state.bound, .string(error), .text(now), .text(now), .text(operation.id))
         let resources = try tx.rows(claimsSQL, .text(operation.id)) { $0.text(0) }
         try tx.run(releaseSQL, .text(operation.id))
         try Events.append(
@@ -157,8 +175,13 @@ public enum Operations {
             operationID: operation.id, requestID: operation.requestID,
             data: error.map { ["flow": .string(operation.flow.name), "error": .string($0)] } ?? ["flow": .string(operation.flow.name)],
             in: tx)
+        var waiters: [String: String] = [:]
         for resource in resources {
-            for waiter in try tx.rows(waitersSQL, .text(resource), map: { $0.text(0) }) { try run(waiting: waiter, in: tx) }
+            for (waiter, ticket) in try tx.rows(waitersSQL, .text(resource), map: { ($0.text(0), $0.text(1)) }) { waiters[ticket] = waiter }
+        }
+        for (ticket, waiter) in waiters.sorted(by: { $0.key < $1.key }) {
+            tx.notesLocks { [RowLock(.waiters, ticket)] }
+            try run(waiting: waiter, in: tx)
         }
     }
 
@@ -179,9 +202,10 @@ public enum Operations {
         return true
     }
 
-    static let purgeSQL = SQL(
-        "DELETE FROM operations WHERE id IN (SELECT id FROM operations WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT 10000)"
-    )
+    static let purgeSQL = SQL {
+        $0.deleteFirst(
+            from: "operations", key: "id", where: "finished_at IS NOT NULL AND finished_at < ?", orderBy: "finished_at", limit: 10_000)
+    }
     /// Removes a bounded number of operations that finished before the time.
     public static func purge(before time: String, in tx: any Transaction) throws -> Int { try tx.run(purgeSQL, .text(time)) }
 

@@ -18,7 +18,8 @@ public struct Snapshot: Sendable {
     public let createdAt: String
     public let updatedAt: String?
 
-    init(_ row: any Row) {
+    /// Of a row that `SnapshotTable` selected.
+    public init(_ row: any Row) {
         let t = SnapshotTable.table
         id = row[t.id]
         volumeID = row[t.volumeID]
@@ -37,20 +38,15 @@ public struct Snapshot: Sendable {
         createdAt = row[t.createdAt]
         updatedAt = row[t.updatedAt]
     }
+
+    /// Whether the snapshot exists for the caller.
+    func isVisible(to caller: Caller) -> Bool { caller.isAdmin || projectID == caller.projectID }
 }
 
-/// A snapshot's state.
-public struct SnapshotStatus: Status {
-    public let rawValue: String
-    public init(rawValue: String) { self.rawValue = rawValue }
-
-    public static let creating = Self(rawValue: "creating"), available = Self(rawValue: "available")
-    public static let deleting = Self(rawValue: "deleting"), errorDeleting = Self(rawValue: "error_deleting")
-    public static let error = Self(rawValue: "error"), restoring = Self(rawValue: "restoring"), unmanaging = Self(rawValue: "unmanaging")
-
-    /// All, in the order of Cinder's message.
-    public static let all = [
-        "error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up", "restoring",
+extension SnapshotStatus {
+    /// All that an administrator can set, in the order of Cinder's message.
+    public static let settable = [
+        error, available, creating, deleting, deleted, updating, errorDeleting, unmanaging, backingUp, restoring,
     ]
     /// What failed to be deleted can be tried again.
     static let deletable = [available, error, errorDeleting]
@@ -64,12 +60,12 @@ public enum Snapshots {
     static let ofVolumeSQL = SQL(table.select("WHERE s.volume_id = ? ORDER BY s.created_at, s.id"))
 
     public static func find(_ id: String, in connection: any Connection) throws -> Snapshot? {
-        try connection.first(of: table, table.id(id)) { Snapshot($0) }
+        try connection.first(Snapshot.findStatement, .text(id)) { Snapshot($0) }
     }
 
     /// A snapshot that the caller may see.
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Snapshot {
-        guard let snapshot = try find(id, in: connection), caller.isAdmin || snapshot.projectID == caller.projectID else {
+        guard let snapshot = try find(id, in: connection), snapshot.isVisible(to: caller) else {
             throw StorageError.snapshotNotFound(id)
         }
         return snapshot
@@ -80,12 +76,7 @@ public enum Snapshots {
         try connection.rows(ofVolumeSQL, .text(id)) { Snapshot($0) }
     }
 
-    /// Those of the volume's own project. Others stayed with the project that the volume was transferred from.
-    static func own(of volume: Volume, in connection: any Connection) throws -> [Snapshot] {
-        try ofVolume(volume.id, in: connection).filter { $0.projectID == volume.projectID }
-    }
-
-    static func insert(_ new: NewSnapshot, of volume: Volume, caller: Caller, in tx: any Transaction) throws -> String {
+    static func insert(_ new: NewSnapshot, of volume: Locked<Volume>, caller: Caller, in tx: any Transaction) throws -> String {
         let id = UUID.random()
         try tx.insert(
             into: table, table.id(id), table.volumeID(volume.id), table.projectID(volume.projectID), table.userID(caller.userID),
@@ -96,48 +87,42 @@ public enum Snapshots {
     }
 
     /// The driver made it.
-    public static func made(_ id: String, driverData: String?, in tx: any Transaction) throws {
+    public static func made(_ snapshot: Locked<Snapshot>, driverData: String?, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.status(.available), table.progress("100%"), table.driverData(driverData),
+            table, table.id(snapshot.id), set: table.status(.available), table.progress("100%"), table.driverData(driverData),
             table.updatedAt(tx.now))
     }
 
     /// The size that the backend says, and its charge.
-    public static func resize(_ snapshot: Snapshot, to size: Int, chargesGigabytes: Bool, in tx: any Transaction) throws {
+    public static func resize(_ snapshot: Locked<Snapshot>, to size: Int, chargesGigabytes: Bool, in tx: any Transaction) throws {
         try tx.update(table, table.id(snapshot.id), set: table.size(size))
         if snapshot.consumesQuota, chargesGigabytes {
             try Quotas.add(Charge(gigabytes: size - snapshot.size), type: snapshot.typeName, project: snapshot.projectID, in: tx)
         }
     }
 
-    public static func setStatus(_ status: SnapshotStatus, of id: String, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
-    }
-
-    /// Compare and swap: false if the state is another one than the snapshot was read with.
-    static func setStatus(_ status: SnapshotStatus, of snapshot: Snapshot, in tx: any Transaction) throws -> Bool {
-        try tx.update(
-            table, table.id(snapshot.id), table.status(snapshot.status), set: table.status(status), table.updatedAt(tx.now)) == 1
+    public static func setStatus(_ status: SnapshotStatus, of snapshot: Locked<Snapshot>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(snapshot.id), set: table.status(status), table.updatedAt(tx.now))
     }
 
     /// From now on the snapshot is the caller's.
-    static func give(_ id: String, to caller: Caller, in tx: any Transaction) throws {
+    static func give(_ snapshot: Locked<Snapshot>, to caller: Caller, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
+            table, table.id(snapshot.id), set: table.projectID(caller.projectID), table.userID(caller.userID), table.updatedAt(tx.now))
     }
 
     /// Removes the row and gives its charge back.
-    public static func remove(_ snapshot: Snapshot, chargesGigabytes: Bool, in tx: any Transaction) throws {
+    public static func remove(_ snapshot: Locked<Snapshot>, chargesGigabytes: Bool, in tx: any Transaction) throws {
         try tx.delete(from: table, table.id(snapshot.id))
         try Quotas.add(
-            -snapshot.charge(chargesGigabytes: chargesGigabytes), type: snapshot.typeName, project: snapshot.projectID, in: tx)
+            -snapshot.value.charge(chargesGigabytes: chargesGigabytes), type: snapshot.typeName, project: snapshot.projectID, in: tx)
     }
 
     // MARK: what users change
 
     /// Changes name and description; nil leaves one as it is.
     public static func update(_ id: String, name: JSON?, description: JSON?, caller: Caller, in tx: any Transaction) throws {
-        let snapshot = try get(id, for: caller, in: tx)
+        let snapshot = try lock(id, for: caller, in: tx)
         try tx.update(
             table, table.id(id), set: table.name(name.map { $0.string } ?? snapshot.name),
             table.description(description.map { $0.string } ?? snapshot.description), table.updatedAt(tx.now))
@@ -147,7 +132,7 @@ public enum Snapshots {
     public static func updateMetadata(
         _ id: String, caller: Caller, in tx: any Transaction, _ change: (inout JSONObject) throws -> Void
     ) throws -> JSONObject {
-        let before = try JSON(parsing: get(id, for: caller, in: tx).metadata).object ?? [:]
+        let before = try JSON(parsing: lock(id, for: caller, in: tx).metadata).object ?? [:]
         var metadata = before
         try change(&metadata)
         try tx.update(
@@ -157,13 +142,12 @@ public enum Snapshots {
 
     /// Sets the state as an administrator says.
     public static func resetStatus(_ id: String, status: String, caller: Caller, in tx: any Transaction) throws {
-        _ = try get(id, for: caller, in: tx)
-        try setStatus(SnapshotStatus(rawValue: status.lowercased()), of: id, in: tx)
+        try setStatus(SnapshotStatus(rawValue: status.lowercased()), of: lock(id, for: caller, in: tx), in: tx)
     }
 
     /// What Nova says of a snapshot that it makes or removes itself.
     public static func report(_ id: String, status: String, progress: String?, caller: Caller, in tx: any Transaction) throws {
-        let snapshot = try get(id, for: caller, in: tx)
+        let snapshot = try lock(id, for: caller, in: tx)
         guard let allowed = SnapshotStatus.reported[snapshot.status] else {
             throw StorageError(.invalid, "Snapshot status \(snapshot.status) not allowed for update_snapshot_status")
         }

@@ -15,7 +15,7 @@ extension VolumeRequests {
     public func createSnapshot(of volumeID: String, _ new: NewSnapshot, allowsInUse: Bool, caller: Caller, in tx: any Transaction) throws
         -> String
     {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.host != nil else {
             throw StorageError.invalidVolume("The snapshot cannot be created because volume has not been scheduled to any host.")
         }
@@ -30,12 +30,12 @@ extension VolumeRequests {
             throw StorageError.invalidVolume(
                 "Volume \(volumeID) status must be available\(allowsInUse ? ", in-use" : ""), but current status is: \(volume.status).")
         }
-        try refuseFrozen(volume, in: tx)
+        try refuseFrozen(volume.value, in: tx)
         let id = try Snapshots.insert(new, of: volume, caller: caller, in: tx)
         try start(
             CreateSnapshotArguments(snapshotID: id), volume: volume.id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(id), .shared(volume.id)], in: tx)
-        try chargeSnapshot(of: volume, in: tx)
+            claims: [.exclusive(new: id), .shared(volume)], in: tx)
+        try chargeSnapshot(of: volume.value, in: tx)
         return id
     }
 
@@ -46,26 +46,26 @@ extension VolumeRequests {
 
     /// `force`: whatever its state.
     public func deleteSnapshot(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
-        let snapshot = try Snapshots.get(id, for: caller, in: tx)
-        guard let volume = try Volumes.find(snapshot.volumeID, in: tx) else { throw StorageError.volumeNotFound(snapshot.volumeID) }
-        guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.deleting, of: snapshot, in: tx) else {
+        let (volume, snapshot) = try Snapshots.lockWithVolume(id, for: caller, in: tx)
+        guard force || SnapshotStatus.deletable.contains(snapshot.status) else {
             throw StorageError(
                 .invalid,
                 "Invalid snapshot: Snapshot \(force ? "" : "status must be \(SnapshotStatus.deletable.map(\.rawValue).joined(separator: " or ")) and") "
                     + "must not be part of a group."
             )
         }
-        try refuseFrozen(volume, in: tx)
+        try Snapshots.setStatus(.deleting, of: snapshot, in: tx)
+        try refuseFrozen(volume.value, in: tx)
         try start(
             // The volume may be another project's by now.
             DeleteSnapshotArguments(snapshotID: id), volume: volume.id, project: snapshot.projectID, caller: caller,
-            claims: [.exclusive(id), .shared(volume.id)], in: tx)
+            claims: [.exclusive(snapshot), .shared(volume)], in: tx)
     }
 
     /// Brings the volume back to its latest snapshot.
     public func revert(_ volumeID: String, to snapshotID: String?, caller: Caller, in tx: any Transaction) throws {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
-        guard let latest = try Snapshots.ofVolume(volumeID, in: tx).last else {
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
+        guard let latest = try Snapshots.lockAll(of: volume, in: tx).last else {
             throw StorageError(.invalid, "Volume \(volumeID) doesn't have any snapshots.")
         }
         guard latest.id == snapshotID else {
@@ -78,31 +78,32 @@ extension VolumeRequests {
                 .invalid,
                 "Can't revert volume \(volumeID) to its latest snapshot \(latest.id). The volume size must be equal to the snapshot size.")
         }
-        guard try Volumes.perform(.revert, on: volumeID, in: tx) else {
+        guard try Volumes.perform(.revert, on: volume, in: tx) else {
             throw StorageError(
                 .conflict,
                 "Invalid volume: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). Volume's status must be 'available'.")
         }
-        guard latest.status == .available, try Snapshots.setStatus(.restoring, of: latest, in: tx) else {
+        guard latest.status == .available else {
             throw StorageError(
                 .conflict,
                 "Invalid snapshot: Can't revert volume \(volumeID) to its latest snapshot \(latest.id). Snapshot's status must be 'available'."
             )
         }
+        try Snapshots.setStatus(.restoring, of: latest, in: tx)
         try start(
             RevertVolumeArguments(snapshotID: latest.id), volume: volumeID, project: volume.projectID, caller: caller,
-            claims: [.exclusive(latest.id), .exclusive(volumeID)], in: tx)
+            claims: [.exclusive(latest), .exclusive(volume)], in: tx)
     }
 
     /// Snapshots that go with their volume, all of them or none; returns them.
-    func deleteSnapshots(of volume: Volume, force: Bool, in tx: any Transaction) throws -> [Snapshot] {
-        let snapshots = try Snapshots.ofVolume(volume.id, in: tx)
+    func deleteSnapshots(of volume: Locked<Volume>, force: Bool, in tx: any Transaction) throws -> [Locked<Snapshot>] {
+        let snapshots = try Snapshots.lockAll(of: volume, in: tx)
         for snapshot in snapshots {
-            guard force || SnapshotStatus.deletable.contains(snapshot.status), try Snapshots.setStatus(.deleting, of: snapshot, in: tx)
-            else {
+            guard force || SnapshotStatus.deletable.contains(snapshot.status) else {
                 throw StorageError.invalidVolume(
                     "Failed to update snapshot \(snapshot.id): it is \(snapshot.status), it must be available or error.")
             }
+            try Snapshots.setStatus(.deleting, of: snapshot, in: tx)
         }
         return snapshots
     }

@@ -5,7 +5,7 @@ public final class OperationLogTable: Table, @unchecked Sendable {
     public static let table = OperationLogTable("operations", "o").declared()
 
     public let id = Column<String>("id"), flow = Column<String>("flow"), version = Column<Int>("version")
-    public let state = Column<String>("state"), step = Column<String?>("step_name"), isReverting = Column<Bool>("reverting")
+    public let state = Column<OperationState>("state"), step = Column<String?>("step_name"), isReverting = Column<Bool>("reverting")
     public let attempts = Column<Int>("attempts")
     public let resourceType = Column<String>("resource_type"), resourceID = Column<String>("resource_id")
     public let projectID = Column<String>("project_id"), userID = Column<String>("user_id"), requestID = Column<String>("request_id")

@@ -50,14 +50,23 @@ public enum VolumeTransfers {
     /// Takes the offer back. A volume whose state was set to another one meanwhile keeps it.
     public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let transfer = try get(id, for: caller, in: tx)
-        _ = try Volumes.perform(.withdraw, on: transfer.volumeID, in: tx)
+        let volume = try lockVolume(of: transfer, in: tx)
+        _ = try Volumes.perform(.withdraw, on: volume, in: tx)
         try tx.delete(from: table, table.id(id))
-        guard let volume = try Volumes.find(transfer.volumeID, in: tx) else { return }
-        try Events.append("volume.transfer.delete", volume: volume, caller: caller, data: ["transfer_id": .string(id)], in: tx)
+        try Events.append("volume.transfer.delete", volume: volume.value, caller: caller, data: ["transfer_id": .string(id)], in: tx)
     }
 
     /// Removes all of a volume's: it is offered by one at a time, and none outlives it or its owner's change.
-    static func removeAll(ofVolume id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.volumeID(id)) }
+    static func removeAll(of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.delete(from: table, table.volumeID(volume.id))
+    }
+
+    /// Locks the volume of an offer, which stands still.
+    static func lockVolume(of transfer: VolumeTransfer, in tx: any Transaction) throws -> Locked<Volume> {
+        guard let volume = try Volumes.lock(transfer.volumeID, in: tx) else { throw StorageError.volumeNotFound(transfer.volumeID) }
+        guard try tx.dialect.readsLock || find(transfer.id, in: tx) != nil else { throw notFound(transfer.id) }
+        return volume
+    }
 }
 
 /// Requests that offer volumes to other projects, and accept them. Each is one change: after a death either all of it is there or nothing.
@@ -66,23 +75,23 @@ extension VolumeRequests {
     public func offer(_ volumeID: String, name: String?, leavesSnapshots: Bool, key: TransferKey, caller: Caller, in tx: any Transaction)
         throws -> VolumeTransfer
     {
-        let volume = try Volumes.get(volumeID, for: caller, in: tx)
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.status == .available else { throw StorageError.invalidVolume("status must be available") }
         guard volume.encryptionKeyID == nil else { throw StorageError.invalidVolume("transferring encrypted volume is not supported") }
-        if !leavesSnapshots, let busy = try Snapshots.own(of: volume, in: tx).first(where: { $0.status != .available }) {
+        if !leavesSnapshots, let busy = try Snapshots.lockOwn(of: volume, in: tx).first(where: { $0.status != .available }) {
             throw StorageError(.invalid, "Invalid snapshot: snapshot: \(busy.id) status must be available")
         }
-        guard try Volumes.perform(.offer, on: volumeID, in: tx), try !HostConnections.isConnected(volumeID, in: tx) else {
+        guard try Volumes.perform(.offer, on: volume, in: tx), try !HostConnections.isConnected(volumeID, in: tx) else {
             throw StorageError.invalidVolume("The volume is being migrated, or a host is connected to it: it cannot be offered now.")
         }
         let table = VolumeTransfers.table
         // What an earlier offer left, because the volume's state was set by hand, would be accepted for this one.
-        try VolumeTransfers.removeAll(ofVolume: volumeID, in: tx)
+        try VolumeTransfers.removeAll(of: volume, in: tx)
         let id = UUID.random()
         try tx.insert(
             into: table, table.id(id), table.volumeID(volumeID), table.name(name), table.sourceProjectID(volume.projectID),
             table.leavesSnapshots(leavesSnapshots), table.salt(key.salt), table.keyHash(key.hash), table.createdAt(tx.now))
-        try Events.append("volume.transfer.create", volume: volume, caller: caller, data: ["transfer_id": .string(id)], in: tx)
+        try Events.append("volume.transfer.create", volume: volume.value, caller: caller, data: ["transfer_id": .string(id)], in: tx)
         guard let transfer = try VolumeTransfers.find(id, in: tx) else { throw VolumeTransfers.notFound(id) }
         return transfer.with(key.word)
     }
@@ -96,26 +105,26 @@ extension VolumeRequests {
         guard !caller.projectID.isEmpty else {
             throw StorageError(.invalid, "Invalid input received: a volume belongs to a project, and the token is for none.")
         }
-        guard let volume = try Volumes.find(transfer.volumeID, in: tx) else { throw StorageError.volumeNotFound(transfer.volumeID) }
-        let snapshots = transfer.leavesSnapshots ? [] : try Snapshots.own(of: volume, in: tx)
+        let volume = try VolumeTransfers.lockVolume(of: transfer, in: tx)
+        let snapshots = transfer.leavesSnapshots ? [] : try Snapshots.lockOwn(of: volume, in: tx)
         if volume.status == .maintenance {
             throw StorageError.invalidVolume("The volume cannot accept transfer in maintenance mode.")
         }
-        guard try Volumes.perform(.withdraw, on: volume.id, in: tx) else {
+        guard try Volumes.perform(.withdraw, on: volume, in: tx) else {
             throw StorageError.invalidVolume("Transfer \(id): Volume id \(volume.id) expected in awaiting-transfer state.")
         }
         if let busy = snapshots.first(where: { $0.status != .available }) {
             throw StorageError(.invalid, "Invalid snapshot: Transfer \(id): Snapshot \(busy.id) is not in the expected available state.")
         }
-        try Volumes.give(volume.id, to: caller, in: tx)
-        for snapshot in snapshots { try Snapshots.give(snapshot.id, to: caller, in: tx) }
-        try VolumeTransfers.removeAll(ofVolume: volume.id, in: tx)
+        try Volumes.give(volume, to: caller, in: tx)
+        for snapshot in snapshots { try Snapshots.give(snapshot, to: caller, in: tx) }
+        try VolumeTransfers.removeAll(of: volume, in: tx)
         for project in Set([volume.projectID, caller.projectID]).sorted() {
             try Events.append(
                 "volume.transfer.accept", resourceType: "volume", resourceID: volume.id, projectID: project, operationID: nil,
                 requestID: caller.requestID, data: ["transfer_id": .string(id)], in: tx)
         }
-        try charge(volume, snapshots, to: caller.projectID, in: tx)
+        try charge(volume.value, snapshots.map(\.value), to: caller.projectID, in: tx)
         return transfer
     }
 
@@ -124,6 +133,7 @@ extension VolumeRequests {
         let type = volume.typeName
         let ofSnapshots = snapshots.reduce(Charge()) { $0 + $1.charge(chargesGigabytes: snapshotsChargeGigabytes) }
         func take() throws {
+            try Quotas.lock(volume.charge + ofSnapshots, type: type, project: project, in: tx)
             try Quotas.charge(volume.charge, type: type, totalSize: volume.size, project: project, defaults: quotas, in: tx)
             if !snapshots.isEmpty { try Quotas.charge(ofSnapshots, type: type, project: project, defaults: quotas, in: tx) }
         }

@@ -31,21 +31,22 @@ enum ConnectAttachment: FlowDefinition {
                 info["data"] = nil
                 for member in info.members { flat[member.name] = member.value }
                 flat["attachment_id"] = .string(run.arguments.attachmentID)
-                try Attachments.connected(run.arguments.attachmentID, connectionInfo: Secret(JSON.object(flat).text), in: tx)
+                try Attachments.connected(
+                    run.arguments.attachmentID, of: run.volume(in: tx), connectionInfo: Secret(JSON.object(flat).text), in: tx)
             }
         ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         try run.addUserMessage(.updateAttachment, .attachFailed, in: tx)
-        if let previous = run.arguments.previous { try Attachments.keep(connector: previous, of: run.arguments.attachmentID, in: tx) }
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
+        let id = run.arguments.attachmentID
+        if let previous = run.arguments.previous { try Attachments.keep(connector: previous, for: id, of: volume, in: tx) }
         if run.arguments.isNew, failure.isUndone {
-            try Attachments.remove(run.arguments.attachmentID, in: tx)
+            try Attachments.remove(id, of: volume, in: tx)
         } else {
-            try Attachments.setStatus("error_attaching", of: run.arguments.attachmentID, in: tx)
+            try Attachments.setStatus(.errorAttaching, for: id, of: volume, in: tx)
         }
-        if try Volumes.find(run.volumeID, in: tx)?.status == "attaching" {
-            try Volumes.refreshAttachState(of: run.volumeID, in: tx)
-        }
+        if volume.status == .attaching { try Volumes.refreshAttachState(of: volume, in: tx) }
         return .finished
     }
 }
@@ -65,13 +66,16 @@ enum DeleteAttachment: FlowDefinition {
                 try await ConnectSteps.disconnect(volume, on: backend, connector: connector, except: id, run)
             },
             record: { run, _, tx in
-                try Attachments.remove(run.arguments.attachmentID, in: tx)
-                try Volumes.refreshAttachState(of: run.volumeID, in: tx)
+                guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                try Attachments.remove(run.arguments.attachmentID, of: volume, in: tx)
+                try Volumes.refreshAttachState(of: volume, in: tx)
             })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try Attachments.setStatus("error_detaching", of: run.arguments.attachmentID, in: tx)
+        if let volume = try Volumes.lock(run.volumeID, in: tx) {
+            try Attachments.setStatus(.errorDetaching, for: run.arguments.attachmentID, of: volume, in: tx)
+        }
         return .finished
     }
 }

@@ -29,7 +29,7 @@ enum ConnectSteps<Flow: FlowDefinition> {
                     return try await backend.callIfSupported(.exportVolume, .members(["volume": run.driverArguments(volume)]))
                 },
                 record: { run, output, tx in
-                    if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volumeID, in: tx) }
+                    if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volume(in: tx), in: tx) }
                 },
                 undo: { run, volume, backend in
                     guard try await !run.isConnected(volume) else { return }

@@ -13,7 +13,7 @@ enum ConnectVolume: FlowDefinition {
         for: { run, volume in
             ConnectionRequest(connector: run.arguments.connector, mode: HostConnections.mode(of: volume))
         },
-        record: { run, tx in try HostConnections.begin(run.volumeID, connector: run.arguments.connector, in: tx) },
+        record: { run, tx in try HostConnections.begin(run.volume(in: tx), connector: run.arguments.connector, in: tx) },
         attachmentID: { _ in nil })
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome { .finished }
@@ -32,12 +32,13 @@ enum DisconnectVolume: FlowDefinition {
                     volume, on: backend, connector: run.arguments.connector, except: run.arguments.attachmentID, endsHost: true, run)
             },
             record: { run, _, tx in
-                try HostConnections.end(run.volumeID, connector: run.arguments.connector, in: tx)
+                let volume = try run.volume(in: tx)
+                try HostConnections.end(volume, connector: run.arguments.connector, in: tx)
                 if run.arguments.detaches {
-                    if let id = run.arguments.attachmentID { try Attachments.remove(id, in: tx) }
-                    try Volumes.refreshAttachState(of: run.volumeID, in: tx)
+                    if let id = run.arguments.attachmentID { try Attachments.remove(id, of: volume, in: tx) }
+                    try Volumes.refreshAttachState(of: volume, in: tx)
                 } else {
-                    try Volumes.unreserve(run.volumeID, caller: run.operation.caller, in: tx)
+                    try Volumes.unreserve(volume, in: tx)
                 }
             })
     ]

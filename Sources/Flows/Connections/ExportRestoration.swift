@@ -46,7 +46,7 @@ public struct ExportRestoration: Sendable {
             for volume in volumes {
                 _ = try Operations.create(
                     RestoreExportArguments(), resourceType: "volume", resourceID: volume.id, projectID: volume.projectID, caller: caller,
-                    claims: [.exclusive(volume.id)], in: tx)
+                    claims: [.exclusive(volume)], in: tx)
             }
             return volumes.count
         }

@@ -33,13 +33,13 @@ enum RestoreExport: FlowDefinition {
                 return output
             },
             record: { run, output, tx in
-                if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volumeID, in: tx) }
+                if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volume(in: tx), in: tx) }
             })
     ]
 
     private static func isConnected(_ run: FlowRun<Self>, _ volume: Volume) async throws -> Bool {
         try await run.read { connection in
-            try Attachments.ofVolume(volume.id, in: connection).contains { $0.connector != nil || $0.status == "attached" }
+            try Attachments.ofVolume(volume.id, in: connection).contains { $0.connector != nil || $0.status == .attached }
                 || !HostConnections.ofVolume(volume.id, in: connection).isEmpty
         }
     }

@@ -32,7 +32,12 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
     }
 
     /// Records a part of a step that may take long: should the rest of it fail, this part stays recorded.
-    func recordPart(_ body: @escaping @Sendable (any Transaction) throws -> Void) async throws { try await database.write(body) }
+    func recordPart(_ body: @escaping @Sendable (any Transaction) throws -> Void) async throws {
+        try await database.write { [operation] tx in
+            try Operations.lock(operation.id, in: tx)
+            try body(tx)
+        }
+    }
 
     /// The operation's volume as it is now.
     func volume() async throws -> Volume { try await volume(volumeID) }
@@ -42,9 +47,9 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
         return volume
     }
 
-    /// The operation's volume inside of a transaction.
-    func volume(in tx: any Transaction) throws -> Volume {
-        guard let volume = try Volumes.find(volumeID, in: tx) else { throw StorageError.volumeNotFound(volumeID) }
+    /// The operation's volume, locked by the transaction.
+    func volume(in tx: any Transaction) throws -> Locked<Volume> {
+        guard let volume = try Volumes.lock(volumeID, in: tx) else { throw StorageError.volumeNotFound(volumeID) }
         return volume
     }
 
@@ -92,9 +97,9 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
     // MARK: what is recorded
 
     /// Records that the backend holds the volume, and what the driver said of it.
-    func markCreated(_ volume: Volume, _ created: CreatedObject, in tx: any Transaction) throws {
+    func markCreated(_ volume: Locked<Volume>, _ created: CreatedObject, in tx: any Transaction) throws {
         try Volumes.made(
-            volume.id, driverData: created.data, providerID: created.providerID, sharedTargets: created.sharedTargets,
+            volume, driverData: created.data, providerID: created.providerID, sharedTargets: created.sharedTargets,
             replicationStatus: created.replicationStatus, in: tx)
     }
 

@@ -84,6 +84,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             let before = self
             self = try await services.database.write { tx in
                 var after = before
+                try Operations.lock(after.operation.id, in: tx)
                 try after.record(step, record, started: started, in: tx)
                 return after
             }
@@ -123,7 +124,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             index += 1
         }
         guard index < steps.count else {
-            return try Operations.finish(operation, state: "done", error: nil, in: tx)
+            return try Operations.finish(operation, state: .done, error: nil, in: tx)
         }
         try event("step.start", steps[index], in: tx)
         try store(error: nil, in: tx)
@@ -139,6 +140,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
         isReverting = true
         let now = self
         try await services.database.write { tx in
+            try Operations.lock(now.operation.id, in: tx)
             try Events.append(
                 "step.failed", resourceType: now.operation.resourceType, resourceID: now.operation.resourceID,
                 projectID: now.operation.projectID, operationID: now.operation.id, requestID: now.operation.requestID,
@@ -161,6 +163,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             let (before, known) = (self, failure)
             self = try await services.database.write { tx in
                 var after = before
+                try Operations.lock(after.operation.id, in: tx)
                 if known.isUndone { try step.recordUndo?(&after.flowRun, tx) }
                 try after.event("step.revert", step, in: tx)
                 after.index -= 1
@@ -171,10 +174,11 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
         let (before, final) = (self, failure)
         let (after, outcome) = try await services.database.write { tx in
             var after = before
+            try Operations.lock(after.operation.id, in: tx)
             let outcome = try Flow.failed(&after.flowRun, final, in: tx)
             switch outcome {
             case .finished:
-                try Operations.finish(after.operation, state: "failed", error: final.words, in: tx)
+                try Operations.finish(after.operation, state: .failed, error: final.words, in: tx)
             case .retry:
                 after.index = 0
                 after.isReverting = false

@@ -25,7 +25,7 @@ final class OperationStatistics: Sendable {
         text.family("clinker_operations", .gauge, "Operations that are not finished, by flow and state.")
         for entry in unfinished { text.sample("clinker_operations", entry.count, ["flow": entry.flow, "state": entry.state]) }
         text.family("clinker_operations_oldest_age_seconds", .gauge, "Age of the oldest operation that is not finished.")
-        for state in ["running", "waiting"] {
+        for state in [OperationState.running, .waiting].map(\.rawValue) {
             let oldest = unfinished.filter { $0.state == state }.map(\.oldest).min().flatMap { Timestamp.parse($0) }
             text.sample(
                 "clinker_operations_oldest_age_seconds", oldest.map { max(0, Timestamp.seconds() - $0) } ?? 0, ["state": state])
@@ -33,8 +33,8 @@ final class OperationStatistics: Sendable {
         let counted = flows.withLock { $0 }.sorted { $0.key < $1.key }
         text.family("clinker_operations_finished_total", .counter, "Operations finished since the core started, by flow and outcome.")
         for (flow, counts) in counted {
-            text.sample("clinker_operations_finished_total", counts.done, ["flow": flow, "state": "done"])
-            text.sample("clinker_operations_finished_total", counts.failed, ["flow": flow, "state": "failed"])
+            text.sample("clinker_operations_finished_total", counts.done, ["flow": flow, "state": OperationState.done.rawValue])
+            text.sample("clinker_operations_finished_total", counts.failed, ["flow": flow, "state": OperationState.failed.rawValue])
         }
         text.family("clinker_operation_duration_seconds", .histogram, "Seconds that an operation ran.")
         for (flow, counts) in counted { text.histogram("clinker_operation_duration_seconds", counts.seconds, ["flow": flow]) }

@@ -41,7 +41,7 @@ struct PoolChooser: Sendable {
     func usablePools(in connection: any Connection) throws -> [PoolState] { try backends.usablePools(in: connection) }
 
     /// Asks the scheduler, and claims what it chose for the volume.
-    func place(_ request: PlacementRequest, _ volume: Volume, in tx: any Transaction) throws -> PoolState {
+    func place(_ request: PlacementRequest, _ volume: Locked<Volume>, in tx: any Transaction) throws -> PoolState {
         try claim(scheduler.place(request, among: usablePools(in: tx)), gigabytes: volume.size, volumes: 1, in: tx)
     }
 

@@ -22,23 +22,23 @@ enum ManageVolume: FlowDefinition {
                 guard let pool = try pools.pools(in: tx).first(where: { $0.host == asked || $0.backend == asked }) else {
                     throw StorageError(.failed, "\(asked) has reported no such pool.")
                 }
+                try Pools.add(pool.host, gigabytes: size, volumes: 1, in: tx)
+                let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
+                try Volumes.place(volume, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
+                try Volumes.resize(volume, to: size, status: .managing, in: tx)
+                run.state.host = pool.host
                 if size > 0 {
                     try Quotas.charge(
                         Charge(gigabytes: size), type: volume.typeName, totalSize: size, project: volume.projectID,
                         defaults: run.settings.quotas, in: tx)
                 }
-                try Pools.add(pool.host, gigabytes: size, volumes: 1, in: tx)
-                let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
-                try Volumes.place(volume.id, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
-                try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
-                run.state.host = pool.host
             },
             recordUndo: { run, tx in
-                guard let host = run.state.host, let volume = try Volumes.find(run.volumeID, in: tx) else { return }
-                try Quotas.add(Charge(gigabytes: -volume.size), type: volume.typeName, project: volume.projectID, in: tx)
+                guard let host = run.state.host, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
                 try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
-                try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
-                try Volumes.resize(volume.id, to: 0, status: "managing", in: tx)
+                try Volumes.place(volume, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                try Volumes.resize(volume, to: 0, status: .managing, in: tx)
+                try Quotas.add(Charge(gigabytes: -volume.size), type: volume.typeName, project: volume.projectID, in: tx)
                 run.state.host = nil
             }),
         .onVolume(
@@ -56,9 +56,9 @@ enum ManageVolume: FlowDefinition {
                 let volume = try run.volume(in: tx)
                 let size = taken.size ?? volume.size
                 if size != volume.size, let host = volume.host {
-                    try Quotas.add(Charge(gigabytes: size - volume.size), type: volume.typeName, project: volume.projectID, in: tx)
                     try Pools.add(host, gigabytes: size - volume.size, volumes: 0, in: tx)
-                    try Volumes.resize(volume.id, to: size, status: "managing", in: tx)
+                    try Volumes.resize(volume, to: size, status: .managing, in: tx)
+                    try Quotas.add(Charge(gigabytes: size - volume.size), type: volume.typeName, project: volume.projectID, in: tx)
                 }
                 try run.markCreated(volume, taken, in: tx)
             }),
@@ -84,7 +84,7 @@ enum ManageVolume: FlowDefinition {
     }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try Volumes.setStatus("error_managing", of: run.volumeID, in: tx)
+        if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.errorManaging, of: volume, in: tx) }
         try run.addUserMessage(.createVolume, .createFailed, in: tx)
         return .finished
     }
@@ -103,14 +103,14 @@ enum UnmanageVolume: FlowDefinition {
                 _ = try await backend.callIfSupported(.unmanageVolume, arguments)
             },
             record: { run, _, tx in
-                guard let volume = try Volumes.find(run.volumeID, in: tx) else { return }
+                guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
                 try run.recordUnmanaged(volume.nameID ?? volume.id, "volume", in: tx)
                 try Volumes.erase(volume, in: tx)
             })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try Volumes.setStatus("error_unmanaging", of: run.volumeID, in: tx)
+        if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.errorUnmanaging, of: volume, in: tx) }
         try run.addUserMessage(.unmanageVolume, .unknown, in: tx)
         return .finished
     }

@@ -16,32 +16,32 @@ enum MigrateVolume: FlowDefinition {
                 record: { run, pools, _, tx in
                     let volume = try run.volume(in: tx)
                     let type = try VolumeTypes.get(volume.volumeTypeID, in: tx)
-                    try requireUnconnected(volume, in: tx)
+                    try requireUnconnected(volume.value, in: tx)
                     var request = PlacementRequest(
                         volumeID: volume.id, size: volume.size, zones: [], extraSpecs: type.extraSpecs,
                         requiredBackend: run.arguments.host, attempted: [])
                     request.qosSpecs = try QoSSpecs.of(type, in: tx)?.specs ?? [:]
                     MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
-                    try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
-                }, recordUndo: MoveSteps.release)
+                    try Volumes.setMigrationStatus(.migrating, of: volume, in: tx)
+                }, recordUndo: MoveSteps.recordRelease)
         ]
         + MoveSteps.all { _, volume, tx in
             try unlock(volume, in: tx)
-            try Volumes.setMigrationStatus("success", of: volume.id, in: tx)
+            try Volumes.setMigrationStatus(.success, of: volume, in: tx)
         }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try MoveSteps.release(&run, tx)
-        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
+        try MoveSteps.release(&run, of: volume, tx)
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         try unlock(volume, in: tx)
-        try Volumes.setMigrationStatus("error", of: volume.id, in: tx)
+        try Volumes.setMigrationStatus(.error, of: volume, in: tx)
         try run.addUserMessage(failure, in: tx)
         return .finished
     }
 
     /// Lets others use a volume that was locked for its migration.
-    private static func unlock(_ volume: Volume, in tx: any Transaction) throws {
-        if volume.status == "maintenance" { try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx) }
+    private static func unlock(_ volume: Locked<Volume>, in tx: any Transaction) throws {
+        if volume.status == .maintenance { try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx) }
     }
 }

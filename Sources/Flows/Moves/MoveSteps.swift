@@ -8,7 +8,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
     typealias Run = FlowRun<Flow>
 
     /// The steps after a pool was chosen, or the volume's own. `finish` sets the volume's last states.
-    static func all(finish: @escaping @Sendable (Run, Volume, any Transaction) throws -> Void) -> [Step<Flow>] {
+    static func all(finish: @escaping @Sendable (Run, Locked<Volume>, any Transaction) throws -> Void) -> [Step<Flow>] {
         [make, copy, .record("switch", pointToNewObject), removeOld, rename(finish)]
     }
 
@@ -22,8 +22,12 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
     }
 
     /// Gives the claim back, if there still is one: a step that could not be taken back has left it.
-    @Sendable static func release(_ run: inout Run, _ tx: any Transaction) throws {
-        guard let host = run.state.claim, let volume = try Volumes.find(run.volumeID, in: tx) else { return }
+    @Sendable static func recordRelease(_ run: inout Run, _ tx: any Transaction) throws {
+        if run.state.claim != nil, let volume = try Volumes.lock(run.volumeID, in: tx) { try release(&run, of: volume, tx) }
+    }
+
+    static func release(_ run: inout Run, of volume: Locked<Volume>, _ tx: any Transaction) throws {
+        guard let host = run.state.claim else { return }
         try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
         run.state.claim = nil
         run.state.host = nil
@@ -83,8 +87,9 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
     @Sendable private static func pointToNewObject(_ run: inout Run, _ tx: any Transaction) throws {
         let volume = try run.volume(in: tx)
         if let type = try run.newType(in: tx), type.id != volume.volumeTypeID {
-            try run.giveBack(volume.typeName, of: volume, in: tx)
-            try Volumes.setType(type, of: volume.id, in: tx)
+            let snapshots = try Snapshots.lockAll(of: volume, in: tx)
+            try Volumes.setType(type, of: volume, with: snapshots, in: tx)
+            try run.giveBack(volume.typeName, of: volume, with: snapshots, in: tx)
         }
         guard let host = run.state.host, let old = volume.host else { return }
         run.state.old = MoveState.OldObject(host: old, nameID: volume.nameID ?? volume.id, data: volume.driverData)
@@ -97,7 +102,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
         place.providerID = run.state.providerID
         place.replicationStatus = run.state.replicationStatus
         place.sharedTargets = run.state.sharedTargets
-        try Volumes.relocate(volume.id, to: place, in: tx)
+        try Volumes.relocate(volume, to: place, in: tx)
     }
 
     // MARK: the old object
@@ -122,7 +127,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
 
     /// Gives the new object the volume's own name. A driver that cannot do it leaves the name as it is. Renamed, not managed: what the
     /// object is is known, and what a guest wrote into it says nothing.
-    private static func rename(_ finish: @escaping @Sendable (Run, Volume, any Transaction) throws -> Void) -> Step<Flow> {
+    private static func rename(_ finish: @escaping @Sendable (Run, Locked<Volume>, any Transaction) throws -> Void) -> Step<Flow> {
         .pastReturn(
             "rename", complaint: nil, host: { $0.state.host },
             perform: { run, backend in
@@ -136,8 +141,9 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
                 return Renamed(data: output["data"]?.string ?? volume.driverData)
             },
             record: { run, renamed, tx in
-                if let renamed = renamed ?? nil { try Volumes.objectRenamed(run.volumeID, driverData: renamed.data, in: tx) }
-                try finish(run, run.volume(in: tx), tx)
+                let volume = try run.volume(in: tx)
+                if let renamed = renamed ?? nil { try Volumes.objectRenamed(volume, driverData: renamed.data, in: tx) }
+                try finish(run, volume, tx)
             })
     }
 }
@@ -151,10 +157,9 @@ extension FlowRun where Flow.Arguments: MoveArguments {
     }
 
     /// Gives back what the volume and its snapshots are charged under the name of a type.
-    func giveBack(_ type: String, of volume: Volume, in tx: any Transaction) throws {
-        for (project, charge) in try volume.chargesWithSnapshots(chargesGigabytes: settings.snapshotsChargeGigabytes, in: tx) {
-            try Quotas.addType(type, -charge, project: project, in: tx)
-        }
+    func giveBack(_ type: String, of volume: Locked<Volume>, with snapshots: [Locked<Snapshot>], in tx: any Transaction) throws {
+        let charges = volume.value.charges(with: snapshots.map(\.value), chargesGigabytes: settings.snapshotsChargeGigabytes)
+        for (project, charge) in charges { try Quotas.addType(type, -charge, project: project, in: tx) }
     }
 
     /// Tells the user why the volume stayed as it was.

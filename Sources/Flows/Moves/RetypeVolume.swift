@@ -11,11 +11,11 @@ enum RetypeVolume: FlowDefinition {
         [
             .place(
                 "place", prepare: { run, pools in await pools.waitForReports(run) },
-                record: { run, pools, _, tx in try choose(&run, pools, in: tx) }, recordUndo: MoveSteps.release)
+                record: { run, pools, _, tx in try choose(&run, pools, in: tx) }, recordUndo: MoveSteps.recordRelease)
         ]
         + MoveSteps.all { _, volume, tx in
-            try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
-            if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("success", of: volume.id, in: tx) }
+            try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
+            if volume.migrationStatus == .migrating { try Volumes.setMigrationStatus(.success, of: volume, in: tx) }
         }
 
     /// The volume stays where it is if its pool fits the type; else it must be free to move.
@@ -43,24 +43,25 @@ enum RetypeVolume: FlowDefinition {
         guard try Volumes.isFreeToMove(volume.id, in: tx) else {
             throw StorageError(.failed, "The volume would have to move, and is replicated.")
         }
-        guard volume.status != "in-use", volume.previousStatus != "in-use" else {
+        guard volume.status != .inUse, volume.previousStatus != .inUse else {
             throw StorageError(.failed, "The volume would have to move, which an attached one cannot without a compute service.")
         }
-        try requireUnconnected(volume, in: tx)
+        try requireUnconnected(volume.value, in: tx)
         MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
-        try Volumes.setMigrationStatus("migrating", of: volume.id, in: tx)
+        try Volumes.setMigrationStatus(.migrating, of: volume, in: tx)
     }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try MoveSteps.release(&run, tx)
-        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
+        let snapshots = try Snapshots.lockAll(of: volume, in: tx)
+        try MoveSteps.release(&run, of: volume, tx)
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
-        if let type = try? run.newType(in: tx), type.id != volume.volumeTypeID {
-            try run.giveBack(type.name, of: volume, in: tx)
-        }
-        try Volumes.setStatus(volume.previousStatus ?? "available", of: volume.id, in: tx)
-        if volume.migrationStatus == "migrating" { try Volumes.setMigrationStatus("error", of: volume.id, in: tx) }
+        try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
+        if volume.migrationStatus == .migrating { try Volumes.setMigrationStatus(.error, of: volume, in: tx) }
         try run.addUserMessage(failure, in: tx)
+        if let type = try? run.newType(in: tx), type.id != volume.volumeTypeID {
+            try run.giveBack(type.name, of: volume, with: snapshots, in: tx)
+        }
         return .finished
     }
 }

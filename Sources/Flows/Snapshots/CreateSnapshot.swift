@@ -15,7 +15,7 @@ enum CreateSnapshot: FlowDefinition {
             },
             record: { run, output, tx in
                 guard let snapshot = try run.snapshot(in: tx) else { return }
-                try Snapshots.made(snapshot.id, driverData: output?["data"]?.string, in: tx)
+                try Snapshots.made(snapshot, driverData: output?["data"]?.string, in: tx)
             },
             undo: { run, volume, backend in
                 _ = try await backend.call(.deleteSnapshot, run.driverArguments(withSnapshotOf: volume), wait: 5)
@@ -23,6 +23,6 @@ enum CreateSnapshot: FlowDefinition {
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try run.failed("error", .createSnapshot, .snapshotFailed, in: tx)
+        try run.failed(.error, .createSnapshot, .snapshotFailed, in: tx)
     }
 }

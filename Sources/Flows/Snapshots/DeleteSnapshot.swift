@@ -20,7 +20,7 @@ enum DeleteSnapshot: FlowDefinition {
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         failure.code == .busy
-            ? try run.failed("available", .deleteSnapshot, .snapshotBusy, in: tx)
-            : try run.failed("error_deleting", .deleteSnapshot, .snapshotNotDeleted, in: tx)
+            ? try run.failed(.available, .deleteSnapshot, .snapshotBusy, in: tx)
+            : try run.failed(.errorDeleting, .deleteSnapshot, .snapshotNotDeleted, in: tx)
     }
 }

@@ -24,12 +24,12 @@ enum ManageSnapshot: FlowDefinition {
                 if let size = taken?.size, size > 0 {
                     try Snapshots.resize(snapshot, to: size, chargesGigabytes: run.settings.snapshotsChargeGigabytes, in: tx)
                 }
-                try Snapshots.made(snapshot.id, driverData: taken?.data, in: tx)
+                try Snapshots.made(snapshot, driverData: taken?.data, in: tx)
             })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try run.failed("error", .createSnapshot, .snapshotFailed, in: tx)
+        try run.failed(.error, .createSnapshot, .snapshotFailed, in: tx)
     }
 }
 
@@ -51,6 +51,6 @@ enum UnmanageSnapshot: FlowDefinition {
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try run.failed("error", .deleteSnapshot, .unknown, in: tx)
+        try run.failed(.error, .deleteSnapshot, .unknown, in: tx)
     }
 }

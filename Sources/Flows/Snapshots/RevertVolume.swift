@@ -15,17 +15,21 @@ enum RevertVolume: FlowDefinition {
                 return try await backend.call(.revertToSnapshot, arguments)
             },
             record: { run, output, tx in
-                if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: run.volumeID, in: tx) }
-                try Volumes.setStatus("available", of: run.volumeID, in: tx)
-                try Snapshots.setStatus("available", of: run.arguments.snapshotID, in: tx)
+                if let volume = try Volumes.lock(run.volumeID, in: tx) {
+                    if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: volume, in: tx) }
+                    try Volumes.setStatus(.available, of: volume, in: tx)
+                }
+                if let snapshot = try run.snapshot(in: tx) { try Snapshots.setStatus(.available, of: snapshot, in: tx) }
             })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         // Half-reverted content is neither the old nor the new: nobody may take it for whole.
         let isUntouched = failure.code == .unsupported || failure.code == .busy
-        try Volumes.setStatus(isUntouched ? "available" : "error", of: run.volumeID, in: tx)
-        try Snapshots.setStatus("available", of: run.arguments.snapshotID, in: tx)
+        if let volume = try Volumes.lock(run.volumeID, in: tx) {
+            try Volumes.setStatus(isUntouched ? .available : .error, of: volume, in: tx)
+        }
+        if let snapshot = try run.snapshot(in: tx) { try Snapshots.setStatus(.available, of: snapshot, in: tx) }
         try run.addUserMessage(.revertVolume, .unknown, in: tx)
         return .finished
     }

@@ -12,8 +12,8 @@ extension FlowRun where Flow.Arguments: SnapshotArguments {
         return snapshot
     }
 
-    /// The same inside of a transaction, if it is still there.
-    func snapshot(in tx: any Transaction) throws -> Snapshot? { try Snapshots.find(arguments.snapshotID, in: tx) }
+    /// The same, locked by the transaction, if it is still there.
+    func snapshot(in tx: any Transaction) throws -> Locked<Snapshot>? { try Snapshots.lock(arguments.snapshotID, in: tx) }
 
     /// What a driver is told of both.
     func driverArguments(withSnapshotOf volume: Volume) async throws -> DriverValue {
@@ -23,7 +23,7 @@ extension FlowRun where Flow.Arguments: SnapshotArguments {
 
     /// After a failure: the snapshot's state, and what its user is told.
     func failed(_ status: SnapshotStatus, _ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction) throws -> Outcome {
-        try Snapshots.setStatus(status, of: arguments.snapshotID, in: tx)
+        if let snapshot = try snapshot(in: tx) { try Snapshots.setStatus(status, of: snapshot, in: tx) }
         try addUserMessage(action, detail, snapshotID: arguments.snapshotID, in: tx)
         return .finished
     }

@@ -19,17 +19,17 @@ enum CreateVolume: FlowDefinition {
             record: { run, pools, instance, tx in
                 let volume = try run.volume(in: tx)
                 let placement = try pools.scheduler.place(
-                    new: volume, arguments: run.arguments, instance: instance, attempted: run.state.attempted,
+                    new: volume.value, arguments: run.arguments, instance: instance, attempted: run.state.attempted,
                     snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
                 let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
                 let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
-                try Volumes.place(volume.id, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
+                try Volumes.place(volume, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
                 run.state.host = pool.host
             },
             recordUndo: { run, tx in
-                guard let host = run.state.host, let volume = try Volumes.find(run.volumeID, in: tx) else { return }
+                guard let host = run.state.host, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
                 try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
-                try Volumes.place(volume.id, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                try Volumes.place(volume, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
                 run.state.host = nil
                 run.state.attempted.append(HostName.backend(of: host))
             }),
@@ -49,14 +49,14 @@ enum CreateVolume: FlowDefinition {
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         let isPlacement = failure.step == "place"
         // Worth another backend unless the volume's own request is at fault.
         if failure.isUndone, !isPlacement, failure.code != .invalid, run.state.attempted.count < run.settings.placementAttempts {
             return .retry
         }
-        try Volumes.setStatus("error", of: volume.id, in: tx)
+        try Volumes.setStatus(.error, of: volume, in: tx)
         try run.addUserMessage(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
         return .finished
     }

@@ -23,7 +23,7 @@ enum DeleteVolume: FlowDefinition {
                         .members(["volume": run.driverArguments(volume), "snapshot": run.driverArguments(snapshot)]), wait: nil)
                     let charges = run.settings.snapshotsChargeGigabytes
                     try await run.recordPart { tx in
-                        guard let snapshot = try Snapshots.find(snapshot.id, in: tx) else { return }
+                        guard let snapshot = try Snapshots.lock(snapshot.id, in: tx) else { return }
                         try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
                     }
                 }
@@ -45,20 +45,20 @@ enum DeleteVolume: FlowDefinition {
                 _ = try await backend.call(.deleteVolume, arguments, wait: nil)
             },
             record: { run, _, tx in
-                if let volume = try Volumes.find(run.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }
+                if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }
             })
     }
 
     fileprivate static func giveUp<Flow: FlowDefinition>(
         _ run: FlowRun<Flow>, _ failure: StepFailure, in tx: any Transaction
     ) throws -> Outcome {
-        let volume = try Volumes.find(run.volumeID, in: tx)
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         let isBusy = failure.code == .busy
-        for snapshot in try Snapshots.ofVolume(run.volumeID, in: tx) where snapshot.status == "deleting" {
-            try Snapshots.setStatus(isBusy ? "available" : "error_deleting", of: snapshot.id, in: tx)
+        for snapshot in try Snapshots.lockAll(of: volume, in: tx) where snapshot.status == .deleting {
+            try Snapshots.setStatus(isBusy ? .available : .errorDeleting, of: snapshot, in: tx)
         }
-        try Volumes.setStatus(isBusy ? volume?.previousStatus ?? "available" : "error_deleting", of: run.volumeID, in: tx)
-        if volume != nil { try run.addUserMessage(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx) }
+        try Volumes.setStatus(isBusy ? volume.previousStatus ?? .available : .errorDeleting, of: volume, in: tx)
+        try run.addUserMessage(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx)
         return .finished
     }
 }

@@ -14,7 +14,7 @@ enum ExtendVolume: FlowDefinition {
             claim,
             prepare: { run, pools in await pools.waitForReports(run) },
             record: { run, pools, _, tx in
-                guard let volume = try Volumes.find(run.volumeID, in: tx), let host = volume.host else {
+                guard let volume = try Volumes.lock(run.volumeID, in: tx), let host = volume.host else {
                     throw StorageError.volumeNotFound(run.volumeID)
                 }
                 let growth = run.arguments.newSize - volume.size
@@ -26,7 +26,7 @@ enum ExtendVolume: FlowDefinition {
                 run.state.claimed = growth
             },
             recordUndo: { run, tx in
-                guard let claimed = run.state.claimed, let host = try Volumes.find(run.volumeID, in: tx)?.host else { return }
+                guard let claimed = run.state.claimed, let host = try Volumes.lock(run.volumeID, in: tx)?.value.host else { return }
                 try Pools.add(host, gigabytes: -claimed, volumes: 0, in: tx)
                 run.state.claimed = nil
             }),
@@ -43,23 +43,23 @@ enum ExtendVolume: FlowDefinition {
                     ]))
             },
             record: { run, output, tx in
-                guard let volume = try Volumes.find(run.volumeID, in: tx) else { return }
-                try Volumes.resize(volume.id, to: run.arguments.newSize, status: volume.previousStatus ?? "available", in: tx)
-                if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: volume.id, in: tx) }
+                guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                try Volumes.resize(volume, to: run.arguments.newSize, status: volume.previousStatus ?? .available, in: tx)
+                if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: volume, in: tx) }
             }),
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        guard let volume = try Volumes.find(run.volumeID, in: tx) else { return .finished }
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
+        let isPlacement = failure.step == claim
+        try run.addUserMessage(.extendVolume, isPlacement ? .noBackend : .extendFailed, in: tx)
+        let isUntouched = isPlacement || failure.code == .unsupported || failure.code == .busy
+        try Volumes.setStatus(isUntouched ? volume.previousStatus ?? .available : .errorExtending, of: volume, in: tx)
         if volume.consumesQuota {
             try Quotas.add(
                 Charge(gigabytes: volume.size - run.arguments.newSize), type: volume.typeName, project: volume.projectID, in: tx)
         }
-        let isPlacement = failure.step == claim
-        try run.addUserMessage(.extendVolume, isPlacement ? .noBackend : .extendFailed, in: tx)
-        let isUntouched = isPlacement || failure.code == .unsupported || failure.code == .busy
-        try Volumes.setStatus(isUntouched ? volume.previousStatus ?? "available" : "error_extending", of: volume.id, in: tx)
         return .finished
     }
 }

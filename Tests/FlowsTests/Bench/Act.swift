@@ -157,9 +157,10 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             _ = try await attach(volume)
             return try await about(volume) {
+                guard let locked = try Volumes.lock(volume, in: $0) else { throw StorageError.volumeNotFound(volume) }
                 _ = try Operations.create(
                     RestoreExportArguments(), resourceType: "volume", resourceID: volume, projectID: caller.projectID, caller: caller,
-                    claims: [.exclusive(volume)], in: $0)
+                    claims: [.exclusive(locked)], in: $0)
             }
         case .snapshot:
             let volume = try await create()
