@@ -803,7 +803,11 @@ def qos_specs(s):
     s.ask("GET", "/qos-specs/{q3}")
     for body in variants({"keys": ["k"]}, {"keys": [["c", "nothing"], ["k", "k"], [""], ["x" * 256], [1], [None], ["a b", "c"]]}):
         s.ask("PUT", "/qos-specs/{q3}/delete_keys", body, user="mem" if s.rng.random() < 0.05 else "adm")
+    s.ask("PUT", "/qos-specs/{q3}", {"qos_specs": {"first": "1", "second": "2"}})
+    s.ask("PUT", "/qos-specs/{q3}/delete_keys", {"keys": ["first", "nothing", "second"]})
     s.ask("GET", "/qos-specs/{q3}")
+    s.ask("PUT", "/qos-specs/{q3}", {"qos_specs": {"first": "1"}})
+    s.ask("PUT", "/qos-specs/{q3}/delete_keys", {"keys": ["first", "second"]})
     for identifier in (NOBODY, "x", "", "{q1}", "{q1}/", "{q2}.json"):
         for user in ("adm", "mem"):
             s.ask("GET", "/qos-specs/" + identifier, user=user)
