@@ -271,6 +271,18 @@ struct SchedulerTests {
         #expect((JsonFilter().refusal(of: pool, for: request) == nil) == holds)
     }
 
+    @Test("a reason quotes the beginning of what a client asked for, however long that is")
+    func longHint() async throws {
+        let storage = try await Storage()
+        let scheduler = try Scheduler(try Settings(text: "[DEFAULT]\nscheduler_default_filters = JsonFilter\n"))
+        var request = request(1)
+        let query = "[\"\(String(repeating: "Z", count: 8000))\", 1, 1]"
+        request.hints = try storage.database.readBlocking { try SchedulerHints(["query": .string(query)], of: nil, in: $0) }
+        let verdict = try #require(scheduler.place(request, among: [pool("h")]).verdicts.first)
+        let reason = try #require(verdict.reason)
+        #expect(reason.contains("there is no operator 'ZZZ") && reason.utf8.count < 300)
+    }
+
     @Test("DriverFilter and GoodnessWeigher: the driver's functions of the pool and the request")
     func functions() throws {
         let scheduler = try scheduler(

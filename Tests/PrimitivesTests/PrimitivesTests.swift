@@ -4,6 +4,14 @@ import Testing
 
 @Suite("Primitives")
 struct PrimitivesTests {
+    @Test("a text is shortened to whole characters, one that fits is left")
+    func shortened() {
+        #expect("volume".shortened(to: 6) == "volume")
+        #expect("volumes".shortened(to: 6) == "volume…")
+        #expect("aé".shortened(to: 2) == "a…" && "aé".shortened(to: 3) == "aé")
+        #expect("😀😀".shortened(to: 7) == "😀…" && "😀".shortened(to: 0) == "…")
+    }
+
     @Test("random UUIDs have the form of version 4 and differ")
     func uuids() {
         let ids = (0..<1000).map { _ in UUID.random() }

@@ -1,4 +1,5 @@
 public import JSON
+import Primitives
 public import Settings
 
 /// Chooses the pool of a volume: filters refuse, weighers order, one wins.
@@ -23,6 +24,9 @@ public struct Scheduler: Sendable {
 
     /// How the winner is found among weights.
     enum Handler: String, CaseIterable { case ordered = "OrderedHostWeightHandler", stochastic = "StochasticHostWeightHandler" }
+
+    /// Bytes of a reason.
+    private static let longestReason = 256
 
     private let filters: [any PlacementFilter]
     private let weighers: [any PlacementWeigher]
@@ -95,7 +99,8 @@ public struct Scheduler: Sendable {
             if let current = request.currentHost, current != pool.host { continue }
             for filter in filters {
                 if let reason = filter.refusal(of: pool, for: request) {
-                    verdicts.append(Verdict(pool: pool.host, filter: filter.name, reason: reason))
+                    // Reasons quote what clients ask for.
+                    verdicts.append(Verdict(pool: pool.host, filter: filter.name, reason: reason.shortened(to: Self.longestReason)))
                     continue pools
                 }
             }

@@ -133,7 +133,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
     private mutating func fail(_ step: Step<Flow>, _ error: any Error) async throws {
         let refusal = error as? PlacementRefusal
         let failure = StepFailure(
-            step: step.name, message: Self.message(error),
+            step: step.name, message: Self.message(error).shortened(to: Self.longestMessage),
             code: (error as? DriverFailure)?.code ?? (error is CancellationError ? .cancelled : nil), refusal: refusal)
         services.log.warning("step failed: \(failure.message)", metadata: metadata(step))
         self.failure = failure
@@ -223,6 +223,9 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             kind, resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,
             operationID: operation.id, requestID: operation.requestID, data: data, in: tx)
     }
+
+    /// Bytes of what is kept of why a step failed.
+    private static var longestMessage: Int { 2048 }
 
     private static func message(_ error: any Error) -> String {
         switch error {
