@@ -224,8 +224,8 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             operationID: operation.id, requestID: operation.requestID, data: data, in: tx)
     }
 
-    /// Bytes of what is kept of why a step failed.
-    private static var longestMessage: Int { 2048 }
+    /// Bytes of what is kept of why a step failed: more than a driver may say.
+    private static var longestMessage: Int { 8192 }
 
     private static func message(_ error: any Error) -> String {
         switch error {
