@@ -75,7 +75,7 @@ fuzz: ## Fuzz requests, JSON, configuration, policies, the driver wire and disk 
 	@.ci/setup build
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
-SANITIZED = --filter JSONTests --filter PolicyTests --filter PrimitivesTests --filter ProcessesTests --filter ObservabilityTests --filter SettingsTests --filter DatabaseTests --filter BlockStorageTests \
+SANITIZED = --filter JSONTests --filter PolicyTests --filter PrimitivesTests --filter ProcessesTests --filter ObservabilityTests --filter SettingsTests --filter DatabaseTests --filter BackupsTests --filter BlockStorageTests \
 	--filter FlowsTests --filter BlockAPITests --filter HTTPServerTests --filter DriverHostTests
 sanitize: ## Run the tests of the rooms under the address and the thread sanitizer
 	@.ci/setup build

@@ -79,6 +79,8 @@ let package = Package(
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CSQLite", "Observability", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
+        // The formats of backups and the engine that writes and reads them, over any store and any block device.
+        .target(name: "Backups", dependencies: ["Primitives"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
         .target(name: "Observability", dependencies: ["CLinux", "Processes", "Primitives", logging], swiftSettings: strict),
         .target(name: "Processes", dependencies: ["Primitives"], swiftSettings: strict),
@@ -102,6 +104,9 @@ let package = Package(
             name: "CCrypt", path: "Sources/CSystem/crypt", pkgConfig: "libcrypt", providers: [.apt(["libcrypt-dev"])]),
         .systemLibrary(name: "CLinux", path: "Sources/CSystem/linux"),
         .systemLibrary(name: "CRBD", path: "Sources/CSystem/rbd", providers: [.apt(["librbd-dev", "librados-dev"])]),
+        .systemLibrary(name: "CCrypto", path: "Sources/CSystem/crypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZstd", path: "Sources/CSystem/zstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CBZip2", path: "Sources/CSystem/bzip2", providers: [.apt(["libbz2-dev"])]),
         .systemLibrary(name: "CZlib", path: "Sources/CSystem/zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CNFS", path: "Sources/CSystem/nfs", providers: [.apt(["libnfs-dev"])]),
 
@@ -128,6 +133,7 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "BackupsTests", dependencies: ["Backups", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "BlockStorageTests", dependencies: ["BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
             swiftSettings: strict),
