@@ -80,7 +80,7 @@ let package = Package(
         .target(name: "Database", dependencies: ["CSQLite", "Observability", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
         // The formats of backups and the engine that writes and reads them, over any store and any block device.
-        .target(name: "Backups", dependencies: ["Primitives"], swiftSettings: strict),
+        .target(name: "Backups", dependencies: ["JSON", "Primitives", "CCrypto", "CZstd"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
         .target(name: "Observability", dependencies: ["CLinux", "Processes", "Primitives", logging], swiftSettings: strict),
         .target(name: "Processes", dependencies: ["Primitives"], swiftSettings: strict),
@@ -133,7 +133,8 @@ let package = Package(
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "BackupsTests", dependencies: ["Backups", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "BackupsTests", dependencies: ["Backups", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "BlockStorageTests", dependencies: ["BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
             swiftSettings: strict),

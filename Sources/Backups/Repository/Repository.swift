@@ -1,0 +1,148 @@
+import JSON
+import Primitives
+
+/// A repository of backups: restic's format, version 2, with chunks of a fixed size, written and read by this program. Any restic can
+/// list, check, restore, dump and prune it.
+///
+/// Every call blocks its thread and may run beside others, also in other processes. An operation reads the index anew: it sees what was
+/// complete when it began.
+public final class Repository: Sendable {
+    /// What a repository is made with and what its operations use.
+    public struct Options: Sendable {
+        /// Where temporary files without a name are made for the index of a large repository.
+        public var temporaryDirectory = "/tmp"
+        /// Threads that hash, compress and encrypt; nil for one more than the machine has processors, at most 8.
+        public var threads: Int?
+        /// zstd's level.
+        public var compressionLevel = 3
+        /// Seconds to wait for a lock that somebody else holds.
+        public var lockPatience = 600.0
+        /// Bytes of a pack before it is stored.
+        public var packSize = 16 << 20
+        /// Seconds between two index objects of a backup.
+        public var indexInterval = 60.0
+        /// The share of the chunks that the storage calls unchanged which are read and compared all the same.
+        public var sampling = 0.001
+
+        public init() {}
+    }
+
+    let store: any ObjectStore
+    let keys: SealingKeys
+    let config: RepositoryConfig
+    /// The key file that the password opened.
+    let openedKey: Digest
+    public let options: Options
+    let hostname = localHostname()
+
+    /// The repository's identity, which stays when it is moved.
+    public var id: Digest { config.id }
+    /// Bytes of a chunk.
+    public var chunkSize: Int { config.chunkSize }
+
+    private init(_ store: any ObjectStore, _ keys: SealingKeys, _ config: RepositoryConfig, _ openedKey: Digest, _ options: Options) {
+        self.store = store
+        self.keys = keys
+        self.config = config
+        self.openedKey = openedKey
+        self.options = options
+    }
+
+    /// Makes a repository in a store that has none.
+    ///
+    /// - Parameters:
+    ///   - chunkSize: bytes, a power of two from 256 KiB to 4 MiB; it never changes.
+    public static func create(
+        in store: any ObjectStore, password: Secret, chunkSize: Int = 1 << 20, options: Options = Options()
+    ) throws -> Repository {
+        if let fault = RepositoryConfig.fault(inChunkSize: chunkSize) { throw RepositoryError(.invalid, fault) }
+        try checkPassword(password)
+        guard try store.size(of: ObjectKind.config.rawValue) == nil else {
+            throw RepositoryError(.exists, "the store has a repository already")
+        }
+        // Keys without a configuration are left by a creation that did not finish. They are kept: somebody may be at it.
+        let keys = SealingKeys.random()
+        let config = RepositoryConfig(
+            id: Digest(randomBytes(32)), polynomial: ChunkerPolynomial.random().hex, chunkSize: chunkSize)
+        let openedKey = try KeyFile.make(keys, password: password, hostname: localHostname()).save(in: store)
+        try SealedObjects(store, keys).saveConfig(Array(config.json.text.utf8))
+        // Two creations at the same time: the configuration that was put last counts, and it opens with one key only.
+        return try open(store, password: password, options: options, hint: openedKey)
+    }
+
+    /// Opens a repository.
+    public static func open(_ store: any ObjectStore, password: Secret, options: Options = Options()) throws -> Repository {
+        try open(store, password: password, options: options, hint: nil)
+    }
+
+    private static func open(_ store: any ObjectStore, password: Secret, options: Options, hint: Digest?) throws -> Repository {
+        guard try store.size(of: ObjectKind.config.rawValue) != nil else {
+            throw RepositoryError(.notFound, "the store has no repository: there is no config")
+        }
+        var fault: (any Error)?
+        let names = try KeyFile.names(in: store)
+        for name in (hint.map { [$0] } ?? []) + names.filter({ $0 != hint }) {
+            do {
+                guard let keys = try KeyFile.load(name, from: store).open(password) else { continue }
+                let config = try RepositoryConfig(parsing: SealedObjects(store, keys).loadConfig())
+                return Repository(store, keys, config, name, options)
+            } catch {
+                // Another key may open: one damaged file does not lock its owner out.
+                fault = error
+            }
+        }
+        if let fault { throw fault }
+        guard !names.isEmpty else { throw RepositoryError(.notFound, "the repository has no keys") }
+        throw RepositoryError(.wrongPassword, "none of the repository's \(names.count) keys opens with this password")
+    }
+
+    static func checkPassword(_ password: Secret) throws {
+        // restic refuses an empty password too.
+        guard !password.reveal().isEmpty else { throw RepositoryError(.invalid, "the password must not be empty") }
+    }
+
+    /// How many threads work and need buffers of their own, so that all of them stay within 48 MiB.
+    var workerCount: Int {
+        let wanted = options.threads ?? min(8, processorCount() + 1)
+        return max(1, min(wanted, (48 << 20) / (2 * chunkSize + 4 << 20)))
+    }
+
+    /// The backups in the repository, oldest first; snapshots that somebody made with restic are among them.
+    public func snapshots() throws -> [RepositorySnapshot] {
+        let objects = SealedObjects(store, keys)
+        var found: [RepositorySnapshot] = []
+        for (name, _) in try objects.list(.snapshots) {
+            do { found.append(try RepositorySnapshot(id: name, parsing: objects.loadJSON(.snapshots, name))) } catch let failure
+                as StoreFailure
+                where failure.kind == .notFound
+            { continue }
+        }
+        return found.sorted { ($0.time, $0.id.hex) < ($1.time, $1.id.hex) }
+    }
+
+    func snapshot(_ id: Digest) throws -> RepositorySnapshot {
+        do { return try RepositorySnapshot(id: id, parsing: SealedObjects(store, keys).loadJSON(.snapshots, id)) } catch let failure
+            as StoreFailure
+            where failure.kind == .notFound
+        {
+            throw RepositoryError(.notFound, "the repository has no snapshot \(id)")
+        }
+    }
+
+    /// Deletes a backup. The space it took is free after `prune`; no other backup is affected. One that is gone counts as deleted.
+    public func delete(_ snapshot: Digest) throws {
+        let lock = try takeLock(.work)
+        defer { lock.release() }
+        try store.remove([ObjectKind.snapshots.name(snapshot)])
+    }
+
+    func takeLock(_ purpose: LockRecord.Purpose, _ control: TransferControl? = nil) throws -> RepositoryLock {
+        try RepositoryLock.take(
+            purpose, store: store, keys: keys, hostname: hostname, patience: options.lockPatience,
+            isCancelled: { control?.isCancelled ?? false })
+    }
+
+    func loadIndex() throws -> BlobIndex {
+        try BlobIndex.load(SealedObjects(store, keys), temporaryDirectory: options.temporaryDirectory)
+    }
+}
