@@ -23,6 +23,9 @@ enum CephForm {
 
     static func encode(_ number: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: number.littleEndian) { Array($0) } }
 
+    /// A structure of the first version.
+    static func structure(_ members: [UInt8]) -> [UInt8] { [1, 1] + encode(UInt32(members.count)) + members }
+
     /// Reads one value after the other; nil at the end.
     struct Reader {
         private var rest: ArraySlice<UInt8>

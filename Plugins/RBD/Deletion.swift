@@ -106,7 +106,7 @@ final class Deletion: @unchecked Sendable {
 
     /// The id of the image that librbd would remove by this name.
     private func id(of name: String) -> String? {
-        (try? Image.find(cluster, name, writable: false)?.id) ?? (try? Trash.removals(in: cluster).first { $0.name == name }?.id)
+        (try? Directory.id(of: name, in: cluster)) ?? (try? Trash.removals(in: cluster).first { $0.name == name }?.id)
     }
 
     /// Retries while the image is busy. The watch of a dead client ends up to half a minute later (`osd_client_watch_timeout`), or, if the
@@ -118,12 +118,12 @@ final class Deletion: @unchecked Sendable {
         let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
         /// nil if there is no image to watch.
         func isWatched() -> Bool? { id().map { Watches.areAlive(on: $0, in: cluster) } }
-        // Without a call another process may remove the same image, and librbd 16.2 aborts if a second removal starts during the first.
+        // Without a call another process may be removing the same image; `RemovalLock` says why it must not be removed twice.
         var isOthers = call == nil && isWatched() ?? false
         var isForsaken = false
         var isWaiting = false
         while true {
-            let result = isOthers ? -EBUSY : body()
+            let result = isOthers ? -EBUSY : RemovalLock.hold(id(), in: cluster, body)
             guard result == -EBUSY else { return (result, false) }
             if isForsaken || ContinuousClock.now > limit || call?.isCancelled ?? false { return (result, isForsaken) }
             // A client that answers is alive.

@@ -107,8 +107,8 @@ struct StorageFaultTests {
     }
 
     /// A volume of the type with 128 MiB of data that is not there by chance; its beginning's sum.
-    private func filled(_ service: ServiceUnderTest) async throws -> String {
-        let id = try service.create(["volume_type": "rbd"])
+    private func filled(_ service: ServiceUnderTest, type: JSON = "rbd") async throws -> String {
+        let id = try service.create(["volume_type": type])
         try service.wait(id, "available")
         try await ceph("rbd", "-p", "volumes", "bench", "--io-type", "write", "--io-size", "4M", "--io-total", "128M", "volume-\(id)")
         return id
@@ -199,6 +199,23 @@ struct StorageFaultTests {
             try service.wait(volume, nil, seconds: 60)
         }
         try await DoctorTests.expectNothing(service)
+    }
+
+    @Test("backends that empty the trash of one pool at the same moment do not end each other")
+    func sharedTrash() async throws {
+        let options = "enable_deferred_deletion = true\ndeferred_deletion_delay = 1\n" + Self.eagerMaintenance
+        let names = (1...4).map { "rbd\($0)" }
+        let service = try ServiceUnderTest(
+            backends: names.joined(separator: ","),
+            sections: try names.map { "[\($0)]\n\(try StorageUnderTest.rbdSection(options))\n" }.joined())
+        var ids: [String] = []
+        for _ in 0..<6 { ids.append(try await filled(service, type: .null)) }
+        for id in ids { #expect(try service.api("DELETE", "/volumes/\(id)").status == 202) }
+        for id in ids {
+            let left = try await Self.images(without: id)
+            #expect(!left.contains(id), "\(left)")
+        }
+        #expect(!service.log.contains("signal 6"), "\(service.story)")
     }
 
     /// The monitors see that a quota is exceeded some seconds later: true once a write is refused.
