@@ -18,7 +18,9 @@ struct KeptDatabaseTests {
         let unfinished = try await bench.database.read { connection in
             try connection.rows(Self.unfinishedSQL) { $0.text(0) }.compactMap { try Operations.find($0, in: connection) }
         }
-        let written = Set(FlowRegistry.all.flows.map(\.id.name))
+        // Flows that came later than the release are not in its log.
+        let later: Set = [RemoveUnusedObject.id.name]
+        let written = Set(FlowRegistry.all.flows.map(\.id.name)).subtracting(later)
         #expect(Set(unfinished.map(\.flow.name)) == written)
         let retyped = unfinished.filter { $0.flow == RetypeVolume.id }.compactMap(\.step)
         #expect(Set(retyped) == ["make", "copy", "remove the old", "rename"])

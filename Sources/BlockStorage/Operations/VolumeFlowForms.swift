@@ -147,6 +147,25 @@ public struct MoveState: PlacementState, CopyState {
     }
 }
 
+/// Removes the new storage object of a move that failed, where the move could not remove it itself. The operation's resource is what the
+/// object's name holds, which no volume has.
+public struct RemoveUnusedObjectArguments: FlowArguments {
+    public static let flow = FlowID("volume.remove_unused_object")
+    public static let members = [JSONMember("host", \Self.host), JSONMember("size", \Self.size), JSONMember("data", \Self.data)]
+    /// `node@backend#pool`
+    public var host = ""
+    /// GiB
+    public var size = 0
+    /// What the driver said of the object.
+    public var data: String?
+    public init() {}
+    public init(host: String, size: Int, data: String?) {
+        self.host = host
+        self.size = size
+        self.data = data
+    }
+}
+
 // MARK: taking over and leaving
 
 public struct ManageVolumeArguments: FlowArguments {

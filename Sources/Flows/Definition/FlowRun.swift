@@ -67,8 +67,13 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
 
     /// The same for another storage object of the volume: `id` is what its name holds. `isConnected`: somebody may be writing to it.
     func driverArguments(_ volume: Volume, as id: String, host: String, data: String?, isConnected: Bool) -> DriverValue {
+        driverArguments(objectID: id, size: volume.size, host: host, data: data, isConnected: isConnected)
+    }
+
+    /// The same for a storage object of which no volume tells.
+    func driverArguments(objectID id: String, size: Int, host: String, data: String?, isConnected: Bool) -> DriverValue {
         .members([
-            "id": .string(id), "name": .string(settings.names.volume(id)), "size": .integer(Int64(volume.size)),
+            "id": .string(id), "name": .string(settings.names.volume(id)), "size": .integer(Int64(size)),
             "pool": .optional(HostName.pool(of: host)), "data": .optional(data),
             "attached": .boolean(isConnected),
         ])

@@ -23,7 +23,7 @@ struct FlowRegistry: Sendable {
         Registered<RestoreExport>(),
         Registered<CreateSnapshot>(), Registered<DeleteSnapshot>(), Registered<RevertVolume>(), Registered<ManageSnapshot>(),
         Registered<UnmanageSnapshot>(),
-        Registered<RetypeVolume>(), Registered<MigrateVolume>(),
+        Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<RemoveUnusedObject>(),
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
     ])
 }

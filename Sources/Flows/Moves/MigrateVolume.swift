@@ -32,7 +32,7 @@ enum MigrateVolume: FlowDefinition {
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
-        try MoveSteps.release(&run, of: volume, tx)
+        try MoveSteps.giveUp(&run, volume, failure, in: tx)
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         try unlock(volume, in: tx)
         try Volumes.setMigrationStatus(.error, of: volume, in: tx)

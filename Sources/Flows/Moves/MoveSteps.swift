@@ -26,7 +26,15 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
         if run.state.claim != nil, let volume = try Volumes.lock(run.volumeID, in: tx) { try release(&run, of: volume, tx) }
     }
 
-    static func release(_ run: inout Run, of volume: Locked<Volume>, _ tx: any Transaction) throws {
+    /// What every move that failed leaves: no claim, and of an object that could not be removed an operation that does it.
+    static func giveUp(_ run: inout Run, _ volume: Locked<Volume>, _ failure: StepFailure, in tx: any Transaction) throws {
+        if !failure.isUndone, let host = run.state.host {
+            try RemoveUnusedObject.begin(after: run, host: host, size: volume.size, in: tx)
+        }
+        try release(&run, of: volume, tx)
+    }
+
+    private static func release(_ run: inout Run, of volume: Locked<Volume>, _ tx: any Transaction) throws {
         guard let host = run.state.claim else { return }
         try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
         run.state.claim = nil

@@ -54,7 +54,7 @@ enum RetypeVolume: FlowDefinition {
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         let snapshots = try Snapshots.lockAll(of: volume, in: tx)
-        try MoveSteps.release(&run, of: volume, tx)
+        try MoveSteps.giveUp(&run, volume, failure, in: tx)
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
         if volume.migrationStatus == .migrating { try Volumes.setMigrationStatus(.error, of: volume, in: tx) }

@@ -1,6 +1,7 @@
 import BlockStorage
 import Database
 import JSON
+import Primitives
 import Testing
 
 @testable import Flows
@@ -12,7 +13,7 @@ enum Act: String, CaseIterable, Sendable {
     case extend
     case connect, disconnect, attach, attachAgain, detach, restoreExport
     case snapshot, deleteSnapshot, revert
-    case retype, retypeElsewhere, migrate
+    case retype, retypeElsewhere, migrate, removeUnusedObject
     case manage, unmanage, manageSnapshot, unmanageSnapshot
 
     var flow: FlowID {
@@ -31,6 +32,7 @@ enum Act: String, CaseIterable, Sendable {
         case .revert: RevertVolume.id
         case .retype, .retypeElsewhere: RetypeVolume.id
         case .migrate: MigrateVolume.id
+        case .removeUnusedObject: RemoveUnusedObject.id
         case .manage: ManageVolume.id
         case .unmanage: UnmanageVolume.id
         case .manageSnapshot: ManageSnapshot.id
@@ -39,7 +41,8 @@ enum Act: String, CaseIterable, Sendable {
     }
 
     /// A client waits for it, and is told there how it ended: no message says it again.
-    var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport].contains(self) }
+    /// Or it is nothing that a user asked for.
+    var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject].contains(self) }
     var attaches: Bool { self == .attach || self == .attachAgain }
     var moves: Bool { self == .retypeElsewhere || self == .migrate }
     var copies: Bool { [.fromSnapshotElsewhere, .retypeElsewhere, .migrate].contains(self) }
@@ -195,6 +198,14 @@ enum Act: String, CaseIterable, Sendable {
             for backend in bench.backends.all { backend["volume-" + volume]?.content = "content" }
             return try await about(volume) {
                 try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
+            }
+        case .removeUnusedObject:
+            let object = UUID.random()
+            bench.backends.all[0]["volume-" + object] = MemoryBackend.Object(size: 1, content: "content")
+            return try await about(object) {
+                _ = try Operations.create(
+                    RemoveUnusedObjectArguments(host: "node@one#pool", size: 1, data: nil), resourceType: "volume", resourceID: object,
+                    projectID: caller.projectID, caller: caller, claims: [.exclusive(new: object)], in: $0)
             }
         case .manage:
             bench.backends.all[0]["legacy-" + caller.projectID] = MemoryBackend.Object(size: 3, content: "content")
