@@ -130,8 +130,7 @@ struct FlowTableTests {
     /// What a user would do next, whatever the act left: let go of the volume, and delete it. Nothing of it stays.
     private func repair(
         _ volume: String, _ targets: [String], _ course: Course, failed: [String], _ caller: Caller, _ cell: Cell, _ bench: FlowBench
-    ) async throws
-    {
+    ) async throws {
         let requests = bench.requests
         let row = try await bench.database.read { try Volumes.find(volume, in: $0) }
         if row != nil {
