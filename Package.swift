@@ -80,7 +80,7 @@ let package = Package(
         .target(name: "Database", dependencies: ["CSQLite", "Observability", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
         // The formats of backups and the engine that writes and reads them, over any store and any block device.
-        .target(name: "Backups", dependencies: ["JSON", "Primitives", "CCrypto", "CZstd"], swiftSettings: strict),
+        .target(name: "Backups", dependencies: ["JSON", "Primitives", "CCrypto", "CZstd", "CZlib", "CBZip2"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
         .target(name: "Observability", dependencies: ["CLinux", "Processes", "Primitives", logging], swiftSettings: strict),
         .target(name: "Processes", dependencies: ["Primitives"], swiftSettings: strict),

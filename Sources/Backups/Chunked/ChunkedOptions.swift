@@ -1,0 +1,54 @@
+import Glibc
+
+/// How a chunked backup is written.
+public struct ChunkedOptions: Sendable {
+    /// The largest size in bytes of what one object holds of the volume: Cinder's `backup_file_size`. Larger values than 32 MiB, such as
+    /// Cinder's default, mean 32 MiB: objects are made in memory, several at a time.
+    public var objectSize = Self.largestObject
+    /// Bytes of the volume that one hash covers: Cinder's `backup_sha_block_size_bytes`. It must be that of the parent.
+    public var blockSize = 32768
+    public var compression = ChunkedCompression.zlib
+    /// Whether an earlier attempt may have stored some of the objects: what is there already with the same bytes is not sent again.
+    public var isContinued = false
+    /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true.
+    public var sampledShare = 0.001
+    /// Threads that work at a time, where memory allows it.
+    public var threads = max(2, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))) + 1)
+
+    public init() {}
+
+    static let largestObject = 32 << 20
+    /// Bytes that all objects in work may take.
+    static let memory = 96 << 20
+
+    /// Bytes that one object holds: whole blocks.
+    var windowSize: Int { max(blockSize, min(objectSize, Self.largestObject) / blockSize * blockSize) }
+    var workers: Int { max(1, min(threads, Self.memory / windowSize)) }
+    /// Bytes that are read, hashed and compressed at once, so that they stay in the processor's cache: whole blocks.
+    var pieceSize: Int { blockSize * max(1, (1 << 20) / blockSize) }
+
+    func check() throws(ChunkedFailure) {
+        guard (512...(16 << 20)).contains(blockSize) else {
+            throw .invalid("backup_sha_block_size_bytes must be from 512 to 16777216, not \(blockSize)")
+        }
+        guard objectSize > 0, objectSize % blockSize == 0 else {
+            throw .invalid("backup_file_size must be a multiple of backup_sha_block_size_bytes: \(objectSize) of \(blockSize)")
+        }
+    }
+}
+
+/// What was done.
+public struct ChunkedSummary: Sendable, Equatable {
+    /// Objects that hold bytes of the volume.
+    public var objects = 0
+    /// Bytes of the volume in those objects.
+    public var contained: UInt64 = 0
+    /// Bytes that were read from the volume.
+    public var read: UInt64 = 0
+    /// Bytes that were put into the store, or read from it.
+    public var stored: UInt64 = 0
+    /// Objects that an earlier attempt had put.
+    public var kept = 0
+    /// Bytes that were written to the volume.
+    public var written: UInt64 = 0
+}

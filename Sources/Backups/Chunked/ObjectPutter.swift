@@ -1,0 +1,133 @@
+import Glibc
+import Primitives
+
+/// Makes objects of parts of the volume and puts them into the store. Every thread has its own.
+final class ObjectPutter {
+    private let backup: ChunkedBackup
+    private let store: any ObjectStore
+    private let options: ChunkedOptions
+    private let encoder: (any StreamEncoder)?
+    private let md5 = MD5()
+    private let zeroes: ZeroHashes
+
+    init(_ backup: ChunkedBackup, _ store: any ObjectStore, _ options: ChunkedOptions, _ zeroes: ZeroHashes) {
+        self.backup = backup
+        self.store = store
+        self.options = options
+        self.zeroes = zeroes
+        encoder = options.compression.encoder()
+    }
+
+    /// An object, the bytes that it takes in the store, and whether it was there already.
+    typealias Result = (object: ChunkedObject, stored: Int, isKept: Bool)
+
+    /// Stores zeroes: an object of them is always compressed, by an algorithm that every Cinder has.
+    func putZeroes(_ number: Int, _ range: Range<UInt64>) throws -> Result {
+        let output = DeflateEncoder.zeroes(range.count)
+        let isKept = try put(number, output.slices, output.count)
+        let md5 = zeroes.md5(range.count)
+        return (
+            ChunkedObject(number: number, offset: range.lowerBound, length: UInt64(range.count), compression: .zlib, md5: md5),
+            output.count, isKept
+        )
+    }
+
+    /// Stores what lies in a buffer; the buffer's content is undefined afterwards.
+    ///
+    /// - Parameter offset: of the first byte in the volume.
+    func put(_ number: Int, offset: UInt64, _ part: Range<Int>, of buffer: WindowBuffer) throws -> Result {
+        let pieces = stride(from: part.lowerBound, to: part.upperBound, by: options.pieceSize).map {
+            $0..<min(part.upperBound, $0 + options.pieceSize)
+        }
+        var object = ChunkedObject(
+            number: number, offset: offset, length: UInt64(part.count), compression: .none, md5: MD5.Value(high: 0, low: 0))
+        if let encoder, !pieces.allSatisfy({ looksRandom(UnsafeRawBufferPointer(buffer[$0])) }) {
+            let output = CompressedSlices()
+            var done = 0
+            var isWorthwhile = false
+            encoder.begin(part.count)
+            for piece in pieces {
+                let bytes = UnsafeRawBufferPointer(buffer[piece])
+                md5.update(bytes)
+                let isBorrowed = encoder.encode(bytes, isLast: piece.upperBound == part.upperBound, into: output)
+                done += bytes.count
+                // No algorithm adds this much to what it cannot compress: the result will be smaller, and the plain bytes can go.
+                isWorthwhile = isWorthwhile || done - output.count > part.count / 32
+                if isWorthwhile && !isBorrowed { buffer.drop(piece) }
+            }
+            object.md5 = md5.finish()
+            if isWorthwhile || output.count < part.count {
+                object.compression = options.compression
+                return (object, output.count, try put(number, output.slices, output.count))
+            }
+        } else {
+            for piece in pieces { md5.update(UnsafeRawBufferPointer(buffer[piece])) }
+            object.md5 = md5.finish()
+        }
+        return (object, part.count, try put(number, [UnsafeRawBufferPointer(buffer[part])], part.count))
+    }
+
+    /// - Returns: whether the object was there already.
+    private func put(_ number: Int, _ slices: [UnsafeRawBufferPointer], _ count: Int) throws -> Bool {
+        let name = backup.objectName(number)
+        if options.isContinued, try isStored(name, slices, count) { return true }
+        try store.put(name, slices, sha256: nil)
+        return false
+    }
+
+    private func isStored(_ name: String, _ slices: [UnsafeRawBufferPointer], _ count: Int) throws -> Bool {
+        guard try store.size(of: name) == UInt64(count) else { return false }
+        return try withUnsafeTemporaryAllocation(byteCount: 1 << 18, alignment: 16) { room in
+            var offset: UInt64 = 0
+            for slice in slices {
+                var start = 0
+                while start < slice.count {
+                    let part = min(room.count, slice.count - start)
+                    let there = UnsafeMutableRawBufferPointer(rebasing: room[..<part])
+                    guard try store.get(name, at: offset, into: there) == part,
+                        memcmp(there.baseAddress!, slice.baseAddress! + start, part) == 0
+                    else { return false }
+                    start += part
+                    offset += UInt64(part)
+                }
+            }
+            return true
+        }
+    }
+}
+
+/// Hashes of zeroes, which are needed again and again.
+final class ZeroHashes: Sendable {
+    let blockSize: Int
+    /// The SHA-256 of a block of zeroes.
+    let block: Digest
+    private let known = Guarded<[Int: MD5.Value]>([:])
+
+    init(blockSize: Int) {
+        self.blockSize = blockSize
+        block = Self.sha256(blockSize)
+    }
+
+    /// The SHA-256 of so many zeroes.
+    func block(_ count: Int) -> Digest { count == blockSize ? block : Self.sha256(count) }
+
+    private static func sha256(_ count: Int) -> Digest { Digest.sha256([UInt8](repeating: 0, count: count)) }
+
+    /// The MD5 of so many zeroes.
+    func md5(_ count: Int) -> MD5.Value {
+        if let value = known.withLock({ $0[count] }) { return value }
+        let zeroes = [UInt8](repeating: 0, count: min(count, 1 << 16))
+        let hash = MD5()
+        var rest = count
+        zeroes.withUnsafeBytes { zeroes in
+            while rest > 0 {
+                let part = min(rest, zeroes.count)
+                hash.update(UnsafeRawBufferPointer(rebasing: zeroes[..<part]))
+                rest -= part
+            }
+        }
+        let value = hash.finish()
+        known.withLock { if $0.count < 1000 { $0[count] = value } }
+        return value
+    }
+}

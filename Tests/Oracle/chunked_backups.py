@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""chunked_backups.py ROOT CALLS: a real Cinder's POSIX backup driver, driven in-process over the directory ROOT.
+
+Reads one JSON object per line of the file CALLS and answers with one. A backup is {"id", "volume_id", "parent_id", "container", "service_metadata"}; those that
+are named as parents must have been told before, in "backups".
+
+    {"do": "backup", "algorithm": ..., "image": PATH, "object_size": bytes, "backup": {...}, "volume_meta": text or null} -> the backup, completed
+    {"do": "restore", "image": PATH, "is_new": bool, "backup": {...}} -> {"volume_meta": [...]}, what was given to the volume
+    {"do": "names", "backup": {...}} -> {"names": [...]}, what Cinder takes for the backup's objects
+    {"do": "delete", "backup": {...}} -> {}
+    {"do": "record", "backup": {...}} -> {"backup_url": ...}
+"""
+import contextlib
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import warnings
+
+warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
+out, sys.stdout = sys.stdout, sys.stderr
+
+import cinder.db.base  # noqa: E402
+from cinder import context, objects  # noqa: E402
+from cinder.backup import chunkeddriver  # noqa: E402
+from cinder.backup.drivers import posix  # noqa: E402
+from oslo_config import cfg  # noqa: E402
+from oslo_utils import timeutils  # noqa: E402
+
+CONF = cfg.CONF
+CONF([], project="cinder", default_config_files=[])
+objects.register_all()
+# The driver asks the database for nothing but the volume's size.
+cinder.db.base.Base.__init__ = lambda self: None
+
+
+class Database:
+    def volume_get(self, context, id):
+        return {"size": 1, "id": id}
+
+
+class Backup(dict):
+    """What the driver needs of Cinder's backup object."""
+
+    def __getattr__(self, name):
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+    def save(self):
+        pass
+
+    def refresh(self):
+        pass
+
+    @contextlib.contextmanager
+    def as_read_deleted(self):
+        yield
+
+
+known = {}
+
+
+class Backups:
+    @staticmethod
+    def get_by_id(context, id):
+        return known[id]
+
+
+chunkeddriver.objects = type("objects", (), {"Backup": Backups})
+
+
+def made(told, status):
+    backup = Backup(parent_id=None, container=None, service_metadata=None, display_name=None, display_description=None,
+                    created_at="2026-11-29 17:00:00+00:00", size=1, object_count=0)
+    backup.update(told)
+    backup["status"] = status
+    known[backup["id"]] = backup
+    return backup
+
+
+def driver(root):
+    made = posix.PosixBackupDriver(None, backup_path=root)
+    made.db = Database()
+    made._send_progress_end = made._send_progress_notification = lambda *a: None
+    made.enable_progress_timer = False
+    return made
+
+
+def answer(root, call):
+    for told in call.get("backups", []):
+        made(told, "available")
+    what = call["do"]
+    backup = made(call["backup"], {"backup": "creating", "restore": "restoring"}.get(what, "available"))
+    CONF.set_override("backup_compression_algorithm", call.get("algorithm", "zlib"))
+    CONF.set_override("backup_file_size", call.get("object_size", 61035 * 32768))
+    posix_driver = driver(root)
+    began, cpu = time.monotonic(), time.process_time()
+
+    def spent():
+        return {"seconds": time.monotonic() - began, "cpu": time.process_time() - cpu,
+                "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+    if what == "backup":
+        posix_driver.get_metadata = lambda id: call.get("volume_meta")
+        with open(call["image"], "rb") as image:
+            posix_driver.backup(backup, image, backup_metadata=True)
+        return dict(backup, **spent())
+    if what == "restore":
+        told = []
+        posix_driver.put_metadata = lambda id, text: told.append(text)
+        with open(call["image"], "r+b") as image:
+            posix_driver.restore(backup, "volume", image, call["is_new"])
+        return dict(spent(), volume_meta=told)
+    if what == "names":
+        return {"names": posix_driver._generate_object_names(backup)}
+    if what == "delete":
+        posix_driver.delete_backup(backup)
+        return {}
+    if what == "record":
+        fields = {k: v for k, v in call["backup"].items()}
+        for name in ("created_at", "updated_at", "deleted_at", "data_timestamp"):
+            if fields.get(name):
+                fields[name] = timeutils.parse_isotime(fields[name])
+        record = objects.Backup(context.RequestContext("u", "p"), **fields)
+        return {"backup_url": record.encode_record(driver_info={}),
+                "decoded": objects.Backup.decode_record(call["url"]) if "url" in call else None}
+    raise ValueError(what)
+
+
+root = sys.argv[1]
+for line in open(sys.argv[2]):
+    try:
+        said = answer(root, json.loads(line))
+    except Exception as error:  # what Cinder says of it is the answer
+        said = {"error": "%s: %s" % (type(error).__name__, error)}
+    print(json.dumps(said), file=out, flush=True)
