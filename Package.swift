@@ -162,7 +162,7 @@ let package = Package(
             exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
+            name: "IntegrationTests", dependencies: ["Backups", "JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
             path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]

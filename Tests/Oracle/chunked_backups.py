@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""chunked_backups.py ROOT CALLS: a real Cinder's POSIX backup driver, driven in-process over the directory ROOT.
+"""A real Cinder's POSIX backup driver, driven in-process.
 
-Reads one JSON object per line of the file CALLS and answers with one. A backup is {"id", "volume_id", "parent_id", "container", "service_metadata"}; those that
-are named as parents must have been told before, in "backups".
+Reads one JSON object per line and answers with one. Every call has the "root", the directory with the backups; "backups", those that are
+named as parents; and the "backup" it is about: {"id", "volume_id", "parent_id", "container", "service_metadata"}.
 
     {"do": "backup", "algorithm": ..., "image": PATH, "object_size": bytes, "backup": {...}, "volume_meta": text or null} -> the backup, completed
     {"do": "restore", "image": PATH, "is_new": bool, "backup": {...}} -> {"volume_meta": [...]}, what was given to the volume
@@ -93,14 +93,15 @@ def driver(root):
     return made
 
 
-def answer(root, call):
+def answer(call):
+    known.clear()
     for told in call.get("backups", []):
         made(told, "available")
     what = call["do"]
     backup = made(call["backup"], {"backup": "creating", "restore": "restoring"}.get(what, "available"))
     CONF.set_override("backup_compression_algorithm", call.get("algorithm", "zlib"))
     CONF.set_override("backup_file_size", call.get("object_size", 61035 * 32768))
-    posix_driver = driver(root)
+    posix_driver = driver(call["root"])
     began, cpu = time.monotonic(), time.process_time()
 
     def spent():
@@ -134,10 +135,9 @@ def answer(root, call):
     raise ValueError(what)
 
 
-root = sys.argv[1]
-for line in open(sys.argv[2]):
+for line in sys.stdin:
     try:
-        said = answer(root, json.loads(line))
+        said = answer(json.loads(line))
     except Exception as error:  # what Cinder says of it is the answer
         said = {"error": "%s: %s" % (type(error).__name__, error)}
     print(json.dumps(said), file=out, flush=True)

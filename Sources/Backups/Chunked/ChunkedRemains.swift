@@ -1,0 +1,138 @@
+extension ChunkedBackup {
+    /// Removes all of a backup's objects, the metadata first: what is left after a crash is no backup, and is removed by another call. What
+    /// is gone already counts as removed.
+    ///
+    /// - Returns: how many objects there were.
+    public func delete(from store: any ObjectStore) throws(ChunkedFailure) -> Int {
+        do {
+            try check()
+            try store.remove([metadataName])
+            var names: [String] = []
+            var count = 0
+            // Names are collected and removed by turns, since a store may not like its objects to go while it lists them.
+            var last = ""
+            repeat {
+                names = []
+                try store.list(wholePrefix, after: last) { name, _ in
+                    if isOwn(name) { names.append(name) }
+                    last = name
+                    return names.count < 1000
+                }
+                try store.remove(names)
+                count += names.count
+            } while names.count == 1000
+            return count
+        } catch {
+            throw ChunkedFailure.of(error)
+        }
+    }
+
+    /// Whether a name is that of one of this backup's objects.
+    private func isOwn(_ name: String) -> Bool {
+        guard name.utf8.starts(with: wholePrefix.utf8) else { return false }
+        let suffix = name.utf8.dropFirst(wholePrefix.utf8.count)
+        return Self.number(ofSuffix: suffix) != nil || suffix.elementsEqual("_metadata".utf8) || suffix.elementsEqual("_sha256file".utf8)
+    }
+
+    /// Objects of a store that no metadata names: of a backup that was interrupted, or left behind by one that was deleted. Everything in
+    /// the container counts that is named as Cinder's format names it; a backup that is being written now counts, too.
+    ///
+    /// - Parameters:
+    ///   - container: a folder or bucket; empty for the whole store.
+    ///   - each: gets the name and the size of an object; false ends the search.
+    public static func unnamed(
+        in container: String, of store: any ObjectStore, _ each: (String, UInt64) -> Bool
+    ) throws(ChunkedFailure) {
+        do {
+            var group = Remains()
+            var isEnded = false
+            func finish() throws {
+                for (name, size) in try group.unnamed(in: store) where !isEnded { isEnded = !each(name, size) }
+                group = Remains()
+            }
+            var failure: (any Error)?
+            try store.list(container.isEmpty ? "" : container + "/", after: "") { name, size in
+                guard let (prefix, suffix) = Remains.split(name) else { return true }
+                do {
+                    // A backup's names follow one another in a listing.
+                    if prefix != group.prefix { try finish() }
+                    group.prefix = prefix
+                    try group.add(suffix, size)
+                } catch { failure = error }
+                return failure == nil && !isEnded
+            }
+            if let failure { throw failure }
+            try finish()
+        } catch {
+            throw ChunkedFailure.of(error)
+        }
+    }
+}
+
+/// The names of one prefix in a listing.
+private struct Remains {
+    enum Suffix { case number(Int), metadata, hashFile }
+
+    var prefix = ""
+    private var objects: [(number: Int, size: UInt64)] = []
+    private var hashFileSize: UInt64?
+    private var hasMetadata = false
+
+    /// The prefix and what follows; nil if it is no name of this format.
+    static func split(_ name: String) -> (String, Suffix)? {
+        for (text, suffix) in [("_metadata", Suffix.metadata), ("_sha256file", .hashFile)] where name.hasSuffix(text) {
+            return (String(name.dropLast(text.count)), suffix)
+        }
+        guard let dash = name.utf8.lastIndex(of: UInt8(ascii: "-")), let number = ChunkedBackup.number(ofSuffix: name.utf8[dash...]) else {
+            return nil
+        }
+        return (String(name.utf8[..<dash]) ?? "", .number(number))
+    }
+
+    mutating func add(_ suffix: Suffix, _ size: UInt64) throws {
+        switch suffix {
+        case .metadata: hasMetadata = true
+        case .hashFile: hashFileSize = size
+        case .number(let number):
+            guard objects.count < ChunkedLimits.objects else {
+                throw ChunkedFailure.damaged("\(prefix) has more than \(ChunkedLimits.objects) objects")
+            }
+            objects.append((number, size))
+        }
+    }
+
+    func unnamed(in store: any ObjectStore) throws -> [(String, UInt64)] {
+        let numbers = hasMetadata ? try ChunkedMetadata.numbers(prefix, in: store) : []
+        let slash = prefix.utf8.lastIndex(of: UInt8(ascii: "/"))
+        let start = slash.map { prefix.utf8.index(after: $0) } ?? prefix.startIndex
+        let backup = ChunkedBackup(
+            id: "", volumeID: "", container: slash.map { String(prefix[..<$0]) } ?? "", prefix: String(prefix[start...]), createdAt: "")
+        var result = objects.filter { !numbers.contains($0.number) }.map { (backup.objectName($0.number), $0.size) }
+        if !hasMetadata, let hashFileSize { result.append((prefix + "_sha256file", hashFileSize)) }
+        return result
+    }
+}
+
+extension ChunkedMetadata {
+    /// The numbers of the objects that a prefix's metadata names, whoever's it is.
+    fileprivate static func numbers(_ prefix: String, in store: any ObjectStore) throws -> Set<Int> {
+        var numbers = Set<Int>()
+        let stream = JSONStream(store, prefix + "_metadata")
+        try stream.object { member in
+            guard member == "objects" else { return try stream.skip() }
+            try stream.array {
+                try stream.object { name in
+                    guard numbers.count < ChunkedLimits.objects else {
+                        throw stream.fault("objects has more than \(ChunkedLimits.objects) members")
+                    }
+                    if let dash = name.utf8.lastIndex(of: UInt8(ascii: "-")), let number = ChunkedBackup.number(ofSuffix: name.utf8[dash...]) {
+                        numbers.insert(number)
+                    }
+                    try stream.skip()
+                }
+            }
+        }
+        try stream.finish()
+        return numbers
+    }
+}
