@@ -20,7 +20,7 @@ extension ChunkedBackup {
     }
 
     /// Restores the last backup of a chain. Every block is written once, and only after its SHA-256 was found right; where the file of
-    /// hashes is lost, after the MD5 of its object was. Blocks of zeroes become holes. Blocks the calling thread; the work is done on
+    /// hashes is lost, after the MD5 of its object was. The MD5 of an object of which only a part is wanted is checked, too. Blocks of zeroes become holes. Blocks the calling thread; the work is done on
     /// threads of its own.
     ///
     /// - Parameters:

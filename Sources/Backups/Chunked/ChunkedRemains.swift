@@ -125,7 +125,9 @@ extension ChunkedMetadata {
                     guard numbers.count < ChunkedLimits.objects else {
                         throw stream.fault("objects has more than \(ChunkedLimits.objects) members")
                     }
-                    if let dash = name.utf8.lastIndex(of: UInt8(ascii: "-")), let number = ChunkedBackup.number(ofSuffix: name.utf8[dash...]) {
+                    if let dash = name.utf8.lastIndex(of: UInt8(ascii: "-")),
+                        let number = ChunkedBackup.number(ofSuffix: name.utf8[dash...])
+                    {
                         numbers.insert(number)
                     }
                     try stream.skip()

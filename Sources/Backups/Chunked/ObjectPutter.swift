@@ -45,6 +45,8 @@ final class ObjectPutter {
             let output = CompressedSlices()
             var done = 0
             var isWorthwhile = false
+            // What is no longer needed, since the last piece that still is.
+            var unused = part.lowerBound..<part.lowerBound
             encoder.begin(part.count)
             for piece in pieces {
                 let bytes = UnsafeRawBufferPointer(buffer[piece])
@@ -53,7 +55,11 @@ final class ObjectPutter {
                 done += bytes.count
                 // No algorithm adds this much to what it cannot compress: the result will be smaller, and the plain bytes can go.
                 isWorthwhile = isWorthwhile || done - output.count > part.count / 32
-                if isWorthwhile && !isBorrowed { buffer.drop(piece) }
+                if isBorrowed { unused = piece.upperBound..<piece.upperBound }
+                if isWorthwhile && !isBorrowed {
+                    unused = unused.lowerBound..<piece.upperBound
+                    buffer.drop(unused)
+                }
             }
             object.md5 = md5.finish()
             if isWorthwhile || output.count < part.count {

@@ -7,7 +7,7 @@ final class DeflateEncoder: StreamEncoder {
     private let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
     private var checksum: UInt = 1
 
-    init(level: Int32 = 3) {
+    init(level: Int32 = 2) {
         stream.initialize(to: z_stream())
         // A negative size of the window: deflate without zlib's header and checksum, which are written here.
         let status = deflateInit2_(

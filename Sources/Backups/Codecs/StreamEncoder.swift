@@ -54,7 +54,7 @@ protocol StreamEncoder: AnyObject {
 final class ZstdStreamEncoder: StreamEncoder {
     private let context: OpaquePointer
 
-    init(level: Int32 = 3) {
+    init(level: Int32 = 1) {
         guard let made = ZSTD_createCCtx() else { fatalError("no memory for zstd") }
         context = made
         ZSTD_CCtx_setParameter(made, ZSTD_c_compressionLevel, level)

@@ -30,7 +30,8 @@ struct BackupRecordTests {
     @Test(
         "a record that breaks a rule is refused, and the member is named",
         arguments: [
-            ("id", #"null"#, "id and size"), ("id", #""x""#, "id of a backup record must be a UUID"), ("id", "7", "id of a backup record must be a text"),
+            ("id", #"null"#, "id and size"), ("id", #""x""#, "id of a backup record must be a UUID"),
+            ("id", "7", "id of a backup record must be a text"),
             ("size", "0", "size of a backup record must be a whole number from 1"), ("size", "1.5", "size"), ("size", #""1""#, "size"),
             ("size", "99999999999999999999", "size"), ("object_count", "-1", "object_count"),
             ("volume_id", #""../x""#, "volume_id"), ("parent_id", #""x""#, "parent_id"), ("metadata", "[]", "metadata"),
@@ -47,7 +48,9 @@ struct BackupRecordTests {
         #expect(failure.kind == .invalid && failure.reason.contains(named), "\(failure)")
     }
 
-    @Test("every member that an import needs is asked for", arguments: ["id", "size", "display_name", "container", "service_metadata", "object_count"])
+    @Test(
+        "every member that an import needs is asked for",
+        arguments: ["id", "size", "display_name", "container", "service_metadata", "object_count"])
     func missing(member: String) throws {
         let text = String(decoding: try #require(Base64.decode(Self.exported)), as: UTF8.self)
         var json = try #require(try JSON(parsing: text).object)
@@ -69,7 +72,8 @@ struct BackupRecordTests {
             base: ["display_name": "nä", "encryption_key_id": nil], metadata: ["k": "v"], imageMetadata: [:])
         #expect(
             metadata.text
-                == #"{"version": 2, "volume-base-metadata": {"display_name": "n\u00e4", "encryption_key_id": null}, "volume-metadata": {"k": "v"}}"#)
+                == #"{"version": 2, "volume-base-metadata": {"display_name": "n\u00e4", "encryption_key_id": null}, "volume-metadata": {"k": "v"}}"#
+        )
         let read = try ChunkedVolumeMetadata(parsing: metadata.text)
         #expect(read.base == metadata.base && read.metadata == ["k": "v"] && read.imageMetadata == nil)
         let first = try ChunkedVolumeMetadata(parsing: #"{"version": 1, "volume-base-metadata": {"encryption_key_id": "k"}}"#)
@@ -78,7 +82,9 @@ struct BackupRecordTests {
 
     @Test(
         "a volume's metadata that breaks a rule is refused",
-        arguments: ["", "[]", "{}", #"{"version": 3}"#, #"{"version": 2, "volume-metadata": []}"#, #"{"version": 2, "volume-metadata": {"a": 1}}"#])
+        arguments: [
+            "", "[]", "{}", #"{"version": 3}"#, #"{"version": 2, "volume-metadata": []}"#, #"{"version": 2, "volume-metadata": {"a": 1}}"#,
+        ])
     func malformedVolumeMetadata(text: String) {
         #expect(throws: ChunkedFailure.self) { try ChunkedVolumeMetadata(parsing: text) }
     }
