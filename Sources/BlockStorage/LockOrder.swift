@@ -9,12 +9,14 @@ extension LockRank {
     static let volumes = LockRank(2, "volume")
     /// By id, and after the volume that they belong to. A snapshot's lock is also that of the claims on it.
     static let snapshots = LockRank(3, "snapshot")
+    /// By id, and after the volume that they are of or are restored to. A backup's lock is also that of the claims on it.
+    static let backups = LockRank(4, "backup")
     /// By host.
-    static let pools = LockRank(4, "pool")
+    static let pools = LockRank(5, "pool")
     /// Quota usages by project and name. They are charged first and compared after.
-    static let quotas = LockRank(5, "quota")
+    static let quotas = LockRank(6, "quota")
     /// Operations that may run when another one gives its claims up, by ticket: none of them is carried on by a transaction yet.
-    static let waiters = LockRank(6, "waiting operation")
+    static let waiters = LockRank(7, "waiting operation")
 }
 
 extension Volume: Lockable {
@@ -27,6 +29,23 @@ extension Snapshot: Lockable {
     public static var lockRank: LockRank { .snapshots }
     public static let findStatement = SQL(SnapshotTable.table.select("WHERE s.id = ?"))
     public static let lockStatement = SQL { SnapshotTable.table.selectLocked("WHERE s.id = ?", $0) }
+}
+
+extension Backup: Lockable {
+    public static var lockRank: LockRank { .backups }
+    public static let findStatement = SQL(BackupTable.table.select("WHERE b.id = ?"))
+    public static let lockStatement = SQL { BackupTable.table.selectLocked("WHERE b.id = ?", $0) }
+}
+
+extension Backups {
+    /// Reads and locks any backup.
+    public static func lock(_ id: String, in tx: any Transaction) throws -> Locked<Backup>? { try tx.lock(Backup.self, id) }
+
+    /// Reads and locks a backup that the caller may see; a foreign one does not exist for it.
+    static func lock(_ id: String, for caller: Caller, in tx: any Transaction) throws -> Locked<Backup> {
+        guard let backup = try lock(id, in: tx), backup.value.isVisible(to: caller) else { throw StorageError.backupNotFound(id) }
+        return backup
+    }
 }
 
 extension Volumes {

@@ -13,6 +13,9 @@ public struct Message: Sendable {
         case createSnapshot = "009"
         case deleteSnapshot = "010"
         case revertVolume = "011"
+        case createBackup = "013"
+        case deleteBackup = "014"
+        case restoreBackup = "015"
         /// Cinder has none for it.
         case deleteVolume = "101"
 
@@ -26,6 +29,9 @@ public struct Message: Sendable {
             case .createSnapshot: "create snapshot"
             case .deleteSnapshot: "delete snapshot"
             case .revertVolume: "update snapshot"
+            case .createBackup: "create backup"
+            case .deleteBackup: "delete backup"
+            case .restoreBackup: "restore backup"
             case .deleteVolume: "delete volume"
             }
         }
@@ -40,7 +46,13 @@ public struct Message: Sendable {
         case snapshotFailed = "013"
         case snapshotBusy = "015"
         case snapshotNotDeleted = "016"
+        case backupSourceFailed = "019"
+        case backupFailed = "020"
         case attachFailed = "021"
+        case backupCleanupFailed = "023"
+        case backupNotScheduled = "024"
+        case backupNotDeleted = "025"
+        case restoreFailed = "026"
         case volumeBusy = "101"
         case volumeNotDeleted = "102"
 
@@ -53,7 +65,13 @@ public struct Message: Sendable {
             case .snapshotFailed: "The storage could not make the snapshot."
             case .snapshotBusy: "The snapshot is in use: something made from it depends on it, or a host is connected to its volume."
             case .snapshotNotDeleted: "The storage could not delete the snapshot."
+            case .backupSourceFailed: "The storage could not make the snapshot that the backup is read from."
+            case .backupFailed: "The backup could not be written to its store."
             case .attachFailed: "The storage could not connect the volume."
+            case .backupCleanupFailed: "The snapshot that the backup was read from could not be removed."
+            case .backupNotScheduled: "No store takes the backup."
+            case .backupNotDeleted: "The backup could not be deleted from its store."
+            case .restoreFailed: "The backup could not be restored: what it holds, or the volume, could not be read or written."
             case .volumeBusy: "The volume is in use: a host is connected to it, or something depends on it."
             case .volumeNotDeleted: "The storage could not delete the volume."
             }
@@ -88,15 +106,14 @@ public enum Messages {
 
     /// Tells the volume's project why an operation on it failed.
     public static func add(
-        _ action: Message.Action, _ detail: Message.Detail, volumeID: String, snapshotID: String? = nil, projectID: String,
-        requestID: String,
-        in tx: any Transaction
+        _ action: Message.Action, _ detail: Message.Detail, volumeID: String, snapshotID: String? = nil, backupID: String? = nil,
+        projectID: String, requestID: String, in tx: any Transaction
     ) throws {
-        let kind = snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
+        let kind = backupID != nil ? "VOLUME_BACKUP" : snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
         try tx.insert(
             into: table, table.id(UUID.random()), table.projectID(projectID),
             table.eventID("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"), table.level("ERROR"), table.requestID(requestID),
-            table.resourceType(kind), table.resourceID(snapshotID ?? volumeID), table.text("\(action.text):\(detail.text)"),
+            table.resourceType(kind), table.resourceID(backupID ?? snapshotID ?? volumeID), table.text("\(action.text):\(detail.text)"),
             table.createdAt(tx.now), table.expiresAt(Timestamp.format(tx.time + lifetime)))
     }
 

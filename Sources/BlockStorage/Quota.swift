@@ -136,7 +136,7 @@ public enum Quotas {
         if !tx.dialect.readsLock { try add(entries.map { ($0.resource, 0) }, project: project, in: tx) }
     }
 
-    private static func add(_ entries: [(resource: String, amount: Int)], project: String, in tx: any Transaction) throws {
+    static func add(_ entries: [(resource: String, amount: Int)], project: String, in tx: any Transaction) throws {
         guard !entries.isEmpty else { return }
         tx.notesLocks { entries.map { RowLock(.quotas, "\(project) \($0.resource)") } }
         try tx.run(addSQLs[entries.count - 1], entries.flatMap { [.text(project), .text($0.resource), .int($0.amount)] })
@@ -152,7 +152,7 @@ public enum Quotas {
     private static let perVolume = "per_volume_gigabytes"
 
     /// What a project may have and has of some resources.
-    private struct Standing {
+    struct Standing {
         private struct Line {
             let resource: String
             var limit: Int?

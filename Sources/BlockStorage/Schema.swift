@@ -193,5 +193,21 @@ public enum Schema {
                 "CREATE INDEX volume_transfers_of_volume ON volume_transfers (volume_id)",
                 "CREATE INDEX volume_transfers_of_project ON volume_transfers (source_project_id, created_at, id)",
             ]),
+        Migration(
+            14, "backups",
+            [
+                """
+                CREATE TABLE backups (
+                    id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, volume_id TEXT NOT NULL, snapshot_id TEXT,
+                    parent_id TEXT, name TEXT, description TEXT, size INTEGER NOT NULL, status TEXT NOT NULL, fail_reason TEXT,
+                    store TEXT, format TEXT, service TEXT, container TEXT, service_metadata TEXT, object_count INTEGER NOT NULL,
+                    host TEXT, availability_zone TEXT, data_timestamp TEXT, restore_volume_id TEXT, temp_snapshot_id TEXT,
+                    encryption_key_id TEXT, metadata TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT)
+                """,
+                "CREATE INDEX backups_of_project ON backups (project_id, created_at, id)",
+                "CREATE INDEX backups_by_time ON backups (created_at, id)",
+                "CREATE INDEX backups_of_volume ON backups (volume_id, created_at, id)",
+                "CREATE INDEX backups_of_parent ON backups (parent_id, id) WHERE parent_id IS NOT NULL",
+            ]),
     ]
 }

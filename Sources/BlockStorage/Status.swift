@@ -87,6 +87,17 @@ public struct SnapshotStatus: Status {
     public static let unmanaging = Self(rawValue: "unmanaging"), backingUp = Self(rawValue: "backing-up")
 }
 
+/// A backup's state.
+public struct BackupStatus: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let creating = Self(rawValue: "creating"), available = Self(rawValue: "available")
+    public static let deleting = Self(rawValue: "deleting"), errorDeleting = Self(rawValue: "error_deleting")
+    public static let deleted = Self(rawValue: "deleted"), error = Self(rawValue: "error")
+    public static let restoring = Self(rawValue: "restoring")
+}
+
 /// How far an operation is.
 public struct OperationState: Status {
     public let rawValue: String

@@ -13,6 +13,8 @@ public struct StorageError: Error, Sendable, Equatable {
     public static func invalidInput(_ message: String) -> StorageError { StorageError(.invalid, "Invalid input received: " + message) }
     public static func volumeNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Volume \(id) could not be found.") }
     public static func snapshotNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Snapshot \(id) could not be found.") }
+    public static func backupNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Backup \(id) could not be found.") }
+    public static func invalidBackup(_ message: String) -> StorageError { StorageError(.invalid, "Invalid backup: " + message) }
     public static func operationNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Operation \(id) could not be found.") }
     public static func typeNotFound(_ id: String) -> StorageError { StorageError(.notFound, "Volume type \(id) could not be found.") }
     public static func attachmentNotFound(_ id: String) -> StorageError {

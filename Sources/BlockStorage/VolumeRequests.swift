@@ -57,6 +57,11 @@ public struct VolumeRequests: Sendable {
 
     /// Returns the new volume's id.
     public func create(_ new: NewVolume, caller: Caller, in tx: any Transaction) throws -> String {
+        try create(new, from: nil, caller: caller, in: tx)
+    }
+
+    /// `known`: the backup that the volume is made of, where it is locked already.
+    func create(_ new: NewVolume, from known: Locked<Backup>?, caller: Caller, in tx: any Transaction) throws -> String {
         guard !caller.projectID.isEmpty else {
             throw StorageError(.invalid, "Invalid input received: a volume belongs to a project, and the token is for none.")
         }
@@ -73,7 +78,7 @@ public struct VolumeRequests: Sendable {
             origin = source
         }
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
-        if let id = new.backupID { throw StorageError(.notFound, "Backup \(id) could not be found.") }
+        let backup = try new.backupID.map { try Backups.lock($0, for: caller, in: tx) } ?? known
         if let image = new.imageRef {
             guard UUID.isUUIDLike(image) else {
                 throw StorageError(.invalid, "Invalid image identifier or unable to access requested image.")
@@ -81,7 +86,7 @@ public struct VolumeRequests: Sendable {
             throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
         }
         // Of two sources one would be dropped in silence.
-        guard new.sourceVolumeID == nil || new.snapshotID == nil else {
+        guard [new.sourceVolumeID, new.snapshotID, backup?.id].count(where: { $0 != nil }) <= 1 else {
             throw StorageError.invalidInput("May specify only one of backup, imageRef, snapshot, source volume")
         }
         let type: VolumeType
@@ -111,7 +116,8 @@ public struct VolumeRequests: Sendable {
                     "Invalid volume_type provided: \(type.id) (requested type is not compatible; recommend omitting the type argument).")
             }
         }
-        guard let size = new.size ?? source?.size ?? snapshot?.size else {
+        if let backup { try checkSource(backup.value, size: new.size) }
+        guard let size = new.size ?? source?.size ?? snapshot?.size ?? backup?.size else {
             throw StorageError(
                 .invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
         }
@@ -149,7 +155,15 @@ public struct VolumeRequests: Sendable {
             arguments.schedulerHints = new.schedulerHints
             arguments.hintsOfAllProjects = caller.isAdmin
         }
-        try start(arguments, volume: id, project: caller.projectID, caller: caller, claims: claims, in: tx)
+        if let backup {
+            try Backups.restoring(backup, to: id, in: tx)
+            claims.append(.exclusive(backup))
+            try start(
+                RestoreBackupArguments(of: backup.id, placedAs: arguments), volume: id, project: caller.projectID, caller: caller,
+                claims: claims, in: tx)
+        } else {
+            try start(arguments, volume: id, project: caller.projectID, caller: caller, claims: claims, in: tx)
+        }
         try Quotas.charge(
             Charge(volumes: 1, gigabytes: size), type: type.name, totalSize: size, project: caller.projectID, defaults: quotas, in: tx)
         return id

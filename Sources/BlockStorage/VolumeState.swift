@@ -12,11 +12,15 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     case retype
     /// To other projects, and back.
     case offer, withdraw
+    /// Its content is replaced by a backup's.
+    case restore
 
     public enum Condition: Sendable {
         case detached, attached, notMigrating, notReplicated, ungrouped, withoutSnapshots
         /// Reservations, and attachments that failed or have not come to be, do not count: they go with the volume.
         case unattached
+        /// No backup is being made of it: of that it has a snapshot meanwhile, which has no row.
+        case notBackedUp
 
         var sql: String {
             let attached = AttachmentStatus.attached.sql
@@ -29,6 +33,9 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
             case .ungrouped: "group_id IS NULL"
             case .withoutSnapshots: "NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.volume_id = volumes.id)"
             case .unattached: "NOT EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = volumes.id AND a.attach_status = \(attached))"
+            case .notBackedUp:
+                "NOT EXISTS (SELECT 1 FROM backups b WHERE b.volume_id = volumes.id AND b.status = \(BackupStatus.creating.sql) "
+                    + "AND b.temp_snapshot_id IS NOT NULL)"
             }
         }
     }
@@ -72,7 +79,7 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     public static let leavable: [VolumeStatus] = [.available, .error, .errorRestoring, .errorExtending, .errorManaging]
     /// What failed to be deleted can be tried again.
     public static let deletable = leavable + [.errorDeleting]
-    private static let idle: [Condition] = [.detached, .notMigrating, .ungrouped, .unattached]
+    private static let idle: [Condition] = [.detached, .notMigrating, .ungrouped, .unattached, .notBackedUp]
 
     public var rule: Rule {
         switch self {
@@ -81,19 +88,24 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         case .cascade: Rule(Self.deletable, Self.idle, to: .deleting, remembers: true)
         case .forceCascade: Rule(nil, Self.idle, to: .deleting, remembers: true)
         case .unmanage: Rule(Self.leavable, Self.idle + [.withoutSnapshots], to: .unmanaging, remembers: true)
-        case .revert: Rule([.available], to: .reverting, remembers: true)
+        case .revert: Rule([.available], [.notBackedUp], to: .reverting, remembers: true)
         case .extend: Rule([.available], to: .extending, remembers: true)
         case .extendAttached: Rule([.available, .inUse], to: .extending, remembers: true)
         case .reserve: Rule([.available], to: .attaching, allowsMultiattach: true)
         case .beginDetaching: Rule([.inUse], [.attached, .notMigrating], to: .detaching)
         case .rollDetaching: Rule([.detaching], to: .inUse)
         case .migrate:
-            Rule([.available, .inUse], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: nil, remembers: true)
+            Rule(
+                [.available, .inUse], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots, .notBackedUp], to: nil, remembers: true
+            )
         case .migrateLocked:
-            Rule([.available], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots], to: .maintenance, remembers: true)
-        case .retype: Rule([.available, .inUse], [.notMigrating, .ungrouped], to: .retyping, remembers: true)
+            Rule(
+                [.available], [.notMigrating, .notReplicated, .ungrouped, .withoutSnapshots, .notBackedUp], to: .maintenance,
+                remembers: true)
+        case .retype: Rule([.available, .inUse], [.notMigrating, .ungrouped, .notBackedUp], to: .retyping, remembers: true)
         case .offer: Rule([.available], [.notMigrating], to: .awaitingTransfer)
         case .withdraw: Rule([.awaitingTransfer], to: .available)
+        case .restore: Rule([.available], [.notMigrating, .detached, .unattached, .notBackedUp], to: .restoringBackup, remembers: true)
         }
     }
 

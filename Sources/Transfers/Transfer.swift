@@ -4,9 +4,37 @@ public import Logging
 import Primitives
 import Processes
 
-/// A copy between two backends, in a separate process that opens the drivers of both ends.
+/// Work on much data in a separate process that opens the plugins of its ends: a copy between two backends, or work on a backup.
 public struct Transfer: Sendable {
-    /// One end: a backend, and the driver arguments of the volume, possibly with a snapshot.
+    /// What is done.
+    public enum Job: Sendable {
+        /// Of the source's bytes to the target.
+        case copy
+        /// Of the source's bytes to a store.
+        case backup(BackupOrder)
+        /// Of a store's backup to the target.
+        case restore(BackupOrder)
+        /// Of a store's backup.
+        case remove(BackupOrder)
+
+        var name: String {
+            switch self {
+            case .copy: "copy"
+            case .backup: "backup"
+            case .restore: "restore"
+            case .remove: "remove"
+            }
+        }
+
+        var order: BackupOrder? {
+            switch self {
+            case .copy: nil
+            case .backup(let order), .restore(let order), .remove(let order): order
+            }
+        }
+    }
+
+    /// One end: a backend, and the driver arguments of the volume, possibly with a snapshot; or a store.
     public struct End: Sendable {
         let backend: Backend.Configuration
         let object: DriverValue
@@ -15,13 +43,19 @@ public struct Transfer: Sendable {
             self.object = object
         }
 
+        /// A store of backups.
+        public init(store: Backend.Configuration) { self.init(store, object: .null) }
+
         fileprivate var value: DriverValue {
             .members(["plugin": .string(backend.pluginPath), "options": backend.options, "object": object])
         }
     }
 
-    let source, target: End
-    /// Bytes at the beginning that are already copied and on stable storage.
+    let job: Job
+    /// Where bytes are read; nil where they are only removed.
+    let source: End?
+    let target: End
+    /// Of a copy, bytes at the beginning that are already copied and on stable storage.
     public var start: UInt64 = 0
     /// Bytes per second at most; 0 for no limit.
     public var bytesPerSecond = 0
@@ -32,22 +66,28 @@ public struct Transfer: Sendable {
     /// Called with a position before which everything is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
-    /// Whether to zero the target where nothing was copied yet.
-    public init(from source: End, to target: End) {
+    /// A copy.
+    public init(from source: End, to target: End) { self.init(.copy, from: source, to: target) }
+
+    /// Work on a backup. The store is the target of what makes or removes it, and the source of what restores it.
+    public init(_ job: Job, from source: End?, to target: End) {
+        self.job = job
         self.source = source
         self.target = target
     }
 
-    /// Copies. Cancelling the task kills the process. When this returns or throws, the process and everything that its drivers started
+    private var ends: [End] { [source, target].compactMap { $0 } }
+
+    /// Does the work. Cancelling the task kills the process. When this returns or throws, the process and everything that its drivers started
     /// have ended, so nothing writes any more.
     ///
-    /// - Returns: the duration of the copy in seconds, without opening and closing.
-    /// - Throws: `DriverFailure`; `hostDied` if the process dies or shows no progress for the shorter of the backends' call time-outs.
-    public func run() async throws -> Double {
+    /// - Returns: `seconds`, the duration of the work without opening and closing; of a backup also what it came to.
+    /// - Throws: `DriverFailure`; `hostDied` if the process dies or shows no progress for the shorter of the ends' call time-outs.
+    public func run() async throws -> DriverValue {
         let child = Guarded<pid_t>(0)
         let cancelled = Guarded(false)
         return try await withTaskCancellationHandler {
-            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Double, any Error>) in
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<DriverValue, any Error>) in
                 startThread("transfer") { continuation.resume(with: Result { try work(child, cancelled) }) }
             }
         } onCancel: {
@@ -57,17 +97,17 @@ public struct Transfer: Sendable {
     }
 
     /// The same with the failure as a value.
-    public func outcome() async -> Result<Double, any Error> {
+    public func outcome() async -> Result<DriverValue, any Error> {
         do { return .success(try await run()) } catch { return .failure(error) }
     }
 
-    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws -> Double {
+    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws -> DriverValue {
         let (mine, theirs) = try socketPair()
         let wire = Wire(mine)
         // A receive time-out: without frames for that long a driver hangs.
-        var lease = timeval(tv_sec: Int(min(source.backend.callTimeout, target.backend.callTimeout)), tv_usec: 0)
+        var lease = timeval(tv_sec: Int(ends.map(\.backend.callTimeout).min() ?? 0), tv_usec: 0)
         setsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &lease, socklen_t(MemoryLayout<timeval>.size))
-        let workers = source.backend.workers.union(target.backend.workers)
+        let workers = ends.dropFirst().reduce(ends[0].backend.workers) { $0.union($1.backend.workers) }
         let output = try HostOutput()
         let pid: pid_t
         do {
@@ -77,7 +117,9 @@ public struct Transfer: Sendable {
             }
             pid = try spawn(
                 executablePath(),
-                ["transfer", "--from", source.backend.name, "--to", target.backend.name, "--descriptor", "3"],
+                [
+                    "transfer", "--job", job.name, "--from", source?.backend.name ?? "-", "--to", target.backend.name, "--descriptor", "3",
+                ],
                 descriptors: [(source: theirs, target: 3)] + output.descriptors, newGroup: true)
         }
         do throws(SystemError) { try workers.note(pid, as: "copy") } catch {
@@ -92,7 +134,8 @@ public struct Transfer: Sendable {
             Frame(
                 kind: .open, id: 0,
                 value: .members([
-                    "wire": .integer(Frame.version), "source": source.value, "target": target.value, "start": .integer(Int64(start)),
+                    "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null, "target": target.value,
+                    "order": job.order?.value ?? .null, "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
         wire.hangUp(atEndOf: pid)
@@ -103,14 +146,14 @@ public struct Transfer: Sendable {
         workers.awaitEnd(of: "copy", leader: pid, patience: Backend.patience)
         if cancelled.withLock({ $0 }) { throw DriverFailure(.cancelled, "cancelled") }
         switch answer {
-        case .success(let seconds)?: return seconds
+        case .success(let output)?: return output
         case .failure(let failure)?: throw failure
         case nil: throw DriverFailure(.hostDied, "the transfer ended with \(describe(exit: status))")
         }
     }
 
     /// The outcome; nil if the process died or sent nothing for too long.
-    private func listen(_ wire: Wire) -> Result<Double, DriverFailure>? {
+    private func listen(_ wire: Wire) -> Result<DriverValue, DriverFailure>? {
         while let frame = (try? wire.receive()) ?? nil {
             switch frame.kind {
             case .progress:
@@ -119,7 +162,7 @@ public struct Transfer: Sendable {
                 } else {
                     onProgress(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
                 }
-            case .result: return .success(frame.value["seconds"]?.real ?? 0)
+            case .result: return .success(frame.value)
             case .failed:
                 let code = DriverFailure.Code(ofDriver: Int32(truncatingIfNeeded: frame.value["code"]?.integer ?? 1)) ?? .error
                 return .failure(DriverFailure(code, frame.value["message"]?.string ?? "no message"))

@@ -4,7 +4,7 @@ import Glibc
 import Primitives
 import Processes
 
-/// The transfer process: opens the drivers of both ends, copies, reports the outcome and ends. It also ends when the core closes the
+/// The transfer process: opens the plugins of its ends, does its one job, reports the outcome and ends. It also ends when the core closes the
 /// connection, so that no copy outlives its core.
 public enum TransferProcess {
     public static func run(descriptor: Int32) -> Never {
@@ -22,8 +22,12 @@ public enum TransferProcess {
             guard order.value["wire"]?.integer == Frame.version else {
                 throw WireError("the core speaks another wire: restart the whole service after an upgrade")
             }
-            let seconds = try copy(order.value, wire)
-            wire.send(Frame(kind: .result, id: 0, value: .members(["seconds": .real(seconds)])))
+            let output: DriverValue
+            switch order.value["job"]?.string {
+            case "copy": output = .members(["seconds": .real(try copy(order.value, wire))])
+            case let job: throw DriverFailure(.unsupported, "a transfer knows no job \(job ?? "without a name")")
+            }
+            wire.send(Frame(kind: .result, id: 0, value: output))
         } catch {
             let known = error as? DriverFailure
             let code = known?.code ?? (error is PluginError ? .badConfiguration : .error)

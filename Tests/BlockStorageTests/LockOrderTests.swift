@@ -142,7 +142,7 @@ struct LockOrderTests {
             try Operations.lock("o", in: tx)
             if let volume = try Volumes.lock(id, in: tx) { try Volumes.erase(volume, in: tx) }
         }
-        #expect(seen.reads == ["o", "v", "s", "v"])
+        #expect(seen.reads == ["o", "v", "s", "b", "v"])
         let charged = ["gigabytes", "gigabytes___DEFAULT__", "volumes", "volumes___DEFAULT__"].map { "quota p \($0)" }
         #expect(seen.locks == ["operation o", "volume \(id)", "pool h@b#p"] + charged)
     }

@@ -42,7 +42,7 @@ struct FlowTableTests {
 
     /// States in which nothing is under way.
     private static let restful: Set<VolumeStatus> = [
-        .available, .inUse, .error, .errorDeleting, .errorExtending, .errorManaging, .errorUnmanaging,
+        .available, .inUse, .error, .errorDeleting, .errorExtending, .errorManaging, .errorUnmanaging, .errorRestoring,
     ]
 
     /// Carries the act out as the cell says, and looks at everything that it left.
@@ -56,6 +56,7 @@ struct FlowTableTests {
             try connection.rows(Self.claimsSQL, .text(id)) { $0.text(0) }
         }
         bench.script.begin(cell.faults)
+        bench.script.lacksSnapshots.withLock { $0 = cell.act.lacksSnapshots }
         let mortal = DyingDatabase(bench.database, death: cell.death)
         do {
             try await bench.carryOut(id, through: mortal)
@@ -68,6 +69,8 @@ struct FlowTableTests {
             }
             try await bench.carryOut(id, interrupted: true)
         }
+        // What was read for a backup is removed by an operation of its own.
+        if cell.act.isOfBackup { try await bench.carryOutRest(of: caller) }
         let failed = bench.script.failed
         let (calls, writes) = (bench.script.calls, mortal.writes)
         // What a move could not remove an operation of its own does.
@@ -113,6 +116,13 @@ struct FlowTableTests {
                     #expect(stored?.size == Int64(row.size), "\(cell.name): the volume and its storage differ in size")
                 }
             }
+            for backup in try backups(of: caller, in: connection) {
+                #expect(
+                    [.available, .error, .errorDeleting].contains(backup.status), "\(cell.name): a backup is \(backup.status)")
+                if backup.status == .available {
+                    #expect(bench.stores.store[backup.id]?.content == "content", "\(cell.name): the backup holds something else")
+                }
+            }
             if ended.state == .failed, !cell.act.isAnswered {
                 let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
                 #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
@@ -125,6 +135,10 @@ struct FlowTableTests {
             }
             return ended.state
         }
+    }
+
+    private func backups(of caller: Caller, in connection: any Connection) throws -> [Backup] {
+        try BackupQuery(projectID: caller.projectID, limit: 100).page(in: connection)
     }
 
     /// What a user would do next, whatever the act left: let go of the volume, and delete it. Nothing of it stays.
@@ -158,6 +172,18 @@ struct FlowTableTests {
             bench.script.begin([:])
             if let operation { try await bench.carryOut(operation) }
         }
+        // The newest first: others rest on older ones.
+        let kept = try await bench.database.read { try backups(of: caller, in: $0) }
+        for backup in kept {
+            let operation = try await bench.database.write { tx in
+                try requests.deleteBackup(backup.id, force: true, caller: caller, in: tx)
+                return try Operations.latest(of: backup.id, in: tx)?.id
+            }
+            bench.script.begin([:])
+            if let operation { try await bench.carryOut(operation) }
+        }
+        #expect(try await bench.database.read { try backups(of: caller, in: $0).isEmpty }, "\(cell.name): a backup is left")
+        #expect(bench.stores.store.ids.isDisjoint(with: kept.map(\.id) + targets), "\(cell.name): a backup is left in its store")
         let left = try await bench.database.read { try Volumes.find(volume, in: $0) }
         #expect(left == nil, "\(cell.name): the volume could not be deleted, it is \(left?.status.rawValue ?? "")")
         // What is unmanaged stays on purpose; what a move left and could not remove is for the doctor to list, and what a driver refuses.

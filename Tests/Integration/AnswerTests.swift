@@ -225,13 +225,6 @@ struct AnswerTests {
 
     private static let notServed: [(what: String, requests: [String])] = [
         (
-            "Backups are",
-            [
-                "GET /backups", "POST /backups", "GET /backups/detail", "POST /backups/import_record", "GET /backups/1", "PUT /backups/1",
-                "DELETE /backups/1", "GET /backups/1/export_record", "POST /backups/1/restore", "POST /backups/1/action",
-            ]
-        ),
-        (
             "Groups are",
             [
                 "GET /groups", "POST /groups", "GET /groups/detail", "GET /groups/1", "PUT /groups/1", "POST /groups/action",

@@ -26,7 +26,27 @@ struct RoleMatrixTests {
         return made
     }
 
-    static let cases = most + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)
+    private static let backups: [Case] = [
+        Case("GET", "/backups", "backup:get_all"), Case("GET", "/backups/detail", "backup:get_all"),
+        Case("GET", "/backups/NOTHING", "backup:get"),
+        Case(
+            "POST", "/backups", "backup:create",
+            body: #"{"backup": {"volume_id": "00000000-0000-0000-0000-000000000001"}}"#),
+        Case("PUT", "/backups/NOTHING", "backup:update", body: #"{"backup": {"name": "n"}}"#),
+        Case("DELETE", "/backups/NOTHING", "backup:delete"),
+        Case("POST", "/backups/NOTHING/restore", "backup:restore", body: #"{"restore": {}}"#),
+        Case("GET", "/backups/NOTHING/export_record", "backup:export-import"),
+        Case(
+            "POST", "/backups/import_record", "backup:backup-import",
+            body: #"{"backup-record": {"backup_service": "s", "backup_url": "e30="}}"#),
+        Case(
+            "POST", "/backups/NOTHING/action", "volume_extension:backup_admin_actions:reset_status",
+            body: #"{"os-reset_status": {"status": "error"}}"#),
+        Case(
+            "POST", "/backups/NOTHING/action", "volume_extension:backup_admin_actions:force_delete", body: #"{"os-force_delete": {}}"#),
+    ]
+
+    static let cases = most + backups + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)
 
     private static let most: [Case] = [
         Case("GET", "/volumes", "volume:get_all"), Case("GET", "/volumes/detail", "volume:get_all"),

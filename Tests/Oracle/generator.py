@@ -921,6 +921,149 @@ def default_types(s):
     s.ask("DELETE", "/types/{t1}")
 
 
+# MARK: backups
+
+
+BACKUP = {"backup": {"volume_id": "{v1}", "name": "n"}}
+BACKUP_MEMBERS = {
+    "backup/volume_id": UUIDS, "backup/container": ["c", "a/b"], "backup/description": TEXTS, "backup/name": TEXTS, "backup/incremental": ["yes", "On", "maybe"],
+    "backup/force": ["yes", "On", "maybe"], "backup/snapshot_id": UUIDS, "backup/metadata": [{"k": "v"}, {"k": None}, {"": "v"}, {"k": "x" * 256}],
+    "backup/availability_zone": ["nova"],
+}
+
+
+def backup(s, bind="b1", volume="v1", **members):
+    s.ask("POST", "/backups", {"backup": dict(dict(volume_id="{%s}" % volume, container="c"), **members)}, bind=bind)
+
+
+@scenario
+def backup_bodies(s):
+    s.volume()
+    for version in s.some(("3.0", "3.42", "3.43", "3.50"), 0.5) + ["3.71"]:
+        for body in variants(BACKUP, BACKUP_MEMBERS if version == "3.71" else {"backup/metadata": [], "backup/availability_zone": []}):
+            s.ask("PUT", "/os-quota-sets/{project}", {"quota_set": {"backups": -1, "backup_gigabytes": -1}}, compare=False)
+            s.ask("POST", "/backups", body, version=version, user=s.rng.choice(("adm", "mem")))
+
+
+@scenario
+def backup_life(s):
+    s.volume(size=2)
+    s.volume("v2")
+    s.snapshot()
+    backup(s, name="first", description="text", metadata={"a": "b"})
+    for version in BORDERS:
+        for user in ("adm", "mem"):
+            for path in ("/backups/{b1}", "/backups/detail", "/backups"):
+                if path == "/backups/{b1}" or s.rng.random() < 0.3:
+                    s.ask("GET", path, version="3.%d" % version, user=user)
+    backup(s, "b2", incremental=True)
+    for body in ({"snapshot_id": "{s1}"}, {"snapshot_id": "{s1}", "incremental": True}, {"volume_id": "{v2}", "snapshot_id": "{s1}"}, {"volume_id": "{v2}", "incremental": True}, {"snapshot_id": NOBODY}):
+        s.ask("POST", "/backups", {"backup": dict(dict(volume_id="{v1}"), **body)}, user=s.rng.choice(("adm", "mem")))
+    for path in ("/backups/{b1}", "/backups/{b2}", "/backups/" + NOBODY, "/backups/nothing", "/backups/{v1}", "/backups/{b1}/", "/backups/{b1}.json"):
+        for user in ("adm", "mem"):
+            s.ask("GET", path, user=user)
+    for version in s.some(("3.8", "3.9", "3.42"), 0.7) + ["3.71"]:
+        for body in variants({"backup": {"name": "n"}}, {"backup/name": TEXTS, "backup/description": TEXTS, "backup/metadata": [{"k": "v"}, {"k": None}, {"": "v"}]}):
+            s.ask("PUT", "/backups/{b1}", body, version=version, user=s.rng.choice(("adm", "mem")))
+    s.ask("PUT", "/backups/" + NOBODY, {"backup": {"name": "n"}})
+    for state in ("available", "error", "creating", "Available", "", "x", None, 1):
+        s.ask("POST", "/backups/{b2}/action", {"os-reset_status": {"status": state}}, user=s.rng.choice(("adm", "adm", "mem")))
+        s.ask("GET", "/backups/{b2}")
+        s.ask("GET", "/backups/{b2}/export_record", user="mem")
+        s.ask("POST", "/backups/{b2}/restore", {"restore": {"volume_id": "{v2}"}})
+        s.ask("POST", "/volumes", {"volume": {"backup_id": "{b2}", "size": 1}})
+    for body in ({}, {"os-reset_status": {}}, {"os-reset_status": None}, {"os-force_delete": {}, "os-reset_status": {"status": "error"}}, {"bogus": {}}, {"os-reset_status": {"status": "error", "x": 1}}):
+        s.ask("POST", "/backups/{b1}/action", body)
+    s.ask("POST", "/backups/%s/action" % NOBODY, {"os-reset_status": {"status": "error"}})
+    s.ask("POST", "/backups/%s/action" % NOBODY, {"os-force_delete": {}})
+    for state in STATES:
+        s.reset(state)
+        for force in (False, True):
+            s.ask("POST", "/backups", {"backup": {"volume_id": "{v1}", "force": force}}, user="mem", bind="b3")
+            s.ask("DELETE", "/backups/{b3}", compare=False)
+    s.reset("available")
+    s.ask("POST", "/backups/{b2}/action", {"os-reset_status": {"status": "available"}})
+    for user in ("adm", "mem"):
+        s.ask("DELETE", "/backups/{b1}", user=user)
+        s.ask("POST", "/backups/{b1}/action", {"os-force_delete": {}}, user=user)
+    with s.elsewhere():
+        for method, path, body in (("GET", "/backups/{b1}", None), ("DELETE", "/backups/{b2}", None), ("PUT", "/backups/{b1}", {"backup": {"name": "x"}}), ("POST", "/backups/{b1}/restore", {"restore": {}}), ("POST", "/backups", {"backup": {"volume_id": "{v1}"}})):
+            s.ask(method, path, body, user="mem")
+    s.ask("DELETE", "/backups/{b2}", user="mem")
+    for path in ("/backups/{b2}", "/backups/{b1}", "/backups/" + NOBODY):
+        s.ask("GET", path)
+        s.ask("DELETE", path)
+    s.ask("GET", "/limits")
+    s.ask("GET", "/os-quota-sets/{project}?usage=true")
+
+
+@scenario
+def backup_restorations(s):
+    s.volume(size=2)
+    s.volume("v2")
+    backup(s)
+    for body in variants({"restore": {"name": "n"}}, {"restore/name": TEXTS, "restore/volume_id": UUIDS}):
+        s.ask("PUT", "/os-quota-sets/{project}", {"quota_set": {"volumes": -1, "gigabytes": -1}}, compare=False)
+        s.ask("POST", "/backups/{b1}/restore", body, user=s.rng.choice(("adm", "mem")))
+    s.ask("POST", "/backups/{b1}/restore", {"restore": {"volume_id": "{v2}"}})
+    s.ask("POST", "/backups/%s/restore" % NOBODY, {"restore": {}})
+    for state in STATES:
+        s.reset(state)
+        s.ask("POST", "/backups/{b1}/restore", {"restore": {"volume_id": "{v1}"}}, user="mem")
+        s.ask("GET", "/volumes/{v1}")
+    s.reset("available")
+    for version in ("3.46", "3.47", "3.53", "3.71"):
+        for body in ({"backup_id": "{b1}"}, {"backup_id": "{b1}", "size": 1}, {"backup_id": "{b1}", "size": 3}, {"backup_id": "{b1}", "source_volid": "{v1}"}, {"backup_id": "{v1}"}, {"backup_id": ""}, {"backup_id": None}):
+            s.ask("POST", "/volumes", {"volume": body}, version=version, user=s.rng.choice(("adm", "mem")))
+    s.ask("PUT", "/os-quota-sets/{project}", {"quota_set": {"volumes": 0, "backups": 1, "backup_gigabytes": 3}})
+    s.ask("POST", "/backups/{b1}/restore", {"restore": {}})
+    s.ask("POST", "/backups", {"backup": {"volume_id": "{v2}"}})
+    s.ask("PUT", "/os-quota-sets/{project}", {"quota_set": {"backups": 9}})
+    s.ask("POST", "/backups", {"backup": {"volume_id": "{v1}"}})
+
+
+@scenario
+def backup_lists(s):
+    s.volume()
+    s.volume("v2")
+    backup(s, name="alpha", metadata={"a": "b"})
+    backup(s, "b2", "v2", name="beta")
+    backup(s, "b3", incremental=True)
+    s.ask("POST", "/backups/{b3}/action", {"os-reset_status": {"status": "error"}})
+    filters = {
+        "name": ["alpha", "Alpha", "", "None"], "name~": ["alp", "", "%"], "status": ["available", "error", "", "['available', 'error']"], "status~": ["avail"],
+        "volume_id": ["{v1}", NOBODY, "x"], "volume_id~": ["-"], "size": ["1", "2", "abc"], "metadata": ["{'a': 'b'}", "{}", "abc"], "bogus": ["x"], "bogus~": ["x"], "id": ["{b1}"], "parent_id": ["{b1}", "None"],
+        "container": ["x"], "user_id": ["x"], "project_id": ["{project}", "x"], "display_name": ["alpha"], "availability_zone": ["nova"], "snapshot_id": ["None"], "created_at": ["x"],
+        "limit": ["0", "1", "2", "3", "1001", "-1", "abc"], "offset": ["0", "1", "5", "-1", "abc"], "marker": ["{b1}", "{b2}", NOBODY, "abc"], "with_count": ["true", "false", "abc"], "all_tenants": ["1", "0", "abc", ""],
+        "sort": ["name", "name:asc", "status:asc,name:desc", "bogus", "name:up", "size", "volume_id", "created_at:asc", "id:asc", "display_name", "availability_zone", "container", "host", "updated_at", "parent_id", "data_timestamp", "fail_reason"],
+        "sort_key": ["name", "bogus", "size"], "sort_dir": ["asc", "up"],
+    }
+    for key, values in filters.items():
+        for value in values:
+            for user in ("adm", "mem"):
+                more = {"project_id": "{project}"} if key == "all_tenants" and user == "adm" else {}
+                s.ask("GET", s.rng.choice(("/backups?", "/backups/detail?")) + q(**{key: value}, **more), user=user)
+    for version in s.some(BORDERS, 0.3):
+        for key in ("name", "name~", "status", "volume_id", "bogus", "with_count", "size"):
+            s.ask("GET", "/backups?" + q(**{key: s.rng.choice(filters[key])}), user=s.rng.choice(("adm", "mem")), version="3.%d" % version)
+        for sort in ("name", "display_name", "size:asc"):
+            s.ask("GET", "/backups?" + q(sort=sort), version="3.%d" % version)
+
+
+@scenario
+def backup_records(s):
+    s.volume()
+    backup(s)
+    for user in ("adm", "mem"):
+        for path in ("/backups/%s/export_record" % NOBODY, "/backups/{v1}/export_record"):
+            s.ask("GET", path, user=user)
+    texts = ["zz", "e30=", "W10=", "bm90aGluZw==", "eyJpZCI6ICJ4In0=", "", "e30", "e30=more", "é"]
+    for body in variants({"backup-record": {"backup_service": "s", "backup_url": "e30="}}, {"backup-record/backup_service": ["x" * 255], "backup-record/backup_url": texts}):
+        s.ask("POST", "/backups/import_record", body, user=s.rng.choice(("adm",) * 9 + ("mem",)))
+    for method, path in (("GET", "/backups/import_record"), ("POST", "/backups/{b1}/export_record"), ("POST", "/backups/detail"), ("PUT", "/backups"), ("DELETE", "/backups"), ("GET", "/backups/{b1}/restore"), ("GET", "/backups/{b1}/action"), ("PATCH", "/backups/{b1}")):
+        s.ask(method, path, {} if method in ("POST", "PUT", "PATCH") else None)
+
+
 # MARK: quotas and services
 
 

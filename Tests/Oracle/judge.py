@@ -43,6 +43,23 @@ from cinder.volume import rpcapi  # noqa: E402
 
 # No driver has to do anything when a volume gets another owner.
 rpcapi.VolumeAPI.accept_transfer = lambda self, context, volume, user, project, no_snapshots=False: {}
+import cinder.backup.api  # noqa: E402
+from cinder.backup import rpcapi as backup_rpcapi  # noqa: E402
+
+
+def settled(seconds):
+    """A restoration waits for the volume that it has made."""
+    database = sqlite3.connect(DATABASE, timeout=20)
+    database.execute(VOLUME.replace("id=:id AND ", ""), dict(now=now()))
+    database.commit()
+    database.close()
+
+
+cinder.backup.api.time = type("Time", (), dict(sleep=staticmethod(settled)))
+# Its store can delete whatever is asked for, and tells of a backup what its row says.
+backup_rpcapi.BackupAPI.check_support_to_force_delete = lambda self, context, host: True
+backup_rpcapi.BackupAPI.export_record = lambda self, context, backup: dict(
+    backup_service=backup.service, backup_url=backup.encode_record(driver_info={}))
 application = wsgi.initialize_application()
 
 from cinder import objects  # noqa: E402
@@ -52,7 +69,7 @@ from oslo_config import cfg  # noqa: E402
 writing = threading.Lock()
 DATABASE = cfg.CONF.database.connection.split("sqlite:///", 1)[1]
 HOST = "judge@fast#files"
-SERVICES = [("cinder-scheduler", "judge"), ("cinder-volume", "judge@big"), ("cinder-volume", "judge@fast")]
+SERVICES = [("cinder-backup", "judge"), ("cinder-scheduler", "judge"), ("cinder-volume", "judge@big"), ("cinder-volume", "judge@fast")]
 
 
 def now():
@@ -90,6 +107,9 @@ RECOUNT = """UPDATE quota_usages SET reserved=0, in_use=CASE
     WHEN resource='gigabytes' THEN
         (SELECT coalesce(sum(size), 0) FROM volumes v WHERE v.project_id=quota_usages.project_id AND v.deleted=0)
         + (SELECT coalesce(sum(volume_size), 0) FROM snapshots s WHERE s.project_id=quota_usages.project_id AND s.deleted=0)
+    WHEN resource='backups' THEN (SELECT count(*) FROM backups b WHERE b.project_id=quota_usages.project_id AND b.deleted=0)
+    WHEN resource='backup_gigabytes' THEN
+        (SELECT coalesce(sum(size), 0) FROM backups b WHERE b.project_id=quota_usages.project_id AND b.deleted=0)
     WHEN resource='snapshots' THEN (SELECT count(*) FROM snapshots s WHERE s.project_id=quota_usages.project_id AND s.deleted=0)
     ELSE in_use END WHERE project_id=? AND deleted=0"""
 
@@ -111,7 +131,27 @@ DELETED = (
     "UPDATE snapshots SET status='deleted', deleted=1, deleted_at=:now WHERE volume_id=:id AND status='deleting'",
     GONE % "volumes",
 )
+# What the backup service would do: a backup has the objects that Clinker's has, and nothing is restored.
+MADE = (
+    "UPDATE volumes SET status=previous_status WHERE status='backing-up' AND id IN (SELECT volume_id FROM backups WHERE id=:id)",
+    "UPDATE snapshots SET status='available' WHERE status='backing-up' AND id IN (SELECT snapshot_id FROM backups WHERE id=:id)",
+    "UPDATE backups SET num_dependent_backups=num_dependent_backups+1 WHERE id IN (SELECT parent_id FROM backups WHERE id=:id)",
+    "UPDATE backups SET status='available', availability_zone='nova', container=coalesce(container, 'c'), object_count=0, host='judge', service='s',"
+    " service_metadata='p', updated_at=:now WHERE id=:id",
+)
+UNMADE = (
+    "UPDATE backups SET num_dependent_backups=num_dependent_backups-1 WHERE id IN (SELECT parent_id FROM backups WHERE id=:id AND status='deleting')",
+    GONE % "backups",
+)
 MOVES = [
+    Move("POST", "/backups", *MADE),
+    Move("DELETE", "/backups/([^/]+)", *UNMADE),
+    Move("POST", "/backups/([^/]+)/action:os-force_delete", *UNMADE),
+    Move("POST", "/backups/([^/]+)/action:os-reset_status", "UPDATE backups SET status=:status, updated_at=:now WHERE id=:id"),
+    Move(
+        "POST", "/backups/([^/]+)/restore",
+        "UPDATE volumes SET status='available', updated_at=:now WHERE status='restoring-backup' AND id IN (SELECT restore_volume_id FROM backups WHERE id=:id)",
+        "UPDATE backups SET status='available', updated_at=:now WHERE status='restoring' AND id=:id"),
     Move("POST", "/volumes", VOLUME),
     Move("DELETE", "/volumes/([^/]+)", *DELETED),
     Move("POST", "/snapshots", "UPDATE snapshots SET status='available', progress='100%', updated_at=:now WHERE id=:id"),
@@ -145,8 +185,9 @@ def settle(method, path, body, answer):
         if move.method != method or not found:
             continue
         identifier = found.groups()[1] if len(found.groups()) > 1 else next(iter(json.loads(answer).values()))["id"]
-        values = dict(id=identifier, now=now(), size=0, type="")
+        values = dict(id=identifier, now=now(), size=0, type="", status="")
         if isinstance(value, dict):
+            values["status"] = str(value.get("status", "")).lower()
             values["type"] = value.get("new_type", "")
             values["size"] = int(value.get("new_size", 0) or 0) if "os-extend" in path else 0
         database = sqlite3.connect(DATABASE, timeout=20)

@@ -234,7 +234,7 @@ class Pair:
     # What was set going on our side has ended when the next request is sent; the judge's has when it answers.
 
     def settle(self, method, path, bind, text, answer):
-        found = re.match(r"/(volumes|snapshots)(?:/([^/?]+))?(/action)?(?:\?.*)?$", path)
+        found = re.match(r"/(volumes|snapshots|backups)(?:/([^/?]+))?(/action)?(?:\?.*)?$", path)
         if not found or method == "PUT":
             return
         collection, identifier, is_action = found.groups()
@@ -248,7 +248,7 @@ class Pair:
             answer = self.clinker.send("GET", "/v3/%s/%s/%s" % (self.project, collection, identifier), None, line)
             if answer.status != 200 or not isinstance(answer.json, dict):
                 return
-            if next(iter(answer.json.values())).get("status") not in ("creating", "deleting", "extending", "retyping", "reverting", "unmanaging"):
+            if next(iter(answer.json.values())).get("status") not in ("creating", "deleting", "extending", "retyping", "reverting", "unmanaging", "restoring-backup", "restoring"):
                 return
             time.sleep(0.003)
         print("not settled:", method, path, text[:200], answer.text[:300])

@@ -23,6 +23,8 @@ public struct BlockAPIServices: Sendable {
     public var attachmentInUse: @Sendable (_ instance: String, _ volume: String, _ token: Secret) async throws -> String? = {
         instance, _, _ in throw DetachPermit.conflict(instance)
     }
+    /// The store in which the objects lie that a driver of Cinder, by its name, has written; nil: there is none.
+    public var backupPlace: @Sendable (_ service: String) -> Backups.Place? = { _ in nil }
     /// What becomes later of the identity of who asks.
     public var standing: @Sendable (HTTPRequest) -> (any IdentityStanding)? = { $0.standing }
     /// The levels of the log by logger, and how to set them.

@@ -2,7 +2,6 @@
 enum NotServed {
     /// Paths and all that lies below them; `{}` stands for any name.
     static let paths: [(path: String, what: String)] = [
-        ("/backups", "Backups are"),
         ("/groups", "Groups are"),
         ("/group_snapshots", "Snapshots of groups are"),
         ("/group_types", "Types of groups are"),

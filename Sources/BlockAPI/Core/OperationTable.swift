@@ -24,6 +24,7 @@ struct OperationTable: Sendable {
             ImageMetadataResource(store: store), QoSSpecsResource(store: store), TypeEncryptionResource(store: store),
             VolumeEncryptionResource(store: store),
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
+            BackupResource(store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace),
             MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),

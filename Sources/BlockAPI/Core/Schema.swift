@@ -53,6 +53,7 @@ struct Schema: Sendable {
         case state(_ what: String, _ known: [String], shown: String, isNeeded: Bool)
         /// Per cent of a work that is done.
         case progress
+        case base64
     }
 
     var kinds: [Kind] = []
@@ -245,6 +246,7 @@ struct Schema: Sendable {
             guard known.contains(text.lowercased()) || (text.isEmpty && !isNeeded) else {
                 throw .badRequest("\(what): \(text) is invalid, valid statuses are: \(list).")
             }
+        case .base64: if Base64.decodeLeniently(text) == nil { throw violation("\(shown()) is not a 'base64'") }
         case .progress:
             guard !text.isEmpty else { break }
             guard let number = Int(text.dropLast()) else {

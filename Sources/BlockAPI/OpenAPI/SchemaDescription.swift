@@ -51,6 +51,7 @@ extension Schema {
         case .state(_, let known, _, let isNeeded):
             result["description"] = .string(
                 "In any case of letters one of \(known.joined(separator: ", "))" + (isNeeded ? "." : "; empty for none."))
+        case .base64: result["contentEncoding"] = "base64"
         case .progress: result["pattern"] = "^([0-9]{1,2}%|100%)?$"
         }
     }

@@ -8,8 +8,8 @@ public enum DatabaseExamination {
     public static func findings(
         knownFlows: Set<FlowID>, reservationAge: Int, snapshotsChargeGigabytes: Bool, in connection: any Connection
     ) throws -> [Finding] {
-        try quotas(snapshotsChargeGigabytes, in: connection) + strandedSnapshots(in: connection) + pools(in: connection)
-            + stranded(in: connection) + attachStates(reservationAge, in: connection)
+        try quotas(snapshotsChargeGigabytes, in: connection) + strandedSnapshots(in: connection) + strandedBackups(in: connection)
+            + pools(in: connection) + stranded(in: connection) + attachStates(reservationAge, in: connection)
             + operations(knownFlows, in: connection)
     }
 
@@ -53,7 +53,9 @@ public enum DatabaseExamination {
         }
     }
 
-    static let projectsSQL = SQL("SELECT DISTINCT project_id FROM volumes UNION SELECT project_id FROM quota_usages")
+    static let projectsSQL = SQL(
+        "SELECT DISTINCT project_id FROM volumes UNION SELECT project_id FROM quota_usages UNION SELECT project_id FROM backups")
+    static let chargedBackupsSQL = SQL("SELECT count(*), coalesce(sum(size), 0) FROM backups WHERE project_id = ?")
     static let chargedSQL = SQL(
         """
         SELECT t.name, count(*), sum(v.size) FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id
@@ -77,6 +79,10 @@ public enum DatabaseExamination {
         }
         for (type, count, size) in try connection.rows(chargedSnapshotsSQL, .text(project), map: { ($0.text(0), $0.int(1), $0.int(2)) }) {
             add(Charge(gigabytes: snapshotsChargeGigabytes ? size : 0, snapshots: count), type)
+        }
+        try connection.query(chargedBackupsSQL, [.text(project)]) { row in
+            (actual["backups"], actual["backup_gigabytes"]) = (row.int(0), row.int(1))
+            return false
         }
         for (owner, entries) in changes.flatMap(\.charges) where owner == project {
             for (resource, amount) in entries { actual[resource, default: 0] += amount }
@@ -156,7 +162,7 @@ public enum DatabaseExamination {
     /// Where a volume goes whose work ended without saying so.
     private static let ends: [VolumeStatus: VolumeStatus] = [
         .creating: .error, .deleting: .errorDeleting, .extending: .errorExtending, .reverting: .error, .retyping: .error,
-        .managing: .errorManaging, .unmanaging: .errorUnmanaging,
+        .managing: .errorManaging, .unmanaging: .errorUnmanaging, .restoringBackup: .errorRestoring,
     ]
     private static let isAlone = "NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)"
     static let strandedSQL = SQL(
@@ -196,6 +202,28 @@ public enum DatabaseExamination {
                     try tx.rows(strandedSnapshotsSQL, map: { $0.text(0) }).contains(id)
                 else { return nil }
                 try Snapshots.setStatus(end, of: snapshot, in: tx)
+                return "its status was set to \(end)"
+            }
+        }
+    }
+
+    /// The same of a backup.
+    private static let backupEnds: [BackupStatus: BackupStatus] = [.creating: .error, .deleting: .errorDeleting, .restoring: .available]
+    private static let isUnclaimed = "NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = b.id)"
+    static let strandedBackupsSQL = SQL(
+        """
+        SELECT b.id, b.status FROM backups b WHERE b.status IN \(backupEnds.keys.sorted { $0.rawValue < $1.rawValue }.sql)
+            AND \(isUnclaimed)
+        """)
+    static let isStrandedBackupSQL = SQL("SELECT 1 FROM backups b WHERE b.id = ? AND b.status = ? AND \(isUnclaimed)")
+
+    private static func strandedBackups(in connection: any Connection) throws -> [Finding] {
+        try connection.rows(strandedBackupsSQL) { ($0.text(0), BackupStatus(rawValue: $0.text(1))) }.map { id, status in
+            Finding(.stranded, id, "Backup \(id) is \(status), but no operation is at work on it.") { tx in
+                guard let end = backupEnds[status], let backup = try Backups.lock(id, in: tx),
+                    try tx.exists(isStrandedBackupSQL, .text(id), status.bound)
+                else { return nil }
+                try Backups.setStatus(end, of: backup, in: tx)
                 return "its status was set to \(end)"
             }
         }

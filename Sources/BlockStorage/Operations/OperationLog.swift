@@ -95,6 +95,7 @@ public enum Operations {
         SQL { table.selectLocked("WHERE o.id = ?", $0) },
         SQL { VolumeTable.table.selectLocked("WHERE v.id \(claimedByIt) ORDER BY v.id", $0) },
         SQL { SnapshotTable.table.selectLocked("WHERE s.id \(claimedByIt) ORDER BY s.id", $0) },
+        SQL { BackupTable.table.selectLocked("WHERE b.id \(claimedByIt) ORDER BY b.id", $0) },
     ]
 
     static let claimedByAnySQL = SQL("SELECT 1 FROM claims WHERE resource = ? LIMIT 1")
@@ -175,6 +176,18 @@ public enum Operations {
             operationID: operation.id, requestID: operation.requestID,
             data: error.map { ["flow": .string(operation.flow.name), "error": .string($0)] } ?? ["flow": .string(operation.flow.name)],
             in: tx)
+        try runWaiters(for: resources, in: tx)
+    }
+
+    static let releaseOneSQL = SQL("DELETE FROM claims WHERE operation_id = ? AND resource = ?")
+    /// Gives up one claim of an operation that goes on without it. Called last in its transaction.
+    public static func release(_ resource: String, of operation: Operation, in tx: any Transaction) throws {
+        guard try tx.run(releaseOneSQL, .text(operation.id), .text(resource)) == 1 else { return }
+        try runWaiters(for: [resource], in: tx)
+    }
+
+    /// Lets those run that waited for claims on the resources.
+    private static func runWaiters(for resources: [String], in tx: any Transaction) throws {
         var waiters: [String: String] = [:]
         for resource in resources {
             for (waiter, ticket) in try tx.rows(waitersSQL, .text(resource), map: { ($0.text(0), $0.text(1)) }) { waiters[ticket] = waiter }

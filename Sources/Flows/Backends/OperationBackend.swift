@@ -102,49 +102,30 @@ struct OperationBackend: Sendable {
         let origin = try OperationBackend(at: sourceHost, operation, services).backend
         for end in [origin, backend] { try await end.waitForOldTransfers() }
         let start = Guarded(UInt64(clamping: run.state.copied ?? 0))
-        var deaths = 0
-        var retries = 0
-        while true {
+        let output = try await OperationTransfer(operation: operation, services: services).run(
+            checkpoint: { position in
+                start.withLock { $0 = position }
+                return Task { await run.checkpoint(copied: position) }
+            }, start: { " from \(start.withLock { $0 }) bytes on" }
+        ) {
             var transfer = Transfer(from: origin.transferEnd(source), to: backend.transferEnd(target))
             transfer.start = start.withLock { $0 }
             transfer.bytesPerSecond = [origin.copyLimit, backend.copyLimit].filter { $0 > 0 }.min() ?? 0
-            transfer.onProgress = { [services, operation] done, total in services.progress.set(operation.id, done, total) }
-            transfer.onLine = { [services, operation] line, level in
-                services.log.log(
-                    level: level, "\(line)", metadata: ["operation_id": "\(operation.id)", "request_id": "\(operation.requestID)"])
-            }
-            let writes = Guarded<[Task<Void, Never>]>([])
-            transfer.onCheckpoint = { position in
-                start.withLock { $0 = position }
-                let write = Task<Void, Never> { await run.checkpoint(copied: position) }
-                writes.withLock { $0.append(write) }
-            }
-            do {
-                // What a checkpoint writes must not come behind what the end of the step writes.
-                let outcome = await services.transfers.run(transfer)
-                for write in writes.withLock({ $0 }) { await write.value }
-                let seconds = try outcome.get()
-                services.log.info(
-                    "copied",
-                    metadata: ["seconds": "\(seconds)", "operation_id": "\(operation.id)", "request_id": "\(operation.requestID)"])
-                return
-            } catch let failure as DriverFailure {
-                try Task.checkCancellation()
-                switch failure.code {
-                case .hostDied:
-                    deaths += 1
-                    guard deaths < 8 else { throw DriverFailure(.error, "the transfer died \(deaths) times: \(failure.message)") }
-                    services.log.warning(
-                        "a transfer died and is repeated from \(start.withLock { $0 }) bytes on: \(failure.message)",
-                        metadata: ["request_id": "\(operation.requestID)", "operation_id": "\(operation.id)"])
-                case .retry, .unavailable:
-                    retries += 1
-                    guard retries < 6 else { throw failure }
-                    try await Task.sleep(nanoseconds: UInt64(services.retryPause * 1e9) << UInt64(retries))
-                default: throw failure
-                }
-            }
+            return transfer
         }
+        services.log.info(
+            "copied",
+            metadata: [
+                "seconds": "\(output["seconds"]?.real ?? 0)", "operation_id": "\(operation.id)", "request_id": "\(operation.requestID)",
+            ])
+    }
+
+    // MARK: backups
+
+    /// Waits until no transfer lives that an earlier process began, and gives the end of one.
+    func transferEnd(_ object: DriverValue) async throws -> (end: Transfer.End, limit: Int) {
+        try await backend.waitForOldTransfers()
+        return (backend.transferEnd(object), backend.copyLimit)
     }
 }
 

@@ -40,12 +40,12 @@ protocol StorageBackends: PoolReports {
     func readCapacity() async
 }
 
-/// Carries copies out: in processes of their own, or in a test's memory.
+/// Carries transfers out: in processes of their own, or in a test's memory.
 protocol TransferRunner: Sendable {
-    /// The seconds that the copy took, or why it failed, once nothing writes any more.
-    func run(_ transfer: Transfer) async -> Result<Double, any Error>
+    /// What it came to, with `seconds`, or why it failed, once nothing writes any more.
+    func run(_ transfer: Transfer) async -> Result<DriverValue, any Error>
 }
 
 struct TransferProcesses: TransferRunner {
-    func run(_ transfer: Transfer) async -> Result<Double, any Error> { await transfer.outcome() }
+    func run(_ transfer: Transfer) async -> Result<DriverValue, any Error> { await transfer.outcome() }
 }

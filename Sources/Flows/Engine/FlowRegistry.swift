@@ -25,6 +25,7 @@ struct FlowRegistry: Sendable {
         Registered<UnmanageSnapshot>(),
         Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<RemoveUnusedObject>(),
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
+        Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<RestoreBackup>(),
     ])
 }
 

@@ -8,6 +8,7 @@ public import Settings
 public final class FlowServices: Sendable {
     let database: any Database
     let backends: any StorageBackends
+    let stores: any BackupStores
     public let scheduler: Scheduler
     let settings: FlowSettings
     let transfers: any TransferRunner
@@ -27,11 +28,12 @@ public final class FlowServices: Sendable {
     }
 
     init(
-        database: any Database, backends: any StorageBackends, transfers: any TransferRunner, retryPause: Double, settings: Settings,
-        instances: (any InstanceLocator)? = nil, log: Logger
+        database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
+        transfers: any TransferRunner, retryPause: Double, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
     ) throws(SettingsError) {
         self.database = database
         self.backends = backends
+        self.stores = stores
         self.transfers = transfers
         self.retryPause = retryPause
         self.settings = FlowSettings(settings, backends: backends.count)

@@ -11,7 +11,10 @@ enum DeleteVolume: FlowDefinition {
             "remove snapshots", waitsForBackend: true,
             host: { run in
                 let volume = try await run.volume()
-                return try await run.read { try Snapshots.ofVolume(volume.id, in: $0).isEmpty } ? nil : volume.host
+                let hasNone = try await run.read {
+                    try Snapshots.ofVolume(volume.id, in: $0).isEmpty && Backups.temporarySnapshots(ofVolume: volume.id, in: $0).isEmpty
+                }
+                return hasNone ? nil : volume.host
             },
             perform: { run, backend in
                 let volume = try await run.volume()
@@ -26,6 +29,10 @@ enum DeleteVolume: FlowDefinition {
                         guard let snapshot = try Snapshots.lock(snapshot.id, in: tx) else { return }
                         try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
                     }
+                }
+                for id in try await run.read({ try Backups.temporarySnapshots(ofVolume: volume.id, in: $0) }) {
+                    let arguments = try await run.driverArguments(temporarySnapshot: id, of: volume, data: nil)
+                    _ = try await backend.callIfSupported(.deleteSnapshot, arguments, wait: nil)
                 }
             }),
         removal(),

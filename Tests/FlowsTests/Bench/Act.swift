@@ -15,6 +15,8 @@ enum Act: String, CaseIterable, Sendable {
     case snapshot, deleteSnapshot, revert
     case retype, retypeElsewhere, migrate, removeUnusedObject
     case manage, unmanage, manageSnapshot, unmanageSnapshot
+    case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup
+    case restore, restoreOver, fromBackup
 
     var flow: FlowID {
         switch self {
@@ -37,6 +39,10 @@ enum Act: String, CaseIterable, Sendable {
         case .unmanage: UnmanageVolume.id
         case .manageSnapshot: ManageSnapshot.id
         case .unmanageSnapshot: UnmanageSnapshot.id
+        case .backup, .backupOfSnapshot, .increment, .backupInPlace: CreateBackup.id
+        case .removeBackupSnapshot: RemoveBackupSnapshot.id
+        case .deleteBackup: DeleteBackup.id
+        case .restore, .restoreOver, .fromBackup: RestoreBackup.id
         }
     }
 
@@ -45,7 +51,15 @@ enum Act: String, CaseIterable, Sendable {
     var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject].contains(self) }
     var attaches: Bool { self == .attach || self == .attachAgain }
     var moves: Bool { self == .retypeElsewhere || self == .migrate }
-    var copies: Bool { [.fromSnapshotElsewhere, .retypeElsewhere, .migrate].contains(self) }
+    var copies: Bool { [.fromSnapshotElsewhere, .retypeElsewhere, .migrate, .restore, .restoreOver, .fromBackup].contains(self) }
+    var isOfBackup: Bool {
+        [
+            .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore, .restoreOver,
+            .fromBackup,
+        ].contains(self)
+    }
+    /// The driver of the volume has no snapshots.
+    var lacksSnapshots: Bool { self == .backupInPlace }
 
     private static let connector: JSON = ["host": "compute-1", "initiator": "iqn.test"]
 
@@ -81,6 +95,22 @@ enum Act: String, CaseIterable, Sendable {
             try await bench.carryOut(operation)
             try await bench.database.write { try Attachments.complete(id, caller: caller, in: $0) }
             return id
+        }
+        func backup(of volume: String, _ change: @escaping @Sendable (inout NewBackup) -> Void = { _ in }) async throws -> (
+            id: String, operation: String
+        ) {
+            try await bench.database.write { tx in
+                var new = NewBackup()
+                change(&new)
+                let id = try requests.createBackup(of: volume, new, downAfter: 86_400, caller: caller, in: tx)
+                return (id, try #require(try Operations.latest(of: id, in: tx)).id)
+            }
+        }
+        func finished(_ backup: (id: String, operation: String)) async throws -> String {
+            bench.script.begin([:])
+            try await bench.carryOut(backup.operation)
+            try await bench.carryOutRest(of: caller)
+            return backup.id
         }
         func made(of change: @escaping @Sendable (inout NewVolume) -> Void) async throws -> (volume: String, operation: String) {
             var new = NewVolume()
@@ -229,6 +259,42 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             let id = try await snapshot(of: volume)
             return try await about(volume) { try requests.unmanageSnapshot(id, caller: caller, in: $0) }
+        case .backup, .backupInPlace:
+            let volume = try await create()
+            return (volume, try await backup(of: volume).operation)
+        case .backupOfSnapshot:
+            let volume = try await create()
+            let id = try await snapshot(of: volume)
+            return (volume, try await backup(of: volume) { $0.snapshotID = id }.operation)
+        case .increment:
+            let volume = try await create()
+            _ = try await finished(backup(of: volume))
+            return (volume, try await backup(of: volume) { $0.isIncremental = true }.operation)
+        case .removeBackupSnapshot:
+            let volume = try await create()
+            let made = try await backup(of: volume)
+            bench.script.begin([:])
+            try await bench.carryOut(made.operation)
+            return (
+                volume,
+                try await bench.database.read { try #require(try Operations.runnable(in: $0).first { $0.resourceID == made.id }).id }
+            )
+        case .deleteBackup:
+            let volume = try await create()
+            let id = try await finished(backup(of: volume))
+            return try await bench.database.write { tx in
+                try requests.deleteBackup(id, force: false, caller: caller, in: tx)
+                return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
+            }
+        case .restore, .restoreOver, .fromBackup:
+            let source = try await create()
+            let id = try await finished(backup(of: source))
+            guard self != .fromBackup else { return try await made { $0.backupID = id } }
+            let target = self == .restoreOver ? try await create() : nil
+            if let target { bench.backends.all[0]["volume-" + target]?.content = "later content" }
+            return try await bench.begin {
+                try requests.restore(id, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0).volumeID
+            }
         }
     }
 }

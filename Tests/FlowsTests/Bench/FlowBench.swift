@@ -16,6 +16,7 @@ final class FlowBench: Sendable {
     let database: SQLiteDatabase
     let script = Script()
     let backends: MemoryBackends
+    let stores: MemoryStores
     let settings: Settings
     let requests: VolumeRequests
     private let executor = ThreadExecutor(name: "flow-bench", threads: 1)
@@ -28,8 +29,12 @@ final class FlowBench: Sendable {
         // Every step is a commit: where commits wait for no disk, a table of thousands takes seconds.
         directory = temporaryDirectory("flow-bench", under: access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp")
         database = try SQLiteDatabase(path: directory + "/db")
-        settings = try Settings(text: "[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n")
+        settings = try Settings(
+            text:
+                "[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nquota_backups = -1\nquota_backup_gigabytes = -1\n"
+        )
         requests = VolumeRequests(settings)
+        stores = MemoryStores()
         backends = MemoryBackends(
             all: (kept == nil ? ["one", "two"] : ["fault", "plain"]).map { [script] in MemoryBackend(host: "node@\($0)", script: script) },
             pool: kept == nil ? "pool" : "files")
@@ -51,6 +56,7 @@ final class FlowBench: Sendable {
                     name: name, description: nil, isPublic: true, extraSpecs: ["volume_backend_name": .string(name)], in: tx)
                 try Services.beat(binary: "cinder-volume", host: "node@\(name)", zone: "nova", backendState: "up", in: tx)
             }
+            try Services.beat(binary: "cinder-backup", host: "node", zone: "nova", backendState: "up", in: tx)
         }
     }
 
@@ -70,10 +76,20 @@ final class FlowBench: Sendable {
         let database = database ?? self.database
         guard let operation = try await database.read({ try Operations.find(id, in: $0) }), operation.finishedAt == nil else { return }
         let services = try FlowServices(
-            database: database, backends: backends, transfers: MemoryTransfers(backends: backends, script: script), retryPause: 1e-6,
-            settings: settings, log: log)
+            database: database, backends: backends, stores: stores,
+            transfers: MemoryTransfers(backends: backends, store: stores.store, script: script), retryPause: 1e-6, settings: settings,
+            log: log)
         let flow = try #require(FlowRegistry.all[operation.flow])
         _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
+    }
+
+    /// Carries out what operations of a caller have left to others.
+    func carryOutRest(of caller: Caller) async throws {
+        while true {
+            let next = try await database.read { try Operations.runnable(in: $0).first { $0.projectID == caller.projectID }?.id }
+            guard let next else { return }
+            try await carryOut(next)
+        }
     }
 
     /// Makes a request and carries its operation out, without a fault.

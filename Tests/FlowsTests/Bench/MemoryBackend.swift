@@ -21,6 +21,8 @@ final class Script: Sendable {
         var failed: [String] = []
     }
     private let state = Guarded(State())
+    /// Whether drivers have no snapshots.
+    let lacksSnapshots = Guarded(false)
 
     func begin(_ faults: [Int: Fault]) { state.withLock { $0 = State(faults: faults) } }
 
@@ -81,10 +83,14 @@ final class MemoryBackend: StorageBackend {
     func call(
         _ method: DriverMethod, _ arguments: DriverValue, requestID: String, onProgress: @escaping @Sendable (UInt64, UInt64) -> Void
     ) async throws -> DriverValue {
-        try script.run(method.rawValue) { try storage.withLock { try Self.effect(method, arguments, &$0) } }
+        try script.run(method.rawValue) {
+            try storage.withLock { try Self.effect(method, arguments, &$0, lacksSnapshots: script.lacksSnapshots.withLock { $0 }) }
+        }
     }
 
-    private static func effect(_ method: DriverMethod, _ arguments: DriverValue, _ objects: inout [String: Object]) throws -> DriverValue {
+    private static func effect(
+        _ method: DriverMethod, _ arguments: DriverValue, _ objects: inout [String: Object], lacksSnapshots: Bool
+    ) throws -> DriverValue {
         func name(_ argument: String) -> String { arguments[argument]?["name"]?.string ?? "" }
         func require(_ name: String) throws -> Object {
             guard let object = objects[name] else { throw DriverFailure(.notFound, "there is no \(name)") }
@@ -113,6 +119,7 @@ final class MemoryBackend: StorageBackend {
             _ = try require(volume)
             objects[volume]?.size = arguments["new_size"]?.integer ?? 0
         case .createSnapshot:
+            if lacksSnapshots { throw DriverFailure(.unsupported, "the test's driver has no snapshots") }
             let content = try require(volume).content
             objects[volume]?.snapshots[name("snapshot")] = content
         case .deleteSnapshot: objects[volume]?.snapshots[name("snapshot")] = nil
@@ -191,26 +198,88 @@ struct MemoryBackends: StorageBackends {
 /// Copies between backends of a test, as one call of their script.
 struct MemoryTransfers: TransferRunner {
     let backends: MemoryBackends
+    let store: MemoryStore
     let script: Script
 
-    func run(_ transfer: Transfer) async -> Result<Double, any Error> {
-        func end(_ end: Transfer.End) -> (MemoryBackend, String)? {
-            guard let backend = backends.all.first(where: { $0.host == end.backend.name }) else { return nil }
+    func run(_ transfer: Transfer) async -> Result<DriverValue, any Error> {
+        func end(_ end: Transfer.End?) -> (MemoryBackend, String)? {
+            guard let end, let backend = backends.all.first(where: { $0.host == end.backend.name }) else { return nil }
             return (backend, end.object["volume"]?["name"]?.string ?? "")
         }
+        if let order = transfer.job.order { return Result { try work(transfer, on: order, end) } }
         guard let (from, source) = end(transfer.source), let (to, target) = end(transfer.target) else {
             return .failure(DriverFailure(.error, "no such backend"))
         }
         return Result {
             try script.run("copy") {
-                let snapshot = transfer.source.object["snapshot"]?["name"]?.string
+                let snapshot = transfer.source?.object["snapshot"]?["name"]?.string
                 guard let content = snapshot.map({ from[source]?.snapshots[$0] }) ?? from[source]?.content, to[target] != nil else {
                     throw DriverFailure(.notFound, "an end of the copy is missing")
                 }
                 transfer.onCheckpoint(1 << 29)
                 to[target]?.content = content
             }
-            return 0
+            return .members(["seconds": .real(0)])
         }
     }
+
+    /// Work on a backup, as one call of the script.
+    private func work(
+        _ transfer: Transfer, on order: BackupOrder, _ end: (Transfer.End?) -> (MemoryBackend, String)?
+    ) throws -> DriverValue {
+        let id = order.backup.id
+        return try script.run(transfer.job.name) {
+            switch transfer.job {
+            case .copy: break
+            case .backup:
+                guard let (backend, source) = end(transfer.source) else { throw DriverFailure(.error, "no such backend") }
+                let snapshot = transfer.source?.object["snapshot"]?["name"]?.string
+                guard let content = snapshot.map({ backend[source]?.snapshots[$0] }) ?? backend[source]?.content else {
+                    throw DriverFailure(.notFound, "there is nothing to back up")
+                }
+                guard order.parents.allSatisfy({ store[$0.id] != nil }) else { throw DriverFailure(.notFound, "a parent is missing") }
+                store[id] = MemoryStore.Entry(content: content, volumeMetadata: order.volumeMetadata)
+                return .members(["objects": .integer(1)])
+            case .restore:
+                guard let (backend, target) = end(transfer.target) else { throw DriverFailure(.error, "no such backend") }
+                guard let entry = store[id], backend[target] != nil else { throw DriverFailure(.notFound, "an end is missing") }
+                backend[target]?.content = entry.content
+                return .members(["volume_metadata": .string(entry.volumeMetadata)])
+            case .remove: store[id] = nil
+            }
+            return .object([])
+        }
+    }
+}
+
+/// A store of backups in memory.
+final class MemoryStore: BackupStore {
+    struct Entry: Sendable {
+        let content, volumeMetadata: String
+    }
+
+    let name = "memory", service = "memory", format = "memory", host = "node", zone = "nova"
+    let transferLimit = 0
+    let formatOptions = DriverValue.object([])
+    private let entries = Guarded<[String: Entry]>([:])
+
+    subscript(id: String) -> Entry? {
+        get { entries.withLock { $0[id] } }
+        set { entries.withLock { $0[id] = newValue } }
+    }
+
+    var ids: Set<String> { entries.withLock { Set($0.keys) } }
+
+    func objectNames(of backup: Backup, container: String?) -> (container: String, prefix: String) { (container ?? "c", backup.id) }
+    func waitForOldTransfers() async throws {}
+    var transferEnd: Transfer.End {
+        Transfer.End(
+            store: Backend.Configuration(
+                name: name, pluginPath: "", options: .object([]), threads: 1, callTimeout: 1, openTimeout: 1, notesDirectory: ""))
+    }
+}
+
+struct MemoryStores: BackupStores {
+    let store = MemoryStore()
+    var stores: [any BackupStore] { [store] }
 }

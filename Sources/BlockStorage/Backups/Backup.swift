@@ -1,0 +1,207 @@
+public import Database
+public import JSON
+import Primitives
+
+/// A volume's content as of one moment, kept in a store.
+public final class Backup: Sendable {
+    public let id, projectID, userID, volumeID: String
+    public let snapshotID, parentID: String?
+    public let name, description: String?
+    /// GiB.
+    public let size: Int
+    public let status: BackupStatus
+    public let failReason: String?
+    public let store, format, service, container, serviceMetadata: String?
+    public let objectCount: Int
+    public let host, availabilityZone: String?
+    public let dataTimestamp, restoreVolumeID, temporarySnapshotID, encryptionKeyID: String?
+    /// JSON text.
+    public let metadata: String
+    public let createdAt: String
+    public let updatedAt: String?
+    /// Whether another backup was made on top of it: without this one that one is nothing.
+    public let hasDependents: Bool
+
+    /// Of a row that `BackupTable` selected.
+    public init(_ row: any Row) {
+        let t = BackupTable.table
+        id = row[t.id]
+        projectID = row[t.projectID]
+        userID = row[t.userID]
+        volumeID = row[t.volumeID]
+        snapshotID = row[t.snapshotID]
+        parentID = row[t.parentID]
+        name = row[t.name]
+        description = row[t.description]
+        size = row[t.size]
+        status = row[t.status]
+        failReason = row[t.failReason]
+        store = row[t.store]
+        format = row[t.format]
+        service = row[t.service]
+        container = row[t.container]
+        serviceMetadata = row[t.serviceMetadata]
+        objectCount = row[t.objectCount]
+        host = row[t.host]
+        availabilityZone = row[t.availabilityZone]
+        dataTimestamp = row[t.dataTimestamp]
+        restoreVolumeID = row[t.restoreVolumeID]
+        temporarySnapshotID = row[t.temporarySnapshotID]
+        encryptionKeyID = row[t.encryptionKeyID]
+        metadata = row[t.metadata]
+        createdAt = row[t.createdAt]
+        updatedAt = row[t.updatedAt]
+        hasDependents = !row.isNull(t.dependentID)
+    }
+
+    public var isIncremental: Bool { parentID != nil }
+
+    /// Whether the backup exists for the caller.
+    func isVisible(to caller: Caller) -> Bool { caller.isAdmin || projectID == caller.projectID }
+}
+
+extension BackupStatus {
+    /// What an administrator can set, in the order of Cinder's message.
+    public static let settable = [available, error]
+    /// What may be deleted without force. What failed to be deleted can be tried again.
+    static let deletable = [available, error, errorDeleting]
+}
+
+/// Statements about backups.
+public enum Backups {
+    static let table = BackupTable.table
+
+    public static func find(_ id: String, in connection: any Connection) throws -> Backup? {
+        try connection.first(Backup.findStatement, .text(id)) { Backup($0) }
+    }
+
+    /// A backup that the caller may see.
+    public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Backup {
+        guard let backup = try find(id, in: connection), backup.isVisible(to: caller) else { throw StorageError.backupNotFound(id) }
+        return backup
+    }
+
+    /// Backups that one may rest on: nobody makes so many, and a circle ends there.
+    private static let longestChain = 10_000
+
+    /// What restoring a backup reads: the backups that it rests on, the full one first, and itself.
+    public static func chain(_ id: String, in connection: any Connection) throws -> [Backup] {
+        var chain: [Backup] = []
+        var next: String? = id
+        while let id = next {
+            guard let backup = try find(id, in: connection) else { throw StorageError.backupNotFound(id) }
+            chain.append(backup)
+            guard chain.count <= longestChain else {
+                throw StorageError.invalidBackup("it rests on more than \(longestChain) others, or on itself.")
+            }
+            next = backup.parentID
+        }
+        return chain.reversed()
+    }
+
+    static let parentSQL = SQL(
+        table.select(
+            """
+            WHERE b.volume_id = ? AND b.project_id = ? AND b.status = \(BackupStatus.available.sql) AND (? = '' OR b.data_timestamp < ?)
+            ORDER BY b.data_timestamp DESC, b.id LIMIT 1
+            """))
+    /// The backup that an increment is made on top of: the project's newest of the volume that is whole. `before`: of a snapshot, when
+    /// it was made.
+    static func parent(ofVolume id: String, project: String, before: String?, in connection: any Connection) throws -> Backup? {
+        let before = before ?? ""
+        return try connection.first(parentSQL, .text(id), .text(project), .text(before), .text(before)) { Backup($0) }
+    }
+
+    static let temporarySnapshotsSQL = SQL("SELECT temp_snapshot_id FROM backups WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL")
+    /// Snapshots that were made to be read for backups of the volume, and could not be removed.
+    public static func temporarySnapshots(ofVolume id: String, in connection: any Connection) throws -> [String] {
+        try connection.rows(temporarySnapshotsSQL, .text(id)) { $0.text(0) }
+    }
+
+    static let forgetSnapshotsSQL = SQL("UPDATE backups SET temp_snapshot_id = NULL WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL")
+    /// They went with the volume.
+    public static func forgetTemporarySnapshots(of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.run(forgetSnapshotsSQL, .text(volume.id))
+    }
+
+    // MARK: what flows record
+
+    public static func setStatus(_ status: BackupStatus, of backup: Locked<Backup>, failReason: String? = nil, in tx: any Transaction)
+        throws
+    {
+        try tx.update(
+            table, table.id(backup.id), set: table.status(status),
+            table.failReason(failReason.map { String($0.unicodeScalars.prefix(255)) } ?? backup.failReason), table.updatedAt(tx.now))
+    }
+
+    /// Where the objects of a new backup are put.
+    public struct Place: Sendable {
+        public var store, format, service, host: String
+        public var zone: String?
+        public var container, serviceMetadata: String?
+        public init(store: String, format: String, service: String, host: String) {
+            self.store = store
+            self.format = format
+            self.service = service
+            self.host = host
+        }
+    }
+
+    public static func place(_ backup: Locked<Backup>, at place: Place, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(backup.id), set: table.store(place.store), table.format(place.format), table.service(place.service),
+            table.host(place.host), table.availabilityZone(place.zone), table.container(place.container),
+            table.serviceMetadata(place.serviceMetadata), table.updatedAt(tx.now))
+    }
+
+    /// All of it is in the store.
+    public static func made(_ backup: Locked<Backup>, objectCount: Int, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(backup.id), set: table.status(.available), table.objectCount(objectCount), table.failReason(nil),
+            table.updatedAt(tx.now))
+    }
+
+    /// The snapshot that is read in its place; nil: there is none any more.
+    public static func setTemporarySnapshot(_ id: String?, of backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(backup.id), set: table.temporarySnapshotID(id))
+    }
+
+    /// The volume that it is restored to, as long as it is.
+    static func restoring(_ backup: Locked<Backup>, to volume: String, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(backup.id), set: table.status(.restoring), table.restoreVolumeID(volume), table.updatedAt(tx.now))
+    }
+
+    /// Removes the row and gives its charge back.
+    public static func remove(_ backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.delete(from: table, table.id(backup.id))
+        try Quotas.addBackup(gigabytes: -backup.size, count: -1, project: backup.projectID, in: tx)
+    }
+
+    // MARK: what users change
+
+    /// Changes name, description and (as a whole) metadata; nil leaves one as it is.
+    public static func update(
+        _ id: String, name: JSON?, description: JSON?, metadata: JSONObject?, caller: Caller, in tx: any Transaction
+    ) throws {
+        let backup = try lock(id, for: caller, in: tx)
+        let before = try JSON(parsing: backup.metadata).object ?? [:]
+        try tx.update(
+            table, table.id(id), set: table.name(name.map { $0.string } ?? backup.name),
+            table.description(description.map { $0.string } ?? backup.description),
+            table.metadata(try metadata?.stored("metadata", before: before) ?? backup.metadata), table.updatedAt(tx.now))
+    }
+
+    /// Sets the state as an administrator says. Operations in flight keep their claims.
+    public static func resetStatus(_ id: String, status: String, caller: Caller, in tx: any Transaction) throws {
+        let backup = try lock(id, for: caller, in: tx)
+        try setStatus(BackupStatus(rawValue: status.lowercased()), of: backup, in: tx)
+        try append("backup.reset_status", backup.value, caller: caller, data: ["status": .string(status.lowercased())], in: tx)
+    }
+
+    static func append(_ kind: String, _ backup: Backup, caller: Caller, data: JSONObject = [:], in tx: any Transaction) throws {
+        try Events.append(
+            kind, resourceType: "backup", resourceID: backup.id, projectID: backup.projectID, operationID: nil,
+            requestID: caller.requestID, data: data, in: tx)
+    }
+}

@@ -1,0 +1,175 @@
+public import Database
+public import JSON
+import Primitives
+
+/// What a user asks for when making a backup.
+public struct NewBackup: Sendable {
+    public var name, description: String?
+    public var container: String?
+    public var snapshotID: String?
+    public var zone: String?
+    public var isIncremental = false
+    /// Also of a volume that is attached.
+    public var force = false
+    public var metadata: JSONObject = [:]
+    public init() {}
+}
+
+/// Requests about backups: everything checked and charged, the row and the operation written, in the caller's transaction.
+extension VolumeRequests {
+    /// Returns the new backup's id. `downAfter`: seconds after which a service without a heartbeat is down.
+    public func createBackup(of volumeID: String, _ new: NewBackup, downAfter seconds: Int, caller: Caller, in tx: any Transaction) throws
+        -> String
+    {
+        guard !caller.projectID.isEmpty else {
+            throw StorageError(.invalid, "Invalid input received: a backup belongs to a project, and the token is for none.")
+        }
+        let volume = try Volumes.lock(volumeID, for: caller, in: tx)
+        var snapshot: Locked<Snapshot>?
+        if let id = new.snapshotID {
+            let found = try Snapshots.lock(id, for: caller, in: tx)
+            guard found.volumeID == volumeID else {
+                throw StorageError.invalidVolume("Volume \(volumeID) does not match with snapshot.volume_id \(found.volumeID).")
+            }
+            guard found.status == .available else {
+                throw StorageError(
+                    .invalid,
+                    "Invalid snapshot: Snapshot to be backed up must be available, but the current status is \"\(found.status)\".")
+            }
+            snapshot = found
+        } else {
+            guard [.available, .inUse].contains(volume.status) else {
+                throw StorageError.invalidVolume(
+                    "Volume to be backed up must be available or in-use, but the current status is \"\(volume.status)\".")
+            }
+            guard volume.status != .inUse || new.force else {
+                throw StorageError.invalidVolume("Backing up an in-use volume must use the force flag.")
+            }
+            guard !volume.isMigrating else { throw StorageError.invalidVolume("Backup cannot be created while volume is migrating.") }
+        }
+        guard try Services.hasBackupService(zone: new.zone, downAfter: seconds, in: tx) else { throw Self.noBackupService }
+        var parent: Backup?
+        if new.isIncremental {
+            parent = try Backups.parent(ofVolume: volumeID, project: caller.projectID, before: snapshot?.createdAt, in: tx)
+            if parent == nil { throw StorageError.invalidBackup("No backups available to do an incremental backup.") }
+        }
+        // What it is made on top of is locked, so that it stays; a new id is behind no lock.
+        if let id = parent?.id, try Backups.lock(id, in: tx)?.status != .available {
+            throw StorageError.invalidBackup("No backups available to do an incremental backup.")
+        }
+        let id = UUID.random()
+        let temporary = snapshot == nil ? UUID.random() : nil
+        let t = Backups.table
+        try tx.insert(
+            into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.volumeID(volumeID), t.snapshotID(new.snapshotID),
+            t.parentID(parent?.id), t.name(new.name), t.description(new.description), t.size(volume.size), t.status(.creating),
+            t.container(new.container), t.objectCount(0), t.availabilityZone(new.zone), t.dataTimestamp(snapshot?.createdAt ?? tx.now),
+            t.temporarySnapshotID(temporary), t.metadata(try new.metadata.stored("metadata")), t.createdAt(tx.now))
+        var claims = [Claim.exclusive(new: id)]
+        if let snapshot {
+            try Snapshots.setStatus(.backingUp, of: snapshot, in: tx)
+            claims += [.shared(snapshot), .shared(volume)]
+        } else {
+            claims.append(.shared(volume))
+            if let temporary { claims.append(.exclusive(new: temporary)) }
+        }
+        try startBackup(
+            CreateBackupArguments(zone: new.zone, container: new.container), id, project: caller.projectID, caller: caller, claims: claims,
+            in: tx)
+        try Quotas.chargeBackup(gigabytes: volume.size, project: caller.projectID, defaults: quotas, in: tx)
+        return id
+    }
+
+    static let noBackupService = StorageError(.unavailable, "Service cinder-backup could not be found.")
+
+    /// `force`: whatever its state; a backup that is being made is given up first.
+    public func deleteBackup(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
+        let found = try Backups.get(id, for: caller, in: tx)
+        if force, let running = try Operations.latest(of: id, in: tx), running.finishedAt == nil, running.flow == CreateBackupArguments.flow
+        {
+            _ = try Operations.cancel(running, caller: caller, in: tx)
+        }
+        let backup = try Backups.lock(found.id, for: caller, in: tx)
+        guard force || BackupStatus.deletable.contains(backup.status) else {
+            throw StorageError.invalidBackup("Backup status must be available or error")
+        }
+        guard !backup.hasDependents else { throw StorageError.invalidBackup("Incremental backups exist for this backup.") }
+        try Backups.setStatus(.deleting, of: backup, in: tx)
+        try startBackup(
+            DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.exclusive(backup)], in: tx)
+    }
+
+    /// What the client of a restoration is told.
+    public struct Restoration: Sendable {
+        public let backupID, volumeID: String
+        public let volumeName: String?
+    }
+
+    /// Restores a backup to a volume, or to a new one of that name.
+    public func restore(_ id: String, to volumeID: String?, name: String?, downAfter seconds: Int, caller: Caller, in tx: any Transaction)
+        throws -> Restoration
+    {
+        // Locked first, as the order wants it; asked for after the backup, as Cinder does.
+        let volume = try volumeID.flatMap { try Volumes.lock($0, in: tx) }
+        let backup = try Backups.lock(id, for: caller, in: tx)
+        guard backup.status == .available else { throw StorageError.invalidBackup("Backup status must be available") }
+        guard let volumeID else {
+            try requireBackupService(of: backup.value, downAfter: seconds, in: tx)
+            var new = NewVolume()
+            new.name = name ?? "restore_backup_" + id
+            new.description = "auto-created_from_restore_from_backup"
+            new.size = backup.size
+            let made = try create(new, from: backup, caller: caller, in: tx)
+            return Restoration(backupID: id, volumeID: made, volumeName: new.name)
+        }
+        guard let volume, volume.value.isVisible(to: caller) else { throw StorageError.volumeNotFound(volumeID) }
+        guard volume.status == .available else { throw StorageError.invalidVolume("Volume to be restored to must be available") }
+        guard backup.size <= volume.size else {
+            throw StorageError.invalidVolume(
+                "volume size \(volume.size) is too small to restore backup of size \(backup.size).")
+        }
+        try requireBackupService(of: backup.value, downAfter: seconds, in: tx)
+        guard try !HostConnections.isConnected(volumeID, in: tx), try Volumes.perform(.restore, on: volume, in: tx) else {
+            throw StorageError.invalidVolume(
+                "The volume is being migrated or backed up, or a host is connected to it: nothing can be restored to it now.")
+        }
+        try Backups.restoring(backup, to: volumeID, in: tx)
+        try start(
+            RestoreBackupArguments(backupID: id, isNew: false), volume: volumeID, project: volume.projectID, caller: caller,
+            claims: [.exclusive(volume), .exclusive(backup)], in: tx)
+        return Restoration(backupID: id, volumeID: volumeID, volumeName: volume.name)
+    }
+
+    /// A volume whose source is a backup: it must be whole, and the volume no smaller.
+    func checkSource(_ backup: Backup, size: Int?) throws {
+        guard backup.status == .available else {
+            throw StorageError.invalidBackup("Originating backup status must be one of 'available' values")
+        }
+        if let size, size < backup.size {
+            throw StorageError.invalidInput(
+                "Volume size \(size)GB cannot be smaller than the backup size \(backup.size)GB. It must be >= backup size.")
+        }
+    }
+
+    private func requireBackupService(of backup: Backup, downAfter seconds: Int, in tx: any Transaction) throws {
+        guard try Services.hasBackupService(zone: backup.availabilityZone, downAfter: seconds, in: tx) else {
+            throw StorageError(.notFound, Self.noBackupService.message)
+        }
+    }
+
+    private func startBackup(
+        _ arguments: some FlowArguments, _ id: String, project: String, caller: Caller, claims: [Claim], in tx: any Transaction
+    ) throws {
+        _ = try Operations.create(
+            arguments, resourceType: "backup", resourceID: id, projectID: project, caller: caller, claims: claims, in: tx)
+    }
+}
+
+extension Services {
+    /// Whether a backup service takes work: one that is up and enabled, in the zone if one is asked for.
+    static func hasBackupService(zone: String?, downAfter seconds: Int, in connection: any Connection) throws -> Bool {
+        try connection.rows(of: table, table.binary("cinder-backup")) { Service($0) }.contains {
+            !$0.isDisabled && $0.isUp(downAfter: seconds) && ((zone ?? "").isEmpty || $0.zone == zone)
+        }
+    }
+}

@@ -1,0 +1,32 @@
+public import Database
+
+/// The backups, each with the id of one that was made on top of it.
+public final class BackupTable: Table, @unchecked Sendable {
+    public static let table = BackupTable(
+        "backups", "b", joins: "LEFT JOIN backups c ON c.id = (SELECT min(d.id) FROM backups d WHERE d.parent_id = b.id)"
+    ).declared()
+
+    public let id = Column<String>("id"), projectID = Column<String>("project_id"), userID = Column<String>("user_id")
+    /// The volume may be gone.
+    public let volumeID = Column<String>("volume_id"), snapshotID = Column<String?>("snapshot_id")
+    public let parentID = Column<String?>("parent_id")
+    public let name = Column<String?>("name"), description = Column<String?>("description")
+    /// GiB.
+    public let size = Column<Int>("size")
+    public let status = Column<BackupStatus>("status"), failReason = Column<String?>("fail_reason")
+    /// Where its objects lie: the configured store, the format, the driver's name in Cinder, and what the format knows them by.
+    public let store = Column<String?>("store"), format = Column<String?>("format"), service = Column<String?>("service")
+    public let container = Column<String?>("container"), serviceMetadata = Column<String?>("service_metadata")
+    public let objectCount = Column<Int>("object_count")
+    public let host = Column<String?>("host"), availabilityZone = Column<String?>("availability_zone")
+    /// As of when its content is.
+    public let dataTimestamp = Column<String?>("data_timestamp")
+    public let restoreVolumeID = Column<String?>("restore_volume_id")
+    /// The snapshot that is read while the backup is made, as long as there may be one.
+    public let temporarySnapshotID = Column<String?>("temp_snapshot_id")
+    public let encryptionKeyID = Column<String?>("encryption_key_id")
+    /// A JSON object of texts.
+    public let metadata = Column<String>("metadata")
+    public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
+    public let dependentID = Column<String?>("id", joined: "c")
+}

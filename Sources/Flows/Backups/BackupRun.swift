@@ -1,0 +1,116 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+import Transfers
+
+// What the flows of backups share.
+
+/// One store, as far as the steps of one operation may use it: they transfer to it and from it.
+struct OperationStore: Sendable {
+    let store: any BackupStore
+    private let operation: BlockStorage.Operation
+    private let services: FlowServices
+
+    init(_ store: any BackupStore, _ operation: BlockStorage.Operation, _ services: FlowServices) {
+        self.store = store
+        self.operation = operation
+        self.services = services
+    }
+
+    /// The store that a backup's objects lie in; throws where it is not enabled.
+    init(of backup: Backup, _ operation: BlockStorage.Operation, _ services: FlowServices) throws {
+        guard let name = backup.store, let store = services.stores.store(named: name) else {
+            throw DriverFailure(.badConfiguration, "the store \(backup.store ?? "without a name") of the backup is not enabled")
+        }
+        self.init(store, operation, services)
+    }
+
+    /// A job with the bytes of a volume or a snapshot, `object`, which lie at `host`.
+    func run(_ order: BackupOrder, isRestore: Bool, with object: DriverValue, at host: String) async throws -> DriverValue {
+        let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
+        try await store.waitForOldTransfers()
+        return try await OperationTransfer(operation: operation, services: services).run {
+            var transfer =
+                isRestore
+                ? Transfer(.restore(order), from: store.transferEnd, to: volume.end)
+                : Transfer(.backup(order), from: volume.end, to: store.transferEnd)
+            transfer.bytesPerSecond = [store.transferLimit, volume.limit].filter { $0 > 0 }.min() ?? 0
+            return transfer
+        }
+    }
+
+    /// Removes all that a backup has in the store.
+    func remove(_ order: BackupOrder) async throws {
+        try await store.waitForOldTransfers()
+        _ = try await OperationTransfer(operation: operation, services: services).run {
+            Transfer(.remove(order), from: nil, to: store.transferEnd)
+        }
+    }
+
+    /// What the transfer process is told of a backup.
+    func order(_ chain: [Backup]) throws -> BackupOrder {
+        guard let backup = chain.last else { throw StorageError(.failed, "There is no backup.") }
+        var order = BackupOrder(format: backup.format ?? store.format, backup: BackupOrder.Item(backup))
+        order.parents = chain.dropLast().map { BackupOrder.Item($0) }
+        order.options = store.formatOptions
+        return order
+    }
+}
+
+extension BackupOrder.Item {
+    init(_ backup: Backup) {
+        self.init()
+        id = backup.id
+        projectID = backup.projectID
+        volumeID = backup.volumeID
+        name = backup.name
+        description = backup.description
+        container = backup.container ?? ""
+        serviceMetadata = backup.serviceMetadata ?? ""
+        createdAt = backup.createdAt
+    }
+}
+
+extension FlowRun {
+    func backup(_ id: String) async throws -> Backup {
+        guard let backup = try await read({ try Backups.find(id, in: $0) }) else { throw StorageError.backupNotFound(id) }
+        return backup
+    }
+
+    /// The backup with all that it rests on, the full one first.
+    func chain(_ id: String) async throws -> [Backup] { try await read { try Backups.chain(id, in: $0) } }
+
+    /// Tells the user why the operation on a backup failed.
+    func addBackupMessage(_ id: String, _ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction) throws {
+        try Messages.add(
+            action, detail, volumeID: volumeID, backupID: id, projectID: operation.projectID, requestID: operation.requestID, in: tx)
+    }
+
+    /// What a driver is told of the snapshot that a backup is read from.
+    func driverArguments(temporarySnapshot id: String, of volume: Volume, data: String?) async throws -> DriverValue {
+        .members([
+            "volume": try await driverArguments(volume),
+            "snapshot": .members([
+                "id": .string(id), "name": .string(settings.names.snapshot(id)), "size": .integer(Int64(volume.size)),
+                "data": .optional(data),
+            ]),
+        ])
+    }
+}
+
+extension Step {
+    /// A step that works with a store of backups. `perform` says itself which.
+    static func onStore<Found: Sendable>(
+        _ name: String, perform: @escaping @Sendable (Run, FlowServices) async throws -> Found,
+        record: @escaping @Sendable (inout Run, Found, any Transaction) throws -> Void,
+        undo: (@Sendable (Run, FlowServices) async throws -> Void)? = nil, recordUndo: Record? = nil
+    ) -> Step {
+        var step = Step(name: name, undo: undo, recordUndo: recordUndo)
+        step.perform = { run, services in
+            let found = try await perform(run, services)
+            return { try record(&$0, found, $1) }
+        }
+        return step
+    }
+}

@@ -1,0 +1,32 @@
+import BlockStorage
+import Database
+import DriverHost
+
+/// Removes the snapshot that a backup was read from. An operation of its own: the backup is whole without it, and the volume may be in
+/// use by others until its turn comes.
+enum RemoveBackupSnapshot: FlowDefinition {
+    typealias Arguments = RemoveBackupSnapshotArguments
+
+    static let steps: [Step<Self>] = [
+        .onBackend(
+            "remove", waitsForBackend: true,
+            host: { run in try await run.read { try Volumes.find(run.arguments.volumeID, in: $0)?.host } },
+            perform: { run, backend in
+                let volume = try await run.volume(run.arguments.volumeID)
+                let arguments = try await run.driverArguments(
+                    temporarySnapshot: run.arguments.snapshotID, of: volume, data: run.arguments.data)
+                _ = try await backend.call(.deleteSnapshot, arguments, wait: nil)
+            },
+            record: { run, _, tx in
+                if let backup = try Backups.lock(run.operation.resourceID, in: tx) {
+                    try Backups.setTemporarySnapshot(nil, of: backup, in: tx)
+                }
+            })
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        // It stays noted with the backup: the volume's deletion removes it.
+        try run.addBackupMessage(run.operation.resourceID, .createBackup, .backupCleanupFailed, in: tx)
+        return .finished
+    }
+}

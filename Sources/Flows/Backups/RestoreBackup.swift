@@ -1,0 +1,105 @@
+import BlockStorage
+import Database
+import DriverHost
+import JSON
+
+/// Writes a backup over a volume, which is placed and made first if it is new.
+enum RestoreBackup: FlowDefinition {
+    typealias Arguments = RestoreBackupArguments
+    typealias State = RestoreBackupState
+
+    static let cancellation = Cancellation.byProject
+
+    static let steps: [Step<Self>] = [
+        .place(
+            "place",
+            prepare: { run, pools in
+                guard run.arguments.isNew else { return InstancePlace?.none }
+                await pools.waitForReports(run)
+                return await pools.scheduler.instance(run.arguments.schedulerHints)
+            },
+            record: { run, pools, instance, tx in
+                guard run.arguments.isNew else { return }
+                let volume = try run.volume(in: tx)
+                let placement = try pools.scheduler.place(
+                    new: volume.value, arguments: run.arguments.placement, instance: instance, attempted: run.state.attempted,
+                    snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
+                let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
+                try Volumes.place(
+                    volume, host: pool.host, serviceID: try Services.id(ofBackend: pool.backend, in: tx), zone: pool.zone, in: tx)
+                run.state.host = pool.host
+            },
+            recordUndo: { run, tx in
+                guard let host = run.state.host, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
+                try Volumes.place(volume, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
+                run.state.host = nil
+                run.state.attempted.append(HostName.backend(of: host))
+            }),
+        .onBackend(
+            "make", host: { run in run.state.host },
+            perform: { run, backend in
+                let volume = try await run.volume()
+                return CreatedObject(
+                    try await backend.call(.createVolume, .members(["volume": run.driverArguments(new: volume)])), on: backend)
+            },
+            record: { run, created, tx in
+                guard let created else { return }
+                let volume = try run.volume(in: tx)
+                try run.markCreated(volume, created, in: tx)
+                try Volumes.setStatus(.restoringBackup, of: volume, in: tx)
+            },
+            undo: { run, backend in
+                _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(run.volume())]), wait: 5)
+            },
+            recordUndo: { run, tx in
+                guard run.arguments.isNew, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                try Volumes.setStatus(.creating, of: volume, in: tx)
+            }),
+        .onStore(
+            "write",
+            perform: { run, services in
+                let chain = try await run.chain(run.arguments.backupID)
+                guard let backup = chain.last else { throw StorageError.backupNotFound(run.arguments.backupID) }
+                let volume = try await run.volume()
+                guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
+                try await run.read { try requireUnconnected(volume, in: $0) }
+                let store = try OperationStore(of: backup, run.operation, services)
+                var order = try store.order(chain)
+                order.targetIsZero = run.arguments.isNew
+                let object = DriverValue.members(["volume": try await run.driverArguments(volume)])
+                return try await store.run(order, isRestore: true, with: object, at: host)
+            },
+            record: { run, output, tx in
+                let volume = try run.volume(in: tx)
+                guard let backup = try Backups.lock(run.arguments.backupID, in: tx) else { return }
+                try BackedUpVolume.restore(output["volume_metadata"]?.string ?? "", of: backup.value, to: volume, in: tx)
+                try Volumes.setStatus(.available, of: volume, in: tx)
+                if backup.status == .restoring { try Backups.setStatus(.available, of: backup, in: tx) }
+            }),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        let volume = try Volumes.lock(run.volumeID, in: tx)
+        if run.isWorthAnotherPlacement(after: failure) { return .retry }
+        if failure.step == "make", failure.isUndone, failure.code != .invalid, run.state.attempted.count < run.settings.placementAttempts {
+            return .retry
+        }
+        let isPlacement = failure.step == "place"
+        if let volume {
+            // What was written in part is neither the old nor the new: nobody may take it for whole.
+            let isUntouched = failure.step != "write" || failure.code == .unsupported || failure.code == .busy
+            try Volumes.setStatus(
+                run.arguments.isNew ? .error : isUntouched ? volume.previousStatus ?? .available : .errorRestoring, of: volume, in: tx)
+        }
+        if let backup = try Backups.lock(run.arguments.backupID, in: tx), backup.status == .restoring {
+            try Backups.setStatus(.available, of: backup, failReason: failure.message, in: tx)
+        }
+        if isPlacement {
+            try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)
+        } else {
+            try run.addBackupMessage(run.arguments.backupID, .restoreBackup, .restoreFailed, in: tx)
+        }
+        return .finished
+    }
+}
