@@ -23,6 +23,8 @@ public final class Repository: Sendable {
         public var indexInterval = 60.0
         /// The share of the chunks that the storage calls unchanged which are read and compared all the same.
         public var sampling = 0.001
+        /// How many chunks one file in a backup's tree has: 64 GiB of chunks of 1 MiB, whose list takes 4.4 MB.
+        var segmentChunks = 1 << 16
 
         public init() {}
     }
@@ -39,6 +41,9 @@ public final class Repository: Sendable {
     public var id: Digest { config.id }
     /// Bytes of a chunk.
     public var chunkSize: Int { config.chunkSize }
+
+    /// How much of an image one file in a backup's tree holds.
+    var segmentSize: UInt64 { UInt64(options.segmentChunks) * UInt64(chunkSize) }
 
     private init(_ store: any ObjectStore, _ keys: SealingKeys, _ config: RepositoryConfig, _ openedKey: Digest, _ options: Options) {
         self.store = store

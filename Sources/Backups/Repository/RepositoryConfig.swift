@@ -8,9 +8,6 @@ struct RepositoryConfig: Equatable {
     /// What we write ourselves; a repository that restic made has no member of ours and gets these.
     static let standardChunkSize = 1 << 20
     static let chunkSizes = (256 << 10)...(4 << 20)
-    /// How much of an image one file in a backup's tree holds.
-    static let segmentSize: UInt64 = 64 << 30
-
     var id: Digest
     var polynomial: String
     /// Bytes; a power of two.

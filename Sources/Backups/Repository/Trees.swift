@@ -15,6 +15,12 @@ enum Trees {
     static let recordName = "volume.json"
     static let imageName = "image"
     static let segmentFile = "data"
+    /// The most bytes that the sealed tree of a segment, or of the list of segments, may take in a pack.
+    static func largestSealed(_ shape: ImageShape) -> Int {
+        let chunks = shape.segmentCount > 1 ? Int(shape.segmentSize) / shape.chunkSize : shape.segmentCount == 1 ? shape.chunkCount(0) : 0
+        return ZstdCompressor.bound(max(chunks * 67, shape.segmentCount * 300) + 4096) + Sealer.overhead
+    }
+
     /// The most bytes of `volume.json`.
     static let recordLimit = 1 << 20
 
