@@ -42,21 +42,19 @@ final class BlobReader {
         return bytes
     }
 
-    /// The sealed bytes of a blob after their content was checked, to be copied into another pack.
-    func readSealed(_ location: BlobIndex.Location, atMost limit: Int) throws -> [UInt8] {
-        let bytes = try fetch(location, atMost: limit)
-        let sealed = Array(UnsafeRawBufferPointer(bytes))
-        guard let plain = sealer.open(bytes) else { throw damaged(location, "is not what was written") }
+    /// The bytes of a blob as they are stored, compressed or not, after their content was checked: to be sealed into another pack.
+    func readStored(_ location: BlobIndex.Location, atMost limit: Int) throws -> [UInt8] {
         let blob = location.blob
+        let plain = UnsafeRawBufferPointer(try open(location, atMost: ZstdCompressor.bound(limit) + Sealer.overhead))
         if blob.isCompressed {
-            let bytes = decompressor.decompress(UnsafeRawBufferPointer(plain), atMost: min(limit, Int(blob.plainLength)))
+            let bytes = decompressor.decompress(plain, atMost: min(limit, Int(blob.plainLength)))
             guard let bytes, bytes.count == Int(blob.plainLength), bytes.withUnsafeBytes({ hash.of($0) }) == blob.id else {
                 throw damaged(location, "does not decompress to what its hash says")
             }
-        } else if hash.of(UnsafeRawBufferPointer(plain)) != blob.id {
+        } else if hash.of(plain) != blob.id {
             throw damaged(location, "has another hash")
         }
-        return sealed
+        return Array(plain)
     }
 
     private func open(_ location: BlobIndex.Location, atMost limit: Int) throws -> UnsafeMutableRawBufferPointer {

@@ -166,6 +166,9 @@ final class RepositoryLock: Sendable {
         }
     }
 
+    /// The lock's object; nil once it is released.
+    var name: Digest? { state.withLock { $0.name } }
+
     /// Throws if the lock could not be renewed for so long that others may take it for abandoned.
     func check() throws {
         let (age, fault) = state.withLock { (Timestamp.monotonic() - $0.renewedAt, $0.fault) }
