@@ -26,6 +26,9 @@ public final class Repository: Sendable {
         /// How many chunks one file in a backup's tree has: 64 GiB of chunks of 1 MiB, whose list takes 4.4 MB.
         var segmentChunks = 1 << 16
 
+        /// Seconds before each further attempt after a temporary failure of the store.
+        public var retryPauses: [Double] = [0.2, 0.5, 1, 2, 4, 8, 16]
+
         public init() {}
     }
 
@@ -45,7 +48,7 @@ public final class Repository: Sendable {
     /// How much of an image one file in a backup's tree holds.
     var segmentSize: UInt64 { UInt64(options.segmentChunks) * UInt64(chunkSize) }
 
-    private init(_ store: any ObjectStore, _ keys: SealingKeys, _ config: RepositoryConfig, _ openedKey: Digest, _ options: Options) {
+    private init(_ store: RetryingStore, _ keys: SealingKeys, _ config: RepositoryConfig, _ openedKey: Digest, _ options: Options) {
         self.store = store
         self.keys = keys
         self.config = config
@@ -62,6 +65,7 @@ public final class Repository: Sendable {
     ) throws -> Repository {
         if let fault = RepositoryConfig.fault(inChunkSize: chunkSize) { throw RepositoryError(.invalid, fault) }
         try checkPassword(password)
+        let store = RetryingStore(store, pauses: options.retryPauses)
         guard try store.size(of: ObjectKind.config.rawValue) == nil else {
             throw RepositoryError(.exists, "the store has a repository already")
         }
@@ -77,10 +81,10 @@ public final class Repository: Sendable {
 
     /// Opens a repository.
     public static func open(_ store: any ObjectStore, password: Secret, options: Options = Options()) throws -> Repository {
-        try open(store, password: password, options: options, hint: nil)
+        try open(RetryingStore(store, pauses: options.retryPauses), password: password, options: options, hint: nil)
     }
 
-    private static func open(_ store: any ObjectStore, password: Secret, options: Options, hint: Digest?) throws -> Repository {
+    private static func open(_ store: RetryingStore, password: Secret, options: Options, hint: Digest?) throws -> Repository {
         guard try store.size(of: ObjectKind.config.rawValue) != nil else {
             throw RepositoryError(.notFound, "the store has no repository: there is no config")
         }
@@ -113,14 +117,21 @@ public final class Repository: Sendable {
     }
 
     /// The backups in the repository, oldest first; snapshots that somebody made with restic are among them.
-    public func snapshots() throws -> [RepositorySnapshot] {
+    ///
+    /// - Parameter onDamage: is told of snapshots that cannot be read, which are left out then. Without it the first of them is an error.
+    public func snapshots(onDamage: ((Digest, RepositoryError) -> Void)? = nil) throws -> [RepositorySnapshot] {
         let objects = SealedObjects(store, keys)
         var found: [RepositorySnapshot] = []
         for (name, _) in try objects.list(.snapshots) {
-            do { found.append(try RepositorySnapshot(id: name, parsing: objects.loadJSON(.snapshots, name))) } catch let failure
-                as StoreFailure
-                where failure.kind == .notFound
-            { continue }
+            do {
+                found.append(try RepositorySnapshot(id: name, parsing: objects.loadJSON(.snapshots, name)))
+            } catch let failure as StoreFailure where failure.kind == .notFound {
+                // Deleted since the listing.
+                continue
+            } catch let error as RepositoryError {
+                guard let onDamage else { throw error }
+                onDamage(name, error)
+            }
         }
         return found.sorted { ($0.time, $0.id.hex) < ($1.time, $1.id.hex) }
     }

@@ -93,6 +93,7 @@ extension Repository {
     }
 
     /// Checks the hashes of a part of the packs without decrypting them: `part` 0 to `parts` - 1 on successive days check all of them.
+    /// The progress counts packs.
     ///
     /// - Returns: what was checked, with the damaged and the missing packs.
     public func scrub(part: Int = 0, of parts: Int = 1, control: TransferControl = TransferControl()) throws -> VerifyResult {
