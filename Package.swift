@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "ClinkerRBD", type: .dynamic, targets: ["RBDDriver"]),
         .library(name: "ClinkerLVM", type: .dynamic, targets: ["LVMDriver"]),
         .library(name: "ClinkerNFS", type: .dynamic, targets: ["NFSDriver"]),
+        .library(name: "ClinkerBackupPOSIX", type: .dynamic, targets: ["BackupPOSIX"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -39,7 +40,11 @@ let package = Package(
                 "Observability", "Processes", "Primitives", "CLinux", logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
-            resources: ["template.c", "template.rs", "clinker.rs", "template.swift.txt", "driver.h"].map {
+            resources: [
+                "template.c", "template.rs", "clinker.rs", "template.swift.txt", "store.c", "store.rs", "clinker_store.rs",
+                "store.swift.txt",
+                "driver.h",
+            ].map {
                 .embedInCode("Templates/\($0)")
             },
             swiftSettings: strict, linkerSettings: bound),
@@ -58,7 +63,9 @@ let package = Package(
                 "BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Observability", "Primitives", logging,
             ],
             swiftSettings: strict),
-        .target(name: "Transfers", dependencies: ["CDriver", "DriverHost", "Processes", "Primitives", logging], swiftSettings: strict),
+        .target(
+            name: "Transfers", dependencies: ["Backups", "CDriver", "DriverHost", "Processes", "Primitives", logging],
+            swiftSettings: strict),
         .target(
             name: "DriverHost",
             dependencies: ["CDriver", "CLinux", "Processes", "Primitives", logging],
@@ -121,6 +128,9 @@ let package = Package(
             name: "NFSDriver", dependencies: ["DriverKit", "CDriver", "DiskImages", "CNFS", "JSON"], path: "Plugins/NFS",
             exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
         .target(
+            name: "BackupPOSIX", dependencies: ["DriverKit", "CDriver", "CLinux"], path: "Plugins/BackupPOSIX", exclude: ["README.md"],
+            swiftSettings: strict, linkerSettings: bound),
+        .target(
             name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
@@ -158,7 +168,8 @@ let package = Package(
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
         .testTarget(
-            name: "DriverHostTests", dependencies: ["DriverHost", "CDriver", "CLinux", "Processes", "Primitives", "TestSupport"],
+            name: "DriverHostTests",
+            dependencies: ["Backups", "DriverHost", "Transfers", "CDriver", "CLinux", "Processes", "Primitives", "TestSupport"],
             exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(

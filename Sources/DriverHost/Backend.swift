@@ -9,6 +9,8 @@ public final class Backend: Sendable {
         /// Its section in the configuration.
         public var name: String
         public var pluginPath: String
+        /// Whether it keeps volumes or backups.
+        public var kind = PluginKind.volume
         /// Options for the driver's `open`.
         public var options: DriverValue
         public var threads: Int

@@ -45,6 +45,7 @@ extension Backend {
                 kind: .open, id: 0,
                 value: .members([
                     "wire": .integer(Frame.version), "plugin": .string(configuration.pluginPath), "options": configuration.options,
+                    "kind": .string(configuration.kind.rawValue),
                     "threads": .integer(Int64(configuration.threads)),
                 ])))
         var wasUp = false

@@ -18,11 +18,22 @@ public enum HostProcess {
             }
             let state = State(wire: wire)
             do {
-                let plugin = try Plugin(path: first.value["plugin"]?.string ?? "")
+                let kind = first.value["kind"]?.string.flatMap { PluginKind(rawValue: $0) } ?? .volume
+                let library = try PluginLibrary(path: first.value["plugin"]?.string ?? "")
                 let options = first.value["options"] ?? .object([])
                 try StateDirectory.make(for: options)
-                let driver = try Driver(plugin, options: options, onLog: state.logger(first.id))
-                var capabilities = try driver.call(.capabilities, .object([]))
+                let plugin: any LoadedPlugin
+                let driver: any HostedPlugin
+                switch kind {
+                case .volume:
+                    let found = try Plugin(library)
+                    (plugin, driver) = (found, try Driver(found, options: options, onLog: state.logger(first.id)))
+                case .store:
+                    let found = try StorePlugin(library)
+                    (plugin, driver) = (found, try Store(found, options: options, onLog: state.logger(first.id)))
+                }
+                var capabilities = try driver.call(
+                    .capabilities, .object([]), CallContext(arguments: .object([]), onLog: state.logger(first.id)))
                 if case .object(var members) = capabilities {
                     members.removeAll { $0.name == "data" }
                     capabilities = .object(members)
@@ -73,7 +84,7 @@ public enum HostProcess {
 
         init(wire: Wire) { self.wire = wire }
 
-        func start(_ driver: Driver, threads: Int) {
+        func start(_ driver: any HostedPlugin, threads: Int) {
             for index in 0..<max(1, threads) {
                 startThread("call-\(index)") { [self] in
                     while let frame = queue.next() { perform(frame, driver) }
@@ -105,7 +116,7 @@ public enum HostProcess {
             }
         }
 
-        private func perform(_ frame: Frame, _ driver: Driver) {
+        private func perform(_ frame: Frame, _ driver: any HostedPlugin) {
             let id = frame.id
             let wire = wire
             let arguments = frame.value["arguments"] ?? .object([])

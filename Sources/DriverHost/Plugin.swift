@@ -1,29 +1,30 @@
 import CDriver
-import Glibc
-import Primitives
-import Processes
 
-/// An opened driver library. It is never closed.
-public struct Plugin: @unchecked Sendable {
+/// The volume driver of an opened library.
+public struct Plugin: LoadedPlugin, @unchecked Sendable {
     public let path: String
     /// The driver's table, as far as this host knows it; members that an older driver lacks are zero.
     let table: UnsafePointer<clinker_driver>
 
-    public var name: String { String(cString: table.pointee.name) }
-    public var version: String { table.pointee.version.map { String(cString: $0) } ?? "" }
-    public var vendor: String { table.pointee.vendor.map { String(cString: $0) } ?? "" }
+    public var kind: PluginKind { .volume }
+    public var name: String { tableText(table.pointee.name) }
+    public var version: String { tableText(table.pointee.version) }
+    public var vendor: String { tableText(table.pointee.vendor) }
     public var isSerialized: Bool { table.pointee.threads == CLINKER_THREADS_SERIALIZED.rawValue }
-    public var kind: String { table.pointee.kind == CLINKER_BACKUP_DRIVER.rawValue ? "backup" : "volume" }
     public var abi: UInt32 { table.pointee.abi }
 
     /// The options of the backend's section that the driver reads; nil if it does not declare them.
-    public var options: [PluginOption]? { PluginOption.all(table.pointee) }
+    public var options: [PluginOption]? {
+        PluginOption.all(table.pointee.options, count: table.pointee.option_count, size: table.pointee.option_size)
+    }
 
     /// The optional calls that the driver implements itself.
     public var nativeCalls: [String] { DriverMethod.allCases.filter { $0.function(table.pointee) != nil }.map(\.rawValue) }
 
     /// Whether a call is implemented by the driver, emulated by the host, or neither.
     public enum Support: String, Sendable { case native, emulated, unsupported }
+
+    public var support: [(call: String, support: Support)] { DriverMethod.allCases.map { ($0.rawValue, support($0)) } }
 
     public func support(_ method: DriverMethod) -> Support {
         if method.function(table.pointee) != nil { return .native }
@@ -37,41 +38,27 @@ public struct Plugin: @unchecked Sendable {
         return canCopy && [.cloneVolume, .createVolumeFromSnapshot, .revertToSnapshot].contains(method)
     }
 
-    /// Opens a plugin.
+    /// Opens a library and takes its volume driver.
     ///
     /// - Throws: `PluginError`, one line that says what to do.
-    public init(path: String) throws(PluginError) {
-        let file = try TrustedFile(path)
-        // Loaded through the checked descriptor, so that nobody can replace the file, or a library beside it, in between.
-        guard let library = dlopen(file.path, RTLD_NOW | RTLD_LOCAL | Int32(RTLD_NODELETE)) else {
-            throw PluginError(
-                "\(path) cannot be opened: \(String(cString: dlerror()).replacing(file.path, with: path)); build it for this machine and install the libraries it needs"
-            )
-        }
-        file.keep()
-        guard let symbol = dlsym(library, CLINKER_DRIVER_SYMBOL) else {
+    public init(path: String) throws(PluginError) { try self.init(PluginLibrary(path: path)) }
+
+    init(_ library: PluginLibrary) throws(PluginError) {
+        let path = library.path
+        guard let symbol = library.symbol(CLINKER_DRIVER_SYMBOL) else {
+            guard library.kinds.isEmpty else {
+                throw PluginError("\(path) is a store of backups, no driver of volumes: name it by backup_driver")
+            }
             throw PluginError(
                 "\(path) exports no \(CLINKER_DRIVER_SYMBOL): it is no Clinker driver; end its source with CLINKER_DRIVER(table)")
         }
         guard let given = unsafeBitCast(symbol, to: clinker_driver_function.self)() else {
             throw PluginError("\(path) gives no driver table")
         }
-        let abi = given.pointee.abi
-        guard abi == CLINKER_DRIVER_ABI else {
-            throw PluginError(
-                "\(path) was built for driver ABI \(abi), this host speaks \(CLINKER_DRIVER_ABI): build it against this release's clinker/driver.h"
-            )
-        }
-        let size = Int(given.pointee.size)
-        let mandatory = MemoryLayout<clinker_driver>.offset(of: \.extend_volume) ?? 0
-        guard size >= mandatory else {
-            throw PluginError(
-                "\(path) has a driver table of \(size) bytes, at least \(mandatory) are mandatory: set .size = sizeof(clinker_driver)")
-        }
-        let copy = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<clinker_driver>.size, alignment: 16)
-        memset(copy, 0, MemoryLayout<clinker_driver>.size)
-        memcpy(copy, given, min(size, MemoryLayout<clinker_driver>.size))
-        let table = UnsafePointer(copy.assumingMemoryBound(to: clinker_driver.self))
+        let table = try library.copy(
+            given, abi: given.pointee.abi, size: given.pointee.size,
+            mandatory: MemoryLayout<clinker_driver>.offset(of: \.extend_volume) ?? 0,
+            named: "driver")
         let known = table.pointee
         guard let name = known.name, name.pointee != 0 else { throw PluginError("\(path) has no name in its driver table") }
         let missing = [
@@ -84,76 +71,4 @@ public struct Plugin: @unchecked Sendable {
         self.path = path
         self.table = table
     }
-
-    // MARK: finding
-
-    /// The paths of the driver libraries in a directory: `lib*.so` and `*.so` whose names begin with clinker.
-    public static func find(in directory: String) throws(PluginError) -> [String] {
-        guard let listing = opendir(directory) else {
-            throw PluginError("\(SystemError.last("the plugin directory \(directory) cannot be read"))")
-        }
-        defer { closedir(listing) }
-        var paths: [String] = []
-        while let entry = readdir(listing) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-            }
-            if driverName(ofFile: name) != nil { paths.append(directory + "/" + name) }
-        }
-        return paths.sorted()
-    }
-
-    /// `file` for `libClinkerFile.so`, `example` for `clinker-example.so`; nil for other names.
-    static func driverName(ofFile file: String) -> String? {
-        guard file.hasSuffix(".so") else { return nil }
-        var stem = file.dropLast(3).lowercased()
-        if stem.hasPrefix("lib") { stem.removeFirst(3) }
-        guard stem.hasPrefix("clinker") else { return nil }
-        let name = stem.dropFirst(7).filter { $0 != "-" && $0 != "_" }
-        return name.isEmpty ? nil : name
-    }
-
-    /// The path of the plugin for a value of `volume_driver`: a name, an absolute path, or the Python path of Cinder's driver.
-    public static func path(for driver: String, in directory: String) throws(PluginError) -> String {
-        if driver.hasPrefix("/") {
-            guard access(driver, F_OK) == 0 else {
-                throw PluginError("\(SystemError.last("volume_driver = \(driver)"))")
-            }
-            return driver
-        }
-        let name = pythonDrivers[driver] ?? driver
-        if name.contains(".") {
-            throw PluginError(
-                "volume_driver = \(driver): no plugin replaces this driver of Cinder; known are \(pythonDrivers.keys.sorted().joined(separator: ", "))"
-            )
-        }
-        let found = try find(in: directory)
-        for path in found {
-            let file = path.split(separator: "/").last.map(String.init) ?? path
-            if driverName(ofFile: file) == name.lowercased() { return path }
-        }
-        let names = found.compactMap { driverName(ofFile: $0.split(separator: "/").last.map(String.init) ?? "") }
-        throw PluginError(
-            "volume_driver = \(driver): no such plugin in \(directory); it has \(names.isEmpty ? "none" : names.joined(separator: ", "))")
-    }
-
-    static let pythonDrivers = [
-        "cinder.volume.drivers.rbd.RBDDriver": "rbd", "cinder.volume.drivers.lvm.LVMVolumeDriver": "lvm",
-        "cinder.volume.drivers.nfs.NfsDriver": "nfs",
-    ]
-
-    /// The default of `plugin_directory`: `../lib/clinker` of an installed program, else the program's own directory.
-    public static func defaultDirectory() -> String {
-        let executable = executablePath()
-        let directory = executable.lastIndex(of: "/").map { String(executable[..<$0]) } ?? "."
-        let parent = directory.lastIndex(of: "/").map { String(directory[..<$0]) } ?? ""
-        let installed = parent + "/lib/clinker"
-        return access(installed, R_OK) == 0 ? installed : directory
-    }
-}
-
-/// Why a plugin cannot be used, in one line.
-public struct PluginError: Error, CustomStringConvertible, Sendable {
-    public let description: String
-    init(_ description: String) { self.description = description }
 }

@@ -36,12 +36,12 @@ public struct PluginOption: Sendable {
         help = text(option.help)
     }
 
-    /// The options of a driver's table; nil if it does not declare them.
-    static func all(_ table: clinker_driver) -> [PluginOption]? {
-        guard let options = table.options else { return nil }
-        let size = Int(table.option_size)
-        guard size >= MemoryLayout<UnsafePointer<CChar>>.size, table.option_count <= 10_000 else { return nil }
-        return (0..<Int(table.option_count)).compactMap { index in
+    /// The options of a plugin's table; nil if it does not declare them.
+    static func all(_ options: UnsafePointer<clinker_option>?, count: UInt32, size: UInt32) -> [PluginOption]? {
+        guard let options else { return nil }
+        let size = Int(size)
+        guard size >= MemoryLayout<UnsafePointer<CChar>>.size, count <= 10_000 else { return nil }
+        return (0..<Int(count)).compactMap { index in
             var option = clinker_option()
             withUnsafeMutableBytes(of: &option) { bytes in
                 bytes.copyMemory(

@@ -7,6 +7,9 @@ public enum StateDirectory {
     /// Where it is, below the directory of the service's state. No name of a backend leads elsewhere, and no two lead to one place.
     public static func path(of backend: String, in state: String) -> String { "\(state)/volumes/\(fileName(of: backend))" }
 
+    /// The same of a store of backups.
+    public static func path(ofStore store: String, in state: String) -> String { "\(state)/backups/\(fileName(of: store))" }
+
     /// The name as that of one file: most names are their own.
     static func fileName(of backend: String) -> String {
         var name = ""

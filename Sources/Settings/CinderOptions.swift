@@ -24,7 +24,7 @@ enum CinderOptions {
 
     private static let notServed: [String: Set<String>] = [
         "DEFAULT": [
-            "allowed_direct_url_schemes", "api_enable_ssl", "backup_driver", "glance_api_servers",
+            "allowed_direct_url_schemes", "api_enable_ssl", "glance_api_servers",
             "image_upload_use_cinder_backend", "image_volume_cache_enabled", "log_config_append", "notification_driver",
             "resource_query_filters_file", "scheduler_json_config_location", "verify_glance_signatures",
             "volume_copy_blkio_cgroup_name", "default_group_type",

@@ -63,10 +63,12 @@ public struct OptionRule: Sendable {
     }
 }
 
-/// The section of an option: a named one, or the section of every backend.
+/// The section of an option: a named one, the section of every backend, or that of every store of backups.
 public enum OptionSection: Sendable, Equatable {
     case group(String)
     case backend
+    /// [DEFAULT] gives the value where the store's section does not.
+    case store
 }
 
 /// The declaration of an option without its type.
@@ -109,7 +111,13 @@ public struct OptionDeclaration: Sendable {
             })
     }
 
-    public var sectionName: String { if case .group(let name) = section { name } else { "<backend>" } }
+    public var sectionName: String {
+        switch section {
+        case .group(let name): name
+        case .backend: "<backend>"
+        case .store: "<backup store>"
+        }
+    }
 
     /// A description of the limits; empty if there are none.
     public var limits: String {

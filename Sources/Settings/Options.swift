@@ -18,18 +18,24 @@ public struct OptionCatalogue: Sendable {
     public let all: [OptionDeclaration]
     /// Options that the section of every backend may have.
     let ofBackends: [OptionDeclaration]
+    /// Options that the section of every store of backups may have, and [DEFAULT].
+    let ofStores: [OptionDeclaration]
 
     public init(_ groups: any DeclaredOptions...) {
         all = groups.flatMap(\.declarations)
         ofBackends = all.filter { $0.section == .backend }
+        ofStores = all.filter { $0.section == .store }
     }
 
     /// What `Settings` itself asks for.
-    public static let common = OptionCatalogue(Options.service, Options.backend)
+    public static let common = OptionCatalogue(Options.service, Options.backend, Options.store)
 
     func find(_ section: String, _ name: String) -> OptionDeclaration? {
-        all.first { $0.name == name && $0.section == .group(section) }
+        all.first { $0.name == name && ($0.section == .group(section) || ($0.section == .store && section == "DEFAULT")) }
     }
+
+    /// The option of that name that the section of every store of backups may have.
+    func ofStore(_ name: String) -> OptionDeclaration? { ofStores.first { $0.name == name } }
 
     /// The option of that name that the section of every backend may have.
     func ofBackend(_ name: String) -> OptionDeclaration? { ofBackends.first { $0.name == name } }

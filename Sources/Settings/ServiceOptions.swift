@@ -79,6 +79,9 @@ public struct ServiceOptions: DeclaredOptions {
         "enforce_new_defaults", in: .group("oslo_policy"), default: true,
         help: "false: what older releases allowed is allowed too, to every user of a project.")
     public let enabledBackends = Option("enabled_backends", default: [String](), help: "Sections of the backends to serve.")
+    public let enabledBackupStores = Option(
+        "enabled_backup_stores", default: [String](),
+        help: "Sections of the stores of backups, the first for those that ask for none; empty: the one of backup_driver in [DEFAULT].")
     public let pluginDirectory = Option(
         "plugin_directory", default: "", help: "Directory of the driver plugins; without it, the one beside the program.")
 

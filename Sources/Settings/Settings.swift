@@ -129,12 +129,17 @@ public struct Settings: Sendable {
 
     // MARK: reading
 
-    private func value<T>(_ option: Option<T>, in section: String) -> T? {
+    func value<T>(_ option: Option<T>, in section: String) -> T? {
         guard let texts = raw(section, option.declaration.name), let last = texts.last else { return nil }
         return try? T.parse(T.self is [String].Type ? texts.joined(separator: ",") : last)
     }
 
-    private func raw(_ section: String, _ name: String) -> [String]? {
+    func hasSection(_ section: String) -> Bool { values[section] != nil }
+
+    /// The names of the options that a section sets.
+    func names(in section: String) -> [String] { (values[section] ?? [:]).keys.sorted() }
+
+    func raw(_ section: String, _ name: String) -> [String]? {
         // Values of files were checked. Only a path from the command line may fail to expand, and is used as it is.
         values[section]?[name]?.map { (try? expand($0, of: name, in: section)) ?? $0 }
     }
@@ -187,20 +192,25 @@ public struct Settings: Sendable {
     private mutating func check() -> [String] {
         var problems: [String] = []
         let backends = self[Options.service.enabledBackends]
+        let stores = self[Options.service.enabledBackupStores]
         for section in values.keys.sorted() {
             let isBackend = backends.contains(section) || section == "backend_defaults"
-            guard isBackend || known.hasSection(section) || CinderOptions.knows(section: section) else {
-                // Sections of backends that are not enabled may stay in the file.
-                if values[section]?["volume_driver"] == nil { unknown.append(unknownSection(section)) }
+            let isStore = !isBackend && stores.contains(section)
+            guard isBackend || isStore || known.hasSection(section) || CinderOptions.knows(section: section) else {
+                // Sections of backends and stores that are not enabled may stay in the file.
+                if values[section]?["volume_driver"] == nil, values[section]?["backup_driver"] == nil {
+                    unknown.append(unknownSection(section))
+                }
                 continue
             }
             for name in (values[section] ?? [:]).keys.sorted() {
-                let declaration = isBackend ? known.ofBackend(name) : known.find(section, name)
+                let declaration = isBackend ? known.ofBackend(name) : isStore ? known.ofStore(name) : known.find(section, name)
                 problems += check(section, name, declaration)
                 // Options of drivers are checked when the driver is known (`examine`).
-                if declaration == nil, !isBackend { notRead(section, name, &problems) }
+                if declaration == nil, !isBackend, !isStore { notRead(section, name, &problems) }
             }
         }
+        problems += problemsOfStores(backends)
         for backend in backends where values[backend] == nil {
             problems.append("[DEFAULT] enabled_backends names '\(backend)', but there is no section [\(backend)]")
         }
@@ -241,7 +251,8 @@ public struct Settings: Sendable {
 
     private func unknownSection(_ section: String) -> String {
         let first = (values[section] ?? [:]).keys.min { origin(section, $0) < origin(section, $1) }
-        let near = known.nearest(toSection: section, among: self[Options.service.enabledBackends])
+        let near = known.nearest(
+            toSection: section, among: self[Options.service.enabledBackends] + self[Options.service.enabledBackupStores])
         return "\(first.map { origin(section, $0) } ?? section): unknown section [\(section)]"
             + (near.map { "; did you mean [\($0)]?" } ?? "; no enabled backend has the name")
     }
@@ -258,27 +269,40 @@ public struct Settings: Sendable {
 
     /// Checks a backend's section for a driver with the given options.
     public func examine(backend: String, driver: String, options: [OptionDeclaration]) -> BackendFindings {
+        examine(section: backend, shared: "backend_defaults", by: "the driver \(driver)", options: options)
+    }
+
+    /// Checks the section of a plugin, and the one that it shares with others.
+    ///
+    /// - Parameters:
+    ///   - own: its own section; nil if it has none.
+    ///   - reader: what reads it, for messages.
+    func examine(section own: String?, shared: String, by reader: String, options: [OptionDeclaration]) -> BackendFindings {
         var found = BackendFindings()
         let byName = Dictionary(options.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        for section in ["backend_defaults", backend] {
+        let host = shared == "DEFAULT" ? known.ofStores : known.ofBackends
+        for section in [shared] + (own.map { [$0] } ?? []) {
             for name in (values[section] ?? [:]).keys.sorted() {
                 if let declaration = byName[name] {
                     if declaration.typeName == OptionDeclaration.unused {
-                        if section == backend, raw(section, name)?.last?.isEmpty == false {
+                        // Of a plugin without a section of its own, [DEFAULT] is the one.
+                        if section == own ?? shared, raw(section, name)?.last?.isEmpty == false {
                             found.notServed.append("\(origin(section, name)): [\(section)] \(name) has no effect: \(declaration.help)")
                         }
                         continue
                     }
-                    if known.ofBackend(name) == nil { found.problems += check(section, name, declaration) }
+                    if !host.contains(where: { $0.name == name }) { found.problems += check(section, name, declaration) }
                     continue
                 }
-                // [backend_defaults] applies to all drivers; another one may read the option.
-                if known.ofBackend(name) != nil || section != backend || CinderOptions.harmlessOfBackends.contains(name) { continue }
+                // The shared section applies to all plugins; another one may read the option.
+                if section != own || host.contains(where: { $0.name == name }) || CinderOptions.harmlessOfBackends.contains(name) {
+                    continue
+                }
                 if CinderOptions.knows("backend_defaults", name) || CinderOptions.knows("DEFAULT", name) {
                     found.notServed.append(
-                        "\(origin(section, name)): [\(section)] \(name) has no effect: the driver \(driver) does not read it")
+                        "\(origin(section, name)): [\(section)] \(name) has no effect: \(reader) does not read it")
                 } else {
-                    let nearest = NearestName.of(name, among: options.map(\.name) + known.ofBackends.map(\.name))
+                    let nearest = NearestName.of(name, among: options.map(\.name) + host.map(\.name))
                     found.unknown.append(
                         "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
                 }
@@ -287,7 +311,7 @@ public struct Settings: Sendable {
         return found
     }
 
-    /// Options of a backend's section that have no effect, one line each.
+    /// Options of a backend's or store's section that have no effect, one line each.
     ///
     /// - Parameters:
     ///   - options: the names that the driver declares; nil if it does not declare any.

@@ -36,6 +36,7 @@ enum ConfigurationCheck {
         }
         attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
         attempt { _ = try Backends(settings, node: settings[Options.service.host], stateDirectory: "/", log: LogSink().logger("backend")) }
+        attempt { _ = try BackupStoreHosts(settings, stateDirectory: "/", log: LogSink().logger("store")) }
         attempt { _ = try Scheduler(settings) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
@@ -64,7 +65,7 @@ enum ConfigurationCheck {
         return problems
     }
 
-    /// Problems of the backends' sections that depend on their drivers: invalid values, unknown options.
+    /// Problems of the sections of backends and stores that depend on their plugins: invalid values, unknown options.
     static func drivers(_ settings: Settings) -> (problems: [String], notServed: [String]) {
         var problems: [String] = []
         var notServed: [String] = []
@@ -80,6 +81,24 @@ enum ConfigurationCheck {
                 problems += found.problems + found.unknown
                 notServed += found.notServed
             } catch { problems.append("[\(backend)] \(error)") }
+        }
+        for store in settings.backupStores {
+            let driver = settings[Options.store.driver, store: store]
+            let path: String
+            do throws(PluginError) {
+                path = try Plugin.path(for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory, kind: .store)
+            } catch {
+                // Of a store with a section it was reported already.
+                if store == Settings.unnamedStore { notServed.append("[DEFAULT] \(error)") }
+                continue
+            }
+            do throws(PluginError) {
+                let plugin = try StorePlugin(path: path)
+                guard let options = plugin.options else { continue }
+                let found = settings.examine(store: store, plugin: plugin.name, options: options.map { OptionDeclaration($0) })
+                problems += found.problems + found.unknown
+                notServed += found.notServed
+            } catch { problems.append("[\(store)] \(error)") }
         }
         return (problems, notServed)
     }

@@ -34,6 +34,7 @@ struct ConfigurationOptions: ParsableArguments {
     static let embedded = [
         (section: "DEFAULT", name: "osapi_volume_listen", value: "127.0.0.1"), (section: "DEFAULT", name: "auth_strategy", value: "noauth"),
         (section: "DEFAULT", name: "enabled_backends", value: "file"), (section: "file", name: "volume_driver", value: "file"),
+        (section: "DEFAULT", name: "enabled_backup_stores", value: "backups"), (section: "backups", name: "backup_driver", value: "posix"),
     ]
 
     private static func absolute(_ path: String) -> String {

@@ -27,6 +27,29 @@ struct ABITests {
         #expect(MemoryLayout<Table>.offset(of: \.option_size) == options + 12 && MemoryLayout<Table>.size == options + 16)
     }
 
+    @Test("the table of a store: every member where it always was")
+    func store() {
+        typealias Table = clinker_store
+        let head: [(PartialKeyPath<Table>, Int)] = [
+            (\.abi, 0), (\.size, 4), (\.name, 8), (\.version, 16), (\.vendor, 24), (\.kind, 32), (\.threads, 36),
+        ]
+        for (member, offset) in head { #expect(MemoryLayout<Table>.offset(of: member) == offset, "\(member)") }
+        let calls: [PartialKeyPath<Table>] = [
+            \.open, \.close, \.capabilities, \.stats, \.put, \.get, \.stat_object, \.list, \.remove, \.put_open, \.put_write, \.put_close,
+            \.protect,
+        ]
+        for (index, call) in calls.enumerated() { #expect(MemoryLayout<Table>.offset(of: call) == 40 + 8 * index, "\(call)") }
+        let options = 40 + 8 * calls.count
+        #expect(MemoryLayout<Table>.offset(of: \.options) == options && MemoryLayout<Table>.offset(of: \.option_count) == options + 8)
+        #expect(MemoryLayout<Table>.offset(of: \.option_size) == options + 12 && MemoryLayout<Table>.size == options + 16)
+        typealias Object = clinker_object
+        #expect(MemoryLayout<Object>.offset(of: \.size) == 0 && MemoryLayout<Object>.offset(of: \.name) == 8)
+        #expect(MemoryLayout<Object>.offset(of: \.length) == 16 && MemoryLayout<Object>.offset(of: \.modified) == 24)
+        #expect(MemoryLayout<Object>.size == 32 && MemoryLayout<clinker_slice>.size == 16)
+        #expect(MemoryLayout<clinker_slice>.offset(of: \.bytes) == 0 && MemoryLayout<clinker_slice>.offset(of: \.length) == 8)
+        #expect(CLINKER_STORE_SYMBOL == "clinker_store_v1")
+    }
+
     @Test("an option that a driver declares: every member where it always was")
     func option() {
         typealias Option = clinker_option

@@ -11,7 +11,10 @@ struct StateDirectoryTests {
         for (name, file) in [
             ("rbd1", "rbd1"), ("a b.c", "a b.c"), ("..", "%2E."), (".", "%2E"), ("../../etc", "%2E.%2F..%2Fetc"), ("a/b", "a%2Fb"),
             ("a%2Fb", "a%252Fb"), ("/", "%2F"), ("é", "é"),
-        ] { #expect(StateDirectory.path(of: name, in: "/state") == "/state/volumes/\(file)") }
+        ] {
+            #expect(StateDirectory.path(of: name, in: "/state") == "/state/volumes/\(file)")
+            #expect(StateDirectory.path(ofStore: name, in: "/state") == "/state/backups/\(file)")
+        }
     }
 
     private func options(_ name: String, _ state: String) -> DriverValue {

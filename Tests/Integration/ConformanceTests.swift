@@ -27,9 +27,11 @@ struct ConformanceTests {
     }
 
     /// The arguments for a part of the cases, another one every day; none, for all of them.
-    private func sample(_ kind: String, _ isWhole: Bool = FaultSample.isWholeForDrivers) async throws -> [String] {
+    private func sample(_ kind: String, _ isWhole: Bool = FaultSample.isWholeForDrivers, of plugin: String = "file") async throws
+        -> [String]
+    {
         if isWhole { return [] }
-        let names = try await check(["file", "--list"]).output.split(separator: "\n").map(String.init)
+        let names = try await check([plugin, "--list"]).output.split(separator: "\n").map(String.init)
         return names.filter { FaultSample.holds($0 + kind, oneOf: 6) }.flatMap { ["--case", $0] }
     }
 
@@ -50,6 +52,22 @@ struct ConformanceTests {
             "\(result.output)")
         #expect(report["calls"]?["clone_volume"] == "native" && report["driver"] == "file")
         #expect(ServiceUnderTest.entries(volumes).isEmpty)
+    }
+
+    @Test("the POSIX store keeps every promise, and leaves nothing behind")
+    func posixStore() async throws {
+        let directory = temporaryDirectory("conformance")
+        let objects = directory + "/objects"
+        mkdir(objects, 0o700)
+        let result = try await check(["posix", "--set", "backup_posix_path=" + objects, "--json", directory + "/report.json"])
+        #expect(result.status == 0, "\(result.output)")
+        let report = try JSON(parsing: try ServiceUnderTest.read(directory + "/report.json"))
+        let cases = report["cases"]?.array ?? []
+        let skipped = Set(cases.filter { $0["outcome"] != "passed" }.compactMap { $0["name"]?.string?.split(separator: ":").first })
+        #expect(cases.count >= 80 && skipped.isSubset(of: ["put", "protect"]), "\(result.output)")
+        #expect(report["driver"] == "posix" && report["calls"]?["protect"] == "unsupported" && report["calls"]?["put"] == "native")
+        // Killed writers leave what is removed after a day.
+        #expect(ServiceUnderTest.entries(objects).allSatisfy { $0 == ".clinker-partial" })
     }
 
     @Test("the drivers of real storage keep every promise", arguments: ["rbd", "nfs", "nfs with qcow2 volumes"])
@@ -96,11 +114,13 @@ struct ConformanceTests {
         #expect(try ServiceUnderTest.read(directory + "/report.xml").contains("<testcase classname=\"simple\""))
     }
 
-    @Test("a new driver builds with one command and passes, in each language", arguments: ["c", "rust", "swift"])
-    func template(_ language: String) async throws {
+    @Test(
+        "a new driver or store builds with one command and passes, in each language", arguments: ["c", "rust", "swift"],
+        ["volume", "store"])
+    func template(_ language: String, _ kind: String) async throws {
         let directory = try compiled("simple")
         let made = try await ServiceUnderTest.run(
-            ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--directory", directory])
+            ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--kind", kind, "--directory", directory])
         #expect(made.status == 0, "\(made.output)")
         let home = getenv("HOME").map { String(cString: $0) } ?? "/root"
         let path = getenv("PATH").map { String(cString: $0) } ?? ""
@@ -112,7 +132,8 @@ struct ConformanceTests {
             "/usr/bin/env", ["PATH=\(path):\(home)/.cargo/bin", "make", "-n", "-C", directory + "/novel", "check", "CLINKER=/opt/clinker"])
         #expect(first.output.contains("/opt/clinker driver check ./\(library)"), "\(first.output)")
         let result = try await check(
-            ["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"] + (try await sample(language)))
+            ["\(directory)/novel/\(library)", "--set", "directory=\(directory)/volumes"]
+                + (try await sample(language + kind, of: kind == "store" ? "posix" : "file")))
         #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
         let again = try await ServiceUnderTest.run(
             ServiceUnderTest.binary, ["driver", "new", "novel", "--language", language, "--directory", directory])

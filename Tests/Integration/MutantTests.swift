@@ -15,11 +15,17 @@ struct MutantTests {
         let words: String
     }
 
-    static let sources = ServiceUnderTest.root + "/Tests/DriverHostTests/Drivers/mutants"
+    /// What the bugs are in: a driver of volumes, or a store of backups.
+    enum Subject: String, CaseIterable, CustomTestStringConvertible {
+        case volumes = "mutants", stores = "store-mutants"
+
+        var sources: String { ServiceUnderTest.root + "/Tests/DriverHostTests/Drivers/" + rawValue }
+        var testDescription: String { "\(self)" }
+    }
 
     /// The table beside the driver.
-    static func table() throws -> [Mutant] {
-        try ServiceUnderTest.read(sources + "/MUTANTS.tsv").split(separator: "\n").dropFirst().map { line in
+    static func table(_ subject: Subject) throws -> [Mutant] {
+        try ServiceUnderTest.read(subject.sources + "/MUTANTS.tsv").split(separator: "\n").dropFirst().map { line in
             let fields = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
             guard fields.count == 3 else { throw ServiceUnderTest.Failure("no line of the table: \(line)") }
             return Mutant(bug: fields[0], foundBy: fields[1] == "-" ? nil : fields[1], words: fields[2])
@@ -27,14 +33,15 @@ struct MutantTests {
     }
 
     /// Compiles the driver into a directory and returns its path.
-    static func build(in directory: String) throws -> String {
+    static func build(_ subject: Subject = .volumes, in directory: String, _ flags: [String] = []) throws -> String {
         let path = directory + "/clinker-mutants.so"
-        let files = ServiceUnderTest.entries(sources).filter { $0.hasSuffix(".c") }.map { sources + "/" + $0 }
+        let files = ServiceUnderTest.entries(subject.sources).filter { $0.hasSuffix(".c") }.map { subject.sources + "/" + $0 }
         let status = reap(
             try spawn(
                 "/usr/bin/cc",
                 ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared", "-pthread"]
-                    + ["-I", ServiceUnderTest.root + "/Sources/CDriver/include", "-o", path] + files, descriptors: []))
+                    + ["-I", ServiceUnderTest.root + "/Sources/CDriver/include", "-o", path] + flags + files
+                    + (subject == .stores ? ["-lcrypto"] : []), descriptors: []))
         guard status == 0 else { throw ServiceUnderTest.Failure("cc failed") }
         return path
     }
@@ -82,16 +89,16 @@ struct MutantTests {
         #expect(Self.running(directory).isEmpty && access(made, F_OK) != 0)
     }
 
-    @Test("the table tells of every bug, and of ten at least nine are found")
-    func table() throws {
-        let table = try Self.table()
+    @Test("the table tells of every bug, and of ten at least nine are found", arguments: Subject.allCases)
+    func table(_ subject: Subject) throws {
+        let table = try Self.table(subject)
         var bugs: Set<String> = []
-        for file in ServiceUnderTest.entries(Self.sources) where file.hasSuffix(".c") {
-            for piece in try ServiceUnderTest.read(Self.sources + "/" + file).split(separator: "\"") {
+        for file in ServiceUnderTest.entries(subject.sources) where file.hasSuffix(".c") {
+            for piece in try ServiceUnderTest.read(subject.sources + "/" + file).split(separator: "\"") {
                 // Between quotation marks, behind BUG( or bug(...,.
                 if table.contains(where: { $0.bug == piece }) { bugs.insert(String(piece)) }
             }
-            for match in try ServiceUnderTest.read(Self.sources + "/" + file).matches(of: /BUG\("([a-z0-9_]+)"\)/) {
+            for match in try ServiceUnderTest.read(subject.sources + "/" + file).matches(of: /BUG\("([a-z0-9_]+)"\)/) {
                 #expect(table.contains { $0.bug == match.1 }, "\(match.1) is not in the table")
             }
         }
@@ -114,12 +121,22 @@ struct MutantTests {
         #expect(small.status == 0, "\(small.output)")
     }
 
-    @Test("each bug is found by the case that the table names")
-    func found() async throws {
-        let driver = try Self.build(in: temporaryDirectory("mutants"))
+    @Test("the store without a bug passes every case, with writers of its own and with the host's", arguments: [[], ["-DWITHOUT_WRITERS"]])
+    func honestStore(_ flags: [String]) async throws {
+        let store = try Self.build(.stores, in: temporaryDirectory("mutants"), flags)
+        let whole = try await Self.check(store, "none", [])
+        #expect(whole.status == 0 && whole.output.contains(" 0 failed"), "\(whole.output)")
+        let skipped = whole.output.split(separator: "\n").filter { $0.hasPrefix("skipped") }
+        #expect(skipped.allSatisfy { $0.contains("CLINKER_CHECK_LARGE") }, "\(skipped)")
+        #expect(whole.output.contains("emulated: put_open put_write put_close") == !flags.isEmpty)
+    }
+
+    @Test("each bug is found by the case that the table names", arguments: Subject.allCases)
+    func found(_ subject: Subject) async throws {
+        let driver = try Self.build(subject, in: temporaryDirectory("mutants"))
         // The whole suite over every bug takes a quarter of an hour of two processors: with the whole tables of faults.
         let isWhole = FaultSample.isWhole
-        let mutants = try Self.table().filter { isWhole || $0.foundBy != nil }
+        let mutants = try Self.table(subject).filter { isWhole || $0.foundBy != nil }
         try await withThrowingTaskGroup(of: Void.self) { group in
             var next = mutants.makeIterator()
             func add() {

@@ -133,12 +133,105 @@ struct SettingsTests {
     func notServed() throws {
         let settings = try Settings(
             text:
-                "[DEFAULT]\nbackup_driver = x\nimage_volume_cache_enabled = true\nosapi_volume_use_ssl = false\n[key_manager]\nbackend = barbican\n"
+                "[DEFAULT]\nallowed_direct_url_schemes = x\nimage_volume_cache_enabled = true\nosapi_volume_use_ssl = false\n[key_manager]\nbackend = barbican\n"
         )
         #expect(settings.unknown.isEmpty && settings.notServed.count == 3)
         for harmful in ["osapi_volume_use_ssl = true", "cluster = c1"] {
             #expect { try Settings(text: "[DEFAULT]\n\(harmful)\n") } throws: { "\($0)".contains("not served by this release") }
         }
+    }
+
+    @Test("stores of backups are those that are enabled, with sections of their own, or the one of [DEFAULT]")
+    func stores() throws {
+        let one = try Settings(
+            text:
+                "[DEFAULT]\nbackup_driver = cinder.backup.drivers.posix.PosixBackupDriver\nbackup_posix_path = /b\nglusterfs_backup_share = s\nhost = h\n"
+        )
+        #expect(one.backupStores == ["default"] && one.warnings.isEmpty)
+        #expect(one.storeOptions("default").map(\.name) == ["backup_driver", "backup_posix_path", "glusterfs_backup_share"])
+        #expect(one[Options.store.driver, store: "default"] == "cinder.backup.drivers.posix.PosixBackupDriver")
+        #expect(one[Options.store.format, store: "default"] == "cinder")
+
+        let two = try Settings(
+            text: """
+                [DEFAULT]
+                enabled_backup_stores = near, far
+                backup_compression_algorithm = zstd
+                backup_posix_path = /b
+                [near]
+                backup_driver = posix
+                backup_format = repository
+                [far]
+                backup_driver = posix
+                backup_compression_algorithm = none
+                backup_posix_path = /far
+                [old]
+                backup_driver = posix
+                """)
+        #expect(two.backupStores == ["near", "far"] && two.warnings.isEmpty)
+        #expect(["near", "far"].map { two[Options.store.compression, store: $0] } == ["zstd", "none"])
+        #expect(["near", "far"].map { two[Options.store.format, store: $0] } == ["repository", "cinder"])
+        #expect(two.storeOptions("near").contains { $0 == ("backup_posix_path", "/b") })
+        #expect(two.storeOptions("far").contains { $0 == ("backup_posix_path", "/far") })
+        #expect(try Settings(text: "[DEFAULT]\n").backupStores.isEmpty)
+    }
+
+    @Test(
+        "what is wrong with a store is said by its section",
+        arguments: [
+            ("enabled_backup_stores = a\n", "enabled_backup_stores names 'a', but there is no section [a]"),
+            ("enabled_backup_stores = a\n[a]\nbackup_container = c\n", "[a] backup_driver is not set"),
+            ("enabled_backup_stores = a, a\n[a]\nbackup_driver = posix\n", "names a store twice"),
+            (
+                "enabled_backends = a\nenabled_backup_stores = a\n[a]\nbackup_driver = posix\nvolume_driver = file\n",
+                "[a] is a backend and a store of backups"
+            ),
+            ("enabled_backup_stores = a\n[a]\nbackup_driver = posix\nbackup_format = tar\n", "[a] backup_format must be one of"),
+            ("backup_driver = posix\nbackup_compression_algorithm = lzma\n", "[DEFAULT] backup_compression_algorithm must be one of"),
+            ("backup_driver = posix\nbackup_file_size = 100000\n", "[DEFAULT] backup_file_size must be a multiple"),
+        ])
+    func wrongStores(text: String, words: String) {
+        #expect { try Settings(text: "[DEFAULT]\n" + text) } throws: { "\($0)".contains(words) }
+    }
+
+    @Test("a store's options are known by what its plugin declares, in its section and in [DEFAULT]")
+    func storeOptions() throws {
+        func option(_ name: String, _ type: String, unused reason: String? = nil) -> OptionDeclaration {
+            .ofDriver(
+                name, typeName: reason == nil ? type : OptionDeclaration.unused, defaultText: "", range: nil, choices: nil,
+                help: reason ?? "")
+        }
+        let options = [
+            option("backup_posix_path", "text"), option("backup_posix_require_mount", Bool.typeName),
+            option("glusterfs_backup_share", "text", unused: "mount it"),
+        ]
+        let named = try Settings(
+            text: """
+                [DEFAULT]
+                enabled_backup_stores = a
+                glusterfs_backup_share = s
+                [a]
+                backup_driver = posix
+                backup_posix_pth = /x
+                backup_posix_require_mount = perhaps
+                glusterfs_backup_share = s
+                backup_swift_url = http://x
+                """)
+        let found = named.examine(store: "a", plugin: "posix", options: options)
+        #expect(found.unknown == ["text:6: unknown option [a] backup_posix_pth; did you mean backup_posix_path?"])
+        #expect(found.problems.count == 1 && found.problems[0].contains("[a] backup_posix_require_mount"))
+        #expect(
+            found.notServed == [
+                "text:9: [a] backup_swift_url has no effect: the store posix does not read it",
+                "text:8: [a] glusterfs_backup_share has no effect: mount it",
+            ])
+        let unnamed = try Settings(
+            text:
+                "[DEFAULT]\nbackup_driver = posix\nglusterfs_backup_share = s\nbackup_posix_require_mount = perhaps\nbackup_swift_url = http://x\n"
+        )
+        let all = unnamed.examine(store: "default", plugin: "posix", options: options)
+        #expect(all.problems.count == 1 && all.unknown.isEmpty)
+        #expect(all.notServed == ["text:3: [DEFAULT] glusterfs_backup_share has no effect: mount it"])
     }
 
     @Test("carriage returns and a byte order mark are no part of values")

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +79,11 @@ static inline void clinker_heap(size_t *used, size_t *unused) {
 /* Begins to write the range to the device, without waiting for it. */
 static inline int clinker_start_writeback(int file, off_t offset, off_t length) {
     return sync_file_range(file, offset, length, SYNC_FILE_RANGE_WRITE);
+}
+/* What filesystem the file lies in, as in linux/magic.h; -1 with errno. */
+static inline int64_t clinker_filesystem_type(int file) {
+    struct statfs info;
+    return fstatfs(file, &info) ? -1 : (int64_t)info.f_type;
 }
 
 #endif

@@ -1,10 +1,9 @@
 import CDriver
 import Glibc
-import Logging
 import Primitives
 
 /// What a case works with: the driver, objects that are removed when the case ends, and assertions.
-final class CheckBench {
+final class CheckBench: CheckAssertions {
     /// A volume or a snapshot as the host would store it.
     struct Object {
         var id = UUID.random()
@@ -41,10 +40,7 @@ final class CheckBench {
     func another() throws -> Driver { try Driver(driver.plugin, options: options, witness: witness) }
 
     /// A directory of the suite, which contains the driver's.
-    var directory: String {
-        guard let own = options["state_dir"]?.string, let slash = own.lastIndex(of: "/"), slash > own.startIndex else { return "/tmp" }
-        return String(own[..<slash])
-    }
+    var directory: String { CheckHost.directory(options) }
 
     /// A file outside of the storage, which must not change.
     func canary() throws -> Canary {
@@ -59,21 +55,6 @@ final class CheckBench {
     }
 
     func has(_ method: DriverMethod) -> Bool { driver.support(method) != .unsupported }
-
-    // MARK: assertions
-
-    func require(_ condition: Bool, _ what: @autoclosure () -> String) throws {
-        if !condition { throw Failure(description: what()) }
-    }
-
-    /// The body must fail with one of the codes.
-    func refused(_ codes: [DriverFailure.Code], _ what: String, _ body: () throws -> Void) throws {
-        do { try body() } catch let failure as DriverFailure {
-            let wanted = codes.map(\.name).joined(separator: " or ")
-            return try require(codes.contains(failure.code), "\(what): \(failure.code.name) (\(failure.message)), not \(wanted)")
-        }
-        throw Failure(description: "\(what) succeeded")
-    }
 
     // MARK: calls
 
@@ -290,29 +271,7 @@ final class CheckBench {
 
     /// Lends a driver host, which the closure may kill by its PID.
     func withHost<T: Sendable>(_ body: @escaping @Sendable (Backend) async throws -> T) throws -> T {
-        let backend = Backend(
-            Backend.Configuration(
-                name: "check-\(getpid())", pluginPath: path, options: options, threads: 4, callTimeout: 60, openTimeout: 60,
-                notesDirectory: directory),
-            log: Logger(label: "check") { _ in SwiftLogNoOpLogHandler() }, onChange: { _ in })
-        backend.start()
-        defer { backend.stop() }
-        let done = Semaphore()
-        let result = Guarded<Result<T, any Error>?>(nil)
-        Task {
-            let outcome: Result<T, any Error>
-            do {
-                guard await backend.waitUntilUp(within: 30) else {
-                    throw Failure(description: "the driver host did not come up: \(backend.lastError ?? "")")
-                }
-                outcome = .success(try await body(backend))
-            } catch { outcome = .failure(error) }
-            result.withLock { $0 = outcome }
-            done.post()
-        }
-        done.wait()
-        guard let outcome = result.withLock({ $0 }) else { throw Failure(description: "no outcome") }
-        return try outcome.get()
+        try CheckHost.lend(path, .volume, options: options, in: directory, body)
     }
 }
 

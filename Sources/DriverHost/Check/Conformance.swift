@@ -1,9 +1,9 @@
 import Primitives
 
-/// A test of one guarantee of `clinker/driver.h`.
-public struct ConformanceCase: Sendable {
+/// A test of one guarantee that `clinker/driver.h` asks of volume drivers.
+struct ConformanceCase: Sendable {
     /// `subject: guarantee`; selects the case on the command line.
-    public let name: String
+    let name: String
     /// Optional calls that the case needs.
     let needs: [DriverMethod]
     let needsHandles: Bool
@@ -27,7 +27,7 @@ public enum ConformanceOutcome: Sendable, Equatable {
 
 /// The conformance suite: what every driver must do, independent of its storage.
 public enum Conformance {
-    public static let cases: [ConformanceCase] =
+    static let cases: [ConformanceCase] =
         InstanceChecks.cases + LeakChecks.cases + VolumeChecks.cases + NameChecks.cases + SnapshotChecks.cases + CloneChecks.cases
         + AttachingChecks.cases + ManageChecks.cases
         + HandleChecks.cases + RangeChecks.cases + CopyChecks.cases + ChangedChecks.cases + DeathChecks.cases
@@ -35,9 +35,25 @@ public enum Conformance {
     /// The case on which all others depend.
     public static let first = "instance: it opens"
 
+    /// The cases for a kind of plugins.
+    public static func names(for kind: PluginKind) -> [String] {
+        switch kind {
+        case .volume: cases.map(\.name)
+        case .store: StoreConformance.cases.map(\.name)
+        }
+    }
+
     /// Runs one case in this process, which runs no other. Its objects are removed afterwards, whatever the outcome.
-    public static func run(_ name: String, plugin path: String, options: DriverValue) -> ConformanceOutcome {
-        guard let found = cases.first(where: { $0.name == name }) else { return .failed("there is no such case") }
+    public static func run(_ name: String, for kind: PluginKind, plugin path: String, options: DriverValue) -> ConformanceOutcome {
+        let attempt: (DriverWitness) -> ConformanceOutcome
+        switch kind {
+        case .volume:
+            guard let found = cases.first(where: { $0.name == name }) else { return .failed("there is no such case") }
+            attempt = { Self.attempt(found, path, options, $0) }
+        case .store:
+            guard let found = StoreConformance.cases.first(where: { $0.name == name }) else { return .failed("there is no such case") }
+            attempt = { StoreConformance.attempt(found, path, options, $0) }
+        }
         let before = ProcessState.now()
         let output = StandardOutput()
         let witness = DriverWitness()
@@ -46,7 +62,7 @@ public enum Conformance {
                 if let text = member.value.string { witness.isSecret(text) }
             }
         }
-        let outcome = attempt(found, path, options, witness)
+        let outcome = attempt(witness)
         guard case .passed = outcome else { return outcome }
         // Violations that do not show in results.
         let words = output?.words.map { "the driver wrote to the standard output: '\($0)'" }

@@ -12,7 +12,7 @@ enum LeakChecks {
     }
 
     /// Repeats the work: the numbers of descriptors and threads must not grow, and memory by at most `bytes` per repetition.
-    private static func steady(_ bench: CheckBench, _ what: String, rounds: Int, bytes: Int, _ work: () throws -> Void) throws {
+    static func steady(_ bench: some CheckAssertions, _ what: String, rounds: Int, bytes: Int, _ work: () throws -> Void) throws {
         func state() -> (descriptors: Int, threads: Int, memory: Int) {
             (count(in: "/proc/self/fd"), count(in: "/proc/self/task"), heapInUse())
         }

@@ -44,9 +44,13 @@ struct Config: ParsableCommand {
             var sections: [String] = []
             for option in OptionCatalogue.clinker.all where !sections.contains(option.sectionName) { sections.append(option.sectionName) }
             for section in sections {
-                let name = section == "<backend>" ? "file" : section
+                let name = section == "<backend>" ? "file" : section == "<backup store>" ? "backups" : section
                 print("[\(name)]")
                 if section == "<backend>" { print("# The section of one backend; its name stands in enabled_backends.\n") }
+                if section == "<backup store>" {
+                    print(
+                        "# The section of one store of backups; its name stands in enabled_backup_stores. [DEFAULT] may say these, too.\n")
+                }
                 for option in OptionCatalogue.clinker.all where option.sectionName == section {
                     print("# \(option.help)")
                     print("# \(option.typeName)\(option.limits.isEmpty ? "" : ", \(option.limits)")")

@@ -11,10 +11,12 @@ struct DriverCheck: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "See whether a driver keeps the promises of clinker/driver.h.",
         discussion:
-            "Makes and deletes volumes in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed."
+            "Makes and deletes volumes, or objects of a store of backups, in the storage that the options name; what else is there is left alone. Ends with status 1 if a case failed."
     )
 
     @OptionGroup var subject: PluginArguments
+    @ArgumentParser.Option(help: "volume or store: which kind to check of a plugin that is both, or of a name that two have.")
+    var kind: PluginKind?
     @ArgumentParser.Option(name: .customLong("case"), help: "Only cases whose name begins with this; may be repeated.")
     var selected: [String] = []
     @ArgumentParser.Option(help: "Seconds that a case may take.") var timeout = 120.0
@@ -33,13 +35,14 @@ struct DriverCheck: ParsableCommand {
     }
 
     func run() throws {
-        if list { return Conformance.cases.forEach { print($0.name) } }
         do {
-            let path = try subject.path()
-            if let single { Self.child(single, path, try subject.values()) }
-            let cases = Conformance.cases.filter { found in selected.isEmpty || selected.contains { found.name.hasPrefix($0) } }
+            let path = try subject.path(kind)
+            if let single { Self.child(single, kind ?? .volume, path, try subject.values()) }
+            let kind = try self.kind ?? PluginLibrary(path: path).kinds.first ?? .volume
+            if list { return Conformance.names(for: kind).forEach { print($0) } }
+            let cases = Conformance.names(for: kind).filter { name in selected.isEmpty || selected.contains { name.hasPrefix($0) } }
             guard !cases.isEmpty else { throw SettingsError(["no case begins with \(selected.joined(separator: " or "))"]) }
-            try check(path, cases)
+            try check(path, kind, cases)
         } catch let exit as ExitCode {
             throw exit
         } catch { Exit.fail(error, status: 2) }
@@ -47,7 +50,7 @@ struct DriverCheck: ParsableCommand {
 
     // MARK: one case
 
-    private static func child(_ name: String, _ path: String, _ options: DriverValue) -> Never {
+    private static func child(_ name: String, _ kind: PluginKind, _ path: String, _ options: DriverValue) -> Never {
         _ = fcntl(3, F_SETFD, FD_CLOEXEC)
         startThread("asker") {
             // The parent is gone: end.
@@ -56,7 +59,10 @@ struct DriverCheck: ParsableCommand {
             kill(0, SIGKILL)
         }
         let report: JSON
-        switch Conformance.run(name, plugin: path, options: options) {
+        let outcome =
+            StoreAct.perform(name, plugin: path, options: options, told: 3)
+            ?? Conformance.run(name, for: kind, plugin: path, options: options)
+        switch outcome {
         case .passed: report = ["outcome": "passed"]
         case .failed(let reason): report = ["outcome": "failed", "reason": .string(reason)]
         case .skipped(let reason): report = ["outcome": "skipped", "reason": .string(reason)]
@@ -65,6 +71,7 @@ struct DriverCheck: ParsableCommand {
         _exit(0)
     }
 
+    /// - Parameter arguments: the plugin, its kind and its options.
     private func outcome(of name: String, _ arguments: [String], in directory: String) throws -> ConformanceOutcome {
         let (mine, theirs) = try socketPair()
         defer { close(mine) }
@@ -151,7 +158,7 @@ struct DriverCheck: ParsableCommand {
         }
     }
 
-    private func check(_ path: String, _ cases: [ConformanceCase]) throws {
+    private func check(_ path: String, _ kind: PluginKind, _ cases: [String]) throws {
         var template = Array("/tmp/clinker-check-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw SystemError.last("no directory for the driver's state")
@@ -171,8 +178,8 @@ struct DriverCheck: ParsableCommand {
             throw SystemError.last("no directory for the driver's state")
         }
         let given = ["state_dir=\(own)", "backend=check"] + subject.options
-        let arguments = [path] + given.flatMap { ["--set", $0] }
-        let plugin = try Plugin(path: path)
+        let arguments = [path, "--kind", kind.rawValue] + given.flatMap { ["--set", $0] }
+        let plugin = try PluginLibrary(path: path).plugin(kind)
         print("\(plugin.name) \(plugin.version), \(path)")
         if geteuid() == 0 { writeError("clinker: this runs as root: a driver that goes wrong may do harm to all of this machine") }
         func tell(_ result: Result) {
@@ -185,17 +192,18 @@ struct DriverCheck: ParsableCommand {
         }
         // A driver that does not open would fail every case; it is reported once. A single case reports it itself.
         var results = cases.count > 1 ? outcomes(of: [Conformance.first], arguments, in: state, tell) : []
-        let others = cases.map(\.name).filter { $0 != Conformance.first || results.isEmpty }
+        let others = cases.filter { $0 != Conformance.first || results.isEmpty }
         if case .failed? = results.first?.outcome {
             results += others.map { Result(name: $0, outcome: .skipped("'\(Conformance.first)' failed"), seconds: 0) }
             print("the other \(others.count) cases are left out until that is mended")
         } else {
             results += outcomes(of: others, arguments, in: state, tell)
         }
-        let calls = support(plugin)
-        for kind in ["native", "emulated", "unsupported"] {
-            let names = calls.filter { $0.support == kind }.map(\.name)
-            if !names.isEmpty { print("\(kind): \(names.joined(separator: " "))") }
+        // Decided by the plugin's table, since opening the driver here could crash this process.
+        let calls = plugin.support.map { (name: $0.call, support: $0.support.rawValue) }
+        for support in ["native", "emulated", "unsupported"] {
+            let names = calls.filter { $0.support == support }.map(\.name)
+            if !names.isEmpty { print("\(support): \(names.joined(separator: " "))") }
         }
         let failed = results.count { if case .failed = $0.outcome { true } else { false } }
         let skipped = results.count { if case .skipped = $0.outcome { true } else { false } }
@@ -238,12 +246,7 @@ struct DriverCheck: ParsableCommand {
         }
     }
 
-    /// Decided by the plugin's table, since opening the driver here could crash this process.
-    private func support(_ plugin: Plugin) -> [(name: String, support: String)] {
-        DriverMethod.allCases.map { ($0.rawValue, plugin.support($0).rawValue) }
-    }
-
-    private func report(_ plugin: Plugin, _ results: [Result], _ calls: [(name: String, support: String)]) -> JSON {
+    private func report(_ plugin: any LoadedPlugin, _ results: [Result], _ calls: [(name: String, support: String)]) -> JSON {
         [
             "driver": .string(plugin.name), "version": .string(plugin.version),
             "calls": .object(JSONObject(calls.map { (name: $0.name, value: .string($0.support)) })),
@@ -260,7 +263,7 @@ struct DriverCheck: ParsableCommand {
         ]
     }
 
-    private func xml(_ plugin: Plugin, _ results: [Result]) -> String {
+    private func xml(_ plugin: any LoadedPlugin, _ results: [Result]) -> String {
         func escaped(_ text: String) -> String {
             text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing("\"", with: "&quot;")
         }
@@ -286,3 +289,5 @@ struct DriverCheck: ParsableCommand {
         fclose(file)
     }
 }
+
+extension PluginKind: ExpressibleByArgument {}

@@ -22,8 +22,9 @@ struct DriverCommand: ParsableCommand {
             do throws(PluginError) {
                 for path in try Plugin.find(in: directory.value) {
                     do throws(PluginError) {
-                        let plugin = try Plugin(path: path)
-                        print("\(plugin.name)\t\(plugin.version)\t\(plugin.kind)\t\(plugin.vendor)\t\(path)")
+                        for plugin in try PluginLibrary(path: path).plugins() {
+                            print("\(plugin.name)\t\(plugin.version)\t\(plugin.kind.rawValue)\t\(plugin.vendor)\t\(path)")
+                        }
                     } catch {
                         failed = true
                         writeError("clinker: \(error)")
@@ -41,15 +42,18 @@ struct DriverCommand: ParsableCommand {
 
         func run() throws {
             do throws(PluginError) {
-                let plugin = try Plugin(path: try Plugin.path(named: driver, in: directory.value))
-                print("name:    \(plugin.name)")
-                print("version: \(plugin.version)")
-                print("vendor:  \(plugin.vendor)")
-                print("kind:    \(plugin.kind)")
-                print("abi:     \(plugin.abi)")
-                print("threads: \(plugin.isSerialized ? "serialized" : "parallel")")
-                print("path:    \(plugin.path)")
-                print("calls:   \(plugin.nativeCalls.joined(separator: " "))")
+                let plugins = try PluginLibrary(path: try Plugin.path(named: driver, in: directory.value)).plugins()
+                for (index, plugin) in plugins.enumerated() {
+                    if index > 0 { print("") }
+                    print("name:    \(plugin.name)")
+                    print("version: \(plugin.version)")
+                    print("vendor:  \(plugin.vendor)")
+                    print("kind:    \(plugin.kind.rawValue)")
+                    print("abi:     \(plugin.abi)")
+                    print("threads: \(plugin.isSerialized ? "serialized" : "parallel")")
+                    print("path:    \(plugin.path)")
+                    print("calls:   \(plugin.nativeCalls.joined(separator: " "))")
+                }
             } catch { Exit.fail(error, status: 1) }
         }
     }

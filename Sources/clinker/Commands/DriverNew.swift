@@ -1,4 +1,5 @@
 import ArgumentParser
+import DriverHost
 import Glibc
 import Primitives
 import Processes
@@ -9,10 +10,11 @@ struct DriverNew: ParsableCommand {
     enum Language: String, ExpressibleByArgument, CaseIterable { case c, rust, swift }
 
     static let configuration = CommandConfiguration(
-        commandName: "new", abstract: "Write the folder of a new driver, which builds and passes `clinker driver check` at once.")
+        commandName: "new", abstract: "Write the folder of a new driver or store, which builds and passes `clinker driver check` at once.")
 
     @Argument(help: "The driver's name: lower case letters and digits.") var name: String
     @ArgumentParser.Option(help: "c, rust or swift.") var language: Language
+    @ArgumentParser.Option(help: "volume, or store for a store of backups.") var kind = PluginKind.volume
     @ArgumentParser.Option(help: "Where to make the folder.") var directory = "."
     @ArgumentParser.Option(help: "For swift: a checkout of Clinker, whose DriverKit is used; found beside this program if not said.")
     var clinker: String?
@@ -37,36 +39,39 @@ struct DriverNew: ParsableCommand {
             String(decoding: bytes, as: UTF8.self).replacing("Example", with: title).replacing("example", with: name)
         }
         let header = (path: "clinker/driver.h", text: String(decoding: PackageResources.driver_h, as: UTF8.self))
+        let isStore = kind == .store
         switch language {
         case .c:
             let build = "cc -std=c11 -O2 -Wall -Wextra -fPIC -shared -I. -o $@ \(name).c"
             return [
-                ("\(name).c", own(PackageResources.template_c)), header,
+                ("\(name).c", own(isStore ? PackageResources.store_c : PackageResources.template_c)), header,
                 ("Makefile", makefile("clinker-\(name).so", from: "\(name).c clinker/driver.h", build)),
             ]
         case .rust:
             let build = "rustc --edition 2021 --crate-type cdylib -O -o $@ \(name).rs"
+            let interfaces = isStore ? "clinker.rs clinker_store.rs" : "clinker.rs"
             return [
-                ("\(name).rs", own(PackageResources.template_rs)),
+                ("\(name).rs", own(isStore ? PackageResources.store_rs : PackageResources.template_rs)),
                 ("clinker.rs", String(decoding: PackageResources.clinker_rs, as: UTF8.self)),
-                ("Makefile", makefile("clinker-\(name).so", from: "\(name).rs clinker.rs", build)),
-            ]
+                ("Makefile", makefile("clinker-\(name).so", from: "\(name).rs \(interfaces)", build)),
+            ] + (isStore ? [("clinker_store.rs", String(decoding: PackageResources.clinker_store_rs, as: UTF8.self))] : [])
         case .swift:
+            let target = title + (isStore ? "Store" : "Driver")
             let package = """
                 // swift-tools-version: 6.2
                 import PackageDescription
 
                 let package = Package(
                     name: "clinker-\(name)",
-                    products: [.library(name: "Clinker\(title)", type: .dynamic, targets: ["\(title)Driver"])],
+                    products: [.library(name: "Clinker\(title)", type: .dynamic, targets: ["\(target)"])],
                     dependencies: [.package(name: "clinker", path: "\(try checkout())")],
-                    targets: [.target(name: "\(title)Driver", dependencies: [.product(name: "DriverKit", package: "clinker")])])
+                    targets: [.target(name: "\(target)", dependencies: [.product(name: "DriverKit", package: "clinker")])])
 
                 """
-            let source = "Sources/\(title)Driver/\(title)Driver.swift"
+            let source = "Sources/\(target)/\(target).swift"
             let build = "swift build -c release && cp .build/release/$@ ."
             return [
-                ("Package.swift", package), (source, own(PackageResources.template_swift_txt)),
+                ("Package.swift", package), (source, own(isStore ? PackageResources.store_swift_txt : PackageResources.template_swift_txt)),
                 ("Makefile", makefile("libClinker\(title).so", from: "Package.swift \(source)", build)),
             ]
         }

@@ -10,7 +10,8 @@ struct PluginArguments: ParsableArguments {
     var options: [String] = []
     @OptionGroup var directory: DriverCommand.Directory
 
-    func path() throws -> String { try Plugin.path(named: driver, in: directory.value) }
+    /// - Parameter kind: what the name is looked for among first; volume drivers, if nothing is said.
+    func path(_ kind: PluginKind? = nil) throws -> String { try Plugin.path(named: driver, in: directory.value, kind) }
 
     func values() throws -> DriverValue {
         var members: [DriverValue.Member] = []
@@ -25,9 +26,15 @@ struct PluginArguments: ParsableArguments {
 }
 
 extension Plugin {
-    /// The plugin that a command names: as in `volume_driver`, or by a path relative to the working directory.
-    static func path(named driver: String, in directory: String) throws(PluginError) -> String {
-        guard driver.contains("/"), !driver.hasPrefix("/") else { return try path(for: driver, in: directory) }
+    /// The plugin that a command names: as in `volume_driver` or `backup_driver`, or by a path relative to the working directory.
+    static func path(named driver: String, in directory: String, _ kind: PluginKind? = nil) throws(PluginError) -> String {
+        guard driver.contains("/"), !driver.hasPrefix("/") else {
+            do { return try path(for: driver, in: directory, kind: kind ?? .volume) } catch {
+                // A store by its plain name.
+                guard kind == nil, let store = try? path(for: driver, in: directory, kind: .store) else { throw error }
+                return store
+            }
+        }
         var buffer = [CChar](repeating: 0, count: 4096)
         return (getcwd(&buffer, buffer.count).map { String(cString: $0) } ?? "") + "/" + driver
     }

@@ -62,7 +62,7 @@ pub struct Raw {
 }
 
 /// One call of the host: arguments and results by name. Valid until the function returns.
-pub struct Call(*mut Raw);
+pub struct Call(pub(crate) *mut Raw);
 
 fn text(value: &str) -> CString {
     CString::new(value.replace('\0', "")).unwrap_or_default()
@@ -126,7 +126,7 @@ impl Call {
     }
 
     /// No panic may leave a plugin.
-    fn run(&self, body: impl FnOnce() -> Result<(), Failure>) -> c_int {
+    pub(crate) fn run(&self, body: impl FnOnce() -> Result<(), Failure>) -> c_int {
         match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => 0,
             Ok(Err(Failure(code, message))) => (self.host().fail)(self.0, code as c_int, text(&message).as_ptr()),

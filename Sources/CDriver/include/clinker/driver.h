@@ -15,6 +15,9 @@
  *
  *   Build:  cc -std=c11 -fPIC -shared -I.../include -o libexample.so example.c
  *
+ *   What keeps the objects of backups is a store: clinker_store, further down
+ *   under STORES, after what drivers and stores have in common.
+ *
  * GUARANTEE
  *   Members are only ever appended to the structures below, values only ever
  *   added to the enumerations. The host copies min(size, its own size) bytes
@@ -133,8 +136,8 @@ typedef enum clinker_code {
 } clinker_code;
 
 typedef enum clinker_kind {
-    CLINKER_VOLUME_DRIVER = 1,
-    CLINKER_BACKUP_DRIVER = 2
+    CLINKER_VOLUME_DRIVER = 1, /* clinker_driver */
+    CLINKER_BACKUP_DRIVER = 2  /* clinker_store  */
 } clinker_kind;
 
 typedef enum clinker_threads {
@@ -393,6 +396,165 @@ typedef const clinker_driver *(*clinker_driver_function)(void);
 #define CLINKER_DRIVER_SYMBOL "clinker_driver_v1"
 #define CLINKER_DRIVER(table)                                                                                          \
     __attribute__((visibility("default"))) const clinker_driver *clinker_driver_v1(void) { return &(table); }
+
+/*
+ * STORES
+ *   A store keeps the objects of backups: a directory, a share, a bucket. Its
+ *   library exports the symbol clinker_store_v1, which gives a clinker_store,
+ *   as that of a driver gives a clinker_driver; one library may export both.
+ *   What is said above of calls, errors, texts, options and the process holds
+ *   for a store as it does for a driver.
+ *
+ *       open ---> capabilities ---> stats, put, get, list, remove, ... ---> close
+ *                                   `-> put_open -> put_write, ... -> put_close
+ *
+ * OBJECTS
+ *   An object is a name and bytes that do not change: it is whole or absent,
+ *   for every reader at any instant, whatever dies in the middle. There is no
+ *   append, no rename and no change of a part.
+ *
+ *   A name is 1 to 1,024 bytes: at most 64 words joined by "/", each of 1 to
+ *   255 bytes of letters, digits and "-_.", no word beginning with ".". So no
+ *   name is empty, begins or ends with "/", or has "." or ".." in it; refuse
+ *   such a name with INVALID, never cut it and never let it lead elsewhere.
+ *   Take other printable bytes as they are, or refuse them with INVALID, too;
+ *   refuse control characters. Upper and lower case are apart. The host never
+ *   gives two objects names of which one is the other with "/" and more behind
+ *   it ("a", "a/b"): whoever asks for both gets both, or EXISTS or INVALID for
+ *   the second, and the first stays as it is.
+ *
+ *   What other programs keep in the same place stays as it is, and so does
+ *   what other hosts of the same store put there.
+ *
+ * DURABILITY
+ *   When put, or put_close with commit, returns OK, the object is on stable
+ *   storage with its name, and every get, stat_object and list that begins
+ *   afterwards finds it, in this process and in others. When remove returns
+ *   OK, none finds what was removed. What was put in a call that failed or
+ *   died is whole or absent; what such a call left behind besides takes no
+ *   name, is in no list, and is removed by the store in its own time: after a
+ *   day, so that nobody who still writes is disturbed.
+ *
+ * REPEAT RULE OF A STORE
+ *   Every call may be repeated: put of what is there replaces it, by the same
+ *   bytes or by others, and a reader gets all of the old or all of the new;
+ *   remove of what is gone succeeds.
+ *
+ * THREADS OF A STORE
+ *   CLINKER_THREADS_PARALLEL is mandatory: calls come from many threads at the
+ *   same time, also for one name. A writer is used by one thread at a time.
+ *
+ * ERRORS OF A STORE
+ *   NOT_FOUND: there is no such object; nothing else is NOT_FOUND. NO_SPACE:
+ *   it is full, or a quota is. RETRY: the network or the server has trouble
+ *   that may pass; the host repeats as for a driver, and a list from where it
+ *   got to. BAD_CONFIGURATION: also of calls after open, where the store
+ *   refuses these rights or credentials or has become read-only: an operator
+ *   must act. INVALID: a name, or an object larger than the store takes.
+ */
+
+/* One piece of the bytes that are put. */
+typedef struct clinker_slice {
+    const void *bytes;
+    uint64_t length; /* may be 0 */
+} clinker_slice;
+
+/* What is known of an object. Whoever makes one zeroes it and sets size: the host for stat_object, the store for list.
+ * Appended to only: nobody touches a member that lies behind size. */
+typedef struct clinker_object {
+    size_t size;      /* sizeof(clinker_object)                                       */
+    const char *name; /* in a list; stat_object leaves it                             */
+    uint64_t length;  /* bytes                                                        */
+    int64_t modified; /* when it was put, in seconds since 1970 UTC; 0: not known     */
+} clinker_object;
+
+/* The object and its name live as long as the call of the function. */
+typedef int (*clinker_object_function)(void *opaque, const clinker_object *object);
+
+/* The table of a store. */
+typedef struct clinker_store {
+    uint32_t abi;  /* CLINKER_DRIVER_ABI    */
+    uint32_t size; /* sizeof(clinker_store) */
+    const char *name, *version, *vendor;
+    uint32_t kind;    /* CLINKER_BACKUP_DRIVER    */
+    uint32_t threads; /* CLINKER_THREADS_PARALLEL */
+
+    /* -- instance: mandatory ------------------------------------------------------------------------------- */
+
+    /* As of a driver: every option of the store's section by its name (as text), backend string (the section), state_dir
+     * string: a directory of this store's own on this machine (mode 0700), for what is not to be backed up: caches, sockets.
+     * Checks the configuration and that the store answers. Nothing is made in the store but what holds the objects (a
+     * directory, a bucket), and that only where an option says so or it is this machine's own. */
+    int (*open)(clinker_call *, void **instance);
+    void (*close)(void *instance);
+
+    /* Results, the same every time: storage_protocol string ("posix", "s3", ...);
+     * consistent_list boolean: a list names every object that was put, and none that was removed, before it began, whoever
+     * did it; not set: false, and the host waits before it trusts a list;
+     * range_get boolean: a part of an object costs a part of its price; not set: true;
+     * preferred_object_size integer, maximum_object_size integer (bytes; not set or null: any size);
+     * checks_sha256 boolean: put refuses bytes that do not have the hash it was given; not set: false;
+     * object_lock boolean: protect holds off whoever has this store's credentials; not set: false. */
+    int (*capabilities)(void *instance, clinker_call *);
+
+    /* Results: total_capacity_gb real, free_capacity_gb real; negative or not set: not known.
+     * problems list of strings (optional): what does not work though the store does, each with why; the operator is told.
+     * A store that does not answer fails. Asked for once a minute. */
+    int (*stats)(void *instance, clinker_call *);
+
+    /* -- objects: mandatory --------------------------------------------------------------------------------- */
+
+    /* Puts an object made of the slices one after the other; count may be 0. sha256: the 32 bytes of the hash of the whole
+     * object, or NULL; a store that checks it (checks_sha256) refuses other bytes with INVALID, and the name is as it was. */
+    int (*put)(void *instance, clinker_call *, const char *name, const clinker_slice *slices, uint32_t count,
+               const unsigned char *sha256);
+
+    /* Reads `length` bytes at `offset`, and sets *done to as many as there are up to the end of the object: less than length
+     * only there, 0 at the end and behind it. offset + length is at most 2^63 - 1. */
+    int (*get)(void *instance, clinker_call *, const char *name, void *buffer, uint64_t offset, uint64_t length, uint64_t *done);
+
+    int (*stat_object)(void *instance, clinker_call *, const char *name, clinker_object *object);
+
+    /* Calls `each` for every object whose name begins with `prefix` (any bytes, also a part of a word; "" for all) and is
+     * greater than `after` (""; or any text, of an object or not), in ascending order of the names' bytes ("a-" before "a/1"
+     * before "a0"), each once. Stops when `each` gives other than 0, and returns that. What is put or removed meanwhile may be
+     * named or not; what was there before and stays is. `each` may call the store. Ask the storage page by page: there may be
+     * millions. */
+    int (*list)(void *instance, clinker_call *, const char *prefix, const char *after, clinker_object_function each, void *opaque);
+
+    /* Removes objects; those that are gone already count as removed. At most 1,000 at a time, no name twice. It goes on
+     * behind one that cannot be removed, and fails with the first reason at the end. */
+    int (*remove)(void *instance, clinker_call *, const char *const *names, uint32_t count);
+
+    /* -- writers: all three or none -------------------------------------------------------------------------- */
+
+    /* An object whose size is not known at first. Nothing is seen of it before put_close with commit. NULL: the host keeps the
+     * bytes in a file until it can put them. */
+    int (*put_open)(void *instance, clinker_call *, const char *name, void **writer);
+    int (*put_write)(void *writer, clinker_call *, const void *bytes, uint64_t length);
+    /* Ends the writer, once, whatever it returns. commit 1: as put. commit 0, or after a put_write that failed: gives up what
+     * was written, and leaves nothing. */
+    int (*put_close)(void *writer, clinker_call *, int commit);
+
+    /* -- optional -------------------------------------------------------------------------------------------- */
+
+    /* Keeps the object from being removed or replaced before a time, in seconds since 1970 UTC. Never shortens what was asked
+     * for before: success. Whoever removes it meanwhile gets BUSY. NULL: the store cannot. */
+    int (*protect)(void *instance, clinker_call *, const char *name, int64_t until);
+
+    /* -- options ---------------------------------------------------------------------------------------------- */
+
+    /* As of a driver. */
+    const clinker_option *options;
+    uint32_t option_count;
+    uint32_t option_size; /* sizeof(clinker_option) */
+} clinker_store;
+
+/* The exported symbol of a store. */
+typedef const clinker_store *(*clinker_store_function)(void);
+#define CLINKER_STORE_SYMBOL "clinker_store_v1"
+#define CLINKER_STORE(table)                                                                                           \
+    __attribute__((visibility("default"))) const clinker_store *clinker_store_v1(void) { return &(table); }
 
 /* -- conveniences ---------------------------------------------------------------------------------------------- */
 
