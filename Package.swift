@@ -84,7 +84,7 @@ let package = Package(
             swiftSettings: strict),
         .target(name: "Policy", dependencies: ["CYAML", "Primitives"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
-        .target(name: "Database", dependencies: ["CSQLite", "Observability", "Primitives"], swiftSettings: strict),
+        .target(name: "Database", dependencies: ["CLinux", "CSQLite", "Observability", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
         // The formats of backups and the engine that writes and reads them, over any store and any block device.
         .target(name: "Backups", dependencies: ["JSON", "Primitives", "CCrypto", "CZstd", "CZlib", "CBZip2"], swiftSettings: strict),
@@ -142,7 +142,7 @@ let package = Package(
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
-        .testTarget(name: "DatabaseTests", dependencies: ["Database", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "DatabaseTests", dependencies: ["CLinux", "Database", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "BackupsTests", dependencies: ["Backups", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(

@@ -35,6 +35,7 @@ public struct AttachmentQuery: Sendable {
 extension AttachmentQuery: PageQuery {
     static var table: Table { Attachments.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static func notFound(_ id: String) -> StorageError { .attachmentNotFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
 

@@ -24,12 +24,15 @@ struct KeysetPage: Sendable {
 
     private let table: Table
     private let keys: [Key]
+    /// The keys with their directions.
+    private let orderBy: String
 
     /// The keys asked for, then those that break ties, which take the first direction.
     init(_ table: Table, asked: [Key], ties: [AnyColumn]) {
         self.table = table
         let first = asked.first?.ascending ?? false
         keys = asked + ties.map { Key($0, ascending: first) }.filter { tie in !asked.contains { $0.sql == tie.sql } }
+        orderBy = keys.map { "\($0.sql) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ")
     }
 
     /// Rows that may be passed over in no time.
@@ -40,10 +43,19 @@ struct KeysetPage: Sendable {
         _ conditions: Conditions, select: String? = nil, isOrdered: Bool, limit: Int, offset: Int, _ dialect: any Dialect
     ) -> (text: String, values: [Value]) {
         let select = select ?? table.select("")
-        let values = conditions.values + [.int(limit), .int(offset)]
-        let page = conditions.whereClause + " ORDER BY \(orderBy) LIMIT ? OFFSET ?"
-        if isOrdered { return (select + page, values) }
-        return (dialect.sortedPage(select, of: table.source, alias: table.tableAlias, rest: page, orderBy: orderBy), values)
+        var values = conditions.values
+        values.append(.int(limit))
+        values.append(.int(offset))
+        // In one allocation: this is done for every page.
+        var text = ""
+        text.reserveCapacity(select.utf8.count + conditions.whereClause.utf8.count + orderBy.utf8.count + 32)
+        if isOrdered { text += select }
+        text += conditions.whereClause
+        text += " ORDER BY "
+        text += orderBy
+        text += " LIMIT ? OFFSET ?"
+        if isOrdered { return (text, values) }
+        return (dialect.sortedPage(select, of: table.source, alias: table.tableAlias, rest: text, orderBy: orderBy), values)
     }
 
     /// The page's rows.
@@ -59,8 +71,6 @@ struct KeysetPage: Sendable {
         }
         return result
     }
-
-    private var orderBy: String { keys.map { "\($0.sql) \($0.ascending ? "ASC" : "DESC")" }.joined(separator: ", ") }
 
     /// The condition for rows behind the one of that id; nil if no such row meets `scope`.
     func behind(_ id: String, scope: (sql: String, values: [Value])?, in connection: any Connection) throws
@@ -95,15 +105,31 @@ struct KeysetPage: Sendable {
 
 /// Conditions joined by AND, with their values.
 struct Conditions {
-    private(set) var sql: [String] = []
+    /// ` WHERE ...`, or nothing.
+    private(set) var whereClause = ""
     private(set) var values: [Value] = []
 
     mutating func add(_ condition: String, _ more: Value...) { add(condition, more) }
     mutating func add(_ condition: String, _ more: [Value]) {
-        sql.append(condition)
+        begin()
+        whereClause += condition
         values += more
     }
 
-    /// ` WHERE ...`, or nothing.
-    var whereClause: String { sql.isEmpty ? "" : " WHERE " + sql.joined(separator: " AND ") }
+    /// The column holds the value.
+    mutating func add(_ column: AnyColumn, is value: Value) {
+        begin()
+        whereClause += column.sql
+        whereClause += " = ?"
+        values.append(value)
+    }
+
+    private mutating func begin() {
+        if whereClause.isEmpty {
+            whereClause.reserveCapacity(64)
+            // Of what follows, and of a page's limit and offset.
+            values.reserveCapacity(4)
+        }
+        whereClause += whereClause.isEmpty ? " WHERE " : " AND "
+    }
 }

@@ -12,6 +12,8 @@ protocol PageQuery {
     /// The error for a marker that is no row's.
     static func notFound(_ id: String) -> StorageError
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key
+    /// The order of a page where nothing else is asked: what `orderedByNewest` makes, made once.
+    static var newestFirst: KeysetPage { get }
 
     var projectID: String? { get }
     var sort: [(column: Column, ascending: Bool)] { get }
@@ -28,13 +30,19 @@ protocol PageQuery {
 extension PageQuery {
     static var owner: AnyColumn { table.column("project_id") }
 
+    static func orderedByNewest() -> KeysetPage { order([key(newest, ascending: false)]) }
+
+    private static func order(_ asked: [KeysetPage.Key]) -> KeysetPage {
+        KeysetPage(table, asked: asked, ties: [table.column("created_at"), table.column("id")])
+    }
+
     var isOrdered: Bool {
         (sort.isEmpty || (sort.count == 1 && sort[0].column == Self.newest)) && offset <= KeysetPage.shortOffset
     }
 
     private func conditions(_ dialect: any Dialect) -> Conditions {
         var conditions = Conditions()
-        if let projectID { conditions.add("\(Self.owner.sql) = ?", .text(projectID)) }
+        if let projectID { conditions.add(Self.owner, is: .text(projectID)) }
         filter(&conditions, dialect)
         return conditions
     }
@@ -42,10 +50,7 @@ extension PageQuery {
     /// The statement that selects the page.
     func statement(in connection: any Connection) throws -> (text: String, values: [Value]) {
         var conditions = conditions(connection.dialect)
-        let order = KeysetPage(
-            Self.table,
-            asked: sort.isEmpty ? [Self.key(Self.newest, ascending: false)] : sort.map { Self.key($0.column, ascending: $0.ascending) },
-            ties: [Self.table.column("created_at"), Self.table.column("id")])
+        let order = sort.isEmpty ? Self.newestFirst : Self.order(sort.map { Self.key($0.column, ascending: $0.ascending) })
         if let marker {
             let scope = projectID.map { (sql: "\(Self.owner.sql) = ?", values: [Value.text($0)]) }
             guard let behind = try order.behind(marker, scope: scope, in: connection) else { throw Self.notFound(marker) }

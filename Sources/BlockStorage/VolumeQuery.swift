@@ -125,6 +125,7 @@ public struct VolumeQuery: Sendable {
 extension VolumeQuery: PageQuery {
     static var table: Table { Volumes.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static func notFound(_ id: String) -> StorageError { .volumeNotFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key {
         KeysetPage.Key(sql: column.sortable, ascending: ascending, isInteger: column.isInteger)

@@ -16,33 +16,29 @@ public final class Rows: @unchecked Sendable {
         }
     }
 
-    private let bytes: UnsafeMutablePointer<UInt8>
-    private let cells: UnsafeMutablePointer<Cell>
+    private let memory: RowMemory
     private let columns: Int
     /// How many there are.
     public let count: Int
 
     /// Takes over the memory.
-    fileprivate init(bytes: UnsafeMutablePointer<UInt8>, cells: UnsafeMutablePointer<Cell>, columns: Int, count: Int) {
-        self.bytes = bytes
-        self.cells = cells
+    fileprivate init(_ memory: RowMemory, columns: Int, count: Int) {
+        self.memory = memory
         self.columns = columns
         self.count = count
     }
 
-    deinit {
-        cells.deallocate()
-        bytes.deallocate()
-    }
+    deinit { memory.deallocate() }
 
     public var isEmpty: Bool { count == 0 }
 
     /// Calls the closure for each row. The row is the same object each time.
+    @inlinable
     public func forEach(_ body: (CopiedRow) throws -> Void) rethrows {
         if isEmpty { return }
         let row = CopiedRow(self, cells(of: 0))
         for index in 0..<count {
-            row.cells = cells(of: index)
+            row.move(to: cells(of: index))
             try body(row)
         }
     }
@@ -50,8 +46,9 @@ public final class Rows: @unchecked Sendable {
     /// What the closure makes of the first row; nil if there is none.
     public func first<T>(_ body: (CopiedRow) throws -> T) rethrows -> T? { isEmpty ? nil : try body(CopiedRow(self, cells(of: 0))) }
 
-    private func cells(of row: Int) -> RowCells {
-        RowCells(cells: UnsafePointer(cells + row * columns), bytes: UnsafePointer(bytes), count: columns)
+    @usableFromInline
+    func cells(of row: Int) -> RowCells {
+        RowCells(cells: UnsafePointer(memory.cells + row * columns), bytes: UnsafePointer(memory.bytes), count: columns)
     }
 }
 
@@ -102,12 +99,16 @@ public final class CopiedRow: Row {
     /// Holds what the cells point to.
     private let rows: Rows
     // One thread has it: a check at each of thousands of accesses could find nothing.
-    @exclusivity(unchecked) public fileprivate(set) final var cells: RowCells
+    @exclusivity(unchecked) public private(set) final var cells: RowCells
 
-    fileprivate init(_ rows: Rows, _ cells: RowCells) {
+    @usableFromInline
+    init(_ rows: Rows, _ cells: RowCells) {
         self.rows = rows
         self.cells = cells
     }
+
+    @usableFromInline
+    func move(to cells: RowCells) { self.cells = cells }
 
     public func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? { cells.bytes(column) }
     public func integer(_ column: Int) -> Int64 { cells.integer(column) }
@@ -115,40 +116,46 @@ public final class CopiedRow: Row {
     public func isNull(_ column: Int) -> Bool { cells.isNull(column) }
 }
 
+/// The memory of `Rows`, in one piece: the cells, and behind them the bytes of their texts.
+private struct RowMemory {
+    let cells: UnsafeMutablePointer<Rows.Cell>
+    let bytes: UnsafeMutablePointer<UInt8>
+    let cellCapacity: Int
+    let byteCapacity: Int
+
+    init(cells: Int, bytes: Int) {
+        let size = cells * MemoryLayout<Rows.Cell>.stride
+        let base = UnsafeMutableRawPointer.allocate(byteCount: size + bytes, alignment: MemoryLayout<Rows.Cell>.alignment)
+        self.cells = base.bindMemory(to: Rows.Cell.self, capacity: cells)
+        self.bytes = (base + size).bindMemory(to: UInt8.self, capacity: bytes)
+        (cellCapacity, byteCapacity) = (cells, bytes)
+    }
+
+    func deallocate() { UnsafeMutableRawPointer(cells).deallocate() }
+}
+
 /// Fills `Rows`, cell by cell. It ends with `rows` or with `discard`.
 struct RowCopier {
     let columns: Int
-    private var bytes: UnsafeMutablePointer<UInt8>
+    private var memory: RowMemory
     private var byteCount = 0
-    private var byteCapacity: Int
-    private var cells: UnsafeMutablePointer<Rows.Cell>
     private var cellCount = 0
-    private var cellCapacity: Int
 
     /// `expected`: rows for which memory is taken at once.
     init(columns: Int, expected: Int) {
         self.columns = columns
-        cellCapacity = max(columns, 1) * expected
-        cells = .allocate(capacity: cellCapacity)
-        byteCapacity = 1024 * expected
-        bytes = .allocate(capacity: byteCapacity)
+        memory = RowMemory(cells: max(columns, 1) * expected, bytes: 1024 * expected)
     }
 
-    func discard() {
-        cells.deallocate()
-        bytes.deallocate()
-    }
+    func discard() { memory.deallocate() }
 
-    func rows() -> Rows { Rows(bytes: bytes, cells: cells, columns: columns, count: columns == 0 ? 0 : cellCount / columns) }
+    func rows() -> Rows { Rows(memory, columns: columns, count: columns == 0 ? 0 : cellCount / columns) }
 
     /// Makes room for the cells of one more row.
     mutating func beginRow() {
-        guard cellCount + columns > cellCapacity else { return }
-        let capacity = max(cellCapacity * 2, cellCount + columns)
-        let larger = UnsafeMutablePointer<Rows.Cell>.allocate(capacity: capacity)
-        larger.update(from: cells, count: cellCount)
-        cells.deallocate()
-        (cells, cellCapacity) = (larger, capacity)
+        if cellCount + columns > memory.cellCapacity {
+            grow(cells: max(memory.cellCapacity * 2, cellCount + columns), bytes: memory.byteCapacity)
+        }
     }
 
     mutating func appendNull() { append(Rows.Cell(kind: .null, length: 0, content: 0)) }
@@ -156,22 +163,24 @@ struct RowCopier {
     mutating func append(_ value: Double) { append(Rows.Cell(kind: .real, length: 0, content: Int64(bitPattern: value.bitPattern))) }
 
     mutating func append(_ text: UnsafePointer<UInt8>, count: Int) {
-        if byteCount + count > byteCapacity { grow(count) }
-        (bytes + byteCount).update(from: text, count: count)
+        if byteCount + count > memory.byteCapacity {
+            grow(cells: memory.cellCapacity, bytes: max(memory.byteCapacity * 2, byteCount + count))
+        }
+        (memory.bytes + byteCount).update(from: text, count: count)
         append(Rows.Cell(kind: .text, length: UInt32(count), content: Int64(byteCount)))
         byteCount += count
     }
 
-    private mutating func grow(_ count: Int) {
-        let capacity = max(byteCapacity * 2, byteCount + count)
-        let larger = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
-        larger.update(from: bytes, count: byteCount)
-        bytes.deallocate()
-        (bytes, byteCapacity) = (larger, capacity)
+    private mutating func grow(cells: Int, bytes: Int) {
+        let larger = RowMemory(cells: cells, bytes: bytes)
+        larger.cells.update(from: memory.cells, count: cellCount)
+        larger.bytes.update(from: memory.bytes, count: byteCount)
+        memory.deallocate()
+        memory = larger
     }
 
     private mutating func append(_ cell: Rows.Cell) {
-        (cells + cellCount).initialize(to: cell)
+        (memory.cells + cellCount).initialize(to: cell)
         cellCount += 1
     }
 }

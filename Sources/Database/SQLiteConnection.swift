@@ -42,7 +42,10 @@ final class SQLiteConnection: Connection {
         return deadline < .infinity && Timestamp.monotonic() > deadline
     }
 
-    private static let configured: Void = { _ = clinker_sqlite_without_statistics() }()
+    private static let configured: Void = {
+        _ = clinker_sqlite_without_statistics()
+        SQLiteMemory.use()
+    }()
 
     /// Opens the file and sets what every connection needs.
     init(path: String, readOnly: Bool) throws {

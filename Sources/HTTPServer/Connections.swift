@@ -11,11 +11,15 @@ final class Connections: Sendable {
     /// Why the server closed a connection.
     enum Reason: String, CaseIterable { case slow, idle, crowded }
 
-    final class Connection: Sendable {
+    final class Connection: @unchecked Sendable {
         fileprivate let descriptor: Int32
         /// The phase in the two lowest bits, and above them the start in milliseconds of the monotonic clock: one store changes both.
         private let state: Atomic<Int>
         private let isRefused = Atomic<Bool>(false)
+        /// Lists of the last request's headers and of its response's: the next one's take over their memory. Used by the thread that serves
+        /// the connection alone.
+        @exclusivity(unchecked) private var lastHeaders: [RequestHead.Header] = []
+        @exclusivity(unchecked) private var lastResponseHeaders: [(name: String, value: String)] = []
 
         fileprivate init(descriptor: Int32) {
             self.descriptor = descriptor
@@ -27,6 +31,32 @@ final class Connections: Sendable {
         /// Its last request is answered before all of it was read, and the connection closed: the client may still be sending.
         func refuse() { isRefused.store(true, ordering: .relaxed) }
         var mayStillReceive: Bool { isRefused.load(ordering: .relaxed) }
+
+        /// The exchange of the last request, for the next one. Used by the same thread alone.
+        @exclusivity(unchecked) private var lastExchange: Exchange?
+
+        func keep(_ exchange: Exchange, headers: [RequestHead.Header]) {
+            lastExchange = exchange
+            lastHeaders = headers
+        }
+
+        /// nil if there is none that nobody else uses.
+        func takeExchange() -> Exchange? {
+            defer { lastExchange = nil }
+            return isKnownUniquelyReferenced(&lastExchange) ? lastExchange : nil
+        }
+
+        func keep(responseHeaders: [(name: String, value: String)]) { lastResponseHeaders = responseHeaders }
+
+        func takeResponseHeaders() -> [(name: String, value: String)] {
+            defer { lastResponseHeaders = [] }
+            return lastResponseHeaders
+        }
+
+        func takeHeaders() -> [RequestHead.Header] {
+            defer { lastHeaders = [] }
+            return lastHeaders
+        }
 
         func enter(_ phase: Phase, at now: Double) { state.store(Self.pack(phase, now), ordering: .relaxed) }
 

@@ -4,26 +4,36 @@ import JSON
 import Primitives
 import Synchronization
 
-/// The exchange of one request and its response, from the first line to the last byte.
+/// The exchange of one request and its response, from the first line to the last byte. The requests of a connection come one after the
+/// other, so each of them uses the object of the one before.
 final class Exchange: @unchecked Sendable {
     private enum State { static let running = 0, suspended = 1, done = 2 }
 
-    /// The request's target; nil if it is invalid.
-    private let target: String?
-    private let line: RequestHead.Line?
-    private var request: HTTPRequest?
-    private var response: HTTPResponse?
-    private var isHTTP11 = false
-    private var started = false
-    private var hasEnded = false
-    private var isChunked = false
-    private var received = 0
-    private let state = Atomic<Int>(State.running)
-    private let known: Connections.Connection?
+    /// What is known of the request and its response so far.
+    private struct Progress {
+        /// The request's target; nil if it is invalid.
+        var target: String?
+        var line: RequestHead.Line?
+        var request: HTTPRequest?
+        /// What waits for something and then gives the response.
+        var work: (@Sendable () async throws -> HTTPResponse)?
+        var response: HTTPResponse?
+        var isHTTP11 = false
+        var hasStarted = false
+        var hasEnded = false
+        var isChunked = false
+        var received = 0
+    }
 
-    private init(target: String?, line: RequestHead.Line?, connection: Connections.Connection?) {
-        self.target = target
-        self.line = line
+    private var progress = Progress()
+    private let state = Atomic<Int>(State.running)
+    private var known: Connections.Connection?
+    /// The connection while a response is waited for.
+    private var suspendable: OpaquePointer?
+
+    private func restart(target: String?, line: RequestHead.Line?, connection: Connections.Connection?) {
+        progress = Progress(target: target, line: line)
+        state.store(State.running, ordering: .relaxed)
         known = connection
         connection?.enter(.receiving, at: Timestamp.monotonic())
     }
@@ -38,7 +48,9 @@ final class Exchange: @unchecked Sendable {
             // Queries are parsed by HTTPRequest. libmicrohttpd would store every parameter in the connection's memory.
             if let question = strchr(uri, Int32(UInt8(ascii: "?"))) { question[1] = 0 }
         }
-        return Unmanaged.passRetained(Exchange(target: target, line: line, connection: known)).toOpaque()
+        let exchange = known?.takeExchange() ?? Exchange()
+        exchange.restart(target: target, line: line, connection: known)
+        return Unmanaged.passRetained(exchange).toOpaque()
     }
 
     /// nil if the target is empty, not UTF-8, or contains a space or a control character.
@@ -56,17 +68,22 @@ final class Exchange: @unchecked Sendable {
         guard let context, let raw = context.pointee else { return }
         let reference = Unmanaged<Exchange>.fromOpaque(raw)
         let exchange = reference.takeUnretainedValue()
-        exchange.known?.enter(.idle, at: Timestamp.monotonic())
         // The client left before the response; its handler is not running any more.
         if let server { exchange.ended(Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()) }
+        if let known = exchange.known {
+            known.enter(.idle, at: Timestamp.monotonic())
+            known.keep(exchange, headers: exchange.progress.request?.headers ?? [])
+        }
+        exchange.progress = Progress()
+        exchange.known = nil
         reference.release()
         context.pointee = nil
     }
 
     /// Counts the request as finished, once.
     private func ended(_ server: HTTPServer) {
-        guard started, !hasEnded else { return }
-        hasEnded = true
+        guard progress.hasStarted, !progress.hasEnded else { return }
+        progress.hasEnded = true
         server.ended()
     }
 
@@ -74,13 +91,15 @@ final class Exchange: @unchecked Sendable {
         _ server: HTTPServer, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?, _ version: UnsafePointer<CChar>?,
         _ data: UnsafePointer<CChar>?, _ size: UnsafeMutablePointer<Int>
     ) -> MHD_Result {
-        guard let request else {
-            let head = RequestHead(connection, method: method, version: version, line: line)
+        guard let request = progress.request else {
+            let head = RequestHead(
+                connection, method: method, version: version, line: progress.line, former: known?.takeHeaders() ?? [])
             let request = makeRequest(head, connection, method)
-            self.request = request
+            progress.request = request
+            if let known { request.give(headerRoom: known.takeResponseHeaders()) }
             guard head.memory <= HTTPServer.headMemory else { return refuse(request, head, connection, server) }
             // HTTP/1.0 has no chunks: the body is sent as it is, and ends with the connection.
-            isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
+            progress.isHTTP11 = version.map { strcmp($0, "HTTP/1.1") == 0 } ?? false
             // The response is sent before the body is read; libmicrohttpd then closes the connection.
             if request.refusal != nil || (request.declaredLength ?? 0) > server.bodyLimit {
                 known?.refuse()
@@ -89,10 +108,10 @@ final class Exchange: @unchecked Sendable {
             return .YES
         }
         if size.pointee > 0 {
-            received += size.pointee
+            progress.received += size.pointee
             // libmicrohttpd accepts no response in the middle of a body: one that is too large is dropped up to its end, or to a limit.
-            if received > server.dropLimit { return refuse(request, connection, server) }
-            if started {
+            if progress.received > server.dropLimit { return refuse(request, connection, server) }
+            if progress.hasStarted {
                 size.pointee = 0
                 return .YES
             }
@@ -105,35 +124,26 @@ final class Exchange: @unchecked Sendable {
             size.pointee = 0
             return .YES
         }
-        if started { return state.load(ordering: .acquiring) == State.done ? answer(server, connection) : .YES }
+        if progress.hasStarted { return state.load(ordering: .acquiring) == State.done ? answer(server, connection) : .YES }
         return start(server, connection, request)
     }
 
     private func start(_ server: HTTPServer, _ connection: OpaquePointer, _ request: HTTPRequest) -> MHD_Result {
-        started = true
+        progress.hasStarted = true
         server.started()
         known?.enter(.answering, at: request.startedAt)
-        let work: @Sendable () async throws -> HTTPResponse
         do {
             switch try server.responder(request) {
             case .ready(let response):
-                self.response = response
+                progress.response = response
                 state.store(State.done, ordering: .relaxed)
                 return answer(server, connection)
-            case .waiting(let given): work = given
+            case .waiting(let work): progress.work = work
             }
-        } catch { work = { HTTPResponse(status: 500, contentType: nil) } }
-        let resumable = Resumable(connection: connection)
-        Task.immediate { [self] in
-            do {
-                response = try await work()
-            } catch {
-                response = HTTPResponse(status: 500, contentType: nil)
-            }
-            if state.exchange(State.done, ordering: .acquiringAndReleasing) == State.suspended {
-                MHD_resume_connection(resumable.connection)
-            }
-        }
+        } catch { progress.work = { HTTPResponse(status: 500, contentType: nil) } }
+        suspendable = connection
+        // What holds nothing but this object is no object of its own.
+        Task.immediate { await self.work() }
         if state.load(ordering: .acquiring) == State.done { return answer(server, connection) }
         MHD_suspend_connection(connection)
         let published = state.compareExchange(
@@ -142,12 +152,23 @@ final class Exchange: @unchecked Sendable {
         return .YES
     }
 
-    private struct Resumable: @unchecked Sendable { let connection: OpaquePointer }
+    /// Waits for the response. Once the connection is resumed, this object may be the next request's.
+    private func work() async {
+        do {
+            progress.response = try await progress.work?()
+        } catch {
+            progress.response = HTTPResponse(status: 500, contentType: nil)
+        }
+        let connection = suspendable
+        if state.exchange(State.done, ordering: .acquiringAndReleasing) == State.suspended, let connection {
+            MHD_resume_connection(connection)
+        }
+    }
 
     private func answer(_ server: HTTPServer, _ connection: OpaquePointer) -> MHD_Result {
         defer { ended(server) }
-        guard let request, let response else { return .NO }
-        self.response = nil
+        guard let request = progress.request, var response = progress.response else { return .NO }
+        progress.response = nil
         let body: OpaquePointer?
         var length = 0
         switch response.body {
@@ -162,17 +183,19 @@ final class Exchange: @unchecked Sendable {
                 MHD_create_response_from_buffer($0.count, UnsafeMutableRawPointer(mutating: $0.baseAddress), .RESPMEM_MUST_COPY)
             }
         case .stream(let stream):
-            body = Handover.response(stream, connection, server, address: request.remoteAddress, isChunked: isHTTP11)
+            body = Handover.response(stream, connection, server, address: request.remoteAddress, isChunked: progress.isHTTP11)
         }
         guard let body else { return .NO }
         defer { MHD_destroy_response(body) }
         if let type = response.contentType { Self.add("Content-Type", type, to: body) }
         for header in response.headers { Self.add(header.name, header.value, to: body) }
         // libmicrohttpd accepts bare newlines between chunks, proxies may not: what follows them may not be a request.
-        if isChunked || request.refusal != nil { Self.add("Connection", "close", to: body) }
+        if progress.isChunked || request.refusal != nil { Self.add("Connection", "close", to: body) }
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
+        response.headers.removeAll(keepingCapacity: true)
+        known?.keep(responseHeaders: response.headers)
         return queueAnswer(connection, UInt32(response.status), body)
     }
 
@@ -182,19 +205,19 @@ final class Exchange: @unchecked Sendable {
     }
 
     private func makeRequest(_ head: RequestHead, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
-        let uri = target.flatMap { head.pathAndQuery(of: $0, method: method) }
+        let uri = progress.target.flatMap { head.pathAndQuery(of: $0, method: method) }
         let request = HTTPRequest(
             method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: head.headers,
             remoteAddress: Self.address(connection), descriptor: clinker_connection_socket(connection))
         request.refusal = head.refusal ?? (uri == nil ? "The request's target is malformed, or is another host's." : nil)
         request.declaredLength = head.declaredLength
-        isChunked = head.isChunked
+        progress.isChunked = head.isChunked
         return request
     }
 
     /// The head leaves no memory for libmicrohttpd's response.
     private func refuse(_ request: HTTPRequest, _ head: RequestHead, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result {
-        let isTargetTooLong = (target?.utf8.count ?? 0) > HTTPServer.headMemory / 2
+        let isTargetTooLong = (progress.target?.utf8.count ?? 0) > HTTPServer.headMemory / 2
         let refusal = HTTPError(
             isTargetTooLong ? 414 : 431,
             isTargetTooLong ? "The request's target is too long." : "The request's headers are too large.", isPlain: true)
@@ -203,7 +226,7 @@ final class Exchange: @unchecked Sendable {
 
     /// The body has no end within what is dropped of it.
     private func refuse(_ request: HTTPRequest, _ connection: OpaquePointer, _ server: HTTPServer) -> MHD_Result {
-        guard !started, case .ready(let response)? = try? server.responder(request) else { return .NO }
+        guard !progress.hasStarted, case .ready(let response)? = try? server.responder(request) else { return .NO }
         return answerDirectly(response, request, connection, server)
     }
 

@@ -41,9 +41,19 @@ public final class HTTPRequest: @unchecked Sendable {
     /// The value of the response's `OpenStack-API-Version` header.
     public var apiVersionHeader: StaticText?
 
+    /// An empty list for the response's headers, with the memory of the connection's last response.
+    private var headerRoom: [(name: String, value: String)] = []
+
+    func give(headerRoom: [(name: String, value: String)]) { self.headerRoom = headerRoom }
+
+    func takeHeaderRoom() -> [(name: String, value: String)] {
+        defer { headerRoom = [] }
+        return headerRoom
+    }
+
     /// Whether `deinit` frees the header texts.
     private var ownsHeaders = false
-    private let headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)]
+    let headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)]
 
     init(
         method: String, uri: String, headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)], remoteAddress: String,
@@ -121,13 +131,23 @@ public final class HTTPRequest: @unchecked Sendable {
     }
 
     /// The decoded query parameters; `+` is a space, invalid escapes are kept as they are.
-    public lazy var query: [(name: String, value: String)] =
-        rawQuery.isEmpty
-        ? []
-        : rawQuery.parts(at: "&").map { item in
-            let parts = item.parts(at: "=", maxSplits: 1, omittingEmpty: false)
-            return (name: PercentEncoding.decodeQuery(parts[0]), value: parts.count > 1 ? PercentEncoding.decodeQuery(parts[1]) : "")
+    public lazy var query: [(name: String, value: String)] = Self.items(of: rawQuery)
+
+    private static func items(of query: String) -> [(name: String, value: String)] {
+        var items: [(name: String, value: String)] = []
+        var start = query.startIndex
+        while start < query.endIndex {
+            let end = query.utf8[start...].firstIndex(of: UInt8(ascii: "&")) ?? query.endIndex
+            if start < end {
+                let item = query[start..<end]
+                let equals = item.utf8.firstIndex(of: UInt8(ascii: "=")) ?? end
+                let value = equals < end ? item[item.utf8.index(after: equals)...] : ""
+                items.append((name: PercentEncoding.decodeQuery(item[..<equals]), value: PercentEncoding.decodeQuery(value)))
+            }
+            start = end < query.endIndex ? query.utf8.index(after: end) : end
         }
+        return items
+    }
 
     public func queryValue(_ name: String) -> String? { rawQuery.isEmpty ? nil : query.last { $0.name == name }?.value }
 }

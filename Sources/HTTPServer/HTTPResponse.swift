@@ -20,7 +20,6 @@ public struct HTTPResponse: Sendable {
     public init(status: Int, headers: [(name: String, value: String)] = [], body: Body = .none, contentType: String? = HTTPResponse.json) {
         self.status = status
         self.headers = headers
-        self.headers.reserveCapacity(headers.count + 6)
         self.body = body
         self.contentType = contentType
     }

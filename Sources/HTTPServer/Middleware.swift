@@ -54,6 +54,9 @@ extension [any Middleware] {
 
 /// Leads requests through the middlewares to the responder, and responses back. A request that waits for nothing needs no task.
 private struct MiddlewareChain: Sendable {
+    /// Headers that middlewares usually add: room for them is made at once.
+    private static let addedHeaders = 6
+
     private let responder: Responder
     /// The number of middlewares.
     private let depth: Int
@@ -104,13 +107,18 @@ private struct MiddlewareChain: Sendable {
     }
 
     /// The response after the first `count` middlewares, from the innermost of them outwards.
+    // Not inlined, nor is `refused`: the frames of requests that wait would have room for all that is in them.
+    @inline(never)
     private func completed(_ response: HTTPResponse, _ request: HTTPRequest, within count: Int) -> HTTPResponse {
         var response = response
+        if response.headers.isEmpty { response.headers = request.takeHeaderRoom() }
+        response.headers.reserveCapacity(response.headers.count + Self.addedHeaders)
         for (depth, middleware) in completing where depth < count { middleware.complete(&response, of: request) }
         return response
     }
 
     /// The response to an error that only the first `count` middlewares have not caused.
+    @inline(never)
     private func refused(_ error: any Error, _ request: HTTPRequest, within count: Int) -> HTTPResponse {
         for (depth, middleware) in answeringFaults where depth < count {
             if let response = middleware.response(to: error, of: request) { return completed(response, request, within: depth + 1) }

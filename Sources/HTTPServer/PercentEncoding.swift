@@ -30,16 +30,29 @@ public enum PercentEncoding {
 
     /// Encodes a query value: letters, digits and `-_.~` are kept.
     public static func encode(_ text: String) -> String {
-        guard !text.utf8.allSatisfy(isUnreserved) else { return text }
         var result = ""
-        for byte in text.utf8 {
-            if isUnreserved(byte) {
-                result.unicodeScalars.append(Unicode.Scalar(byte))
-            } else {
-                result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }
-        }
+        encode(text[...], into: &result)
         return result
+    }
+
+    /// Appends the encoded text.
+    public static func encode(_ text: Substring, into result: inout String) {
+        guard !text.utf8.allSatisfy(isUnreserved) else { return result += text }
+        for byte in text.utf8 { append(byte, to: &result) }
+    }
+
+    /// Appends the encoded text, with `+` for a space.
+    public static func encodeQuery(_ text: String, into result: inout String) {
+        guard !text.utf8.allSatisfy(isUnreserved) else { return result += text }
+        for byte in text.utf8 { if byte == UInt8(ascii: " ") { result += "+" } else { append(byte, to: &result) } }
+    }
+
+    private static func append(_ byte: UInt8, to result: inout String) {
+        if isUnreserved(byte) {
+            result.unicodeScalars.append(Unicode.Scalar(byte))
+        } else {
+            result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+        }
     }
 
     private static func isUnreserved(_ byte: UInt8) -> Bool {
@@ -49,12 +62,6 @@ public enum PercentEncoding {
             true
         default: false
         }
-    }
-
-    /// Encodes a query value with `+` for a space.
-    public static func encodeQuery(_ text: String) -> String {
-        text.utf8.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false).map { encode(String($0) ?? "") }.joined(
-            separator: "+")
     }
 
     /// Whether the decoded text is valid UTF-8; broken escapes are kept as they are.

@@ -16,7 +16,7 @@ struct RequestHead {
         let version: UnsafePointer<CChar>
     }
 
-    private(set) var headers: [Header] = []
+    private(set) var headers: [Header]
     /// Why the request must be refused; nil if it need not be.
     private(set) var refusal: String?
     /// The announced length of the body; nil if there is none.
@@ -41,7 +41,12 @@ struct RequestHead {
     private static let longestMethod = 32
     private static let longestHost = 300
 
-    init(_ connection: OpaquePointer, method: UnsafePointer<CChar>?, version: UnsafePointer<CChar>?, line: Line?) {
+    /// `former`: a list of headers that nobody needs any more, for its memory.
+    init(
+        _ connection: OpaquePointer, method: UnsafePointer<CChar>?, version: UnsafePointer<CChar>?, line: Line?, former: consuming [Header]
+    ) {
+        headers = consume former
+        headers.removeAll(keepingCapacity: true)
         headers.reserveCapacity(12)
         let isHTTP10 = version.map { strcmp($0, "HTTP/1.0") == 0 } ?? true
         if let method { check(method: method) }

@@ -33,18 +33,18 @@ public struct Router<Target: Sendable>: Sendable {
     }
 
     /// The target for the segments, with the parameters in their order; nil if no such path or method is known.
-    public func find(_ method: String, _ segments: ArraySlice<Substring>) -> (target: Target, parameters: [Substring])? {
-        var parameters: [Substring] = []
+    public func find(_ method: String, _ segments: ArraySlice<Substring>) -> (target: Target, parameters: [String])? {
+        var parameters: [String] = []
         guard let index = walk(0, segments, &parameters) else { return nil }
         guard let found = nodes[index].targets.first(where: { $0.method == method }) else { return nil }
         return (found.target, parameters)
     }
 
-    private func walk(_ start: Int, _ segments: ArraySlice<Substring>, _ parameters: inout [Substring]) -> Int? {
+    private func walk(_ start: Int, _ segments: ArraySlice<Substring>, _ parameters: inout [String]) -> Int? {
         guard let segment = segments.first else { return nodes[start].targets.isEmpty ? nil : start }
         if let next = nodes[start].literals[segment], let found = walk(next, segments.dropFirst(), &parameters) { return found }
         guard let next = nodes[start].parameter, !segment.isEmpty else { return nil }
-        parameters.append(segment)
+        parameters.append(String(segment))
         if let found = walk(next, segments.dropFirst(), &parameters) { return found }
         parameters.removeLast()
         return nil

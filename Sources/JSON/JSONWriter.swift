@@ -64,6 +64,16 @@ public struct JSONWriter: ~Copyable {
         needsComma = false
     }
 
+    /// Writes a member's name that was prepared.
+    @inline(__always)
+    public mutating func key(_ name: JSONKey) {
+        let skipped = needsComma ? 0 : 1
+        reserve(name.text.count)
+        memcpy(base + count, name.text.baseAddress! + skipped, name.text.count - skipped)
+        count += name.text.count - skipped
+        needsComma = false
+    }
+
     public mutating func key(_ name: String) {
         string(name)
         put(UInt8(ascii: ":"))
@@ -103,10 +113,7 @@ public struct JSONWriter: ~Copyable {
         raw(value.description)
     }
 
-    public mutating func string(_ value: String) {
-        var value = value
-        value.withUTF8 { string($0) }
-    }
+    public mutating func string(_ value: String) { Self.withBytes(of: value) { string($0) } }
 
     /// A string given as UTF-8 bytes.
     public mutating func string(_ bytes: UnsafeBufferPointer<UInt8>) {
@@ -114,23 +121,41 @@ public struct JSONWriter: ~Copyable {
         comma()
         append(UInt8(ascii: "\""))
         var start = 0
-        for index in 0..<bytes.count {
-            let byte = bytes[index]
-            if byte >= 0x20 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\") { continue }
-            bulk(bytes, start, index)
-            start = index + 1
-            escape(byte)
+        while start < bytes.count {
+            let end = Self.endOfPlain(bytes, from: start)
+            bulk(bytes, start, end)
+            if end < bytes.count { escape(bytes[end]) }
+            start = end + 1
         }
-        bulk(bytes, start, bytes.count)
         put(UInt8(ascii: "\""))
         needsComma = true
     }
 
-    /// Text that is valid JSON.
-    public mutating func raw(_ text: String) {
-        var text = text
-        text.withUTF8 { raw($0) }
+    /// The index of the first byte that needs an escape; the end if there is none.
+    @inline(__always)
+    private static func endOfPlain(_ bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> Int {
+        var index = start
+        // Eight at a time: most of an answer is text that needs none.
+        let raw = UnsafeRawBufferPointer(bytes)
+        while index + 8 <= bytes.count, !holdsEscaped(raw.loadUnaligned(fromByteOffset: index, as: UInt64.self)) { index += 8 }
+        while index < bytes.count, bytes[index] >= 0x20, bytes[index] != UInt8(ascii: "\""), bytes[index] != UInt8(ascii: "\\") {
+            index += 1
+        }
+        return index
     }
+
+    /// Whether one of the eight bytes is a control character, a quotation mark or a backslash. A subtraction carries into a byte's highest
+    /// bit if the byte is smaller than what is subtracted; bytes that had the bit before are of no ASCII character.
+    @inline(__always)
+    private static func holdsEscaped(_ word: UInt64) -> Bool {
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let quotes = word ^ ones * UInt64(UInt8(ascii: "\""))
+        let backslashes = word ^ ones * UInt64(UInt8(ascii: "\\"))
+        return ((word &- ones * 0x20) & ~word | (quotes &- ones) & ~quotes | (backslashes &- ones) & ~backslashes) & (ones * 0x80) != 0
+    }
+
+    /// Text that is valid JSON.
+    public mutating func raw(_ text: String) { Self.withBytes(of: text) { raw($0) } }
 
     public mutating func raw(_ bytes: UnsafeBufferPointer<UInt8>) {
         reserve(bytes.count + 2)
@@ -140,27 +165,13 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    /// Pieces of text that together are valid JSON.
-    public mutating func raw(_ first: String, _ second: String, _ third: String) {
-        reserve(first.utf8.count + second.utf8.count + third.utf8.count + 2)
-        comma()
-        appendUnescaped(first)
-        appendUnescaped(second)
-        appendUnescaped(third)
-        needsComma = true
-    }
+    /// Goes on with text that is valid JSON together with what `raw` began.
+    public mutating func more(_ text: String) { Self.withBytes(of: text) { more($0) } }
 
-    /// A string of pieces that need no escaping (links).
-    public mutating func plain(_ first: String, _ second: String = "", _ third: UnsafeBufferPointer<UInt8>) {
-        reserve(first.utf8.count + second.utf8.count + third.count + 4)
-        comma()
-        append(UInt8(ascii: "\""))
-        appendUnescaped(first)
-        if !second.isEmpty { appendUnescaped(second) }
-        if let source = third.baseAddress { memcpy(base + count, source, third.count) }
-        count += third.count
-        append(UInt8(ascii: "\""))
-        needsComma = true
+    public mutating func more(_ bytes: UnsafeBufferPointer<UInt8>) {
+        reserve(bytes.count)
+        if let source = bytes.baseAddress { memcpy(base + count, source, bytes.count) }
+        count += bytes.count
     }
 
     public mutating func value(_ value: JSON) {
@@ -274,12 +285,12 @@ public struct JSONWriter: ~Copyable {
         needsComma = true
     }
 
-    private mutating func appendUnescaped(_ text: String) {
-        var text = text
-        text.withUTF8 { bytes in
-            if let source = bytes.baseAddress { memcpy(base + count, source, bytes.count) }
-            count += bytes.count
-        }
+    /// The text's UTF-8 where it lies: `withUTF8` would need a copy of the text, and references are counted for each.
+    @inline(__always)
+    private static func withBytes(of text: String, _ body: (UnsafeBufferPointer<UInt8>) -> Void) {
+        if text.utf8.withContiguousStorageIfAvailable(body) != nil { return }
+        var copy = text
+        copy.withUTF8(body)
     }
 
     private mutating func bulk(_ bytes: UnsafeBufferPointer<UInt8>, _ start: Int, _ end: Int) {
@@ -305,5 +316,19 @@ public struct JSONWriter: ~Copyable {
             append(digits.utf8Start[Int(byte >> 4)])
             append(digits.utf8Start[Int(byte & 15)])
         }
+    }
+}
+
+/// The name of a member as it is written, with its comma, quotation marks and colon: for names that are written again and again. Its memory
+/// is never given back.
+public struct JSONKey: @unchecked Sendable {
+    fileprivate let text: UnsafeBufferPointer<UInt8>
+
+    /// `name` must need no escaping.
+    public init(_ name: StaticString) {
+        let bytes = Array(",\"\(name)\":".utf8)
+        let memory = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: bytes.count)
+        _ = memory.initialize(from: bytes)
+        text = UnsafeBufferPointer(memory)
     }
 }

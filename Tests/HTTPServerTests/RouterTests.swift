@@ -37,5 +37,20 @@ struct RouterTests {
         #expect(request.query[0].value == "1 2" && request.query[1].value == "&" && request.query[4].value == "%zz")
         #expect(request.queryValue("a") == "3")
         #expect(PercentEncoding.encode("a b/é~") == "a%20b%2F%C3%A9~")
+        var encoded = "?"
+        PercentEncoding.encodeQuery("a b/é~", into: &encoded)
+        PercentEncoding.encodeQuery("", into: &encoded)
+        #expect(encoded == "?a+b%2F%C3%A9~")
+    }
+
+    @Test(
+        "a query's items stand between ampersands, empty ones left out; the first equals sign ends the name",
+        arguments: [
+            ("", []), ("&", []), ("a", ["a:"]), ("a=", ["a:"]), ("=", [":"]), ("=1", [":1"]), ("a=b=c&&d=é&", ["a:b=c", "d:é"]),
+            ("&a=1&a=2", ["a:1", "a:2"]), ("a=%26&b%3D=1", ["a:&", "b=:1"]),
+        ])
+    func items(query: String, expected: [String]) {
+        let request = HTTPRequest(method: "GET", uri: "/x?" + query)
+        #expect(request.query.map { "\($0.name):\($0.value)" } == expected)
     }
 }

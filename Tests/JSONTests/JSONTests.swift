@@ -63,6 +63,31 @@ struct JSONTests {
         #expect(writer.takeString() == #"{"n":42,"s":"tab\tquote\"","l":[-9223372036854775808,null,{}],"z":null}"#)
     }
 
+    @Test("whatever needs an escape gets one, wherever it stands, and nothing else does")
+    func escapes() throws {
+        let given: [Unicode.Scalar] = (0..<0x80).compactMap { Unicode.Scalar($0) } + ["é", "😀", "\u{2028}"]
+        for scalar in given {
+            let expected =
+                switch scalar {
+                case "\"": #"\""#
+                case "\\": #"\\"#
+                case "\n": #"\n"#
+                case "\r": #"\r"#
+                case "\t": #"\t"#
+                case "\u{0}"..<" ": #"\u00"# + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+                default: String(scalar)
+                }
+            for before in 0..<18 {
+                for after in [0, 1, 7, 9] {
+                    let around = (String(repeating: "é~", count: before).prefix(before), String(repeating: "!", count: after))
+                    var writer = JSONWriter(capacity: 1)
+                    writer.string("\(around.0)\(String(scalar))\(around.1)")
+                    #expect(writer.takeString() == "\"\(around.0)\(expected)\(around.1)\"")
+                }
+            }
+        }
+    }
+
     @Test("the writer grows past any first guess")
     func growth() throws {
         var writer = JSONWriter(capacity: 1)

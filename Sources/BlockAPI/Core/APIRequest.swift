@@ -3,8 +3,9 @@ import HTTPServer
 import JSON
 import Policy
 
-/// A request after routing: the operation's parameters, the checked body, who asks.
-struct APIRequest: Sendable {
+/// A request after routing: the operation's parameters, the checked body, who asks. A class, since it is passed on many times and through
+/// calls that may wait, each of which would keep a copy.
+final class APIRequest: Sendable {
     let http: HTTPRequest
     let version: Int
     /// The parameters of the path, in order, decoded.
@@ -16,6 +17,21 @@ struct APIRequest: Sendable {
     let publicEndpoint: String
     /// The project's id, if the path had it.
     let projectSegment: Substring?
+
+    init(
+        http: HTTPRequest, version: Int, parameters: [String], body: JSON, identity: Identity, caller: Caller, policies: Policies,
+        publicEndpoint: String, projectSegment: Substring?
+    ) {
+        self.http = http
+        self.version = version
+        self.parameters = parameters
+        self.body = body
+        self.identity = identity
+        self.caller = caller
+        self.policies = policies
+        self.publicEndpoint = publicEndpoint
+        self.projectSegment = projectSegment
+    }
 
     /// What stands before a resource's name in links: made anew each time.
     var links: Links { Links(http, publicEndpoint: publicEndpoint, projectSegment: projectSegment) }

@@ -33,7 +33,7 @@ public final class BlockAPI: Sendable {
     public func answer(_ request: HTTPRequest) throws -> Answer {
         let found: OperationRouter.Endpoint?
         var notServed: String?
-        let raw: [Substring]
+        var parameters: [String] = []
         let project: Substring?
         switch router.place(of: request) {
         case .root:
@@ -42,9 +42,9 @@ public final class BlockAPI: Sendable {
         case .version(let project, let hasSlash):
             return .ready(try Discovery.respondV3(request, publicEndpoint: publicEndpoint, hasSlash: hasSlash, project: project))
         case .nowhere: throw HTTPError.noRoute
-        case .resource(let inProject): (found, raw, project) = (nil, [], inProject)
-        case .notServed(let sentence, let inProject): (found, notServed, raw, project) = (nil, sentence, [], inProject)
-        case .endpoint(let endpoint, let parameters, let inProject): (found, raw, project) = (endpoint, parameters, inProject)
+        case .resource(let inProject): (found, project) = (nil, inProject)
+        case .notServed(let sentence, let inProject): (found, notServed, project) = (nil, sentence, inProject)
+        case .endpoint(let endpoint, let encoded, let inProject): (found, parameters, project) = (endpoint, encoded, inProject)
         }
 
         request.reachedController = true
@@ -75,12 +75,11 @@ public final class BlockAPI: Sendable {
             }
             try schema.check(body)
         }
-        var parameters: [String] = []
-        for parameter in raw {
-            guard let decoded = PercentEncoding.decode(parameter), !decoded.utf8.contains(0) else {
+        for index in parameters.indices {
+            guard let decoded = PercentEncoding.decode(parameters[index]), !decoded.utf8.contains(0) else {
                 throw HTTPError.badRequest("The URL holds bytes that are no text.")
             }
-            parameters.append(decoded)
+            parameters[index] = decoded
         }
         let caller = Caller(
             userID: identity.userID, projectID: identity.projectID ?? "", isAdmin: identity.isAdmin, requestID: request.requestID)
@@ -92,7 +91,8 @@ public final class BlockAPI: Sendable {
             if let message = operation.forbiddenMessage { throw HTTPError(403, message) }
             try asked.enforce(policy)
         }
-        return .waiting { try await operation.handler(asked) }
+        let handler = operation.handler
+        return .waiting { try await handler(asked) }
     }
 
     /// Whether a GET is one of those that change something.

@@ -3,42 +3,56 @@ import JSON
 
 /// URLs of answers: with the project's id exactly if the request's had it.
 struct Links: Sendable {
-    /// `http://host/v3/project/`
-    let selfPrefix: String
-    /// The same without the version.
-    let bookmarkPrefix: String
+    /// What stands before the collection in the two links of a resource, as it is written: lists write it for every row. The URLs begin with
+    /// `http://host/v3/project/`, and with the same without the version.
+    private let beforeSelf, beforeBookmark: String
+    private static let selfHead = #"[{"rel":"self","href":""#
+    private static let bookmarkHead = #""},{"rel":"bookmark","href":""#
+    private static let end = #""}]"#
 
     init(_ request: HTTPRequest, publicEndpoint: String, projectSegment: Substring?) {
-        let base = Links.base(request, publicEndpoint: publicEndpoint)
-        let project = projectSegment.map { PercentEncoding.encode(String($0)) }
-        selfPrefix = Links.prefix(base, "/v3/", project)
-        bookmarkPrefix = Links.prefix(base, "/", project)
+        let base = Base(request, publicEndpoint: publicEndpoint)
+        beforeSelf = Links.prefix(Links.selfHead, base, "/v3/", projectSegment)
+        beforeBookmark = Links.prefix(Links.bookmarkHead, base, "/", projectSegment)
     }
 
     /// Joins the parts, with a slash after the project, in one allocation: this is done for every request.
-    private static func prefix(_ base: String, _ version: String, _ project: String?) -> String {
+    private static func prefix(_ head: String, _ base: Base, _ version: String, _ project: Substring?) -> String {
         var text = ""
-        text.reserveCapacity(base.utf8.count + version.utf8.count + (project?.utf8.count ?? 0) + 1)
-        text += base
+        text.reserveCapacity(head.utf8.count + base.length + version.utf8.count + (project?.utf8.count ?? 0) + 1)
+        text += head
+        text += base.scheme
+        text += base.host
+        text += base.path
         text += version
         if let project {
-            text += project
+            PercentEncoding.encode(project, into: &text)
             text += "/"
         }
         return text
     }
 
-    /// What stands before every path of ours: the public endpoint, or what the client, or the proxy in front of us, reached.
-    static func base(_ request: HTTPRequest, publicEndpoint: String) -> String {
-        var base = publicEndpoint
-        if base.isEmpty {
+    /// What stands before every path of ours: the public endpoint, or what the client, or the proxy in front of us, reached. In parts,
+    /// which are short enough to need no memory.
+    struct Base {
+        /// `http://`, or empty where `host` has it.
+        let scheme: String
+        let host: String
+        let path: String
+
+        init(_ request: HTTPRequest, publicEndpoint: String) {
+            guard publicEndpoint.isEmpty else {
+                let hasSlash = publicEndpoint.utf8.last == UInt8(ascii: "/")
+                (scheme, host, path) = ("", hasSlash ? String(publicEndpoint.dropLast()) : publicEndpoint, "")
+                return
+            }
             let given = request.forwarded?.host ?? request.header("Host") ?? ""
-            let host = isHost(given) ? given : "localhost"
-            guard let forwarded = request.forwarded else { return "http://" + host }
-            return forwarded.scheme + "://" + host + forwarded.prefix
+            host = Links.isHost(given) ? given : "localhost"
+            scheme = request.forwarded.map { $0.scheme + "://" } ?? "http://"
+            path = request.forwarded?.prefix ?? ""
         }
-        if base.utf8.last == UInt8(ascii: "/") { base.removeLast() }
-        return base
+
+        var length: Int { scheme.utf8.count + host.utf8.count + path.utf8.count }
     }
 
     /// A client's own words go into links only if they can be a host and a port.
@@ -58,31 +72,35 @@ struct Links: Sendable {
 
     /// `self` and `bookmark` of one resource, as an array.
     func write(_ collection: String, _ id: UnsafeBufferPointer<UInt8>, _ writer: inout JSONWriter) {
-        writer.beginArray()
-        writer.beginObject()
-        writer.member("rel", "self")
-        writer.key("href")
-        writer.plain(selfPrefix, collection, id)
-        writer.endObject()
-        writer.beginObject()
-        writer.member("rel", "bookmark")
-        writer.key("href")
-        writer.plain(bookmarkPrefix, collection, id)
-        writer.endObject()
-        writer.endArray()
+        writer.raw(beforeSelf)
+        writer.more(collection)
+        writer.more(id)
+        writer.more(beforeBookmark)
+        writer.more(collection)
+        writer.more(id)
+        writer.more(Links.end)
     }
 
     /// The `next` link of a page: the request's query with another marker.
     func writeNext(_ key: StaticString, path: String, request: HTTPRequest, marker: String, _ writer: inout JSONWriter) {
-        var query = request.query.filter { $0.name != "marker" }.map {
-            "\(PercentEncoding.encodeQuery($0.name))=\(PercentEncoding.encodeQuery($0.value))"
+        var url = ""
+        url.reserveCapacity(beforeSelf.utf8.count + path.utf8.count + request.rawQuery.utf8.count + marker.utf8.count + 16)
+        url += beforeSelf[beforeSelf.utf8.index(beforeSelf.startIndex, offsetBy: Links.selfHead.utf8.count)...]
+        url += path
+        url += "?"
+        for item in request.query where item.name != "marker" {
+            PercentEncoding.encodeQuery(item.name, into: &url)
+            url += "="
+            PercentEncoding.encodeQuery(item.value, into: &url)
+            url += "&"
         }
-        query.append("marker=" + PercentEncoding.encode(marker))
+        url += "marker="
+        PercentEncoding.encode(marker[...], into: &url)
         writer.key(key)
         writer.beginArray()
         writer.beginObject()
         writer.member("rel", "next")
-        writer.member("href", selfPrefix + path + "?" + query.joined(separator: "&"))
+        writer.member("href", url)
         writer.endObject()
         writer.endArray()
     }

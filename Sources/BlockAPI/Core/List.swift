@@ -102,7 +102,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
                 let written = rows.map { write($0, plan, &writer) } ?? Written()
                 writer.endArray()
                 if let linksKey, isPaged, asked.limit > 0, written.count >= asked.limit {
-                    request.links.writeNext(linksKey, path: path, request: request.http, marker: written.lastID, &writer)
+                    (plan.links ?? request.links).writeNext(linksKey, path: path, request: request.http, marker: written.lastID, &writer)
                 }
                 if let total { writer.member("count", total) }
                 writer.endObject()

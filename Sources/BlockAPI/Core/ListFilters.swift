@@ -162,6 +162,9 @@ struct ListFilters {
 extension HTTPRequest {
     /// The query's items, each name once, with its last value, in the order of the first.
     var lastOfEach: [(name: String, value: String)] {
+        let query = query
+        let isEachOnce = query.indices.allSatisfy { index in !query[..<index].contains { $0.name == query[index].name } }
+        if isEachOnce { return query }
         var result: [(name: String, value: String)] = []
         var places: [String: Int] = [:]
         for item in query {

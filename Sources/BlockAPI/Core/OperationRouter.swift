@@ -16,7 +16,7 @@ struct OperationRouter: Sendable {
     enum Place {
         case root
         case version(project: Substring?, hasSlash: Bool)
-        case endpoint(Endpoint, parameters: [Substring], project: Substring?)
+        case endpoint(Endpoint, parameters: [String], project: Substring?)
         /// A resource that has not the method.
         case resource(project: Substring?)
         /// What Cinder serves and this release does not, as it is said to clients.

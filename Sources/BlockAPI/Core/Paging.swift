@@ -71,10 +71,22 @@ struct Paging: Sendable {
     /// A whole number as Python reads it: blanks around it, a sign, underscores between digits, and of any size.
     private static func integer(_ text: String) -> Double? {
         let digits = text.trimmed
+        if let plain = plain(digits) { return plain }
         guard digits.utf8.count <= 400, digits.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 || "+-_".utf8.contains($0) }),
             digits.utf8.first != UInt8(ascii: "_"), digits.utf8.last != UInt8(ascii: "_"), !digits.contains("__")
         else { return nil }
         return Double(String(decoding: digits.utf8.filter { $0 != UInt8(ascii: "_") }, as: UTF8.self))
+    }
+
+    /// A number as almost all clients write it: a few digits.
+    private static func plain(_ text: String) -> Double? {
+        guard (1...9).contains(text.utf8.count) else { return nil }
+        var number = 0
+        for byte in text.utf8 {
+            guard byte >= 48 && byte <= 57 else { return nil }
+            number = number * 10 + Int(byte - 48)
+        }
+        return Double(number)
     }
 
     private static func sort(_ request: APIRequest) throws(HTTPError) -> [(key: String, ascending: Bool)] {

@@ -13,18 +13,18 @@ final class View<Source>: Sendable {
     let fields: [Field<Source>]
 
     /// What writing needs of each field, in trivial values: to copy them counts no references.
-    fileprivate struct Cell: Sendable {
-        enum Place: Sendable {
+    fileprivate struct Cell: @unchecked Sendable {
+        enum Place {
             case column(Int, ColumnStorage.Kind)
-            /// The index among the values that are no columns.
-            case value(Int)
+            /// One of `values`.
+            case value(Unmanaged<FieldValue<Source>>)
         }
 
-        let name: StaticString
+        let name: JSONKey
         let place: Place
     }
     fileprivate let cells: [Cell]
-    fileprivate let values: [Field<Source>.Value]
+    private let values: [FieldValue<Source>]
     fileprivate let row: (@Sendable (Source) -> RowCells)?
     /// Sets of fields as bits, so that choosing among them takes no search.
     private let byVersion: [UInt64]
@@ -49,13 +49,14 @@ final class View<Source>: Sendable {
             describedAs
             ?? "\(name)".split { $0 == "-" || $0 == "_" }.map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
         self.fields = fields
-        var values: [Field<Source>.Value] = []
+        var values: [FieldValue<Source>] = []
         cells = fields.map { field in
             switch field.content {
-            case .column(let position, let kind): return Cell(name: field.name, place: .column(position, kind))
+            case .column(let position, let kind): return Cell(name: JSONKey(field.name), place: .column(position, kind))
             case .value(let value):
-                values.append(value)
-                return Cell(name: field.name, place: .value(values.count - 1))
+                let held = FieldValue(value)
+                values.append(held)
+                return Cell(name: JSONKey(field.name), place: .value(.passUnretained(held)))
             }
         }
         self.values = values
@@ -121,7 +122,7 @@ struct ViewPlan<Source>: Sendable {
     fileprivate let shown: UInt64
     /// Those of them that not every resource has.
     fileprivate let conditional: UInt64
-    fileprivate let links: Links?
+    let links: Links?
     let request: APIRequest
 
     /// Writes one resource as an object.
@@ -130,15 +131,13 @@ struct ViewPlan<Source>: Sendable {
         let row = view.row?(source)
         var rest = conditional == 0 ? shown : shown & ~missing(source)
         view.cells.withUnsafeBufferPointer { cells in
-            view.values.withUnsafeBufferPointer { values in
-                while rest != 0 {
-                    let cell = cells[rest.trailingZeroBitCount]
-                    rest &= rest - 1
-                    writer.key(cell.name)
-                    switch cell.place {
-                    case .column(let position, let kind): if let row { Self.write(row, position, kind, &writer) }
-                    case .value(let index): write(values[index], source, &writer)
-                    }
+            while rest != 0 {
+                let cell = cells[rest.trailingZeroBitCount]
+                rest &= rest - 1
+                writer.key(cell.name)
+                switch cell.place {
+                case .column(let position, let kind): if let row { Self.write(row, position, kind, &writer) }
+                case .value(let value): value._withUnsafeGuaranteedRef { $0.write(source, links, request, &writer) }
                 }
             }
         }
@@ -150,20 +149,6 @@ struct ViewPlan<Source>: Sendable {
         var missing: UInt64 = 0
         for condition in view.conditions where condition.field & conditional != 0 && !condition.isMet(source) { missing |= condition.field }
         return missing
-    }
-
-    private func write(_ value: Field<Source>.Value, _ source: Source, _ writer: inout JSONWriter) {
-        switch value {
-        case .null: writer.null()
-        case .text(let value): writer.string(value(source))
-        case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-        case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-        case .integer(let value): writer.integer(Int64(value(source)))
-        case .flag(let value): writer.bool(value(source))
-        case .raw(let value): writer.raw(value(source))
-        case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
-        case .written(let write): write(source, request, &writer)
-        }
     }
 
     private static func write(_ row: RowCells, _ position: Int, _ kind: ColumnStorage.Kind, _ writer: inout JSONWriter) {
@@ -180,5 +165,26 @@ struct ViewPlan<Source>: Sendable {
         writer.beginArray()
         for source in sources { write(source, &writer) }
         writer.endArray()
+    }
+}
+
+/// A value that is no column, held as an object: it is used for every row, and references of an object that stays need not be counted.
+private final class FieldValue<Source>: Sendable {
+    private let value: Field<Source>.Value
+
+    init(_ value: Field<Source>.Value) { self.value = value }
+
+    func write(_ source: Source, _ links: Links?, _ request: APIRequest, _ writer: inout JSONWriter) {
+        switch value {
+        case .null: writer.null()
+        case .text(let value): writer.string(value(source))
+        case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+        case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
+        case .integer(let value): writer.integer(Int64(value(source)))
+        case .flag(let value): writer.bool(value(source))
+        case .raw(let value): writer.raw(value(source))
+        case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
+        case .written(let write): write(source, request, &writer)
+        }
     }
 }

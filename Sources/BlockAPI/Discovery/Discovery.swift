@@ -27,8 +27,9 @@ enum Discovery {
         guard request.method == "GET" || request.method == "HEAD" else { throw HTTPError.noRoute }
         request.route = shown
         if project == nil && !hasSlash {
+            let base = Links.Base(request, publicEndpoint: publicEndpoint)
             return HTTPResponse(
-                status: 302, headers: [(name: "Location", value: Links.base(request, publicEndpoint: publicEndpoint) + "/v3/")],
+                status: 302, headers: [(name: "Location", value: base.scheme + base.host + base.path + "/v3/")],
                 contentType: "text/plain; charset=utf8")
         }
         return versions(request, publicEndpoint: publicEndpoint, status: 200)
@@ -78,7 +79,12 @@ enum Discovery {
         request.apiVersionHeader = APIVersion.headers[(try? APIVersion.negotiate(request.list("OpenStack-API-Version"))) ?? 0]
         // Hosts were checked and the public endpoint is an operator's: neither needs an escape.
         var writer = JSONWriter(capacity: 480)
-        writer.raw(document.before, Links.base(request, publicEndpoint: publicEndpoint), document.after)
+        let base = Links.Base(request, publicEndpoint: publicEndpoint)
+        writer.raw(document.before)
+        writer.more(base.scheme)
+        writer.more(base.host)
+        writer.more(base.path)
+        writer.more(document.after)
         return HTTPResponse(status: status, body: .buffer(writer.take()))
     }
 }

@@ -27,6 +27,7 @@ public struct QoSQuery: Sendable {
 extension QoSQuery: PageQuery {
     static var table: Table { QoSSpecs.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static func notFound(_ id: String) -> StorageError { QoSSpecs.notFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
 

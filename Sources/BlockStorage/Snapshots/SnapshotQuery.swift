@@ -61,6 +61,7 @@ public struct SnapshotQuery: Sendable {
 extension SnapshotQuery: PageQuery {
     static var table: Table { Snapshots.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static func notFound(_ id: String) -> StorageError { .snapshotNotFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
 

@@ -33,6 +33,7 @@ public struct VolumeTransferQuery: Sendable {
 extension VolumeTransferQuery: PageQuery {
     static var table: Table { VolumeTransfers.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static var owner: AnyColumn { VolumeTransfers.table.sourceProjectID }
     static func notFound(_ id: String) -> StorageError { VolumeTransfers.notFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }

@@ -52,22 +52,23 @@ public struct AuthMiddleware: AdmittingMiddleware {
 /// it is the URL's; without a token the user is `admin`. (Clients told to use no authentication send a token without a colon.)
 public struct NoAuthenticator: Authenticator {
     private static let roles = ["admin"]
+    private static let withoutToken = identity("admin", nil)
 
     public init() {}
 
     public func authenticate(_ request: HTTPRequest) throws -> Authentication {
-        var user = "admin"
-        var project: String?
-        if let token = request.header("X-Auth-Token"), !token.isEmpty {
-            let parts = token.parts(at: ":", maxSplits: 1)
-            user = parts.first.map(String.init) ?? "admin"
-            project = parts.count > 1 ? String(parts[1]) : nil
-            guard user.utf8.count <= 255, project?.utf8.count ?? 0 <= 255 else {
-                throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
-            }
+        guard let token = request.header("X-Auth-Token"), !token.isEmpty else { return .known(Self.withoutToken) }
+        let parts = token.parts(at: ":", maxSplits: 1)
+        let user = parts.first.map(String.init) ?? "admin"
+        let project = parts.count > 1 ? String(parts[1]) : nil
+        guard user.utf8.count <= 255, project?.utf8.count ?? 0 <= 255 else {
+            throw HTTPError(401, "The token must be user:project, each of at most 255 characters.")
         }
-        return .known(
-            Identity(userID: user, projectID: project, roles: Self.roles, isAdmin: true, takesProjectFromURL: true, mayUnbind: true))
+        return .known(Self.identity(user, project))
+    }
+
+    private static func identity(_ user: String, _ project: String?) -> Identity {
+        Identity(userID: user, projectID: project, roles: roles, isAdmin: true, takesProjectFromURL: true, mayUnbind: true)
     }
 }
 
