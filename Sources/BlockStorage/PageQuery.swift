@@ -47,8 +47,8 @@ extension PageQuery {
         return conditions
     }
 
-    /// The statement that selects the page.
-    func statement(in connection: any Connection) throws -> (text: String, values: [Value]) {
+    /// The statement that selects the page. `select`: what it begins with, where that is not all columns.
+    func statement(select: String? = nil, in connection: any Connection) throws -> (text: String, values: [Value]) {
         var conditions = conditions(connection.dialect)
         let order = sort.isEmpty ? Self.newestFirst : Self.order(sort.map { Self.key($0.column, ascending: $0.ascending) })
         if let marker {
@@ -56,7 +56,7 @@ extension PageQuery {
             guard let behind = try order.behind(marker, scope: scope, in: connection) else { throw Self.notFound(marker) }
             conditions.add(behind.sql, behind.values)
         }
-        return order.statement(conditions, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
+        return order.statement(conditions, select: select, isOrdered: isOrdered, limit: limit, offset: offset, connection.dialect)
     }
 
     /// The page's rows; none is asked for where the page holds none.

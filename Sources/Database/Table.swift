@@ -41,14 +41,21 @@ open class Table: @unchecked Sendable {
         precondition(!columns.isEmpty && columns.count <= 64, "a table has up to 64 columns")
         for (position, column) in columns.enumerated() { column.take(position: position, alias: tableAlias) }
         for column in columns where column.joined == nil { byName[column.name] = column }
-        selectClause = "SELECT \(columns.map(\.sql).joined(separator: ", ")) FROM \(source)\(joins)"
+        selectClause = clause(columns)
         return self
     }
 
     /// `SELECT all columns FROM the table with its joins`, and what follows it. The columns' names stand behind the table's alias.
     public final func select(_ rest: String) -> String { rest.isEmpty ? selectClause : selectClause + " " + rest }
 
-    /// The same, for reading and locking rows of the table.
+    /// The same of those columns only that are declared before another one. To read that one, or one behind it, from such a row is an error.
+    public final func select(before last: AnyColumn) -> String { clause(columns.prefix(last.position)) }
+
+    private func clause(_ columns: some Sequence<AnyColumn>) -> String {
+        "SELECT \(columns.map(\.sql).joined(separator: ", ")) FROM \(source)\(joins)"
+    }
+
+    /// The same as `select`, for reading and locking rows of the table.
     public final func selectLocked(_ rest: String, _ dialect: any Dialect) -> String { dialect.locking(select(rest), alias: tableAlias) }
 
     /// The table's own column of that name.

@@ -49,6 +49,8 @@ final class Connections: Sendable {
         func keep(responseHeaders: [(name: String, value: String)]) { lastResponseHeaders = responseHeaders }
 
         func takeResponseHeaders() -> [(name: String, value: String)] {
+            // Only now: the response that they were of is gone, so that the memory is this list's alone.
+            lastResponseHeaders.removeAll(keepingCapacity: true)
             defer { lastResponseHeaders = [] }
             return lastResponseHeaders
         }

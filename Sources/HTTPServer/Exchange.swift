@@ -167,7 +167,7 @@ final class Exchange: @unchecked Sendable {
 
     private func answer(_ server: HTTPServer, _ connection: OpaquePointer) -> MHD_Result {
         defer { ended(server) }
-        guard let request = progress.request, var response = progress.response else { return .NO }
+        guard let request = progress.request, let response = progress.response else { return .NO }
         progress.response = nil
         let body: OpaquePointer?
         var length = 0
@@ -194,7 +194,6 @@ final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
-        response.headers.removeAll(keepingCapacity: true)
         known?.keep(responseHeaders: response.headers)
         return queueAnswer(connection, UInt32(response.status), body)
     }

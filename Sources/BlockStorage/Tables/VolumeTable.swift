@@ -10,7 +10,7 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let name = Column<String?>("name"), description = Column<String?>("description")
     /// GiB.
     public let size = Column<Int>("size")
-    public let status = Column<VolumeStatus>("status"), previousStatus = Column<VolumeStatus?>("previous_status")
+    public let status = Column<VolumeStatus>("status")
     public let attachStatus = Column<AttachmentStatus>("attach_status")
     public let migrationStatus = Column<MigrationStatus?>("migration_status")
     public let replicationStatus = Column<String?>("replication_status")
@@ -21,8 +21,6 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let sourceVolumeID = Column<String?>("source_volid"), groupID = Column<String?>("group_id")
     public let bootable = Column<Bool>("bootable"), multiattach = Column<Bool>("multiattach")
     public let encryptionKeyID = Column<String?>("encryption_key_id"), providerID = Column<String?>("provider_id")
-    /// What the driver stores with the volume.
-    public let driverData = Column<String?>("driver_data")
     /// The id in the storage object's name, if it is not the volume's own.
     public let nameID = Column<String?>("name_id")
     public let serviceID = Column<String?>("service_uuid"), sharedTargets = Column<Bool?>("shared_targets")
@@ -31,6 +29,13 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let metadata = Column<String>("metadata"), adminMetadata = Column<String>("admin_metadata")
     public let imageMetadata = Column<String>("image_metadata")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
-    public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
     public let typeName = Column<String>("name", joined: "t")
+
+    // From here on what no client is shown: pages do not read it.
+    public let previousStatus = Column<VolumeStatus?>("previous_status")
+    /// What the driver stores with the volume.
+    public let driverData = Column<String?>("driver_data")
+    public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
+
+    static let shownColumns = table.select(before: table.previousStatus)
 }
