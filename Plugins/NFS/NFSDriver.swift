@@ -10,6 +10,7 @@ final class NFSDriver: VolumeDriver {
     let shares: [Share]
     private let poolName: String
     private let mountPointBase: String
+    private let probe: String
     let newFormat: Chain.Format
     let isSparse: Bool
     private let hasSnapshots: Bool
@@ -30,7 +31,18 @@ final class NFSDriver: VolumeDriver {
         let list = try ShareList(call)
         for problem in list.problems { call.log(CLINKER_WARNING, "\(problem.message): the line is left out") }
         shares = list.addresses.map { Share($0, access) }
+        probe = Self.probeName(backend: call.option("backend") ?? "nfs")
         try checkShares(call, attempts: call[NFSOptions.mountAttempts])
+    }
+
+    /// The file by which a share is tried. One name for each backend of a machine: what a process left that died meanwhile, the next removes.
+    private static func probeName(backend: String) -> String {
+        var bytes = [CChar](repeating: 0, count: 256)
+        let machine =
+            gethostname(&bytes, bytes.count - 1) == 0
+            ? String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) : ""
+        let words = ".clinker-\(machine)-\(backend)".utf8.map { $0 == UInt8(ascii: "/") ? UInt8(ascii: "-") : $0 }
+        return String(decoding: words.prefix(200), as: UTF8.self)
     }
 
     /// Logs options of Cinder's driver that have no effect here.
@@ -57,7 +69,6 @@ final class NFSDriver: VolumeDriver {
             let begun = Share.now()
             do {
                 return try share.with(isOpening: true) { session in
-                    let probe = ".clinker-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
                     do {
                         try session.create(probe).close()
                         try session.remove(probe)
@@ -66,7 +77,9 @@ final class NFSDriver: VolumeDriver {
                             CLINKER_BAD_CONFIGURATION, "\(share.address.text) cannot be written to: \(error.message)")
                         share.refusal = refusal
                         throw refusal
-                    } catch let error as DriverError where error.code == CLINKER_NO_SPACE {}
+                    } catch let error as DriverError where [CLINKER_NO_SPACE, CLINKER_EXISTS, CLINKER_NOT_FOUND].contains(error.code) {
+                        // Full, or another instance of the backend tries it at this moment.
+                    }
                 }
             } catch let error as DriverError {
                 // A share that did not answer is not asked again.
