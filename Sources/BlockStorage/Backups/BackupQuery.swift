@@ -57,6 +57,7 @@ public struct BackupQuery: Sendable {
 extension BackupQuery: PageQuery {
     static var table: Table { Backups.table }
     static var newest: Column { .created_at }
+    static let newestFirst = orderedByNewest()
     static func notFound(_ id: String) -> StorageError { .backupNotFound(id) }
     static func key(_ column: Column, ascending: Bool) -> KeysetPage.Key { KeysetPage.Key(column.column, ascending: ascending) }
 
