@@ -101,39 +101,3 @@ final class ObjectPutter {
         }
     }
 }
-
-/// Hashes of zeroes, which are needed again and again.
-final class ZeroHashes: Sendable {
-    let blockSize: Int
-    /// The SHA-256 of a block of zeroes.
-    let block: Digest
-    private let known = Guarded<[Int: MD5.Value]>([:])
-
-    init(blockSize: Int) {
-        self.blockSize = blockSize
-        block = Self.sha256(blockSize)
-    }
-
-    /// The SHA-256 of so many zeroes.
-    func block(_ count: Int) -> Digest { count == blockSize ? block : Self.sha256(count) }
-
-    private static func sha256(_ count: Int) -> Digest { Digest.sha256([UInt8](repeating: 0, count: count)) }
-
-    /// The MD5 of so many zeroes.
-    func md5(_ count: Int) -> MD5.Value {
-        if let value = known.withLock({ $0[count] }) { return value }
-        let zeroes = [UInt8](repeating: 0, count: min(count, 1 << 16))
-        let hash = MD5()
-        var rest = count
-        zeroes.withUnsafeBytes { zeroes in
-            while rest > 0 {
-                let part = min(rest, zeroes.count)
-                hash.update(UnsafeRawBufferPointer(rebasing: zeroes[..<part]))
-                rest -= part
-            }
-        }
-        let value = hash.finish()
-        known.withLock { if $0.count < 1000 { $0[count] = value } }
-        return value
-    }
-}

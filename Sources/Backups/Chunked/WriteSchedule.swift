@@ -27,9 +27,9 @@ final class WriteSchedule: Sendable {
         var order = 0
         var isStopped = false
         var parent: HashFileReader?
-        /// The parts with data of a larger range, which was asked for at once.
+        /// Parts with data from the position on, as far as the volume was asked for them.
         var data: [Range<UInt64>] = []
-        var dataRange: Range<UInt64> = 0..<0
+        var scanned: UInt64 = 0
         var hashes: HashFileWriter
         var waiting: [Int: Hashes] = [:]
         var nextOrder = 0
@@ -46,7 +46,9 @@ final class WriteSchedule: Sendable {
     private let permits = Semaphore(256)
     /// The longest run of zeroes in one object. Cinder, which restores an object in memory, makes objects of 2 GB.
     private static let longestZeroes: UInt64 = 512 << 20
-    private static let dataSpan: UInt64 = 4 << 30
+    private static let scannedSpan: UInt64 = 4 << 30
+    /// Smaller holes are compressed with the data around them.
+    private static let smallestHole: UInt64 = 4 << 20
 
     init(_ source: any BlockSource, _ options: ChunkedOptions, zeroBlock: Digest, parent: HashFileReader?, hashes: HashFileWriter) {
         self.source = source
@@ -72,13 +74,8 @@ final class WriteSchedule: Sendable {
                 }
                 window.parent = digests
                 window.hasParentsLast = parent.isAtEnd
-            } else if try isHole(window.range, &state) {
-                window.isZero = true
-                while window.range.upperBound < source.size, window.range.upperBound - window.range.lowerBound < Self.longestZeroes {
-                    let more = window.range.upperBound..<min(source.size, window.range.upperBound + windowSize)
-                    guard try isHole(more, &state) else { break }
-                    window.range = window.range.lowerBound..<more.upperBound
-                }
+            } else {
+                (window.range, window.isZero) = try part(from: state.position, &state)
             }
             state.position = window.range.upperBound
             state.order += 1
@@ -88,18 +85,28 @@ final class WriteSchedule: Sendable {
         return window
     }
 
-    private func isHole(_ range: Range<UInt64>, _ state: inout State) throws -> Bool {
-        if range.lowerBound < state.dataRange.lowerBound || range.upperBound > state.dataRange.upperBound {
-            state.dataRange = range.lowerBound..<max(range.upperBound, min(source.size, range.lowerBound + Self.dataSpan))
-            state.data = try source.data(in: state.dataRange)
+    /// The next part of a full backup: zeroes up to where data begins, or data up to a hole that is worth an object of its own.
+    private func part(from start: UInt64, _ state: inout State) throws -> (range: Range<UInt64>, isZero: Bool) {
+        let farthest = min(source.size, start + Self.longestZeroes)
+        while state.scanned < farthest {
+            let span = state.scanned..<min(source.size, state.scanned + Self.scannedSpan)
+            state.data += try source.data(in: span)
+            state.scanned = span.upperBound
         }
-        // Ranges before the window are not needed again.
-        if let first = state.data.firstIndex(where: { $0.upperBound > range.lowerBound }) {
-            state.data.removeFirst(first)
-            return state.data[0].lowerBound >= range.upperBound
+        state.data.removeFirst(state.data.firstIndex { $0.upperBound > start } ?? state.data.count)
+        guard let first = state.data.first, first.lowerBound < farthest else { return (start..<farthest, true) }
+        let smallestHole = min(Self.smallestHole, windowSize)
+        let begin = max(start, first.lowerBound / blockSize * blockSize)
+        if begin - start >= smallestHole { return (start..<begin, true) }
+
+        let limit = min(source.size, start + windowSize)
+        var end = start
+        for part in state.data {
+            // The blocks between the data until now and this part.
+            guard part.lowerBound < limit, end == start || part.lowerBound / blockSize * blockSize < end + smallestHole else { break }
+            end = max(end, min(limit, (part.upperBound + blockSize - 1) / blockSize * blockSize))
         }
-        state.data = []
-        return true
+        return (start..<(limit - end >= smallestHole ? end : limit), false)
     }
 
     func finish(_ window: Window, _ hashes: Hashes, _ objects: [ChunkedObject], _ change: (inout ChunkedSummary) -> Void) throws {

@@ -54,6 +54,14 @@ final class MD5 {
         restart()
     }
 
+    /// A hash that goes on from where another one is.
+    init(copying other: MD5) {
+        guard let made = EVP_MD_CTX_new(), EVP_MD_CTX_copy_ex(made, other.context) == 1 else {
+            fatalError("libcrypto has no memory for a hash")
+        }
+        context = made
+    }
+
     deinit { EVP_MD_CTX_free(context) }
 
     private func restart() {

@@ -134,6 +134,23 @@ struct ChunkedRoundTripTests {
         #expect(target.bytes == volume.bytes)
     }
 
+    @Test("data in a large empty volume is cut out of it: neither read nor hashed is what lies around")
+    func islands() throws {
+        var chain = ChunkedChain(.zlib)
+        chain.options.objectSize = 32 << 20
+        let volume = RecordingVolume(zeroes: 60 << 20)
+        let islands = [5 << 20 + 70_000, 20 << 20, 20 << 20 + 300_000, 50 << 20 - 1, 60 << 20 - 100]
+        for offset in islands { volume.change(offset, Array("island".utf8)) }
+        let summary = try chain.write(volume)
+        // Each lies in an object of its own, but for the two that are near each other.
+        #expect(summary.objects == 8)
+        #expect(summary.read < 1 << 20)
+        let target = RecordingVolume(zeroes: 60 << 20)
+        try chain.restore(to: target)
+        #expect(target.bytes == volume.bytes)
+        #expect(try ChunkedBackup.verify(chain.backups, in: chain.store).problems == [])
+    }
+
     @Test("a second attempt sends only what the first did not, and the result is the same")
     func continued() throws {
         var chain = ChunkedChain(.zlib)
