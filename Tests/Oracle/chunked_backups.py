@@ -8,7 +8,7 @@ named as parents; and the "backup" it is about: {"id", "volume_id", "parent_id",
     {"do": "restore", "image": PATH, "is_new": bool, "backup": {...}} -> {"volume_meta": [...]}, what was given to the volume
     {"do": "names", "backup": {...}} -> {"names": [...]}, what Cinder takes for the backup's objects
     {"do": "delete", "backup": {...}} -> {}
-    {"do": "record", "backup": {...}} -> {"backup_url": ...}
+    {"do": "record", "backup": all fields of Cinder's object, "url": a record} -> {"backup_url": ..., "decoded": what the record says}
 """
 import contextlib
 import json
@@ -98,6 +98,13 @@ def answer(call):
     for told in call.get("backups", []):
         made(told, "available")
     what = call["do"]
+    if what == "record":
+        fields = dict(call["backup"])
+        for name in ("created_at", "updated_at", "deleted_at", "data_timestamp"):
+            if fields[name]:
+                fields[name] = timeutils.parse_isotime(fields[name])
+        record = objects.Backup(context.RequestContext("u", "p"), **fields)
+        return {"backup_url": record.encode_record(driver_info={}), "decoded": objects.Backup.decode_record(call["url"])}
     backup = made(call["backup"], {"backup": "creating", "restore": "restoring"}.get(what, "available"))
     CONF.set_override("backup_compression_algorithm", call.get("algorithm", "zlib"))
     CONF.set_override("backup_file_size", call.get("object_size", 61035 * 32768))
@@ -124,14 +131,6 @@ def answer(call):
     if what == "delete":
         posix_driver.delete_backup(backup)
         return {}
-    if what == "record":
-        fields = {k: v for k, v in call["backup"].items()}
-        for name in ("created_at", "updated_at", "deleted_at", "data_timestamp"):
-            if fields.get(name):
-                fields[name] = timeutils.parse_isotime(fields[name])
-        record = objects.Backup(context.RequestContext("u", "p"), **fields)
-        return {"backup_url": record.encode_record(driver_info={}),
-                "decoded": objects.Backup.decode_record(call["url"]) if "url" in call else None}
     raise ValueError(what)
 
 

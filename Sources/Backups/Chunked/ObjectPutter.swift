@@ -21,15 +21,15 @@ final class ObjectPutter {
     /// An object, the bytes that it takes in the store, and whether it was there already.
     typealias Result = (object: ChunkedObject, stored: Int, isKept: Bool)
 
-    /// Stores zeroes: an object of them is always compressed, by an algorithm that every Cinder has.
+    /// Stores zeroes: an object of them is always compressed; where another algorithm was not asked for, by the one that every Cinder has.
     func putZeroes(_ number: Int, _ range: Range<UInt64>) throws -> Result {
-        let output = DeflateEncoder.zeroes(range.count)
+        let isZstd = options.compression == .zstd
+        let output = isZstd ? ZstdZeroes.frame(range.count) : DeflateEncoder.zeroes(range.count)
         let isKept = try put(number, output.slices, output.count)
-        let md5 = zeroes.md5(range.count)
-        return (
-            ChunkedObject(number: number, offset: range.lowerBound, length: UInt64(range.count), compression: .zlib, md5: md5),
-            output.count, isKept
-        )
+        let object = ChunkedObject(
+            number: number, offset: range.lowerBound, length: UInt64(range.count), compression: isZstd ? .zstd : .zlib,
+            md5: zeroes.md5(range.count))
+        return (object, output.count, isKept)
     }
 
     /// Stores what lies in a buffer; the buffer's content is undefined afterwards.
