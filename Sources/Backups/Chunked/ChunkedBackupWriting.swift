@@ -1,3 +1,4 @@
+import JSON
 import Primitives
 
 extension ChunkedBackup {
@@ -22,16 +23,24 @@ extension ChunkedBackup {
             guard source.size > 0, source.size <= ChunkedLimits.volume else {
                 throw ChunkedFailure.invalid("a volume of \(source.size) bytes cannot be backed up")
             }
+            // Cinder leaves empty ones out.
+            let extra = try extraMetadata.map { try Self.parsed($0) }.flatMap {
+                $0 == [:] || $0.isNull ? nil : PythonJSON.lines($0, depth: 1)
+            }
             let writer = try ChunkedWriter(self, of: source, to: store, parent: parent, options, control)
             let (objects, summary) = try writer.run()
             var metadata = ChunkedMetadata(
                 backupID: id, volumeID: volumeID, parentID: parentID, name: name, description: description, createdAt: createdAt,
-                volumeMetadata: volumeMetadata, extraMetadata: extraMetadata)
+                volumeMetadata: volumeMetadata, extraMetadata: extra)
             metadata.objects = objects.sorted { $0.offset < $1.offset }
             try metadata.write(self, to: store)
             return summary
         } catch {
             throw ChunkedFailure.of(error)
         }
+    }
+
+    private static func parsed(_ extraMetadata: String) throws(ChunkedFailure) -> JSON {
+        do { return try JSON(parsing: extraMetadata) } catch { throw .invalid("extra_metadata is not JSON: \(error)") }
     }
 }

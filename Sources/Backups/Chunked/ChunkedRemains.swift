@@ -80,8 +80,9 @@ private struct Remains {
 
     /// The prefix and what follows; nil if it is no name of this format.
     static func split(_ name: String) -> (String, Suffix)? {
-        for (text, suffix) in [("_metadata", Suffix.metadata), ("_sha256file", .hashFile)] where name.hasSuffix(text) {
-            return (String(name.dropLast(text.count)), suffix)
+        for (text, suffix) in [("_metadata".utf8, Suffix.metadata), ("_sha256file".utf8, .hashFile)]
+        where name.utf8.suffix(text.count).elementsEqual(text) {
+            return (String(name.utf8.dropLast(text.count)) ?? "", suffix)
         }
         guard let dash = name.utf8.lastIndex(of: UInt8(ascii: "-")), let number = ChunkedBackup.number(ofSuffix: name.utf8[dash...]) else {
             return nil

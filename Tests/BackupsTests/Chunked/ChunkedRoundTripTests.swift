@@ -223,4 +223,43 @@ struct ChunkedRoundTripTests {
         let failure = #expect(throws: ChunkedFailure.self) { try chain.write(volume) }
         #expect(failure?.reason == "chunk_size of the parent is 32768, not 65536: a full backup is needed")
     }
+
+    @Test("folders, prefixes and names are those that Cinder's drivers choose")
+    func names() {
+        let (id, volume) = ("abcd0000-0000-0000-0000-000000000001", "v")
+        #expect(ChunkedBackup.folder(of: id) == "ab/cd/\(id)")
+        #expect(ChunkedBackup.folderPrefix(id: id, volumeID: volume, timestamp: "20261129170000") == "volume_v_20261129170000_backup_\(id)")
+        #expect(
+            ChunkedBackup.bucketPrefix(id: id, volumeID: volume, timestamp: "20261129170000", availabilityZone: "nova")
+                == "volume_v/20261129170000/az_nova_backup_\(id)")
+    }
+
+    @Test("a backup in a bucket, with a prefix of several parts and more metadata, is restored, deleted and not taken for another")
+    func bucket() throws {
+        let chain = ChunkedChain()
+        let volume = RecordingVolume(mixedBytes(3 * unit, seed: 10))
+        let id = "abcd0000-0000-0000-0000-000000000001"
+        let prefix = ChunkedBackup.bucketPrefix(id: id, volumeID: "v", timestamp: "20261129170000", availabilityZone: "nova")
+        let backup = ChunkedBackup(id: id, volumeID: "v", container: "", prefix: prefix, createdAt: "2026-11-29 17:00:00+00:00")
+        let other = #"{"b": [1], "a": {}}"#
+        _ = try backup.write(
+            of: volume, to: chain.store, volumeMetadata: "{}", extraMetadata: other, options: chain.options)
+        let metadata = try backup.metadata(in: chain.store)
+        #expect(metadata.volumeMetadata == "{}" && metadata.extraMetadata == #"{"a":{},"b":[1]}"#)
+        let target = RecordingVolume(zeroes: 3 * unit)
+        _ = try ChunkedBackup.restore([backup], from: chain.store, to: target)
+        #expect(target.bytes == volume.bytes)
+        var unnamed = 0
+        try ChunkedBackup.unnamed(in: "", of: chain.store) { _, _ in
+            unnamed += 1
+            return true
+        }
+        #expect(unnamed == 0)
+        #expect(try backup.delete(from: chain.store) == 3)
+        #expect(try chain.names() == [])
+        let failure = #expect(throws: ChunkedFailure.self) {
+            try backup.write(of: volume, to: chain.store, extraMetadata: "{", options: chain.options)
+        }
+        #expect(failure?.kind == .invalid)
+    }
 }
