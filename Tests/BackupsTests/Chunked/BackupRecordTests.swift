@@ -1,4 +1,5 @@
 import JSON
+import TestSupport
 import Testing
 
 @testable import Backups
@@ -64,6 +65,20 @@ struct BackupRecordTests {
     @Test("what is no Base64, no JSON or no object is refused", arguments: ["", "x", "====", "e30", "W10=", "eyJ9", "\u{e9}\u{e9}"])
     func garbage(url: String) {
         #expect(throws: ChunkedFailure.self) { try BackupRecord(url: url) }
+    }
+
+    @Test("a record with any bytes changed is read or refused, and what was read is written again and means the same")
+    func anyByte() throws {
+        let good = try #require(Base64.decode(Self.exported))
+        var random = Seeded(1)
+        for _ in 0..<2000 {
+            var bytes = good
+            for _ in 0...random.next() % 3 {
+                bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next() % 128)
+            }
+            guard let record = try? BackupRecord(url: Base64.encode(bytes)) else { continue }
+            #expect(try BackupRecord(url: record.url) == record)
+        }
     }
 
     @Test("a volume's metadata is written in Cinder's second form and read from both")

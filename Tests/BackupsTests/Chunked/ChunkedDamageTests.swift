@@ -144,23 +144,40 @@ struct ChunkedDamageTests {
         #expect(target.bytes == mixedBytes(6 * unit, seed: 2))
     }
 
-    @Test("metadata cut off anywhere, and with any byte changed, is refused or means the same, and nothing traps")
-    func anyByte() throws {
-        let chain = try chain()
-        let name = chain.prefix() + "_metadata"
-        let good = try chain.bytes(name)
+    @Test(
+        "any file cut off anywhere, and with any bytes changed, is refused or does no harm, and nothing traps",
+        arguments: ChunkedCompression.allCases)
+    func anyByte(compression: ChunkedCompression) throws {
+        let chain = try chain(compression)
         var random = Seeded(3)
-        for _ in 0..<300 {
+        func below(_ limit: Int) -> Int { Int(random.next() % UInt64(limit)) }
+        var refused = 0
+        for _ in 0..<40 {
+            let name = try #require(
+                [chain.prefix() + "_metadata", chain.prefix() + "_sha256file", chain.object(1 + below(3))].randomElement(using: &random))
+            let good = try chain.bytes(name)
             var bytes = good
-            if random.next() % 3 == 0 { bytes.removeLast(Int(random.next() % UInt64(bytes.count)) + 1) }
-            if !bytes.isEmpty { bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next()) }
+            switch below(4) {
+            case 0: bytes.removeLast(below(bytes.count) + 1)
+            case 1: bytes.append(contentsOf: good.prefix(below(100)))
+            default: for _ in 0...below(3) { bytes[below(bytes.count)] = UInt8(truncatingIfNeeded: random.next()) }
+            }
             try chain.put(name, bytes)
             let target = RecordingVolume(zeroes: Int(volume.size))
             do {
                 try chain.restore(to: target)
                 #expect(target.bytes == volume.bytes)
-            } catch is ChunkedFailure {}
+            } catch let failure as ChunkedFailure {
+                refused += 1
+                #expect(failure.kind == .damaged)
+                #expect(failure.written == UInt64(target.writtenBytes))
+            }
+            if let verification = try? ChunkedBackup.verify(chain.backups, in: chain.store), verification.isGood {
+                try chain.restore(to: target)
+            }
+            try chain.put(name, good)
         }
+        #expect(refused > 15)
     }
 
     @Test(
