@@ -22,7 +22,10 @@ enum ChunkedLimits {
     static let objectLength: UInt64 = 16 << 30
     /// Bytes of a volume.
     static let volume: UInt64 = 1 << 50
-    static let block: UInt64 = 64 << 20
+    /// Bytes that one hash covers.
+    static let block: ClosedRange<UInt64> = 512...16 << 20
+    /// Hashes of one object, which are in memory while it is restored.
+    static let hashes: UInt64 = 1 << 20
     /// Of the text with the volume's metadata.
     static let volumeMetadata = 16 << 20
     static let extraMetadata = 1 << 20

@@ -28,7 +28,7 @@ public struct ChunkedOptions: Sendable {
     var pieceSize: Int { blockSize * max(1, (1 << 20) / blockSize) }
 
     func check() throws(ChunkedFailure) {
-        guard (512...(16 << 20)).contains(blockSize) else {
+        guard blockSize > 0, ChunkedLimits.block.contains(UInt64(blockSize)) else {
             throw .invalid("backup_sha_block_size_bytes must be from 512 to 16777216, not \(blockSize)")
         }
         guard objectSize > 0, objectSize % blockSize == 0 else {

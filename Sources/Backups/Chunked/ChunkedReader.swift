@@ -56,7 +56,7 @@ final class ChunkedReader: Sendable {
         var found = Set<Int>()
         try store.list(backup.wholePrefix + "-", after: "") { name, _ in
             if let number = ChunkedBackup.number(ofSuffix: name.utf8.dropFirst(backup.wholePrefix.utf8.count)) { found.insert(number) }
-            return true
+            return found.count < 2 * ChunkedLimits.objects
         }
         for object in metadata.objects where !found.contains(object.number) {
             throw ChunkedFailure.damaged("\(backup.objectName(object.number)) is missing")

@@ -82,8 +82,10 @@ final class HashFileReader {
             let id = try stream.string(atMost: 255)
             guard id == backup.volumeID else { throw stream.fault("volume_id is \(id), not \(backup.volumeID)") }
         case "chunk_size":
-            blockSize = try stream.integer("chunk_size", atMost: ChunkedLimits.block)
-            guard blockSize > 0 else { throw stream.fault("chunk_size is 0") }
+            blockSize = try stream.integer("chunk_size", atMost: ChunkedLimits.block.upperBound)
+            guard ChunkedLimits.block.contains(blockSize) else {
+                throw stream.fault("chunk_size is \(blockSize), less than \(ChunkedLimits.block.lowerBound)")
+            }
         default: try stream.skip()
         }
     }

@@ -76,6 +76,10 @@ struct RestorePlan {
             guard unit.object.offset % blockSize == 0 else {
                 throw .damaged("\(name(unit)): offset \(unit.object.offset) is not a multiple of chunk_size, \(blockSize)")
             }
+            guard unit.object.length / blockSize <= ChunkedLimits.hashes else {
+                throw .damaged(
+                    "\(name(unit)): length \(unit.object.length) is more than \(ChunkedLimits.hashes) times chunk_size, \(blockSize)")
+            }
             for part in parts[unit.parts]
             where part.lowerBound % blockSize != 0 || (part.upperBound % blockSize != 0 && part.upperBound != size) {
                 throw .damaged(
