@@ -19,7 +19,7 @@ public final class BackupImage: Sendable {
     private let shape: ImageShape
     private let index: BlobIndex
     private let repository: Repository
-    private let lock: RepositoryLock
+    private let lock: RepositoryLock?
     private let map: Guarded<Unchecked<ImageMap>>
     private let cache = Guarded(Cache())
     private let readers = Guarded([Unchecked<BlobReader>]())
@@ -27,7 +27,7 @@ public final class BackupImage: Sendable {
     private static let segmentLimit = 3
     private static let cacheBytes = 32 << 20
 
-    fileprivate init(_ repository: Repository, _ snapshot: Digest, _ lock: RepositoryLock) throws {
+    fileprivate init(_ repository: Repository, _ snapshot: Digest, _ lock: RepositoryLock?) throws {
         self.repository = repository
         self.lock = lock
         index = try repository.loadIndex()
@@ -38,14 +38,14 @@ public final class BackupImage: Sendable {
         self.map = Guarded(Unchecked(map))
     }
 
-    deinit { lock.release() }
+    deinit { lock?.release() }
 
     /// Fills the buffer from an offset; the range must lie inside the image. Every byte was verified.
     public func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
         guard offset <= size, UInt64(buffer.count) <= size - offset else {
             throw RepositoryError(.invalid, "\(buffer.count) bytes at \(offset) are not inside the image of \(size) bytes")
         }
-        try lock.check()
+        try lock?.check()
         var position = offset
         var rest = buffer
         while !rest.isEmpty {
@@ -106,9 +106,9 @@ public final class BackupImage: Sendable {
 extension Repository {
     /// Opens the image of a backup for reading at any place.
     public func image(of snapshot: Digest) throws -> BackupImage {
-        let lock = try takeLock(.work)
+        let lock = try takeReadingLock(nil)
         do { return try BackupImage(self, snapshot, lock) } catch {
-            lock.release()
+            lock?.release()
             throw error
         }
     }

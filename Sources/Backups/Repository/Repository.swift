@@ -147,8 +147,8 @@ public final class Repository: Sendable {
 
     /// Deletes a backup. The space it took is free after `prune`; no other backup is affected. One that is gone counts as deleted.
     public func delete(_ snapshot: Digest) throws {
-        let lock = try takeLock(.work)
-        defer { lock.release() }
+        let lock = try takeReadingLock(nil)
+        defer { lock?.release() }
         try store.remove([ObjectKind.snapshots.name(snapshot)])
     }
 
@@ -156,6 +156,14 @@ public final class Repository: Sendable {
         try RepositoryLock.take(
             purpose, store: store, keys: keys, hostname: hostname, patience: options.lockPatience,
             isCancelled: { control?.isCancelled ?? false })
+    }
+
+    /// A lock for work that writes nothing. A store that takes no more objects, because it is full or read-only, can still be read and
+    /// backups can be deleted from it: then there is no lock.
+    func takeReadingLock(_ control: TransferControl?) throws -> RepositoryLock? {
+        do { return try takeLock(.work, control) } catch let failure as StoreFailure
+            where failure.kind == .noSpace || failure.kind == .forbidden
+        { return nil }
     }
 
     func loadIndex() throws -> BlobIndex {

@@ -29,8 +29,8 @@ extension Repository {
     public func restore(
         _ snapshot: Digest, to target: any BlockTarget, control: TransferControl = TransferControl()
     ) throws -> RestoreResult {
-        let lock = try takeLock(.work, control)
-        defer { lock.release() }
+        let lock = try takeReadingLock(control)
+        defer { lock?.release() }
         let index = try loadIndex()
         let image = try ImageMap(self, index, snapshot: snapshot)
         guard target.size >= image.shape.size else {
@@ -71,7 +71,7 @@ extension Repository {
                     plan.markDone(number)
                     control.advance { $0.done += UInt64(part.range.count) }
                 }
-                try lock.check()
+                try lock?.check()
             } catch {
                 throw RestoreFailure(cause: error, completeUpTo: plan.completeUpTo, writtenBytes: written.withLock { $0 })
             }

@@ -29,8 +29,8 @@ extension Repository {
     /// - Returns: what was checked and what is damaged; damage does not stop it.
     /// - Throws: what keeps it from reading: the store's failures, a cancellation.
     public func verify(_ snapshot: Digest, control: TransferControl = TransferControl()) throws -> VerifyResult {
-        let lock = try takeLock(.work, control)
-        defer { lock.release() }
+        let lock = try takeReadingLock(control)
+        defer { lock?.release() }
         let index = try loadIndex()
         let result = Guarded(VerifyResult())
         let image: ImageMap
@@ -72,7 +72,7 @@ extension Repository {
                     $0.moved += UInt64(range.count)
                 }
             }
-            try lock.check()
+            try lock?.check()
         }
         return result.withLock { result in
             result.damages.sort { ($0.offset ?? 0) < ($1.offset ?? 0) }
@@ -98,8 +98,8 @@ extension Repository {
     /// - Returns: what was checked, with the damaged and the missing packs.
     public func scrub(part: Int = 0, of parts: Int = 1, control: TransferControl = TransferControl()) throws -> VerifyResult {
         guard parts > 0, (0..<parts).contains(part) else { throw RepositoryError(.invalid, "there is no part \(part) of \(parts)") }
-        let lock = try takeLock(.work, control)
-        defer { lock.release() }
+        let lock = try takeReadingLock(control)
+        defer { lock?.release() }
         let packs = try loadIndex().packs.filter { Int($0.words.0 >> 32) % parts == part }
         let result = Guarded(VerifyResult())
         let workers = (0..<workerCount).map { _ in Unchecked(RestoreWorker(self, chunkSize: 1 << 20)) }
@@ -112,7 +112,7 @@ extension Repository {
                 if let fault { result.add(RepositoryDamage(pack: pack, description: "pack \(pack) \(fault)")) }
             }
             control.advance { $0.done += 1 }
-            try lock.check()
+            try lock?.check()
         }
         return result.withLock { $0 }
     }

@@ -117,6 +117,28 @@ struct UnreliableStoreTests {
         }
     }
 
+    @Test(
+        "what is in a full or read-only store can be restored, verified, read and deleted",
+        arguments: [StoreFailure.Kind.noSpace, .forbidden])
+    func full(_ kind: StoreFailure.Kind) throws {
+        let made = try Repository.create(
+            in: DirectoryStore(directory), password: Secret("x"), chunkSize: 256 << 10, options: options()
+        ).backup(MemorySource(image), request)
+        let store = UnreliableStore(store: DirectoryStore(directory)) { call, _ throws(StoreFailure) in
+            if call == "put" { throw StoreFailure(kind, "no more") }
+            return true
+        }
+        let repository = try Repository.open(store, password: Secret("x"), options: options())
+        #expect(try restored(repository, made.snapshot) == image)
+        #expect(try repository.verify(made.snapshot).isGood && repository.scrub().isGood)
+        var bytes = [UInt8](repeating: 0, count: 100)
+        try bytes.withUnsafeMutableBytes { try repository.image(of: made.snapshot).read(at: 5, into: $0) }
+        #expect(bytes == Array(image[5..<105]))
+        #expect(throws: StoreFailure.self) { _ = try repository.backup(MemorySource(image), request) }
+        try repository.delete(made.snapshot)
+        #expect(try repository.snapshots().isEmpty)
+    }
+
     @Test("a snapshot that cannot be read is named and hides no other")
     func listing() throws {
         let repository = try Repository.create(
