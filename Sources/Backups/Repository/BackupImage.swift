@@ -11,8 +11,8 @@ public final class BackupImage: Sendable {
         var chunks: [(id: Digest, bytes: [UInt8])] = []
     }
 
-    /// What the backup is of.
-    public let record: VolumeRecord
+    /// What the backup is of; nil if `volume.json` is damaged.
+    public let record: VolumeRecord?
     /// Bytes.
     public var size: UInt64 { shape.size }
 
@@ -32,7 +32,7 @@ public final class BackupImage: Sendable {
         self.lock = lock
         index = try repository.loadIndex()
         let map = try ImageMap(repository, index, snapshot: snapshot)
-        record = map.record
+        record = try? map.record.get()
         shape = map.shape
         zeroes = ZeroChunks(chunkSize: map.shape.chunkSize)
         self.map = Guarded(Unchecked(map))
@@ -114,5 +114,5 @@ extension Repository {
     }
 
     /// What a backup is of: `volume.json`.
-    public func record(of snapshot: Digest) throws -> VolumeRecord { try ImageMap(self, loadIndex(), snapshot: snapshot).record }
+    public func record(of snapshot: Digest) throws -> VolumeRecord { try ImageMap(self, loadIndex(), snapshot: snapshot).record.get() }
 }

@@ -1,6 +1,9 @@
 /// Which chunks the image of a backup is made of, read from its trees segment by segment. One thread at a time.
 final class ImageMap {
-    let record: VolumeRecord
+    /// `volume.json`, or why it cannot be read: the image can be all the same.
+    let record: Result<VolumeRecord, RepositoryError>
+    /// The chunk that holds it.
+    let recordChunk: Digest
     let shape: ImageShape
     private let segments: [Digest]
     private let index: BlobIndex
@@ -13,7 +16,6 @@ final class ImageMap {
         reader = BlobReader(repository.store, repository.keys)
         let snapshot = try repository.snapshot(id)
         func damaged(_ what: String) -> RepositoryError { .damaged("snapshot \(id) \(what)") }
-
         var image: Digest?
         var recordChunks: [Digest] = []
         var recordID: Digest?
@@ -27,22 +29,68 @@ final class ImageMap {
             recordChunks = []
         }
         guard let image, let recordID else { throw damaged("was not made by this program: it has no image or no volume.json") }
-        guard let location = try index.find(recordID, .data) else { throw RepositoryError.damaged("chunk \(recordID) is in no index") }
-        record = try VolumeRecord(parsing: reader.read(location, atMost: Trees.recordLimit), snapshot: id)
-        shape = ImageShape(size: record.size, chunkSize: record.chunkSize, segmentSize: record.segmentSize)
+        recordChunk = recordID
+        record = try Self.readRecord(recordID, snapshot: id, index, reader)
 
         var segments: [Digest] = []
-        let count = shape.segmentCount
         try TreeNode.scan(try Self.tree(image, index, reader), tree: image) { _ in
             throw damaged("has a file where segments belong")
         } node: { node in
-            guard segments.count < count, node.name == Trees.segmentName(segments.count), let subtree = node.subtree else {
+            guard segments.count < 100_000, node.name == Trees.segmentName(segments.count), let subtree = node.subtree else {
                 throw damaged("has an unexpected segment \(segments.count)")
             }
             segments.append(subtree)
         }
-        guard segments.count == count else { throw damaged("has \(segments.count) segments instead of \(count)") }
+        switch record {
+        case .success(let record): shape = ImageShape(size: record.size, chunkSize: record.chunkSize, segmentSize: record.segmentSize)
+        case .failure: shape = try Self.shape(of: segments, repository, index, reader)
+        }
+        guard segments.count == shape.segmentCount else {
+            throw damaged("has \(segments.count) segments instead of \(shape.segmentCount)")
+        }
         self.segments = segments
+    }
+
+    private static func readRecord(
+        _ chunk: Digest, snapshot: Digest, _ index: BlobIndex, _ reader: BlobReader
+    ) throws -> Result<VolumeRecord, RepositoryError> {
+        let text: [UInt8]
+        do {
+            guard let location = try index.find(chunk, .data) else { throw RepositoryError.damaged("chunk \(chunk) is in no index") }
+            text = try reader.read(location, atMost: Trees.recordLimit)
+        } catch let error as RepositoryError where error.kind == .damaged {
+            return .failure(error)
+        }
+        // What was written like this and makes no sense is not lost but wrong.
+        return .success(try VolumeRecord(parsing: text, snapshot: snapshot))
+    }
+
+    /// The shape that the segments' trees have if `volume.json` is lost: all but the last have the same size.
+    private static func shape(
+        of segments: [Digest], _ repository: Repository, _ index: BlobIndex, _ reader: BlobReader
+    ) throws -> ImageShape {
+        let chunkSize = repository.chunkSize
+        func size(_ segment: Digest) throws -> UInt64 {
+            var size: UInt64 = 0
+            try TreeNode.scan(try tree(segment, index, reader), tree: segment) { _ in
+            } node: {
+                size = $0.size
+            }
+            guard size > 0, size <= UInt64(chunkSize) << 18 else { throw RepositoryError.damaged("tree \(segment) has an impossible size") }
+            return size
+        }
+        guard let first = segments.first, let last = segments.last else {
+            return ImageShape(size: 0, chunkSize: chunkSize, segmentSize: UInt64(chunkSize))
+        }
+        let segmentSize = try size(first)
+        guard segments.count > 1 else {
+            return ImageShape(
+                size: segmentSize, chunkSize: chunkSize,
+                segmentSize: segmentSize <= repository.segmentSize ? repository.segmentSize : UInt64(chunkSize) << 18)
+        }
+        guard segmentSize % UInt64(chunkSize) == 0 else { throw RepositoryError.damaged("tree \(first) has an impossible size") }
+        return ImageShape(
+            size: segmentSize * UInt64(segments.count - 1) + (try size(last)), chunkSize: chunkSize, segmentSize: segmentSize)
     }
 
     private static func tree(_ id: Digest, _ index: BlobIndex, _ reader: BlobReader) throws -> [UInt8] {

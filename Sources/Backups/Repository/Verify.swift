@@ -38,6 +38,10 @@ extension Repository {
             result.withLock { $0.add(RepositoryDamage(description: error.description)) }
             return result.withLock { $0 }
         }
+        if case .failure(let error) = image.record {
+            let pack = try index.find(image.recordChunk, .data)?.pack
+            result.withLock { $0.add(RepositoryDamage(chunk: image.recordChunk, pack: pack, description: error.description)) }
+        }
         control.advance { $0.total = image.shape.size }
         let workers = (0..<workerCount).map { _ in Unchecked(RestoreWorker(self, chunkSize: image.shape.chunkSize)) }
         let zeroes = ZeroChunks(chunkSize: image.shape.chunkSize)

@@ -32,7 +32,7 @@ struct DamageTests {
         let index = try repository.loadIndex()
         let map = try ImageMap(repository, index, snapshot: snapshot)
         let chunks = try map.chunks(of: 0)
-        let record = try index.find(Digest.sha256(Array(map.record.json.text.utf8)), .data)!
+        let record = try index.find(Digest.sha256(Array(map.record.get().json.text.utf8)), .data)!
         for (number, chunk) in chunks.enumerated() where chunk != ZeroChunks(chunkSize: kib256).id(kib256) {
             let location = try index.find(chunk, .data)!
             if location.pack != record.pack { return (UInt64(number * kib256), location) }
@@ -89,6 +89,28 @@ struct DamageTests {
             _ = try repository.restore(each, to: target)
             #expect(target.bytes == image)
         }
+    }
+
+    @Test("a backup whose volume.json is lost can be restored all the same", arguments: [1 << 16, 7])
+    func lostRecord(_ segmentChunks: Int) throws {
+        var options = Repository.Options()
+        options.segmentChunks = segmentChunks
+        let repository = try Repository.create(
+            in: DirectoryStore(directory), password: Secret("secret"), chunkSize: kib256, options: options)
+        let image = image.dropLast(1000)
+        let snapshot = try repository.backup(MemorySource(Array(image)), request()).snapshot
+        let chunk = try ImageMap(repository, repository.loadIndex(), snapshot: snapshot).recordChunk
+        let location = try repository.loadIndex().find(chunk, .data)!
+        try damage(location.pack) { $0[Int(location.blob.offset) + 20] ^= 1 }
+        #expect(kind { try repository.record(of: snapshot) } == .damaged)
+        let found = try repository.verify(snapshot)
+        #expect(found.damages.map(\.chunk) == [chunk])
+        #expect(try repository.discard(found.damages) == [chunk])
+        let target = MemoryTarget(image.count)
+        _ = try repository.restore(snapshot, to: target)
+        #expect(target.bytes == Array(image))
+        let next = try repository.backup(MemorySource(Array(image), changed: []), request(snapshot))
+        #expect(next.readBytes <= UInt64(2 * kib256))
     }
 
     @Test("a scrub in parts checks every pack once")
