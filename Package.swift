@@ -64,7 +64,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
-            name: "Transfers", dependencies: ["Backups", "CDriver", "DriverHost", "Processes", "Primitives", logging],
+            name: "Transfers", dependencies: ["Backups", "CDriver", "DriverHost", "JSON", "Processes", "Primitives", logging],
             swiftSettings: strict),
         .target(
             name: "DriverHost",

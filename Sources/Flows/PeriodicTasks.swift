@@ -8,6 +8,7 @@ import Settings
 public final class PeriodicTasks: Sendable {
     private let database: any Database
     private let backends: Backends
+    private let stores: BackupStoreHosts
     private let node: String
     private let zone: String
     private let interval: Int
@@ -15,9 +16,12 @@ public final class PeriodicTasks: Sendable {
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
-    public init(database: any Database, backends: Backends, settings: Settings, node: String, log: Logger) {
+    public init(
+        database: any Database, backends: Backends, stores: BackupStoreHosts, settings: Settings, node: String, log: Logger
+    ) {
         self.database = database
         self.backends = backends
+        self.stores = stores
         self.node = node
         zone = settings[Options.storage.storageZone]
         interval = settings[Options.flows.reportInterval]
@@ -50,9 +54,17 @@ public final class PeriodicTasks: Sendable {
     /// One heartbeat of every service. A service whose backend is down sends none: it is shown as down.
     public func beat() async {
         let alive = backends.entries.map { (entry: $0, isUp: $0.backend.description != nil) }
+        let keeping = stores.services(of: node).map { (host: $0.host, zone: $0.store.zone, isUp: $0.store.host.description != nil) }
         do {
             try await database.write { [node, zone] tx in
                 try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, in: tx)
+                for (host, zone, isUp) in keeping {
+                    if isUp {
+                        try Services.beat(binary: "cinder-backup", host: host, zone: zone, backendState: nil, in: tx)
+                    } else {
+                        try Services.register(binary: "cinder-backup", host: host, zone: zone, in: tx)
+                    }
+                }
                 for (entry, isUp) in alive {
                     if isUp {
                         try Services.beat(

@@ -1,4 +1,3 @@
-import CDriver
 import DriverHost
 import Glibc
 import Primitives
@@ -25,6 +24,9 @@ public enum TransferProcess {
             let output: DriverValue
             switch order.value["job"]?.string {
             case "copy": output = .members(["seconds": .real(try copy(order.value, wire))])
+            case "backup": output = try BackupWork(order.value, wire).backup()
+            case "restore": output = try BackupWork(order.value, wire).restore()
+            case "remove": output = try BackupWork(order.value, wire).remove()
             case let job: throw DriverFailure(.unsupported, "a transfer knows no job \(job ?? "without a name")")
             }
             wire.send(Frame(kind: .result, id: 0, value: output))
@@ -41,19 +43,8 @@ public enum TransferProcess {
 
     /// The duration of the copy in seconds, without opening and closing.
     private static func copy(_ order: DriverValue, _ wire: Wire) throws -> Double {
-        let gate = LineGate()
-        func driver(_ end: String) throws -> Driver {
-            let options = order[end]?["options"] ?? .object([])
-            try StateDirectory.make(for: options)
-            return try Driver(Plugin(path: order[end]?["plugin"]?.string ?? ""), options: options) { level, line in
-                gate.pass(line) { line, isNotice in
-                    let level = isNotice ? CLINKER_WARNING : level
-                    wire.send(
-                        Frame(kind: .log, id: 0, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
-                }
-            }
-        }
-        let (source, target) = (try driver("source"), try driver("target"))
+        let ends = TransferEnds(order, wire)
+        let (source, target) = (try ends.driver("source"), try ends.driver("target"))
         var copy = BlockCopy(targetIsZero: true)
         copy.start = UInt64(clamping: order["start"]?.integer ?? 0)
         copy.bytesPerSecond = Int(order["bytes_per_second"]?.integer ?? 0)

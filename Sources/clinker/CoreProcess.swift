@@ -92,6 +92,12 @@ final class CoreProcess: Sendable {
         let backends = try Backends(
             settings, node: node, stateDirectory: stateDirectory, log: sink.logger("backend"),
             onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
+        // A store that has come up is shown as up at once.
+        let heart = Guarded<PeriodicTasks?>(nil)
+        let stores = try BackupStoreHosts(
+            settings, stateDirectory: stateDirectory, log: sink.logger("store"),
+            onChange: { _, isUp in if isUp, let periodic = heart.withLock({ $0 }) { Task { await periodic.beat() } } })
+        if let missing = stores.missing { log.warning("\(missing): there are no backups") }
         let defaultType = settings[Options.storage.defaultVolumeType]
         try Self.blocking {
             try await database.migrate(Schema.migrations)
@@ -100,12 +106,14 @@ final class CoreProcess: Sendable {
         try tellWhatIsMissing(database, backends)
         let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
-            database: database, backends: backends, settings: settings, instances: try instanceLocator(keystone),
+            database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
             log: sink.logger("flows"))
         let engine = FlowEngine(services)
         engine.listen()
         let unfinished = try Self.blocking { try await engine.unfinishedOperations() }
-        let periodic = PeriodicTasks(database: database, backends: backends, settings: settings, node: node, log: sink.logger("periodic"))
+        let periodic = PeriodicTasks(
+            database: database, backends: backends, stores: stores, settings: settings, node: node, log: sink.logger("periodic"))
+        heart.withLock { $0 = periodic }
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
         let events = EventHub(database: database, limitPerOwner: settings[Options.api.streamsPerUser], log: sink.logger("events"))
@@ -114,11 +122,12 @@ final class CoreProcess: Sendable {
         let reads = Reads(
             long: LongReads(database, patience: patience),
             page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
-        let (server, control) = try startServers(database, reads, engine, backends, services, events, keystone)
+        let (server, control) = try startServers(database, reads, engine, backends, stores, services, events, keystone)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
+        stores.start()
         engine.resume(unfinished)
         let restoration = ExportRestoration(services, backends: backends)
         try Self.blocking { try await restoration.start() }
@@ -126,7 +135,7 @@ final class CoreProcess: Sendable {
         events.close()
         reads.long.close()
         reads.page.close()
-        stop([server, control], periodic, restoration, engine, backends, database)
+        stop([server, control], periodic, restoration, engine, backends, stores, database)
     }
 
     /// Runs the doctor without a running service, with driver hosts of its own.
@@ -141,7 +150,9 @@ final class CoreProcess: Sendable {
         let backends = try Backends(
             settings, node: settings[Options.service.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
         backends.start()
-        let services = try FlowServices(database: database, backends: backends, settings: settings, log: sink.logger("doctor"))
+        let stores = try BackupStoreHosts(settings, stateDirectory: stateDirectory, log: sink.logger("store"))
+        let services = try FlowServices(
+            database: database, backends: backends, stores: stores, settings: settings, log: sink.logger("doctor"))
         // Operations that a repair creates are run by the next start of the service.
         let requests = VolumeRequests(settings)
         let doctor = Doctor(services, backends: backends, engine: FlowEngine(services), requests: requests, settings: settings)
@@ -219,7 +230,7 @@ final class CoreProcess: Sendable {
 
     private func stop(
         _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ restoration: ExportRestoration, _ engine: FlowEngine, _ backends: Backends,
-        _ database: SQLiteDatabase
+        _ stores: BackupStoreHosts, _ database: SQLiteDatabase
     ) -> Never {
         let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
@@ -230,6 +241,7 @@ final class CoreProcess: Sendable {
         try? Self.blocking { await engine.drain(within: limit - Timestamp.monotonic()) }
         let left = engine.runningCount
         backends.stop()
+        stores.stop()
         if answered && left == 0 { database.close() }
         log.info("stopped", metadata: ["operations_left": "\(left)"])
         sink.flush()

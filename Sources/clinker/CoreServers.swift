@@ -20,8 +20,8 @@ extension CoreProcess {
 
     /// Creates the public server and the one of the control socket.
     func startServers(
-        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ services: FlowServices,
-        _ events: EventHub, _ keystone: Keystone?
+        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ stores: BackupStoreHosts,
+        _ services: FlowServices, _ events: EventHub, _ keystone: Keystone?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
@@ -33,6 +33,8 @@ extension CoreProcess {
             database: database, requests: requests, outcomes: engine, pools: backends, inventory: backends, examination: doctor,
             policies: { [policies] in policies.current }, scheduler: services.scheduler, logLevels: sink.levels, events: events,
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
+        let node = settings[Options.service.host]
+        doors.backupPlace = { stores.place(ofService: $0, node: node) }
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)

@@ -54,6 +54,7 @@ osapi_volume_listen_port = {port}
 auth_strategy = http_basic
 http_basic_auth_user_file = {state}/users
 host = judge
+backup_driver = posix
 enabled_backends = fast,big
 default_volume_type = __DEFAULT__
 quota_volumes = -1

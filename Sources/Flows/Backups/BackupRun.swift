@@ -35,7 +35,7 @@ struct OperationStore: Sendable {
                 isRestore
                 ? Transfer(.restore(order), from: store.transferEnd, to: volume.end)
                 : Transfer(.backup(order), from: volume.end, to: store.transferEnd)
-            transfer.bytesPerSecond = [store.transferLimit, volume.limit].filter { $0 > 0 }.min() ?? 0
+            transfer.bytesPerSecond = volume.limit
             return transfer
         }
     }

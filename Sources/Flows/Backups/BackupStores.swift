@@ -13,8 +13,6 @@ protocol BackupStore: Sendable {
     /// Of the backup service that it belongs to.
     var host: String { get }
     var zone: String { get }
-    /// Bytes in a second that a transfer may read or write; 0: no limit.
-    var transferLimit: Int { get }
     /// The format's options, by name.
     var formatOptions: DriverValue { get }
 

@@ -20,11 +20,13 @@ public final class FlowServices: Sendable {
     let retryPause: Double
 
     public convenience init(
-        database: any Database, backends: Backends, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
+        database: any Database, backends: Backends, stores: BackupStoreHosts? = nil, settings: Settings,
+        instances: (any InstanceLocator)? = nil, log: Logger
     ) throws(SettingsError) {
         try self.init(
-            database: database, backends: backends, transfers: TransferProcesses(), retryPause: 0.1, settings: settings,
-            instances: instances, log: log)
+            database: database, backends: backends,
+            stores: stores.map { NodeStores($0, node: settings[Options.service.host]) as any BackupStores } ?? NoBackupStores(),
+            transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, log: log)
     }
 
     init(

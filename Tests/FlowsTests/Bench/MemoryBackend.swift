@@ -259,7 +259,6 @@ final class MemoryStore: BackupStore {
     }
 
     let name = "memory", service = "memory", format = "memory", host = "node", zone = "nova"
-    let transferLimit = 0
     let formatOptions = DriverValue.object([])
     private let entries = Guarded<[String: Entry]>([:])
 

@@ -1,0 +1,10 @@
+import Backups
+
+/// What the objects of backups are called.
+public enum BackupNames {
+    /// As Cinder's drivers over folders call them. `createdAt`: as `2026-11-29T17:00:00.000000`; `folder`: nil for one of its own.
+    public static func inCinder(id: String, volumeID: String, createdAt: String, folder: String?) -> (container: String, prefix: String) {
+        let moment = String(createdAt.prefix { $0 != "." }.filter(\.isNumber))
+        return (folder ?? ChunkedBackup.folder(of: id), ChunkedBackup.folderPrefix(id: id, volumeID: volumeID, timestamp: moment))
+    }
+}

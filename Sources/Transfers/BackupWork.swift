@@ -1,0 +1,116 @@
+import Backups
+import DriverHost
+import Primitives
+
+/// One job on a backup, in the transfer process.
+struct BackupWork {
+    private let value: DriverValue
+    private let order: BackupOrder
+    private let ends: TransferEnds
+    private let control: TransferControl
+
+    /// Handles of the volume that are read in parallel.
+    private static let readers = 4
+
+    init(_ value: DriverValue, _ wire: Wire) {
+        self.value = value
+        order = BackupOrder(value["order"] ?? .null)
+        ends = TransferEnds(value, wire)
+        let limit = value["bytes_per_second"]?.integer ?? 0
+        control = TransferControl(bytesPerSecond: limit > 0 ? UInt64(limit) : nil) { progress in
+            wire.send(
+                Frame(
+                    kind: .progress, id: 0,
+                    value: .members([
+                        "done": .integer(Int64(clamping: progress.done)), "total": .integer(Int64(clamping: progress.total)),
+                    ])))
+        }
+    }
+
+    private func makeEngine() throws -> any BackupEngine {
+        switch order.format {
+        case "cinder": return ChunkedEngine()
+        case "repository": return RepositoryEngine()
+        default: throw DriverFailure(.badConfiguration, "backup_format = \(order.format) is not known to this release")
+        }
+    }
+
+    func backup() throws -> DriverValue {
+        let (source, store, engine) = (try ends.driver("source"), try ends.store("target"), try makeEngine())
+        return try withHandles(Self.readers, of: source, value["source"]?["object"] ?? .null, []) { handles in
+            let device = try HandleSource(handles)
+            return try timed { try engine.backup(order, of: device, to: store, control) }
+        }
+    }
+
+    func restore() throws -> DriverValue {
+        let (store, target, engine) = (try ends.store("source"), try ends.driver("target"), try makeEngine())
+        return try target.withHandle(value["target"]?["object"] ?? .null, writable: true) { handle in
+            let device = try HandleTarget(handle, isZero: order.targetIsZero)
+            return try timed { try engine.restore(order, from: store, to: device, control) }
+        }
+    }
+
+    func remove() throws -> DriverValue {
+        let (store, engine) = (try ends.store("target"), try makeEngine())
+        return try timed {
+            try engine.remove(order, from: store, control)
+            return .object([])
+        }
+    }
+
+    /// Opens so many handles of one object for reading.
+    private func withHandles<T>(
+        _ count: Int, of driver: Driver, _ object: DriverValue, _ opened: [Driver.Handle], _ body: ([Driver.Handle]) throws -> T
+    ) throws -> T {
+        guard opened.count < count else { return try body(opened) }
+        return try driver.withHandle(object, writable: false) { try withHandles(count, of: driver, object, opened + [$0], body) }
+    }
+
+    /// What the job came to, with the seconds that it took; its failure as the core knows failures.
+    private func timed(_ body: () throws -> DriverValue) throws -> DriverValue {
+        let begun = Timestamp.monotonic()
+        let output: DriverValue
+        do { output = try body() } catch { throw DriverFailure(ofBackup: error) }
+        guard case .object(let members) = output else { return output }
+        return .object(members + [.init("seconds", .real(Timestamp.monotonic() - begun))])
+    }
+}
+
+extension DriverFailure {
+    /// What made work on a backup stop.
+    fileprivate init(ofBackup error: any Error) {
+        switch error {
+        case let failure as DriverFailure: self = failure
+        case let failure as StoreFailure: self = DriverFailure(Self.code(failure.kind), failure.description)
+        case let failure as ChunkedFailure:
+            let code: Code =
+                switch failure.kind {
+                case .store(let kind): Self.code(kind)
+                case .cancelled: .cancelled
+                case .damaged, .invalid, .device: .error
+                }
+            self = DriverFailure(code, failure.description)
+        case let error as RepositoryError:
+            let code: Code =
+                switch error.kind {
+                case .locked: .retry
+                case .cancelled: .cancelled
+                case .wrongPassword, .unsupported: .badConfiguration
+                case .damaged, .notFound, .exists, .invalid: .error
+                }
+            self = DriverFailure(code, error.description)
+        default: self = DriverFailure(.error, "\(error)")
+        }
+    }
+
+    private static func code(_ kind: StoreFailure.Kind) -> Code {
+        switch kind {
+        case .temporary: .retry
+        case .noSpace: .noSpace
+        case .forbidden: .badConfiguration
+        case .cancelled: .cancelled
+        case .permanent, .notFound: .error
+        }
+    }
+}

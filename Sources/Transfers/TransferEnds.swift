@@ -1,0 +1,36 @@
+import Backups
+import CDriver
+import DriverHost
+
+/// Opens the plugins of a transfer's ends; what they log goes to the core.
+struct TransferEnds {
+    private let order: DriverValue
+    private let onLog: @Sendable (clinker_level, String) -> Void
+
+    init(_ order: DriverValue, _ wire: Wire) {
+        self.order = order
+        let gate = LineGate()
+        onLog = { level, line in
+            gate.pass(line) { line, isNotice in
+                let level = isNotice ? CLINKER_WARNING : level
+                wire.send(Frame(kind: .log, id: 0, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
+            }
+        }
+    }
+
+    private func options(_ end: String) throws -> (plugin: String, options: DriverValue) {
+        let options = order[end]?["options"] ?? .object([])
+        try StateDirectory.make(for: options)
+        return (order[end]?["plugin"]?.string ?? "", options)
+    }
+
+    func driver(_ end: String) throws -> Driver {
+        let (plugin, options) = try options(end)
+        return try Driver(Plugin(path: plugin), options: options, onLog: onLog)
+    }
+
+    func store(_ end: String) throws -> any ObjectStore {
+        let (plugin, options) = try options(end)
+        return try PluginStore(Store(StorePlugin(path: plugin), options: options, onLog: onLog))
+    }
+}
