@@ -110,18 +110,15 @@ public final class Store: @unchecked Sendable {
         guard let list = table.list else { throw unsupported("list") }
         try withoutActuallyEscaping(each) { (each) throws(DriverFailure) in
             let listing = Listing(prefix: prefix, after: after, witness, each)
-            do throws(DriverFailure) {
-                try run { call in
-                    list(
-                        instance, call, prefix, after,
-                        { opaque, object in
-                            guard let opaque else { return 1 }
-                            return Unmanaged<Listing>.fromOpaque(opaque).takeUnretainedValue().take(object) ? 0 : 1
-                        }, Unmanaged.passUnretained(listing).toOpaque())
-                }
-            } catch {
-                // The store returns the value by which the callback ended the walk.
-                if !listing.isOver { throw error }
+            try run { call in
+                let code = list(
+                    instance, call, prefix, after,
+                    { opaque, object in
+                        guard let opaque else { return 1 }
+                        return Unmanaged<Listing>.fromOpaque(opaque).takeUnretainedValue().take(object) ? 0 : 1
+                    }, Unmanaged.passUnretained(listing).toOpaque())
+                // What ended the walk is the value of the function, not a code.
+                return listing.isOver ? 0 : code
             }
             if let refusal = listing.refusal { throw DriverFailure(.error, "list of store \(plugin.name): \(refusal)") }
         }
@@ -248,6 +245,11 @@ private final class Listing {
         let bytes = Array(name.utf8)
         guard bytes.starts(with: prefix) else {
             refusal = "\(name) does not begin with \(String(decoding: prefix, as: UTF8.self))"
+            return false
+        }
+        // Such as what a killed writer left.
+        guard bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy({ ($0.first ?? 0x2E) != 0x2E }) else {
+            refusal = "\(name) is no name of an object"
             return false
         }
         guard last.lexicographicallyPrecedes(bytes) else {

@@ -518,7 +518,8 @@ typedef struct clinker_store {
     /* Calls `each` for every object whose name begins with `prefix` (any bytes, also a part of a word; "" for all) and is
      * greater than `after` (""; or any text, of an object or not), in ascending order of the names' bytes ("a-" before "a/1"
      * before "a0"), each once. Stops when `each` gives other than 0, and returns that. What is put or removed meanwhile may be
-     * named or not; what was there before and stays is. `each` may call the store. Ask the storage page by page: there may be
+     * named or not; what was there before and stays is. What has no object's name (a stranger's, or what a writer that died left)
+     * is left out. `each` may call the store. Ask the storage page by page: there may be
      * millions. */
     int (*list)(void *instance, clinker_call *, const char *prefix, const char *after, clinker_object_function each, void *opaque);
 

@@ -117,6 +117,10 @@ enum ListChecks {
                         let name = bench.name("folder-\(round % 7)/comes-\(thread)-\(round % 50)")
                         try bench.put(name, "2")
                         if round % 3 != 0 { try bench.store.remove([name]) }
+                        // A folder of its own, which goes with it.
+                        let passing = (0..<4).map { bench.name("passing-\(thread)-\(round % 5)-\($0)/object") }
+                        for name in passing { try bench.put(name, "3") }
+                        try bench.store.remove(passing)
                         round += 1
                     }
                 }
