@@ -46,7 +46,7 @@ struct BackupRestoreTests {
         let restic = Restic(directory: directory)
         let check = try restic("check", "--read-data")
         #expect(check.status == 0, "\(check.output)")
-        let dump = directory + "-dump"
+        let dump = temporaryDirectory("dump") + "/image"
         #expect(try restic("dump", result.snapshot.hex, "/image/00000/data", output: dump).status == 0)
         #expect(try readFile(dump) == image)
         let folder = temporaryDirectory("restored")

@@ -178,7 +178,7 @@ struct PruneTests {
         _ = try repository.prune(grace: 0)
         #expect(try repository.prune(grace: 0).removedPacks > 0)
         try check()
-        let dump = directory + "-notes"
+        let dump = temporaryDirectory("dump") + "/notes"
         #expect(try restic("dump", "latest", file, output: dump).status == 0)
         #expect(try readFile(dump) == Array("written by restic".utf8))
         #expect(kind { try repository.restore(repository.snapshots().last!.id, to: MemoryTarget(100)) } == .damaged)
