@@ -122,20 +122,23 @@ static int example_get_size(void *handle, clinker_call *call, uint64_t *bytes) {
     return CLINKER_OK;
 }
 
-static int example_read(void *handle, clinker_call *call, void *buffer, uint64_t offset, uint64_t length) {
-    return pread(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "read");
-}
-
 /* A file would grow with what is written behind its end; a volume does not. */
 static int check_range(void *handle, clinker_call *call, uint64_t offset, uint64_t length) {
-    uint64_t size;
+    uint64_t size = 0;
     if (example_get_size(handle, call, &size)) return CLINKER_ERROR;
     if (offset <= size && length <= size - offset) return CLINKER_OK;
     return clinker_fail(call, CLINKER_INVALID, "the volume ends at %llu", (unsigned long long)size);
 }
 
+static int example_read(void *handle, clinker_call *call, void *buffer, uint64_t offset, uint64_t length) {
+    if (check_range(handle, call, offset, length)) return CLINKER_INVALID;
+    errno = EIO; /* of a short one, which sets none */
+    return pread(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "read");
+}
+
 static int example_write(void *handle, clinker_call *call, const void *buffer, uint64_t offset, uint64_t length) {
     if (check_range(handle, call, offset, length)) return CLINKER_INVALID;
+    errno = ENOSPC;
     return pwrite(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "write");
 }
 
@@ -144,6 +147,9 @@ static int example_zero(void *handle, clinker_call *call, uint64_t offset, uint6
     return fallocate(fd_of(handle), mode, (off_t)offset, (off_t)length) ? failure(call, "zero") : CLINKER_OK;
 }
 
+/* What `clinker config check` and `clinker driver check` know misspelt names by. */
+static const clinker_option options[] = {{.name = "directory", .help = "Where the volumes are."}};
+
 static const clinker_driver driver = {
     .abi = CLINKER_DRIVER_ABI, .size = sizeof(clinker_driver), .name = "example", .version = "0.1", .vendor = "You",
     .kind = CLINKER_VOLUME_DRIVER, .threads = CLINKER_THREADS_PARALLEL, .open = example_open, .close = example_close,
@@ -151,5 +157,6 @@ static const clinker_driver driver = {
     .delete_volume = example_delete_volume, .extend_volume = example_extend_volume, .connect_volume = example_connect_volume,
     .open_handle = example_open_handle, .close_handle = example_close_handle, .get_size = example_get_size,
     .read = example_read, .write = example_write, .zero = example_zero,
+    .options = options, .option_count = sizeof options / sizeof *options, .option_size = sizeof *options,
 };
 CLINKER_DRIVER(driver)

@@ -128,6 +128,7 @@ static int simple_get_size(void *handle, clinker_call *call, uint64_t *bytes) {
 }
 
 static int simple_read(void *handle, clinker_call *call, void *buffer, uint64_t offset, uint64_t length) {
+    errno = EIO; /* of a short one, which sets none */
     return pread(fd_of(handle), buffer, length, (off_t)offset) == (ssize_t)length ? CLINKER_OK : failure(call, "read");
 }
 

@@ -142,8 +142,8 @@ typedef enum clinker_kind {
 
 typedef enum clinker_threads {
     CLINKER_THREADS_SERIALIZED = 0, /* one call at a time for the whole instance              */
-    CLINKER_THREADS_PARALLEL = 1    /* many calls at a time, never two on one volume; the
-                                       host keeps the claims                                  */
+    CLINKER_THREADS_PARALLEL = 1    /* many calls at a time, never two on one volume: the
+                                       host sees to it                                        */
 } clinker_threads;
 
 typedef enum clinker_level {
