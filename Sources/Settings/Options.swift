@@ -40,6 +40,13 @@ public struct OptionCatalogue: Sendable {
     /// The option of that name that the section of every backend may have.
     func ofBackend(_ name: String) -> OptionDeclaration? { ofBackends.first { $0.name == name } }
 
+    /// What is wrong with the name of a backend's option; nil: every backend has it, or it is one of `others`.
+    public func problem(ofBackendOption name: String, besides others: [String]) -> String? {
+        guard ofBackend(name) == nil, !others.contains(name) else { return nil }
+        let nearest = NearestName.of(name, among: others + ofBackends.map(\.name))
+        return "the driver has no such option" + (nearest.map { "; did you mean \($0)?" } ?? "")
+    }
+
     func hasSection(_ section: String) -> Bool { all.contains { $0.section == .group(section) } }
 
     /// `[section] name` of the known option that is nearest to a misspelt one; one of the same section before others.

@@ -205,7 +205,12 @@ struct ConformanceTests {
     func refusals() async throws {
         #expect(try await check(["nope"]).status == 2)
         #expect(try await check(["file", "--set", "x"]).output.contains("must be key=value"))
-        #expect(try await check(["file", "--case", "nope"]).output.contains("no case begins with nope"))
+        #expect(try await check(["file", "--case", "nope"]).output.contains("no case begins with nope; --list shows them"))
+        // It would have worked in the directory that holds where none is named.
+        let misspelt = try await check(["file", "--set", "file_directry=/nowhere"])
+        #expect(misspelt.status == 2)
+        #expect(misspelt.output.contains("--set file_directry: the driver has no such option; did you mean file_directory?"))
+        #expect(try await check(["file", "--case", "instance: it opens", "--set", "max_over_subscription_ratio=2"]).status == 0)
         let list = try await check(["file", "--list"])
         #expect(list.status == 0 && list.output.split(separator: "\n").count >= 120)
     }

@@ -41,7 +41,9 @@ struct DriverCheck: ParsableCommand {
             let kind = try self.kind ?? PluginLibrary(path: path).kinds.first ?? .volume
             if list { return Conformance.names(for: kind).forEach { print($0) } }
             let cases = Conformance.names(for: kind).filter { name in selected.isEmpty || selected.contains { name.hasPrefix($0) } }
-            guard !cases.isEmpty else { throw SettingsError(["no case begins with \(selected.joined(separator: " or "))"]) }
+            guard !cases.isEmpty else {
+                throw SettingsError(["no case begins with \(selected.joined(separator: " or ")); --list shows them"])
+            }
             try check(path, kind, cases)
         } catch let exit as ExitCode {
             throw exit
@@ -159,6 +161,8 @@ struct DriverCheck: ParsableCommand {
     }
 
     private func check(_ path: String, _ kind: PluginKind, _ cases: [String]) throws {
+        let plugin = try PluginLibrary(path: path).plugin(kind)
+        try subject.check(plugin)
         var template = Array("/tmp/clinker-check-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw SystemError.last("no directory for the driver's state")
@@ -179,7 +183,6 @@ struct DriverCheck: ParsableCommand {
         }
         let given = ["state_dir=\(own)", "backend=check"] + subject.options
         let arguments = [path, "--kind", kind.rawValue] + given.flatMap { ["--set", $0] }
-        let plugin = try PluginLibrary(path: path).plugin(kind)
         print("\(plugin.name) \(plugin.version), \(path)")
         if geteuid() == 0 { writeError("clinker: this runs as root: a driver that goes wrong may do harm to all of this machine") }
         func tell(_ result: Result) {
@@ -205,7 +208,10 @@ struct DriverCheck: ParsableCommand {
             let names = calls.filter { $0.support == support }.map(\.name)
             if !names.isEmpty { print("\(support): \(names.joined(separator: " "))") }
         }
-        let failed = results.count { if case .failed = $0.outcome { true } else { false } }
+        let failures = results.filter { if case .failed = $0.outcome { true } else { false } }
+        // Once more where they are found: many lines came behind them.
+        if results.count > 20 { for failure in failures where failure.name != Conformance.first { tell(failure) } }
+        let failed = failures.count
         let skipped = results.count { if case .skipped = $0.outcome { true } else { false } }
         print("\(results.count) cases: \(results.count - failed - skipped) passed, \(skipped) skipped, \(failed) failed")
         if let json { try save(report(plugin, results, calls).text + "\n", json) }

@@ -10,7 +10,8 @@ struct DriverNew: ParsableCommand {
     enum Language: String, ExpressibleByArgument, CaseIterable { case c, rust, swift }
 
     static let configuration = CommandConfiguration(
-        commandName: "new", abstract: "Write the folder of a new driver or store, which builds and passes `clinker driver check` at once.")
+        commandName: "new", abstract: "Write the folder of a new driver or store, which builds and passes `clinker driver check` at once.",
+        discussion: "The folder of one in C or Rust needs nothing else; one in Swift names the checkout whose DriverKit it uses.")
 
     @Argument(help: "The driver's name: lower case letters and digits.") var name: String
     @ArgumentParser.Option(help: "c, rust or swift.") var language: Language
@@ -29,7 +30,8 @@ struct DriverNew: ParsableCommand {
                 throw SettingsError([SystemError.last("cannot make \(folder)").description])
             }
             for file in try files() { try write(file.text, to: "\(folder)/\(file.path)") }
-            print("\(folder) is ready: make, then make check; Clinker's Plugins/README.md says what each call must do.")
+            print("\(folder) is ready. Build and check it there with: make check CLINKER=\(executablePath())")
+            print("What each call must do is in clinker/driver.h, and in Plugins/README.md of Clinker's sources.")
         } catch { Exit.fail(error, status: 2) }
     }
 

@@ -22,7 +22,9 @@ struct DriverServe: ParsableCommand {
     func run() throws {
         do {
             let signals = Self.blockSignals()
-            let driver = try Driver(Plugin(path: subject.path()), options: subject.values())
+            let plugin = try Plugin(path: subject.path())
+            try subject.check(plugin)
+            let driver = try Driver(plugin, options: subject.values())
             var object = [
                 DriverValue.Member(
                     "volume",

@@ -13,15 +13,27 @@ struct PluginArguments: ParsableArguments {
     /// - Parameter kind: what the name is looked for among first; volume drivers, if nothing is said.
     func path(_ kind: PluginKind? = nil) throws -> String { try Plugin.path(named: driver, in: directory.value, kind) }
 
-    func values() throws -> DriverValue {
-        var members: [DriverValue.Member] = []
-        for option in options {
+    func values() throws -> DriverValue { .object(try settings().map { DriverValue.Member($0.name, .string($0.value)) }) }
+
+    /// Refuses an option that nobody reads: the driver would work in other storage than was meant.
+    func check(_ plugin: any LoadedPlugin) throws {
+        guard let declared = plugin.options else { return }
+        // What the host gives every driver.
+        let known = declared.map(\.name) + ["state_dir", "backend"]
+        for setting in try settings() {
+            if let problem = OptionCatalogue.clinker.problem(ofBackendOption: setting.name, besides: known) {
+                throw SettingsError(["--set \(setting.name): \(problem)"])
+            }
+        }
+    }
+
+    private func settings() throws -> [(name: String, value: String)] {
+        try options.map { option in
             guard let equals = option.firstIndex(of: "="), equals != option.startIndex else {
                 throw SettingsError(["--set \(option): must be key=value"])
             }
-            members.append(DriverValue.Member(String(option[..<equals]), .string(String(option[option.index(after: equals)...]))))
+            return (String(option[..<equals]), String(option[option.index(after: equals)...]))
         }
-        return .object(members)
     }
 }
 
