@@ -27,6 +27,17 @@ struct OperationTableTests {
         }
     }
 
+    @Test("a path has one template: to OpenAPI two that differ in the names of parameters are the same path")
+    func templates() async throws {
+        var known: [String: APIOperation] = [:]
+        for operation in try await InMemoryAPI.declared.value {
+            let path = operation.path.split(separator: "/").map { $0.hasPrefix("{") ? "{}" : $0 }.joined(separator: "/")
+            let first = known[path] ?? operation
+            known[path] = first
+            #expect(first.path == operation.path, "\(first.name) has \(first.path), \(operation.name) has \(operation.path)")
+        }
+    }
+
     @Test("what is said not to be served is not served: the list shrinks as features come")
     func notServed() async throws {
         for operation in try await InMemoryAPI.declared.value {

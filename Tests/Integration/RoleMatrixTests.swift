@@ -7,7 +7,8 @@ import Testing
 /// Every operation, asked by every kind of user with real tokens, against the documented defaults of its rules.
 @Suite("Role matrix", .serialized)
 struct RoleMatrixTests {
-    /// An operation and the rules that it needs. VOLUME, SPARE, TYPE, ATTACHMENT and PROJECT stand for things that exist.
+    /// An operation and the rules that it needs. VOLUME, TYPE and PROJECT stand for ids of what exists, NOTHING and ATTACHMENT for ids of
+    /// nothing, RANDOM for another text in every request.
     struct Case: Sendable {
         let method, path: String
         let rules: [String]
@@ -127,6 +128,9 @@ struct RoleMatrixTests {
         Case("PUT", "/os-services/thaw", "volume_extension:services:update", "volume:thaw_host", body: #"{"host": "node@file"}"#),
         Case("GET", "/os-services", "volume_extension:services:index"), Case("GET", "/os-availability-zone"),
         Case("GET", "/scheduler-stats/get_pools", "scheduler_extension:scheduler_stats:get_pools"), Case("GET", "/extensions"),
+        Case("GET", "/extensions/os-admin-actions"),
+        Case(
+            "POST", "/volumes/NOTHING/action", "volume_extension:volume_admin_actions:force_delete", body: #"{"os-force_delete": {}}"#),
         action(#"{"os-retype": {"new_type": "nope"}}"#, "volume:retype"),
         action(#"{"os-migrate_volume": {"host": "nowhere"}}"#, "volume_extension:volume_admin_actions:migrate_volume"),
         action(
@@ -223,7 +227,7 @@ struct RoleMatrixTests {
         ]
     }
 
-    /// The rules that Cinder does not have, with what the README says of them.
+    /// The rules that Cinder does not have.
     private static let own = [
         "clinker:doctor": "admin", "clinker:services_remove": "admin", "clinker:operations_explain": "admin",
         "clinker:operations_get": "admin or project reader", "clinker:operations_cancel": "admin or project member",
@@ -262,6 +266,27 @@ struct RoleMatrixTests {
         #expect(Self.defaults.count == 161 + Self.own.count)
         for rule in Self.cases.flatMap(\.rules) { #expect(Self.defaults[rule] != nil, "\(rule)") }
     }
+
+    @Test("every operation of the API's description is a case")
+    func coverage() throws {
+        let description = try JSON(parsing: try ServiceUnderTest.read(ServiceUnderTest.root + "/api-ref/openapi.json"))
+        for (path, methods) in (description["paths"]?.object?.members ?? []).map({ ($0.name, $0.value) }) where path != Self.stream {
+            let template = path.split(separator: "/")
+            for (method, operation) in (methods.object?.members ?? []).map({ ($0.name.uppercased(), $0.value) }) {
+                let cases = Self.cases.filter { entry in
+                    let asked = entry.path.prefix { $0 != "?" }.split(separator: "/")
+                    return entry.method == method && asked.count == template.count
+                        && zip(template, asked).allSatisfy { $0 == $1 || $0.hasPrefix("{") }
+                }
+                let actions = operation["x-actions"]?.object?.names ?? []
+                #expect(!cases.isEmpty, "\(method) \(path)")
+                for action in actions { #expect(cases.contains { $0.body?.hasPrefix("{\"\(action)\"") == true }, "\(path): \(action)") }
+            }
+        }
+    }
+
+    /// Its answer has no end: OperationTests ask for it.
+    private static let stream = "/events"
 
     @Test("each operation is allowed or refused to each role as documented")
     func matrix() throws {
