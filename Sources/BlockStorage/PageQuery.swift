@@ -7,7 +7,7 @@ protocol PageQuery {
     static var table: Table { get }
     /// The column of the time of creation, which orders a page where nothing else is asked, and breaks ties.
     static var newest: Column { get }
-    /// The column of the project that the rows belong to.
+    /// The column of the project that the rows belong to. It and the sort keys are of the table itself: a marker is found without joins.
     static var owner: AnyColumn { get }
     /// The error for a marker that is no row's.
     static func notFound(_ id: String) -> StorageError

@@ -93,7 +93,8 @@ final class View<Source>: Sendable {
         return fields
     }
 
-    /// One of them at a microversion, under the name that the API's description has for it.
+    /// One of them at a microversion, under the name that the API's description has for it. The parts decide the name: of all fields
+    /// `Thing`, of those of short lists `ThingSummary`, of what was just made `ThingChanged`; other parts have none.
     func shape(_ parts: Parts, version: Int) -> Shape {
         let object = object(parts, version: version)
         let shown = fieldsOf(parts)
