@@ -3,8 +3,8 @@ import Database
 import HTTPServer
 import Primitives
 
-/// The filters of a list's query, as Cinder reads them: which of them count for whom, and what their values mean. Every list of
-/// volumes, snapshots, attachments, types and messages has its rules here as data.
+/// The filters of a list's query, as Cinder reads them: which of them count for whom, and what their values mean. A list declares
+/// its rules as data (`reading: .rules`).
 struct ListFilters {
     /// How a list reads `all_tenants`.
     enum AllTenants: Sendable { case boolean, lenient, presence, notKnown }

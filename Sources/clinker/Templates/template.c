@@ -102,7 +102,7 @@ static int example_connect_volume(void *instance, clinker_call *call) {
     return CLINKER_OK;
 }
 
-/* Block handles: with these the host clones, copies between backends, and makes volumes of images. */
+/* Block handles: with these the host clones, and copies between backends. */
 static int example_open_handle(void *instance, clinker_call *call, uint32_t flags, void **handle) {
     char path[1024];
     if (path_of(instance, call, path, sizeof path)) return CLINKER_INVALID;

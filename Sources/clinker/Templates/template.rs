@@ -102,7 +102,7 @@ impl Driver for Example {
     }
 }
 
-/// Block handles: with these the host clones, copies between backends, and makes volumes of images.
+/// Block handles: with these the host clones, and copies between backends.
 impl Handle for File {
     fn size(&self) -> Result<u64, Failure> {
         Ok(self.metadata().map_err(failure)?.len())

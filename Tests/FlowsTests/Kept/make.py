@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a database in which operations of every flow are stopped in the middle, as SQL.
 
-    make.py CLINKER > release-N.sql
+    make.py CLINKER > schema-N.sql
 
 CLINKER is the program of the release that is kept, with its libClinkerFile.so beside it. Its service is given the driver
 Tests/DriverHostTests/Drivers/fault.c, whose calls hang; each operation runs into one of them, and the whole service is killed.
