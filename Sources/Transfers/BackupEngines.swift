@@ -4,7 +4,8 @@ import Primitives
 
 /// A format of backups, as the transfer process works with it. Every call blocks its thread.
 protocol BackupEngine {
-    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws -> DriverValue
+    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws
+        -> DriverValue
     func restore(_ order: BackupOrder, from store: any ObjectStore, to target: any BlockTarget, _ control: TransferControl) throws
         -> DriverValue
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws
@@ -49,7 +50,9 @@ struct ChunkedEngine: BackupEngine {
         return options
     }
 
-    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws -> DriverValue {
+    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws
+        -> DriverValue
+    {
         let chain = backups(order)
         let summary = try chain[chain.count - 1].write(
             of: source, to: store, after: chain.dropLast().last, volumeMetadata: order.volumeMetadata, options: Self.options(order),

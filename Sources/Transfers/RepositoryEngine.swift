@@ -21,7 +21,8 @@ struct RepositoryEngine: BackupEngine {
         guard let password = try RepositoryPassword(directory: directory, project: project).read(makes: makes) else { return nil }
         do { return try Repository.open(part, password: password) } catch let error as RepositoryError where error.kind == .notFound {
             guard makes else { return nil }
-            do { return try Repository.create(in: part, password: password) } catch let error as RepositoryError where error.kind == .exists {
+            do { return try Repository.create(in: part, password: password) } catch let error as RepositoryError where error.kind == .exists
+            {
                 // Another backup of the project was quicker.
                 return try Repository.open(part, password: password)
             }
@@ -36,7 +37,9 @@ struct RepositoryEngine: BackupEngine {
         }
     }
 
-    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws -> DriverValue {
+    func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws
+        -> DriverValue
+    {
         guard let repository = try repository(order, store, makes: true) else { throw DriverFailure(.error, "there is no repository") }
         let snapshots = try repository.snapshots()
         // An attempt that died after its end.

@@ -74,7 +74,8 @@ struct BackupTests {
     }
 
     @Test(
-        "a full backup, an increment of what changed, and each restored to a new volume, byte for byte", arguments: ["cinder", "repository"])
+        "a full backup, an increment of what changed, and each restored to a new volume, byte for byte",
+        arguments: ["cinder", "repository"])
     func chain(format: String) async throws {
         let service = try service(format: format)
         let id = try volume(service, seed: 1)
