@@ -35,6 +35,7 @@ struct ConfigurationOptions: ParsableArguments {
         (section: "DEFAULT", name: "osapi_volume_listen", value: "127.0.0.1"), (section: "DEFAULT", name: "auth_strategy", value: "noauth"),
         (section: "DEFAULT", name: "enabled_backends", value: "file"), (section: "file", name: "volume_driver", value: "file"),
         (section: "DEFAULT", name: "enabled_backup_stores", value: "backups"), (section: "backups", name: "backup_driver", value: "posix"),
+        (section: "backups", name: "backup_format", value: "repository"),
     ]
 
     private static func absolute(_ path: String) -> String {

@@ -266,7 +266,7 @@ struct BackupTests {
         let strange = try await imported(record.replacing(id, with: "11111111-2222-4333-8444-555555555555"))
         #expect(strange.status == .error && strange.failReason?.contains("cannot find backup service") == true)
         for (text, message) in [
-            ("nothing", "Can't parse backup record."), ("[]", "Can't parse backup record."),
+            ("nothing", "Can't parse backup record."), ("[]", "Provided backup record is missing an id"),
             ("{}", "Provided backup record is missing an id"), (#"{"id": "x"}"#, "Provided backup record is missing size attribute"),
             (#"{"id": "x", "size": 1}"#, "The backup record's id is no UUID."),
             (#"{"id": "11111111-2222-4333-8444-555555555556", "size": -1}"#, "The backup record's size is no number of GiB."),

@@ -131,7 +131,7 @@ struct BackupTests {
         try await DoctorTests.expectNothing(service)
     }
 
-    @Test("a backup of a snapshot, and one of an attached volume, which stays as it is meanwhile")
+    @Test("a backup of a snapshot; and, if that is forced, of an attached volume, which stays attached meanwhile")
     func sources() async throws {
         let service = try service()
         let id = try volume(service, seed: 5)
@@ -146,6 +146,18 @@ struct BackupTests {
         let restored = try service.create(["backup_id": .string(backup)])
         try service.wait(restored, "available", seconds: 60)
         try await expectSame(service, restored, copy, "of the snapshot")
+        let instance = "11111111-2222-4333-8444-555555555555"
+        #expect(
+            try MoveTests.action(service, id, "os-attach", ["instance_uuid": .string(instance), "mountpoint": "/dev/vdb"]).status == 202)
+        #expect(try service.volume(id)?["status"] == "in-use")
+        #expect(try service.api("POST", "/backups", ["backup": ["volume_id": .string(id)]]).status == 400)
+        let forced = try Self.backup(service, of: id, ["force": true])
+        #expect(try service.volume(id)?["status"] == "in-use")
+        try Self.wait(service, forced, "available")
+        #expect(try service.volume(id)?["status"] == "in-use")
+        let second = try service.create(["backup_id": .string(forced)])
+        try service.wait(second, "available", seconds: 60)
+        try await expectSame(service, second, id, "of the attached volume")
         try await DoctorTests.expectNothing(service)
     }
 

@@ -234,11 +234,11 @@ class Pair:
     # What was set going on our side has ended when the next request is sent; the judge's has when it answers.
 
     def settle(self, method, path, bind, text, answer):
-        found = re.match(r"/(volumes|snapshots|backups)(?:/([^/?]+))?(/action)?(?:\?.*)?$", path)
+        found = re.match(r"/(volumes|snapshots|backups)(?:/([^/?]+))?(/action|/restore)?(?:\?.*)?$", path)
         if not found or method == "PUT":
             return
         collection, identifier, is_action = found.groups()
-        if is_action and not re.match(r'\{"(os-force_delete|os-extend|os-retype|os-migrate_volume|revert|os-unmanage)"', text):
+        if is_action == "/action" and not re.match(r'\{"(os-force_delete|os-extend|os-retype|os-migrate_volume|revert|os-unmanage)"', text):
             return
         if not identifier:
             identifier = next(iter(answer.json.values()))["id"]

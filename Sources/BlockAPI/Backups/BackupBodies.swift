@@ -1,4 +1,5 @@
 import BlockStorage
+import HTTPServer
 import JSON
 
 /// What creates and changes backups: the bodies' schemas, and what a checked body asks for.
@@ -41,11 +42,20 @@ enum BackupBodies {
             ("name", .string(0, 255, nullable: true)), ("description", .string(0, 255, nullable: true, format: .printable)),
         ]
         if metadata { properties.append(("metadata", .metadata())) }
-        return .object([("backup", .object(properties))], required: ["backup"])
+        return .object([("backup", .object(properties, nullable: true))], required: ["backup"])
+    }
+
+    /// What a body is about. Schemas name null among its types, as Cinder's do; it is refused here, where Cinder fails inside.
+    static func object(_ name: String, of request: APIRequest) throws(HTTPError) -> JSON {
+        guard let object = request.body[name], object != .null else {
+            throw .badRequest("Invalid input for field/attribute \(name). Value: None. None is not of type 'object'")
+        }
+        return object
     }
 
     static let restoration = Schema.object(
-        [("restore", .object([("name", .string(0, 255, nullable: true)), ("volume_id", .optionalUUID)]))], required: ["restore"])
+        [("restore", .object([("name", .string(0, 255, nullable: true)), ("volume_id", .optionalUUID)], nullable: true))],
+        required: ["restore"])
 
     static let record = Schema.object(
         [

@@ -11,11 +11,13 @@ enum BackupList {
             store: store, view: BackupView.view, path: "backups",
             reading: .rules(
                 ListFilters.Rules(
-                    resource: "backup", allTenants: .boolean, older: ResourceFilters.of("backup"), countsSince: 45)),
+                    resource: "backup", allTenants: .flag, older: ResourceFilters.of("backup"), countsSince: 45)),
             linksKey: "backups_links", count: (since: 45, rows: { try $0.count(in: $1) }),
             filter: { filter, request, wantsAllProjects, query in
                 // Without all_tenants the list is the caller's project's, whatever is asked.
                 if filter.name == "project_id", !wantsAllProjects { return }
+                // Before patterns came, `name~` was the name of no column.
+                if filter.name == "name", filter.isLike, request.version < 31 { return }
                 query.filters.append(try condition(filter))
             },
             column: { name, request in BackupQuery.Column(rawValue: name == "name" && request.version >= 37 ? "display_name" : name) },

@@ -45,12 +45,12 @@ struct BackupResource: Resource {
                 "backups:update", "PUT", "/backups/{id}", versions: 9...71, policies: ["backup:update"], bodies: BackupBodies.update,
                 answers: .one(BackupView.view, .summary), summary: "Change name, description or metadata of a backup"
             ) { request in
-                let body = request.body["backup"]
-                func text(_ name: String) -> JSON? { body?[name].map { JSON($0.trimmedString) } }
+                let body = try BackupBodies.object("backup", of: request)
+                func text(_ name: String) -> JSON? { body[name].map { JSON($0.trimmedString) } }
                 let (name, description) = (text("name"), text("description"))
                 return try await store.write { tx in
                     try Backups.update(
-                        request.parameters[0], name: name, description: description, metadata: body?["metadata"]?.object,
+                        request.parameters[0], name: name, description: description, metadata: body["metadata"]?.object,
                         caller: request.caller, in: tx)
                     return try Backups.get(request.parameters[0], for: request.caller, in: tx)
                 }
@@ -65,10 +65,10 @@ struct BackupResource: Resource {
                 "backups:restore", "POST", "/backups/{id}/restore", policies: ["backup:restore"], body: BackupBodies.restoration,
                 answers: .one(BackupView.restoration, status: 202), summary: "Restore a backup to a volume, or to a new one"
             ) { request in
-                let body = request.body["restore"]
+                let body = try BackupBodies.object("restore", of: request)
                 return try await store.write {
                     try requests.restore(
-                        request.parameters[0], to: body?["volume_id"]?.string, name: body?["name"]?.string, downAfter: serviceDownTime,
+                        request.parameters[0], to: body["volume_id"]?.string, name: body["name"]?.string, downAfter: serviceDownTime,
                         caller: request.caller, in: $0)
                 }
             },

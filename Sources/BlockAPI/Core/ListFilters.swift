@@ -6,8 +6,8 @@ import Primitives
 /// The filters of a list's query, as Cinder reads them: which of them count for whom, and what their values mean. A list declares
 /// its rules as data (`reading: .rules`).
 struct ListFilters {
-    /// How a list reads `all_tenants`.
-    enum AllTenants: Sendable { case boolean, lenient, presence, notKnown }
+    /// How a list reads `all_tenants`. `boolean` and `flag` refuse another value, in other words.
+    enum AllTenants: Sendable { case boolean, flag, lenient, presence, notKnown }
 
     struct Rules: Sendable {
         /// As `/resource_filters` names it.
@@ -75,9 +75,12 @@ struct ListFilters {
     private static func wantsAll(_ value: String?, _ reading: AllTenants) throws(HTTPError) -> Bool {
         guard let value else { return false }
         switch reading {
-        case .boolean:
+        case .boolean, .flag:
             let text = PythonLiteral(value).flatMap(\.scalarText) ?? value
-            guard let isWanted = PythonText.bool(text) else { throw APIRequest.noBoolean("all_tenants", text) }
+            guard let isWanted = PythonText.bool(text) else {
+                throw reading == .flag
+                    ? .badRequest("all_tenants must be a boolean, got '\(text)'.") : APIRequest.noBoolean("all_tenants", text)
+            }
             return isWanted
         case .lenient: return PythonText.bool(value.trimmed) ?? false
         case .presence: return true

@@ -112,6 +112,14 @@ public enum Backups {
         return try connection.first(parentSQL, .text(id), .text(project), .text(before), .text(before)) { Backup($0) }
     }
 
+    static let newestSQL = SQL(
+        table.select(
+            "WHERE b.volume_id = ? AND b.project_id = ? AND b.status = \(BackupStatus.available.sql) ORDER BY b.created_at DESC, b.id LIMIT 1"))
+    /// The whole backup of the volume that the project made last, whatever it is of.
+    static func newest(ofVolume id: String, project: String, in connection: any Connection) throws -> Backup? {
+        try connection.first(newestSQL, .text(id), .text(project)) { Backup($0) }
+    }
+
     static let temporarySnapshotsSQL = SQL("SELECT temp_snapshot_id FROM backups WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL")
     /// Snapshots that were made to be read for backups of the volume, and could not be removed.
     public static func temporarySnapshots(ofVolume id: String, in connection: any Connection) throws -> [String] {

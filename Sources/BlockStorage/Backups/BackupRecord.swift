@@ -37,10 +37,10 @@ public enum BackupRecord {
 
     /// What the text of a record says; its members are checked when it is stored.
     public static func read(_ text: String?) throws -> Imported {
-        guard let text, let members = (try? JSON(parsing: text))?.object else {
-            throw StorageError.invalidInput("Can't parse backup record.")
+        guard let text, let record = try? JSON(parsing: text) else { throw StorageError.invalidInput("Can't parse backup record.") }
+        guard let members = record.object, let id = members["id"] else {
+            throw StorageError.invalidInput("Provided backup record is missing an id")
         }
-        guard let id = members["id"] else { throw StorageError.invalidInput("Provided backup record is missing an id") }
         guard let size = members["size"] else { throw StorageError.invalidInput("Provided backup record is missing size attribute") }
         guard let id = id.string, UUID.isUUIDLike(id) else { throw StorageError.invalidInput("The backup record's id is no UUID.") }
         guard let size = size.integer, (0...2_147_483_647).contains(size) else {

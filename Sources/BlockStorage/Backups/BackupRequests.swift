@@ -50,7 +50,10 @@ extension VolumeRequests {
         guard try Services.hasBackupService(zone: new.zone, downAfter: seconds, in: tx) else { throw Self.noBackupService }
         var parent: Backup?
         if new.isIncremental {
-            parent = try Backups.parent(ofVolume: volumeID, project: caller.projectID, before: snapshot?.createdAt, in: tx)
+            // As in Cinder, a snapshot that is no newer than any backup is compared with the one that was made last.
+            parent =
+                try Backups.parent(ofVolume: volumeID, project: caller.projectID, before: snapshot?.createdAt, in: tx)
+                ?? Backups.newest(ofVolume: volumeID, project: caller.projectID, in: tx)
             if parent == nil { throw StorageError.invalidBackup("No backups available to do an incremental backup.") }
         }
         // What it is made on top of is locked, so that it stays; a new id is behind no lock.
