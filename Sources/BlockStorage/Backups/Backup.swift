@@ -114,7 +114,8 @@ public enum Backups {
 
     static let newestSQL = SQL(
         table.select(
-            "WHERE b.volume_id = ? AND b.project_id = ? AND b.status = \(BackupStatus.available.sql) ORDER BY b.created_at DESC, b.id LIMIT 1"))
+            "WHERE b.volume_id = ? AND b.project_id = ? AND b.status = \(BackupStatus.available.sql) ORDER BY b.created_at DESC, b.id LIMIT 1"
+        ))
     /// The whole backup of the volume that the project made last, whatever it is of.
     static func newest(ofVolume id: String, project: String, in connection: any Connection) throws -> Backup? {
         try connection.first(newestSQL, .text(id), .text(project)) { Backup($0) }
