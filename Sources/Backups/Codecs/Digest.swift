@@ -122,35 +122,17 @@ public struct Digest: Sendable, Hashable, Comparable, CustomStringConvertible {
 
 /// SHA-256 of bytes that arrive in pieces. One thread at a time.
 public final class SHA256 {
-    private let context: OpaquePointer
-    /// Fetched once: an implicit fetch takes a lock for every hash.
+    private let context: HashContext
     private nonisolated(unsafe) static let algorithm = EVP_MD_fetch(nil, "SHA256", nil)
 
     /// Begins an empty hash.
-    public init() {
-        guard let made = EVP_MD_CTX_new() else { fatalError("libcrypto has no memory for a hash") }
-        context = made
-        restart()
-    }
-
-    deinit { EVP_MD_CTX_free(context) }
-
-    private func restart() {
-        guard EVP_DigestInit_ex2(context, Self.algorithm, nil) == 1 else { fatalError("libcrypto has no SHA-256") }
-    }
+    public init() { context = HashContext(Self.algorithm) }
 
     /// Adds bytes.
-    public func update(_ bytes: UnsafeRawBufferPointer) { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
+    public func update(_ bytes: UnsafeRawBufferPointer) { context.update(bytes) }
 
     /// The hash of what was added; the next one begins.
-    public func finish() -> Digest {
-        withUnsafeTemporaryAllocation(byteCount: 32, alignment: 8) { result in
-            var count: UInt32 = 0
-            EVP_DigestFinal_ex(context, result.baseAddress!.assumingMemoryBound(to: UInt8.self), &count)
-            restart()
-            return Digest(UnsafeRawBufferPointer(result))
-        }
-    }
+    public func finish() -> Digest { context.finish(32) { Digest($0) } }
 
     /// The hash of one buffer.
     func of(_ bytes: UnsafeRawBufferPointer) -> Digest {

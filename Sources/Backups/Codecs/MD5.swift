@@ -43,42 +43,19 @@ final class MD5 {
         }
     }
 
-    private let context: OpaquePointer
-    /// Fetched once: an implicit fetch takes a lock for every hash.
+    private let context: HashContext
     private nonisolated(unsafe) static let algorithm = EVP_MD_fetch(nil, "MD5", nil)
 
     /// Begins an empty hash.
-    init() {
-        guard let made = EVP_MD_CTX_new() else { fatalError("libcrypto has no memory for a hash") }
-        context = made
-        restart()
-    }
+    init() { context = HashContext(Self.algorithm) }
 
     /// A hash that goes on from where another one is.
-    init(copying other: MD5) {
-        guard let made = EVP_MD_CTX_new(), EVP_MD_CTX_copy_ex(made, other.context) == 1 else {
-            fatalError("libcrypto has no memory for a hash")
-        }
-        context = made
-    }
+    init(copying other: MD5) { context = HashContext(copying: other.context) }
 
-    deinit { EVP_MD_CTX_free(context) }
-
-    private func restart() {
-        guard EVP_DigestInit_ex2(context, Self.algorithm, nil) == 1 else { fatalError("libcrypto has no MD5") }
-    }
-
-    func update(_ bytes: UnsafeRawBufferPointer) { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
+    func update(_ bytes: UnsafeRawBufferPointer) { context.update(bytes) }
 
     /// The hash of what was added; the next one begins.
-    func finish() -> Value {
-        withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { result in
-            var count: UInt32 = 0
-            EVP_DigestFinal_ex(context, result.baseAddress!.assumingMemoryBound(to: UInt8.self), &count)
-            restart()
-            return Value(UnsafeRawBufferPointer(result))
-        }
-    }
+    func finish() -> Value { context.finish(16) { Value($0) } }
 
     static func of(_ bytes: UnsafeRawBufferPointer) -> Value {
         let hash = MD5()
