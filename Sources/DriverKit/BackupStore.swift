@@ -95,9 +95,7 @@ public func makeStoreTable(
         }
     }
     if let options {
-        let items = UnsafeMutablePointer<clinker_option>.allocate(capacity: max(1, options.count))
-        for (index, option) in options.enumerated() { (items + index).initialize(to: option.option) }
-        table.options = UnsafePointer(items)
+        table.options = DriverOptionDeclaration.table(options)
         table.option_count = UInt32(options.count)
         table.option_size = UInt32(MemoryLayout<clinker_option>.stride)
     }

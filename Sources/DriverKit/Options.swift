@@ -63,6 +63,13 @@ public struct DriverOptionDeclaration: Sendable {
         }
     }
 
+    /// Declarations as the table of a plugin has them; never freed.
+    static func table(_ options: [DriverOptionDeclaration]) -> UnsafePointer<clinker_option> {
+        let items = UnsafeMutablePointer<clinker_option>.allocate(capacity: max(1, options.count))
+        for (index, option) in options.enumerated() { (items + index).initialize(to: option.option) }
+        return UnsafePointer(items)
+    }
+
     /// The declarations in C; never freed.
     var option: clinker_option {
         func kept(_ text: String) -> UnsafePointer<CChar>? { text.isEmpty ? nil : UnsafePointer(strdup(text)) }
