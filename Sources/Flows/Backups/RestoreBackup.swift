@@ -19,23 +19,9 @@ enum RestoreBackup: FlowDefinition {
                 return await pools.scheduler.instance(run.arguments.schedulerHints)
             },
             record: { run, pools, instance, tx in
-                guard run.arguments.isNew else { return }
-                let volume = try run.volume(in: tx)
-                let placement = try pools.scheduler.place(
-                    new: volume.value, arguments: run.arguments.placement, instance: instance, attempted: run.state.attempted,
-                    snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
-                let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
-                try Volumes.place(
-                    volume, host: pool.host, serviceID: try Services.id(ofBackend: pool.backend, in: tx), zone: pool.zone, in: tx)
-                run.state.host = pool.host
+                if run.arguments.isNew { try run.placeNewVolume(as: run.arguments.placement, instance, pools, in: tx) }
             },
-            recordUndo: { run, tx in
-                guard let host = run.state.host, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
-                try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
-                try Volumes.place(volume, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
-                run.state.host = nil
-                run.state.attempted.append(HostName.backend(of: host))
-            }),
+            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) }),
         .onBackend(
             "make", host: { run in run.state.host },
             perform: { run, backend in

@@ -16,23 +16,8 @@ enum CreateVolume: FlowDefinition {
                 await pools.waitForReports(run)
                 return await pools.scheduler.instance(run.arguments.schedulerHints)
             },
-            record: { run, pools, instance, tx in
-                let volume = try run.volume(in: tx)
-                let placement = try pools.scheduler.place(
-                    new: volume.value, arguments: run.arguments, instance: instance, attempted: run.state.attempted,
-                    snapshotSameHost: run.settings.snapshotSameHost, among: pools.usablePools(in: tx), in: tx)
-                let pool = try pools.claim(placement, gigabytes: volume.size, volumes: 1, in: tx)
-                let serviceID = try Services.id(ofBackend: pool.backend, in: tx)
-                try Volumes.place(volume, host: pool.host, serviceID: serviceID, zone: pool.zone, in: tx)
-                run.state.host = pool.host
-            },
-            recordUndo: { run, tx in
-                guard let host = run.state.host, let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
-                try Pools.add(host, gigabytes: -volume.size, volumes: -1, in: tx)
-                try Volumes.place(volume, host: nil, serviceID: nil, zone: volume.availabilityZone, in: tx)
-                run.state.host = nil
-                run.state.attempted.append(HostName.backend(of: host))
-            }),
+            record: { run, pools, instance, tx in try run.placeNewVolume(as: run.arguments, instance, pools, in: tx) },
+            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) }),
         .onVolume(
             "make",
             perform: { run, volume, backend in
