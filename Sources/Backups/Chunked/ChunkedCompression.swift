@@ -13,6 +13,9 @@ public enum ChunkedCompression: String, Sendable, CaseIterable {
         }
     }
 
+    /// Bytes that an encoder takes beside what goes in and comes out, where they are many.
+    var encoderMemory: Int { self == .bz2 ? 8 << 20 : 0 }
+
     /// Nil where nothing is compressed.
     func encoder() -> (any StreamEncoder)? {
         switch self {

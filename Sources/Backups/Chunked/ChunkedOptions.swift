@@ -2,8 +2,8 @@ import Glibc
 
 /// How a chunked backup is written.
 public struct ChunkedOptions: Sendable {
-    /// The largest size in bytes of what one object holds of the volume: Cinder's `backup_file_size`. Larger values than 32 MiB, such as
-    /// Cinder's default, mean 32 MiB: objects are made in memory, several at a time.
+    /// The largest size in bytes of what one object holds of the volume: Cinder's `backup_file_size`. Larger values than memory allows,
+    /// such as Cinder's default, mean as much as it allows: objects are made in memory, several at a time.
     public var objectSize = Self.largestObject
     /// Bytes of the volume that one hash covers: Cinder's `backup_sha_block_size_bytes`. It must be that of the parent.
     public var blockSize = 32768
@@ -18,12 +18,23 @@ public struct ChunkedOptions: Sendable {
     public init() {}
 
     static let largestObject = 32 << 20
-    /// Bytes that all objects in work may take.
-    static let memory = 96 << 20
+    /// Bytes of the volume that all objects in work may hold. As much again is needed of what they are compressed to, until it is clear
+    /// that it is smaller; one at a time may take more than `uncertainOutput` of that.
+    static let memory = 60 << 20
+    static let uncertainOutput = 6 << 20
+    /// Threads that may share this memory: with more of them objects would be too small, and too many.
+    static let mostThreads = 3
 
-    /// Bytes that one object holds: whole blocks.
-    var windowSize: Int { max(blockSize, min(objectSize, Self.largestObject) / blockSize * blockSize) }
-    var workers: Int { max(1, min(threads, Self.memory / windowSize)) }
+    /// Threads that work at a time.
+    var workers: Int { max(1, min(threads, Self.mostThreads, Self.memory / blockSize)) }
+
+    /// Bytes that one object holds: whole blocks, and whole pieces if there is room for any.
+    var windowSize: Int {
+        let room = Self.memory / workers - compression.encoderMemory
+        let size = min(objectSize, Self.largestObject, room)
+        return max(blockSize, size >= pieceSize ? size / pieceSize * pieceSize : size / blockSize * blockSize)
+    }
+
     /// Bytes that are read, hashed and compressed at once, so that they stay in the processor's cache: whole blocks.
     var pieceSize: Int { blockSize * max(1, (1 << 20) / blockSize) }
 

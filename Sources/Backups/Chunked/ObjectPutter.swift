@@ -9,8 +9,14 @@ final class ObjectPutter {
     private let encoder: (any StreamEncoder)?
     private let md5 = MD5()
     private let zeroes: ZeroHashes
+    /// One thread at a time may hold much output of which it is not clear that it will be smaller than the input, which it holds too.
+    private let uncertainty: Primitives.Semaphore
 
-    init(_ backup: ChunkedBackup, _ store: any ObjectStore, _ options: ChunkedOptions, _ zeroes: ZeroHashes) {
+    init(
+        _ backup: ChunkedBackup, _ store: any ObjectStore, _ options: ChunkedOptions, _ zeroes: ZeroHashes,
+        uncertainty: Primitives.Semaphore
+    ) {
+        self.uncertainty = uncertainty
         self.backup = backup
         self.store = store
         self.options = options
@@ -45,6 +51,10 @@ final class ObjectPutter {
             let output = CompressedSlices()
             var done = 0
             var isWorthwhile = false
+            var isAlone = false
+            // Of the output, what is still part of the input.
+            var borrowed = 0
+            defer { if isAlone { uncertainty.post() } }
             // What is no longer needed, since the last piece that still is.
             var unused = part.lowerBound..<part.lowerBound
             encoder.begin(part.count)
@@ -53,8 +63,14 @@ final class ObjectPutter {
                 md5.update(bytes)
                 let isBorrowed = encoder.encode(bytes, isLast: piece.upperBound == part.upperBound, into: output)
                 done += bytes.count
+                if isBorrowed { borrowed += bytes.count }
                 // No algorithm adds this much to what it cannot compress: the result will be smaller, and the plain bytes can go.
                 isWorthwhile = isWorthwhile || done - output.count > part.count / 32
+                if !isWorthwhile, !isAlone, output.count - borrowed > ChunkedOptions.uncertainOutput {
+                    // Whoever has it needs nothing of others to finish its object.
+                    uncertainty.wait()
+                    isAlone = true
+                }
                 if isBorrowed { unused = piece.upperBound..<piece.upperBound }
                 if isWorthwhile && !isBorrowed {
                     unused = unused.lowerBound..<piece.upperBound

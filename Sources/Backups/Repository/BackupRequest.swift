@@ -76,7 +76,7 @@ extension Repository {
     /// Puts packs that are in the store, but in no index, into the index: those of an attempt that was cut off.
     private func adoptUnindexedPacks() throws {
         let index = try loadIndex()
-        let known = Set(index.packs).union(index.markedPacks)
+        let known = Set(try index.packs).union(try index.markedPacks)
         let writer = IndexWriter(store, keys, interval: .infinity)
         let sealer = Sealer(keys)
         try forEachPack { pack, _ in

@@ -1,8 +1,9 @@
+import Glibc
 import Primitives
 
 /// Where every blob of a repository lies. Any thread.
 ///
-/// What the store's index objects said is a sorted run; what was stored since is remembered only as known, in memory and, when it grows,
+/// What the store's index objects said is in sorted runs; what was stored since is remembered only as known, in memory and, when it grows,
 /// in further runs.
 final class BlobIndex: Sendable {
     /// A blob as something to look up.
@@ -16,78 +17,128 @@ final class BlobIndex: Sendable {
         var blob: PackedBlob
     }
 
-    private struct Added {
-        var keys: Set<Key> = []
-        var runs: [Unchecked<IndexRun>] = []
+    /// A record of the index: of all records of its kind, packs in use or marked ones, the how manieth it is.
+    struct Entry {
+        var number: Int
+        var location: Location
     }
 
-    /// The packs in use, by the numbers that records have.
-    let packs: [Digest]
-    /// The packs that are marked for removal, and when.
-    let markedPacks: [Digest]
-    private let runs: Unchecked<(live: IndexRun, marked: IndexRun)>
+    private struct Added {
+        var keys: Set<Key> = []
+        var runs: [IndexRun] = []
+    }
+
+    private let parts: [IndexPart]
     private let added = Guarded(Added())
     private let temporaryDirectory: String
     private static let keysInMemory = 1 << 17
     private static let runLimit = 8
 
-    private init(packs: [Digest], live: IndexRun, markedPacks: [Digest], marked: IndexRun, temporaryDirectory: String) {
-        self.packs = packs
-        self.markedPacks = markedPacks
-        // A run never changes, and a file descriptor may be read by any thread.
-        runs = Unchecked((live, marked))
+    private init(_ parts: [IndexPart], temporaryDirectory: String) {
+        self.parts = parts
         self.temporaryDirectory = temporaryDirectory
     }
 
-    var live: IndexRun { runs.value.live }
-    var marked: IndexRun { runs.value.marked }
+    var liveCount: Int { parts.reduce(0) { $0 + $1.live.count } }
+    var markedCount: Int { parts.reduce(0) { $0 + $1.marked.count } }
 
-    /// Reads every index object of a repository.
-    static func load(_ objects: SealedObjects, temporaryDirectory: String) throws -> BlobIndex {
-        // Who rewrites the index puts the new objects before the old ones go: what vanishes while we read is in a newer listing.
-        for attempt in 1... {
-            do { return try loadOnce(objects, temporaryDirectory) } catch let failure as StoreFailure
-                where failure.kind == .notFound && attempt < 5
-            { continue }
-        }
-        fatalError("unreachable: the loop ends only by return or throw")
+    /// The packs in use.
+    var packs: [Digest] { get throws { try list(\.livePacks) } }
+    /// The packs that are marked for removal.
+    var markedPacks: [Digest] { get throws { try list(\.markedPacks) } }
+
+    private func list(_ table: KeyPath<IndexPart, PackTable>) throws -> [Digest] {
+        var packs: [Digest] = []
+        packs.reserveCapacity(parts.reduce(0) { $0 + $1[keyPath: table].count })
+        for part in parts { try checked(part) { try part[keyPath: table].forEach { packs.append($0) } } }
+        return packs
     }
 
-    private static func loadOnce(_ objects: SealedObjects, _ temporaryDirectory: String) throws -> BlobIndex {
-        let live = IndexRunBuilder(temporaryFilesIn: temporaryDirectory)
-        let marked = IndexRunBuilder(temporaryFilesIn: temporaryDirectory)
-        var packs: [Digest] = []
-        var markedPacks: [Digest] = []
-        for (name, _) in try objects.list(.index) {
-            try IndexObject.scan(objects.load(.index, name), name: name) { pack in
-                if pack.markedAt == nil {
-                    for blob in pack.blobs { try live.add(IndexRecord(blob, pack: UInt32(packs.count))) }
-                    packs.append(pack.id)
-                } else {
-                    for blob in pack.blobs { try marked.add(IndexRecord(blob, pack: UInt32(markedPacks.count))) }
-                    markedPacks.append(pack.id)
-                }
-            }
+    /// Reads the index of a repository.
+    ///
+    /// - Parameter cache: has what earlier operations read.
+    static func load(_ objects: SealedObjects, temporaryDirectory: String, cache: IndexCache? = nil) throws -> BlobIndex {
+        // Who rewrites the index puts the new objects before the old ones go: what vanishes while we read is in a newer listing.
+        var attempt = 1
+        while true {
+            do { return try loadOnce(objects, temporaryDirectory, cache) } catch let failure as StoreFailure
+                where failure.kind == .notFound && attempt < 5
+            { attempt += 1 }
         }
-        return BlobIndex(
-            packs: packs, live: try live.finish(), markedPacks: markedPacks, marked: try marked.finish(),
-            temporaryDirectory: temporaryDirectory)
+    }
+
+    private static func loadOnce(_ objects: SealedObjects, _ temporaryDirectory: String, _ cache: IndexCache?) throws -> BlobIndex {
+        let names = try objects.list(.index).map(\.name)
+        guard let cache else {
+            return BlobIndex([try collect(names, objects, temporaryDirectory).finish()], temporaryDirectory: temporaryDirectory)
+        }
+        var files = cache.files(of: Set(names))
+        let covered = Set(files.flatMap(\.names))
+        let missing = names.filter { !covered.contains($0) }
+        if !missing.isEmpty {
+            // A cache that cannot be written to keeps nobody from working.
+            let builder = try collect(missing, objects, temporaryDirectory)
+            let saved = try? cache.save(missing, builder)
+            guard let saved else {
+                let rest = try collect(missing, objects, temporaryDirectory).finish()
+                return BlobIndex(files.map(\.part) + [rest], temporaryDirectory: temporaryDirectory)
+            }
+            files.append(saved)
+        }
+        if let compacted = try? cache.compacted(files) { files = compacted }
+        return BlobIndex(files.map(\.part), temporaryDirectory: temporaryDirectory)
+    }
+
+    private static func collect(_ names: [Digest], _ objects: SealedObjects, _ temporaryDirectory: String) throws -> IndexPartBuilder {
+        var builder = IndexPartBuilder(temporaryFilesIn: temporaryDirectory)
+        for name in names { try IndexObject.scan(objects.load(.index, name), name: name) { try builder.add($0) } }
+        return builder
+    }
+
+    /// Runs the body; a cached file that turns out to be damaged is removed, and the failure says that another attempt may succeed.
+    private func checked<Result>(_ part: IndexPart, _ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch is IndexPages.DamagedPage {
+            if let path = part.path { unlink(path) }
+            throw StoreFailure(.temporary, "a file of the local index is damaged and was given up: \(part.path ?? temporaryDirectory)")
+        }
+    }
+
+    private func find(
+        _ id: Digest, _ type: BlobType, _ run: KeyPath<IndexPart, IndexRun>, _ packs: KeyPath<IndexPart, PackTable>
+    ) throws -> Entry? {
+        var before = 0
+        for part in parts {
+            let found = try checked(part) { () -> Entry? in
+                guard let (index, record) = try part[keyPath: run].find(id, type) else { return nil }
+                return Entry(
+                    number: before + index, location: Location(pack: try part[keyPath: packs].pack(record.pack), blob: record.blob))
+            }
+            if let found { return found }
+            before += part[keyPath: run].count
+        }
+        return nil
+    }
+
+    /// A blob in a pack in use.
+    func findLive(_ id: Digest, _ type: BlobType) throws -> Entry? { try find(id, type, \.live, \.livePacks) }
+    /// A blob in a pack that is marked for removal.
+    func findMarked(_ id: Digest, _ type: BlobType) throws -> Entry? { try find(id, type, \.marked, \.markedPacks) }
+
+    private func isLive(_ id: Digest, _ type: BlobType) throws -> Bool {
+        for part in parts where try checked(part, { try part.live.find(id, type) != nil }) { return true }
+        return false
     }
 
     /// Where a blob lies, in a marked pack too if no other has it; nil if the repository had none when the index was read.
-    func find(_ id: Digest, _ type: BlobType) throws -> Location? {
-        if let (_, record) = try live.find(id, type) { return Location(pack: packs[Int(record.pack)], blob: record.blob) }
-        if let (_, record) = try marked.find(id, type) { return Location(pack: markedPacks[Int(record.pack)], blob: record.blob) }
-        return nil
-    }
+    func find(_ id: Digest, _ type: BlobType) throws -> Location? { try (findLive(id, type) ?? findMarked(id, type))?.location }
 
     /// Says that the caller is about to store a blob.
     ///
     /// - Returns: false if a pack in use has it already or somebody else is about to store it.
     func claim(_ id: Digest, _ type: BlobType) throws -> Bool {
-        if try live.find(id, type) != nil { return false }
+        if try isLive(id, type) { return false }
         return try added.withLock { added in
-            for run in added.runs where try run.value.find(id, type) != nil { return false }
+            for run in added.runs where try run.find(id, type) != nil { return false }
             guard added.keys.insert(Key(id: id, type: type)).inserted else { return false }
             if added.keys.count >= Self.keysInMemory { try spill(&added) }
             return true
@@ -96,10 +147,10 @@ final class BlobIndex: Sendable {
 
     /// Whether a backup that is written now may refer to the blob.
     func isUsable(_ id: Digest, _ type: BlobType) throws -> Bool {
-        if try live.find(id, type) != nil { return true }
+        if try isLive(id, type) { return true }
         return try added.withLock { added in
             if added.keys.contains(Key(id: id, type: type)) { return true }
-            return try added.runs.contains { try $0.value.find(id, type) != nil }
+            return try added.runs.contains { try $0.find(id, type) != nil }
         }
     }
 
@@ -112,10 +163,13 @@ final class BlobIndex: Sendable {
         }
         added.keys.removeAll(keepingCapacity: true)
         if added.runs.count >= Self.runLimit {
-            for run in added.runs { for index in 0..<run.value.count { try builder.add(run.value.record(index)) } }
+            for run in added.runs {
+                var reader = run.reader()
+                while let record = try reader.next() { try builder.add(record) }
+            }
             added.runs = []
         }
-        added.runs.append(Unchecked(try builder.finish()))
+        added.runs.append(try builder.finish())
     }
 }
 

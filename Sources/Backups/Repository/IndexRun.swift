@@ -1,5 +1,3 @@
-import Glibc
-
 /// Where a blob lies, as the sorted index keeps it: 48 bytes.
 struct IndexRecord {
     var id: Digest
@@ -37,19 +35,19 @@ struct IndexRecord {
     func isSameBlob(_ other: IndexRecord) -> Bool { id == other.id && type == other.type }
 }
 
-/// Blobs in the order of their ids, each once, in memory or, when there are many, in a file without a name that takes only a table of
-/// where each part begins from memory.
-final class IndexRun {
-    private enum Backing {
+/// Blobs in the order of their ids, each once, in memory or, when there are many, in a file that takes only a table of where each part
+/// begins from memory.
+final class IndexRun: Sendable {
+    private enum Backing: Sendable {
         case memory([IndexRecord])
-        case file(Int32)
+        case file(IndexPages)
     }
 
     let count: Int
     private let backing: Backing
     /// `starts[k]` is the number of the first record whose id begins with the bits of `k`, and the last entry is the number of records.
-    private let starts: [UInt32]
-    private let fanBits: UInt64
+    let starts: [UInt32]
+    let fanBits: UInt64
 
     init(sorted records: [IndexRecord]) {
         count = records.count
@@ -59,15 +57,23 @@ final class IndexRun {
         (starts, fanBits) = (fan.finish(), fan.bits)
     }
 
-    /// - Parameter file: becomes the run's own.
-    init(file: Int32, count: Int, fan: consuming Fan) {
-        self.count = count
-        backing = .file(file)
+    init(_ pages: IndexPages, fan: consuming Fan) {
+        count = pages.count
+        backing = .file(pages)
         fanBits = fan.bits
         starts = fan.finish()
     }
 
-    deinit { if case .file(let file) = backing { close(file) } }
+    /// - Parameter starts: of a file that was written before; nil is returned if they cannot be right.
+    init?(_ pages: IndexPages, starts: [UInt32], fanBits: UInt64) {
+        guard (4...20).contains(fanBits), starts.count == 1 << Int(fanBits) + 1, starts.first == 0, starts.last == UInt32(pages.count),
+            zip(starts, starts.dropFirst()).allSatisfy({ $0 <= $1 })
+        else { return nil }
+        count = pages.count
+        backing = .file(pages)
+        self.starts = starts
+        self.fanBits = fanBits
+    }
 
     /// Counts the ids of each part of a run.
     struct Fan {
@@ -93,30 +99,57 @@ final class IndexRun {
         }
     }
 
-    func record(_ index: Int) throws -> IndexRecord {
+    /// Reads all records in order.
+    func reader() -> Reader {
         switch backing {
-        case .memory(let records): return records[index]
-        case .file(let file):
-            return try withUnsafeTemporaryAllocation(of: IndexRecord.self, capacity: 1) { buffer in
-                let raw = UnsafeMutableRawBufferPointer(buffer)
-                guard pread(file, raw.baseAddress, IndexRecord.size, off_t(index * IndexRecord.size)) == IndexRecord.size else {
-                    throw RepositoryError(.invalid, "the index's temporary file cannot be read")
-                }
-                return buffer[0]
-            }
+        case .memory(let records): Reader(memory: records[...])
+        case .file(let pages): Reader(file: IndexPages.Reader(pages))
+        }
+    }
+
+    struct Reader {
+        fileprivate var memory: ArraySlice<IndexRecord> = []
+        fileprivate var file: IndexPages.Reader?
+
+        mutating func next() throws -> IndexRecord? {
+            if file != nil { return try file?.next() }
+            return memory.popFirst()
         }
     }
 
     /// The number of a blob's record; nil if the run has no such blob.
     func find(_ id: Digest, _ type: BlobType) throws -> (index: Int, record: IndexRecord)? {
         let part = Int(id.words.0 >> (64 - fanBits))
-        var low = Int(starts[part])
-        var high = Int(starts[part + 1])
+        let range = Int(starts[part])..<Int(starts[part + 1])
+        guard !range.isEmpty else { return nil }
+        switch backing {
+        case .memory(let records): return Self.search(range, id, type) { records[$0] }
+        case .file(let pages):
+            return try withUnsafeTemporaryAllocation(byteCount: IndexPages.pageSize, alignment: 16) { buffer in
+                // Most parts lie in one page.
+                var loaded = -1
+                return try Self.search(range, id, type) { index in
+                    let page = index / IndexPages.recordsPerPage
+                    if page != loaded {
+                        try pages.load(page, into: buffer)
+                        loaded = page
+                    }
+                    return buffer.load(fromByteOffset: index % IndexPages.recordsPerPage * IndexRecord.size, as: IndexRecord.self)
+                }
+            }
+        }
+    }
+
+    private static func search(
+        _ range: Range<Int>, _ id: Digest, _ type: BlobType, _ record: (Int) throws -> IndexRecord
+    ) rethrows -> (index: Int, record: IndexRecord)? {
+        var low = range.lowerBound
+        var high = range.upperBound
         while low < high {
             let middle = low + (high - low) / 2
-            let record = try record(middle)
-            if record.id == id, record.type == type { return (middle, record) }
-            if record.id < id || (record.id == id && record.type == .data) { low = middle + 1 } else { high = middle }
+            let found = try record(middle)
+            if found.id == id, found.type == type { return (middle, found) }
+            if found.id < id || (found.id == id && found.type == .data) { low = middle + 1 } else { high = middle }
         }
         return nil
     }

@@ -9,8 +9,10 @@ final class IndexRunBuilder {
     private let batchSize: Int
     private var batch: [IndexRecord] = []
     /// Sorted batches, one after the other, in a file without a name.
-    private var spill: Int32 = -1
+    private var spill: OwnedFile?
     private var spilled: [Range<Int>] = []
+    /// How many records were added.
+    private(set) var count = 0
 
     /// - Parameter directory: where temporary files without a name are made when there are many records.
     init(temporaryFilesIn directory: String, batchSize: Int = IndexRunBuilder.batchSize) {
@@ -18,86 +20,101 @@ final class IndexRunBuilder {
         self.batchSize = batchSize
     }
 
-    deinit { if spill >= 0 { close(spill) } }
-
     func add(_ record: IndexRecord) throws {
         if batch.isEmpty { batch.reserveCapacity(min(batchSize, 4096)) }
         batch.append(record)
+        count += 1
         if batch.count == batchSize { try flush() }
     }
 
     private func flush() throws {
         batch.sort(by: IndexRecord.precedes)
-        if spill < 0 { spill = try temporaryFile(directory) }
+        let file = try spill ?? OwnedFile.temporary(in: directory)
+        spill = file
         let start = spilled.last?.upperBound ?? 0
-        try batch.withUnsafeBytes { try writeAll(spill, $0) }
+        try batch.withUnsafeBytes { try file.append($0) }
         spilled.append(start..<start + batch.count)
         batch.removeAll(keepingCapacity: true)
     }
 
+    /// A run of what was added: in memory if it fits into one batch.
     func finish() throws -> IndexRun {
-        guard spill >= 0 else {
-            batch.sort(by: IndexRecord.precedes)
+        guard spill != nil else {
             var unique: [IndexRecord] = []
             unique.reserveCapacity(batch.count)
-            for record in batch where unique.last.map({ !$0.isSameBlob(record) }) ?? true { unique.append(record) }
-            batch = []
+            try drain { unique.append($0) }
             return IndexRun(sorted: unique)
         }
-        if !batch.isEmpty { try flush() }
-        batch = []
-        return try merge()
+        let writer = IndexPages.Writer(try OwnedFile.temporary(in: directory), at: 0)
+        var fan = IndexRun.Fan(count)
+        try drain { record in
+            fan.add(record.id)
+            try writer.append(record)
+        }
+        return IndexRun(try writer.finish(), fan: fan)
     }
 
-    private func merge() throws -> IndexRun {
-        var inputs = spilled.map { SpilledBatch(file: spill, rest: $0) }
-        var heads: [IndexRecord?] = []
-        for index in inputs.indices { heads.append(try inputs[index].next()) }
-        var fan = IndexRun.Fan(spilled.last?.upperBound ?? 0)
-        let file = try temporaryFile(directory)
-        var output: [IndexRecord] = []
-        var count = 0
+    /// Calls the body with every blob once, in order; nothing is left afterwards.
+    func drain(_ each: (IndexRecord) throws -> Void) throws {
+        if let spill {
+            if !batch.isEmpty { try flush() }
+            batch = []
+            var inputs = spilled.map { SpilledBatch(file: spill, rest: $0) }
+            try merge(inputs.count, next: { try inputs[$0].next() }, each)
+            return
+        }
+        batch.sort(by: IndexRecord.precedes)
         var last: IndexRecord?
-        do {
-            while let least = leastIndex(heads), let record = heads[least] {
-                heads[least] = try inputs[least].next()
-                if let last, last.isSameBlob(record) { continue }
-                last = record
-                fan.add(record.id)
-                count += 1
-                output.append(record)
-                if output.count == 4096 {
-                    try output.withUnsafeBytes { try writeAll(file, $0) }
-                    output.removeAll(keepingCapacity: true)
-                }
-            }
-            try output.withUnsafeBytes { try writeAll(file, $0) }
-        } catch {
-            close(file)
-            throw error
+        for record in batch where last.map({ !$0.isSameBlob(record) }) ?? true {
+            last = record
+            try each(record)
         }
-        return IndexRun(file: file, count: count, fan: fan)
+        batch = []
     }
+}
 
-    private func leastIndex(_ heads: [IndexRecord?]) -> Int? {
-        var least: Int?
-        for (index, head) in heads.enumerated() {
-            guard let head else { continue }
-            if let current = least, let best = heads[current], !IndexRecord.precedes(head, best) { continue }
-            least = index
+/// Merges sorted sequences: of a blob that comes several times the first record counts.
+///
+/// - Parameter next: the next record of a sequence.
+func merge(_ count: Int, next: (Int) throws -> IndexRecord?, _ each: (IndexRecord) throws -> Void) throws {
+    // A heap of the sequences' heads, the least at the top.
+    var heap: [(record: IndexRecord, input: Int)] = []
+    func precedes(_ a: Int, _ b: Int) -> Bool { IndexRecord.precedes(heap[a].record, heap[b].record) }
+    func siftDown(_ start: Int) {
+        var parent = start
+        while true {
+            var least = parent
+            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && precedes(child, least) { least = child }
+            guard least != parent else { return }
+            heap.swapAt(parent, least)
+            parent = least
         }
-        return least
+    }
+    for input in 0..<count { if let record = try next(input) { heap.append((record, input)) } }
+    for index in stride(from: heap.count / 2 - 1, through: 0, by: -1) { siftDown(index) }
+    var last: IndexRecord?
+    while let (record, input) = heap.first {
+        if let following = try next(input) {
+            heap[0] = (following, input)
+        } else {
+            heap[0] = heap[heap.count - 1]
+            heap.removeLast()
+        }
+        siftDown(0)
+        if let last, last.isSameBlob(record) { continue }
+        last = record
+        try each(record)
     }
 }
 
 /// A sorted batch that is read back from the file of batches.
 private struct SpilledBatch {
-    let file: Int32
+    let file: OwnedFile
     var rest: Range<Int>
     private var buffer: [IndexRecord] = []
     private var position = 0
 
-    init(file: Int32, rest: Range<Int>) {
+    init(file: OwnedFile, rest: Range<Int>) {
         self.file = file
         self.rest = rest
     }
@@ -106,10 +123,15 @@ private struct SpilledBatch {
         if position == buffer.count {
             let count = min(1024, rest.count)
             guard count > 0 else { return nil }
-            let start = off_t(rest.lowerBound * IndexRecord.size)
+            let start = UInt64(rest.lowerBound * IndexRecord.size)
             buffer = try [IndexRecord](unsafeUninitializedCapacity: count) { records, filled in
-                guard pread(file, records.baseAddress, count * IndexRecord.size, start) == count * IndexRecord.size else {
-                    throw RepositoryError(.invalid, "the index's temporary file cannot be read")
+                guard
+                    file.read(
+                        at: start,
+                        into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(records)[..<(count * IndexRecord.size)])
+                    )
+                else {
+                    throw StoreFailure(.temporary, "the index's temporary file cannot be read")
                 }
                 filled = count
             }
@@ -118,24 +140,5 @@ private struct SpilledBatch {
         }
         position += 1
         return buffer[position - 1]
-    }
-}
-
-private func temporaryFile(_ directory: String) throws -> Int32 {
-    // O_TMPFILE is a macro that Swift does not see.
-    let file = open(directory, 0o20000000 | O_DIRECTORY | O_RDWR | O_CLOEXEC, 0o600)
-    guard file >= 0 else { throw StoreFailure.last("cannot make a temporary file in \(directory)") }
-    return file
-}
-
-private func writeAll(_ file: Int32, _ bytes: UnsafeRawBufferPointer) throws {
-    var done = 0
-    while done < bytes.count {
-        let count = write(file, bytes.baseAddress! + done, bytes.count - done)
-        if count < 0 {
-            if errno == EINTR { continue }
-            throw StoreFailure.last("cannot write the index's temporary file")
-        }
-        done += count
     }
 }

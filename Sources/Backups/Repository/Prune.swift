@@ -96,8 +96,8 @@ private final class Pruning {
         try repository.forEachPack { pack, _ in packs.insert(pack) }
         indexNames = try objects.list(.index).map(\.name)
         index = try repository.loadIndex()
-        packs.subtract(index.packs)
-        packs.subtract(index.markedPacks)
+        packs.subtract(try index.packs)
+        packs.subtract(try index.markedPacks)
         orphans = packs.sorted()
         used = UsedBlobs(index)
     }
@@ -113,7 +113,7 @@ private final class Pruning {
         var sparse: Set<Digest> = []
         var usedAgain: Set<Digest> = []
         var marked: [IndexedPack] = []
-        let markedIDs = Set(index.markedPacks)
+        let markedIDs = Set(try index.markedPacks)
         try rewriting.forEachPack(of: indexNames) { pack in
             if pack.markedAt != nil {
                 marked.append(IndexedPack(id: pack.id, blobs: pack.blobs, markedAt: pack.markedAt))

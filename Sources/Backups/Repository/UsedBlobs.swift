@@ -26,14 +26,14 @@ final class UsedBlobs {
 
     init(_ index: BlobIndex) {
         self.index = index
-        live = Bits(index.live.count)
-        marked = Bits(index.marked.count)
+        live = Bits(index.liveCount)
+        marked = Bits(index.markedCount)
     }
 
     /// Whether the blob is needed from this very pack: of several copies the index's own counts.
     func needs(_ blob: PackedBlob, in pack: Digest) throws -> Bool {
-        guard let (number, record) = try index.live.find(blob.id, blob.type) else { return false }
-        return live.has(number) && index.packs[Int(record.pack)] == pack && record.offset == blob.offset
+        guard let entry = try index.findLive(blob.id, blob.type) else { return false }
+        return live.has(entry.number) && entry.location.pack == pack && entry.location.blob.offset == blob.offset
     }
 
     /// Marks everything that a snapshot's trees name.
@@ -59,10 +59,10 @@ final class UsedBlobs {
 
     /// False if the blob was marked before or is missing.
     private func mark(_ id: Digest, _ type: BlobType) throws -> Bool {
-        if let (number, _) = try index.live.find(id, type) { return live.set(number) }
-        if let (number, record) = try index.marked.find(id, type) {
-            neededMarkedPacks.insert(index.markedPacks[Int(record.pack)])
-            return marked.set(number)
+        if let entry = try index.findLive(id, type) { return live.set(entry.number) }
+        if let entry = try index.findMarked(id, type) {
+            neededMarkedPacks.insert(entry.location.pack)
+            return marked.set(entry.number)
         }
         missingCount += 1
         firstMissing = firstMissing ?? id

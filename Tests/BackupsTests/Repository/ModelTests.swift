@@ -25,6 +25,7 @@ struct ModelTests {
         options.sampling = 0.05
         options.segmentChunks = 8
         options.indexInterval = 0
+        if seed % 2 == 0 { options.cacheDirectory = temporaryDirectory("cache") }
         let repository = try Repository.create(
             in: DirectoryStore(directory), password: Secret("secret"), chunkSize: kib256, options: options)
         var volumes = (0..<2).map { Volume(bytes: mixedImage(chunks: 10, chunkSize: kib256, tail: 500 * $0, seed: seed &+ UInt64($0))) }

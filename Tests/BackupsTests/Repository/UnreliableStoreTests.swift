@@ -5,7 +5,7 @@ import Testing
 @testable import Backups
 
 /// A store that fails in a way that the test chooses.
-private struct UnreliableStore: ObjectStore {
+struct UnreliableStore: ObjectStore {
     let store: DirectoryStore
     /// Asked before every call with its name and the object's; what it throws is the call's failure. False: the call is acknowledged and
     /// has no effect.
