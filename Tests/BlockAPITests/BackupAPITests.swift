@@ -1,6 +1,7 @@
 import BlockStorage
 import HTTPServer
 import JSON
+import Primitives
 import Testing
 
 @testable import BlockAPI
@@ -150,6 +151,6 @@ struct BackupAPITests {
         ] as [(String, String?)])
     func base64(text: String, expected: String?) {
         #expect(Base64.decodeLeniently(text).map { String(decoding: $0, as: UTF8.self) } == expected)
-        if let expected { #expect(Base64.decode(Base64.encode(expected)) == Array(expected.utf8)) }
+        if let expected { #expect(Base64.decode(Base64.encode(Array(expected.utf8))) == Array(expected.utf8)) }
     }
 }

@@ -123,5 +123,6 @@ struct SchemaTests {
     @Test("the entity tag of metadata is the one that Cinder gives")
     func etag() {
         #expect(MetadataTag.of(["k": "v"]) == "8cfa0e3346bdcec9c73891be4a6c18a7")
+        #expect(MetadataTag.of(["k\u{c}": "a\u{8}é\u{7f}😀/\""]) == "7a312d48f5fe26eb2e2ede5190ad1d89")
     }
 }

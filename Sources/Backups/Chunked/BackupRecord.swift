@@ -1,4 +1,5 @@
 import JSON
+import Primitives
 
 /// The record by which a backup is told to another service: what `export_record` hands out and `import_record` takes as `backup_url`,
 /// the Base64 of the fields of Cinder's backup object in JSON. The same fields give the same text as Cinder 29's.

@@ -1,3 +1,5 @@
+import JSON
+
 /// What `<prefix>_metadata` says of a backup.
 public struct ChunkedMetadata: Sendable {
     public var backupID: String

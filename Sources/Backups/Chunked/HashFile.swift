@@ -1,3 +1,5 @@
+import JSON
+
 /// Writes `<prefix>_sha256file`: the hash of every block of the volume, in their order, as they become known.
 final class HashFileWriter {
     private let output: TextWriter

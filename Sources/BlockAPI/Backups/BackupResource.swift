@@ -3,6 +3,7 @@ import Database
 import HTTPServer
 import JSON
 import Policy
+import Primitives
 
 /// `/backups`
 struct BackupResource: Resource {
@@ -87,8 +88,8 @@ struct BackupResource: Resource {
                 summary: "Tell all that another service needs to know of a backup"
             ) { request in
                 let backup = try await store.read { try Backups.get(request.parameters[0], for: request.caller, in: $0) }
-                let record = JSON.object(try BackupRecord.export(backup)).text
-                return ["backup_service": JSON(backup.service), "backup_url": .string(Base64.encode(record))]
+                let record = PythonJSON.line(.object(try BackupRecord.export(backup)))
+                return ["backup_service": JSON(backup.service), "backup_url": .string(Base64.encode(Array(record.utf8)))]
             },
             APIOperation(
                 "backups:import_record", "POST", "/backups/import_record", policies: ["backup:backup-import"], body: BackupBodies.record,

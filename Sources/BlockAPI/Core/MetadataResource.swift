@@ -147,26 +147,6 @@ struct MetadataResource: Resource {
 /// it with what Cinder gave them.
 enum MetadataTag {
     static func of(_ metadata: JSONObject) -> String {
-        let items = metadata.members.map { "\(dumps($0.name)): \(dumps($0.value.string ?? ""))" }.joined(separator: ", ")
-        return MD5.hex("{\"metadata\": {\(items)}}")
-    }
-
-    /// A string as json.dumps writes it: ASCII only.
-    private static func dumps(_ text: String) -> String {
-        var result = "\""
-        for unit in text.utf16 {
-            switch unit {
-            case 0x22: result += "\\\""
-            case 0x5C: result += "\\\\"
-            case 0x0A: result += "\\n"
-            case 0x0D: result += "\\r"
-            case 0x09: result += "\\t"
-            case 0x20..<0x7F: result.unicodeScalars.append(Unicode.Scalar(UInt8(unit)))
-            default:
-                let hex = String(unit, radix: 16)
-                result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-            }
-        }
-        return result + "\""
+        MD5.hex(PythonJSON.line(.object(["metadata": .object(metadata)])))
     }
 }

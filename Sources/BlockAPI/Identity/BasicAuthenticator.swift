@@ -41,7 +41,7 @@ public struct BasicAuthenticator: Authenticator {
 
     private static func credentials(_ request: HTTPRequest) -> (name: String, password: Secret)? {
         guard let header = request.header("Authorization"), header.utf8.count <= 1024, header.lowercased().hasPrefix("basic "),
-            let decoded = Base64.decode(header.dropFirst(6)), let text = String(validating: decoded, as: UTF8.self),
+            let decoded = Base64.decode(header.dropFirst(6).filter { $0 != " " }), let text = String(validating: decoded, as: UTF8.self),
             let colon = text.utf8.firstIndex(of: UInt8(ascii: ":"))
         else { return nil }
         return (String(text[..<colon]), Secret(String(text[text.utf8.index(after: colon)...])))

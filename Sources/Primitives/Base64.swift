@@ -1,8 +1,8 @@
 /// Base64 with padding (RFC 4648).
-enum Base64 {
+public enum Base64 {
     /// nil for anything else.
-    static func decode(_ text: some StringProtocol) -> [UInt8]? {
-        let digits = text.utf8.filter { $0 != UInt8(ascii: " ") }
+    public static func decode(_ text: some StringProtocol) -> [UInt8]? {
+        let digits = Array(text.utf8)
         guard digits.count % 4 == 0 else { return nil }
         let padding = digits.reversed().prefix { $0 == UInt8(ascii: "=") }.count
         guard padding <= 2, digits.dropLast(padding).allSatisfy({ value($0) != nil }) else { return nil }
@@ -10,7 +10,7 @@ enum Base64 {
     }
 
     /// As Python's decoder reads it: what is no digit is passed over, and whatever stands behind the padding; nil where digits are missing.
-    static func decodeLeniently(_ text: String) -> [UInt8]? {
+    public static func decodeLeniently(_ text: String) -> [UInt8]? {
         var digits: [UInt8] = []
         var padding = 0
         for byte in text.utf8 {
@@ -25,10 +25,11 @@ enum Base64 {
         return digits.count % 4 == 0 ? bytes(digits[...]) : nil
     }
 
-    static func encode(_ text: String) -> String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    public static func encode(_ bytes: [UInt8]) -> String {
         var result: [UInt8] = []
-        let bytes = Array(text.utf8)
+        result.reserveCapacity((bytes.count + 2) / 3 * 4)
         for start in stride(from: 0, to: bytes.count, by: 3) {
             let group = bytes[start..<min(start + 3, bytes.count)]
             var bits: UInt32 = 0

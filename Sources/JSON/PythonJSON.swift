@@ -1,9 +1,7 @@
-import JSON
-
-/// JSON as Python's `json.dumps` writes it, byte for byte: what Cinder stores and hands out.
-enum PythonJSON {
+/// JSON as Python's `json.dumps` writes it, byte for byte: what Cinder stores and hands out, and of what clients compare hashes.
+public enum PythonJSON {
     /// A text in quotes, ASCII only.
-    static func quoted(_ text: String) -> String {
+    public static func quoted(_ text: String) -> String {
         var result = "\""
         for unit in text.utf16 {
             switch unit {
@@ -23,10 +21,10 @@ enum PythonJSON {
         return result + "\""
     }
 
-    static func quoted(_ text: String?) -> String { text.map { quoted($0) } ?? "null" }
+    public static func quoted(_ text: String?) -> String { text.map { quoted($0) } ?? "null" }
 
     /// A value in one line, members in their order, as `json.dumps(value)`.
-    static func line(_ value: JSON) -> String {
+    public static func line(_ value: JSON) -> String {
         switch value {
         case .string(let text): quoted(text)
         case .array(let items): "[" + items.map { line($0) }.joined(separator: ", ") + "]"
@@ -37,7 +35,7 @@ enum PythonJSON {
     }
 
     /// A value over several lines with sorted members, as `json.dumps(value, sort_keys=True, indent=2)` writes it at that depth.
-    static func lines(_ value: JSON, depth: Int = 0) -> String {
+    public static func lines(_ value: JSON, depth: Int = 0) -> String {
         let inner = String(repeating: "  ", count: depth + 1)
         let outer = String(repeating: "  ", count: depth)
         switch value {
