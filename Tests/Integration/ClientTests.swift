@@ -68,7 +68,7 @@ struct ClientTests {
     )
     func walkAndMoves() async throws {
         async let moves: Void = moves()
-        let service = try ServiceUnderTest()
+        let service = try ServiceUnderTest(options: "backup_driver = posix\nbackup_format = repository")
         try await shortWalk(service)
         try await walk(service)
         #expect(try service.api("GET", "/volumes").json["volumes"] == [])
