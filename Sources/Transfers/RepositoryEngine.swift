@@ -19,12 +19,17 @@ struct RepositoryEngine: BackupEngine {
         }
         let part = StorePart(of: store, under: "repositories/\(project)/")
         guard let password = try RepositoryPassword(directory: directory, project: project).read(makes: makes) else { return nil }
-        do { return try Repository.open(part, password: password) } catch let error as RepositoryError where error.kind == .notFound {
+        var options = Repository.Options()
+        options.cacheDirectory = order.options["cache"]?.string
+        do { return try Repository.open(part, password: password, options: options) } catch let error as RepositoryError
+            where error.kind == .notFound
+        {
             guard makes else { return nil }
-            do { return try Repository.create(in: part, password: password) } catch let error as RepositoryError where error.kind == .exists
+            do { return try Repository.create(in: part, password: password, options: options) } catch let error as RepositoryError
+                where error.kind == .exists
             {
                 // Another backup of the project was quicker.
-                return try Repository.open(part, password: password)
+                return try Repository.open(part, password: password, options: options)
             }
         }
     }
@@ -77,7 +82,9 @@ struct RepositoryEngine: BackupEngine {
     }
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
-        guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else { return }
+        guard let repository = try repository(order, store, makes: false) else { return }
+        repository.forgetAttempts(of: order.backup.id)
+        guard let found = try snapshot(order, repository) else { return }
         try repository.delete(found.id)
     }
 }

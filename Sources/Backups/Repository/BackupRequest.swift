@@ -9,7 +9,8 @@ public struct BackupRequest: Sendable {
     /// The snapshot of the volume's last backup. What did not change since is taken from it without reading, where the source knows
     /// what changed. The backup does not need it afterwards.
     public var parent: Digest?
-    /// Whether an earlier attempt was cut off: the packs that it stored last, which no index lists yet, are used instead of sent again.
+    /// Whether an earlier attempt on the same source, which has not changed since, was cut off: the packs that it stored last, which no
+    /// index lists yet, are used instead of sent again, and what it has read is not read again.
     public var continues = false
 
     public init(backupID: String, projectID: String, volumeID: String, details: JSON = .null, parent: Digest? = nil) {

@@ -16,6 +16,8 @@ final class BackupWriter: Sendable {
     private let zeroes: ZeroChunks
     /// The trees of segments without data, by their sizes.
     private let holes = Guarded([Int: Digest]())
+    /// What was read, for whoever continues after a crash.
+    private let journal: ReadJournal?
     private let counters = Guarded((readBytes: UInt64(0), newChunks: 0))
 
     init(
@@ -26,11 +28,15 @@ final class BackupWriter: Sendable {
         self.request = request
         self.control = control
         self.lock = lock
-        shape = ImageShape(size: source.size, chunkSize: repository.chunkSize, segmentSize: repository.segmentSize)
+        let shape = ImageShape(size: source.size, chunkSize: repository.chunkSize, segmentSize: repository.segmentSize)
+        self.shape = shape
         guard source.size <= UInt64(Int64.max), shape.segmentCount < 100_000 else {
             throw RepositoryError(.invalid, "a source of \(source.size) bytes is too large")
         }
         index = try repository.loadIndex()
+        journal = repository.cache.flatMap {
+            ReadJournal($0.directory, backup: request.backupID, shape, continues: request.continues)
+        }
         let indexWriter = IndexWriter(repository.store, repository.keys, interval: repository.options.indexInterval)
         let largest = ZstdCompressor.bound(max(repository.chunkSize, Trees.recordLimit)) + Sealer.overhead
         packs = PackWriter(
@@ -49,6 +55,7 @@ final class BackupWriter: Sendable {
 
     /// Ends the threads.
     func end() {
+        journal?.flush()
         packs.end()
         trees.end()
     }
@@ -84,6 +91,7 @@ final class BackupWriter: Sendable {
             RepositorySnapshot.json(
                 time: time, tree: root, parent: request.parent, volumeID: request.volumeID, backupID: request.backupID,
                 projectID: request.projectID, hostname: repository.hostname))
+        journal?.remove()
         let (readBytes, newChunks) = counters.withLock { $0 }
         return BackupResult(
             snapshot: snapshot, size: shape.size, readBytes: readBytes, storedBytes: packs.storedBytes + trees.storedBytes,
@@ -95,6 +103,12 @@ final class BackupWriter: Sendable {
         try lock.check()
         let range = shape.segment(segment)
         let plan = try SegmentPlan(shape, segment, source: source, parent: parent, zeroes: zeroes, repository.options.sampling)
+        if let known = journal?.chunks(of: segment), !known.isEmpty {
+            try plan.resolve(shape, segment) { chunk, length in
+                guard let id = known[chunk], try id == zeroes.id(length) || index.isUsable(id, .data) else { return nil }
+                return id
+            }
+        }
         control.advance { $0.done += UInt64(range.count) - plan.workBytes(shape, segment) }
         if let same = plan.inheritedTree, try index.isUsable(same, .tree) { return same }
         if plan.isHole, let known = holes.withLock({ $0[range.count] }) { return known }
@@ -126,6 +140,7 @@ final class BackupWriter: Sendable {
             counters.withLock { $0.newChunks += 1 }
         }
         plan[chunk] = id
+        journal?.note(chunk, of: segment, id)
         counters.withLock { $0.readBytes += UInt64(range.count) }
         control.advance {
             $0.done += UInt64(range.count)

@@ -11,8 +11,8 @@ public final class Repository: Sendable {
     public struct Options: Sendable {
         /// Where temporary files without a name are made for the index of a large repository.
         public var temporaryDirectory = "/tmp"
-        /// Where what the index says is kept between operations, so that the next one does not read all of it again; nil for nowhere. It may
-        /// be emptied at any time, and several repositories and processes may share it.
+        /// Where what the index says is kept between operations, so that the next one does not read all of it again, and what attempts of
+        /// backups have read; nil for nowhere. It may be emptied at any time, and several repositories and processes may share it.
         public var cacheDirectory: String?
         /// Threads that hash, compress and encrypt; nil for one more than the machine has processors, at most 8.
         public var threads: Int?
@@ -172,6 +172,15 @@ public final class Repository: Sendable {
     func loadIndex() throws -> BlobIndex {
         try BlobIndex.load(
             SealedObjects(store, keys), temporaryDirectory: options.temporaryDirectory,
-            cache: options.cacheDirectory.flatMap { IndexCache($0, repository: config.id) })
+            cache: cache)
+    }
+
+    /// What is kept between operations on this machine; nil if nothing is.
+    var cache: IndexCache? { options.cacheDirectory.flatMap { IndexCache($0, repository: config.id) } }
+
+    /// Forgets what attempts of a backup have noted for whoever would continue it.
+    public func forgetAttempts(of backupID: String) {
+        guard let cache, BackupRequest(backupID: backupID, projectID: "-", volumeID: "-").fault == nil else { return }
+        ReadJournal.remove(cache.directory, backup: backupID)
     }
 }

@@ -94,6 +94,18 @@ final class SegmentPlan: @unchecked Sendable {
         for chunk in first...last { work.append(Work(chunk: chunk)) }
     }
 
+    /// Takes chunks that an earlier attempt has read out of the work.
+    ///
+    /// - Parameter known: the id of a chunk, given its number and its length; nil if it must be read.
+    func resolve(_ shape: ImageShape, _ segment: Int, _ known: (Int, Int) throws -> Digest?) throws {
+        work = try work.filter { work in
+            let chunk = Int(work.chunk)
+            guard !work.isSample, let id = try known(chunk, shape.chunk(chunk, of: segment).count) else { return true }
+            chunks[chunk] = id
+            return false
+        }
+    }
+
     subscript(chunk: Int) -> Digest {
         get { chunks[chunk] }
         set { chunks[chunk] = newValue }

@@ -38,8 +38,8 @@ private struct NodeStore: BackupStore {
         guard case .object(let members) = store.formatOptions, let state = store.configuration.options["state_dir"]?.string else {
             return store.formatOptions
         }
-        // Passwords of repositories are no objects: they are not the plugin's.
-        return .object(members + [.init("keys", .string(state + ".keys"))])
+        // Passwords of repositories are no objects: they are not the plugin's. Neither is what is kept of a repository's index.
+        return .object(members + [.init("keys", .string(state + ".keys")), .init("cache", .string(state + ".cache"))])
     }
     var transferEnd: Transfer.End { Transfer.End(store: store.configuration) }
 

@@ -1,3 +1,4 @@
+import Glibc
 import JSON
 import Primitives
 import TestSupport
@@ -226,6 +227,58 @@ struct BackupRestoreTests {
         let other = try Repository.create(in: DirectoryStore(temporaryDirectory("whole")), password: Secret("x"), chunkSize: kib256)
         let whole = try other.backup(MemorySource(image), request("first"))
         #expect(second.storedBytes + sent < whole.storedBytes + 20_000)
+    }
+
+    @Test("what an attempt that was cut off has read is not read again, unless its journal is lost, damaged or of another source")
+    func journal() throws {
+        struct Stop: Error {}
+        let image = mixedImage(chunks: 80, chunkSize: kib256, tail: 77, seed: 11)
+        for how in ["kept", "flipped", "cut off", "lost", "another"] {
+            let cache = temporaryDirectory("cache")
+            let repository = try Repository.create(
+                in: DirectoryStore(temporaryDirectory("repository")), password: Secret("x"), chunkSize: kib256,
+                options: {
+                    var options = Repository.Options()
+                    options.packSize = 1 << 20
+                    options.threads = 1
+                    options.segmentChunks = 16
+                    options.cacheDirectory = cache
+                    return options
+                }())
+            let stopped = MemorySource(image, beforeRead: { if $0 >= UInt64(60 * kib256) { throw Stop() } })
+            #expect(throws: Stop.self) { _ = try repository.backup(stopped, request("first")) }
+            let path = cache + "/" + repository.id.hex + "/first.journal"
+            var bytes = try readFile(path)
+            #expect(bytes.count == 64 + 60 * 48)
+            var next = image
+            switch how {
+            case "flipped": bytes[64 + 30 * 48 + 20] ^= 1
+            case "cut off": bytes.removeLast(10 * 48 + 5)
+            case "another": next.removeLast()
+            default: break
+            }
+            writeFile(path, bytes)
+            if how == "lost" { unlink(path) }
+            var again = request("first")
+            again.continues = true
+            let source = MemorySource(next)
+            let made = try repository.backup(source, again)
+            #expect(try restored(repository, made.snapshot, size: next.count) == next)
+            // Of what was read the last pack was not stored.
+            let unread = source.size - source.readBytes
+            switch how {
+            case "kept": #expect(unread >= UInt64(48 * kib256))
+            case "flipped": #expect(unread > UInt64(20 * kib256) && unread <= UInt64(30 * kib256))
+            case "cut off": #expect(unread > UInt64(40 * kib256) && unread <= UInt64(49 * kib256))
+            default: #expect(unread == 0)
+            }
+            #expect(access(path, F_OK) != 0)
+            // A source that may have changed is read whole.
+            #expect(throws: Stop.self) { _ = try repository.backup(stopped, request("second")) }
+            let whole = MemorySource(image)
+            _ = try repository.backup(whole, request("second"))
+            #expect(whole.readBytes == whole.size)
+        }
     }
 
     @Test("a cancelled backup or restore ends with an error that says so, and leaves nothing visible")
