@@ -78,6 +78,9 @@ private final class Pruning {
     private let index: BlobIndex
     private let indexNames: [Digest]
     private let orphans: [Digest]
+    /// When the work of others began; nil where that is not known.
+    private let begun: [Double?]
+    private let snapshots: [RepositorySnapshot]
     private let used: UsedBlobs
     private var result = PruneResult()
     /// Somebody's clock may differ from ours, and a backup may have read the index while it was rewritten.
@@ -94,6 +97,13 @@ private final class Pruning {
         // marked at worst, and in use as soon as the backup's index says so.
         var packs: Set<Digest> = []
         try repository.forEachPack { pack, _ in packs.insert(pack) }
+        // Locks before snapshots: whoever has ended by now has its snapshot among those. And snapshots before the index, which has
+        // whatever they need then.
+        let own = lock.name
+        begun = try RepositoryLock.all(objects, repository.hostname, repository.options.clock).filter { $0.name != own }.map {
+            $0.record.startedAt
+        }
+        snapshots = try repository.snapshots()
         indexNames = try objects.list(.index).map(\.name)
         index = try repository.loadIndex()
         packs.subtract(try index.packs)
@@ -104,7 +114,7 @@ private final class Pruning {
 
     func run() throws -> PruneResult {
         let reader = BlobReader(repository.store, repository.keys)
-        for snapshot in try repository.snapshots() { try used.add(snapshot, reader, control) }
+        for snapshot in snapshots { try used.add(snapshot, reader, control) }
         result.missingChunks = used.missingCount
         try lock.check()
 
@@ -137,7 +147,7 @@ private final class Pruning {
 
         let removed = try sweep(marked, except: usedAgain)
         let gone = dead.union(repacked)
-        let now = Timestamp.seconds()
+        let now = repository.options.clock.now
         let recovered = used.neededMarkedPacks
         _ = try rewriting.rewrite(indexNames) { pack in
             var pack = pack
@@ -207,9 +217,7 @@ private final class Pruning {
 
     /// Removes marked packs whose time has come.
     private func sweep(_ marked: [IndexedPack], except usedAgain: Set<Digest>) throws -> Set<Digest> {
-        let now = Timestamp.seconds()
-        let own = lock.name
-        let begun = try RepositoryLock.all(objects, repository.hostname).filter { $0.name != own }.map { $0.record.startedAt }
+        let now = repository.options.clock.now
         var removed: Set<Digest> = []
         var names: [String] = []
         for pack in marked {
@@ -235,10 +243,10 @@ private final class Pruning {
     }
 
     private func removeStaleLocks() throws {
-        let held = Set(try RepositoryLock.all(objects, repository.hostname).map(\.name))
+        let held = Set(try RepositoryLock.all(objects, repository.hostname, repository.options.clock).map(\.name))
         let stale = try objects.list(.locks).map(\.name).filter { !held.contains($0) && $0 != lock.name }
         // One that was put between the two listings is not stale: it is looked at once more.
-        let again = Set(try RepositoryLock.all(objects, repository.hostname).map(\.name))
+        let again = Set(try RepositoryLock.all(objects, repository.hostname, repository.options.clock).map(\.name))
         try repository.store.remove(stale.filter { !again.contains($0) }.map { ObjectKind.locks.name($0) })
     }
 }

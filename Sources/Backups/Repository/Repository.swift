@@ -29,6 +29,8 @@ public final class Repository: Sendable {
         /// How many chunks one file in a backup's tree has: 64 GiB of chunks of 1 MiB, whose list takes 4.4 MB.
         var segmentChunks = 1 << 16
 
+        var clock = RepositoryClock()
+
         /// Seconds before each further attempt after a temporary failure of the store.
         public var retryPauses: [Double] = [0.2, 0.5, 1, 2, 4, 8, 16]
 
@@ -108,6 +110,11 @@ public final class Repository: Sendable {
         throw RepositoryError(.wrongPassword, "none of the repository's \(names.count) keys opens with this password")
     }
 
+    /// The same repository, through another store and with other options.
+    func reopened(over store: any ObjectStore, _ options: Options) -> Repository {
+        Repository(RetryingStore(store, pauses: options.retryPauses), keys, config, openedKey, options)
+    }
+
     static func checkPassword(_ password: Secret) throws {
         // restic refuses an empty password too.
         guard !password.reveal().isEmpty else { throw RepositoryError(.invalid, "the password must not be empty") }
@@ -157,7 +164,7 @@ public final class Repository: Sendable {
 
     func takeLock(_ purpose: LockRecord.Purpose, _ control: TransferControl? = nil) throws -> RepositoryLock {
         try RepositoryLock.take(
-            purpose, store: store, keys: keys, hostname: hostname, patience: options.lockPatience,
+            purpose, store: store, keys: keys, hostname: hostname, patience: options.lockPatience, clock: options.clock,
             isCancelled: { control?.isCancelled ?? false })
     }
 

@@ -57,6 +57,14 @@ struct LockRecord: Sendable {
     var description: String { "\(hostname.shortened(to: 60)) (process \(pid)) since \(Timestamp.format(startedAt ?? time))" }
 }
 
+/// What locks and marks take for the time, in seconds since 1970.
+struct RepositoryClock: Sendable {
+    private let read: @Sendable () -> Double
+    var now: Double { read() }
+
+    init(_ read: @escaping @Sendable () -> Double = { Timestamp.seconds() }) { self.read = read }
+}
+
 /// A lock that is held, and renewed every five minutes, until it is released. Any thread.
 final class RepositoryLock: Sendable {
     private struct State {
@@ -68,16 +76,18 @@ final class RepositoryLock: Sendable {
     let record: LockRecord
     private let store: any ObjectStore
     private let keys: SealingKeys
+    private let clock: RepositoryClock
     private let state: Guarded<State>
     private let stop = Semaphore()
     private static let renewal = 300.0
     /// A lock that could not be renewed for so long may be taken for abandoned soon: who holds it stops.
     private static let validity = 1200.0
 
-    private init(_ record: LockRecord, name: Digest, store: any ObjectStore, keys: SealingKeys) {
+    private init(_ record: LockRecord, name: Digest, store: any ObjectStore, keys: SealingKeys, clock: RepositoryClock) {
         self.record = record
         self.store = store
         self.keys = keys
+        self.clock = clock
         state = Guarded(State(name: name, renewedAt: Timestamp.monotonic()))
     }
 
@@ -88,25 +98,26 @@ final class RepositoryLock: Sendable {
     ///   - isCancelled: ends the wait.
     static func take(
         _ purpose: LockRecord.Purpose, store: any ObjectStore, keys: SealingKeys, hostname: String, patience: Double,
+        clock: RepositoryClock,
         isCancelled: () -> Bool = { false }
     ) throws -> RepositoryLock {
         let objects = SealedObjects(store, keys)
-        let started = Timestamp.seconds()
+        let started = clock.now
         let deadline = Timestamp.monotonic() + patience
         while true {
-            var blocker = try excluding(purpose, objects, hostname, except: nil)
+            var blocker = try excluding(purpose, objects, hostname, clock, except: nil)
             if blocker == nil {
                 let record = LockRecord(
-                    time: Timestamp.seconds(), isExclusive: false, hostname: hostname, pid: Int64(getpid()), purpose: purpose,
+                    time: clock.now, isExclusive: false, hostname: hostname, pid: Int64(getpid()), purpose: purpose,
                     startedAt: started)
                 let name = try objects.save(.locks, record.json)
                 // Somebody may have looked before our lock was there and put theirs: both look again.
-                do { blocker = try excluding(purpose, objects, hostname, except: name) } catch {
+                do { blocker = try excluding(purpose, objects, hostname, clock, except: name) } catch {
                     try? store.remove([ObjectKind.locks.name(name)])
                     throw error
                 }
                 if blocker == nil {
-                    let lock = RepositoryLock(record, name: name, store: store, keys: keys)
+                    let lock = RepositoryLock(record, name: name, store: store, keys: keys, clock: clock)
                     startThread("repository-lock") { lock.renew() }
                     return lock
                 }
@@ -121,16 +132,16 @@ final class RepositoryLock: Sendable {
     }
 
     private static func excluding(
-        _ purpose: LockRecord.Purpose, _ objects: SealedObjects, _ hostname: String, except own: Digest?
+        _ purpose: LockRecord.Purpose, _ objects: SealedObjects, _ hostname: String, _ clock: RepositoryClock, except own: Digest?
     ) throws -> LockRecord? {
-        try all(objects, hostname).first { name, record in
+        try all(objects, hostname, clock).first { name, record in
             name != own && (record.isExclusive || (purpose == .prune && record.purpose == .prune))
         }?.record
     }
 
     /// The locks that somebody may hold.
-    static func all(_ objects: SealedObjects, _ hostname: String) throws -> [(name: Digest, record: LockRecord)] {
-        let now = Timestamp.seconds()
+    static func all(_ objects: SealedObjects, _ hostname: String, _ clock: RepositoryClock) throws -> [(name: Digest, record: LockRecord)] {
+        let now = clock.now
         var found: [(name: Digest, record: LockRecord)] = []
         for (name, _) in try objects.list(.locks) {
             do {
@@ -151,7 +162,7 @@ final class RepositoryLock: Sendable {
         while !stop.wait(seconds: Self.renewal) {
             do {
                 var record = record
-                record.time = Timestamp.seconds()
+                record.time = clock.now
                 let name = try objects.save(.locks, record.json)
                 let old: Digest? = state.withLock { state in
                     guard let old = state.name else { return name }
