@@ -68,7 +68,7 @@ struct ClientTests {
     )
     func walkAndMoves() async throws {
         async let moves: Void = moves()
-        let service = try ServiceUnderTest(options: "backup_driver = posix\nbackup_format = repository")
+        let service = try ServiceUnderTest(options: BackupTests.options + "\nbackup_format = repository")
         try await shortWalk(service)
         try await walk(service)
         #expect(try service.api("GET", "/volumes").json["volumes"] == [])
@@ -225,7 +225,8 @@ struct ClientTests {
             lines += hash.prefix { !$0.isNewline } + ":\(Self.projects[project] ?? ""):\(role)\n"
         }
         try ServiceUnderTest.write(path, lines)
-        return try ServiceUnderTest(auth: "http_basic", options: "http_basic_auth_user_file = \(path)")
+        return try ServiceUnderTest(
+            auth: "http_basic", options: "http_basic_auth_user_file = \(path)\n\(BackupTests.options)")
     }
 
     private func cloud(_ service: ServiceUnderTest, _ config: String) async throws {
@@ -237,7 +238,7 @@ struct ClientTests {
     func tenants() async throws {
         async let basic: Void = tenantsOfFile()
         let keystone = try KeystoneUnderTest.shared.get()
-        let service = try keystone.service()
+        let service = try keystone.service(options: BackupTests.options)
         try await cloud(service, clouds(service, users: ["alice", "root", "bob"]) { keystoneCloud(keystone, service, $0, $1) })
         try await basic
     }

@@ -63,6 +63,23 @@ refused "" alice volume show gift
 bob volume delete gift
 until_is bob "" gift status gone
 
+# A backup is its project's, and its record the operator's.
+alice volume backup create --name kept first
+until_is alice backup kept status available
+[ -z "$(bob volume backup list -f value)" ]
+copy=$(alice volume backup show kept -f value -c id)
+refused "" bob volume backup show "$copy"
+refused "" bob volume backup restore "$copy" taken
+refused "" bob volume backup delete "$copy"
+refused "Policy doesn't allow" alice volume backup record export kept
+root volume backup record export "$copy" -f value > /dev/null
+alice volume backup restore kept back
+until_is alice "" back status available
+alice volume backup delete kept
+until_is alice backup kept status gone
+alice volume delete back
+until_is alice "" back status gone
+
 # Operators.
 root volume type create --private --property volume_backend_name=file gold
 refused "could not be found" alice volume create --size 1 --type gold third
