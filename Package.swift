@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "ClinkerLVM", type: .dynamic, targets: ["LVMDriver"]),
         .library(name: "ClinkerNFS", type: .dynamic, targets: ["NFSDriver"]),
         .library(name: "ClinkerBackupPOSIX", type: .dynamic, targets: ["BackupPOSIX"]),
+        .library(name: "ClinkerBackupNFS", type: .dynamic, targets: ["BackupNFS"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -73,6 +74,7 @@ let package = Package(
         .target(name: "DriverKit", dependencies: ["CDriver", "CLinux"], swiftSettings: strict),
         .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit", "CDriver"], swiftSettings: strict),
+        .target(name: "NFSClient", dependencies: ["DriverKit", "CDriver", "CNFS"], swiftSettings: strict),
         .target(
             name: "BlockStorage", dependencies: ["CGnuTLS", "Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
@@ -125,10 +127,13 @@ let package = Package(
             name: "LVMDriver", dependencies: ["DriverKit", "CDriver", "Targets", "JSON", "CLinux"], path: "Plugins/LVM",
             exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
         .target(
-            name: "NFSDriver", dependencies: ["DriverKit", "CDriver", "DiskImages", "CNFS", "JSON"], path: "Plugins/NFS",
+            name: "NFSDriver", dependencies: ["DriverKit", "CDriver", "DiskImages", "NFSClient", "JSON"], path: "Plugins/NFS",
             exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
         .target(
             name: "BackupPOSIX", dependencies: ["DriverKit", "CDriver", "CLinux"], path: "Plugins/BackupPOSIX", exclude: ["README.md"],
+            swiftSettings: strict, linkerSettings: bound),
+        .target(
+            name: "BackupNFS", dependencies: ["DriverKit", "CDriver", "NFSClient"], path: "Plugins/BackupNFS", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
             name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],

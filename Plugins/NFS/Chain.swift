@@ -2,6 +2,7 @@ import CDriver
 import DiskImages
 import DriverKit
 import JSON
+import NFSClient
 
 /// A volume's files in a share, as Cinder lays them out: `volume-<id>`, for each snapshot an overlay `volume-<id>.<snapshot id>`
 /// with the data written after it, and `volume-<id>.info`, which names the active file.

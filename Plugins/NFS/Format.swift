@@ -1,6 +1,9 @@
 import CDriver
 import DiskImages
 import DriverKit
+import NFSClient
+
+extension NFSFile: ImageFile {}
 
 /// The format of a file. It is recorded when a volume is created or managed and never probed again, since a guest can write a qcow2 header
 /// into a raw volume. Only a file without a record is examined.

@@ -2,6 +2,7 @@ import CDriver
 import DiskImages
 import DriverKit
 import Glibc
+import NFSClient
 
 /// Lists existing files, takes them over as volumes, and releases them.
 extension NFSDriver {

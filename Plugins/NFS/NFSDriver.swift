@@ -3,6 +3,7 @@ import DiskImages
 import DriverKit
 import Glibc
 import JSON
+import NFSClient
 
 /// Volumes as files of NFS shares, through libnfs: nothing is mounted, and no privileges are needed but those of the shares. Files and names
 /// are Cinder's.

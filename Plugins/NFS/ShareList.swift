@@ -1,5 +1,6 @@
 import CDriver
 import DriverKit
+import NFSClient
 
 /// The configured shares without duplicates, and the problems of invalid lines.
 struct ShareList {

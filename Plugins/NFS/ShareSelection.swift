@@ -1,6 +1,7 @@
 import CDriver
 import DriverKit
 import JSON
+import NFSClient
 
 /// Which share a volume lies on, which one takes a new volume, and what is asked of all of them.
 extension NFSDriver {

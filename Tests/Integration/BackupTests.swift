@@ -9,9 +9,9 @@ import Testing
 struct BackupTests {
     static let options = "backup_driver = posix"
 
-    private func service(format: String = "cinder", file options: String = "") throws -> ServiceUnderTest {
+    func service(format: String = "cinder", file options: String = "", store: String = Self.options) throws -> ServiceUnderTest {
         let service = try ServiceUnderTest(
-            options: Self.options + "\nbackup_format = \(format)", sections: "[file]\nvolume_driver = file\n\(options)\n")
+            options: store + "\nbackup_format = \(format)", sections: "[file]\nvolume_driver = file\n\(options)\n")
         let limit = Timestamp.monotonic() + 20
         while !(try service.api("GET", "/os-services?binary=cinder-backup").text.contains("\"up\"")) {
             guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("no backup service: \(service.story)") }
@@ -45,16 +45,16 @@ struct BackupTests {
     }
 
     /// A volume with bytes of a seed here and there, and holes between.
-    private func volume(_ service: ServiceUnderTest, seed: UInt64) throws -> String {
+    func volume(_ service: ServiceUnderTest, seed: UInt64) throws -> String {
         let id = try service.create(["name": "v", "metadata": ["kept": "with it"]])
         try service.wait(id, "available")
         try fill(service, id, seed: seed, at: [0, 5 << 20, 300 << 20, (1 << 30) - 65_536])
         return id
     }
 
-    private func path(_ service: ServiceUnderTest, _ id: String) -> String { service.state + "/volumes/file/volume-" + id }
+    func path(_ service: ServiceUnderTest, _ id: String) -> String { service.state + "/volumes/file/volume-" + id }
 
-    private func fill(_ service: ServiceUnderTest, _ id: String, seed: UInt64, at offsets: [Int]) throws {
+    func fill(_ service: ServiceUnderTest, _ id: String, seed: UInt64, at offsets: [Int]) throws {
         let file = open(path(service, id), O_WRONLY | O_CLOEXEC)
         guard file >= 0 else { throw SystemError.last("cannot open the volume") }
         defer { close(file) }
@@ -68,7 +68,7 @@ struct BackupTests {
         }
     }
 
-    private func expectSame(_ service: ServiceUnderTest, _ a: String, _ b: String, _ comment: Comment) async throws {
+    func expectSame(_ service: ServiceUnderTest, _ a: String, _ b: String, _ comment: Comment) async throws {
         let compared = try await ServiceUnderTest.run("/usr/bin/cmp", [path(service, a), path(service, b)])
         #expect(compared.status == 0, "\(comment): \(compared.output)")
     }

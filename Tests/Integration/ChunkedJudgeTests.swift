@@ -279,7 +279,7 @@ private func writeBytes(_ path: String, _ bytes: [UInt8]) throws {
 }
 
 /// Cinder's driver in a process of its own, which is asked line by line. It ends with the tests.
-private final class Judge: Sendable {
+final class Judge: Sendable {
     static let shared = Result { try Judge() }
     private let channel: Guarded<Int32>
 

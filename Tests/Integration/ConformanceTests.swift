@@ -70,6 +70,21 @@ struct ConformanceTests {
         #expect(ServiceUnderTest.entries(objects).allSatisfy { $0 == ".clinker-partial" })
     }
 
+    @Test("the NFS store keeps every promise on a real server, and leaves nothing behind")
+    func nfsStore() async throws {
+        let (directory, server) = (temporaryDirectory("conformance"), try StorageUnderTest.nfs.get())
+        let result = try await check(
+            StorageUnderTest.arguments(try server.nfsStore("conformance")) + ["--kind", "store", "--json", directory + "/report.json"])
+        #expect(result.status == 0, "\(result.output)")
+        let report = try JSON(parsing: try ServiceUnderTest.read(directory + "/report.json"))
+        let cases = report["cases"]?.array ?? []
+        let skipped = Set(cases.filter { $0["outcome"] != "passed" }.compactMap { $0["name"]?.string?.split(separator: ":").first })
+        #expect(cases.count >= 80 && skipped.isSubset(of: ["put", "protect"]), "\(result.output)")
+        #expect(report["calls"]?["put_open"] == "native" && report["calls"]?["protect"] == "unsupported")
+        // Killed writers leave what is removed after a day.
+        #expect(ServiceUnderTest.entries(server.nfsStoreDirectory("conformance")).allSatisfy { $0 == ".clinker-partial" })
+    }
+
     @Test("the drivers of real storage keep every promise", arguments: ["rbd", "nfs", "nfs with qcow2 volumes"])
     func storage(_ kind: String) async throws {
         let section =

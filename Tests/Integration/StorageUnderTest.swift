@@ -7,15 +7,20 @@ import Testing
 
 /// A real storage server on loopback (Tests/Storage), started once for all tests.
 final class StorageUnderTest: Sendable {
-    /// What a directory of volumes holds. Cinder's sign that files are their owner's alone stays for the next who looks.
+    /// What a directory of volumes holds. Cinder's sign that files are their owner's alone stays for the next who looks, and so do stores.
     static func volumes(in directory: String) -> [String] {
-        ServiceUnderTest.entries(directory).filter { $0 != ".cinderSecureEnvIndicator" }
+        ServiceUnderTest.entries(directory).filter { $0 != ".cinderSecureEnvIndicator" && $0 != "stores" }
     }
 
     static let ceph = Result { try StorageUnderTest("ceph") }
     static let nfs = Result { try StorageUnderTest("nfs") }
     /// Another server, at an address of IPv6.
     static let otherNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_ADDRESS=::1"]) }
+
+    /// One that lets nobody write.
+    static let readOnlyNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_ACCESS=RO"]) }
+    /// One with a disk of 16 MiB.
+    static let smallNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_SIZE=16m"]) }
 
     let directory: String
     private let pid: pid_t
@@ -55,6 +60,31 @@ final class StorageUnderTest: Sendable {
     static func nfsSection(_ more: String = "") throws -> String {
         let nfs = try nfs.get()
         return "volume_driver = nfs\nnfs_shares_config = \(nfs.directory)/shares\nnfs_snapshot_support = true\n\(more)\n"
+    }
+
+    /// A store of backups in a directory of a server's share, which is made; as lines of a section.
+    func nfsStore(_ name: String, port: Int? = nil, options more: String = "") throws -> String {
+        mkdir(directory + "/export/stores", 0o700)
+        mkdir(nfsStoreDirectory(name), 0o700)
+        let words = try ServiceUnderTest.read(directory + "/shares").split(whereSeparator: \.isWhitespace).map(String.init)
+        guard words.count == 2 else { throw ServiceUnderTest.Failure("no share in \(directory)/shares") }
+        var options = words[1].split(separator: ",").map(String.init)
+        if let port { options = ["port=\(port)"] + options.filter { !$0.hasPrefix("port=") } }
+        return """
+            backup_driver = nfs
+            backup_share = \(words[0])/stores/\(name)
+            backup_mount_options = \((options + (more.isEmpty ? [] : [more])).joined(separator: ","))
+            """
+    }
+
+    func nfsStoreDirectory(_ name: String) -> String { "\(directory)/export/stores/\(name)" }
+
+    /// Where the server listens.
+    var nfsPort: Int {
+        get throws {
+            let port = try ServiceUnderTest.read(directory + "/shares").split(separator: "port=")[1].prefix(while: \.isNumber)
+            return Int(port) ?? 0
+        }
     }
 
     /// The same as arguments of `clinker driver check`.

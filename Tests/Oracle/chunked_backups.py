@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A real Cinder's POSIX backup driver, driven in-process.
+"""A real Cinder's POSIX or NFS backup driver, driven in-process.
 
 Reads one JSON object per line and answers with one. Every call has the "root", the directory with the backups; "backups", those that are
-named as parents; and the "backup" it is about: {"id", "volume_id", "parent_id", "container", "service_metadata"}.
+named as parents; maybe "driver", "nfs" for that of NFS, whose share is mounted at the root; and the "backup" it is about: {"id", "volume_id", "parent_id", "container", "service_metadata"}.
 
     {"do": "backup", "algorithm": ..., "image": PATH, "object_size": bytes, "backup": {...}, "volume_meta": text or null} -> the backup, completed
     {"do": "restore", "image": PATH, "is_new": bool, "backup": {...}} -> {"volume_meta": [...]}, what was given to the volume
@@ -26,7 +26,7 @@ out, sys.stdout = sys.stdout, sys.stderr
 import cinder.db.base  # noqa: E402
 from cinder import context, objects  # noqa: E402
 from cinder.backup import chunkeddriver  # noqa: E402
-from cinder.backup.drivers import posix  # noqa: E402
+from cinder.backup.drivers import nfs, posix  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_utils import timeutils  # noqa: E402
 
@@ -85,8 +85,13 @@ def made(told, status):
     return backup
 
 
-def driver(root):
-    made = posix.PosixBackupDriver(None, backup_path=root)
+def driver(root, kind):
+    if kind == "nfs":
+        # Where it mounts the share, and makes it its group's.
+        nfs.NFSBackupDriver._init_backup_repo_path = lambda self: root
+        made = nfs.NFSBackupDriver(None)
+    else:
+        made = posix.PosixBackupDriver(None, backup_path=root)
     made.db = Database()
     made._send_progress_end = made._send_progress_notification = lambda *a: None
     made.enable_progress_timer = False
@@ -108,7 +113,7 @@ def answer(call):
     backup = made(call["backup"], {"backup": "creating", "restore": "restoring"}.get(what, "available"))
     CONF.set_override("backup_compression_algorithm", call.get("algorithm", "zlib"))
     CONF.set_override("backup_file_size", call.get("object_size", 61035 * 32768))
-    posix_driver = driver(call["root"])
+    posix_driver = driver(call["root"], call.get("driver", "posix"))
     began, cpu = time.monotonic(), time.process_time()
 
     def spent():

@@ -3,20 +3,22 @@ import DriverKit
 import Glibc
 
 /// An exported directory, `host:/path`, with its mount options. IPv6 addresses are in brackets: `[::1]:/path`.
-struct ShareAddress: Equatable {
-    let host, path: String
+package struct ShareAddress: Equatable {
+    package let host, path: String
     /// nil to ask the server's portmapper.
-    var port: Int?, mountPort: Int?
+    package var port: Int?, mountPort: Int?
     /// Time-out of a request in seconds (`timeo`, in tenths); nil for the default.
-    var patience: Int?
+    package var patience: Int?
     /// Mount options as configured, which clients receive.
-    var options: String?
+    package var options: String?
 
     /// The form that users and clients see.
-    var text: String { host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(path)" : "\(host):\(path)" }
+    package var text: String { host.utf8.contains(UInt8(ascii: ":")) ? "[\(host)]:\(path)" : "\(host):\(path)" }
 
     /// Parses `host:/path` with mount options such as `vers=3,port=2049`. Throws an error that names the problem.
-    init(_ text: String, options: String?) throws(DriverError) {
+    ///
+    /// - Parameter optionName: the configuration option that holds the mount options, for messages.
+    package init(_ text: String, options: String?, named optionName: String = "nfs_mount_options") throws(DriverError) {
         let wrong = DriverError(CLINKER_BAD_CONFIGURATION, "the share '\(text)' must be host:/path")
         let bytes = Array(text.utf8)
         guard let end = bytes.firstRange(of: Array(":/".utf8))?.lowerBound else { throw wrong }
@@ -35,12 +37,13 @@ struct ShareAddress: Equatable {
             let parts = option.split(separator: "=", maxSplits: 1).map(String.init)
             let value = parts.count == 2 ? parts[1] : ""
             switch parts[0] {
-            case "port": port = try Self.number(value, option, in: 1...65_535, "a port")
-            case "mountport": mountPort = try Self.number(value, option, in: 1...65_535, "a port")
-            case "timeo": patience = max(1, try Self.number(value, option, in: 1...36_000, "a number of tenths of a second") / 10)
+            case "port": port = try Self.number(value, option, in: 1...65_535, "a port", optionName)
+            case "mountport": mountPort = try Self.number(value, option, in: 1...65_535, "a port", optionName)
+            case "timeo":
+                patience = max(1, try Self.number(value, option, in: 1...36_000, "a number of tenths of a second", optionName) / 10)
             case "vers", "nfsvers":
                 guard value == "3" || value == "3.0" else {
-                    throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_mount_options: \(option): this driver speaks NFS version 3")
+                    throw DriverError(CLINKER_BAD_CONFIGURATION, "\(optionName): \(option): this driver speaks NFS version 3")
                 }
             // Other options only concern clients that mount the share.
             default: break
@@ -48,16 +51,17 @@ struct ShareAddress: Equatable {
         }
     }
 
-    private static func number(_ value: String, _ option: Substring, in range: ClosedRange<Int>, _ what: String) throws(DriverError) -> Int
+    private static func number(_ value: String, _ option: Substring, in range: ClosedRange<Int>, _ what: String, _ name: String)
+        throws(DriverError) -> Int
     {
         guard let number = Int(value), range.contains(number) else {
-            throw DriverError(CLINKER_BAD_CONFIGURATION, "nfs_mount_options: \(option): not \(what)")
+            throw DriverError(CLINKER_BAD_CONFIGURATION, "\(name): \(option): not \(what)")
         }
         return number
     }
 
     /// Whether the server accepts connections, within seconds: libnfs itself waits for the kernel's connection time-out.
-    func reach(within seconds: Int32) throws(DriverError) {
+    package func reach(within seconds: Int32) throws(DriverError) {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var found: UnsafeMutablePointer<addrinfo>?
