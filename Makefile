@@ -63,7 +63,7 @@ install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libra
 
 SOAK_SECONDS ?= 1800
 soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables of faults; 50 power cuts; every fuzzer for FUZZ_SECONDS
-	@.ci/setup build machine clients storage rust
+	@.ci/setup build machine clients objects storage rust
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
 	CLINKER_FAULTS=all CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 \
@@ -85,4 +85,4 @@ sanitize: ## Run the tests of the rooms under the address and the thread sanitiz
 		$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
 
 clean: ## Remove what was built
-	rm -rf .build .clients .keystone .oracle
+	rm -rf .build .clients .keystone .oracle .objects

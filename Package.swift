@@ -25,6 +25,8 @@ let package = Package(
         .library(name: "ClinkerNFS", type: .dynamic, targets: ["NFSDriver"]),
         .library(name: "ClinkerBackupPOSIX", type: .dynamic, targets: ["BackupPOSIX"]),
         .library(name: "ClinkerBackupNFS", type: .dynamic, targets: ["BackupNFS"]),
+        .library(name: "ClinkerBackupS3", type: .dynamic, targets: ["BackupS3"]),
+        .library(name: "ClinkerBackupSwift", type: .dynamic, targets: ["BackupSwift"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
@@ -75,6 +77,8 @@ let package = Package(
         .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit", "CDriver"], swiftSettings: strict),
         .target(name: "NFSClient", dependencies: ["DriverKit", "CDriver", "CNFS"], swiftSettings: strict),
+        // What stores of backups behind HTTP have in common.
+        .target(name: "ObjectServers", dependencies: ["DriverKit", "CDriver", "CCurl", "CCrypto"], swiftSettings: strict),
         .target(
             name: "BlockStorage", dependencies: ["CGnuTLS", "Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
         .target(
@@ -136,6 +140,12 @@ let package = Package(
             name: "BackupNFS", dependencies: ["DriverKit", "CDriver", "NFSClient"], path: "Plugins/BackupNFS", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
+            name: "BackupS3", dependencies: ["DriverKit", "CDriver", "ObjectServers"], path: "Plugins/BackupS3", exclude: ["README.md"],
+            swiftSettings: strict, linkerSettings: bound),
+        .target(
+            name: "BackupSwift", dependencies: ["DriverKit", "CDriver", "ObjectServers", "JSON"], path: "Plugins/BackupSwift",
+            exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
+        .target(
             name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
@@ -146,6 +156,7 @@ let package = Package(
             name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "ObjectServersTests", dependencies: ["ObjectServers"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["CLinux", "Database", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
@@ -178,7 +189,8 @@ let package = Package(
             exclude: ["Drivers", "abi.py"],
             swiftSettings: strict),
         .testTarget(
-            name: "IntegrationTests", dependencies: ["Backups", "JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
+            name: "IntegrationTests",
+            dependencies: ["Backups", "DriverHost", "JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
             path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]

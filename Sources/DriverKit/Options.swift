@@ -170,6 +170,14 @@ extension Int: DriverOptionValue {
     public var magnitude: Double? { Double(self) }
 }
 
+extension Double: DriverOptionValue {
+    public static var optionType: clinker_option_type { CLINKER_OPTION_REAL }
+    public static var rule: String { "a number" }
+    public static func parse(_ text: String) -> Double? { Double(text).flatMap { $0.isFinite ? $0 : nil } }
+    public var optionText: String { self == rounded() && abs(self) < 1e15 ? String(Int(self)) : String(self) }
+    public var magnitude: Double? { self }
+}
+
 extension Bool: DriverOptionValue {
     public static var optionType: clinker_option_type { CLINKER_OPTION_BOOLEAN }
     public static var rule: String { "true or false" }

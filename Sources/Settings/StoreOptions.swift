@@ -66,6 +66,7 @@ extension Settings {
 
     private static func isOfStores(_ option: String) -> Bool {
         option.hasPrefix("backup_") || option.hasPrefix("glusterfs_backup_")
+            || ["swift_catalog_info", "keystone_catalog_info"].contains(option)
     }
 
     /// Checks a store's options for a plugin with the given ones.

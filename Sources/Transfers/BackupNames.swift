@@ -7,4 +7,10 @@ public enum BackupNames {
         let moment = String(createdAt.prefix { $0 != "." }.filter(\.isNumber))
         return (folder ?? ChunkedBackup.folder(of: id), ChunkedBackup.folderPrefix(id: id, volumeID: volumeID, timestamp: moment))
     }
+
+    /// As Cinder's drivers over buckets call them, without the bucket.
+    public static func inBucket(id: String, volumeID: String, createdAt: String, zone: String) -> String {
+        let moment = String(createdAt.prefix { $0 != "." }.filter(\.isNumber))
+        return ChunkedBackup.bucketPrefix(id: id, volumeID: volumeID, timestamp: moment, availabilityZone: zone)
+    }
 }

@@ -238,7 +238,7 @@ private final class ImageFile: BlockSource, BlockTarget, @unchecked Sendable {
     func flush() {}
 }
 
-private struct SystemFault: Error {
+struct SystemFault: Error {
     let what: String
     init(_ what: String) { self.what = what }
 }

@@ -85,6 +85,29 @@ struct ConformanceTests {
         #expect(ServiceUnderTest.entries(server.nfsStoreDirectory("conformance")).allSatisfy { $0 == ".clinker-partial" })
     }
 
+    @Test(
+        "the stores behind HTTP keep every promise on real servers",
+        arguments: ["s3 of moto", "s3 of moto with Object Lock", "s3 of Swift"])
+    func objectServers(_ kind: String) async throws {
+        let consistent = "backup_s3_consistent_list = true"
+        let section =
+            switch kind {
+            case "s3 of moto": try StorageUnderTest.s3Section(consistent)
+            case "s3 of moto with Object Lock": try StorageUnderTest.s3Section(consistent, bucket: "kept")
+            default: try StorageUnderTest.s3Section(bucket: "checked", port: try StorageUnderTest.swift.get().port)
+            }
+        // One server sees every case; the others what is particular to them, and some more.
+        let names = try await check(["s3", "--list"]).output.split(separator: "\n").map(String.init)
+        let own = kind.hasSuffix("Lock") ? ["protect", "remove"] : ["writer: its pieces", "put: again", "list: in the order"]
+        let cases = names.filter { name in
+            kind == "s3 of moto" && FaultSample.isWholeForDrivers || own.contains { name.hasPrefix($0) }
+                || FaultSample.holds(name + kind, oneOf: 8)
+        }
+        let result = try await check(StorageUnderTest.arguments(section) + cases.flatMap { ["--case", $0] })
+        #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
+        if kind.hasSuffix("Lock") { #expect(result.output.contains("ok       protect: what is protected")) }
+    }
+
     @Test("the drivers of real storage keep every promise", arguments: ["rbd", "nfs", "nfs with qcow2 volumes"])
     func storage(_ kind: String) async throws {
         let section =

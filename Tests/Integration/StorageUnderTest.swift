@@ -21,8 +21,12 @@ final class StorageUnderTest: Sendable {
     static let readOnlyNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_ACCESS=RO"]) }
     /// One with a disk of 16 MiB.
     static let smallNFS = Result { try StorageUnderTest("nfs", environment: ["NFS_SIZE=16m"]) }
+    /// Servers of objects: S3's of moto, and OpenStack Swift with its S3.
+    static let moto = Result { try StorageUnderTest("moto") }
+    static let swift = Result { try StorageUnderTest("swift") }
 
     let directory: String
+    let port: Int
     private let pid: pid_t
     private let lifeline: Int32
 
@@ -36,7 +40,7 @@ final class StorageUnderTest: Sendable {
         lifeline = mine
         defer { close(theirs) }
         // The servers take some ports in a row.
-        let port = try Loopback.freePort() % 20_000 + 10_000
+        port = Int(try Loopback.freePort()) % 20_000 + 10_000
         pid = try spawn(
             "/usr/bin/env", environment + [script, kind, directory, "\(port)"],
             descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
@@ -85,6 +89,19 @@ final class StorageUnderTest: Sendable {
             let port = try ServiceUnderTest.read(directory + "/shares").split(separator: "port=")[1].prefix(while: \.isNumber)
             return Int(port) ?? 0
         }
+    }
+
+    /// Lines of a store's section: a bucket of moto's, or one of Swift's S3.
+    static func s3Section(_ more: String = "", bucket: String = "backups", port: Int? = nil) throws -> String {
+        let port = try port ?? moto.get().port
+        return
+            "backup_driver = s3\nbackup_s3_endpoint_url = http://127.0.0.1:\(port)\nbackup_s3_store_access_key = test:tester\nbackup_s3_store_secret_key = testing\nbackup_s3_store_bucket = \(bucket)\n\(more)\n"
+    }
+
+    static func swiftSection(_ more: String = "", container: String = "backups", port: Int? = nil) throws -> String {
+        let port = try port ?? swift.get().port
+        return
+            "backup_driver = swift\nbackup_swift_auth = single_user\nbackup_swift_auth_url = http://127.0.0.1:\(port)/auth/v1.0\nbackup_swift_user = test:tester\nbackup_swift_key = testing\nbackup_swift_container = \(container)\nbackup_swift_retry_backoff = 1\n\(more)\n"
     }
 
     /// The same as arguments of `clinker driver check`.

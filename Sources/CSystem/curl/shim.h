@@ -15,6 +15,15 @@ static inline CURLcode clinker_curl_pointer(CURL *curl, CURLoption option, void 
 static inline CURLcode clinker_curl_function(CURL *curl, CURLoption option, clinker_curl_callback value) {
     return curl_easy_setopt(curl, option, value);
 }
+/* How a body that is sent is put back to its beginning, and how a transfer is ended from within. */
+typedef int (*clinker_curl_seek)(void *, curl_off_t, int);
+typedef int (*clinker_curl_progress)(void *, curl_off_t, curl_off_t, curl_off_t, curl_off_t);
+static inline CURLcode clinker_curl_seek_function(CURL *curl, clinker_curl_seek value) {
+    return curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, value);
+}
+static inline CURLcode clinker_curl_progress_function(CURL *curl, clinker_curl_progress value) {
+    return curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, value);
+}
 static inline CURLcode clinker_curl_status(CURL *curl, long *status) { return curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status); }
 
 #endif

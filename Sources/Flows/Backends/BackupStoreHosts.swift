@@ -15,6 +15,8 @@ public final class BackupStoreHosts: Sendable {
         public let zone: String
         /// The first word of the objects' names where a request says none; empty if it is to be chosen.
         public let container: String
+        /// Set if the store is a bucket, as Cinder sees it.
+        let bucket: BucketStore?
         /// Options of the format by Cinder's names.
         public let formatOptions: DriverValue
         /// Its host process. Of its calls a store serves `capabilities` and `stats`.
@@ -47,15 +49,19 @@ public final class BackupStoreHosts: Sendable {
                     for: driver, in: directory.isEmpty ? Plugin.defaultDirectory() : directory, kind: .store)
                 let configuration = Self.configuration(name, path, settings, stateDirectory)
                 let zone = settings[Options.store.zone, store: name]
+                let service = Plugin.cinderStore(driver) ?? driver
+                let bucket = BucketStore(service, options: settings.storeOptions(name))
                 stores.append(
                     Store(
-                        name: name, service: Plugin.cinderStore(driver) ?? driver, format: settings[Options.store.format, store: name],
+                        name: name, service: service, format: settings[Options.store.format, store: name],
                         zone: zone.isEmpty ? settings[Options.storage.storageZone] : zone,
-                        container: settings[Options.store.container, store: name],
+                        container: settings[Options.store.container, store: name], bucket: bucket,
                         formatOptions: .members([
                             "backup_compression_algorithm": .string(settings[Options.store.compression, store: name]),
-                            "backup_file_size": .integer(Int64(settings[Options.store.fileSize, store: name])),
-                            "backup_sha_block_size_bytes": .integer(Int64(settings[Options.store.hashedSize, store: name])),
+                            "backup_file_size": .integer(
+                                Int64(bucket?.objectSize ?? settings[Options.store.fileSize, store: name])),
+                            "backup_sha_block_size_bytes": .integer(
+                                Int64(bucket?.hashedSize ?? settings[Options.store.hashedSize, store: name])),
                         ]),
                         host: Backend(configuration, log: log, onChange: { onChange(name, $0) })))
             } catch {

@@ -51,22 +51,23 @@ struct OperationStore: Sendable {
     /// What the transfer process is told of a backup.
     func order(_ chain: [Backup]) throws -> BackupOrder {
         guard let backup = chain.last else { throw StorageError(.failed, "There is no backup.") }
-        var order = BackupOrder(format: backup.format ?? store.format, backup: BackupOrder.Item(backup))
-        order.parents = chain.dropLast().map { BackupOrder.Item($0) }
+        var order = BackupOrder(format: backup.format ?? store.format, backup: BackupOrder.Item(backup, in: store.bucket))
+        order.parents = chain.dropLast().map { BackupOrder.Item($0, in: store.bucket) }
         order.options = store.formatOptions
         return order
     }
 }
 
 extension BackupOrder.Item {
-    init(_ backup: Backup) {
+    /// - Parameter bucket: the container that is not in the objects' names; nil: there is none.
+    init(_ backup: Backup, in bucket: String?) {
         self.init()
         id = backup.id
         projectID = backup.projectID
         volumeID = backup.volumeID
         name = backup.name
         description = backup.description
-        container = backup.container ?? ""
+        container = backup.container.flatMap { $0 == bucket ? nil : $0 } ?? ""
         serviceMetadata = backup.serviceMetadata ?? ""
         createdAt = backup.createdAt
     }

@@ -15,12 +15,18 @@ protocol BackupStore: Sendable {
     var zone: String { get }
     /// The format's options, by name.
     var formatOptions: DriverValue { get }
+    /// What Cinder calls the bucket that the whole store is: of a backup in this container the objects are named without it.
+    var bucket: String? { get }
 
     /// What the objects of a new backup have in their names. `container`: as the user asked for it.
     func objectNames(of backup: Backup, container: String?) -> (container: String, prefix: String)
     func waitForOldTransfers() async throws
     /// The end of a transfer.
     var transferEnd: Transfer.End { get }
+}
+
+extension BackupStore {
+    var bucket: String? { nil }
 }
 
 /// The stores of this node.

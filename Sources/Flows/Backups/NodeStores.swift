@@ -33,6 +33,7 @@ private struct NodeStore: BackupStore {
     var name: String { store.name }
     var service: String { store.service }
     var format: String { store.format }
+    var bucket: String? { store.bucket?.bucket }
     var zone: String { store.zone }
     var formatOptions: DriverValue {
         guard case .object(let members) = store.formatOptions, let state = store.configuration.options["state_dir"]?.string else {
@@ -45,6 +46,12 @@ private struct NodeStore: BackupStore {
 
     func objectNames(of backup: Backup, container asked: String?) -> (container: String, prefix: String) {
         let folder = [asked ?? "", store.container].first { !$0.isEmpty }
+        if let bucket {
+            return (
+                folder ?? bucket,
+                BackupNames.inBucket(id: backup.id, volumeID: backup.volumeID, createdAt: backup.createdAt, zone: zone)
+            )
+        }
         return BackupNames.inCinder(id: backup.id, volumeID: backup.volumeID, createdAt: backup.createdAt, folder: folder)
     }
 

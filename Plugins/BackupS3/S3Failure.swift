@@ -1,0 +1,62 @@
+import CDriver
+import DriverKit
+import ObjectServers
+
+/// A response that is no success, with what it means for the host.
+struct S3Failure: Error {
+    let status: Int
+    /// S3's word, such as `NoSuchKey`; empty where the response has none.
+    let code: String
+    let trouble: Trouble
+
+    /// - Parameters:
+    ///   - what: what was asked for.
+    ///   - secrets: what is never repeated of what the server says.
+    init(_ response: HTTPResponse, _ what: String, secrets: [String]) {
+        let root = XMLElement(parsing: response.body)
+        let error = root?.name == "Error" ? root : root?.children.first { $0.name == "Error" }
+        self.init(
+            status: response.status, code: error?["Code"] ?? "", words: error?["Message"] ?? "", pause: response.retryAfter,
+            isTrouble: response.isTrouble, what, secrets)
+    }
+
+    init(status: Int, code: String, words: String, pause: Double? = nil, isTrouble: Bool = false, _ what: String, _ secrets: [String]) {
+        (self.status, self.code) = (status, String(code.prefix(100)))
+        let isTemporary =
+            Self.temporary.contains(code) || (isTrouble && !Self.full.contains(code)) || (code.isEmpty && (status < 200 || status == 409))
+        let meaning: clinker_code =
+            if isTemporary { CLINKER_RETRY } else if Self.full.contains(code) || status == 507 { CLINKER_NO_SPACE } else {
+                switch status {
+                case 404 where code != "NoSuchBucket" && code != "NoSuchUpload": CLINKER_NOT_FOUND
+                case 401, 403, 404, 301, 307, 308, 407, 405, 411: CLINKER_BAD_CONFIGURATION
+                case 400 where Self.credentials.contains(code): CLINKER_BAD_CONFIGURATION
+                case 400, 413, 414: CLINKER_INVALID
+                default: CLINKER_ERROR
+                }
+            }
+        var said = [String(status), self.code, Self.plain(words)].filter { !$0.isEmpty }.joined(separator: " ")
+        for secret in secrets where !secret.isEmpty { said = said.replacing(secret, with: "(a key)") }
+        trouble = Trouble(DriverError(meaning, "\(what): the server answers \(said)"), isTemporary: isTemporary, pause: pause)
+    }
+
+    /// Bytes that did not arrive as they were sent are among it.
+    private static let temporary: Set<String> = [
+        "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestLimitExceeded",
+        "BandwidthLimitExceeded", "OperationAborted", "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeTooSkewed",
+        "ConditionalRequestConflict", "TooManyRequests",
+    ]
+    private static let full: Set<String> = [
+        "QuotaExceeded", "QuotaExceededException", "StorageFull", "XMinioStorageFull", "InsufficientCapacity",
+        "XMinioAdminBucketQuotaExceeded",
+        "TooManyObjects",
+    ]
+    private static let credentials: Set<String> = [
+        "InvalidToken", "ExpiredToken", "InvalidAccessKeyId", "AuthorizationHeaderMalformed", "InvalidBucketName",
+        "IllegalLocationConstraintException", "InvalidEncryptionAlgorithmError",
+    ]
+
+    /// The first 200 printable characters.
+    private static func plain(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }.prefix(200)))
+    }
+}

@@ -1,0 +1,187 @@
+import CDriver
+import DriverKit
+import JSON
+import ObjectServers
+
+/// What the server takes.
+struct SwiftLimits: Sendable {
+    /// Bytes of an object that is sent whole.
+    var largest = 5 << 30
+    var mostSegments = 1000
+    /// Whether objects can be made of segments.
+    var hasSegments = true
+}
+
+/// A large object: segments with hidden names in the same container, and a manifest under the object's name, which is put at the end.
+final class SegmentedObject {
+    private let client: SwiftClient
+    private let name: String
+    private let limits: SwiftLimits
+    private let id = String(UInt64.random(in: 0...UInt64.max), radix: 16)
+    private var segments: [(name: String, tag: String, size: Int)] = []
+
+    /// No object has such a name.
+    static let folder = ".clinker-segments/"
+    static let header = "X-Object-Meta-Clinker-Segments"
+    static let ownerHeader = "X-Object-Meta-Clinker-Object"
+
+    init(_ client: SwiftClient, _ name: String, _ limits: SwiftLimits) throws {
+        guard limits.hasSegments else {
+            throw DriverError(CLINKER_INVALID, "\(name) is larger than one request may be, and the server has no large objects (slo)")
+        }
+        (self.client, self.name, self.limits) = (client, name, limits)
+    }
+
+    func add(_ slices: [UnsafeRawBufferPointer], _ requester: Requester) throws {
+        guard segments.count < limits.mostSegments else {
+            throw DriverError(CLINKER_INVALID, "\(name): it is larger than \(limits.mostSegments) segments")
+        }
+        let number = String(segments.count + 1)
+        let segment = Self.folder + id + "/" + String(repeating: "0", count: max(0, 8 - number.utf8.count)) + number
+        segments.append((segment, "", slices.reduce(0) { $0 + $1.count }))
+        segments[segments.count - 1].tag = try client.put(segment, slices, headers: [(Self.ownerHeader, URLText.quoted(name))], requester)
+    }
+
+    func commit(_ requester: Requester) throws {
+        let manifest = JSON.array(
+            segments.map {
+                [
+                    "path": .string("/\(client.options.container)/\($0.name)"), "etag": .string($0.tag),
+                    "size_bytes": .integer(Int64($0.size)),
+                ]
+            })
+        let expected = Hashes.hex(Hashes.md5(Array(segments.map(\.tag).joined().utf8)))
+        let response = try Array(manifest.text.utf8).withUnsafeBytes { bytes in
+            var request = SwiftClient.Request("PUT", name, query: [("multipart-manifest", "put")])
+            request.headers = [(Self.header, id), ("Content-Type", "application/octet-stream")]
+            request.body = [bytes]
+            return try client.expect(request, for: requester)
+        }
+        guard SwiftClient.tag(response)?.lowercased() == expected else {
+            throw DriverError(CLINKER_RETRY, "PUT \(name): the server made it of other segments than were sent")
+        }
+    }
+
+    /// Gives up what was sent. What cannot be removed now is a day later.
+    func abandon() {
+        for segment in segments { _ = try? client.sendIfThere(SwiftClient.Request("DELETE", segment.name), for: .nobody) }
+        segments = []
+    }
+}
+
+extension SwiftClient {
+    /// Asks the server for what it takes; one that does not say takes what Swift takes by default.
+    func limits(_ requester: Requester) throws -> SwiftLimits {
+        var limits = SwiftLimits()
+        guard let said = try info(requester) else { return limits }
+        if let size = said["swift"]?["max_file_size"]?.integer, size > 0 { limits.largest = min(limits.largest, Int(size)) }
+        limits.hasSegments = said["slo"] != nil
+        if let count = said["slo"]?["max_manifest_segments"]?.integer, count > 0 { limits.mostSegments = Int(min(count, 100_000)) }
+        return limits
+    }
+
+    /// Removes an object's segments; others' stay.
+    private func removeSegments(_ id: String, _ requester: Requester) throws {
+        var names: [String] = []
+        try listAll(prefix: SegmentedObject.folder + id + "/", after: "", requester) { object in
+            names.append(object.name)
+            return true
+        }
+        for name in names { _ = try sendIfThere(Request("DELETE", name), for: requester) }
+    }
+
+    /// Removes an object, and, if it is a large one of ours, its segments.
+    func remove(_ name: String, mayBeLarge: Bool, _ requester: Requester) throws {
+        var id: String?
+        if mayBeLarge { id = try sendIfThere(Request("HEAD", name), for: requester)?.header(SegmentedObject.header) }
+        _ = try sendIfThere(Request("DELETE", name), for: requester)
+        if let id, !id.isEmpty, id.allSatisfy(\.isHexDigit) { try removeSegments(id, requester) }
+    }
+
+    /// Whether the container has segments of large objects. One that was put just now may not be listed yet: it is removed later.
+    func hasSegments(_ requester: Requester) throws -> Bool {
+        var found = false
+        try listAll(prefix: SegmentedObject.folder, after: "", requester) { _ in
+            found = true
+            return false
+        }
+        return found
+    }
+
+    /// Removes the segments that no object is made of, a day after the last of them was put: of writers that died, and of objects that
+    /// were replaced.
+    func removeOldSegments(_ requester: Requester, olderThan age: Int64 = 86_400) throws {
+        var newest: [String: (segment: String, modified: Int64)] = [:]
+        try listAll(prefix: SegmentedObject.folder, after: "", requester) { object in
+            let words = object.name.split(separator: "/")
+            guard words.count == 3 else { return true }
+            let id = String(words[1])
+            if (newest[id]?.modified ?? 0) <= object.modified { newest[id] = (object.name, object.modified) }
+            return newest.count < 10_000
+        }
+        for (id, last) in newest where last.modified > 0 && last.modified < ServerTime.now() - age && id.allSatisfy(\.isHexDigit) {
+            guard let segment = try sendIfThere(Request("HEAD", last.segment), for: requester),
+                let owner = segment.header(SegmentedObject.ownerHeader).flatMap(URLText.plain)
+            else { continue }
+            if try sendIfThere(Request("HEAD", owner), for: requester)?.header(SegmentedObject.header) == id { continue }
+            try removeSegments(id, requester)
+        }
+    }
+}
+
+/// An object of unknown size. Small ones are sent whole.
+final class SwiftWriter: BackupObjectWriter {
+    private let client: SwiftClient
+    private let name: String
+    private let limits: SwiftLimits
+    private var buffer: [UInt8] = []
+    private var large: SegmentedObject?
+    private var count = 0
+
+    init(_ client: SwiftClient, _ name: String, _ limits: SwiftLimits) { (self.client, self.name, self.limits) = (client, name, limits) }
+
+    deinit { abandon() }
+
+    /// Segments grow, so that a manifest of them is large and the first ones take little memory.
+    private var segmentSize: Int { min(limits.largest, (16 << 20) << min(2, count / 100)) }
+
+    func write(_ bytes: UnsafeRawBufferPointer) throws {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let piece = rest.prefix(segmentSize - buffer.count)
+            buffer.append(contentsOf: piece)
+            rest = rest.dropFirst(piece.count)
+            if buffer.count >= segmentSize { try send() }
+        }
+    }
+
+    private func send() throws {
+        let large = try self.large ?? SegmentedObject(client, name, limits)
+        self.large = large
+        try buffer.withUnsafeBytes { try large.add([$0], .nobody) }
+        count += 1
+        buffer.removeAll(keepingCapacity: true)
+    }
+
+    func commit() throws {
+        do {
+            if let large {
+                if !buffer.isEmpty { try send() }
+                try large.commit(.nobody)
+                self.large = nil
+            } else {
+                try buffer.withUnsafeBytes { _ = try client.put(name, [$0], .nobody) }
+            }
+            buffer = []
+        } catch {
+            abandon()
+            throw error
+        }
+    }
+
+    func abandon() {
+        large?.abandon()
+        large = nil
+        buffer = []
+    }
+}
