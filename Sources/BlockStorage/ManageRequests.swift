@@ -55,8 +55,8 @@ extension VolumeRequests {
             "Unable to manage existing \(kind). \(kind == "volume" ? "Volume" : "Snapshot") \(owner) already managed.")
     }
 
-    /// The volume, snapshot or running operation that a storage object belongs to; nil if it is nobody's. Several backends may look at
-    /// the same storage, so it does not matter on which of them the object is: names hold ids, which are nobody else's anywhere.
+    /// The volume, snapshot, backup or running operation that a storage object belongs to; nil if it is nobody's. Several backends may look
+    /// at the same storage, so it does not matter on which of them the object is: names hold ids, which are nobody else's anywhere.
     public func owner(of name: String, in connection: any Connection) throws -> String? {
         // A reference may say where its object lies.
         let object = name.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(name[name.utf8.index(after: $0)...]) } ?? name
@@ -64,8 +64,8 @@ extension VolumeRequests {
             if let volume = try Volumes.named(id, in: connection).first(where: { $0.host != nil }) { return volume.id }
             if try Operations.claimed(in: connection).contains(id) { return id }
         }
-        guard let id = names.snapshotIDAtBeginning(of: object), let snapshot = try Snapshots.find(id, in: connection) else { return nil }
-        return snapshot.id
+        guard let id = names.snapshotIDAtBeginning(of: object) else { return nil }
+        return try Snapshots.find(id, in: connection)?.id ?? Backups.ofSnapshot(id, in: connection)?.id
     }
 
     /// Forgets the volume; its storage stays.

@@ -209,5 +209,12 @@ public enum Schema {
                 "CREATE INDEX backups_of_volume ON backups (volume_id, created_at, id)",
                 "CREATE INDEX backups_of_parent ON backups (parent_id, id) WHERE parent_id IS NOT NULL",
             ]),
+        Migration(
+            15, "snapshots of backups that are kept for the next increments",
+            [
+                "ALTER TABLE backups ADD COLUMN temp_snapshot_data TEXT",
+                "ALTER TABLE backups ADD COLUMN temp_snapshot_at TEXT",
+                "CREATE INDEX backups_by_snapshot ON backups (temp_snapshot_id) WHERE temp_snapshot_id IS NOT NULL",
+            ]),
     ]
 }

@@ -95,7 +95,7 @@ public enum Volumes {
         try Attachments.removeAll(of: volume, in: tx)
         try HostConnections.end(volume, connector: nil, in: tx)
         try VolumeTransfers.removeAll(of: volume, in: tx)
-        try Backups.forgetTemporarySnapshots(of: volume, in: tx)
+        try Backups.forgetSnapshots(of: volume, in: tx)
         try tx.delete(from: table, table.id(volume.id))
     }
 

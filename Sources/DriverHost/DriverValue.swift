@@ -24,6 +24,11 @@ public enum DriverValue: Sendable, Equatable {
     public static func members(_ members: KeyValuePairs<String, DriverValue>) -> DriverValue {
         .object(members.map { Member($0.key, $0.value) })
     }
+    /// An object with one more member; whatever is no object stays as it is, and so does one whose value is nil.
+    public func adding(_ name: String, _ value: DriverValue?) -> DriverValue {
+        guard case .object(let members) = self, let value else { return self }
+        return .object(members + [Member(name, value)])
+    }
     public static func optional(_ text: String?) -> DriverValue { text.map { .string($0) } ?? .null }
 
     /// The member of an object with the name.

@@ -62,6 +62,8 @@ public final class Doctor: StorageExamination {
         let backend: String
         /// Its storage object is a snapshot's.
         var isSnapshot = false
+        /// Of a snapshot without a row of its own: the backup that it was made for.
+        var ofBackup: Backups.StoredSnapshot?
     }
 
     private struct Snapshot {
@@ -122,6 +124,11 @@ public final class Doctor: StorageExamination {
                     id: id, size: row.int(1), status: VolumeStatus(rawValue: row.text(2)), backend: HostName.backend(of: row.text(3)),
                     isSnapshot: true)
                 return true
+            }
+            for stored in try Backups.storedSnapshots(in: connection) {
+                snapshot.rows[services.settings.names.snapshot(stored.id)] = Row(
+                    id: stored.id, size: stored.size, status: VolumeStatus(rawValue: stored.status.rawValue),
+                    backend: HostName.backend(of: stored.host), isSnapshot: true, ofBackup: stored)
             }
             snapshot.claimed = try Operations.claimed(in: connection)
             return snapshot
@@ -202,6 +209,7 @@ public final class Doctor: StorageExamination {
     }
 
     private func compare(_ row: Row, _ name: String, bytes: Int64?, _ report: inout Report) {
+        if let stored = row.ofBackup { return compare(stored, name, isThere: bytes != nil, &report) }
         // A failed creation or deletion may or may not have left something: the next deletion settles it.
         guard ![.error, .errorDeleting, .creating, .deleting].contains(row.status) else { return }
         let kind = row.isSnapshot ? "Snapshot" : "Volume"
@@ -232,6 +240,33 @@ public final class Doctor: StorageExamination {
             Finding(.size, row.id, text) { [requests] tx in
                 try requests.regrow(row.id, caller: .service(requestID: UUID.random(prefix: "req-")), in: tx)
                     .map { "operation \($0) extends it to its size" }
+            })
+    }
+
+    /// A snapshot that is kept for the next increment, or that an operation could not remove.
+    private func compare(_ stored: Backups.StoredSnapshot, _ name: String, isThere: Bool, _ report: inout Report) {
+        guard ![.creating, .deleting].contains(stored.status) else { return }
+        let what = "snapshot \(name), which backup \(stored.backupID) of volume \(stored.volumeID) was made of"
+        guard isThere else {
+            report.findings.append(
+                Finding(.missingStorage, stored.id, "\(stored.host) has no \(what).") { tx in
+                    guard let backup = try Backups.lock(stored.backupID, in: tx), backup.temporarySnapshotID == stored.id else {
+                        return nil
+                    }
+                    try Backups.forgetSnapshot(of: backup, in: tx)
+                    return "it was forgotten: the next increment reads the whole volume"
+                })
+            return
+        }
+        guard !stored.isNeeded else { return }
+        report.findings.append(
+            Finding(.orphanStorage, stored.id, "\(stored.host) holds \(what), and no increment needs it.") { tx in
+                guard let volume = try Volumes.lock(stored.volumeID, in: tx),
+                    try Backups.withUnneededSnapshots(ofVolume: volume.id, in: tx).contains(where: { $0.id == stored.backupID }),
+                    let backup = try Backups.lock(stored.backupID, in: tx)
+                else { return nil }
+                try Backups.removeSnapshot(of: backup, volume, caller: .service(requestID: UUID.random(prefix: "req-")), in: tx)
+                return "an operation removes it"
             })
     }
 }

@@ -39,6 +39,11 @@ public struct BackendOptions: DeclaredOptions {
     public let copyLimit = Option(
         "volume_copy_bps_limit", in: .backend, default: 0, range: 0...1e15,
         help: "Bytes in a second that a copy from or to this backend may move; 0: no limit.")
+    public let keepsBackupSnapshots = Option(
+        "keep_backup_snapshots", in: .backend, default: true,
+        help:
+            "Whether the snapshot of a volume's newest backup stays, if the driver tells what changed since: the next increment reads only that."
+    )
 
     public init() {}
 }

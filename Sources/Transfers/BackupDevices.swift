@@ -7,11 +7,14 @@ import Primitives
 final class HandleSource: BlockSource, @unchecked Sendable {
     private let handles: [Driver.Handle]
     private let free = BlockingQueue<Int>()
+    private let changeList: ChangeList?
     let size: UInt64
     private let alignment: UInt64
 
-    init(_ handles: [Driver.Handle]) throws {
+    /// `changes`: what changed since the parent's snapshot; nil: nothing is known of that.
+    init(_ handles: [Driver.Handle], changes: ChangeList? = nil) throws {
         self.handles = handles
+        changeList = changes
         size = try handles[0].size
         alignment = handles[0].alignment
         for index in handles.indices { free.append(index) }
@@ -38,27 +41,26 @@ final class HandleSource: BlockSource, @unchecked Sendable {
 
     func data(in range: Range<UInt64>) throws -> [Range<UInt64>] {
         let extents = try withHandle { try $0.extents(offset: range.lowerBound, length: UInt64(range.count)) }
-        return Self.joined(extents.filter { $0.flags & UInt32(CLINKER_EXTENT_ZERO) == 0 }, within: range)
+        return joinedRanges(of: extents.filter { $0.flags & UInt32(CLINKER_EXTENT_ZERO) == 0 }, within: range)
     }
 
-    /// Nothing is known of what a backup in a store was made of: the driver would need its snapshot.
-    func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { nil }
+    func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { changeList?.parts(of: range) }
+}
 
-    /// Within the range, ascending and apart from each other.
-    private static func joined(_ extents: [Driver.Handle.Extent], within range: Range<UInt64>) -> [Range<UInt64>] {
-        var result: [Range<UInt64>] = []
-        for extent in extents {
-            let (end, overflows) = extent.offset.addingReportingOverflow(extent.length)
-            let part = (extent.offset..<(overflows ? .max : end)).clamped(to: range)
-            guard !part.isEmpty else { continue }
-            if let last = result.last, part.lowerBound <= last.upperBound {
-                result[result.count - 1] = last.lowerBound..<max(last.upperBound, part.upperBound)
-            } else {
-                result.append(part)
-            }
+/// The ranges of a driver's extents within a range, ascending; those with less than `gap` bytes between them are one.
+func joinedRanges(of extents: [Driver.Handle.Extent], within range: Range<UInt64>, gap: UInt64 = 0) -> [Range<UInt64>] {
+    var result: [Range<UInt64>] = []
+    for extent in extents {
+        let (end, overflows) = extent.offset.addingReportingOverflow(extent.length)
+        let part = (extent.offset..<(overflows ? .max : end)).clamped(to: range)
+        guard !part.isEmpty else { continue }
+        if let last = result.last, part.lowerBound <= last.upperBound || part.lowerBound - last.upperBound < gap {
+            result[result.count - 1] = min(last.lowerBound, part.lowerBound)..<max(last.upperBound, part.upperBound)
+        } else {
+            result.append(part)
         }
-        return result
     }
+    return result
 }
 
 /// A block handle, as what a backup is restored to. Only one may write to a volume: requests come one after the other.

@@ -58,6 +58,7 @@ struct ChunkedEngine: BackupEngine {
             of: source, to: store, after: chain.dropLast().last, volumeMetadata: order.volumeMetadata, options: Self.options(order),
             control: control)
         return .members(["objects": .integer(Int64(summary.objects)), "stored": .integer(Int64(clamping: summary.stored))])
+            .adding("missed_change", summary.missedChange.map { .integer(Int64(clamping: $0)) })
     }
 
     func restore(_ order: BackupOrder, from store: any ObjectStore, to target: any BlockTarget, _ control: TransferControl) throws

@@ -42,6 +42,11 @@ public struct BackupOrder: Sendable {
     public var parents: [Item] = []
     /// Of the volume, kept with the backup: Cinder's form, as JSON.
     public var volumeMetadata = ""
+    /// What the volume's driver is told of the snapshot that the last of these was made of: only what changed since is read. nil: it is
+    /// gone, or is not to be relied on.
+    public var base: DriverValue?
+    /// What is read is a snapshot that can stay in the backend: whether its driver will tell what changed since is found out.
+    public var keepsSnapshot = false
     /// Of the volume that it is restored to: it reads as zeroes wherever it was not written.
     public var targetIsZero = false
     /// The format's options, by name.
@@ -55,13 +60,16 @@ public struct BackupOrder: Sendable {
     var value: DriverValue {
         .members([
             "format": .string(format), "backup": backup.value, "parents": .list(parents.map(\.value)),
-            "volume_metadata": .string(volumeMetadata), "target_is_zero": .boolean(targetIsZero), "options": options,
+            "base": base ?? .null, "keeps_snapshot": .boolean(keepsSnapshot), "volume_metadata": .string(volumeMetadata),
+            "target_is_zero": .boolean(targetIsZero), "options": options,
         ])
     }
 
     init(_ value: DriverValue) {
         self.init(format: value["format"]?.string ?? "", backup: Item(value["backup"] ?? .null))
         parents = (value["parents"]?.list ?? []).map { Item($0) }
+        base = value["base"].flatMap { $0 == .null ? nil : $0 }
+        keepsSnapshot = value["keeps_snapshot"]?.boolean ?? false
         volumeMetadata = value["volume_metadata"]?.string ?? ""
         targetIsZero = value["target_is_zero"]?.boolean ?? false
         options = value["options"] ?? .object([])

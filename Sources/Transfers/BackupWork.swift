@@ -1,4 +1,5 @@
 import Backups
+import CDriver
 import DriverHost
 import Primitives
 
@@ -8,6 +9,8 @@ struct BackupWork {
     private let order: BackupOrder
     private let ends: TransferEnds
     private let control: TransferControl
+    /// Writes a line into the core's log.
+    private let log: @Sendable (clinker_level, String) -> Void
 
     /// Handles of the volume that are read in parallel.
     private static let readers = 4
@@ -16,6 +19,7 @@ struct BackupWork {
         self.value = value
         order = BackupOrder(value["order"] ?? .null)
         ends = TransferEnds(value, wire)
+        log = ends.log
         let limit = value["bytes_per_second"]?.integer ?? 0
         control = TransferControl(bytesPerSecond: limit > 0 ? UInt64(limit) : nil) { progress in
             wire.send(
@@ -37,10 +41,53 @@ struct BackupWork {
 
     func backup() throws -> DriverValue {
         let (source, store, engine) = (try ends.driver("source"), try ends.store("target"), try makeEngine())
-        return try withHandles(Self.readers, of: source, value["source"]?["object"] ?? .null, []) { handles in
-            let device = try HandleSource(handles)
-            return try timed { try engine.backup(order, of: device, to: store, control) }
+        let object = value["source"]?["object"] ?? .null
+        return try withHandles(Self.readers, of: source, object, []) { handles in
+            try withChanges(of: source, object) { changes in
+                let device = try HandleSource(handles, changes: changes)
+                let output = try timed {
+                    try engine.backup(order, of: device, to: store, control).adding(
+                        "read", .integer(Int64(clamping: control.progress.moved)))
+                }
+                if let reason = changes?.failure {
+                    log(CLINKER_WARNING, "not only what changed was read: \(source.plugin.name) did not tell it: \(reason)")
+                }
+                if let offset = output["missed_change"]?.integer { log(CLINKER_ERROR_LEVEL, complaint(source, offset)) }
+                return order.keepsSnapshot && tellsChanges(source, object) ? output.adding("tells_changes", .boolean(true)) : output
+            }
         }
+    }
+
+    /// What an operator must know of a driver that omitted a change.
+    private func complaint(_ driver: Driver, _ offset: Int64) -> String {
+        "the driver \(driver.plugin.name) said that nothing had changed at byte \(offset) of volume \(order.backup.volumeID) since backup "
+            + "\(order.parents.last?.id ?? "-"), and something had: the whole volume was read, and backup \(order.backup.id) is right. "
+            + "Earlier increments of this backend may lack changes: set keep_backup_snapshots = false, and make full backups"
+    }
+
+    /// What changed since the parent's snapshot, if there is one and the driver knows it.
+    private func withChanges<T>(of driver: Driver, _ object: DriverValue, _ body: (ChangeList?) throws -> T) throws -> T {
+        guard let base = order.base else { return try body(nil) }
+        var isOpen = false
+        do {
+            return try driver.withHandle(object.adding("since", base), writable: false) { handle in
+                let changes = try ChangeList(handle)
+                isOpen = true
+                return try body(changes)
+            }
+        } catch let failure as DriverFailure where !isOpen {
+            log(CLINKER_WARNING, "not only what changed is read: \(driver.plugin.name) does not tell it: \(failure.message)")
+            return try body(nil)
+        }
+    }
+
+    /// Whether the driver will tell what changed since the snapshot that was read: it tells what changed in it since itself.
+    private func tellsChanges(_ driver: Driver, _ object: DriverValue) -> Bool {
+        guard let snapshot = object["snapshot"] else { return false }
+        let told = try? driver.withHandle(object.adding("since", snapshot), writable: false) { handle in
+            try handle.changed(offset: 0, length: min(handle.size, 1 << 20))
+        }
+        return (told ?? nil) != nil
     }
 
     func restore() throws -> DriverValue {
@@ -72,8 +119,7 @@ struct BackupWork {
         let begun = Timestamp.monotonic()
         let output: DriverValue
         do { output = try body() } catch { throw DriverFailure(ofBackup: error) }
-        guard case .object(let members) = output else { return output }
-        return .object(members + [.init("seconds", .real(Timestamp.monotonic() - begun))])
+        return output.adding("seconds", .real(Timestamp.monotonic() - begun))
     }
 }
 

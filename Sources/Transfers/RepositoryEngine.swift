@@ -60,6 +60,7 @@ struct RepositoryEngine: BackupEngine {
         request.continues = true
         let result = try repository.backup(source, request, control: control)
         return .members(["objects": .integer(1), "stored": .integer(Int64(clamping: result.storedBytes))])
+            .adding("missed_change", result.missedChange.map { .integer(Int64(clamping: $0)) })
     }
 
     private func snapshot(_ order: BackupOrder, _ repository: Repository) throws -> RepositorySnapshot? {

@@ -6,10 +6,15 @@ import DriverHost
 struct TransferEnds {
     private let order: DriverValue
     private let onLog: @Sendable (clinker_level, String) -> Void
+    /// Writes a line of the transfer's own into the core's log.
+    let log: @Sendable (clinker_level, String) -> Void
 
     init(_ order: DriverValue, _ wire: Wire) {
         self.order = order
         let gate = LineGate()
+        log = { level, line in
+            wire.send(Frame(kind: .log, id: 0, value: .members(["level": .integer(Int64(level.rawValue)), "message": .string(line)])))
+        }
         onLog = { level, line in
             gate.pass(line) { line, isNotice in
                 let level = isNotice ? CLINKER_WARNING : level

@@ -30,7 +30,7 @@ struct BackupAPITests {
                 if let volume = try Volumes.lock(operation.resourceID, in: tx) { try Volumes.setStatus(.available, of: volume, in: tx) }
                 if let backup = try Backups.lock(operation.resourceID, in: tx) {
                     try Backups.made(backup, objectCount: 2, in: tx)
-                    try Backups.setTemporarySnapshot(nil, of: backup, in: tx)
+                    try Backups.forgetSnapshot(of: backup, in: tx)
                 }
                 try Operations.finish(operation, state: .done, error: nil, in: tx)
             }

@@ -39,7 +39,7 @@ struct BackupTests {
         try await storage.database.write { tx in
             if let backup = try Backups.lock(id, in: tx) {
                 try Backups.made(backup, objectCount: 1, in: tx)
-                try Backups.setTemporarySnapshot(nil, of: backup, in: tx)
+                try Backups.forgetSnapshot(of: backup, in: tx)
             }
         }
         try await end(id)

@@ -116,6 +116,7 @@ struct FlowTableTests {
                     #expect(stored?.size == Int64(row.size), "\(cell.name): the volume and its storage differ in size")
                 }
             }
+            try requireKnownSnapshots(volume, caller, cell, bench, in: connection)
             for backup in try backups(of: caller, in: connection) {
                 #expect(
                     [.available, .error, .errorDeleting].contains(backup.status), "\(cell.name): a backup is \(backup.status)")
@@ -127,13 +128,30 @@ struct FlowTableTests {
                 let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
                 #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
             }
-            if ended.state == .done, !isLost, cell.act.copies || cell.act == .clone || cell.act == .fromSnapshot || cell.act == .revert,
+            if ended.state == .done, !isLost, cell.act.copies || [.clone, .fromSnapshot, .revert, .keptRevert].contains(cell.act),
                 let row = try Volumes.find(volume, in: connection)
             {
                 let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
                 #expect(stored?.content == "content", "\(cell.name): the content is another")
             }
             return ended.state
+        }
+    }
+
+    /// Every snapshot that lies in a backend is a user's, or is noted with the backup that it was made for: what is not could never be
+    /// removed, and would hold its volume.
+    private func requireKnownSnapshots(_ volume: String, _ caller: Caller, _ cell: Cell, _ bench: FlowBench, in connection: any Connection)
+        throws
+    {
+        guard let row = try Volumes.find(volume, in: connection), ![.manageSnapshot, .unmanageSnapshot].contains(cell.act) else { return }
+        let object = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
+        let known =
+            try Snapshots.ofVolume(volume, in: connection).map(\.id) + backups(of: caller, in: connection).compactMap(\.temporarySnapshotID)
+        let unknown = (object?.order ?? []).filter { !known.contains(String($0.dropFirst("snapshot-".count))) }
+        #expect(unknown.isEmpty, "\(cell.name): nobody knows of \(unknown)")
+        if cell.act.keepsSnapshots, cell.faults.isEmpty, cell.death == nil {
+            let kept = try backups(of: caller, in: connection).compactMap(\.temporarySnapshotID).count
+            #expect(kept == (cell.act == .keptIncrement ? 1 : 0), "\(cell.name): \(kept) snapshots are kept")
         }
     }
 
@@ -189,7 +207,7 @@ struct FlowTableTests {
         // What is unmanaged stays on purpose; what a move left and could not remove is for the doctor to list, and what a driver refuses.
         let isRefused = cell.act == .removeUnusedObject && cell.faults[0].map { ![.retry, .noSpace, .hostDied].contains($0.code) } ?? false
         let isOld = cell.act.moves && failed.contains("delete_volume") && course.state == .done
-        let isLeft = cell.act == .unmanage || cell.loses(failed) || isOld || isRefused && !(cell.faults[0]?.hasEffect ?? false)
+        let isLeft = cell.act.leavesStorage || cell.loses(failed) || isOld || isRefused && !(cell.faults[0]?.hasEffect ?? false)
         if !isLeft { #expect(bench.storage(of: targets + [volume]).isEmpty, "\(cell.name): storage is left") }
         let findings = try await bench.findings()
         #expect(findings.isEmpty, "\(cell.name): after the repair")

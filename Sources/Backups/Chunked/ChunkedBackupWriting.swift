@@ -27,8 +27,7 @@ extension ChunkedBackup {
             let extra = try extraMetadata.map { try Self.parsed($0) }.flatMap {
                 $0 == [:] || $0.isNull ? nil : PythonJSON.lines($0, depth: 1)
             }
-            let writer = try ChunkedWriter(self, of: source, to: store, parent: parent, options, control)
-            let (objects, summary) = try writer.run()
+            let (objects, summary) = try writeObjects(of: source, to: store, after: parent, options, control)
             var metadata = ChunkedMetadata(
                 backupID: id, volumeID: volumeID, parentID: parentID, name: name, description: description, createdAt: createdAt,
                 volumeMetadata: volumeMetadata, extraMetadata: extra)
@@ -40,7 +39,39 @@ extension ChunkedBackup {
         }
     }
 
+    /// Writes all but the metadata.
+    private func writeObjects(
+        of source: any BlockSource, to store: any ObjectStore, after parent: ChunkedBackup?, _ options: ChunkedOptions,
+        _ control: TransferControl
+    ) throws -> (objects: [ChunkedObject], summary: ChunkedSummary) {
+        do {
+            return try ChunkedWriter(self, of: source, to: store, parent: parent, options, control).run()
+        } catch let missed as MissedChange {
+            // Everything is read and compared with the parent's hashes; what is stored already is not sent again.
+            control.advance { $0.done = 0 }
+            var options = options
+            options.isContinued = true
+            let writer = try ChunkedWriter(self, of: UnknownChanges(source), to: store, parent: parent, options, control)
+            var (objects, summary) = try writer.run()
+            summary.missedChange = missed.offset
+            // Objects of the first attempt may be parts of longer ones now.
+            try removeObjects(from: store, except: Set(objects.map(\.number)))
+            return (objects, summary)
+        }
+    }
+
     private static func parsed(_ extraMetadata: String) throws(ChunkedFailure) -> JSON {
         do { return try JSON(parsing: extraMetadata) } catch { throw .invalid("extra_metadata is not JSON: \(error)") }
     }
+}
+
+/// A source of which nothing is known but what is read.
+private struct UnknownChanges: BlockSource {
+    private let source: any BlockSource
+    init(_ source: any BlockSource) { self.source = source }
+
+    var size: UInt64 { source.size }
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws { try source.read(at: offset, into: buffer) }
+    func data(in range: Range<UInt64>) throws -> [Range<UInt64>] { try source.data(in: range) }
+    func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { nil }
 }

@@ -10,7 +10,8 @@ public struct ChunkedOptions: Sendable {
     public var compression = ChunkedCompression.zlib
     /// Whether an earlier attempt may have stored some of the objects: what is there already with the same bytes is not sent again.
     public var isContinued = false
-    /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true.
+    /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true: of every window
+    /// one at least, if it is not 0.
     public var sampledShare = 0.001
     /// Threads that work at a time, where memory allows it.
     public var threads = max(2, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))) + 1)
@@ -62,4 +63,7 @@ public struct ChunkedSummary: Sendable, Equatable {
     public var kept = 0
     /// Bytes that were written to the volume.
     public var written: UInt64 = 0
+    /// Where the source said that nothing had changed but something had: the whole volume was read, and its list of changes cannot be
+    /// trusted until somebody has found out why.
+    public var missedChange: UInt64?
 }

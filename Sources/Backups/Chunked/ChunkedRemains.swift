@@ -7,31 +7,38 @@ extension ChunkedBackup {
         do {
             try check()
             try store.remove([metadataName])
-            var names: [String] = []
-            var count = 0
-            // Names are collected and removed by turns, since a store may not like its objects to go while it lists them.
-            var last = ""
-            repeat {
-                names = []
-                try store.list(wholePrefix, after: last) { name, _ in
-                    if isOwn(name) { names.append(name) }
-                    last = name
-                    return names.count < 1000
-                }
-                try store.remove(names)
-                count += names.count
-            } while names.count == 1000
-            return count
+            return try removeAll(from: store) { number, suffix in
+                number != nil || suffix.elementsEqual("_metadata".utf8) || suffix.elementsEqual("_sha256file".utf8)
+            }
         } catch {
             throw ChunkedFailure.of(error)
         }
     }
 
-    /// Whether a name is that of one of this backup's objects.
-    private func isOwn(_ name: String) -> Bool {
-        guard name.utf8.starts(with: wholePrefix.utf8) else { return false }
-        let suffix = name.utf8.dropFirst(wholePrefix.utf8.count)
-        return Self.number(ofSuffix: suffix) != nil || suffix.elementsEqual("_metadata".utf8) || suffix.elementsEqual("_sha256file".utf8)
+    /// Removes the objects that hold bytes of the volume, but those of some numbers.
+    func removeObjects(from store: any ObjectStore, except numbers: Set<Int>) throws {
+        _ = try removeAll(from: store) { number, _ in number.map { !numbers.contains($0) } ?? false }
+    }
+
+    /// Removes what bears this backup's name and is chosen by its number, if it has one, and the end of its name.
+    private func removeAll(from store: any ObjectStore, _ isChosen: (Int?, Substring.UTF8View) -> Bool) throws -> Int {
+        var names: [String] = []
+        var count = 0
+        // Names are collected and removed by turns, since a store may not like its objects to go while it lists them.
+        var last = ""
+        repeat {
+            names = []
+            try store.list(wholePrefix, after: last) { name, _ in
+                last = name
+                guard name.utf8.starts(with: wholePrefix.utf8) else { return true }
+                let suffix = name.utf8.dropFirst(wholePrefix.utf8.count)
+                if isChosen(Self.number(ofSuffix: suffix), suffix) { names.append(name) }
+                return names.count < 1000
+            }
+            try store.remove(names)
+            count += names.count
+        } while names.count == 1000
+        return count
     }
 
     /// Objects of a store that no metadata names: of a backup that was interrupted, or left behind by one that was deleted. Everything in

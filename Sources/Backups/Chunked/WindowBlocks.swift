@@ -51,9 +51,18 @@ struct WindowBlocks {
             // The parent's last block may have been a shorter one.
             if hasParentsLast, let last = parent.indices.last { wanted[last] = true }
             touched(by: changes) { wanted[$0] = true }
+            var unchanged: [Int] = []
             for block in plans.indices where !wanted[block] {
                 digests[block] = parent[block]
-                plans[block] = sampledShare > 0 && Double.random(in: 0..<1) < sampledShare ? .sampled : .inherited
+                plans[block] = .inherited
+                unchanged.append(block)
+            }
+            if sampledShare > 0, !unchanged.isEmpty {
+                let count = min(unchanged.count, max(1, Int(Double(unchanged.count) * sampledShare)))
+                for place in 0..<count {
+                    unchanged.swapAt(place, Int.random(in: place..<unchanged.count))
+                    plans[unchanged[place]] = .sampled
+                }
             }
         }
         guard wanted.contains(true) else { return }
@@ -85,13 +94,10 @@ struct WindowBlocks {
         zero[block] = isZero
     }
 
-    /// Refuses storage that says that a block is unchanged which is not.
-    func checkSamples(against parent: [Digest]) throws(ChunkedFailure) {
+    /// Finds storage that says that a block is unchanged which is not.
+    func checkSamples(against parent: [Digest]) throws(MissedChange) {
         for block in plans.indices where plans[block] == .sampled && digests[block] != parent[block] {
-            let start = range.lowerBound + UInt64(block * blockSize)
-            throw ChunkedFailure(
-                .device,
-                "the storage says that the \(blockSize) bytes from \(start) are unchanged, and they are not: a full backup is needed")
+            throw MissedChange(offset: range.lowerBound + UInt64(block * blockSize))
         }
     }
 

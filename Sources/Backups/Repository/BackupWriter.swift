@@ -69,6 +69,7 @@ final class BackupWriter: Sendable {
             segments = try (0..<shape.segmentCount).map { try writeSegment($0, parent: parent) }
         } catch let missed as MissedChange {
             missedChange = missed.offset
+            // Everything is read again: what could be inherited is not asked for.
             control.advance { $0.done = 0 }
             segments = try (0..<shape.segmentCount).map { try writeSegment($0, parent: nil) }
         }
@@ -110,12 +111,12 @@ final class BackupWriter: Sendable {
             }
         }
         control.advance { $0.done += UInt64(range.count) - plan.workBytes(shape, segment) }
-        if let same = plan.inheritedTree, try index.isUsable(same, .tree) { return same }
         if plan.isHole, let known = holes.withLock({ $0[range.count] }) { return known }
         let queue = WorkQueue(count: plan.work.count, control: control)
         try queue.run(workers) { [self] worker, number in
             try writeChunk(plan.work[number], of: segment, plan, worker)
         }
+        if let same = plan.inheritedTree, try index.isUsable(same, .tree) { return same }
         let worker = workers[0].value
         for length in plan.zeroLengths(shape, segment, zeroes) {
             let zero = zeroes.id(length)
@@ -164,7 +165,7 @@ final class BackupWriter: Sendable {
     }
 }
 
-/// A chunk that the source called unchanged is not what the parent has.
+/// What the source called unchanged is not what the parent has: the source's list of changes is not to be relied on.
 struct MissedChange: Error {
     let offset: UInt64
 }

@@ -37,7 +37,7 @@ final class SegmentPlan: @unchecked Sendable {
     }
 
     private(set) var work: [Work] = []
-    /// The parent's tree if all of it is inherited and nothing is read.
+    /// The parent's tree if all of it is inherited: nothing is read but samples.
     private(set) var inheritedTree: Digest?
     /// Whether the source has no data here and nothing is inherited.
     private(set) var isHole = false
@@ -61,19 +61,43 @@ final class SegmentPlan: @unchecked Sendable {
         let changed = work
         work = []
         var next = changed[...]
+        var unchanged: [UInt32] = []
+        var unknown: [UInt32] = []
         for chunk in 0..<count {
             if let first = next.first, Int(first.chunk) == chunk {
                 next = next.dropFirst()
                 work.append(first)
             } else if chunk < inherited.count, parent.covers(shape.chunk(chunk, of: segment)), try parent.isUsable(inherited[chunk]) {
                 chunks[chunk] = inherited[chunk]
-                if Double.random(in: 0..<1) < sampling { work.append(Work(chunk: UInt32(chunk), isSample: true)) }
+                unchanged.append(UInt32(chunk))
             } else {
-                // Beyond the parent's end, or damaged in the repository: it is read, and stored anew.
-                work.append(Work(chunk: UInt32(chunk)))
+                unknown.append(UInt32(chunk))
             }
         }
-        if work.isEmpty, inherited.count == count { inheritedTree = parent.tree(of: segment) }
+        // Beyond the parent's end, or damaged in the repository: what it holds is read, and stored anew.
+        if let first = unknown.first, let last = unknown.last {
+            let part = shape.chunk(Int(first), of: segment).lowerBound..<shape.chunk(Int(last), of: segment).upperBound
+            var rest = unknown[...]
+            for extent in try source.data(in: part) {
+                rest = rest.drop { shape.chunk(Int($0), of: segment).upperBound <= extent.lowerBound }
+                while let chunk = rest.first, shape.chunk(Int(chunk), of: segment).lowerBound < extent.upperBound {
+                    work.append(Work(chunk: chunk))
+                    rest.removeFirst()
+                }
+            }
+        }
+        if work.isEmpty, unknown.isEmpty, inherited.count == count { inheritedTree = parent.tree(of: segment) }
+        work += sample(&unchanged, sampling) { self.chunks[Int($0)] != zeroes.id(shape.chunk(Int($0), of: segment).count) }
+    }
+
+    /// So many of the chunks that are called unchanged, at random, but one at least; if there are any, one that holds something.
+    private func sample(_ chunks: inout [UInt32], _ share: Double, holdsSomething: (UInt32) -> Bool) -> [Work] {
+        guard share > 0, !chunks.isEmpty else { return [] }
+        let count = min(chunks.count, max(1, Int(Double(chunks.count) * share)))
+        let filled = chunks.indices.filter { holdsSomething(chunks[$0]) }
+        if let first = filled.randomElement() { chunks.swapAt(0, first) }
+        for place in (filled.isEmpty ? 0 : 1)..<max(1, count) { chunks.swapAt(place, Int.random(in: place..<chunks.count)) }
+        return chunks[..<count].map { Work(chunk: $0, isSample: true) }
     }
 
     deinit { chunks.deallocate() }

@@ -14,7 +14,10 @@ public final class Backup: Sendable {
     public let store, format, service, container, serviceMetadata: String?
     public let objectCount: Int
     public let host, availabilityZone: String?
-    public let dataTimestamp, restoreVolumeID, temporarySnapshotID, encryptionKeyID: String?
+    public let dataTimestamp, restoreVolumeID, encryptionKeyID: String?
+    /// The snapshot that it is or was read from, where that was made for it; with what the driver stores with it, and when it was known to
+    /// be there.
+    public let temporarySnapshotID, temporarySnapshotData, temporarySnapshotAt: String?
     /// JSON text.
     public let metadata: String
     public let createdAt: String
@@ -47,6 +50,8 @@ public final class Backup: Sendable {
         dataTimestamp = row[t.dataTimestamp]
         restoreVolumeID = row[t.restoreVolumeID]
         temporarySnapshotID = row[t.temporarySnapshotID]
+        temporarySnapshotData = row[t.temporarySnapshotData]
+        temporarySnapshotAt = row[t.temporarySnapshotAt]
         encryptionKeyID = row[t.encryptionKeyID]
         metadata = row[t.metadata]
         createdAt = row[t.createdAt]
@@ -121,18 +126,6 @@ public enum Backups {
         try connection.first(newestSQL, .text(id), .text(project)) { Backup($0) }
     }
 
-    static let temporarySnapshotsSQL = SQL("SELECT temp_snapshot_id FROM backups WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL")
-    /// Snapshots that were made to be read for backups of the volume, and could not be removed.
-    public static func temporarySnapshots(ofVolume id: String, in connection: any Connection) throws -> [String] {
-        try connection.rows(temporarySnapshotsSQL, .text(id)) { $0.text(0) }
-    }
-
-    static let forgetSnapshotsSQL = SQL("UPDATE backups SET temp_snapshot_id = NULL WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL")
-    /// They went with the volume.
-    public static func forgetTemporarySnapshots(of volume: Locked<Volume>, in tx: any Transaction) throws {
-        try tx.run(forgetSnapshotsSQL, .text(volume.id))
-    }
-
     // MARK: what flows record
 
     public static func setStatus(_ status: BackupStatus, of backup: Locked<Backup>, failReason: String? = nil, in tx: any Transaction)
@@ -168,11 +161,6 @@ public enum Backups {
         try tx.update(
             table, table.id(backup.id), set: table.status(.available), table.objectCount(objectCount), table.failReason(nil),
             table.updatedAt(tx.now))
-    }
-
-    /// The snapshot that is read in its place; nil: there is none any more.
-    public static func setTemporarySnapshot(_ id: String?, of backup: Locked<Backup>, in tx: any Transaction) throws {
-        try tx.update(table, table.id(backup.id), set: table.temporarySnapshotID(id))
     }
 
     /// The volume that it is restored to, as long as it is.

@@ -57,7 +57,8 @@ extension VolumeRequests {
             if parent == nil { throw StorageError.invalidBackup("No backups available to do an incremental backup.") }
         }
         // What it is made on top of is locked, so that it stays; a new id is behind no lock.
-        if let id = parent?.id, try Backups.lock(id, in: tx)?.status != .available {
+        let base = try parent.flatMap { try Backups.lock($0.id, in: tx) }
+        guard parent == nil || base?.status == .available else {
             throw StorageError.invalidBackup("No backups available to do an incremental backup.")
         }
         let id = UUID.random()
@@ -76,6 +77,8 @@ extension VolumeRequests {
             claims.append(.shared(volume))
             if let temporary { claims.append(.exclusive(new: temporary)) }
         }
+        // Another backup that is made meanwhile must not remove what this one asks for changes since.
+        if let base, let claim = Claim.shared(snapshotOf: base) { claims.append(claim) }
         try startBackup(
             CreateBackupArguments(zone: new.zone, container: new.container), id, project: caller.projectID, caller: caller, claims: claims,
             in: tx)

@@ -12,6 +12,10 @@ public struct Claim: Sendable {
 
     public static func exclusive(_ row: Locked<some Lockable>) -> Claim { Claim(row.value.id, isExclusive: true) }
     public static func shared(_ row: Locked<some Lockable>) -> Claim { Claim(row.value.id, isExclusive: false) }
+    /// On the snapshot of a backup, under the lock of the backup's row.
+    static func shared(snapshotOf backup: Locked<Backup>) -> Claim? {
+        backup.temporarySnapshotID.map { Claim($0, isExclusive: false) }
+    }
     /// On a resource that the same transaction makes, or the operation will make.
     public static func exclusive(new id: String) -> Claim { Claim(id, isExclusive: true) }
 }

@@ -22,8 +22,11 @@ public final class BackupTable: Table, @unchecked Sendable {
     /// As of when its content is.
     public let dataTimestamp = Column<String?>("data_timestamp")
     public let restoreVolumeID = Column<String?>("restore_volume_id")
-    /// The snapshot that is read while the backup is made, as long as there may be one.
+    /// The snapshot that is read while the backup is made, as long as there may be one: it may be kept for the next increment.
     public let temporarySnapshotID = Column<String?>("temp_snapshot_id")
+    /// What the driver stores with that snapshot; and when it was known to be there.
+    public let temporarySnapshotData = Column<String?>("temp_snapshot_data")
+    public let temporarySnapshotAt = Column<String?>("temp_snapshot_at")
     public let encryptionKeyID = Column<String?>("encryption_key_id")
     /// A JSON object of texts.
     public let metadata = Column<String>("metadata")

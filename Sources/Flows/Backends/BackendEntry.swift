@@ -20,6 +20,7 @@ public final class BackendEntry: StorageBackend {
     let statsInterval: Int
     /// Bytes in a second; 0: no limit.
     let copyLimit: Int
+    let keepsBackupSnapshots: Bool
     /// The operator's expressions; empty: the driver's.
     let filterFunction, goodnessFunction: String
     private let report = Guarded<CapacityReport?>(nil)
@@ -94,6 +95,7 @@ public final class BackendEntry: StorageBackend {
         maxOverSubscription = settings[Options.backend.maxOverSubscription, backend: name]
         statsInterval = settings[Options.backend.statsInterval, backend: name]
         copyLimit = settings[Options.backend.copyLimit, backend: name]
+        keepsBackupSnapshots = settings[Options.backend.keepsBackupSnapshots, backend: name]
         filterFunction = settings[Options.backend.filterFunction, backend: name]
         goodnessFunction = settings[Options.backend.goodnessFunction, backend: name]
         let extra = settings[Options.backend.extraCapabilities, backend: name]

@@ -29,6 +29,9 @@ struct OperationBackend: Sendable {
         return capability == .null ? nil : capability?.boolean ?? false
     }
 
+    /// Another backend for the same operation.
+    func other(at host: String) throws -> OperationBackend { try OperationBackend(at: host, operation, services) }
+
     // MARK: calls
 
     /// Calls the driver until there is an answer: again after the death of its host, after passing trouble, and while the
@@ -121,6 +124,9 @@ struct OperationBackend: Sendable {
     }
 
     // MARK: backups
+
+    /// Whether increments read only what the driver says has changed.
+    var keepsBackupSnapshots: Bool { backend.keepsBackupSnapshots }
 
     /// Waits until no transfer lives that an earlier process began, and gives the end of one.
     func transferEnd(_ object: DriverValue) async throws -> (end: Transfer.End, limit: Int) {

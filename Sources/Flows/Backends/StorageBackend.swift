@@ -11,6 +11,8 @@ protocol StorageBackend: Sendable {
     var capabilities: DriverValue? { get }
     /// Bytes in a second that a copy may read or write; 0: no limit.
     var copyLimit: Int { get }
+    /// Whether increments read only what its driver says has changed, for which snapshots of backups are kept.
+    var keepsBackupSnapshots: Bool { get }
 
     /// Calls the driver once. Throws `DriverFailure`.
     func call(

@@ -87,17 +87,6 @@ extension FlowRun {
         try Messages.add(
             action, detail, volumeID: volumeID, backupID: id, projectID: operation.projectID, requestID: operation.requestID, in: tx)
     }
-
-    /// What a driver is told of the snapshot that a backup is read from.
-    func driverArguments(temporarySnapshot id: String, of volume: Volume, data: String?) async throws -> DriverValue {
-        .members([
-            "volume": try await driverArguments(volume),
-            "snapshot": .members([
-                "id": .string(id), "name": .string(settings.names.snapshot(id)), "size": .integer(Int64(volume.size)),
-                "data": .optional(data),
-            ]),
-        ])
-    }
 }
 
 extension Step {

@@ -2,8 +2,10 @@ import BlockStorage
 import Database
 import DriverHost
 import JSON
+import Logging
 
-/// Makes a backup of a volume, by a snapshot that is read in its place, or of a snapshot.
+/// Makes a backup of a volume, by a snapshot that is read in its place, or of a snapshot. An increment asks the volume's driver what
+/// changed since the snapshot of its parent, and reads that alone.
 enum CreateBackup: FlowDefinition {
     typealias Arguments = CreateBackupArguments
     typealias State = CreateBackupState
@@ -34,12 +36,12 @@ enum CreateBackup: FlowDefinition {
             "snapshot",
             perform: { run, services in
                 let backup = try await run.backup(run.operation.resourceID)
-                guard let id = backup.temporarySnapshotID else { return Source.existing }
+                guard let snapshot = run.driverArguments(snapshotOf: backup) else { return Source.existing }
                 let volume = try await run.volume(backup.volumeID)
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
                 do {
                     let output = try await OperationBackend(at: host, run.operation, services).call(
-                        .createSnapshot, run.driverArguments(temporarySnapshot: id, of: volume, data: nil))
+                        .createSnapshot, .members(["volume": run.driverArguments(volume), "snapshot": snapshot]))
                     return .snapshot(data: output["data"]?.string)
                 } catch let failure as DriverFailure where failure.code == .unsupported {
                     // Read in place, while nobody may write to it.
@@ -53,11 +55,12 @@ enum CreateBackup: FlowDefinition {
                 let volume = try Volumes.lock(found.volumeID, in: tx)
                 guard let backup = try Backups.lock(found.id, in: tx) else { return }
                 switch source {
-                case .volume: try Backups.setTemporarySnapshot(nil, of: backup, in: tx)
+                case .volume: try Backups.forgetSnapshot(of: backup, in: tx)
                 case .existing: if let volume { try Operations.release(volume.id, of: run.operation, in: tx) }
                 case .snapshot(let data):
                     run.state.hasSnapshot = true
                     run.state.snapshotData = data
+                    try Backups.snapshotMade(backup, data: data, in: tx)
                     // Whatever the volume is used for now, it is not read any more.
                     if let volume { try Operations.release(volume.id, of: run.operation, in: tx) }
                 }
@@ -72,13 +75,21 @@ enum CreateBackup: FlowDefinition {
                 let store = try OperationStore(of: backup, run.operation, services)
                 var order = try store.order(chain)
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, in: $0) }
-                return try await store.run(order, isRestore: false, with: source(of: backup, volume, run), at: host)
-            },
-            record: { run, output, tx in
-                try finish(run, in: tx) {
-                    try Backups.made($0, objectCount: output["objects"]?.integer.flatMap { Int(exactly: $0) } ?? 0, in: tx)
+                if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
+                    order.keepsSnapshot = run.state.hasSnapshot
+                    if let parent = chain.dropLast().last { order.base = try await run.base(of: backup, after: parent) }
                 }
+                let output = try await store.run(order, isRestore: false, with: source(of: backup, volume, run), at: host)
+                services.log.info(
+                    "backed up",
+                    metadata: [
+                        "backup": "\(backup.id)", "bytes_read": "\(output["read"]?.integer ?? 0)",
+                        "bytes_stored": "\(output["stored"]?.integer ?? 0)", "seconds": "\(output["seconds"]?.real ?? 0)",
+                        "operation_id": "\(run.operation.id)", "request_id": "\(run.operation.requestID)",
+                    ])
+                return output
             },
+            record: { run, output, tx in try recordWritten(run, output, in: tx) },
             undo: { run, services in
                 let backup = try await run.backup(run.operation.resourceID)
                 let store = try OperationStore(of: backup, run.operation, services)
@@ -99,16 +110,29 @@ enum CreateBackup: FlowDefinition {
             guard let snapshot = try await run.read({ try Snapshots.find(id, in: $0) }) else { throw StorageError.snapshotNotFound(id) }
             return .members(["volume": try await run.driverArguments(volume), "snapshot": run.driverArguments(snapshot)])
         }
-        guard run.state.hasSnapshot, let id = backup.temporarySnapshotID else {
+        guard run.state.hasSnapshot, let snapshot = run.driverArguments(snapshotOf: backup) else {
             return .members(["volume": try await run.driverArguments(volume)])
         }
-        return try await run.driverArguments(temporarySnapshot: id, of: volume, data: run.state.snapshotData)
+        return .members(["volume": try await run.driverArguments(volume), "snapshot": snapshot])
+    }
+
+    private static func recordWritten(_ run: FlowRun<Self>, _ output: DriverValue, in tx: any Transaction) throws {
+        // What a driver that omitted a change would say next is not asked for.
+        let isKept = output["tells_changes"]?.boolean == true && output["missed_change"] == nil
+        let count = output["objects"]?.integer.flatMap { Int(exactly: $0) } ?? 0
+        try finish(run, isKept ? .kept : .removed, in: tx) { try Backups.made($0, objectCount: count, in: tx) }
+        let data: JSONObject = [
+            "bytes_read": .integer(output["read"]?.integer ?? 0), "bytes_stored": .integer(output["stored"]?.integer ?? 0),
+        ]
+        try Events.append(
+            "backup.written", resourceType: "backup", resourceID: run.operation.resourceID, projectID: run.operation.projectID,
+            operationID: run.operation.id, requestID: run.operation.requestID, data: data, in: tx)
     }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         // A driver without snapshots has made none.
         let hasNone = failure.step == "snapshot" && failure.code == .unsupported
-        try finish(run, removesSnapshot: !hasNone, in: tx) { backup in
+        try finish(run, hasNone ? .none : .removed, in: tx) { backup in
             // Somebody may have set it to be deleted meanwhile.
             guard backup.status == .creating else { return }
             try Backups.setStatus(.error, of: backup, failReason: failure.message, in: tx)
@@ -123,22 +147,32 @@ enum CreateBackup: FlowDefinition {
         return .finished
     }
 
-    /// Sets the backup's last state; what was read for it is as it was before, and the snapshot that was made for it goes.
+    /// What becomes of the snapshot that was made to be read.
+    private enum SnapshotEnd {
+        case kept, removed
+        /// There never was one.
+        case none
+    }
+
+    /// Sets the backup's last state; what was read for it is as it was before. The snapshot that was made for it is kept for the next
+    /// increment, or goes; so do those that no increment needs any more.
     private static func finish(
-        _ run: FlowRun<Self>, removesSnapshot: Bool = true, in tx: any Transaction, _ end: (Locked<Backup>) throws -> Void
+        _ run: FlowRun<Self>, _ snapshotEnd: SnapshotEnd, in tx: any Transaction, _ end: (Locked<Backup>) throws -> Void
     ) throws {
         guard let found = try Backups.find(run.operation.resourceID, in: tx) else { return }
         let volume = try Volumes.lock(found.volumeID, in: tx)
         if let id = found.snapshotID, let snapshot = try Snapshots.lock(id, in: tx), snapshot.status == .backingUp {
             try Snapshots.setStatus(.available, of: snapshot, in: tx)
         }
-        guard let backup = try Backups.lock(found.id, in: tx) else { return }
+        let others = try Backups.withSnapshots(ofVolume: found.volumeID, in: tx).map(\.id)
+        let locked = try Set(others + [found.id]).sorted().compactMap { try Backups.lock($0, in: tx) }
+        guard let backup = locked.first(where: { $0.id == found.id }) else { return }
         try end(backup)
-        guard let id = backup.temporarySnapshotID else { return }
-        guard let volume, removesSnapshot else { return try Backups.setTemporarySnapshot(nil, of: backup, in: tx) }
-        _ = try Operations.create(
-            RemoveBackupSnapshotArguments(volumeID: volume.id, snapshotID: id, data: run.state.snapshotData), resourceType: "backup",
-            resourceID: backup.id, projectID: backup.projectID, caller: run.operation.caller,
-            claims: [.exclusive(new: id), .shared(volume)], in: tx)
+        guard let volume, snapshotEnd != .none else { return try Backups.forgetSnapshot(of: backup, in: tx) }
+        var ended = Set(try Backups.withUnneededSnapshots(ofVolume: volume.id, in: tx).map(\.id))
+        if try snapshotEnd != .kept || !Backups.isBase(backup.value, in: tx) { ended.insert(backup.id) }
+        for backup in locked where ended.contains(backup.id) {
+            try Backups.removeSnapshot(of: backup, volume, caller: run.operation.caller, in: tx)
+        }
     }
 }

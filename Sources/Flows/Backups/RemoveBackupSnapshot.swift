@@ -2,8 +2,8 @@ import BlockStorage
 import Database
 import DriverHost
 
-/// Removes the snapshot that a backup was read from. An operation of its own: the backup is whole without it, and the volume may be in
-/// use by others until its turn comes.
+/// Removes the snapshot that a backup was read from, at once or when it is kept no longer. An operation of its own: the backup is whole
+/// without it, and the volume may be in use by others until its turn comes.
 enum RemoveBackupSnapshot: FlowDefinition {
     typealias Arguments = RemoveBackupSnapshotArguments
 
@@ -13,14 +13,18 @@ enum RemoveBackupSnapshot: FlowDefinition {
             host: { run in try await run.read { try Volumes.find(run.arguments.volumeID, in: $0)?.host } },
             perform: { run, backend in
                 let volume = try await run.volume(run.arguments.volumeID)
-                let arguments = try await run.driverArguments(
-                    temporarySnapshot: run.arguments.snapshotID, of: volume, data: run.arguments.data)
+                let id = run.arguments.snapshotID
+                let arguments = DriverValue.members([
+                    "volume": try await run.driverArguments(volume),
+                    "snapshot": .members([
+                        "id": .string(id), "name": .string(run.settings.names.snapshot(id)), "size": .integer(Int64(volume.size)),
+                        "data": .optional(run.arguments.data),
+                    ]),
+                ])
                 _ = try await backend.call(.deleteSnapshot, arguments, wait: nil)
             },
             record: { run, _, tx in
-                if let backup = try Backups.lock(run.operation.resourceID, in: tx) {
-                    try Backups.setTemporarySnapshot(nil, of: backup, in: tx)
-                }
+                if let backup = try Backups.lock(run.operation.resourceID, in: tx) { try Backups.forgetSnapshot(of: backup, in: tx) }
             })
     ]
 

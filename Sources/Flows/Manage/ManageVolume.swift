@@ -99,6 +99,8 @@ enum UnmanageVolume: FlowDefinition {
             "leave", skipsUnplaced: true,
             perform: { run, volume, backend in
                 let arguments = DriverValue.members(["volume": try await run.driverArguments(volume)])
+                // What stays is the volume as its user knows it.
+                try await run.dropBackupSnapshots(of: volume, on: backend)
                 _ = try await backend.callIfSupported(.unexportVolume, arguments)
                 _ = try await backend.callIfSupported(.unmanageVolume, arguments)
             },

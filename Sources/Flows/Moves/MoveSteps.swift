@@ -80,6 +80,8 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
             perform: { run, backend in
                 let volume = try await run.volume()
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
+                // They stay behind, where the old object could not be removed with them.
+                try await run.dropBackupSnapshots(of: volume, on: backend.other(at: host))
                 try await backend.copy(
                     .members(["volume": run.driverArguments(volume)]), at: host, to: .members(["volume": target(run, volume)]), for: run)
                 return backend.sharesTargets
@@ -111,6 +113,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
         place.replicationStatus = run.state.replicationStatus
         place.sharedTargets = run.state.sharedTargets
         try Volumes.relocate(volume, to: place, in: tx)
+        try Backups.forgetSnapshots(of: volume, in: tx)
     }
 
     // MARK: the old object

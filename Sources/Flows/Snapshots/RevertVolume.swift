@@ -12,6 +12,8 @@ enum RevertVolume: FlowDefinition {
             perform: { run, volume, backend in
                 let arguments = try await run.driverArguments(withSnapshotOf: volume)
                 try await run.read { try requireUnconnected(volume, in: $0) }
+                // The user's latest snapshot becomes the latest of all.
+                try await run.dropBackupSnapshots(of: volume, on: backend)
                 return try await backend.call(.revertToSnapshot, arguments)
             },
             record: { run, output, tx in

@@ -12,12 +12,13 @@ enum DeleteVolume: FlowDefinition {
             host: { run in
                 let volume = try await run.volume()
                 let hasNone = try await run.read {
-                    try Snapshots.ofVolume(volume.id, in: $0).isEmpty && Backups.temporarySnapshots(ofVolume: volume.id, in: $0).isEmpty
+                    try Snapshots.ofVolume(volume.id, in: $0).isEmpty && Backups.withSnapshots(ofVolume: volume.id, in: $0).isEmpty
                 }
                 return hasNone ? nil : volume.host
             },
             perform: { run, backend in
                 let volume = try await run.volume()
+                try await run.dropBackupSnapshots(of: volume, on: backend, wait: nil)
                 // The newest first: older ones may be what they rest on. Each is recorded on its own: should a later one stay, no
                 // row of one that went may come back.
                 for snapshot in try await run.read({ try Snapshots.ofVolume(volume.id, in: $0) }).reversed() {
@@ -29,10 +30,6 @@ enum DeleteVolume: FlowDefinition {
                         guard let snapshot = try Snapshots.lock(snapshot.id, in: tx) else { return }
                         try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
                     }
-                }
-                for id in try await run.read({ try Backups.temporarySnapshots(ofVolume: volume.id, in: $0) }) {
-                    let arguments = try await run.driverArguments(temporarySnapshot: id, of: volume, data: nil)
-                    _ = try await backend.callIfSupported(.deleteSnapshot, arguments, wait: nil)
                 }
             }),
         removal(),

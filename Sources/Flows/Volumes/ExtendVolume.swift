@@ -35,12 +35,19 @@ enum ExtendVolume: FlowDefinition {
             perform: { run, volume, backend in
                 var isAttached = run.arguments.isAttached
                 if !isAttached { isAttached = try await run.isConnected(volume) }
-                return try await backend.call(
-                    .extendVolume,
-                    .members([
-                        "volume": run.driverArguments(volume), "new_size": .integer(Int64(run.arguments.newSize)),
-                        "attached": .boolean(isAttached),
-                    ]))
+                let arguments = DriverValue.members([
+                    "volume": try await run.driverArguments(volume), "new_size": .integer(Int64(run.arguments.newSize)),
+                    "attached": .boolean(isAttached),
+                ])
+                do { return try await backend.call(.extendVolume, arguments) } catch let failure as DriverFailure
+                    where failure.code == .busy || failure.code == .unsupported
+                {
+                    // Some drivers do not grow a volume with snapshots; of those of backups its user knows nothing.
+                    let hasNone = try await run.read { try Backups.withSnapshots(ofVolume: volume.id, in: $0).isEmpty }
+                    guard !hasNone else { throw failure }
+                    try await run.dropBackupSnapshots(of: volume, on: backend)
+                    return try await backend.call(.extendVolume, arguments)
+                }
             },
             record: { run, output, tx in
                 guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }

@@ -172,7 +172,7 @@ struct ChunkedRoundTripTests {
         #expect(target.bytes == volume.bytes)
     }
 
-    @Test("storage that says unchanged of what has changed is found out")
+    @Test("storage that says unchanged of what has changed is found out and named, and not relied on")
     func lyingStorage() throws {
         var chain = ChunkedChain()
         chain.options.sampledShare = 1
@@ -181,9 +181,33 @@ struct ChunkedRoundTripTests {
         volume.markUnchanged()
         volume.change(1 * unit, [7])
         volume.markUnchanged()
-        let failure = #expect(throws: ChunkedFailure.self) { try chain.write(volume) }
-        #expect(failure?.kind == .device)
-        #expect(failure?.reason.contains("from 262144 are unchanged") == true)
+        #expect(try chain.write(volume).missedChange == 262_144)
+        let target = RecordingVolume(zeroes: 4 * unit)
+        try chain.restore(to: target)
+        #expect(target.bytes == volume.bytes)
+    }
+
+    @Test("what was stored before storage was found out to lie is not left behind as an object that nothing names")
+    func lyingStorageLeavesNothing() throws {
+        var chain = ChunkedChain()
+        chain.options.sampledShare = 1
+        chain.options.threads = 1
+        let volume = RecordingVolume(mixedBytes(8 * unit, seed: 6))
+        try chain.write(volume)
+        let known = try chain.names().count
+        volume.markUnchanged()
+        volume.change(7 * unit, [7])
+        volume.markUnchanged()
+        volume.change(unit / 2, [1])
+        // The block before the one that is told changes once that is read: what is stored of both then is a longer object.
+        let before = unit / 2 - chain.options.blockSize
+        let source = ChangingSource(volume, after: UInt64(unit / 2)) { volume.change(before, [1]) }
+        #expect(try chain.write(source).missedChange == UInt64(7 * unit))
+        // Two runs of blocks, the hashes and the metadata.
+        #expect(try chain.names().count == known + 4)
+        let target = RecordingVolume(zeroes: 8 * unit)
+        try chain.restore(to: target)
+        #expect(target.bytes == volume.bytes)
     }
 
     @Test("a cancelled backup has no metadata, and a cancelled restore says what it had written")

@@ -118,3 +118,27 @@ func mixedBytes(_ count: Int, seed: UInt64) -> [UInt8] {
     }
     return bytes
 }
+
+/// A volume of which something changes right after a place was read for the first time.
+final class ChangingSource: BlockSource {
+    private let volume: RecordingVolume
+    private let place: UInt64
+    private let change: @Sendable () -> Void
+    private let isDone = Guarded(false)
+
+    init(_ volume: RecordingVolume, after place: UInt64, _ change: @escaping @Sendable () -> Void) {
+        self.volume = volume
+        self.place = place
+        self.change = change
+    }
+
+    var size: UInt64 { volume.size }
+    func data(in range: Range<UInt64>) throws -> [Range<UInt64>] { try volume.data(in: range) }
+    func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { try volume.changes(in: range) }
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
+        try volume.read(at: offset, into: buffer)
+        guard (offset..<offset + UInt64(buffer.count)).contains(place), !isDone.withLock({ $0 }) else { return }
+        isDone.withLock { $0 = true }
+        change()
+    }
+}

@@ -120,6 +120,36 @@ struct BackupRestoreTests {
         #expect(try restored(repository, orphan.snapshot, size: image.count) == image)
     }
 
+    @Test("of what a volume grew by, only what holds something is read")
+    func growth() throws {
+        let image = mixedImage(chunks: 4, chunkSize: kib256, seed: 4)
+        let repository = try repository { $0.sampling = 0 }
+        let first = try repository.backup(MemorySource(image), request("first")).snapshot
+        var grown = image + [UInt8](repeating: 0, count: 40 * kib256)
+        grown[30 * kib256 + 1] = 7
+        let place = UInt64(30 * kib256)..<UInt64(30 * kib256 + 4096)
+        let source = MemorySource(grown, changed: [], extents: [0..<UInt64(image.count), place])
+        let made = try repository.backup(source, request("grown", parent: first))
+        #expect(source.readBytes == UInt64(kib256))
+        #expect(try restored(repository, made.snapshot, size: grown.count) == grown)
+    }
+
+    @Test("the share of what is called unchanged that is read all the same is a thousandth, and one chunk at least that holds something")
+    func samples() throws {
+        let repository = try repository()
+        var image = [UInt8](repeating: 0, count: 200 * kib256)
+        image[77 * kib256] = 1
+        let first = try repository.backup(MemorySource(image), request("first"))
+        let same = MemorySource(image, changed: [])
+        let second = try repository.backup(same, request("same", parent: first.snapshot))
+        #expect(same.readBytes == UInt64(kib256) && second.missedChange == nil)
+        // The only one that holds something is the one that changed.
+        image[77 * kib256] = 2
+        let third = try repository.backup(MemorySource(image, changed: []), request("third", parent: second.snapshot))
+        #expect(third.missedChange == UInt64(77 * kib256))
+        #expect(try restored(repository, third.snapshot, size: image.count) == image)
+    }
+
     @Test("a storage whose list of changes omits something is found out, named, and not relied on")
     func lies() throws {
         var image = mixedImage(chunks: 20, chunkSize: kib256, seed: 6)

@@ -17,13 +17,15 @@ enum Act: String, CaseIterable, Sendable {
     case manage, unmanage, manageSnapshot, unmanageSnapshot
     case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup
     case restore, restoreOver, fromBackup
+    // With a snapshot of a backup beside the volume, which is kept for the next increment.
+    case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
 
     var flow: FlowID {
         switch self {
         case .create, .clone, .fromSnapshot, .fromSnapshotElsewhere: CreateVolume.id
-        case .delete, .cascade: DeleteVolume.id
+        case .delete, .cascade, .keptDelete: DeleteVolume.id
         case .deleteWithoutSnapshots: DeleteVolumeWithoutSnapshots.id
-        case .extend: ExtendVolume.id
+        case .extend, .keptExtend: ExtendVolume.id
         case .connect: ConnectVolume.id
         case .disconnect: DisconnectVolume.id
         case .attach, .attachAgain: ConnectAttachment.id
@@ -31,17 +33,17 @@ enum Act: String, CaseIterable, Sendable {
         case .restoreExport: RestoreExport.id
         case .snapshot: CreateSnapshot.id
         case .deleteSnapshot: DeleteSnapshot.id
-        case .revert: RevertVolume.id
-        case .retype, .retypeElsewhere: RetypeVolume.id
-        case .migrate: MigrateVolume.id
+        case .revert, .keptRevert: RevertVolume.id
+        case .retype, .retypeElsewhere, .keptRetypeElsewhere: RetypeVolume.id
+        case .migrate, .keptMigrate: MigrateVolume.id
         case .removeUnusedObject: RemoveUnusedObject.id
         case .manage: ManageVolume.id
-        case .unmanage: UnmanageVolume.id
+        case .unmanage, .keptUnmanage: UnmanageVolume.id
         case .manageSnapshot: ManageSnapshot.id
         case .unmanageSnapshot: UnmanageSnapshot.id
-        case .backup, .backupOfSnapshot, .increment, .backupInPlace: CreateBackup.id
+        case .backup, .backupOfSnapshot, .increment, .backupInPlace, .keptIncrement: CreateBackup.id
         case .removeBackupSnapshot: RemoveBackupSnapshot.id
-        case .deleteBackup: DeleteBackup.id
+        case .deleteBackup, .keptDeleteBackup: DeleteBackup.id
         case .restore, .restoreOver, .fromBackup: RestoreBackup.id
         }
     }
@@ -50,12 +52,20 @@ enum Act: String, CaseIterable, Sendable {
     /// Or it is nothing that a user asked for.
     var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject].contains(self) }
     var attaches: Bool { self == .attach || self == .attachAgain }
-    var moves: Bool { self == .retypeElsewhere || self == .migrate }
-    var copies: Bool { [.fromSnapshotElsewhere, .retypeElsewhere, .migrate, .restore, .restoreOver, .fromBackup].contains(self) }
+    var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
+    var copies: Bool { moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup].contains(self) }
+    /// What is unmanaged stays.
+    var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
     var isOfBackup: Bool {
         [
             .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore, .restoreOver,
-            .fromBackup,
+            .fromBackup, .keptIncrement, .keptDeleteBackup,
+        ].contains(self)
+    }
+    /// Drivers tell what changed since a snapshot, and snapshots of backups are kept for that.
+    var keepsSnapshots: Bool {
+        [
+            .keptIncrement, .keptDeleteBackup, .keptDelete, .keptExtend, .keptRevert, .keptRetypeElsewhere, .keptMigrate, .keptUnmanage,
         ].contains(self)
     }
     /// The driver of the volume has no snapshots.
@@ -66,6 +76,8 @@ enum Act: String, CaseIterable, Sendable {
     /// Does what must be before it, then asks for it; returns the volume that the flow is about and the operation.
     func begin(_ bench: FlowBench, _ caller: Caller) async throws -> (volume: String, operation: String) {
         let requests = bench.requests
+        bench.script.tellsChanges.withLock { $0 = keepsSnapshots }
+        bench.script.growsNoSnapshots.withLock { $0 = keepsSnapshots }
         func create(_ change: @escaping @Sendable (inout NewVolume) -> Void = { _ in }) async throws -> String {
             var new = NewVolume()
             new.size = 1
@@ -112,6 +124,12 @@ enum Act: String, CaseIterable, Sendable {
             try await bench.carryOutRest(of: caller)
             return backup.id
         }
+        /// With a backup, where its snapshot is kept.
+        func created() async throws -> String {
+            let volume = try await create()
+            if keepsSnapshots { _ = try await finished(backup(of: volume)) }
+            return volume
+        }
         func made(of change: @escaping @Sendable (inout NewVolume) -> Void) async throws -> (volume: String, operation: String) {
             var new = NewVolume()
             new.size = 1
@@ -142,8 +160,8 @@ enum Act: String, CaseIterable, Sendable {
                 $0.snapshotID = source
                 $0.typeName = "two"
             }
-        case .delete:
-            let volume = try await create()
+        case .delete, .keptDelete:
+            let volume = try await created()
             return try await about(volume) { try requests.delete(volume, force: false, caller: caller, in: $0) }
         case .deleteWithoutSnapshots:
             let volume = try await create()
@@ -156,8 +174,8 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             for _ in 0..<2 { _ = try await snapshot(of: volume) }
             return try await about(volume) { try requests.delete(volume, force: false, cascade: true, caller: caller, in: $0) }
-        case .extend:
-            let volume = try await create()
+        case .extend, .keptExtend:
+            let volume = try await created()
             return try await about(volume) { try requests.extend(volume, to: 2, allowAttached: false, caller: caller, in: $0) }
         case .connect:
             let volume = try await create()
@@ -204,9 +222,10 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             let id = try await snapshot(of: volume)
             return try await about(volume) { try requests.deleteSnapshot(id, force: false, caller: caller, in: $0) }
-        case .revert:
+        case .revert, .keptRevert:
             let volume = try await create()
             let id = try await snapshot(of: volume)
+            if keepsSnapshots { _ = try await finished(backup(of: volume)) }
             bench.backends.all[0]["volume-" + volume]?.content = "later content"
             return try await about(volume) { try requests.revert(volume, to: id, caller: caller, in: $0) }
         case .retype:
@@ -217,15 +236,16 @@ enum Act: String, CaseIterable, Sendable {
                     name: "one again", description: nil, isPublic: true, extraSpecs: ["volume_backend_name": "one"], in: tx)
             }
             return try await about(volume) { try requests.retype(volume, to: "one again", mayMigrate: false, caller: caller, in: $0) }
-        case .retypeElsewhere:
-            let volume = try await create()
+        case .retypeElsewhere, .keptRetypeElsewhere:
+            let volume = try await created()
             return try await about(volume) { try requests.retype(volume, to: "two", mayMigrate: true, caller: caller, in: $0) }
-        case .migrate:
+        case .migrate, .keptMigrate:
             // Of the default type: it fits either backend.
             let volume = try await create { $0.typeName = "__DEFAULT__" }
             let placed = try await bench.database.read { try #require(try Volumes.find(volume, in: $0)?.backend) }
             let target = bench.backends.all.first { $0.host != placed }?.host ?? ""
             for backend in bench.backends.all { backend["volume-" + volume]?.content = "content" }
+            if keepsSnapshots { _ = try await finished(backup(of: volume)) }
             return try await about(volume) {
                 try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
             }
@@ -245,8 +265,8 @@ enum Act: String, CaseIterable, Sendable {
                 managed.typeName = "one"
                 return try requests.manage(managed, downAfter: 86_400, caller: caller, in: $0)
             }
-        case .unmanage:
-            let volume = try await create()
+        case .unmanage, .keptUnmanage:
+            let volume = try await created()
             return try await about(volume) { try requests.unmanage(volume, caller: caller, in: $0) }
         case .manageSnapshot:
             let volume = try await create()
@@ -266,7 +286,7 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             let id = try await snapshot(of: volume)
             return (volume, try await backup(of: volume) { $0.snapshotID = id }.operation)
-        case .increment:
+        case .increment, .keptIncrement:
             let volume = try await create()
             _ = try await finished(backup(of: volume))
             return (volume, try await backup(of: volume) { $0.isIncremental = true }.operation)
@@ -279,7 +299,7 @@ enum Act: String, CaseIterable, Sendable {
                 volume,
                 try await bench.database.read { try #require(try Operations.runnable(in: $0).first { $0.resourceID == made.id }).id }
             )
-        case .deleteBackup:
+        case .deleteBackup, .keptDeleteBackup:
             let volume = try await create()
             let id = try await finished(backup(of: volume))
             return try await bench.database.write { tx in

@@ -23,6 +23,18 @@ final class Script: Sendable {
     private let state = Guarded(State())
     /// Whether drivers have no snapshots.
     let lacksSnapshots = Guarded(false)
+    /// Whether drivers tell what changed since a snapshot.
+    let tellsChanges = Guarded(false)
+    /// Whether drivers do not grow a volume with snapshots.
+    let growsNoSnapshots = Guarded(false)
+    /// Whether a driver has omitted a change of the volume that is backed up next.
+    let omitsChange = Guarded(false)
+    /// Whether the backends of the node are not enabled.
+    let isDisabled = Guarded(false)
+    /// Whether the backends keep snapshots of backups.
+    let keepsSnapshots = Guarded(true)
+    /// Names of the snapshots since which backups asked for changes; nil: they read all.
+    let bases = Guarded<[String?]>([])
 
     func begin(_ faults: [Int: Fault]) { state.withLock { $0 = State(faults: faults) } }
 
@@ -50,12 +62,15 @@ final class MemoryBackend: StorageBackend {
         var size: Int64
         var content = ""
         var snapshots: [String: String] = [:]
+        /// Those that were made here, the newest last.
+        var order: [String] = []
         var isExported = false
         var hosts: Set<String> = []
     }
 
     let host: String
     let copyLimit = 0
+    var keepsBackupSnapshots: Bool { script.keepsSnapshots.withLock { $0 } }
     let capabilities: DriverValue? = .members(["shared_targets": .boolean(false)])
     private let script: Script
     private let storage = Guarded<[String: Object]>([:])
@@ -66,6 +81,7 @@ final class MemoryBackend: StorageBackend {
     }
 
     var objects: [String: Object] { storage.withLock { $0 } }
+    var isDisabled: Bool { script.isDisabled.withLock { $0 } }
     subscript(name: String) -> Object? {
         get { storage.withLock { $0[name] } }
         set { storage.withLock { $0[name] = newValue } }
@@ -84,13 +100,11 @@ final class MemoryBackend: StorageBackend {
         _ method: DriverMethod, _ arguments: DriverValue, requestID: String, onProgress: @escaping @Sendable (UInt64, UInt64) -> Void
     ) async throws -> DriverValue {
         try script.run(method.rawValue) {
-            try storage.withLock { try Self.effect(method, arguments, &$0, lacksSnapshots: script.lacksSnapshots.withLock { $0 }) }
+            try storage.withLock { try effect(method, arguments, &$0) }
         }
     }
 
-    private static func effect(
-        _ method: DriverMethod, _ arguments: DriverValue, _ objects: inout [String: Object], lacksSnapshots: Bool
-    ) throws -> DriverValue {
+    private func effect(_ method: DriverMethod, _ arguments: DriverValue, _ objects: inout [String: Object]) throws -> DriverValue {
         func name(_ argument: String) -> String { arguments[argument]?["name"]?.string ?? "" }
         func require(_ name: String) throws -> Object {
             guard let object = objects[name] else { throw DriverFailure(.notFound, "there is no \(name)") }
@@ -116,16 +130,26 @@ final class MemoryBackend: StorageBackend {
             guard objects[volume]?.snapshots.isEmpty ?? true else { throw DriverFailure(.busy, "\(volume) has snapshots") }
             objects[volume] = nil
         case .extendVolume:
-            _ = try require(volume)
+            guard try require(volume).snapshots.isEmpty || !script.growsNoSnapshots.withLock({ $0 }) else {
+                throw DriverFailure(.busy, "\(volume) has snapshots")
+            }
             objects[volume]?.size = arguments["new_size"]?.integer ?? 0
         case .createSnapshot:
-            if lacksSnapshots { throw DriverFailure(.unsupported, "the test's driver has no snapshots") }
+            if script.lacksSnapshots.withLock({ $0 }) { throw DriverFailure(.unsupported, "the test's driver has no snapshots") }
             let content = try require(volume).content
-            objects[volume]?.snapshots[name("snapshot")] = content
-        case .deleteSnapshot: objects[volume]?.snapshots[name("snapshot")] = nil
+            if objects[volume]?.snapshots.updateValue(content, forKey: name("snapshot")) == nil {
+                objects[volume]?.order.append(name("snapshot"))
+            }
+        case .deleteSnapshot:
+            objects[volume]?.snapshots[name("snapshot")] = nil
+            objects[volume]?.order.removeAll { $0 == name("snapshot") }
         case .revertToSnapshot:
             guard let content = try require(volume).snapshots[name("snapshot")] else {
                 throw DriverFailure(.notFound, "there is no snapshot")
+            }
+            // Of the latest one alone, as the header says.
+            guard try [nil, name("snapshot")].contains(require(volume).order.last) else {
+                throw DriverFailure(.busy, "there is a later snapshot")
             }
             objects[volume]?.content = content
         case .exportVolume, .ensureExport:
@@ -160,7 +184,9 @@ final class MemoryBackend: StorageBackend {
         case .renameVolume:
             if let object = objects.removeValue(forKey: name("source")) { objects[volume] = object }
             _ = try require(volume)
-        case .unmanageVolume, .unmanageSnapshot: break
+        case .unmanageVolume:
+            guard objects[volume]?.snapshots.isEmpty ?? true else { throw DriverFailure(.busy, "\(volume) has snapshots") }
+        case .unmanageSnapshot: break
         default: throw DriverFailure(.unsupported, "the test's driver has no \(method.rawValue)")
         }
         return .object([])
@@ -173,7 +199,9 @@ struct MemoryBackends: StorageBackends {
     let pool: String
     var count: Int { all.count }
 
-    func backend(_ host: String) -> (any StorageBackend)? { all.first { $0.host == host } }
+    func backend(_ host: String) -> (any StorageBackend)? {
+        all.first { $0.host == host }.flatMap { $0.isDisabled ? nil : $0 }
+    }
     func waitForReports(isPatient: Bool, or host: String?) async {}
     func waitForReports() async {}
     func waitForReport(of host: String) async {}
@@ -238,8 +266,18 @@ struct MemoryTransfers: TransferRunner {
                     throw DriverFailure(.notFound, "there is nothing to back up")
                 }
                 guard order.parents.allSatisfy({ store[$0.id] != nil }) else { throw DriverFailure(.notFound, "a parent is missing") }
+                let base = order.base?["name"]?.string
+                script.bases.withLock { $0.append(base) }
+                if let base {
+                    // It is there, and it is the older one.
+                    let order = backend[source]?.order ?? []
+                    guard let place = order.firstIndex(of: base), place < snapshot.flatMap({ order.firstIndex(of: $0) }) ?? order.count
+                    else { throw DriverFailure(.error, "the test's \(base) is no base of \(snapshot ?? source)") }
+                }
                 store[id] = MemoryStore.Entry(content: content, volumeMetadata: order.volumeMetadata)
-                return .members(["objects": .integer(1)])
+                let tells = order.keepsSnapshot && script.tellsChanges.withLock { $0 }
+                return .members(["objects": .integer(1), "tells_changes": .boolean(tells)])
+                    .adding("missed_change", script.omitsChange.withLock { $0 } ? .integer(0) : nil)
             case .restore:
                 guard let (backend, target) = end(transfer.target) else { throw DriverFailure(.error, "no such backend") }
                 guard let entry = store[id], backend[target] != nil else { throw DriverFailure(.notFound, "an end is missing") }

@@ -1,0 +1,106 @@
+public import Database
+
+/// The snapshots that backups were read from and that were made for that: no rows of their own, in no list and in no quota. That of a
+/// volume's newest backup in a store may be kept: the driver tells then what changed since, and the next increment reads that alone.
+/// Which one is kept follows from the backups; it is removed before anything that it would be in the way of.
+extension Backups {
+    /// Backups that an increment may be made on top of, now or as soon as their restoration is over.
+    private static let wholeStates = [BackupStatus.available, .restoring]
+
+    /// Whether the backup `b` is the one that the next increment in its store is made on top of: the project's newest of the volume, as
+    /// `parentSQL` orders them.
+    private static let isBase = """
+        (b.status IN \(wholeStates.sql) AND NOT EXISTS (SELECT 1 FROM backups n WHERE n.volume_id = b.volume_id
+            AND n.project_id = b.project_id AND n.store = b.store AND n.status IN \(wholeStates.sql)
+            AND (n.data_timestamp > b.data_timestamp OR (n.data_timestamp = b.data_timestamp AND n.id < b.id))))
+        """
+
+    /// Those that still have a snapshot, and are not being made: of these the operation that makes them sees to it.
+    private static let hasSnapshot = "b.temp_snapshot_id IS NOT NULL AND b.status <> \(BackupStatus.creating.sql)"
+
+    static let withSnapshotsSQL = SQL(table.select("WHERE b.volume_id = ? AND \(hasSnapshot) ORDER BY b.id"))
+    /// The backups of a volume whose snapshots still lie beside it: kept for the next increment, or not removed yet.
+    public static func withSnapshots(ofVolume id: String, in connection: any Connection) throws -> [Backup] {
+        try connection.rows(withSnapshotsSQL, .text(id)) { Backup($0) }
+    }
+
+    static let unneededSQL = SQL(
+        table.select(
+            """
+            WHERE b.volume_id = ? AND \(hasSnapshot) AND NOT \(isBase)
+            AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = b.temp_snapshot_id AND c.exclusive = 1) ORDER BY b.id
+            """))
+    /// Those of them whose snapshots no increment can need, and that no operation is removing.
+    public static func withUnneededSnapshots(ofVolume id: String, in connection: any Connection) throws -> [Backup] {
+        try connection.rows(unneededSQL, .text(id)) { Backup($0) }
+    }
+
+    static let isBaseSQL = SQL("SELECT 1 FROM backups b WHERE b.id = ? AND \(isBase)")
+    /// Whether the next increment of its volume in its store is made on top of the backup.
+    public static func isBase(_ backup: Backup, in connection: any Connection) throws -> Bool {
+        try connection.exists(isBaseSQL, .text(backup.id))
+    }
+
+    /// A snapshot of a backup as the doctor compares it with its backend.
+    public struct StoredSnapshot: Sendable {
+        public let id, backupID, volumeID, host: String
+        /// GiB.
+        public let size: Int
+        public let status: BackupStatus
+        /// The next increment may ask what changed since.
+        public let isNeeded: Bool
+    }
+
+    static let storedSnapshotsSQL = SQL(
+        """
+        SELECT b.temp_snapshot_id, b.id, b.volume_id, v.host, b.size, b.status, CASE WHEN \(isBase) THEN 1 ELSE 0 END
+        FROM backups b JOIN volumes v ON v.id = b.volume_id WHERE b.temp_snapshot_id IS NOT NULL AND v.host IS NOT NULL
+        """)
+    /// All that there are, or may be.
+    public static func storedSnapshots(in connection: any Connection) throws -> [StoredSnapshot] {
+        try connection.rows(storedSnapshotsSQL) { row in
+            StoredSnapshot(
+                id: row.text(0), backupID: row.text(1), volumeID: row.text(2), host: row.text(3), size: row.int(4),
+                status: BackupStatus(rawValue: row.text(5)), isNeeded: row.int(6) == 1)
+        }
+    }
+
+    static let ofSnapshotSQL = SQL(table.select("WHERE b.temp_snapshot_id = ?"))
+    /// The backup that a snapshot was made for; nil: it is none of these.
+    static func ofSnapshot(_ id: String, in connection: any Connection) throws -> Backup? {
+        try connection.first(ofSnapshotSQL, .text(id)) { Backup($0) }
+    }
+
+    // MARK: what flows record
+
+    /// The snapshot of the backup is there. `data`: what the driver stores with it.
+    public static func snapshotMade(_ backup: Locked<Backup>, data: String?, in tx: any Transaction) throws {
+        try tx.update(table, table.id(backup.id), set: table.temporarySnapshotData(data), table.temporarySnapshotAt(tx.now))
+    }
+
+    /// There is no snapshot of the backup any more.
+    public static func forgetSnapshot(of backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.update(
+            table, table.id(backup.id), set: table.temporarySnapshotID(nil), table.temporarySnapshotData(nil),
+            table.temporarySnapshotAt(nil))
+    }
+
+    static let forgetSnapshotsSQL = SQL(
+        """
+        UPDATE backups SET temp_snapshot_id = NULL, temp_snapshot_data = NULL, temp_snapshot_at = NULL
+        WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL
+        """)
+    /// They went with the storage object that the volume had.
+    public static func forgetSnapshots(of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.run(forgetSnapshotsSQL, .text(volume.id))
+    }
+
+    /// Begins an operation that removes the snapshot of a backup.
+    public static func removeSnapshot(of backup: Locked<Backup>, _ volume: Locked<Volume>, caller: Caller, in tx: any Transaction) throws {
+        guard let id = backup.temporarySnapshotID else { return }
+        _ = try Operations.create(
+            RemoveBackupSnapshotArguments(volumeID: volume.id, snapshotID: id, data: backup.temporarySnapshotData),
+            resourceType: "backup", resourceID: backup.id, projectID: backup.projectID, caller: caller,
+            claims: [.exclusive(new: id), .shared(volume)], in: tx)
+    }
+}

@@ -1,0 +1,68 @@
+import BlockStorage
+import Database
+import DriverHost
+
+// Snapshots of backups that lie beside a volume: what the next increment asks the driver for the changes since, and how they get out of
+// the way of everything else.
+
+extension FlowRun {
+    /// What a driver is told of the snapshot that was made for a backup.
+    func driverArguments(snapshotOf backup: Backup) -> DriverValue? {
+        backup.temporarySnapshotID.map { id in
+            .members([
+                "id": .string(id), "name": .string(settings.names.snapshot(id)), "size": .integer(Int64(backup.size)),
+                "data": .optional(backup.temporarySnapshotData),
+            ])
+        }
+    }
+
+    /// What a driver is told of the snapshot since which an increment may ask what changed: the one that its parent was made of, if that
+    /// still exists and is surely the older one. nil: the whole volume is read.
+    func base(of backup: Backup, after parent: Backup) async throws -> DriverValue? {
+        guard parent.volumeID == backup.volumeID else { return nil }
+        // A snapshot that is made for this backup is newer than all that the parent rests on. One of a user's may be older.
+        var source: Snapshot?
+        if let id = backup.snapshotID {
+            guard let found = try await read({ try Snapshots.find(id, in: $0) }) else { return nil }
+            source = found
+        }
+        if parent.temporarySnapshotID != nil {
+            guard let made = parent.temporarySnapshotAt, source.map({ made < $0.createdAt }) ?? true else { return nil }
+            return driverArguments(snapshotOf: parent)
+        }
+        guard let id = parent.snapshotID, source.map({ parent.createdAt < $0.createdAt }) ?? true,
+            let snapshot = try await read({ try Snapshots.find(id, in: $0) }), snapshot.volumeID == backup.volumeID,
+            [.available, .backingUp].contains(snapshot.status)
+        else { return nil }
+        return driverArguments(snapshot)
+    }
+
+    /// Removes the snapshots of backups that lie beside a volume, each recorded on its own; the next increments read the whole volume.
+    ///
+    /// - Throws: `busy` where one cannot be removed: nothing else was changed, and the call may be repeated.
+    func dropBackupSnapshots(of volume: Volume, on backend: OperationBackend, wait: Double? = 60) async throws {
+        for backup in try await read({ try Backups.withSnapshots(ofVolume: volume.id, in: $0) }) {
+            try await dropSnapshot(of: backup, volume, on: backend, wait: wait)
+        }
+    }
+
+    /// The same of one backup.
+    func dropSnapshot(of backup: Backup, _ volume: Volume, on backend: OperationBackend, wait: Double? = 60) async throws {
+        guard let snapshot = driverArguments(snapshotOf: backup) else { return }
+        do {
+            _ = try await backend.call(
+                .deleteSnapshot, .members(["volume": driverArguments(volume), "snapshot": snapshot]), wait: wait)
+        } catch let failure as DriverFailure {
+            switch failure.code {
+            // It is not known that there is one: a driver without snapshots has made none.
+            case .unsupported where backup.temporarySnapshotAt == nil: return
+            case .unavailable, .cancelled: throw failure
+            default:
+                throw DriverFailure(.busy, "the snapshot of backup \(backup.id) could not be removed: \(failure.message)")
+            }
+        }
+        try await recordPart { tx in
+            if let backup = try Backups.lock(backup.id, in: tx) { try Backups.forgetSnapshot(of: backup, in: tx) }
+        }
+    }
+}
