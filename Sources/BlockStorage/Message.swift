@@ -18,6 +18,7 @@ public struct Message: Sendable {
         case restoreBackup = "015"
         /// Cinder has none for it.
         case deleteVolume = "101"
+        case verifyBackup = "102"
 
         var text: String {
             switch self {
@@ -33,6 +34,7 @@ public struct Message: Sendable {
             case .deleteBackup: "delete backup"
             case .restoreBackup: "restore backup"
             case .deleteVolume: "delete volume"
+            case .verifyBackup: "verify backup"
             }
         }
     }
@@ -55,6 +57,7 @@ public struct Message: Sendable {
         case restoreFailed = "026"
         case volumeBusy = "101"
         case volumeNotDeleted = "102"
+        case backupNotVerified = "103"
 
         var text: String {
             switch self {
@@ -74,6 +77,7 @@ public struct Message: Sendable {
             case .restoreFailed: "The backup could not be restored: what it holds, or the volume, could not be read or written."
             case .volumeBusy: "The volume is in use: a host is connected to it, or something depends on it."
             case .volumeNotDeleted: "The storage could not delete the volume."
+            case .backupNotVerified: "The backup could not be read from its store: what is known of it stays what it was."
             }
         }
     }

@@ -216,5 +216,18 @@ public enum Schema {
                 "ALTER TABLE backups ADD COLUMN temp_snapshot_at TEXT",
                 "CREATE INDEX backups_by_snapshot ON backups (temp_snapshot_id) WHERE temp_snapshot_id IS NOT NULL",
             ]),
+        Migration(
+            16, "what verifications of backups found",
+            [
+                "ALTER TABLE backups ADD COLUMN verify_status TEXT",
+                "ALTER TABLE backups ADD COLUMN verified_at TEXT",
+                """
+                CREATE TABLE backup_damages (
+                    backup_id TEXT NOT NULL REFERENCES backups(id), number INTEGER NOT NULL, text TEXT NOT NULL, start INTEGER, length INTEGER,
+                    PRIMARY KEY (backup_id, number))
+                """,
+                "CREATE INDEX backups_by_verification ON backups (verify_status) WHERE verify_status IS NOT NULL",
+                "CREATE TABLE backup_scrubs (store TEXT PRIMARY KEY, part INTEGER NOT NULL, finished_at TEXT NOT NULL)",
+            ]),
     ]
 }

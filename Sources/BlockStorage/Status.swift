@@ -98,6 +98,14 @@ public struct BackupStatus: Status {
     public static let restoring = Self(rawValue: "restoring")
 }
 
+/// What is known of a backup's objects.
+public struct VerifyStatus: Status {
+    public let rawValue: String
+    public init(rawValue: String) { self.rawValue = rawValue }
+
+    public static let good = Self(rawValue: "good"), damaged = Self(rawValue: "damaged")
+}
+
 /// How far an operation is.
 public struct OperationState: Status {
     public let rawValue: String

@@ -94,6 +94,9 @@ public final class Doctor: StorageExamination {
         // Right after a start they may be a moment late.
         for entry in backends.entries { _ = await entry.backend.waitUntilUp(within: 10, isPatient: false) }
         try await compareBackends(&report)
+        if let repositories = services.repositories {
+            report.findings += try await BackupExamination(repositories: repositories, database: services.database).findings()
+        }
         if repair {
             for index in report.findings.indices {
                 report.findings[index] = try await report.findings[index].repaired(in: services.database)

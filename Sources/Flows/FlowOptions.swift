@@ -16,6 +16,20 @@ public struct FlowOptions: DeclaredOptions {
         "history_limit_per_project", default: 100_000, range: 100...1_000_000_000,
         help: "Events, finished operations and messages of one project that are kept, each.")
 
+    public let serveLimit = Option(
+        "backup_serve_limit", default: 4, range: 0...64, help: "Backups that are served over NBD at once by clinker:serve.")
+    public let serveSeconds = Option(
+        "backup_serve_seconds", default: 3600, range: 1...604_800, help: "Seconds that a backup is served at most.")
+    public let serveAddress = Option(
+        "backup_serve_address", default: "",
+        help: "IP address on which backups are served; empty: Unix sockets in the state directory. NBD is not encrypted.")
+
+    public let scrubInterval = Option(
+        "backup_scrub_interval", default: 86_400, range: 0...31_536_000,
+        help: "Seconds between two parts of the repositories that are read to see whether they are good; 0: none is.")
+    public let scrubParts = Option(
+        "backup_scrub_parts", default: 30, range: 1...3650, help: "In how many parts all of a repository is read.")
+
     public init() {}
 }
 

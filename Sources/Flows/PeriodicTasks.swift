@@ -13,15 +13,18 @@ public final class PeriodicTasks: Sendable {
     private let zone: String
     private let interval: Int
     private let retention: HistoryRetention
+    private let scrub: BackupScrub?
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
     public init(
-        database: any Database, backends: Backends, stores: BackupStoreHosts, settings: Settings, node: String, log: Logger
+        database: any Database, backends: Backends, stores: BackupStoreHosts, scrub: BackupScrub? = nil, settings: Settings,
+        node: String, log: Logger
     ) {
         self.database = database
         self.backends = backends
         self.stores = stores
+        self.scrub = scrub
         self.node = node
         zone = settings[Options.storage.storageZone]
         interval = settings[Options.flows.reportInterval]
@@ -33,6 +36,7 @@ public final class PeriodicTasks: Sendable {
         every(Double(interval)) { await $0.beat() }
         every(60, first: false) { await $0.retention.apply() }
         every(Double(interval)) { await $0.reap() }
+        if let pause = scrub?.pause { every(pause, first: false) { await $0.scrub?.tick() } }
     }
 
     /// Does the work again and again with a pause between, until `stop`.

@@ -205,6 +205,11 @@ public enum PolicyTable {
         // Clinker's own operations.
         Rule("clinker:attachments_get", reader + service, older: owner),
         Rule("clinker:attachments_connection", member + service, older: owner),
+        Rule("clinker:backup_layout", admin),
+        Rule("clinker:backup_damages", admin),
+        Rule("clinker:backup_repositories", admin),
+        Rule("clinker:backup_verify", member, older: owner),
+        Rule("clinker:backup_serve", member, older: owner),
         Rule("clinker:doctor", admin),
         Rule("clinker:operations_get", reader, older: owner),
         Rule("clinker:operations_cancel", member, older: owner),

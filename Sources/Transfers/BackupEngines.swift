@@ -9,6 +9,10 @@ protocol BackupEngine {
     func restore(_ order: BackupOrder, from store: any ObjectStore, to target: any BlockTarget, _ control: TransferControl) throws
         -> DriverValue
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws
+    /// Reads all that the backup needs. What is damaged is found out; only what keeps it from being read is thrown.
+    func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict
+    /// The backup's bytes, readable at any place. What is read was verified.
+    func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource
 }
 
 /// Cinder's chunked format.
@@ -47,6 +51,7 @@ struct ChunkedEngine: BackupEngine {
         }
         // What an attempt that died has put is not sent again.
         options.isContinued = true
+        options.damagedParts = order.damagedParts
         return options
     }
 
@@ -74,5 +79,54 @@ struct ChunkedEngine: BackupEngine {
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
         _ = try backup(order.backup, after: nil).delete(from: store)
+    }
+
+    func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict {
+        let found = try ChunkedBackup.verify(backups(order), in: store, includesReplaced: false, control: control)
+        var verdict = BackupVerdict()
+        verdict.checkedBytes = found.summary.contained
+        verdict.damages = found.damages.map { BackupVerdict.Damage($0.reason, $0.range) }
+        guard !found.isGood else { return verdict }
+        var items: [String: BackupOrder.Item] = [:]
+        var before: String?
+        for var item in order.parents {
+            item.parentID = before
+            before = item.id
+            items[item.id] = item
+        }
+        for item in order.relatives where items[item.id] == nil { items[item.id] = item }
+        for id in items.keys.sorted() where id != order.backup.id {
+            // One whose parents are not known cannot be restored anyhow.
+            guard let chain = chain(of: id, items, order.backup, parentOfBackup: before) else { continue }
+            if try ChunkedBackup.uses(found.damages, chain, in: store) { verdict.users.append(id) }
+        }
+        return verdict
+    }
+
+    /// What a backup rests on, and itself; nil if a part of it is not known.
+    private func chain(
+        of id: String, _ items: [String: BackupOrder.Item], _ verified: BackupOrder.Item, parentOfBackup: String?
+    ) -> [ChunkedBackup]? {
+        var found: [BackupOrder.Item] = []
+        var next: String? = id
+        while let id = next, found.count <= items.count + 1 {
+            var item = items[id] ?? verified
+            guard item.id == id else { return nil }
+            if item.id == verified.id { item.parentID = parentOfBackup }
+            found.append(item)
+            next = item.parentID
+        }
+        guard next == nil else { return nil }
+        var chain: [ChunkedBackup] = []
+        var before: BackupOrder.Item?
+        for item in found.reversed() {
+            chain.append(backup(item, after: before))
+            before = item
+        }
+        return chain
+    }
+
+    func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource {
+        try ChunkedBackup.image(of: backups(order), in: store)
     }
 }

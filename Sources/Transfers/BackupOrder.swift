@@ -12,13 +12,17 @@ public struct BackupOrder: Sendable {
         public var container = ""
         public var serviceMetadata = ""
         public var createdAt = ""
+        /// Of those that depend on others, where they are no part of a chain.
+        public var parentID: String?
+        /// Of the backup's row, what brings it back from the store alone: a JSON object.
+        public var record = ""
         public init() {}
 
         fileprivate var value: DriverValue {
             .members([
                 "id": .string(id), "project_id": .string(projectID), "volume_id": .string(volumeID), "name": .optional(name),
                 "description": .optional(description), "container": .string(container), "service_metadata": .string(serviceMetadata),
-                "created_at": .string(createdAt),
+                "created_at": .string(createdAt), "parent_id": .optional(parentID), "record": .string(record),
             ])
         }
 
@@ -32,6 +36,8 @@ public struct BackupOrder: Sendable {
             container = text("container")
             serviceMetadata = text("service_metadata")
             createdAt = text("created_at")
+            parentID = value["parent_id"]?.string
+            record = text("record")
         }
     }
 
@@ -51,6 +57,10 @@ public struct BackupOrder: Sendable {
     public var targetIsZero = false
     /// The format's options, by name.
     public var options: DriverValue = .object([])
+    /// Others that share objects with it: what is damaged may be theirs, too.
+    public var relatives: [Item] = []
+    /// Parts of the volume that cannot be read from what it rests on.
+    public var damagedParts: [Range<UInt64>] = []
 
     public init(format: String, backup: Item) {
         self.format = format
@@ -59,6 +69,11 @@ public struct BackupOrder: Sendable {
 
     var value: DriverValue {
         .members([
+            "relatives": .list(relatives.map(\.value)),
+            "damaged_parts": .list(
+                damagedParts.map {
+                    .list([.integer(Int64(clamping: $0.lowerBound)), .integer(Int64(clamping: $0.upperBound))])
+                }),
             "format": .string(format), "backup": backup.value, "parents": .list(parents.map(\.value)),
             "base": base ?? .null, "keeps_snapshot": .boolean(keepsSnapshot), "volume_metadata": .string(volumeMetadata),
             "target_is_zero": .boolean(targetIsZero), "options": options,
@@ -73,5 +88,11 @@ public struct BackupOrder: Sendable {
         volumeMetadata = value["volume_metadata"]?.string ?? ""
         targetIsZero = value["target_is_zero"]?.boolean ?? false
         options = value["options"] ?? .object([])
+        relatives = (value["relatives"]?.list ?? []).map { Item($0) }
+        damagedParts = (value["damaged_parts"]?.list ?? []).compactMap { part in
+            guard let ends = part.list, ends.count == 2, let start = ends[0].integer, let end = ends[1].integer, 0 <= start, start <= end
+            else { return nil }
+            return UInt64(start)..<UInt64(end)
+        }
     }
 }

@@ -31,13 +31,7 @@ struct BackupWork {
         }
     }
 
-    private func makeEngine() throws -> any BackupEngine {
-        switch order.format {
-        case "cinder": return ChunkedEngine()
-        case "repository": return RepositoryEngine()
-        default: throw DriverFailure(.badConfiguration, "backup_format = \(order.format) is not known to this release")
-        }
-    }
+    private func makeEngine() throws -> any BackupEngine { try order.engine() }
 
     func backup() throws -> DriverValue {
         let (source, store, engine) = (try ends.driver("source"), try ends.store("target"), try makeEngine())
@@ -106,6 +100,11 @@ struct BackupWork {
         }
     }
 
+    func verify() throws -> DriverValue {
+        let (store, engine) = (try ends.store("target"), try makeEngine())
+        return try timed { try engine.verify(order, in: store, control).value }
+    }
+
     /// Opens so many handles of one object for reading.
     private func withHandles<T>(
         _ count: Int, of driver: Driver, _ object: DriverValue, _ opened: [Driver.Handle], _ body: ([Driver.Handle]) throws -> T
@@ -125,7 +124,7 @@ struct BackupWork {
 
 extension DriverFailure {
     /// What made work on a backup stop.
-    fileprivate init(ofBackup error: any Error) {
+    init(ofBackup error: any Error) {
         switch error {
         case let failure as DriverFailure: self = failure
         case let failure as StoreFailure: self = DriverFailure(Self.code(failure.kind), failure.description)
@@ -136,7 +135,12 @@ extension DriverFailure {
                 case .cancelled: .cancelled
                 case .damaged, .invalid, .device: .error
                 }
-            self = DriverFailure(code, failure.description)
+            self = DriverFailure(code, failure.kind == .damaged ? BackupDamageReason.words + failure.description : failure.description)
+        case let failure as RestoreFailure:
+            self = DriverFailure(ofBackup: failure.cause)
+            // It says what had been written, too.
+            let isDamage = message.hasPrefix(BackupDamageReason.words)
+            self = DriverFailure(self.code, (isDamage ? BackupDamageReason.words : "") + failure.description)
         case let error as RepositoryError:
             let code: Code =
                 switch error.kind {
@@ -145,7 +149,7 @@ extension DriverFailure {
                 case .wrongPassword, .unsupported: .badConfiguration
                 case .damaged, .notFound, .exists, .invalid: .error
                 }
-            self = DriverFailure(code, error.description)
+            self = DriverFailure(code, error.kind == .damaged ? BackupDamageReason.words + error.description : error.description)
         default: self = DriverFailure(.error, "\(error)")
         }
     }
@@ -159,4 +163,12 @@ extension DriverFailure {
         case .permanent, .notFound: .error
         }
     }
+}
+
+/// How a failure says that a backup is not what was written.
+public enum BackupDamageReason {
+    static let words = "the backup is damaged: "
+
+    /// Whether a failure of work on a backup has this reason.
+    public static func isOf(_ message: String) -> Bool { message.hasPrefix(words) }
 }

@@ -13,6 +13,7 @@ extension NBDServer {
         static let sendForceAccess: UInt16 = 1 << 3
         static let sendTrim: UInt16 = 1 << 5
         static let sendWriteZeroes: UInt16 = 1 << 6
+        static let canMultiConnect: UInt16 = 1 << 8
     }
 
     private enum Code: UInt32 {
@@ -25,9 +26,11 @@ extension NBDServer {
     private enum Problem: UInt32 { case permission = 1, io = 5, invalid = 22, noSpace = 28, unsupported = 95 }
 
     private struct Broken: Error {}
-    static let largest: UInt32 = 32 << 20
+    private static let mostBytes = 32 << 20
     /// The largest request, as announced to clients.
-    private var largest: UInt32 { UInt32(min(Int(Self.largest), handle.maximumSize)) }
+    private var announced: UInt32 { UInt32(min(Self.mostBytes, handle.maximumSize)) }
+    /// The largest request that is served: clients that did not ask for the sizes send what many servers take.
+    var largest: UInt32 { UInt32(handle is any SharedNBDDevice ? min(Self.mostBytes, handle.maximumSize) : Self.mostBytes) }
     private static let contextID: UInt32 = 1
     /// Bytes whose extents are requested from the driver at a time, whatever range the client asks for.
     private static let window = (bytes: UInt64(1 << 30), extents: 1 << 16)
@@ -52,6 +55,7 @@ extension NBDServer {
         private var flags: UInt16 {
             var flags = Flag.hasFlags | Flag.sendFlush | Flag.sendForceAccess
             flags |= server.isWritable ? Flag.sendTrim | Flag.sendWriteZeroes : Flag.readOnly
+            if server.handle is any SharedNBDDevice { flags |= Flag.canMultiConnect }
             return flags
         }
 
@@ -67,11 +71,16 @@ extension NBDServer {
                 let (option, data) = (head.big32(8), try receive(Int(head.big32(12))))
                 switch Code(rawValue: option) {
                 case .exportName:
+                    // This option has no answer that refuses.
+                    guard isExport(data) else { throw Broken() }
                     try send(Message().put64(server.size).put16(flags).put(wanted & 2 != 0 ? [] : [UInt8](repeating: 0, count: 124)))
                     return true
                 case .abort:
                     try reply(option, 1)
                     return false
+                case .list where server.exportName != nil:
+                    // Who does not know its name is not told.
+                    try reply(option, 1 << 31 | 2)
                 case .list:
                     try reply(option, 2, Message().put32(0).bytes)
                     try reply(option, 1)
@@ -80,9 +89,13 @@ extension NBDServer {
                         try reply(option, 1 << 31 | 3)
                         continue
                     }
+                    guard isExport(Array(data[4..<4 + Int(data.big32(0))])) else {
+                        try reply(option, 1 << 31 | 6)
+                        continue
+                    }
                     let sizes = (UInt32(server.handle.alignment), UInt32(server.handle.preferredSize))
                     try reply(option, 3, Message().put16(0).put64(server.size).put16(flags).bytes)
-                    try reply(option, 3, Message().put16(3).put32(sizes.0).put32(max(sizes.0, sizes.1)).put32(server.largest).bytes)
+                    try reply(option, 3, Message().put16(3).put32(sizes.0).put32(max(sizes.0, sizes.1)).put32(server.announced).bytes)
                     try reply(option, 1)
                     if option == Code.go.rawValue { return true }
                 case .structuredReply:
@@ -93,6 +106,14 @@ extension NBDServer {
                 default: try reply(option, 1 << 31 | 1)
                 }
             }
+        }
+
+        /// Whether a name is the export's.
+        private func isExport(_ name: [UInt8]) -> Bool {
+            guard let wanted = server.exportName.map({ Array($0.utf8) }) else { return true }
+            // The time does not tell how much of it is right.
+            guard wanted.count == name.count else { return false }
+            return zip(wanted, name).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
         }
 
         private mutating func contexts(_ option: UInt32, _ data: [UInt8]) throws {
@@ -131,11 +152,11 @@ extension NBDServer {
                 }
                 if command == .disconnect { return }
                 if command == .write {
-                    guard length <= NBDServer.largest else { throw Broken() }
+                    guard length <= server.largest else { throw Broken() }
                     try receive(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(length)]))
                 }
                 let isWithin = offset <= server.size && UInt64(length) <= server.size - offset
-                guard command == .flush || (isWithin && length > 0 && (command != .read || length <= NBDServer.largest)) else {
+                guard command == .flush || (isWithin && length > 0 && (command != .read || length <= server.largest)) else {
                     try answer(cookie, command == .write && !isWithin ? .noSpace : .invalid)
                     continue
                 }

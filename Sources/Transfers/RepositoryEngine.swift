@@ -1,6 +1,5 @@
 import Backups
 import DriverHost
-import Glibc
 import JSON
 import Primitives
 
@@ -10,17 +9,25 @@ struct RepositoryEngine: BackupEngine {
 
     /// The project's repository; nil if there is none, unless it is to be made.
     private func repository(_ order: BackupOrder, _ store: any ObjectStore, makes: Bool) throws -> Repository? {
-        let project = order.backup.projectID
-        guard !project.isEmpty, project.utf8.allSatisfy(Self.isWord) else {
-            throw DriverFailure(.invalid, "a project with a repository has a name of letters, digits, '-' and '_', not \(project)")
-        }
         guard let directory = order.options["keys"]?.string else {
             throw DriverFailure(.badConfiguration, "nothing says where the passwords of repositories are kept")
         }
+        return try Self.open(order.backup.projectID, in: store, keys: directory, cache: order.options["cache"]?.string, makes: makes)
+    }
+
+    /// - Parameters:
+    ///   - keys: the directory with the passwords.
+    ///   - cache: the directory with what is known of the repositories' indexes.
+    static func open(
+        _ project: String, in store: any ObjectStore, keys directory: String, cache: String?, makes: Bool = false
+    ) throws -> Repository? {
+        guard isProject(project) else {
+            throw DriverFailure(.invalid, "a project with a repository has a name of letters, digits, '-' and '_', not \(project)")
+        }
         let part = StorePart(of: store, under: "repositories/\(project)/")
-        guard let password = try RepositoryPassword(directory: directory, project: project).read(makes: makes) else { return nil }
+        guard let password = try RepositoryPasswords(directory: directory).read(project, makes: makes) else { return nil }
         var options = Repository.Options()
-        options.cacheDirectory = order.options["cache"]?.string
+        options.cacheDirectory = cache
         do { return try Repository.open(part, password: password, options: options) } catch let error as RepositoryError
             where error.kind == .notFound
         {
@@ -33,6 +40,9 @@ struct RepositoryEngine: BackupEngine {
             }
         }
     }
+
+    /// Whether a project may have a repository: its name is a part of objects' names.
+    static func isProject(_ name: String) -> Bool { !name.isEmpty && name.utf8.allSatisfy(isWord) }
 
     private static func isWord(_ byte: UInt8) -> Bool {
         switch byte {
@@ -55,7 +65,7 @@ struct RepositoryEngine: BackupEngine {
             details: .object([
                 Self.volumeMetadata: .string(order.volumeMetadata), "name": JSON(order.backup.name),
                 "description": JSON(order.backup.description), "created_at": .string(order.backup.createdAt),
-                "parent_id": JSON(order.parents.last?.id),
+                "parent_id": JSON(order.parents.last?.id), "record": (try? JSON(parsing: order.backup.record)) ?? .null,
             ]), parent: parent?.id)
         request.continues = true
         let result = try repository.backup(source, request, control: control)
@@ -88,81 +98,44 @@ struct RepositoryEngine: BackupEngine {
         guard let found = try snapshot(order, repository) else { return }
         try repository.delete(found.id)
     }
-}
 
-/// The password of a project's repository, in a file of mode 0600.
-private struct RepositoryPassword {
-    private let directory, path: String
-
-    init(directory: String, project: String) {
-        self.directory = directory
-        path = directory + "/" + project
-    }
-
-    /// nil: there is none, and none is made.
-    func read(makes: Bool) throws -> Secret? {
-        if let known = try text() { return known }
-        guard makes else { return nil }
-        guard mkdir(directory, 0o700) == 0 || errno == EEXIST else { throw SystemError.last("cannot make \(directory)") }
-        var generator = SystemRandomNumberGenerator()
-        let word = (0..<8).map { _ in
-            let digits = String(UInt32.random(in: .min ... .max, using: &generator), radix: 16)
-            return String(repeating: "0", count: 8 - digits.utf8.count) + digits
-        }.joined()
-        // Under its name when it is whole; who comes first has made it.
-        let draft = path + ".\(getpid())"
-        let file = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard file >= 0 else { throw SystemError.last("cannot make \(draft)") }
-        defer { unlink(draft) }
-        let bytes = Array(word.utf8)
-        let isWritten = write(file, bytes, bytes.count) == bytes.count && fsync(file) == 0
-        close(file)
-        guard isWritten else { throw SystemError.last("cannot write \(draft)") }
-        guard link(draft, path) == 0 || errno == EEXIST else { throw SystemError.last("cannot name \(path)") }
-        return try text()
-    }
-
-    private func text() throws -> Secret? {
-        let file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-        guard file >= 0 else {
-            if errno == ENOENT { return nil }
-            throw SystemError.last("cannot open \(path)")
+    func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict {
+        var verdict = BackupVerdict()
+        do {
+            guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else {
+                verdict.damages = [.init("the project's repository does not hold backup \(order.backup.id)")]
+                return verdict
+            }
+            let result = try repository.verify(found.id, control: control)
+            verdict.checkedBytes = result.checkedBytes
+            let chunkSize = UInt64(repository.chunkSize)
+            verdict.damages = result.damages.map { damage in
+                .init(damage.description, damage.offset.flatMap { damage.chunk == nil ? nil : $0..<$0 + chunkSize })
+            }
+            if !result.isGood {
+                verdict.users = try Self.users(of: result.damages, in: repository, control).filter { $0 != order.backup.id }
+            }
+        } catch let error as RepositoryError where error.kind == .damaged {
+            verdict.damages.append(.init(error.description))
         }
-        defer { close(file) }
-        var buffer = [UInt8](repeating: 0, count: 1024)
-        let count = read(file, &buffer, buffer.count)
-        guard count > 0 else { throw SystemError.last("cannot read \(path)") }
-        return Secret(String(decoding: buffer[..<count], as: UTF8.self).filter { !$0.isWhitespace })
+        return verdict
     }
 
-    private func read(_ file: Int32, _ buffer: inout [UInt8], _ count: Int) -> Int { Glibc.read(file, &buffer, count) }
-}
-
-/// The objects of a store whose names begin with some words, without those.
-private struct StorePart: ObjectStore {
-    private let store: any ObjectStore
-    private let prefix: String
-    let traits: ObjectStoreTraits
-
-    init(of store: any ObjectStore, under prefix: String) {
-        self.store = store
-        self.prefix = prefix
-        traits = store.traits
-    }
-
-    func put(_ name: String, _ slices: [UnsafeRawBufferPointer], sha256: [UInt8]?) throws(StoreFailure) {
-        try store.put(prefix + name, slices, sha256: sha256)
-    }
-    func write(_ name: String) throws(StoreFailure) -> any ObjectWriter { try store.write(prefix + name) }
-    func get(_ name: String, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(StoreFailure) -> Int {
-        try store.get(prefix + name, at: offset, into: buffer)
-    }
-    func size(of name: String) throws(StoreFailure) -> UInt64? { try store.size(of: prefix + name) }
-    func list(_ beginning: String, after: String, _ each: (String, UInt64) -> Bool) throws(StoreFailure) {
-        let length = prefix.utf8.count
-        try store.list(prefix + beginning, after: prefix + after) { name, size in
-            each(String(decoding: name.utf8.dropFirst(length), as: UTF8.self), size)
+    /// The backups that use what is damaged. It is taken out of the index, so that the next backup that has it stores it anew.
+    static func users(of damages: [RepositoryDamage], in repository: Repository, _ control: TransferControl) throws -> [String] {
+        let users = try repository.snapshots(using: damages, control: control).compactMap(\.backupID)
+        do { _ = try repository.discard(damages, control: control) } catch let failure as StoreFailure
+            where failure.kind == .noSpace || failure.kind == .forbidden
+        {
+            // What cannot be written to will not be backed up to either.
         }
+        return users
     }
-    func remove(_ names: [String]) throws(StoreFailure) { try store.remove(names.map { prefix + $0 }) }
+
+    func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource {
+        guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else {
+            throw DriverFailure(.error, "the project's repository does not hold backup \(order.backup.id)")
+        }
+        return try repository.image(of: found.id)
+    }
 }

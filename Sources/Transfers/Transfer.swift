@@ -16,6 +16,12 @@ public struct Transfer: Sendable {
         case restore(BackupOrder)
         /// Of a store's backup.
         case remove(BackupOrder)
+        /// Of all that a store's backup needs.
+        case verify(BackupOrder)
+        /// Of a store's repositories.
+        case maintain(RepositoryOrder)
+        /// Of a store's backup, over NBD, until the time is over.
+        case serve(BackupOrder, BackupServePlace)
 
         var name: String {
             switch self {
@@ -23,15 +29,23 @@ public struct Transfer: Sendable {
             case .backup: "backup"
             case .restore: "restore"
             case .remove: "remove"
+            case .verify: "verify"
+            case .maintain: "maintain"
+            case .serve: "serve"
             }
         }
 
         var order: BackupOrder? {
             switch self {
             case .copy: nil
-            case .backup(let order), .restore(let order), .remove(let order): order
+            case .backup(let order), .restore(let order), .remove(let order), .verify(let order), .serve(let order, _): order
+            case .maintain: nil
             }
         }
+
+        var maintenance: RepositoryOrder? { if case .maintain(let order) = self { order } else { nil } }
+
+        var place: BackupServePlace? { if case .serve(_, let place) = self { place } else { nil } }
     }
 
     /// One end: a backend, and the driver arguments of the volume, possibly with a snapshot; or a store.
@@ -63,6 +77,10 @@ public struct Transfer: Sendable {
     public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
     /// Called for each log line of the drivers.
     public var onLine: @Sendable (String, Logger.Level) -> Void = { _, _ in }
+    /// Called with each thing that a job finds, before its end.
+    public var onItem: @Sendable (DriverValue) -> Void = { _ in }
+    /// Called with the address where a backup is served.
+    public var onReady: @Sendable (String) -> Void = { _ in }
     /// Called with a position before which everything is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
@@ -135,7 +153,8 @@ public struct Transfer: Sendable {
                 kind: .open, id: 0,
                 value: .members([
                     "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null, "target": target.value,
-                    "order": job.order?.value ?? .null, "start": .integer(Int64(start)),
+                    "order": job.order?.value ?? .null, "serve": job.place?.value ?? .null,
+                    "maintenance": job.maintenance?.value ?? .null, "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
         wire.hangUp(atEndOf: pid)
@@ -157,7 +176,11 @@ public struct Transfer: Sendable {
         while let frame = (try? wire.receive()) ?? nil {
             switch frame.kind {
             case .progress:
-                if let position = frame.value["checkpoint"]?.integer {
+                if let item = frame.value["item"] {
+                    onItem(item)
+                } else if let address = frame.value["ready"]?.string {
+                    onReady(address)
+                } else if let position = frame.value["checkpoint"]?.integer {
                     onCheckpoint(UInt64(clamping: position))
                 } else {
                     onProgress(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))

@@ -27,6 +27,9 @@ public enum TransferProcess {
             case "backup": output = try BackupWork(order.value, wire).backup()
             case "restore": output = try BackupWork(order.value, wire).restore()
             case "remove": output = try BackupWork(order.value, wire).remove()
+            case "verify": output = try BackupWork(order.value, wire).verify()
+            case "maintain": output = try RepositoryWork(order.value, wire).run()
+            case "serve": output = try BackupServeWork(order.value, wire).run()
             case let job: throw DriverFailure(.unsupported, "a transfer knows no job \(job ?? "without a name")")
             }
             wire.send(Frame(kind: .result, id: 0, value: output))

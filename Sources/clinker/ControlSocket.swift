@@ -2,6 +2,7 @@ import Glibc
 import HTTPClient
 import JSON
 import Primitives
+import Processes
 import Settings
 
 /// The API for the operator of this machine, on a Unix socket in the state directory. Who can open it (the service's user and root) is an

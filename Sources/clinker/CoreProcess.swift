@@ -108,11 +108,14 @@ final class CoreProcess: Sendable {
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
             log: sink.logger("flows"))
+        services.serving?.removeOldSockets()
         let engine = FlowEngine(services)
         engine.listen()
         let unfinished = try Self.blocking { try await engine.unfinishedOperations() }
+        let scrub = services.scrub(settings: settings, log: sink.logger("scrub"))
         let periodic = PeriodicTasks(
-            database: database, backends: backends, stores: stores, settings: settings, node: node, log: sink.logger("periodic"))
+            database: database, backends: backends, stores: stores, scrub: scrub, settings: settings, node: node,
+            log: sink.logger("periodic"))
         heart.withLock { $0 = periodic }
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }
@@ -122,7 +125,7 @@ final class CoreProcess: Sendable {
         let reads = Reads(
             long: LongReads(database, patience: patience),
             page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
-        let (server, control) = try startServers(database, reads, engine, backends, stores, services, events, keystone)
+        let (server, control) = try startServers(database, reads, engine, backends, stores, services, scrub, events, keystone)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -151,6 +154,7 @@ final class CoreProcess: Sendable {
             settings, node: settings[Options.service.host], stateDirectory: stateDirectory, log: sink.logger("backend"))
         backends.start()
         let stores = try BackupStoreHosts(settings, stateDirectory: stateDirectory, log: sink.logger("store"))
+        stores.start()
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, log: sink.logger("doctor"))
         // Operations that a repair creates are run by the next start of the service.
@@ -161,6 +165,7 @@ final class CoreProcess: Sendable {
             return try await doctor.examine(repair: repair)
         }
         backends.stop()
+        stores.stop()
         database.close()
         return report
     }

@@ -21,7 +21,7 @@ extension CoreProcess {
     /// Creates the public server and the one of the control socket.
     func startServers(
         _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ stores: BackupStoreHosts,
-        _ services: FlowServices, _ events: EventHub, _ keystone: Keystone?
+        _ services: FlowServices, _ scrub: BackupScrub?, _ events: EventHub, _ keystone: Keystone?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
@@ -35,6 +35,8 @@ extension CoreProcess {
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
         let node = settings[Options.service.host]
         doors.backupPlace = { stores.place(ofService: $0, node: node) }
+        if let serving = services.serving { doors.serveBackup = { try await serving.serve($0, seconds: $1) } }
+        if let repositories = services.repositories { doors.repositories = repositories }
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
@@ -56,7 +58,7 @@ extension CoreProcess {
         let inner: [any Middleware] =
             [health]
             + (settings[Options.service.serveMetrics]
-                ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, api) }] : [])
+                ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, scrub, api) }] : [])
         let workers = settings[Options.service.workers]
         let server = try HTTPServer(
             HTTPServer.Configuration(
@@ -160,7 +162,8 @@ extension CoreProcess {
     }
 
     private func metrics(
-        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ api: BlockAPI
+        _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ scrub: BackupScrub?,
+        _ api: BlockAPI
     ) async throws -> String {
         var text = MetricsText()
         text.family("clinker_build_info", .gauge, "The running release.")
@@ -172,6 +175,7 @@ extension CoreProcess {
         try await engine.write(into: &text)
         let allocations = try await database.read { try Pools.allocations(in: $0) }
         backends.write(into: &text, allocations)
+        try await scrub?.write(into: &text)
         database.write(into: &text)
         reads.long.write(into: &text)
         reads.page.write(into: &text)

@@ -10,7 +10,8 @@ struct TableTests {
         VolumeTable.table, SnapshotTable.table, AttachmentTable.table, ConnectionTable.table, VolumeTypeTable.table, TypeProjectTable.table,
         DefaultTypeTable.table, OperationLogTable.table, ClaimTable.table, EventTable.table, MessageTable.table, ServiceTable.table,
         PoolTable.table, QoSSpecsTable.table,
-        TypeEncryptionTable.table, VolumeTransferTable.table, BackupTable.table, QuotaUsageTable.table, QuotaLimitTable.table,
+        TypeEncryptionTable.table, VolumeTransferTable.table, BackupTable.table, BackupDamageTable.table, BackupScrubTable.table,
+        QuotaUsageTable.table, QuotaLimitTable.table,
         QuotaClassTable.table,
     ]
 

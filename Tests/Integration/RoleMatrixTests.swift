@@ -45,6 +45,16 @@ struct RoleMatrixTests {
             body: #"{"os-reset_status": {"status": "error"}}"#),
         Case(
             "POST", "/backups/NOTHING/action", "volume_extension:backup_admin_actions:force_delete", body: #"{"os-force_delete": {}}"#),
+        Case("GET", "/backups/NOTHING/layout", "clinker:backup_layout"), Case("GET", "/backups/NOTHING/damages", "clinker:backup_damages"),
+        Case("POST", "/backups/NOTHING/action", "clinker:backup_verify", body: #"{"clinker:verify": {}}"#),
+        Case("POST", "/backups/NOTHING/action", "clinker:backup_serve", body: #"{"clinker:serve": {}}"#),
+        Case("GET", "/backup-repositories/keys?project_id=p", "clinker:backup_repositories"),
+        Case(
+            "POST", "/backup-repositories/keys", "clinker:backup_repositories",
+            body: #"{"key": {"project_id": "p", "passphrase": "secret"}}"#),
+        Case("DELETE", "/backup-repositories/keys/NOTHING?project_id=p", "clinker:backup_repositories"),
+        Case("POST", "/backup-repositories/prune", "clinker:backup_repositories", body: #"{"prune": {}}"#),
+        Case("POST", "/backup-repositories/import", "clinker:backup_repositories", body: #"{"import": {}}"#),
     ]
 
     static let cases = most + backups + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)

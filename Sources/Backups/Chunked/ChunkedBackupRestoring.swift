@@ -3,9 +3,25 @@ import Primitives
 /// What a verification found.
 public struct ChunkedVerification: Sendable {
     public var summary: ChunkedSummary
-    /// What is damaged, each with the object and the member; the first thousand.
-    public var problems: [String]
-    public var isGood: Bool { problems.isEmpty }
+    /// What is damaged; the first thousand.
+    public var damages: [ChunkedDamage]
+    /// The same, each with the object and the member.
+    public var problems: [String] { damages.map(\.reason) }
+    public var isGood: Bool { damages.isEmpty }
+}
+
+/// Something of a chain that is not what was written.
+public struct ChunkedDamage: Sendable, Equatable {
+    /// Names the object and the member.
+    public var reason: String
+    /// The backup that the object belongs to, and its number; nil where it is no object of data.
+    public var object: (backupID: String, number: Int)?
+    /// The bytes of the volume that the object holds.
+    public var range: Range<UInt64>?
+
+    public static func == (a: ChunkedDamage, b: ChunkedDamage) -> Bool {
+        a.reason == b.reason && a.object?.backupID == b.object?.backupID && a.object?.number == b.object?.number && a.range == b.range
+    }
 }
 
 extension ChunkedBackup {
@@ -46,23 +62,45 @@ extension ChunkedBackup {
         }
     }
 
-    /// Reads everything that the last backup of a chain depends on and checks it as a restore does; also what is replaced by increments.
+    /// Reads everything that the last backup of a chain depends on and checks it as a restore does.
+    ///
+    /// - Parameter includesReplaced: also objects of which increments have replaced everything: only older backups need them.
     public static func verify(
-        _ chain: [ChunkedBackup], in store: any ObjectStore, control: TransferControl = TransferControl()
+        _ chain: [ChunkedBackup], in store: any ObjectStore, includesReplaced: Bool = true, control: TransferControl = TransferControl()
     ) throws(ChunkedFailure) -> ChunkedVerification {
         do {
             try check(chain)
-            let reader = try ChunkedReader(chain, from: store, to: nil, control)
+            let reader = try ChunkedReader(chain, from: store, to: nil, includesReplaced: includesReplaced, control)
             try reader.run()
-            return ChunkedVerification(summary: reader.schedule.summary, problems: reader.schedule.problems)
+            let damages = reader.schedule.damages.map { reason, unit in
+                ChunkedDamage(reason: reason, object: (chain[unit.layer].id, unit.object.number), range: unit.object.range)
+            }
+            return ChunkedVerification(summary: reader.schedule.summary, damages: damages)
         } catch {
             let failure = ChunkedFailure.of(error)
             guard failure.kind == .damaged else { throw failure }
-            return ChunkedVerification(summary: ChunkedSummary(), problems: [failure.reason])
+            return ChunkedVerification(summary: ChunkedSummary(), damages: [ChunkedDamage(reason: failure.reason)])
         }
     }
 
-    private static func check(_ chain: [ChunkedBackup]) throws(ChunkedFailure) {
+    /// Whether the last backup of a chain needs one of the damaged objects. One whose metadata cannot be read is damaged itself.
+    public static func uses(_ damages: [ChunkedDamage], _ chain: [ChunkedBackup], in store: any ObjectStore) throws(ChunkedFailure) -> Bool
+    {
+        do {
+            try check(chain)
+            let layers = try chain.map { try ChunkedReader.metadata($0, store).objects }
+            let plan = try RestorePlan(layers, includesReplaced: false, last: chain[chain.count - 1].metadataName)
+            return plan.units.contains { unit in
+                damages.contains { $0.object?.backupID == chain[unit.layer].id && $0.object?.number == unit.object.number }
+            }
+        } catch {
+            let failure = ChunkedFailure.of(error)
+            guard failure.kind == .damaged else { throw failure }
+            return true
+        }
+    }
+
+    static func check(_ chain: [ChunkedBackup]) throws(ChunkedFailure) {
         guard let first = chain.first else { throw .invalid("a chain has at least one backup") }
         guard first.parentID == nil else {
             throw .invalid("the first backup of a chain is not a full one: parent_id of \(first.id) is set")

@@ -13,6 +13,9 @@ public struct ChunkedOptions: Sendable {
     /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true: of every window
     /// one at least, if it is not 0.
     public var sampledShare = 0.001
+    /// Parts of the volume that cannot be read from the parent: an increment stores them whether they changed or not. Whole objects: one of
+    /// which a part is still needed is read as a whole.
+    public var damagedParts: [Range<UInt64>] = []
     /// Threads that work at a time, where memory allows it.
     public var threads = max(2, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))) + 1)
 

@@ -14,7 +14,8 @@ final class ChunkedReader: Sendable {
     private static let workers = 3
 
     init(
-        _ chain: [ChunkedBackup], from store: any ObjectStore, to target: (any BlockTarget)?, _ control: TransferControl
+        _ chain: [ChunkedBackup], from store: any ObjectStore, to target: (any BlockTarget)?, includesReplaced: Bool? = nil,
+        _ control: TransferControl
     ) throws {
         (self.chain, self.store, self.target, self.control) = (chain, store, target, control)
         let newest = chain[chain.count - 1]
@@ -24,7 +25,7 @@ final class ChunkedReader: Sendable {
             try Self.checkListing(backup, metadata, store)
             layers.append(metadata.objects)
         }
-        let plan = try RestorePlan(layers, includesReplaced: target == nil, last: newest.metadataName)
+        let plan = try RestorePlan(layers, includesReplaced: includesReplaced ?? (target == nil), last: newest.metadataName)
         if let target, target.size < plan.size {
             throw ChunkedFailure.invalid("the backup has \(plan.size) bytes, the volume only \(target.size)")
         }
@@ -44,7 +45,7 @@ final class ChunkedReader: Sendable {
         control.advance { $0.total = plan.size }
     }
 
-    private static func metadata(_ backup: ChunkedBackup, _ store: any ObjectStore) throws -> ChunkedMetadata {
+    static func metadata(_ backup: ChunkedBackup, _ store: any ObjectStore) throws -> ChunkedMetadata {
         do { return try ChunkedMetadata.read(backup, from: store) } catch let failure as StoreFailure where failure.kind == .notFound {
             throw ChunkedFailure.damaged("\(backup.metadataName) is missing")
         }
@@ -77,7 +78,7 @@ final class ChunkedReader: Sendable {
                 do { try restore(work, input, piece, md5, sha256) } catch let failure as ChunkedFailure
                     where failure.kind == .damaged && target == nil
                 {
-                    schedule.note(failure.reason)
+                    schedule.note(failure.reason, work.unit)
                 }
                 let done = work.parts.reduce(0) { $0 + UInt64($1.count) }
                 control.advance { $0.done += done }

@@ -75,7 +75,9 @@ final class ChunkedWriter: Sendable {
 
     private func work(_ window: WriteSchedule.Window, _ buffer: WindowBuffer, _ putter: ObjectPutter, _ hash: SHA256) throws {
         var blocks = WindowBlocks(window.range, blockSize: options.blockSize)
-        try blocks.plan(source, parent: window.parent, hasParentsLast: window.hasParentsLast, sampledShare: options.sampledShare)
+        try blocks.plan(
+            source, parent: window.parent, hasParentsLast: window.hasParentsLast, sampledShare: options.sampledShare,
+            damaged: options.damagedParts)
         var read = 0
         for part in blocks.partsToRead(pieceSize: options.pieceSize) {
             guard !control.isCancelled else { throw ChunkedFailure.cancelled }

@@ -21,7 +21,7 @@ final class RestoreSchedule: Sendable {
         var firstBlock: UInt64 = 0
         var summary = ChunkedSummary()
         var isTargetChanged = false
-        var problems: [String] = []
+        var damages: [(reason: String, unit: RestorePlan.Unit)] = []
     }
 
     private let plan: RestorePlan
@@ -72,9 +72,9 @@ final class RestoreSchedule: Sendable {
     func count(_ change: (inout ChunkedSummary) -> Void) { state.withLock { change(&$0.summary) } }
     func noteTargetChange() { state.withLock { $0.isTargetChanged = true } }
 
-    func note(_ problem: String) {
+    func note(_ reason: String, _ unit: RestorePlan.Unit) {
         state.withLock { state in
-            if state.problems.count < Self.longestList { state.problems.append(problem) }
+            if state.damages.count < Self.longestList { state.damages.append((reason, unit)) }
         }
     }
 
@@ -92,5 +92,5 @@ final class RestoreSchedule: Sendable {
 
     var summary: ChunkedSummary { state.withLock { $0.summary } }
     var isTargetChanged: Bool { state.withLock { $0.isTargetChanged } }
-    var problems: [String] { state.withLock { $0.problems } }
+    var damages: [(reason: String, unit: RestorePlan.Unit)] { state.withLock { $0.damages } }
 }

@@ -14,6 +14,8 @@ struct WindowBlocks {
     private let blockSize: Int
     private var plans: [Plan]
     private var zero: [Bool]
+    /// Whether what the parent has of the block cannot be relied on: it is stored anew.
+    private var distrusted: [Bool]
     private(set) var digests: [Digest]
 
     init(_ range: Range<UInt64>, blockSize: Int) {
@@ -22,6 +24,7 @@ struct WindowBlocks {
         let count = (range.count + blockSize - 1) / blockSize
         plans = Array(repeating: .read, count: count)
         zero = Array(repeating: false, count: count)
+        distrusted = zero
         digests = Array(repeating: .zero, count: count)
     }
 
@@ -44,10 +47,17 @@ struct WindowBlocks {
     /// - Parameters:
     ///   - parent: the parent's hashes of the first blocks; nil for a full backup.
     ///   - hasParentsLast: the last of these is the parent's last one.
-    mutating func plan(_ source: any BlockSource, parent: [Digest]?, hasParentsLast: Bool, sampledShare: Double) throws {
+    ///   - damaged: parts of the volume that cannot be read from the parent.
+    mutating func plan(
+        _ source: any BlockSource, parent: [Digest]?, hasParentsLast: Bool, sampledShare: Double, damaged: [Range<UInt64>] = []
+    ) throws {
         var wanted = Array(repeating: true, count: plans.count)
+        var distrusted = distrusted
+        touched(by: damaged) { distrusted[$0] = true }
+        self.distrusted = distrusted
         if let parent, let changes = try source.changes(in: range) {
             for block in 0..<min(parent.count, plans.count) { wanted[block] = false }
+            touched(by: damaged) { wanted[$0] = true }
             // The parent's last block may have been a shorter one.
             if hasParentsLast, let last = parent.indices.last { wanted[last] = true }
             touched(by: changes) { wanted[$0] = true }
@@ -105,7 +115,7 @@ struct WindowBlocks {
     func changedRuns(since parent: [Digest]?) -> [Range<Int>] {
         guard let parent else { return [0..<plans.count] }
         var runs: [Range<Int>] = []
-        for block in plans.indices where block >= parent.count || digests[block] != parent[block] {
+        for block in plans.indices where block >= parent.count || distrusted[block] || digests[block] != parent[block] {
             if let last = runs.last, last.upperBound == block {
                 runs[runs.count - 1] = last.lowerBound..<block + 1
             } else {

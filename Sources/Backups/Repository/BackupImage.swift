@@ -3,7 +3,7 @@ import Primitives
 /// The image of a backup, readable at any place at once, without restoring it: for a block server. Any thread may read.
 ///
 /// While it is open the repository has a lock, so that nothing that it needs goes.
-public final class BackupImage: Sendable {
+public final class BackupImage: BlockSource {
     private struct Cache {
         /// The segments read last, the newest at the end.
         var segments: [(number: Int, chunks: [Digest])] = []
@@ -65,6 +65,30 @@ public final class BackupImage: Sendable {
             rest = UnsafeMutableRawBufferPointer(rebasing: rest[count...])
         }
     }
+
+    /// Chunks of zeroes are holes.
+    public func data(in range: Range<UInt64>) throws -> [Range<UInt64>] {
+        let range = range.clamped(to: 0..<size)
+        var found: [Range<UInt64>] = []
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let segment = Int(position / shape.segmentSize)
+            let number = Int(position % shape.segmentSize) / shape.chunkSize
+            let whole = shape.chunk(number, of: segment)
+            let part = whole.clamped(to: range)
+            position = whole.upperBound
+            if try chunk(number, of: segment) == zeroes.id(whole.count) { continue }
+            if let last = found.last, last.upperBound == part.lowerBound {
+                found[found.count - 1] = last.lowerBound..<part.upperBound
+            } else {
+                found.append(part)
+            }
+        }
+        return found
+    }
+
+    /// A backup does not know what it was made of.
+    public func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { nil }
 
     private func chunk(_ number: Int, of segment: Int) throws -> Digest {
         let known = cache.withLock { $0.segments.last { $0.number == segment }?.chunks[number] }

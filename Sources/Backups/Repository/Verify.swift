@@ -35,7 +35,10 @@ extension Repository {
         let result = Guarded(VerifyResult())
         let image: ImageMap
         do { image = try ImageMap(self, index, snapshot: snapshot) } catch let error as RepositoryError where error.kind == .damaged {
-            result.withLock { $0.add(RepositoryDamage(description: error.description)) }
+            // The pack of the tree at the top has all but the segments' trees.
+            let top = try? self.snapshot(snapshot).tree
+            let place = try top.flatMap { try index.find($0, .tree)?.pack }
+            result.withLock { $0.add(RepositoryDamage(pack: place, description: error.description)) }
             return result.withLock { $0 }
         }
         if case .failure(let error) = image.record {
@@ -51,7 +54,8 @@ extension Repository {
             let start = image.shape.segment(segment).lowerBound
             let chunks: [Digest]
             do { chunks = try image.chunks(of: segment) } catch let error as RepositoryError where error.kind == .damaged {
-                result.withLock { $0.add(RepositoryDamage(offset: start, description: error.description)) }
+                let pack = try index.find(image.tree(of: segment), .tree)?.pack
+                result.withLock { $0.add(RepositoryDamage(pack: pack, offset: start, description: error.description)) }
                 continue
             }
             var work: [(range: Range<UInt64>, chunk: Digest)] = []

@@ -57,6 +57,9 @@ enum BackupBodies {
         [("restore", .object([("name", .string(0, 255, nullable: true)), ("volume_id", .optionalUUID)], nullable: true))],
         required: ["restore"])
 
+    static let serving = Schema.object(
+        [("seconds", Schema(kinds: [.integer], minimum: 1, maximum: 604_800))], nullable: true)
+
     static let record = Schema.object(
         [
             (

@@ -13,12 +13,17 @@ struct BackupResource: Resource {
     let serviceDownTime: Int
     /// The store in which the objects lie that a driver of Cinder, by its name, has written; nil: there is none.
     let place: @Sendable (_ service: String) -> Backups.Place?
+    let serve: @Sendable (_ id: String, _ seconds: Int?) async throws -> (address: String, expiresAt: String)
 
     var extensions: [APIExtension] {
         [
             APIExtension(
                 alias: "backups", name: "Backups", description: "Backups support.", updated: "2012-12-12T00:00:00+00:00",
-                operations: plain + records + actions)
+                operations: plain + records + actions),
+            APIExtension(
+                alias: "clinker-backups", name: "BackupReading",
+                description: "Backups that are read without restoring them, and that are verified.",
+                updated: "2026-11-30T00:00:00+00:00", operations: reading),
         ]
     }
 
@@ -103,6 +108,59 @@ struct BackupResource: Resource {
                     try requests.importBackup(
                         record, service: service, at: place(service), downAfter: serviceDownTime, caller: request.caller, in: $0)
                 }
+            },
+        ]
+    }
+
+    // MARK: reading
+
+    private var reading: [APIOperation] {
+        [
+            APIOperation(
+                "backups:layout", "GET", "/backups/{id}/layout", policies: ["clinker:backup_layout"],
+                answers: .member("layout", .map(.any)), summary: "Tell where the objects of a backup and of what it rests on lie"
+            ) { request in
+                try await store.read {
+                    let backup = try Backups.get(request.parameters[0], for: request.caller, in: $0)
+                    return try BackupLayout.describe(Backups.chain(backup.id, in: $0))
+                }
+            },
+            APIOperation(
+                "backups:damages", "GET", "/backups/{id}/damages", policies: ["clinker:backup_damages"],
+                answers: .member(
+                    "damages",
+                    .list(
+                        .object([
+                            Shape.Member("text", .text), Shape.Member("start", .nullable(.integer)),
+                            Shape.Member("length", .nullable(.integer)),
+                        ]))), summary: "Tell what the last verification of a backup found"
+            ) { request in
+                let damages = try await store.read {
+                    try Backups.damages(of: Backups.get(request.parameters[0], for: request.caller, in: $0).id, in: $0)
+                }
+                return .array(
+                    damages.map { damage in
+                        let range = damage.range.map { (Int64(clamping: $0.lowerBound), Int64(clamping: $0.upperBound - $0.lowerBound)) }
+                        return [
+                            "text": .string(damage.text), "start": range.map { .integer($0.0) } ?? .null,
+                            "length": range.map { .integer($0.1) } ?? .null,
+                        ]
+                    })
+            },
+            action("clinker:verify", policy: "clinker:backup_verify", summary: "Read all that a backup needs, and mark what is damaged") {
+                request in
+                try await store.write { try requests.verifyBackup(request.parameters[0], caller: request.caller, in: $0) }
+            },
+            APIOperation(
+                "backups:clinker:serve", "POST", "/backups/{id}/action", action: "clinker:serve", policies: ["clinker:backup_serve"],
+                body: .action("clinker:serve", BackupBodies.serving),
+                answers: .member("clinker:serve", .object([Shape.Member("address", .text), Shape.Member("expires_at", .time)])),
+                summary: "Serve a backup over NBD, to be read without restoring it"
+            ) { request in
+                let backup = try await store.read { try Backups.get(request.parameters[0], for: request.caller, in: $0) }
+                let seconds = request.body["clinker:serve"]?["seconds"]?.integer.map { Int($0) }
+                let served = try await serve(backup.id, seconds)
+                return ["address": .string(served.address), "expires_at": .string(served.expiresAt)]
             },
         ]
     }

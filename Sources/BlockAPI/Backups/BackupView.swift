@@ -29,6 +29,9 @@ enum BackupView {
             Field.text("os-backup-project-attr:project_id") { $0.projectID }.part(.extensions).since(18)
                 .rule("backup:backup_project_attribute"),
             Field.text("user_id") { $0.userID }.part(.extensions).since(56).rule("backup:backup_project_attribute"),
+            // Of what nobody has looked at Cinder's bytes are all there is.
+            Field.text("clinker:verify_status") { $0.verifyStatus?.rawValue ?? "" }.part(.extensions).when { $0.verifyStatus != nil },
+            Field.time("clinker:verified_at") { $0.verifiedAt ?? "" }.part(.extensions).when { $0.verifiedAt != nil },
             Field.text("encryption_key_id") { $0.encryptionKeyID ?? "" }.part(.detail).since(64).when { $0.encryptionKeyID != nil },
         ])
 

@@ -24,8 +24,9 @@ struct OperationTable: Sendable {
             ImageMetadataResource(store: store), QoSSpecsResource(store: store), TypeEncryptionResource(store: store),
             VolumeEncryptionResource(store: store),
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
-            BackupResource(store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace),
-            MessageResource(store: store),
+            BackupResource(
+                store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace, serve: services.serveBackup),
+            BackupRepositoryResource(repositories: services.repositories), MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),
             PoolResource(store: store, scheduler: services.scheduler, pools: services.pools),

@@ -22,6 +22,8 @@ public final class Backup: Sendable {
     public let metadata: String
     public let createdAt: String
     public let updatedAt: String?
+    public let verifyStatus: VerifyStatus?
+    public let verifiedAt: String?
     /// Whether another backup was made on top of it: without this one that one is nothing.
     public let hasDependents: Bool
 
@@ -56,6 +58,8 @@ public final class Backup: Sendable {
         metadata = row[t.metadata]
         createdAt = row[t.createdAt]
         updatedAt = row[t.updatedAt]
+        verifyStatus = row[t.verifyStatus]
+        verifiedAt = row[t.verifiedAt]
         hasDependents = !row.isNull(t.dependentID)
     }
 
@@ -171,6 +175,7 @@ public enum Backups {
 
     /// Removes the row and gives its charge back.
     public static func remove(_ backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.delete(from: BackupDamageTable.table, BackupDamageTable.table.backupID(backup.id))
         try tx.delete(from: table, table.id(backup.id))
         try Quotas.addBackup(gigabytes: -backup.size, count: -1, project: backup.projectID, in: tx)
     }

@@ -105,6 +105,15 @@ extension VolumeRequests {
             DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.exclusive(backup)], in: tx)
     }
 
+    /// Has all that a backup needs read, and what is damaged marked.
+    public func verifyBackup(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        let backup = try Backups.lock(id, for: caller, in: tx)
+        guard backup.status == .available else {
+            throw StorageError.invalidBackup("Backup status must be available and not \(backup.status).")
+        }
+        try startBackup(VerifyBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.shared(backup)], in: tx)
+    }
+
     /// What the client of a restoration is told.
     public struct Restoration: Sendable {
         public let backupID, volumeID: String

@@ -23,6 +23,12 @@ public struct Finding: Sendable {
         case size
         /// A backend that cannot be asked.
         case backend
+        /// A backup of which its store holds nothing.
+        case missingBackup = "missing-backup"
+        /// Objects of a backup that no row knows.
+        case unknownBackup = "unknown-backup"
+        /// A store that cannot be asked.
+        case store
     }
 
     public let kind: Kind

@@ -49,6 +49,13 @@ public struct DeleteBackupArguments: FlowArguments {
     public init() {}
 }
 
+/// Reads all that a backup needs, and marks what is damaged.
+public struct VerifyBackupArguments: FlowArguments {
+    public static let flow = FlowID("backup.verify")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
 /// Writes a backup over a volume, which it makes first if it is new.
 public struct RestoreBackupArguments: FlowArguments {
     public static let flow = FlowID("backup.restore")

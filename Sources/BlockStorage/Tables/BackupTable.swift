@@ -31,5 +31,25 @@ public final class BackupTable: Table, @unchecked Sendable {
     /// A JSON object of texts.
     public let metadata = Column<String>("metadata")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
+    /// What is known of its objects: nil where nobody has looked.
+    public let verifyStatus = Column<VerifyStatus?>("verify_status"), verifiedAt = Column<String?>("verified_at")
     public let dependentID = Column<String?>("id", joined: "c")
+}
+
+/// What the last verification of a backup found, line by line.
+final class BackupDamageTable: Table, @unchecked Sendable {
+    static let table = BackupDamageTable("backup_damages", "d").declared()
+    let backupID = Column<String>("backup_id"), number = Column<Int>("number")
+    let text = Column<String>("text")
+    /// The bytes of the volume that cannot be read, where they are known.
+    let start = Column<Int?>("start"), length = Column<Int?>("length")
+}
+
+/// How far the repositories of each store were scrubbed.
+final class BackupScrubTable: Table, @unchecked Sendable {
+    static let table = BackupScrubTable("backup_scrubs", "r").declared()
+    let store = Column<String>("store")
+    /// The part that was done last.
+    let part = Column<Int>("part")
+    let finishedAt = Column<String>("finished_at")
 }

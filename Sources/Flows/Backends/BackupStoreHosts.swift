@@ -30,6 +30,8 @@ public final class BackupStoreHosts: Sendable {
     /// Why the store of `backup_driver` in [DEFAULT] is not there, if it is not: a file of Cinder's may name one that has no plugin, and
     /// volumes are served all the same.
     public let missing: String?
+    /// Where the sockets are of backups that are served.
+    let servingDirectory: String
 
     /// Finds the plugins of the stores. Throws what is wrong with the configuration.
     ///
@@ -71,6 +73,7 @@ public final class BackupStoreHosts: Sendable {
         guard problems.isEmpty else { throw SettingsError(problems) }
         self.stores = stores
         self.missing = missing
+        servingDirectory = stateDirectory + "/serving"
     }
 
     private static func configuration(_ name: String, _ path: String, _ settings: Settings, _ state: String) -> Backend.Configuration {

@@ -42,19 +42,35 @@ struct OperationStore: Sendable {
 
     /// Removes all that a backup has in the store.
     func remove(_ order: BackupOrder) async throws {
+        await services.serving?.end(backup: order.backup.id)
         try await store.waitForOldTransfers()
         _ = try await OperationTransfer(operation: operation, services: services).run {
             Transfer(.remove(order), from: nil, to: store.transferEnd)
         }
     }
 
+    /// Reads all that a backup needs.
+    func verify(_ order: BackupOrder) async throws -> BackupVerdict {
+        try await store.waitForOldTransfers()
+        return BackupVerdict(
+            try await OperationTransfer(operation: operation, services: services).run {
+                Transfer(.verify(order), from: nil, to: store.transferEnd)
+            })
+    }
+
     /// What the transfer process is told of a backup.
     func order(_ chain: [Backup]) throws -> BackupOrder {
+        try BackupOrder(chain, in: store)
+    }
+}
+
+extension BackupOrder {
+    /// About the last backup of a chain.
+    init(_ chain: [Backup], in store: any BackupStore) throws {
         guard let backup = chain.last else { throw StorageError(.failed, "There is no backup.") }
-        var order = BackupOrder(format: backup.format ?? store.format, backup: BackupOrder.Item(backup, in: store.bucket))
-        order.parents = chain.dropLast().map { BackupOrder.Item($0, in: store.bucket) }
-        order.options = store.formatOptions
-        return order
+        self.init(format: backup.format ?? store.format, backup: Item(backup, in: store.bucket))
+        parents = chain.dropLast().map { Item($0, in: store.bucket) }
+        options = store.formatOptions
     }
 }
 
@@ -70,6 +86,7 @@ extension BackupOrder.Item {
         container = backup.container.flatMap { $0 == bucket ? nil : $0 } ?? ""
         serviceMetadata = backup.serviceMetadata ?? ""
         createdAt = backup.createdAt
+        parentID = backup.parentID
     }
 }
 

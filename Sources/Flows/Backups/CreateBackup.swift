@@ -74,6 +74,11 @@ enum CreateBackup: FlowDefinition {
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
                 let store = try OperationStore(of: backup, run.operation, services)
                 var order = try store.order(chain)
+                order.backup.record = try KeptBackup.record(backup).text
+                // What cannot be read from them is stored anew.
+                order.damagedParts = try await run.read { connection in
+                    try chain.dropLast().flatMap { try Backups.damages(of: $0.id, in: connection).compactMap(\.range) }
+                }
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot

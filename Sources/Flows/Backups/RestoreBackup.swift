@@ -2,6 +2,7 @@ import BlockStorage
 import Database
 import DriverHost
 import JSON
+import Transfers
 
 /// Writes a backup over a volume, which is placed and made first if it is new.
 enum RestoreBackup: FlowDefinition {
@@ -80,6 +81,13 @@ enum RestoreBackup: FlowDefinition {
         }
         if let backup = try Backups.lock(run.arguments.backupID, in: tx), backup.status == .restoring {
             try Backups.setStatus(.available, of: backup, failReason: failure.message, in: tx)
+        }
+        if BackupDamageReason.isOf(failure.message), let backup = try Backups.lock(run.arguments.backupID, in: tx) {
+            try Backups.markDamaged([backup.id], because: [BackupDamage(failure.message)], in: tx)
+            // What else is damaged, and who else uses it, is found out behind the restoration.
+            _ = try Operations.create(
+                VerifyBackupArguments(), resourceType: "backup", resourceID: backup.id, projectID: backup.projectID,
+                caller: run.operation.caller, claims: [.shared(backup)], in: tx)
         }
         if isPlacement {
             try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)

@@ -26,6 +26,7 @@ struct FlowRegistry: Sendable {
         Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<RemoveUnusedObject>(),
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<RestoreBackup>(),
+        Registered<VerifyBackup>(),
     ])
 }
 

@@ -9,6 +9,9 @@ public final class FlowServices: Sendable {
     let database: any Database
     let backends: any StorageBackends
     let stores: any BackupStores
+    /// Backups that are served over NBD; nil: there are no stores.
+    public let serving: BackupServing?
+    public let repositories: StoreRepositories?
     public let scheduler: Scheduler
     let settings: FlowSettings
     let transfers: any TransferRunner
@@ -26,16 +29,22 @@ public final class FlowServices: Sendable {
         try self.init(
             database: database, backends: backends,
             stores: stores.map { NodeStores($0, node: settings[Options.service.host]) as any BackupStores } ?? NoBackupStores(),
-            transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, log: log)
+            serving: stores.map { BackupServing($0, settings: settings, database: database, log: log) },
+            repositories: stores.map {
+                StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
+            }, transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, log: log)
     }
 
     init(
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
-        transfers: any TransferRunner, retryPause: Double, settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
+        serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner, retryPause: Double,
+        settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
     ) throws(SettingsError) {
         self.database = database
         self.backends = backends
         self.stores = stores
+        self.serving = serving
+        self.repositories = repositories
         self.transfers = transfers
         self.retryPause = retryPause
         self.settings = FlowSettings(settings, backends: backends.count)

@@ -1,7 +1,7 @@
 import ArgumentParser
 import DriverHost
 import Glibc
-import Primitives
+import Processes
 import Settings
 import Transfers
 
@@ -21,7 +21,7 @@ struct DriverServe: ParsableCommand {
 
     func run() throws {
         do {
-            let signals = Self.blockSignals()
+            let signals = SignalWait.blockSignals()
             let plugin = try Plugin(path: subject.path())
             try subject.check(plugin)
             let driver = try Driver(plugin, options: subject.values())
@@ -45,36 +45,11 @@ struct DriverServe: ParsableCommand {
                     close(listener)
                     unlink(socket)
                 }
-                Self.onSignal(signals, end: server.end, socket)
+                SignalWait.onSignal(signals, end: server.end, socket)
                 print("serving \(volume) at nbd+unix:///?socket=\(socket)")
                 fflush(nil)
                 server.serve(listener, clients: clients)
             }
         } catch { Exit.fail(error, status: 2) }
-    }
-
-    /// Before any thread starts: they are for the one that waits for them.
-    private static func blockSignals() -> sigset_t {
-        signal(SIGPIPE, SIG_IGN)
-        var set = sigset_t()
-        sigemptyset(&set)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, signal) }
-        pthread_sigmask(SIG_BLOCK, &set, nil)
-        return set
-    }
-
-    /// Ends the serving at a signal: what the client wrote is flushed and the socket removed. A driver that does not come to an end
-    /// meanwhile is not waited for at a second signal, nor for longer than some seconds.
-    private static func onSignal(_ signals: sigset_t, end: @escaping @Sendable () -> Void, _ socket: String) {
-        startThread("signals") {
-            var signals = signals
-            var signal: Int32 = 0
-            while sigwait(&signals, &signal) != 0 {}
-            end()
-            var patience = timespec(tv_sec: 10, tv_nsec: 0)
-            while sigtimedwait(&signals, nil, &patience) < 0, errno == EINTR {}
-            unlink(socket)
-            _exit(1)
-        }
     }
 }

@@ -44,7 +44,7 @@ struct ServiceCommand: ParsableCommand {
                 while true {
                     let left =
                         try ControlSocket.command(
-                            options, "GET", "/v3/operations?all_tenants=1&unfinished=1&limit=1000&host=\(Self.encoded(host))")[
+                            options, "GET", "/v3/operations?all_tenants=1&unfinished=1&limit=1000&host=\(URLText.encoded(host))")[
                             "operations"]?.array ?? []
                     if left.isEmpty { return print("\(host) is drained") }
                     guard Timestamp.monotonic() < limit else { break }
@@ -53,13 +53,6 @@ struct ServiceCommand: ParsableCommand {
             } catch { Exit.fail(error, status: 2) }
             writeError("clinker: operations still work on \(host)")
             throw ExitCode(1)
-        }
-
-        private static func encoded(_ text: String) -> String {
-            text.utf8.map { byte in
-                (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte) || byte == 45 || byte == 46
-                    ? String(UnicodeScalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }.joined()
         }
     }
 

@@ -14,7 +14,7 @@ enum Act: String, CaseIterable, Sendable {
     case connect, disconnect, attach, attachAgain, detach, restoreExport
     case snapshot, deleteSnapshot, revert
     case retype, retypeElsewhere, migrate, removeUnusedObject
-    case manage, unmanage, manageSnapshot, unmanageSnapshot
+    case manage, unmanage, manageSnapshot, unmanageSnapshot, verifyBackup
     case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup
     case restore, restoreOver, fromBackup
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
@@ -37,6 +37,7 @@ enum Act: String, CaseIterable, Sendable {
         case .retype, .retypeElsewhere, .keptRetypeElsewhere: RetypeVolume.id
         case .migrate, .keptMigrate: MigrateVolume.id
         case .removeUnusedObject: RemoveUnusedObject.id
+        case .verifyBackup: VerifyBackup.id
         case .manage: ManageVolume.id
         case .unmanage, .keptUnmanage: UnmanageVolume.id
         case .manageSnapshot: ManageSnapshot.id
@@ -58,8 +59,8 @@ enum Act: String, CaseIterable, Sendable {
     var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
     var isOfBackup: Bool {
         [
-            .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore, .restoreOver,
-            .fromBackup, .keptIncrement, .keptDeleteBackup,
+            .verifyBackup, .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore,
+            .restoreOver, .fromBackup, .keptIncrement, .keptDeleteBackup,
         ].contains(self)
     }
     /// Drivers tell what changed since a snapshot, and snapshots of backups are kept for that.
@@ -299,6 +300,13 @@ enum Act: String, CaseIterable, Sendable {
                 volume,
                 try await bench.database.read { try #require(try Operations.runnable(in: $0).first { $0.resourceID == made.id }).id }
             )
+        case .verifyBackup:
+            let volume = try await create()
+            let id = try await finished(backup(of: volume))
+            return try await bench.database.write { tx in
+                try requests.verifyBackup(id, caller: caller, in: tx)
+                return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
+            }
         case .deleteBackup, .keptDeleteBackup:
             let volume = try await create()
             let id = try await finished(backup(of: volume))

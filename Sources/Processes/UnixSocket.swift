@@ -1,14 +1,14 @@
 import Glibc
-import Primitives
+public import Primitives
 
 /// Unix sockets with mode 0600.
-enum UnixSocket {
+public enum UnixSocket {
     /// Creates a listening socket. A dead socket of this user is replaced, nothing else.
     ///
     /// - Parameters:
     ///   - path: at most 107 bytes.
     ///   - shown: the path for error messages.
-    static func listen(_ path: String, shown: String? = nil) throws(SystemError) -> Int32 {
+    public static func listen(_ path: String, shown: String? = nil) throws(SystemError) -> Int32 {
         var address = sockaddr_un()
         guard path.utf8.count < MemoryLayout.size(ofValue: address.sun_path) else {
             throw SystemError(ENAMETOOLONG, "cannot listen on \(shown ?? path)")

@@ -1,0 +1,106 @@
+public import Database
+
+/// Something in a store that is not what a backup wrote there.
+public struct BackupDamage: Sendable, Equatable {
+    /// Names the object.
+    public let text: String
+    /// The bytes of the volume that cannot be read, where they are known.
+    public let range: Range<UInt64>?
+
+    public init(_ text: String, range: Range<UInt64>? = nil) {
+        self.text = text
+        self.range = range
+    }
+
+    init(_ row: any Row) {
+        let t = BackupDamageTable.table
+        text = row[t.text]
+        if let start = row[t.start], let length = row[t.length], start >= 0, length >= 0 {
+            range = UInt64(start)..<UInt64(start) + UInt64(length)
+        } else {
+            range = nil
+        }
+    }
+}
+
+// What verifications found.
+extension Backups {
+    private static let damages = BackupDamageTable.table
+    /// Damages of one backup that are kept.
+    private static let mostDamages = 1000
+
+    static let damagesSQL = SQL(damages.select("WHERE d.backup_id = ? ORDER BY d.number"))
+    /// What the last verification found; empty if the backup is good, or nobody has looked.
+    public static func damages(of id: String, in connection: any Connection) throws -> [BackupDamage] {
+        try connection.rows(damagesSQL, .text(id)) { BackupDamage($0) }
+    }
+
+    /// Records what a verification of the whole backup found.
+    public static func verified(_ backup: Locked<Backup>, _ found: [BackupDamage], in tx: any Transaction) throws {
+        try tx.delete(from: damages, damages.backupID(backup.id))
+        try add(found.prefix(mostDamages), to: backup, after: 0, in: tx)
+        try tx.update(
+            table, table.id(backup.id), set: table.verifyStatus(found.isEmpty ? .good : .damaged), table.verifiedAt(tx.now))
+    }
+
+    /// Marks backups that use what was found damaged elsewhere. Those that are gone are left out.
+    public static func markDamaged(_ ids: some Sequence<String>, because found: [BackupDamage], in tx: any Transaction) throws {
+        // Locks are taken in the order of ids.
+        for id in Set(ids).sorted() {
+            guard let backup = try lock(id, in: tx) else { continue }
+            let known = try damages(of: id, in: tx)
+            // Where the bytes lie in another backup says nothing of where they lie in this one.
+            let new = found.map { BackupDamage($0.text) }.filter { damage in !known.contains { $0.text == damage.text } }
+            try add(new.prefix(max(0, mostDamages - known.count)), to: backup, after: known.count, in: tx)
+            try tx.update(table, table.id(id), set: table.verifyStatus(.damaged), table.verifiedAt(tx.now))
+        }
+    }
+
+    private static func add(_ found: some Sequence<BackupDamage>, to backup: Locked<Backup>, after count: Int, in tx: any Transaction)
+        throws
+    {
+        for (index, damage) in found.enumerated() {
+            let range = damage.range.map { (start: Int(clamping: $0.lowerBound), length: Int(clamping: $0.upperBound - $0.lowerBound)) }
+            try tx.insert(
+                into: damages, damages.backupID(backup.id), damages.number(count + index), damages.text(damage.text),
+                damages.start(range?.start), damages.length(range?.length))
+        }
+    }
+
+    static let childrenSQL = SQL(table.select("WHERE b.parent_id = ? ORDER BY b.id"))
+    /// The backups that rest on one of a chain, and are not its last.
+    public static func relatives(of chain: [Backup], in connection: any Connection) throws -> [Backup] {
+        guard let last = chain.last else { return [] }
+        var found: [Backup] = []
+        var seen = Set(chain.map(\.id))
+        var waiting = chain.map(\.id)
+        while let id = waiting.popLast() {
+            for child in try connection.rows(childrenSQL, .text(id), map: { Backup($0) }) where seen.insert(child.id).inserted {
+                found.append(child)
+                waiting.append(child.id)
+            }
+        }
+        return found + chain.filter { $0.id != last.id }
+    }
+
+    static let damagedSQL = SQL("SELECT count(*) FROM backups WHERE verify_status = \(VerifyStatus.damaged.sql)")
+    /// How many backups are known to be damaged.
+    public static func damagedCount(in connection: any Connection) throws -> Int {
+        try connection.first(damagedSQL) { $0.int(0) } ?? 0
+    }
+}
+
+/// How far the repositories of each store were scrubbed.
+public enum BackupScrubs {
+    private static let table = BackupScrubTable.table
+
+    /// The part that was done last, and when; nil: none was.
+    public static func last(_ store: String, in connection: any Connection) throws -> (part: Int, finishedAt: String)? {
+        try connection.first(of: table, table.store(store)) { ($0[table.part], $0[table.finishedAt]) }
+    }
+
+    public static func finished(_ part: Int, of store: String, in tx: any Transaction) throws {
+        guard try tx.update(table, table.store(store), set: table.part(part), table.finishedAt(tx.now)) == 0 else { return }
+        try tx.insert(into: table, table.store(store), table.part(part), table.finishedAt(tx.now))
+    }
+}
