@@ -95,6 +95,7 @@ struct DamageTests {
     func lostRecord(_ segmentChunks: Int) throws {
         var options = Repository.Options()
         options.segmentChunks = segmentChunks
+        options.sampling = 0
         let repository = try Repository.create(
             in: DirectoryStore(directory), password: Secret("secret"), chunkSize: kib256, options: options)
         let image = image.dropLast(1000)
