@@ -21,8 +21,8 @@ struct BackupMarkTests {
         var kept = KeptBackup(
             id: UUID.random(), projectID: "elsewhere", volumeID: UUID.random(), bytes: 3 << 30,
             details: [
-                "name": "n", "description": nil, "created_at": "2026-11-29T17:00:00.000000",
-                "record": ["user_id": "u", "metadata": ["a": "b"], "data_timestamp": "2026-11-29T16:59:59.000000", "snapshot_id": nil],
+                "name": "n", "description": nil, "created_at": "2026-11-29T17:00:00.420112",
+                "record": ["user_id": "u", "metadata": ["a": "b"], "data_timestamp": "2026-11-30T10:14:20.420112", "snapshot_id": nil],
             ])
         change(&kept)
         return kept
@@ -42,7 +42,7 @@ struct BackupMarkTests {
         let backup = try find(kept.id)
         #expect(backup.projectID == "elsewhere" && backup.userID == "u" && backup.volumeID == kept.volumeID && backup.size == 3)
         #expect(backup.name == "n" && backup.description == nil && backup.status == .available && backup.store == "near")
-        #expect(backup.createdAt == "2026-11-29T17:00:00.000000" && backup.dataTimestamp == "2026-11-29T16:59:59.000000")
+        #expect(backup.createdAt == "2026-11-29T17:00:00.420112" && backup.dataTimestamp == "2026-11-30T10:14:20.420112")
         #expect(try JSON(parsing: backup.metadata) == ["a": "b"])
         let findings = try storage.database.readBlocking {
             try DatabaseExamination.findings(knownFlows: [], reservationAge: 86_400, snapshotsChargeGigabytes: true, in: $0)

@@ -54,7 +54,15 @@ extension Backups {
         func time(_ name: String, in object: JSON) throws -> String? {
             guard let given = try text(name, in: object) else { return nil }
             guard let seconds = Timestamp.read(given) else { throw refusal(name, "is no time") }
-            return Timestamp.format(seconds)
+            let formatted = Timestamp.format(seconds)
+            // What has our form already is kept to its last digit, which a number of seconds may not have.
+            return hasForm(given, of: formatted) ? given : formatted
+        }
+        /// Whether texts differ in digits alone.
+        func hasForm(_ text: String, of other: String) -> Bool {
+            let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
+            return text.utf8.count == other.utf8.count
+                && zip(text.utf8, other.utf8).allSatisfy { $0 == $1 || digits.contains($0) && digits.contains($1) }
         }
         var metadata: JSONObject = [:]
         if let given = record["metadata"], !given.isNull {
