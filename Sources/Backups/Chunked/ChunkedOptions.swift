@@ -10,8 +10,8 @@ public struct ChunkedOptions: Sendable {
     public var compression = ChunkedCompression.zlib
     /// Whether an earlier attempt may have stored some of the objects: what is there already with the same bytes is not sent again.
     public var isContinued = false
-    /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true: of every window
-    /// one at least, if it is not 0.
+    /// The share of the blocks said to be unchanged that are read all the same, to find storage that says what is not true: one at
+    /// least, if it is not 0.
     public var sampledShare = 0.001
     /// Parts of the volume that cannot be read from the parent: an increment stores them whether they changed or not. Whole objects: one of
     /// which a part is still needed is read as a whole.

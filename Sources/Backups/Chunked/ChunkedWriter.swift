@@ -77,7 +77,7 @@ final class ChunkedWriter: Sendable {
         var blocks = WindowBlocks(window.range, blockSize: options.blockSize)
         try blocks.plan(
             source, parent: window.parent, hasParentsLast: window.hasParentsLast, sampledShare: options.sampledShare,
-            damaged: options.damagedParts)
+            order: window.order, damaged: options.damagedParts)
         var read = 0
         for part in blocks.partsToRead(pieceSize: options.pieceSize) {
             guard !control.isCancelled else { throw ChunkedFailure.cancelled }

@@ -47,9 +47,11 @@ struct WindowBlocks {
     /// - Parameters:
     ///   - parent: the parent's hashes of the first blocks; nil for a full backup.
     ///   - hasParentsLast: the last of these is the parent's last one.
+    ///   - order: of the window: where the share makes less than one block a window, some have none.
     ///   - damaged: parts of the volume that cannot be read from the parent.
     mutating func plan(
-        _ source: any BlockSource, parent: [Digest]?, hasParentsLast: Bool, sampledShare: Double, damaged: [Range<UInt64>] = []
+        _ source: any BlockSource, parent: [Digest]?, hasParentsLast: Bool, sampledShare: Double, order: Int,
+        damaged: [Range<UInt64>] = []
     ) throws {
         var wanted = Array(repeating: true, count: plans.count)
         var distrusted = distrusted
@@ -67,18 +69,22 @@ struct WindowBlocks {
                 plans[block] = .inherited
                 unchanged.append(block)
             }
-            if sampledShare > 0, !unchanged.isEmpty {
-                let count = min(unchanged.count, max(1, Int(Double(unchanged.count) * sampledShare)))
-                for place in 0..<count {
-                    unchanged.swapAt(place, Int.random(in: place..<unchanged.count))
-                    plans[unchanged[place]] = .sampled
-                }
+            for place in 0..<min(unchanged.count, sampleCount(sampledShare, order)) {
+                unchanged.swapAt(place, Int.random(in: place..<unchanged.count))
+                plans[unchanged[place]] = .sampled
             }
         }
         guard wanted.contains(true) else { return }
         var filled = Array(repeating: false, count: plans.count)
         touched(by: try source.data(in: range)) { filled[$0] = true }
         for block in plans.indices where wanted[block] && !filled[block] { plans[block] = .zeroes }
+    }
+
+    /// Blocks to be sampled in the window, so that those of all windows until here make the share; in the first window one at least.
+    private func sampleCount(_ share: Double, _ order: Int) -> Int {
+        guard share > 0 else { return 0 }
+        let perWindow = Double(plans.count) * min(1, share)
+        return max(order == 0 ? 1 : 0, Int(Double(order + 1) * perWindow) - Int(Double(order) * perWindow))
     }
 
     /// Runs of blocks that are read, none longer than a piece.
