@@ -7,6 +7,8 @@ extension S3Client {
     func list(prefix: String, after: String, _ requester: Requester, _ each: (StoredObject) -> Bool) throws {
         var last = Array(after.utf8)
         var token: String?
+        // Pages on end that brought nothing new.
+        var idle = 0
         while true {
             var query = [("list-type", "2"), ("max-keys", "1000")]
             if !prefix.isEmpty { query.append(("prefix", prefix)) }
@@ -26,7 +28,8 @@ extension S3Client {
                 guard each(StoredObject(name: name, size: size, modified: modified)) else { return }
             }
             guard page["IsTruncated"] == "true" else { return }
-            guard let next = page["NextContinuationToken"], !next.isEmpty, isForward || next != token else { throw Self.unreadable }
+            idle = isForward ? 0 : idle + 1
+            guard let next = page["NextContinuationToken"], !next.isEmpty, idle < 100 else { throw Self.unreadable }
             token = next
         }
     }

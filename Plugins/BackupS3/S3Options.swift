@@ -166,8 +166,6 @@ struct S3Options: Sendable {
     private static func region(of host: String, _ isAmazon: Bool) -> String {
         let words = host.split(separator: ".")
         if isAmazon, let place = words.firstIndex(of: "amazonaws"), place >= 2, words[place - 1] != "s3" { return String(words[place - 1]) }
-        // As many servers of others are named.
-        if words.count >= 3, words[0] == "s3", words[1].contains("-") { return String(words[1]) }
         return "us-east-1"
     }
 }

@@ -20,6 +20,10 @@ final class S3Store: BackupStore, @unchecked Sendable {
                 CLINKER_WARNING, "backup_s3_verify_ssl = false: whoever is between this machine and the server can read and replace backups"
             )
         }
+        if !options.encryption.isEmpty, options.address.scheme == "http" {
+            call.log(
+                CLINKER_WARNING, "backup_s3_sse_customer_key is sent with each request, and over http whoever is in between can read it")
+        }
         client = S3Client(options)
         do { _ = try client.send(Self.look, for: requester) } catch let failure as S3Failure {
             guard failure.status == 404, options.makesBucket else {

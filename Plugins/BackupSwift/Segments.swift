@@ -23,7 +23,24 @@ final class SegmentedObject {
     /// No object has such a name.
     static let folder = ".clinker-segments/"
     static let header = "X-Object-Meta-Clinker-Segments"
-    static let ownerHeader = "X-Object-Meta-Clinker-Object"
+
+    /// The object's name as metadata of a segment, whose values have at most 256 bytes.
+    private static func owner(_ name: String) -> [(name: String, value: String)] {
+        let text = Array(URLText.quoted(name).utf8)
+        // Servers keep some KiB of metadata in all. Of longer names, which nobody gives, what a dead writer left stays.
+        guard text.count <= 1000 else { return [] }
+        return stride(from: 0, to: text.count, by: 200).enumerated().map { number, start in
+            (ownerHeader(number), String(decoding: text[start..<min(start + 200, text.count)], as: UTF8.self))
+        }
+    }
+
+    private static func ownerHeader(_ number: Int) -> String { "X-Object-Meta-Clinker-Object-\(number)" }
+
+    /// The name of the object that a segment was sent for.
+    static func owner(_ segment: HTTPResponse) -> String? {
+        let pieces = (0..<20).map { segment.header(ownerHeader($0)) }.prefix { $0 != nil }.compactMap { $0 }
+        return pieces.isEmpty ? nil : URLText.plain(pieces.joined())
+    }
 
     init(_ client: SwiftClient, _ name: String, _ limits: SwiftLimits) throws {
         guard limits.hasSegments else {
@@ -39,7 +56,7 @@ final class SegmentedObject {
         let number = String(segments.count + 1)
         let segment = Self.folder + id + "/" + String(repeating: "0", count: max(0, 8 - number.utf8.count)) + number
         segments.append((segment, "", slices.reduce(0) { $0 + $1.count }))
-        segments[segments.count - 1].tag = try client.put(segment, slices, headers: [(Self.ownerHeader, URLText.quoted(name))], requester)
+        segments[segments.count - 1].tag = try client.put(segment, slices, headers: Self.owner(name), requester)
     }
 
     func commit(_ requester: Requester) throws {
@@ -121,7 +138,7 @@ extension SwiftClient {
         }
         for (id, last) in newest where last.modified > 0 && last.modified < ServerTime.now() - age && id.allSatisfy(\.isHexDigit) {
             guard let segment = try sendIfThere(Request("HEAD", last.segment), for: requester),
-                let owner = segment.header(SegmentedObject.ownerHeader).flatMap(URLText.plain)
+                let owner = SegmentedObject.owner(segment), ObjectName.problem(with: owner) == nil
             else { continue }
             if try sendIfThere(Request("HEAD", owner), for: requester)?.header(SegmentedObject.header) == id { continue }
             try removeSegments(id, requester)

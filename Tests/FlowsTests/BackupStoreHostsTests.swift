@@ -40,6 +40,18 @@ struct BackupStoreHostsTests {
         #expect(stores.stores.allSatisfy { $0.format == "cinder" && $0.formatOptions["backup_file_size"]?.integer == 1_999_994_880 })
     }
 
+    @Test("Cinder's options of a bucket say how large the objects of its format are")
+    func buckets() throws {
+        let s3 = try stores(
+            "[DEFAULT]\nbackup_driver = cinder.backup.drivers.s3.S3BackupDriver\nbackup_s3_object_size = 1048576\nbackup_s3_block_size = 65536\n"
+        )
+        let options = try #require(s3.stores.first?.formatOptions)
+        #expect(options["backup_file_size"]?.integer == 1_048_576 && options["backup_sha_block_size_bytes"]?.integer == 65_536)
+        #expect(s3.stores.first?.service == "cinder.backup.drivers.s3.S3BackupDriver")
+        let swift = try stores("[DEFAULT]\nbackup_driver = swift\nbackup_s3_object_size = 1048576\n")
+        #expect(swift.stores.first?.formatOptions["backup_file_size"]?.integer == 1_999_994_880)
+    }
+
     @Test("a store of a section whose plugin is not there is refused; Cinder's in [DEFAULT] is told")
     func missing() throws {
         #expect { try stores("[DEFAULT]\nenabled_backup_stores = a\n[a]\nbackup_driver = tape\n") } throws: {

@@ -222,6 +222,37 @@ struct ObjectServerFaultTests {
 }
 
 extension ObjectServerFaultTests {
+    @Test("parts that a dead writer left are removed a day later; another program's upload to the same bucket stays")
+    func leftUploads() async throws {
+        let state = temporaryDirectory("uploads")
+        let bench = try Bench(.s3, ["state_dir": state])
+        // It dies: nobody ends it.
+        let writer = Unmanaged.passRetained(try bench.store.write(bench.home + "left"))
+        try bytes(10 << 20).withUnsafeBytes { try writer.takeUnretainedValue().append($0) }
+        let url = "http://127.0.0.1:\(try StorageUnderTest.moto.get().port)/backups"
+        func uploads() async throws -> [String] {
+            let said = try await ServiceUnderTest.run("/usr/bin/curl", ["-s", "-m", "10", "-H", Self.anybody, url + "?uploads"]).output
+            return said.split(separator: "<Key>").dropFirst().map { String($0.prefix { $0 != "<" }) }
+        }
+        let begun = try await ServiceUnderTest.run(
+            "/usr/bin/curl", ["-s", "-m", "10", "-X", "POST", "-H", Self.anybody, "\(url)/\(bench.home)strange?uploads"])
+        #expect(begun.output.contains("UploadId"), "\(begun.output)")
+        #expect(try await uploads().filter { $0.hasPrefix(bench.home) } == ["left", "strange"].map { bench.home + $0 })
+        _ = try Bench(.s3, ["state_dir": state])
+        #expect(try await uploads().contains(bench.home + "left"))
+        for note in ServiceUnderTest.entries(state + "/uploads") {
+            let old = [timespec(tv_sec: time(nil) - 90_000, tv_nsec: 0), timespec(tv_sec: time(nil) - 90_000, tv_nsec: 0)]
+            #expect(utimensat(AT_FDCWD, state + "/uploads/" + note, old, 0) == 0)
+        }
+        _ = try Bench(.s3, ["state_dir": state])
+        #expect(try await uploads().filter { $0.hasPrefix(bench.home) } == [bench.home + "strange"])
+        #expect(ServiceUnderTest.entries(state + "/uploads").isEmpty)
+    }
+
+    /// moto verifies no signature.
+    private static let anybody =
+        "Authorization: AWS4-HMAC-SHA256 Credential=test/20261130/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+
     @Test("a clock that is an hour off is set by the server's, once")
     func skew() throws {
         let bench = try Bench(.s3)
