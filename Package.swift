@@ -202,7 +202,7 @@ if Context.environment["CLINKER_FUZZ"] != nil {
         .target(
             name: "Fuzz",
             dependencies: [
-                "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON",
+                "Backups", "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON",
                 "OpenStack",
                 "Policy", "Settings", "Observability", "Primitives",
             ],

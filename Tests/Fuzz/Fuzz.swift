@@ -11,8 +11,16 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "wire": return WireFuzz.run
     case "expression": return ExpressionFuzz.run
     case "image": return ImageFuzz.run
+    case "pack-header": return RepositoryFuzz.header
+    case "index": return RepositoryFuzz.index
+    case "tree": return RepositoryFuzz.tree
+    case "record": return RepositoryFuzz.record
+    case "metadata": return ChunkedFuzz.metadata
+    case "sha256file": return ChunkedFuzz.hashes
     default:
-        writeError("CLINKER_FUZZ must be request, json, configuration, policy, wire, expression or image")
+        writeError(
+            "CLINKER_FUZZ must be request, json, configuration, policy, wire, expression, image, pack-header, index, tree, record, metadata or sha256file"
+        )
         exit(64)
     }
 }()
