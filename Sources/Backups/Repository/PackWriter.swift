@@ -155,14 +155,7 @@ final class PackWriter: Sendable {
             try store.put(ObjectKind.pack(name), [body, end], sha256: name.bytes)
             return name
         }
-        // A store that acknowledges a pack and does not have it is found out before an index relies on it.
-        if store.traits.listsConsistently {
-            let size = try store.size(of: ObjectKind.pack(name))
-            guard size == UInt64(body.count + end.count) else {
-                throw RepositoryError.damaged(
-                    "the store acknowledged pack \(name) of \(body.count + end.count) bytes but has \(size.map { "\($0)" } ?? "none")")
-            }
-        }
+        try store.checkStored(ObjectKind.pack(name), UInt64(body.count + end.count))
         try index.add(IndexedPack(id: name, blobs: pack.blobs))
         return UInt64(body.count + end.count)
     }

@@ -57,6 +57,7 @@ final class SealedObjects {
         return try sealed.withUnsafeBytes { bytes in
             let digest = Digest.sha256(bytes)
             try store.put(kind.name(digest), [bytes], sha256: digest.bytes)
+            if kind == .index || kind == .snapshots { try store.checkStored(kind.name(digest), UInt64(bytes.count)) }
             return digest
         }
     }
@@ -101,6 +102,14 @@ final class SealedObjects {
 }
 
 extension ObjectStore {
+    /// Finds out a store that acknowledges an object and does not have it, before anything relies on that.
+    func checkStored(_ name: String, _ count: UInt64) throws {
+        guard traits.listsConsistently else { return }
+        let found = try size(of: name)
+        guard found != count else { return }
+        throw RepositoryError.damaged("the store acknowledged \(name) of \(count) bytes but has \(found.map { "\($0)" } ?? "none")")
+    }
+
     /// A whole object; one that is larger than the limit is refused before memory is taken.
     func read(_ name: String, atMost limit: Int) throws -> [UInt8] {
         guard let size = try size(of: name) else { throw StoreFailure(.notFound, "there is no \(name)") }

@@ -45,7 +45,10 @@ struct MemoryRepository: Sendable {
     }
 
     /// The same content for a process whose calls pass a gate.
-    func process(_ gate: any StoreGate) -> Repository { repository.reopened(over: GatedStore(store: store, gate: gate), options) }
+    func process(_ gate: any StoreGate) -> Repository { over(GatedStore(store: store, gate: gate)) }
+
+    /// The same content through another store.
+    func over(_ store: any ObjectStore) -> Repository { repository.reopened(over: store, options) }
 
     func wait(_ seconds: Double) { time.withLock { $0 += seconds } }
 

@@ -94,6 +94,26 @@ struct GatedStore: ObjectStore {
     }
 }
 
+/// A store whose listings do not name some of its objects yet.
+struct StaleStore: ObjectStore {
+    let store: any ObjectStore
+    let hidden: Set<String>
+    var traits: ObjectStoreTraits { ObjectStoreTraits(listsConsistently: false) }
+
+    func put(_ name: String, _ slices: [UnsafeRawBufferPointer], sha256: [UInt8]?) throws(StoreFailure) {
+        try store.put(name, slices, sha256: sha256)
+    }
+    func write(_ name: String) throws(StoreFailure) -> any ObjectWriter { try store.write(name) }
+    func get(_ name: String, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(StoreFailure) -> Int {
+        try store.get(name, at: offset, into: buffer)
+    }
+    func size(of name: String) throws(StoreFailure) -> UInt64? { try store.size(of: name) }
+    func list(_ prefix: String, after: String, _ each: (String, UInt64) -> Bool) throws(StoreFailure) {
+        try store.list(prefix, after: after) { name, size in hidden.contains(name) || each(name, size) }
+    }
+    func remove(_ names: [String]) throws(StoreFailure) { try store.remove(names) }
+}
+
 /// A process that dies before or after a certain change, and makes no call from then on.
 final class CrashGate: StoreGate {
     private struct State {

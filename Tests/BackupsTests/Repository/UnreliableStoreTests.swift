@@ -67,12 +67,55 @@ struct UnreliableStoreTests {
         #expect(try repository.prune(grace: 0).markedPacks > 0)
     }
 
-    @Test("a store that loses an acknowledged pack is found out before the backup counts as made")
-    func lost() throws {
-        let store = UnreliableStore(store: DirectoryStore(directory)) { call, name in !(call == "put" && name.hasPrefix("data/")) }
+    @Test(
+        "a store that loses an acknowledged pack, index or snapshot is found out before the backup counts as made, and the next attempt succeeds",
+        arguments: ["data/", "index/", "snapshots/"])
+    func lost(_ prefix: String) throws {
+        let loses = Guarded(true)
+        let store = UnreliableStore(store: DirectoryStore(directory)) { call, name in
+            !(call == "put" && name.hasPrefix(prefix) && loses.withLock { $0 })
+        }
         let repository = try Repository.create(in: store, password: Secret("x"), chunkSize: 256 << 10, options: options())
         #expect(kind { try repository.backup(MemorySource(image), request) } == .damaged)
         #expect(try repository.snapshots().isEmpty)
+        loses.withLock { $0 = false }
+        var again = request
+        again.continues = true
+        #expect(try restored(repository, repository.backup(MemorySource(image), again).snapshot) == image)
+    }
+
+    @Test("a listing that misses a backup costs no backup: what seemed to be dead is in use again when it shows up")
+    func staleListing() throws {
+        let memory = try MemoryRepository.create()
+        func backup(_ seed: UInt64) throws -> (Digest, [UInt8]) {
+            let image = mixedImage(chunks: 6, chunkSize: 256 << 10, seed: seed)
+            return (try memory.repository.backup(MemorySource(image), request).snapshot, image)
+        }
+        let made = try [backup(61), backup(62)]
+        let stale = memory.over(StaleStore(store: memory.store, hidden: [ObjectKind.snapshots.name(made[0].0)]))
+        #expect(try stale.prune().markedPacks > 0)
+        memory.wait(7200)
+        // Marked, but still read from.
+        for (id, image) in made { #expect(isSame(try memory.restored(id, image.count), image)) }
+        memory.wait(2 * 86_400)
+        let result = try memory.repository.prune()
+        #expect(result.recoveredPacks > 0 && result.removedPacks == 0)
+        for (id, image) in made { #expect(isSame(try memory.restored(id, image.count), image)) }
+        #expect(try memory.leftovers() == [])
+    }
+
+    @Test("a listing that misses the newest parts of the index makes a backup store more, and nothing wrong")
+    func staleIndex() throws {
+        let memory = try MemoryRepository.create()
+        let image = mixedImage(chunks: 6, chunkSize: 256 << 10, seed: 63)
+        let first = try memory.repository.backup(MemorySource(image), request).snapshot
+        let hidden = Set(memory.store.objects.keys.filter { $0.hasPrefix("index/") })
+        let second = try memory.over(StaleStore(store: memory.store, hidden: hidden)).backup(MemorySource(image), request)
+        #expect(second.newChunks > 0)
+        for each in [first, second.snapshot] { #expect(isSame(try memory.restored(each, image.count), image)) }
+        try memory.pruneToTheEnd()
+        for each in [first, second.snapshot] { #expect(isSame(try memory.restored(each, image.count), image)) }
+        #expect(try memory.leftovers() == [])
     }
 
     @Test("a store that is full at any object of a backup ends it, and the next attempt succeeds with what is there")
