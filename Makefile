@@ -22,9 +22,11 @@ build: ## Build the release into .build/release/clinker
 test: ## Build and run every test, real clients included
 	Tests/run
 
-bench: ## Measure against a C server on the same library, in one run
-	@.ci/setup build bench keystone storage
+bench: ## Measure against a C server on the same library, and backups against a C program, restic and Cinder, in one run
+	@.ci/setup build bench keystone storage clients oracle
 	$(SWIFT) build $(RELEASE)
+	CLINKER_BENCH=1 $(SWIFT) build $(RELEASE) --product backup-bench
+	cc -O2 -o .build/backup-limit Tests/Bench/backup_limit.c -lcrypto -lzstd -lpthread
 	cc -O2 -o .build/bench-hello Tests/Bench/hello.c -lmicrohttpd
 	python3 Tests/Bench/bench.py .build/release/clinker .build/bench-hello
 

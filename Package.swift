@@ -209,3 +209,10 @@ if Context.environment["CLINKER_FUZZ"] != nil {
             path: "Tests/Fuzz",
             exclude: ["corpus", "run"], swiftSettings: strict))
 }
+
+// The engine of backups on files, for `make bench`.
+if Context.environment["CLINKER_BENCH"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "backup-bench", dependencies: ["Backups", "Primitives"], path: "Tests/Bench/Backups", swiftSettings: strict))
+}

@@ -524,10 +524,12 @@ def main():
         service.stop()
         allocations(binary, directory, report)
         identified(binary, directory, seconds, report)
-        import backends, storage
+        import backends, backups, storage
 
         backends.measure(binary, directory, report, quick="--quick" in sys.argv)
         storage.measure(binary, directory, report, quick="--quick" in sys.argv)
+        backups.measure(
+            pathlib.Path(binary).parent / "backup-bench", pathlib.Path(hello).parent / "backup-limit", report, quick="--quick" in sys.argv)
         if "--quick" not in sys.argv:
             middle = fill(directory, 1_000_000)
             service = Service(binary, directory)

@@ -51,7 +51,9 @@ enum RepositoryFuzz {
         if let record = try? VolumeRecord(parsing: Array(bytes), snapshot: .zero) {
             let shape = ImageShape(size: record.size, chunkSize: record.chunkSize, segmentSize: record.segmentSize)
             for segment in [0, shape.segmentCount / 2, shape.segmentCount - 1] where segment >= 0 && segment < shape.segmentCount {
-                if shape.segment(segment).isEmpty || shape.chunkCount(segment) > 1 << 18 { violated("an image that is cut in a strange way") }
+                if shape.segment(segment).isEmpty || shape.chunkCount(segment) > 1 << 18 {
+                    violated("an image that is cut in a strange way")
+                }
             }
             guard (try? VolumeRecord(parsing: Array(record.json.text.utf8), snapshot: .zero)) == record else {
                 violated("a record that is not read as it was written")
