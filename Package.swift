@@ -80,7 +80,8 @@ let package = Package(
         // What stores of backups behind HTTP have in common.
         .target(name: "ObjectServers", dependencies: ["DriverKit", "CDriver", "CCurl", "CCrypto"], swiftSettings: strict),
         .target(
-            name: "BlockStorage", dependencies: ["CGnuTLS", "Database", "JSON", "Settings", "Primitives"], swiftSettings: strict),
+            name: "BlockStorage", dependencies: ["Calendar", "CGnuTLS", "Database", "JSON", "Settings", "Primitives"],
+            swiftSettings: strict),
         .target(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Observability", "Primitives", logging],
@@ -92,6 +93,8 @@ let package = Package(
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CLinux", "CSQLite", "Observability", "Primitives"], swiftSettings: strict),
         .target(name: "Settings", dependencies: ["Observability", "Primitives"], swiftSettings: strict),
+        // Days, time zones, and what comes again and again by them.
+        .target(name: "Calendar", dependencies: ["Primitives"], swiftSettings: strict),
         // The formats of backups and the engine that writes and reads them, over any store and any block device.
         .target(name: "Backups", dependencies: ["JSON", "Primitives", "CCrypto", "CZstd", "CZlib", "CBZip2"], swiftSettings: strict),
         .target(name: "JSON", swiftSettings: strict),
@@ -151,6 +154,7 @@ let package = Package(
 
         .target(name: "TestSupport", dependencies: ["JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
+        .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: strict),
         .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
@@ -162,7 +166,8 @@ let package = Package(
         .testTarget(
             name: "BackupsTests", dependencies: ["Backups", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "BlockStorageTests", dependencies: ["BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
+            name: "BlockStorageTests",
+            dependencies: ["Calendar", "BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "FlowsTests",

@@ -3,6 +3,8 @@ public import Database
 /// The one order in which transactions lock rows. Two that keep it never wait for each other; debug builds trap where one does not. A
 /// transaction needs the locks of what it changes, and of what it must find unchanged at its end.
 extension LockRank {
+    /// By id. A policy's lock is also that of its assignments, its runs and their items.
+    static let backupPolicies = LockRank(0, "backup policy")
     /// The operation that is carried on, by id.
     static let operations = LockRank(1, "operation")
     /// By id. A volume's lock is also that of its attachments, of its host connections, and of the claims on it.
@@ -35,6 +37,17 @@ extension Backup: Lockable {
     public static var lockRank: LockRank { .backups }
     public static let findStatement = SQL(BackupTable.table.select("WHERE b.id = ?"))
     public static let lockStatement = SQL { BackupTable.table.selectLocked("WHERE b.id = ?", $0) }
+}
+
+extension BackupPolicy: Lockable {
+    public static var lockRank: LockRank { .backupPolicies }
+    public static let findStatement = SQL(BackupPolicyTable.table.select("WHERE y.id = ?"))
+    public static let lockStatement = SQL { BackupPolicyTable.table.selectLocked("WHERE y.id = ?", $0) }
+}
+
+extension BackupPolicies {
+    /// Reads and locks any policy.
+    static func lock(_ id: String, in tx: any Transaction) throws -> Locked<BackupPolicy>? { try tx.lock(BackupPolicy.self, id) }
 }
 
 extension Backups {

@@ -229,5 +229,46 @@ public enum Schema {
                 "CREATE INDEX backups_by_verification ON backups (verify_status) WHERE verify_status IS NOT NULL",
                 "CREATE TABLE backup_scrubs (store TEXT PRIMARY KEY, part INTEGER NOT NULL, finished_at TEXT NOT NULL)",
             ]),
+        Migration(
+            17, "policies for backups and snapshots",
+            [
+                """
+                CREATE TABLE backup_policies (
+                    id TEXT PRIMARY KEY, project_id TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
+                    enabled INTEGER NOT NULL, is_public INTEGER NOT NULL, action TEXT NOT NULL, schedule TEXT, timezone TEXT NOT NULL,
+                    jitter_seconds INTEGER NOT NULL, missed TEXT NOT NULL, incremental TEXT, full_every INTEGER, keep_last INTEGER,
+                    keep_hourly INTEGER, keep_daily INTEGER, keep_weekly INTEGER, keep_monthly INTEGER, keep_yearly INTEGER,
+                    keep_within TEXT, minimum_keep INTEGER NOT NULL, max_parallel INTEGER NOT NULL, window_start TEXT, window_end TEXT,
+                    container TEXT, availability_zone TEXT, metadata TEXT NOT NULL, last_run_at TEXT, last_status TEXT,
+                    next_run_at TEXT, next_occurrence_at TEXT, created_at TEXT NOT NULL, updated_at TEXT, UNIQUE (project_id, name))
+                """,
+                "CREATE INDEX backup_policies_by_time ON backup_policies (created_at, id)",
+                "CREATE INDEX backup_policies_due ON backup_policies (next_run_at, id) WHERE next_run_at IS NOT NULL",
+                "CREATE INDEX backup_policies_by_name ON backup_policies (name, id) WHERE is_public = 1",
+                """
+                CREATE TABLE backup_policy_assignments (
+                    id TEXT PRIMARY KEY, policy_id TEXT NOT NULL REFERENCES backup_policies(id), action TEXT NOT NULL,
+                    project_id TEXT NOT NULL, target_type TEXT NOT NULL, target_id TEXT NOT NULL, created_at TEXT NOT NULL,
+                    UNIQUE (target_id, target_type, project_id, action))
+                """,
+                "CREATE INDEX backup_policy_assignments_of_policy ON backup_policy_assignments (policy_id, created_at, id)",
+                """
+                CREATE TABLE backup_policy_runs (
+                    id TEXT PRIMARY KEY, policy_id TEXT NOT NULL REFERENCES backup_policies(id), occurrence_at TEXT, status TEXT NOT NULL,
+                    message TEXT, request_id TEXT NOT NULL, created_at TEXT NOT NULL, finished_at TEXT,
+                    UNIQUE (policy_id, occurrence_at))
+                """,
+                "CREATE INDEX backup_policy_runs_of_policy ON backup_policy_runs (policy_id, created_at, id)",
+                "CREATE INDEX backup_policy_runs_by_time ON backup_policy_runs (created_at, id)",
+                "CREATE INDEX backup_policy_runs_unfinished ON backup_policy_runs (id) WHERE finished_at IS NULL",
+                """
+                CREATE TABLE backup_policy_items (
+                    run_id TEXT NOT NULL REFERENCES backup_policy_runs(id), volume_id TEXT NOT NULL, project_id TEXT NOT NULL,
+                    status TEXT NOT NULL, copy_id TEXT, message TEXT, updated_at TEXT NOT NULL, PRIMARY KEY (run_id, volume_id))
+                """,
+                "CREATE INDEX backup_policy_items_by_status ON backup_policy_items (run_id, status, volume_id)",
+                "ALTER TABLE backups ADD COLUMN policy_id TEXT",
+                "ALTER TABLE snapshots ADD COLUMN policy_id TEXT",
+            ]),
     ]
 }

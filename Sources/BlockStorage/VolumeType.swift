@@ -170,6 +170,7 @@ public enum VolumeTypes {
         }
         try tx.delete(from: access, access.typeID(id))
         try tx.delete(from: TypeEncryptions.table, TypeEncryptions.table.typeID(id))
+        try BackupPolicyAssignments.removeAll(of: .type, id, in: tx)
         try tx.delete(from: table, table.id(id))
         try Quotas.removeType(type.name, in: tx)
     }

@@ -9,6 +9,10 @@ public struct FlowOptions: DeclaredOptions {
     public let operationRetention = Option(
         "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
 
+    public let policyInterval = Option(
+        "backup_policy_interval", default: 5, range: 1...300,
+        help: "Seconds between looks at the schedules of backup policies and at their runs.")
+
     public let historyLimit = Option(
         "history_limit", default: 1_000_000, range: 1000...1_000_000_000,
         help: "Events, finished operations and messages that are kept, each; the oldest make room.")

@@ -34,6 +34,7 @@ final class HistoryRetention: Sendable {
         while removed > 0 {
             removed = try await database.write {
                 try Events.purge(before: limit, in: $0) + Operations.purge(before: limit, in: $0) + Messages.purge(in: $0)
+                    + BackupPolicyRuns.purge(before: limit, in: $0)
             }
         }
     }

@@ -4,7 +4,8 @@ public import Logging
 import Primitives
 import Settings
 
-/// What happens by the clock: heartbeats, the end of old reservations and of old history. Independent of what drivers do.
+/// What happens by the clock: heartbeats, the end of old reservations and of old history, the runs of backup policies. Independent of what
+/// drivers do.
 public final class PeriodicTasks: Sendable {
     private let database: any Database
     private let backends: Backends
@@ -14,12 +15,14 @@ public final class PeriodicTasks: Sendable {
     private let interval: Int
     private let retention: HistoryRetention
     private let scrub: BackupScrub?
+    private let policies: BackupPolicyScheduler
+    private let policyInterval: Int
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
     public init(
         database: any Database, backends: Backends, stores: BackupStoreHosts, scrub: BackupScrub? = nil, settings: Settings,
-        node: String, log: Logger
+        serviceDownTime: Int, node: String, log: Logger
     ) {
         self.database = database
         self.backends = backends
@@ -29,6 +32,9 @@ public final class PeriodicTasks: Sendable {
         zone = settings[Options.storage.storageZone]
         interval = settings[Options.flows.reportInterval]
         retention = HistoryRetention(database: database, settings: settings, log: log)
+        policies = BackupPolicyScheduler(
+            database: database, requests: VolumeRequests(settings), serviceDownTime: serviceDownTime, log: log)
+        policyInterval = settings[Options.flows.policyInterval]
         self.log = log
     }
 
@@ -37,6 +43,7 @@ public final class PeriodicTasks: Sendable {
         every(60, first: false) { await $0.retention.apply() }
         every(Double(interval)) { await $0.reap() }
         if let pause = scrub?.pause { every(pause, first: false) { await $0.scrub?.tick() } }
+        every(Double(policyInterval)) { await $0.policies.look() }
     }
 
     /// Does the work again and again with a pause between, until `stop`.

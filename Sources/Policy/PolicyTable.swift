@@ -216,6 +216,13 @@ public enum PolicyTable {
         Rule("clinker:operations_explain", admin),
         Rule("clinker:services_remove", admin),
         Rule("clinker:events_get", reader, older: owner),
+        Rule("clinker:backup_policies_get", reader, older: owner),
+        Rule("clinker:backup_policies_create", member, older: owner),
+        Rule("clinker:backup_policies_update", member, older: owner),
+        Rule("clinker:backup_policies_delete", member, older: owner),
+        Rule("clinker:backup_policies_run", member, older: owner),
+        Rule("clinker:backup_policies_assign", member, older: owner),
+        Rule("clinker:backup_policies_publish", admin),
     ]
 
     /// All rules.

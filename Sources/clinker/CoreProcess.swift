@@ -114,8 +114,8 @@ final class CoreProcess: Sendable {
         let unfinished = try Self.blocking { try await engine.unfinishedOperations() }
         let scrub = services.scrub(settings: settings, log: sink.logger("scrub"))
         let periodic = PeriodicTasks(
-            database: database, backends: backends, stores: stores, scrub: scrub, settings: settings, node: node,
-            log: sink.logger("periodic"))
+            database: database, backends: backends, stores: stores, scrub: scrub, settings: settings,
+            serviceDownTime: settings[Options.api.serviceDownTime], node: node, log: sink.logger("periodic"))
         heart.withLock { $0 = periodic }
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }

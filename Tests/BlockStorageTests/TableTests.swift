@@ -13,6 +13,7 @@ struct TableTests {
         TypeEncryptionTable.table, VolumeTransferTable.table, BackupTable.table, BackupDamageTable.table, BackupScrubTable.table,
         QuotaUsageTable.table, QuotaLimitTable.table,
         QuotaClassTable.table,
+        BackupPolicyTable.table, BackupPolicyAssignmentTable.table, BackupPolicyRunTable.table, BackupPolicyItemTable.table,
     ]
 
     @Test("every table has the columns of the schema, of the same kinds and as nullable", arguments: tables.map(\.tableName))

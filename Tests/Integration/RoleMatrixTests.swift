@@ -57,7 +57,7 @@ struct RoleMatrixTests {
         Case("POST", "/backup-repositories/import", "clinker:backup_repositories", body: #"{"import": {}}"#),
     ]
 
-    static let cases = most + backups + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)
+    static let cases = most + backups + backupPolicies + qos + ["/volume-transfers", "/os-volume-transfer"].flatMap(transfers)
 
     private static let most: [Case] = [
         Case("GET", "/volumes", "volume:get_all"), Case("GET", "/volumes/detail", "volume:get_all"),
@@ -214,6 +214,29 @@ struct RoleMatrixTests {
         Case("DELETE", "/types/NOTHING/encryption/x", "volume_extension:volume_type_encryption:delete"),
     ]
 
+    private static let backupPolicies: [Case] = {
+        func rule(_ name: String) -> String { "clinker:backup_policies_" + name }
+        let one = "/backup-policies/NOTHING"
+        return [
+            Case("GET", "/backup-policies", rule("get")), Case("GET", "/backup-policies/detail", rule("get")),
+            Case("GET", one, rule("get")),
+            Case("POST", "/backup-policies", rule("create"), body: #"{"backup_policy": {"name": "RANDOM", "action": "snapshot"}}"#),
+            Case(
+                "POST", "/backup-policies", rule("create"), rule("publish"),
+                body: #"{"backup_policy": {"name": "RANDOM", "action": "backup", "is_public": true}}"#),
+            Case("PUT", one, rule("update"), body: #"{"backup_policy": {"keep_last": 3}}"#), Case("DELETE", one, rule("delete")),
+            Case("POST", one + "/action", rule("run"), body: #"{"run": null}"#),
+            Case("POST", one + "/action", rule("run"), body: #"{"pause": null}"#),
+            Case("POST", one + "/action", rule("run"), body: #"{"resume": null}"#),
+            Case("POST", one + "/action", rule("run"), body: #"{"preview": {"days": 3}}"#),
+            Case("GET", one + "/runs", rule("get")), Case("GET", one + "/runs/NOTHING", rule("get")),
+            Case("GET", one + "/assignments", rule("get")), Case("DELETE", one + "/assignments/NOTHING", rule("assign")),
+            Case(
+                "POST", one + "/assignments", rule("assign"),
+                body: #"{"assignment": {"target_type": "volume", "target_id": "VOLUME"}}"#),
+        ]
+    }()
+
     private static let qos: [Case] = {
         func rule(_ name: String) -> String { "volume_extension:qos_specs_manage:" + name }
         return [
@@ -241,6 +264,10 @@ struct RoleMatrixTests {
     private static let own = [
         "clinker:doctor": "admin", "clinker:services_remove": "admin", "clinker:operations_explain": "admin",
         "clinker:operations_get": "admin or project reader", "clinker:operations_cancel": "admin or project member",
+        "clinker:backup_policies_get": "admin or project reader", "clinker:backup_policies_create": "admin or project member",
+        "clinker:backup_policies_update": "admin or project member", "clinker:backup_policies_delete": "admin or project member",
+        "clinker:backup_policies_run": "admin or project member", "clinker:backup_policies_assign": "admin or project member",
+        "clinker:backup_policies_publish": "admin",
         "clinker:events_get": "admin or project reader", "clinker:attachments_get": "admin, project reader or service",
     ]
 

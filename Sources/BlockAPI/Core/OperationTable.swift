@@ -26,7 +26,8 @@ struct OperationTable: Sendable {
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
             BackupResource(
                 store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace, serve: services.serveBackup),
-            BackupRepositoryResource(repositories: services.repositories), MessageResource(store: store),
+            BackupRepositoryResource(repositories: services.repositories), BackupPolicyResource(store: store),
+            MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),
             PoolResource(store: store, scheduler: services.scheduler, pools: services.pools),

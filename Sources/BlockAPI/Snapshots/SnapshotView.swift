@@ -21,5 +21,6 @@ enum SnapshotView {
                 .rule("volume_extension:extended_snapshot_attributes"),
             Field.optionalText("os-extended-snapshot-attributes:progress") { $0.progress }.part(.extensions)
                 .rule("volume_extension:extended_snapshot_attributes"),
+            Field.text("clinker:policy_id") { $0.policyID ?? "" }.part(.extensions).when { $0.policyID != nil },
         ])
 }

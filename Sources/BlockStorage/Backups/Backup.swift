@@ -24,6 +24,8 @@ public final class Backup: Sendable {
     public let updatedAt: String?
     public let verifyStatus: VerifyStatus?
     public let verifiedAt: String?
+    /// The policy that made it, which may be gone.
+    public let policyID: String?
     /// Whether another backup was made on top of it: without this one that one is nothing.
     public let hasDependents: Bool
 
@@ -60,6 +62,7 @@ public final class Backup: Sendable {
         updatedAt = row[t.updatedAt]
         verifyStatus = row[t.verifyStatus]
         verifiedAt = row[t.verifiedAt]
+        policyID = row[t.policyID]
         hasDependents = !row.isNull(t.dependentID)
     }
 

@@ -12,6 +12,8 @@ public struct NewBackup: Sendable {
     /// Also of a volume that is attached.
     public var force = false
     public var metadata: JSONObject = [:]
+    /// The policy by which it is made.
+    public var policyID: String?
     public init() {}
 }
 
@@ -68,7 +70,8 @@ extension VolumeRequests {
             into: t, t.id(id), t.projectID(caller.projectID), t.userID(caller.userID), t.volumeID(volumeID), t.snapshotID(new.snapshotID),
             t.parentID(parent?.id), t.name(new.name), t.description(new.description), t.size(volume.size), t.status(.creating),
             t.container(new.container), t.objectCount(0), t.availabilityZone(new.zone), t.dataTimestamp(snapshot?.createdAt ?? tx.now),
-            t.temporarySnapshotID(temporary), t.metadata(try new.metadata.stored("metadata")), t.createdAt(tx.now))
+            t.temporarySnapshotID(temporary), t.metadata(try new.metadata.stored("metadata")), t.createdAt(tx.now),
+            t.policyID(new.policyID))
         var claims = [Claim.exclusive(new: id)]
         if let snapshot {
             try Snapshots.setStatus(.backingUp, of: snapshot, in: tx)

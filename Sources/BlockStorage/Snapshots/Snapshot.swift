@@ -17,6 +17,8 @@ public struct Snapshot: Sendable {
     public let consumesQuota: Bool
     public let createdAt: String
     public let updatedAt: String?
+    /// The policy that made it, which may be gone.
+    public let policyID: String?
 
     /// Of a row that `SnapshotTable` selected.
     public init(_ row: any Row) {
@@ -37,6 +39,7 @@ public struct Snapshot: Sendable {
         consumesQuota = row[t.consumesQuota]
         createdAt = row[t.createdAt]
         updatedAt = row[t.updatedAt]
+        policyID = row[t.policyID]
     }
 
     /// Whether the snapshot exists for the caller.
@@ -82,7 +85,7 @@ public enum Snapshots {
             into: table, table.id(id), table.volumeID(volume.id), table.projectID(volume.projectID), table.userID(caller.userID),
             table.name(new.name), table.description(new.description), table.size(volume.size), table.status(.creating),
             table.progress("0%"), table.volumeTypeID(volume.volumeTypeID), table.metadata(try new.metadata.stored("metadata")),
-            table.consumesQuota(true), table.createdAt(tx.now))
+            table.consumesQuota(true), table.createdAt(tx.now), table.policyID(new.policyID))
         return id
     }
 

@@ -6,6 +6,8 @@ import Primitives
 public struct NewSnapshot: Sendable {
     public var name, description: String?
     public var metadata: JSONObject = [:]
+    /// The policy by which it is made.
+    public var policyID: String?
     public init() {}
 }
 

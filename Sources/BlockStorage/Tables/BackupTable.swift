@@ -33,6 +33,8 @@ public final class BackupTable: Table, @unchecked Sendable {
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
     /// What is known of its objects: nil where nobody has looked.
     public let verifyStatus = Column<VerifyStatus?>("verify_status"), verifiedAt = Column<String?>("verified_at")
+    /// The policy that made it.
+    public let policyID = Column<String?>("policy_id")
     public let dependentID = Column<String?>("id", joined: "c")
 }
 

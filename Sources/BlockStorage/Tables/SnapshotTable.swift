@@ -19,5 +19,7 @@ public final class SnapshotTable: Table, @unchecked Sendable {
     public let groupSnapshotID = Column<String?>("group_snapshot_id"), encryptionKeyID = Column<String?>("encryption_key_id")
     public let consumesQuota = Column<Bool>("consumes_quota")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
+    /// The policy that made it.
+    public let policyID = Column<String?>("policy_id")
     public let typeName = Column<String>("name", joined: "t")
 }

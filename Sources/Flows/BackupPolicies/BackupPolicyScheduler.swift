@@ -1,0 +1,183 @@
+import BlockStorage
+import Database
+import Logging
+import Primitives
+
+/// Begins the runs of backup policies when they are due, and carries them on. All that it knows is in the database: whoever dies in the
+/// middle of a run is followed by a process that goes on with it.
+final class BackupPolicyScheduler: Sendable {
+    private let database: any Database
+    private let requests: VolumeRequests
+    /// Seconds after which a service without a heartbeat is down.
+    private let serviceDownTime: Int
+    private let log: Logger
+    private let beginning = Timestamp.monotonic()
+    /// What the clocks showed when it was looked at them last.
+    private let seen = Guarded<(wall: Double, monotonic: Double)?>(nil)
+
+    /// A clock that goes so much otherwise was set.
+    private static let clockTolerance = 2.0
+    /// Seconds for which a run waits for copies to be gone on which others rested.
+    private static let retentionPatience = 600.0
+    /// Seconds for which a run waits for a service that can make its copies.
+    private static let servicePatience = 600.0
+
+    init(database: any Database, requests: VolumeRequests, serviceDownTime: Int, log: Logger) {
+        self.database = database
+        self.requests = requests
+        self.serviceDownTime = serviceDownTime
+        self.log = log
+    }
+
+    /// Looks at the schedules, and carries runs on until none is going on.
+    func look() async {
+        do {
+            while try await lookOnce() {
+                guard (try? await Task.sleep(nanoseconds: Self.pause)) != nil else { return }
+            }
+        } catch { log.error("backup policies could not be looked at: \(error)") }
+    }
+
+    /// Between looks at runs that are going on.
+    private static let pause: UInt64 = 250_000_000
+
+    /// Whether a run is going on.
+    func lookOnce() async throws -> Bool {
+        if isClockNew() {
+            for id in try await database.read({ try BackupPolicyRuns.waiting(in: $0) }) {
+                await attempt(id) { tx in
+                    try BackupPolicyRuns.replan(id, in: tx)
+                    return nil
+                }
+            }
+        }
+        for id in try await database.read({ try BackupPolicyRuns.due(in: $0) }) {
+            await attempt(id) { tx in try BackupPolicyRuns.beginDue(id, in: tx) }
+        }
+        let runs = try await database.read { try BackupPolicyRuns.unfinished(in: $0) }
+        for run in runs {
+            guard !Task.isCancelled else { return false }
+            do { try await carryOn(run) } catch {
+                log.error("a run of a backup policy could not be carried on: \(error)", metadata: ["policy": "\(run.policyID)"])
+            }
+        }
+        return !runs.isEmpty
+    }
+
+    /// A change for one policy: what goes wrong with it keeps no other one waiting.
+    private func attempt(_ policyID: String, _ change: @escaping @Sendable (any Transaction) throws -> BackupPolicyRun.Status?) async {
+        do {
+            guard let status = try await database.write(change) else { return }
+            log.log(
+                level: status == .preparing ? .info : .warning, "a run of a backup policy is \(status)", metadata: ["policy": "\(policyID)"]
+            )
+        } catch { log.error("a backup policy's run could not be begun or planned: \(error)", metadata: ["policy": "\(policyID)"]) }
+    }
+
+    /// Whether this is the first look, or the clock was set back since the last one: the next runs are planned anew.
+    private func isClockNew() -> Bool {
+        let now = (wall: Timestamp.seconds(), monotonic: Timestamp.monotonic())
+        return seen.withLock { seen in
+            defer { seen = now }
+            guard let last = seen else { return true }
+            let drift = (now.wall - last.wall) - (now.monotonic - last.monotonic)
+            if abs(drift) > Self.clockTolerance { log.warning("the clock was set", metadata: ["seconds": "\(Int(drift))"]) }
+            return drift < -Self.clockTolerance
+        }
+    }
+
+    // MARK: a run
+
+    private func carryOn(_ run: BackupPolicyRun) async throws {
+        if run.status == .preparing {
+            guard let volumes = try await database.read({ try BackupPolicyRuns.volumes(of: run, in: $0) }) else { return }
+            try await database.write { try BackupPolicyRuns.prepare(run, volumes, in: $0) }
+        }
+        guard let policy = try await database.read({ try BackupPolicies.find(run.policyID, in: $0) }) else { return }
+        var active = 0
+        for status in [BackupPolicyItem.Status.retaining, .started] {
+            for item in try await items(of: run, status) where try await carryOn(item, of: run, policy) { active += 1 }
+        }
+        let pending = try await items(of: run, .pending)
+        if !pending.isEmpty, let reason = reasonToStop(run, policy) {
+            try await database.write { try BackupPolicyRuns.skipRest(of: run, message: reason, in: $0) }
+        } else if !pending.isEmpty {
+            for item in pending.prefix(max(0, policy.settings.maxParallel - active)) {
+                guard try await start(item, of: run) else { break }
+            }
+            return
+        }
+        guard active == 0 else { return }
+        if let status = try await database.write({ try BackupPolicyRuns.finish(run, in: $0) }) {
+            log.info("a run of a backup policy has ended: \(status)", metadata: ["policy": "\(run.policyID)", "run": "\(run.id)"])
+        }
+    }
+
+    private func items(of run: BackupPolicyRun, _ status: BackupPolicyItem.Status) async throws -> [BackupPolicyItem] {
+        // More are never begun at once.
+        try await database.read { try BackupPolicyRuns.items(of: run.id, status, limit: 100, in: $0) }
+    }
+
+    /// Why nothing more of a run is begun.
+    private func reasonToStop(_ run: BackupPolicyRun, _ policy: BackupPolicy) -> String? {
+        if !policy.settings.enabled { return "the policy was paused." }
+        // Who asks for a run wants it now.
+        guard run.occurrenceAt != nil, let schedule = policy.settings.schedule(of: policy.id) else { return nil }
+        return schedule.isOpen(at: Int(Timestamp.seconds())) ? nil : "the policy's window ended before its turn."
+    }
+
+    /// false: nothing can be begun yet.
+    private func start(_ item: BackupPolicyItem, of run: BackupPolicyRun) async throws -> Bool {
+        do {
+            try await database.write { [requests, serviceDownTime] in
+                try requests.start(item, of: run, downAfter: serviceDownTime, in: $0)
+            }
+        } catch let refusal as StorageError {
+            // The service that keeps backups may not be up again yet.
+            if refusal.kind == .unavailable, isWorthWaiting(since: run) { return false }
+            // Refused as anybody's request would be: the run tells it, and goes on.
+            try await database.write { tx in
+                try BackupPolicyRuns.move(
+                    item, to: refusal.kind == .notFound ? .skipped : .failed, message: refusal.message, of: run, in: tx)
+            }
+        }
+        return true
+    }
+
+    private func isWorthWaiting(since run: BackupPolicyRun) -> Bool {
+        let age = Timestamp.seconds() - (Timestamp.parse(run.createdAt) ?? 0)
+        return (0...Self.servicePatience).contains(age) || Timestamp.monotonic() - beginning < Self.servicePatience
+    }
+
+    /// Whether the item is still to be waited for.
+    private func carryOn(_ item: BackupPolicyItem, of run: BackupPolicyRun, _ policy: BackupPolicy) async throws -> Bool {
+        if item.status == .started {
+            switch try await database.read({ [requests] in try requests.state(of: item, in: $0) }) {
+            case .going: return true
+            case .failed(let reason):
+                try await database.write { try BackupPolicyRuns.move(item, to: .failed, message: reason, of: run, in: $0) }
+                return false
+            case .made:
+                // Copies that are kept no longer are looked for next time.
+                let next: BackupPolicyItem.Status = policy.settings.retention.isLimited ? .retaining : .done
+                try await database.write { try BackupPolicyRuns.move(item, to: next, of: run, in: $0) }
+                return next == .retaining
+            }
+        }
+        let expired = try await database.read { [requests] in try requests.expired(after: item, of: run, in: $0) }
+        var problem: String?
+        for copy in expired where copy.mayGo {
+            do {
+                try await database.write { [requests] in try requests.delete(copy.id, after: item, of: run, in: $0) }
+            } catch let refusal as StorageError { problem = refusal.message }
+        }
+        if problem == nil, !expired.isEmpty {
+            let since = Timestamp.parse(item.updatedAt) ?? 0
+            if (0...Self.retentionPatience).contains(Timestamp.seconds() - since) { return true }
+            problem = "older copies that others rested on are not gone yet: the next run deletes them."
+        }
+        let message = problem.map { "made; not all older copies were deleted: " + $0 }
+        try await database.write { try BackupPolicyRuns.move(item, to: .done, message: message, of: run, in: $0) }
+        return false
+    }
+}

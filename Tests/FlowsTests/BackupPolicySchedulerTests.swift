@@ -1,0 +1,353 @@
+import BlockStorage
+import Database
+import JSON
+import Logging
+import Primitives
+import Settings
+import TestSupport
+import Testing
+
+@testable import Flows
+
+/// Runs of policies over a real database, in which the test does what flows and clocks would.
+@Suite("The scheduler of backup policies")
+struct BackupPolicySchedulerTests {
+    private let database: SQLiteDatabase
+    private let requests: VolumeRequests
+    private let scheduler: BackupPolicyScheduler
+    private let caller = Caller(userID: "u", projectID: "p", isAdmin: false, requestID: "req-test")
+    private let log = Logger(label: "policies") { _ in SwiftLogNoOpLogHandler() }
+
+    init() async throws {
+        database = try SQLiteDatabase(path: temporaryDirectory("policies") + "/db")
+        requests = VolumeRequests(try Settings(text: "[DEFAULT]\nquota_backups = 12\nquota_volumes = -1\n"))
+        try await database.migrate(Schema.migrations)
+        try await database.write {
+            try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0)
+            try Services.beat(binary: "cinder-backup", host: "node", zone: "nova", backendState: "up", in: $0)
+        }
+        scheduler = BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: 60, log: log)
+    }
+
+    private func restarted() -> BackupPolicyScheduler {
+        BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: 60, log: log)
+    }
+
+    private func volume(_ metadata: JSONObject = [:]) async throws -> String {
+        let id = try await database.write { [requests, caller] tx in
+            var new = NewVolume()
+            new.size = 1
+            new.metadata = metadata
+            return try requests.create(new, caller: caller, in: tx)
+        }
+        try await database.write { tx in
+            guard let volume = try Volumes.lock(id, in: tx) else { return }
+            try Volumes.place(volume, host: "h@b#p", serviceID: nil, zone: "nova", in: tx)
+            try Volumes.setStatus(.available, of: volume, in: tx)
+        }
+        try await settle()
+        return id
+    }
+
+    /// Ends what was begun: new copies are there, deleted ones are gone. `fails`: backups of these volumes fail.
+    private func settle(failing fails: Set<String> = []) async throws {
+        for operation in try await database.read({ try Operations.runnable(in: $0) }) {
+            try await database.write { tx in
+                if let backup = try Backups.lock(operation.resourceID, in: tx) {
+                    switch operation.flow.name {
+                    case "backup.create" where fails.contains(backup.volumeID):
+                        try Backups.setStatus(.error, of: backup, failReason: "the store is on fire", in: tx)
+                    case "backup.create": try Backups.made(backup, objectCount: 1, in: tx)
+                    case "backup.delete": try Backups.remove(backup, in: tx)
+                    default: break
+                    }
+                }
+                try Operations.finish(operation, state: .done, error: nil, in: tx)
+            }
+        }
+    }
+
+    private func policy(_ name: String, _ change: @Sendable (inout BackupPolicySettings) -> Void = { _ in }) async throws -> String {
+        var settings = BackupPolicySettings()
+        settings.name = name
+        change(&settings)
+        let asked = settings
+        return try await database.write { [caller] in try BackupPolicies.create(asked, caller: caller, in: $0).id }
+    }
+
+    private func find(_ id: String) throws -> BackupPolicy {
+        try #require(try database.readBlocking { try BackupPolicies.find(id, in: $0) })
+    }
+
+    private func run(_ policy: String) async throws -> BackupPolicyRun {
+        try await database.write { [caller] in try BackupPolicyRuns.begin(policy, caller: caller, in: $0) }
+    }
+
+    private func runs(of policy: String) throws -> [BackupPolicyRun] {
+        var query = BackupPolicyRunQuery(projectID: nil, limit: 100)
+        query.policyID = policy
+        return try database.readBlocking { [query] in try query.page(in: $0) }
+    }
+
+    private func items(_ run: String) throws -> [BackupPolicyItem] {
+        try database.readBlocking { try BackupPolicyRuns.items(of: run, limit: 100, in: $0) }
+    }
+
+    private static let backupsSQL = SQL("SELECT id, volume_id, policy_id FROM backups ORDER BY created_at, id")
+    private func backups() throws -> [(id: String, volume: String, policy: String?)] {
+        try database.readBlocking { try $0.rows(Self.backupsSQL) { ($0.text(0), $0.text(1), $0.optionalText(2)) } }
+    }
+
+    /// Looks and settles until no run is going on.
+    private func finishAll(failing fails: Set<String> = []) async throws {
+        for _ in 0..<100 {
+            guard try await scheduler.lookOnce() else { return }
+            try await settle(failing: fails)
+        }
+        Issue.record("a run does not end")
+    }
+
+    private static let nextSQL = SQL("UPDATE backup_policies SET next_run_at = ?, next_occurrence_at = ? WHERE id = ?")
+    /// As if the schedule had been looked at long ago: the next run is due since then.
+    private func setNext(_ seconds: Double, of policy: String) async throws {
+        let time = Timestamp.format(seconds: Int(Timestamp.seconds() + seconds) / 60 * 60, microseconds: 0)
+        try await database.write { _ = try $0.run(Self.nextSQL, .text(time), .text(time), .text(policy)) }
+    }
+
+    @Test("a run makes one backup of every volume that has the policy, no more at a time than it may, and tells how it went")
+    func wholeRun() async throws {
+        for _ in 0..<3 { _ = try await volume(["backup_policy": "gold"]) }
+        _ = try await volume()
+        let id = try await policy("gold") { $0.maxParallel = 2 }
+        let run = try await run(id)
+        _ = try await scheduler.lookOnce()
+        #expect(try backups().count == 2)
+        // Nothing more is begun, however often it looks and whoever does.
+        _ = try await scheduler.lookOnce()
+        _ = try await restarted().lookOnce()
+        #expect(try backups().count == 2)
+        try await finishAll()
+        #expect(try backups().count == 3 && Set(try backups().map(\.volume)).count == 3)
+        #expect(try backups().allSatisfy { $0.policy == id })
+        #expect(try items(run.id).allSatisfy { $0.status == .done && $0.copyID != nil })
+        let ended = try #require(try runs(of: id).first)
+        #expect(ended.status == .success && ended.finishedAt != nil)
+        #expect(try find(id).lastStatus == "success")
+    }
+
+    @Test("a request that is refused and a backup that fails are items of the run with their messages, and the others are made")
+    func partial() async throws {
+        let (good, bad, busy) = (
+            try await volume(["backup_policy": "gold"]), try await volume(["backup_policy": "gold"]),
+            try await volume(["backup_policy": "gold"])
+        )
+        try await database.write { tx in
+            if let volume = try Volumes.lock(busy, in: tx) { try Volumes.setStatus(.error, of: volume, in: tx) }
+        }
+        let id = try await policy("gold")
+        let run = try await run(id)
+        try await finishAll(failing: [bad])
+        let items = Dictionary(uniqueKeysWithValues: try items(run.id).map { ($0.volumeID, $0) })
+        #expect(items[good]?.status == .done)
+        #expect(items[bad]?.status == .failed && items[bad]?.message == "the store is on fire")
+        #expect(
+            items[busy]?.message
+                == "Invalid volume: Volume to be backed up must be available or in-use, but the current status is \"error\".")
+        #expect(try runs(of: id).first?.status == .partial)
+    }
+
+    @Test("a quota that is full fails the items behind it, and nothing of them stays")
+    func quota() async throws {
+        for _ in 0..<14 { _ = try await volume(["backup_policy": "gold"]) }
+        let id = try await policy("gold") { $0.maxParallel = 100 }
+        let run = try await run(id)
+        try await finishAll()
+        let failed = try items(run.id).filter { $0.status == .failed }
+        #expect(failed.count == 2 && failed.allSatisfy { $0.message?.contains("Maximum number of backups allowed (12) exceeded") == true })
+        #expect(try backups().count == 12)
+    }
+
+    @Test("older backups are deleted after a run, chains as a whole and the newest first")
+    func retention() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") {
+            $0.keepLast = 2
+            $0.fullEvery = 2
+        }
+        var most = 0
+        for _ in 0..<7 {
+            _ = try await run(id)
+            try await finishAll()
+            most = max(most, try backups().count)
+        }
+        // Chains of two, and one of them that is being made.
+        let left = try backups().count
+        #expect(most <= 4 && (2...3).contains(left), "\(most), \(left)")
+        #expect(try runs(of: id).allSatisfy { $0.status == .success })
+        let incremental = try database.readBlocking { try $0.rows(SQL("SELECT parent_id FROM backups")) { $0.optionalText(0) } }
+        #expect(incremental.contains { $0 != nil })
+    }
+
+    @Test("what somebody else made of the volume stays, and a failed newest backup keeps all others")
+    func keptBackups() async throws {
+        let volume = try await volume(["backup_policy": "gold"])
+        let own = try await database.write { [requests, caller] in
+            try requests.createBackup(of: volume, NewBackup(), downAfter: 60, caller: caller, in: $0)
+        }
+        try await settle()
+        let id = try await policy("gold") { ($0.keepLast, $0.incremental) = (1, .never) }
+        for _ in 0..<3 {
+            _ = try await run(id)
+            try await finishAll()
+        }
+        #expect(try backups().count == 2 && backups().contains { $0.id == own })
+        _ = try await run(id)
+        try await finishAll(failing: [volume])
+        #expect(try backups().count == 3)
+        _ = try await run(id)
+        try await finishAll()
+        #expect(try backups().count == 2)
+    }
+
+    @Test("a run that was due while nobody was there is made once and tells how many were missed")
+    func missedOnce() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.schedule = "0 * * * *" }
+        try await setNext(-60 * 86_400, of: id)
+        try await finishAll()
+        let runs = try runs(of: id)
+        #expect(runs.count == 1 && runs[0].status == .success)
+        #expect(runs[0].message?.hasPrefix("more than 1001 runs were missed from ") == true, "\(runs[0].message ?? "")")
+        #expect(try backups().count == 1)
+        #expect(try #require(try find(id).nextRunAt) > Timestamp.now())
+        // Looked at again, also by another process: not once more.
+        _ = try await restarted().lookOnce()
+        #expect(try self.runs(of: id).count == 1)
+    }
+
+    @Test("where missed runs are skipped they are told, and none is made")
+    func missedSkipped() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.schedule, $0.missed) = ("0 3 1 1 *", .skip) }
+        try await setNext(-3600, of: id)
+        try await finishAll()
+        #expect(try runs(of: id).map(\.status) == [.missed])
+        #expect(try runs(of: id).first?.message?.hasPrefix("1 run was missed from ") == true)
+        #expect(try backups().isEmpty && find(id).lastStatus == "missed")
+    }
+
+    @Test("a run whose time comes while the one before it goes on is told and not begun")
+    func overlapping() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.schedule = "0 3 1 1 *" }
+        _ = try await run(id)
+        _ = try await scheduler.lookOnce()
+        try await setNext(-10, of: id)
+        _ = try await scheduler.lookOnce()
+        #expect(try runs(of: id).map(\.status).contains(.skipped))
+        try await finishAll()
+        #expect(try backups().count == 1)
+    }
+
+    @Test("a time that a run was for is not run again when the clock is set back, and times without a run are not lost")
+    func clockSetBack() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.schedule = "* * * * *" }
+        // As a clock that was a day ahead has left it: a run for the next minute, and the next one planned for tomorrow.
+        let planned = try #require(try find(id).nextOccurrenceAt)
+        _ = try await database.write { tx in
+            try tx.run(
+                text: "INSERT INTO backup_policy_runs (id, policy_id, occurrence_at, status, request_id, created_at, finished_at) "
+                    + "VALUES ('r', ?, ?, 'success', 'req', ?, ?)", [.text(id), .text(planned), .text(tx.now), .text(tx.now)])
+        }
+        try await setNext(86_400, of: id)
+        _ = try await restarted().lookOnce()
+        let next = try #require(try find(id).nextOccurrenceAt)
+        #expect(next > planned)
+        let (first, second) = (try #require(Timestamp.parse(planned)), try #require(Timestamp.parse(next)))
+        #expect((60...120).contains(second - first))
+    }
+
+    @Test("a policy that is paused begins nothing more, in a run that goes on too, and resumes behind now")
+    func pause() async throws {
+        for _ in 0..<2 { _ = try await volume(["backup_policy": "gold"]) }
+        let id = try await policy("gold") { ($0.maxParallel, $0.schedule) = (1, "0 3 1 1 *") }
+        let run = try await run(id)
+        _ = try await scheduler.lookOnce()
+        try await database.write { [caller] in try BackupPolicies.setEnabled(false, of: id, caller: caller, in: $0) }
+        #expect(try find(id).nextRunAt == nil)
+        try await finishAll()
+        #expect(try items(run.id).map(\.status.rawValue).sorted() == ["done", "skipped"])
+        #expect(try runs(of: id).first?.status == .partial)
+        await #expect(throws: StorageError(.conflict, "Backup policy \(id) is paused: it is run again when it was resumed.")) {
+            _ = try await self.run(id)
+        }
+        try await database.write { [caller] in try BackupPolicies.setEnabled(true, of: id, caller: caller, in: $0) }
+        #expect(try #require(try find(id).nextRunAt) > Timestamp.now())
+    }
+
+    @Test("a volume that is gone when its turn comes is skipped, and one that was given away is not touched")
+    func goneVolume() async throws {
+        let (first, second) = (try await volume(["backup_policy": "gold"]), try await volume(["backup_policy": "gold"]))
+        let id = try await policy("gold")
+        let run = try await run(id)
+        let prepared = try await database.read { try BackupPolicyRuns.volumes(of: run, in: $0) }
+        try await database.write { tx in
+            try BackupPolicyRuns.prepare(run, try #require(prepared), in: tx)
+            if let volume = try Volumes.lock(first, in: tx) { try Volumes.erase(volume, in: tx) }
+            try tx.run(text: "UPDATE volumes SET project_id = 'other' WHERE id = ?", [.text(second)])
+        }
+        try await finishAll()
+        #expect(try items(run.id).allSatisfy { $0.status == .skipped && $0.message?.hasSuffix("could not be found.") == true })
+        #expect(try backups().isEmpty && runs(of: id).first?.status == .skipped)
+    }
+
+    @Test("while the service that keeps backups is not up, a run waits for it")
+    func serviceAway() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold")
+        _ = try await database.write { try $0.run(text: "UPDATE services SET updated_at = '2020-01-01T00:00:00.000000'", []) }
+        let run = try await run(id)
+        for _ in 0..<3 { #expect(try await scheduler.lookOnce()) }
+        #expect(try items(run.id).map(\.status) == [.pending])
+        try await database.write {
+            try Services.beat(binary: "cinder-backup", host: "node", zone: "nova", backendState: "up", in: $0)
+        }
+        try await finishAll()
+        #expect(try items(run.id).map(\.status) == [.done])
+    }
+
+    @Test("snapshots are made and deleted the same way")
+    func snapshots() async throws {
+        let volume = try await volume(["backup_policy": "often"])
+        let id = try await policy("often") { ($0.action, $0.keepLast) = (.snapshot, 2) }
+        for _ in 0..<4 {
+            let run = try await run(id)
+            for _ in 0..<20 where try items(run.id).contains(where: { ![.done, .failed].contains($0.status) }) || items(run.id).isEmpty {
+                _ = try await scheduler.lookOnce()
+                for snapshot in try await database.read({ try Snapshots.ofVolume(volume, in: $0) }) {
+                    try await database.write { tx in
+                        guard let locked = try Snapshots.lock(snapshot.id, in: tx) else { return }
+                        if snapshot.status == .creating { try Snapshots.made(locked, driverData: nil, in: tx) }
+                        if snapshot.status == .deleting { try Snapshots.remove(locked, chargesGigabytes: true, in: tx) }
+                    }
+                }
+                try await settle()
+            }
+        }
+        let left = try database.readBlocking { try Snapshots.ofVolume(volume, in: $0) }
+        #expect(left.filter { $0.status == .available }.count == 2 && left.allSatisfy { $0.policyID == id })
+    }
+
+    @Test("the past of runs is removed, the last run of each policy never")
+    func purge() async throws {
+        let id = try await policy("gold")
+        for _ in 0..<3 {
+            _ = try await run(id)
+            try await finishAll()
+        }
+        let removed = try await database.write { try BackupPolicyRuns.purge(before: "9999", in: $0) }
+        #expect(removed == 2)
+        #expect(try runs(of: id).count == 1)
+    }
+}
