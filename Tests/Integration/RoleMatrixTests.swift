@@ -262,6 +262,8 @@ struct RoleMatrixTests {
 
     /// The rules that Cinder does not have.
     private static let own = [
+        "clinker:backup_layout": "admin", "clinker:backup_damages": "admin", "clinker:backup_repositories": "admin",
+        "clinker:backup_verify": "admin or project member", "clinker:backup_serve": "admin or project member",
         "clinker:doctor": "admin", "clinker:services_remove": "admin", "clinker:operations_explain": "admin",
         "clinker:operations_get": "admin or project reader", "clinker:operations_cancel": "admin or project member",
         "clinker:backup_policies_get": "admin or project reader", "clinker:backup_policies_create": "admin or project member",
