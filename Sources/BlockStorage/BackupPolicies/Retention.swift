@@ -59,7 +59,8 @@ public struct Retention: Sendable, Equatable {
         let good = own.filter { $0.condition == .good }
         var kept = kept(good, in: zone)
         // What failed is of no use once a later one is whole, and what is being worked on is left alone.
-        for copy in own where copy.condition == .busy || (copy.condition == .bad && copy.time >= newest.time) { kept.insert(copy.id) }
+        for copy in own where copy.condition == .busy || (copy.condition == .bad && (copy.time, copy.order) >= (newest.time, newest.order))
+        { kept.insert(copy.id) }
         return wholeChains(own.filter { !kept.contains($0.id) }, kept: kept, of: copies)
     }
 
