@@ -97,7 +97,7 @@ struct ConformanceTests {
             case "s3 of Swift": try StorageUnderTest.s3Section(bucket: "checked", port: try StorageUnderTest.swift.get().port)
             default: try StorageUnderTest.swiftSection()
             }
-        // Moto sees half of the cases of S3 where changes are let in, and all in `make soak`; the other servers see what is particular to
+        // Moto sees a quarter of the cases of S3 where changes are let in, and all in `make soak`; the other servers see what is particular to
         // them, and some of the rest.
         let own =
             switch kind {
@@ -107,11 +107,11 @@ struct ConformanceTests {
             default: ["writer: its pieces", "put: again", "list: in the order"]
             }
         // Swift's servers are one process here: thousands of objects take it minutes.
-        let many = ["3,000", "six hundred", "a thousand", "each puts", "fifty", "come and go"]
+        let many = ["3,000", "six hundred", "a thousand", "each puts", "fifty", "come and go", "kill -9: remove"]
         let names = try await check([kind == "swift" ? "swift" : "s3", "--list"]).output.split(separator: "\n").map(String.init)
         let cases = names.filter { name in
-            if kind == "s3 of moto", FaultSample.holds(name, oneOf: FaultSample.isWholeForDrivers ? 2 : 6) { return true }
-            return own.contains { name.hasPrefix($0) } || (FaultSample.holds(name + kind, oneOf: 8) && !many.contains { name.contains($0) })
+            if kind == "s3 of moto", FaultSample.holds(name, oneOf: FaultSample.isWholeForDrivers ? 4 : 8) { return true }
+            return own.contains { name.hasPrefix($0) } || (FaultSample.holds(name + kind, oneOf: 16) && !many.contains { name.contains($0) })
         }
         let result = try await check(StorageUnderTest.arguments(section) + cases.flatMap { ["--case", $0] })
         #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
