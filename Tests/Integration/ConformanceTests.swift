@@ -111,7 +111,8 @@ struct ConformanceTests {
         let names = try await check([kind == "swift" ? "swift" : "s3", "--list"]).output.split(separator: "\n").map(String.init)
         let cases = names.filter { name in
             if kind == "s3 of moto", FaultSample.holds(name, oneOf: FaultSample.isWholeForDrivers ? 4 : 8) { return true }
-            return own.contains { name.hasPrefix($0) } || (FaultSample.holds(name + kind, oneOf: 16) && !many.contains { name.contains($0) })
+            return own.contains { name.hasPrefix($0) }
+                || (FaultSample.holds(name + kind, oneOf: 16) && !many.contains { name.contains($0) })
         }
         let result = try await check(StorageUnderTest.arguments(section) + cases.flatMap { ["--case", $0] })
         #expect(result.status == 0 && result.output.contains(" 0 failed"), "\(result.output)")
