@@ -63,7 +63,7 @@ final class S3Client: Sendable {
             return try options.attempts.run(requester) { number in
                 last = nil
                 let response = try attempt(request, hash, digest, requester)
-                if response.isSuccess || (response.status == 416 && request.sink != nil) {
+                if response.isSuccess || (response.status == 416 && request.sink?.count == 0) {
                     if response.isSuccess, let sink = request.sink, !sink.isComplete {
                         throw Trouble(DriverError(CLINKER_RETRY, "\(request.words): the answer was cut off"), isTemporary: true)
                     }
@@ -76,7 +76,7 @@ final class S3Client: Sendable {
                 }
                 let failure = S3Failure(response, request.words, secrets: secrets)
                 last = failure
-                if response.status == 412, let sink = request.sink {
+                if response.status == 412 || response.status == 416, let sink = request.sink {
                     sink.reset()
                     throw Trouble(
                         DriverError(CLINKER_RETRY, "\(request.words): it was replaced while it was read"), isTemporary: true, pause: 0)
@@ -106,7 +106,8 @@ final class S3Client: Sendable {
         if path.isEmpty { path = "/" }
         let query = request.query.map { (URLText.quoted($0.name), URLText.quoted($0.value)) }.sorted { $0.0 < $1.0 }
             .map { "\($0)=\($1)" }.joined(separator: "&")
-        var headers = request.headers + (request.sink?.headers ?? []) + [("x-amz-content-sha256", hash), ("x-amz-date", moment)]
+        var headers =
+            request.headers + (request.sink?.headersOfNextRequest() ?? []) + [("x-amz-content-sha256", hash), ("x-amz-date", moment)]
         if let digest { headers.append(("Content-MD5", digest)) }
         if request.isEncrypted { headers += options.encryption }
         let signed = signature.authorization(

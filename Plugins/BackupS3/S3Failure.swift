@@ -27,7 +27,8 @@ struct S3Failure: Error {
         let meaning: clinker_code =
             if isTemporary { CLINKER_RETRY } else if Self.full.contains(code) || status == 507 { CLINKER_NO_SPACE } else {
                 switch status {
-                case 404 where code != "NoSuchBucket" && code != "NoSuchUpload": CLINKER_NOT_FOUND
+                // Without S3's word it may be somebody else's: of a proxy, or of a server that is not S3's.
+                case 404 where code == "NoSuchKey": CLINKER_NOT_FOUND
                 case 401, 403, 404, 301, 307, 308, 407, 405, 411: CLINKER_BAD_CONFIGURATION
                 case 400 where Self.credentials.contains(code): CLINKER_BAD_CONFIGURATION
                 case 400, 413, 414: CLINKER_INVALID

@@ -16,10 +16,14 @@ extension S3Client {
             let page = try page(query, requester)
             if requester.isCancelled() { throw DriverError(CLINKER_CANCELLED, "cancelled") }
             var isForward = false
+            let seen = last
             for entry in page.all("Contents") {
                 guard let name = entry["Key"], let size = entry["Size"].flatMap({ UInt64($0) }) else { throw Self.unreadable }
                 let bytes = Array(name.utf8)
-                guard last.lexicographicallyPrecedes(bytes) else { continue }
+                guard seen.lexicographicallyPrecedes(bytes) else { continue }
+                guard last.lexicographicallyPrecedes(bytes) else {
+                    throw DriverError(CLINKER_ERROR, "the server does not list the bucket in the order of bytes: \(name) comes late")
+                }
                 guard bytes.starts(with: prefix.utf8) else { throw DriverError(CLINKER_ERROR, "the listing of \(prefix) has \(name)") }
                 (last, isForward) = (bytes, true)
                 // What others keep here, and what has no object's name.
@@ -27,7 +31,7 @@ extension S3Client {
                 let modified = entry["LastModified"].flatMap { ServerTime.parse(iso: $0) } ?? 0
                 guard each(StoredObject(name: name, size: size, modified: modified)) else { return }
             }
-            guard page["IsTruncated"] == "true" else { return }
+            guard page["IsTruncated"] == "true" || page["NextContinuationToken"]?.isEmpty == false else { return }
             idle = isForward ? 0 : idle + 1
             guard let next = page["NextContinuationToken"], !next.isEmpty, idle < 100 else { throw Self.unreadable }
             token = next

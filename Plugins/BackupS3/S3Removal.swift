@@ -29,7 +29,7 @@ extension S3Client {
 
     private func remove(_ name: String, _ requester: Requester) throws {
         do { _ = try send(Request("DELETE", name), for: requester) } catch let failure as S3Failure {
-            guard failure.status == 404, failure.code != "NoSuchBucket" else { throw failure.trouble.error }
+            guard failure.code == "NoSuchKey" else { throw failure.trouble.error }
         }
     }
 

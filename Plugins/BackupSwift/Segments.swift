@@ -68,6 +68,8 @@ final class SegmentedObject {
                 ]
             })
         let expected = Hashes.hex(Hashes.md5(Array(segments.map(\.tag).joined().utf8)))
+        // From here on the object may be made of them, whatever becomes of the answer: no longer this writer's to remove.
+        segments = []
         let response = try Array(manifest.text.utf8).withUnsafeBytes { bytes in
             var request = SwiftClient.Request("PUT", name, query: [("multipart-manifest", "put")])
             request.headers = [(Self.header, id), ("Content-Type", "application/octet-stream")]
@@ -134,13 +136,19 @@ extension SwiftClient {
             guard words.count == 3 else { return true }
             let id = String(words[1])
             if (newest[id]?.modified ?? 0) <= object.modified { newest[id] = (object.name, object.modified) }
-            return newest.count < 10_000
+            guard newest.count > 10_000 else { return true }
+            // Of this one there may be later segments.
+            newest[id] = nil
+            return false
         }
         for (id, last) in newest where last.modified > 0 && last.modified < ServerTime.now() - age && id.allSatisfy(\.isHexDigit) {
             guard let segment = try sendIfThere(Request("HEAD", last.segment), for: requester),
                 let owner = SegmentedObject.owner(segment), ObjectName.problem(with: owner) == nil
             else { continue }
-            if try sendIfThere(Request("HEAD", owner), for: requester)?.header(SegmentedObject.header) == id { continue }
+            var question = Request("HEAD", owner)
+            // A replica that is behind would tell of the object before.
+            question.headers = [("X-Newest", "true")]
+            if try sendIfThere(question, for: requester)?.header(SegmentedObject.header) == id { continue }
             try removeSegments(id, requester)
         }
     }

@@ -52,13 +52,13 @@ final class SwiftClient: Sendable {
                     access = try session.access(requester, insteadOf: access.token)
                     response = try attempt(request, access, requester)
                 }
-                if response.isSuccess || (response.status == 416 && request.sink != nil) {
+                if response.isSuccess || (response.status == 416 && request.sink?.count == 0) {
                     if response.isSuccess, let sink = request.sink, !sink.isComplete {
                         throw Trouble(DriverError(CLINKER_RETRY, "\(request.words): the answer was cut off"), isTemporary: true)
                     }
                     return response
                 }
-                if response.status == 412, let sink = request.sink {
+                if response.status == 412 || response.status == 416, let sink = request.sink {
                     sink.reset()
                     throw Trouble(
                         DriverError(CLINKER_RETRY, "\(request.words): it was replaced while it was read"), isTemporary: true, pause: 0)
@@ -83,7 +83,7 @@ final class SwiftClient: Sendable {
         if let name = request.name { url += "/" + URLText.quoted(name, keepsSlash: true) }
         let query = request.query.map { "\(URLText.quoted($0.name))=\(URLText.quoted($0.value))" }.joined(separator: "&")
         var exchange = HTTPRequest(request.method, query.isEmpty ? url : "\(url)?\(query)")
-        exchange.headers = request.headers + (request.sink?.headers ?? []) + [("X-Auth-Token", access.token)]
+        exchange.headers = request.headers + (request.sink?.headersOfNextRequest() ?? []) + [("X-Auth-Token", access.token)]
         exchange.body = request.body
         exchange.sink = request.sink
         do throws(HTTPFailure) { return try pool.send(exchange, isCancelled: requester.isCancelled) } catch {

@@ -31,7 +31,8 @@ extension SwiftClient {
                 let modified = entry["last_modified"]?.string.flatMap { ServerTime.parse(iso: $0) } ?? 0
                 guard each(StoredObject(name: name, size: UInt64(size), modified: modified)) else { return }
             }
-            guard page.count >= limit else { return }
+            // A server may give less than was asked for.
+            guard !page.isEmpty else { return }
         }
     }
 

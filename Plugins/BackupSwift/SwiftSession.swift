@@ -67,6 +67,7 @@ final class SwiftSession: Sendable {
     private func access(_ token: String, _ url: String, life: Int64) throws -> Access {
         let address = try ServerAddress(url, option: "the URL of the account that the authentication gives")
         // A tenth of its life is left: a request that takes long should not outlive it.
+        let life = max(1, min(life, 31_536_000))
         return Access(token: token, url: address.text, end: ServerTime.now() + max(1, life - min(60, life / 10)))
     }
 

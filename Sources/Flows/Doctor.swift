@@ -265,7 +265,9 @@ public final class Doctor: StorageExamination {
         report.findings.append(
             Finding(.orphanStorage, stored.id, "\(stored.host) holds \(what), and no increment needs it.") { tx in
                 guard let volume = try Volumes.lock(stored.volumeID, in: tx),
-                    try Backups.withUnneededSnapshots(ofVolume: volume.id, in: tx).contains(where: { $0.id == stored.backupID }),
+                    try Backups.withUnneededSnapshots(ofVolume: volume.id, besides: nil, in: tx).contains(where: {
+                        $0.id == stored.backupID
+                    }),
                     let backup = try Backups.lock(stored.backupID, in: tx)
                 else { return nil }
                 try Backups.removeSnapshot(of: backup, volume, caller: .service(requestID: UUID.random(prefix: "req-")), in: tx)

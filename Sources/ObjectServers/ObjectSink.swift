@@ -20,9 +20,10 @@ public final class ObjectSink {
     /// Whether all that there is of the range has come.
     public var isComplete: Bool { isFull || total.map { position >= $0 } == true }
 
-    /// The headers by which what is missing is asked for.
-    public var headers: [(name: String, value: String)] {
-        [("Range", "bytes=\(position)-\(offset + UInt64(buffer.count) - 1)")] + (tag.map { [("If-Match", $0)] } ?? [])
+    /// The headers by which what is missing is asked for: all of it, where nothing tells whether the rest would be of the same object.
+    public func headersOfNextRequest() -> [(name: String, value: String)] {
+        if tag == nil { reset() }
+        return [("Range", "bytes=\(position)-\(offset + UInt64(buffer.count) - 1)")] + (tag.map { [("If-Match", $0)] } ?? [])
     }
 
     /// Forgets what has come: the object was replaced.

@@ -44,12 +44,20 @@ struct RepositoryWork {
         if order.work == .objects { try listChunked(store) }
         let projects = try order.project.map { [$0] } ?? RepositoryPasswords(directory: order.keys).projects()
         for project in projects {
-            guard let repository = try RepositoryEngine.open(project, in: store, keys: order.keys, cache: order.cache) else {
-                if order.project == nil { continue }
-                throw DriverFailure(.notFound, "the store has no repository of project \(project), or its password is not known")
+            do { try run(order, project, in: store) } catch {
+                // One repository that cannot be read keeps no other from being looked at.
+                guard order.work == .scrub else { throw error }
+                send(.members(["project_id": .string(project), "problem": .string(DriverFailure(ofBackup: error).message)]))
             }
-            try run(order, project, repository)
         }
+    }
+
+    private func run(_ order: RepositoryOrder, _ project: String, in store: any ObjectStore) throws {
+        guard let repository = try RepositoryEngine.open(project, in: store, keys: order.keys, cache: order.cache) else {
+            if order.project == nil { return }
+            throw DriverFailure(.notFound, "the store has no repository of project \(project), or its password is not known")
+        }
+        try run(order, project, repository)
     }
 
     private func run(_ order: RepositoryOrder, _ project: String, _ repository: Repository) throws {

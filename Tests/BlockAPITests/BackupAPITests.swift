@@ -131,6 +131,27 @@ struct BackupAPITests {
         #expect(shown?["status"] == "error" && shown?["fail_reason"]?.string?.contains("cannot find backup service") == true)
     }
 
+    @Test("a backup is verified once at a time, and two of a project")
+    func verifications() async throws {
+        let volume = try await volume()
+        var ids: [String] = []
+        for _ in 0..<3 { ids.append(try await backup(of: volume)) }
+        func verify(_ id: String) async throws -> (status: Int, text: String) {
+            let answer = try await api.send("POST", "/backups/\(id)/action", ["clinker:verify": [:]])
+            return (answer.status, answer.text)
+        }
+        #expect(try await verify(ids[0]).status == 202)
+        let again = try await verify(ids[0])
+        #expect(again.status == 409 && again.text.contains("is being verified already"), "\(again)")
+        #expect(try await verify(ids[1]).status == 202)
+        let third = try await verify(ids[2])
+        #expect(third.status == 409 && third.text.contains("2 backups of the project are being verified"), "\(third)")
+        try await api.database.write { tx in
+            for operation in try Operations.runnable(in: tx) { try Operations.finish(operation, state: .done, error: nil, in: tx) }
+        }
+        #expect(try await verify(ids[2]).status == 202)
+    }
+
     @Test("without a backup service nothing is begun")
     func noService() async throws {
         let api = try await InMemoryAPI()

@@ -248,6 +248,40 @@ struct BackupPolicyAPITests {
         } catch let error as HTTPError { #expect(error.status == 403) }
     }
 
+    @Test("what is public has copies of others' volumes: a member of its own project neither changes nor runs it")
+    func publicPolicyOfOwnProject() async throws {
+        let shared = try await policy(["name": "shared", "is_public": true])
+        let own = try await policy(["name": "own"])
+        let operations = BackupPolicyResource(store: api.store).extensions[0].operations
+        let bodies: [(String, JSON)] = [
+            ("update", ["backup_policy": ["keep_last": 1]]), ("run", ["run": [:]]), ("pause", ["pause": [:]]), ("resume", ["resume": [:]]),
+            ("delete", .null),
+        ]
+        for (name, body) in bodies {
+            let operation = try #require(operations.first { $0.name == "backup-policies:\(name)" })
+            do {
+                _ = try await operation.handler(try api.request([shared], isAdmin: false, body))
+                Issue.record("\(name): allowed")
+            } catch let error as StorageError { #expect(error.kind == .forbidden, "\(name)") }
+        }
+        for (name, body) in bodies.filter({ $0.0 != "run" }) {
+            let operation = try #require(operations.first { $0.name == "backup-policies:\(name)" })
+            _ = try await operation.handler(try api.request([own], isAdmin: false, body))
+        }
+    }
+
+    @Test("a preview of many runs looks at so many copies, and says that there is more")
+    func boundedPreview() async throws {
+        let id = try await policy(["name": "p", "schedule": "0 * * * *", "incremental": "always", "keep_last": 10_000])
+        for _ in 0..<3 {
+            let volume = try await api.send("POST", "/volumes", ["volume": ["size": 1]]).json["volume"]?["id"]?.string ?? ""
+            let body: JSON = ["assignment": ["target_type": "volume", "target_id": .string(volume)]]
+            #expect(try await api.send("POST", "/backup-policies/\(id)/assignments", body).status == 201)
+        }
+        let preview = try await api.send("POST", "/backup-policies/\(id)/action", ["preview": ["days": 366]]).json["preview"]
+        #expect(preview?["runs"]?.array?.count == 400 && preview?["truncated"] == true && preview?["deletions"] == [])
+    }
+
     /// The volumes that a preview counts: those that have the policy.
     private func covered(_ id: String) async throws -> JSON? {
         try await api.send("POST", "/backup-policies/\(id)/action", ["preview": [:]]).json["preview"]?["volumes"]

@@ -138,20 +138,21 @@ struct BackupMarkTests {
         #expect(Set(found) == [full.id, right.id, leaf.id] && found.count == 3)
     }
 
-    @Test("only what is whole is verified; a verification and others of the backup do not wait for each other, a deletion does")
+    @Test("only what is whole is verified, once at a time; a deletion waits for it")
     func request() async throws {
         let kept = kept()
         try await adopt(kept)
         let caller = Caller(userID: "u", projectID: "elsewhere", isAdmin: false, requestID: "r")
-        for _ in 0..<2 {
+        func verify() async throws {
             try await storage.database.write { [storage] in try storage.requests.verifyBackup(kept.id, caller: caller, in: $0) }
         }
-        let operations = try storage.database.readBlocking { try Operations.runnable(in: $0) }
-        #expect(operations.map(\.flow) == [VerifyBackupArguments.flow, VerifyBackupArguments.flow])
+        try await verify()
+        await #expect(throws: StorageError(.conflict, "Backup \(kept.id) is being verified already.")) { try await verify() }
+        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.map(\.flow) == [VerifyBackupArguments.flow])
         try await storage.database.write { [storage] in
             try storage.requests.deleteBackup(kept.id, force: false, caller: caller, in: $0)
         }
-        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.count == 2)
+        #expect(try storage.database.readBlocking { try Operations.runnable(in: $0) }.count == 1)
         let stranger = Caller(userID: "x", projectID: "q", isAdmin: false, requestID: "r")
         for (caller, words) in [(caller, "not deleting"), (stranger, "could not be found")] {
             do {

@@ -140,8 +140,18 @@ struct BackupCommandTests {
         let id = try volumes.volume(seed: 9)
         let backup = try volumes.backup(id)
         let pack = try #require(try await packs(volumes).first)
+        // A repository that does not open is told, and keeps no other from being read.
+        let other = String(repeating: "0", count: 32)
+        let copied = try await volumes.shell(
+            """
+            r=$(find '\(volumes.service.state)' -type d -name \(ServiceUnderTest.project) -path '*repositories*')
+            k=$(find '\(volumes.service.state)' -type d -name '*.keys')
+            cp -r "$r" "$(dirname "$r")/\(other)" && (umask 077; printf '%064d' 0 > "$k/\(other)")
+            """)
+        #expect(copied.status == 0, "\(copied.output)")
         try volumes.flip(pack, at: 5_000)
         try waitForStatus(volumes, backup, "damaged")
+        #expect(volumes.service.log.contains("a repository cannot be scrubbed"))
         let name = String(pack.split(separator: "/").last ?? "")
         let limit = Timestamp.monotonic() + 20
         while !volumes.service.log.contains("a store holds damage: pack \(name)"), Timestamp.monotonic() < limit { usleep(20_000) }

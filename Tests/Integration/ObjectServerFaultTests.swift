@@ -179,7 +179,8 @@ struct ObjectServerFaultTests {
         try write("other", commit: false)
         #expect(try bench.names() == [] && bench.store.object(bench.home + "other") == nil)
         let heads = bench.proxy.heads.map { $0.prefix { $0 != "\r\n" } }
-        let sent = heads.filter { $0.hasPrefix("PUT") }.count
+        // A token that has ended meanwhile has one sent again.
+        let sent = Set(heads.filter { $0.hasPrefix("PUT") }).count
         #expect(heads.filter { $0.hasPrefix("DELETE") }.count == (kind == .s3 ? 1 : sent), "\(heads)")
     }
 

@@ -97,7 +97,7 @@ final class ChunkedReader: Sendable {
         if target != nil || hasHashes {
             // Where every block is checked by its own hash, the object's hash can say no more of what is written.
             let isCovered = target != nil && work.parts == [work.unit.object.range]
-            try read(work, input, piece, hasHashes && !isCovered ? md5 : nil) { bytes, offset in
+            try read(work, input, piece, hasHashes && isCovered ? nil : md5) { bytes, offset in
                 try check(bytes, at: offset, work, sha256)
                 if let target { try write(bytes, at: offset, work.parts, to: target) }
             }

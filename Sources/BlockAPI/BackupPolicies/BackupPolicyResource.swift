@@ -56,6 +56,7 @@ struct BackupPolicyResource: Resource {
                 var settings = BackupPolicySettings()
                 try BackupPolicyBodies.apply(request, to: &settings)
                 if settings.isPublic { try request.enforce(Self.rule("publish")) }
+                try Self.enforceCopies(request, settings.action)
                 return try await store.write { [settings] in try BackupPolicies.create(settings, caller: request.caller, in: $0) }
             },
             APIOperation(
@@ -67,9 +68,8 @@ struct BackupPolicyResource: Resource {
                     try BackupPolicies.update(request.parameters[0], caller: request.caller, in: tx) { settings in
                         let wasPublic = settings.isPublic
                         try BackupPolicyBodies.apply(request, to: &settings)
-                        if settings.isPublic, !wasPublic, !mayPublish {
-                            throw StorageError(.forbidden, "Policy doesn't allow \(Self.rule("publish").name) to be performed.")
-                        }
+                        try Self.enforceCopies(request, settings.action)
+                        if settings.isPublic || wasPublic, !mayPublish { throw Self.unpublished }
                     }
                 }
             },
@@ -77,9 +77,29 @@ struct BackupPolicyResource: Resource {
                 "backup-policies:delete", "DELETE", "/backup-policies/{id}", policies: [Self.rule("delete")],
                 answers: .empty(204, as: nil), summary: "Delete a backup policy; what it has made stays"
             ) { request in
-                try await store.write { try BackupPolicies.delete(request.parameters[0], caller: request.caller, in: $0) }
+                let mayPublish = request.allows(Self.rule("publish"))
+                return try await store.write { tx in
+                    try Self.requirePublisher(request, mayPublish, in: tx)
+                    try BackupPolicies.delete(request.parameters[0], caller: request.caller, in: tx)
+                }
             },
         ]
+    }
+
+    private static let unpublished = StorageError(
+        .forbidden, "Policy doesn't allow \(rule("publish").name) to be performed.")
+
+    /// What is public has copies of other projects' volumes: whoever may not publish changes and runs none, of the own project neither.
+    private static func requirePublisher(_ request: APIRequest, _ mayPublish: Bool, in connection: any Connection) throws {
+        let policy = try BackupPolicies.get(request.parameters[0], for: request.caller, in: connection)
+        if policy.settings.isPublic, !mayPublish { throw unpublished }
+    }
+
+    /// A policy makes and deletes what its project could by itself.
+    private static func enforceCopies(_ request: APIRequest, _ action: BackupPolicySettings.Action) throws {
+        let rules: [Policies.Rule] =
+            action == .backup ? ["backup:create", "backup:delete"] : ["volume:create_snapshot", "volume:delete_snapshot"]
+        for rule in rules { try request.enforce(rule) }
     }
 
     // MARK: actions
@@ -93,21 +113,29 @@ struct BackupPolicyResource: Resource {
             body: .action(key, body), answers: answers, summary: summary, handler: handler)
     }
 
+    private func setEnabled(_ isEnabled: Bool, _ request: APIRequest) async throws {
+        let mayPublish = request.allows(Self.rule("publish"))
+        try await store.write { tx in
+            try Self.requirePublisher(request, mayPublish, in: tx)
+            try BackupPolicies.setEnabled(isEnabled, of: request.parameters[0], caller: request.caller, in: tx)
+        }
+    }
+
     private var actions: [APIOperation] {
         [
             action("run", answers: .one(BackupPolicyView.run, .summary, status: 202), summary: "Run a backup policy now") { request in
-                let run = try await store.write { try BackupPolicyRuns.begin(request.parameters[0], caller: request.caller, in: $0) }
+                let mayPublish = request.allows(Self.rule("publish"))
+                let run = try await store.write { tx in
+                    try Self.requirePublisher(request, mayPublish, in: tx)
+                    return try BackupPolicyRuns.begin(request.parameters[0], caller: request.caller, in: tx)
+                }
                 return BackupPolicyView.RunSource(run: run, counts: [:])
             },
             action("pause", answers: .empty(202), summary: "Have a backup policy's schedule not count") { request in
-                try await store.write {
-                    try BackupPolicies.setEnabled(false, of: request.parameters[0], caller: request.caller, in: $0)
-                }
+                try await setEnabled(false, request)
             },
             action("resume", answers: .empty(202), summary: "Have a backup policy's schedule count again") { request in
-                try await store.write {
-                    try BackupPolicies.setEnabled(true, of: request.parameters[0], caller: request.caller, in: $0)
-                }
+                try await setEnabled(true, request)
             },
             action(
                 "preview", body: BackupPolicyBodies.preview, answers: .one(BackupPolicyView.preview),

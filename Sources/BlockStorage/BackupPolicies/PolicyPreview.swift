@@ -23,6 +23,9 @@ public struct PolicyPreview: Sendable {
     static let mostRuns = 400
     static let mostVolumes = 10
     static let mostDeletions = 5000
+    /// Copies that are looked at, those of one run after those of the other: a tenth of a second.
+    static let mostLooks = 100_000
+    private var looks = 0
 
     /// Supposes that every run makes a copy of each volume that has the policy now.
     public init(_ policyID: String, days: Int, caller: Caller, in connection: any Connection) throws {
@@ -62,6 +65,11 @@ public struct PolicyPreview: Sendable {
         var newest = existing.filter { $0.condition == .good }.max { ($0.time, $0.order) < ($1.time, $1.order) }?.id
         let known = Set(existing.map(\.id))
         for (number, start) in starts.enumerated() {
+            looks += copies.count
+            guard looks <= Self.mostLooks else {
+                isTruncated = true
+                return
+            }
             let isFull =
                 settings.action == .snapshot
                 || retention.wantsFull(settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: zone)

@@ -102,16 +102,20 @@ public struct Retention: Sendable, Equatable {
 
     /// Of those that are not kept, the ones that no kept or foreign copy rests on or belongs to, the resting ones first.
     private func wholeChains(_ candidates: [Copy], kept: Set<String>, of copies: [Copy]) -> [String] {
+        guard !candidates.isEmpty else { return [] }
         let byID = Dictionary(copies.map { ($0.id, $0) }, uniquingKeysWith: { $1 })
-        /// The full copy that a chain begins with, as far as it is there, and how many are between.
-        func root(_ copy: Copy) -> (id: String, depth: Int) {
-            var (copy, depth) = (copy, 0)
-            // Copies that rest on one another in a circle were never made.
-            while let parent = copy.parent.flatMap({ byID[$0] }), depth < copies.count { (copy, depth) = (parent, depth + 1) }
-            return (copy.id, depth)
-        }
+        /// The full copy that each chain begins with, as far as it is there, and how many are between.
         var roots: [String: (id: String, depth: Int)] = [:]
-        for copy in copies { roots[copy.id] = root(copy) }
+        for copy in copies {
+            // Those on the way to one whose root is known. Copies that rest on one another in a circle were never made.
+            var path = [copy]
+            while let last = path.last, roots[last.id] == nil, let parent = last.parent.flatMap({ byID[$0] }), path.count <= copies.count {
+                path.append(parent)
+            }
+            for copy in path.reversed() where roots[copy.id] == nil {
+                roots[copy.id] = copy.parent.flatMap { roots[$0] }.map { ($0.id, $0.depth + 1) } ?? (copy.id, 0)
+            }
+        }
         // A chain with a copy that is kept is needed whole.
         let needed = Set(copies.filter { $0.isOfPolicy && kept.contains($0.id) }.compactMap { roots[$0.id]?.id })
         // What somebody else's copy rests on, that one's own makers delete.

@@ -108,11 +108,21 @@ extension VolumeRequests {
             DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.exclusive(backup)], in: tx)
     }
 
+    /// Of one project.
+    static let mostVerifications = 2
+    static let unfinishedSQL = SQL("SELECT resource_id FROM operations WHERE finished_at IS NULL AND flow = ? AND project_id = ?")
+
     /// Has all that a backup needs read, and what is damaged marked.
     public func verifyBackup(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let backup = try Backups.lock(id, for: caller, in: tx)
         guard backup.status == .available else {
             throw StorageError.invalidBackup("Backup status must be available and not \(backup.status).")
+        }
+        // Each is a process that reads a whole chain.
+        let going = try tx.rows(Self.unfinishedSQL, .text(VerifyBackupArguments.flow.name), .text(backup.projectID)) { $0.text(0) }
+        guard !going.contains(id) else { throw StorageError(.conflict, "Backup \(id) is being verified already.") }
+        guard going.count < Self.mostVerifications else {
+            throw StorageError(.conflict, "\(going.count) backups of the project are being verified, the most at once.")
         }
         try startBackup(VerifyBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.shared(backup)], in: tx)
     }

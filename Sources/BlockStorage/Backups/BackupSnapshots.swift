@@ -28,11 +28,14 @@ extension Backups {
         table.select(
             """
             WHERE b.volume_id = ? AND \(hasSnapshot) AND NOT \(isBase)
-            AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = b.temp_snapshot_id AND c.exclusive = 1) ORDER BY b.id
+            AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = b.temp_snapshot_id AND c.operation_id <> ?) ORDER BY b.id
             """))
-    /// Those of them whose snapshots no increment can need, and that no operation is removing.
-    public static func withUnneededSnapshots(ofVolume id: String, in connection: any Connection) throws -> [Backup] {
-        try connection.rows(unneededSQL, .text(id)) { Backup($0) }
+    /// Those of them whose snapshots no increment can need, and that no other operation is removing or reads: whoever would wait for one
+    /// would keep the volume from everybody meanwhile. The last backup that reads one finds it here.
+    public static func withUnneededSnapshots(ofVolume id: String, besides operation: Operation?, in connection: any Connection) throws
+        -> [Backup]
+    {
+        try connection.rows(unneededSQL, .text(id), .text(operation?.id ?? "")) { Backup($0) }
     }
 
     static let isBaseSQL = SQL("SELECT 1 FROM backups b WHERE b.id = ? AND \(isBase)")
@@ -88,9 +91,9 @@ extension Backups {
     static let forgetSnapshotsSQL = SQL(
         """
         UPDATE backups SET temp_snapshot_id = NULL, temp_snapshot_data = NULL, temp_snapshot_at = NULL
-        WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL
+        WHERE volume_id = ? AND temp_snapshot_id IS NOT NULL AND status <> \(BackupStatus.creating.sql)
         """)
-    /// They went with the storage object that the volume had.
+    /// They went with the storage object that the volume had. A backup that is only begun has none yet, but will.
     public static func forgetSnapshots(of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.run(forgetSnapshotsSQL, .text(volume.id))
     }

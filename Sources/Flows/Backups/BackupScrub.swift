@@ -63,7 +63,12 @@ public final class BackupScrub: Sendable {
         guard age >= Double(interval) || age < 0 else { return }
         let part = (last.part + 1) % parts
         let found = try await repositories.scrub(store, part: part, of: parts)
-        for (project, verdict) in found {
+        for (project, verdict, problem) in found {
+            if let problem {
+                counts.withLock { $0.failures += 1 }
+                log.error("a repository cannot be scrubbed: \(problem)", metadata: ["store": "\(store)", "project_id": "\(project)"])
+                continue
+            }
             counts.withLock { counts in
                 counts.bytes += verdict.checkedBytes
                 counts.damages += verdict.damages.count

@@ -174,7 +174,7 @@ enum CreateBackup: FlowDefinition {
         guard let backup = locked.first(where: { $0.id == found.id }) else { return }
         try end(backup)
         guard let volume, snapshotEnd != .none else { return try Backups.forgetSnapshot(of: backup, in: tx) }
-        var ended = Set(try Backups.withUnneededSnapshots(ofVolume: volume.id, in: tx).map(\.id))
+        var ended = Set(try Backups.withUnneededSnapshots(ofVolume: volume.id, besides: run.operation, in: tx).map(\.id))
         if try snapshotEnd != .kept || !Backups.isBase(backup.value, in: tx) { ended.insert(backup.id) }
         for backup in locked where ended.contains(backup.id) {
             try Backups.removeSnapshot(of: backup, volume, caller: run.operation.caller, in: tx)

@@ -170,11 +170,14 @@ public final class StoreRepositories: BackupRepositories {
     // MARK: scrub
 
     /// Reads a part of the packs of all repositories in a store.
-    func scrub(_ name: String, part: Int, of parts: Int) async throws -> [(project: String, verdict: BackupVerdict)] {
+    /// - Returns: what was found of each, or why one could not be read.
+    func scrub(_ name: String, part: Int, of parts: Int) async throws -> [(project: String, verdict: BackupVerdict, problem: String?)] {
         let store = try store(name)
         var order = order(.scrub, store, nil)
         order.part = part
         order.parts = parts
-        return try await run(order, on: store).map { ($0["project_id"]?.string ?? "", BackupVerdict($0["verdict"] ?? .null)) }
+        return try await run(order, on: store).map {
+            ($0["project_id"]?.string ?? "", BackupVerdict($0["verdict"] ?? .null), $0["problem"]?.string)
+        }
     }
 }

@@ -112,7 +112,11 @@ enum UnmanageVolume: FlowDefinition {
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.errorUnmanaging, of: volume, in: tx) }
+        if let volume = try Volumes.lock(run.volumeID, in: tx) {
+            // Nothing was changed then.
+            let isBusy = failure.code == .busy
+            try Volumes.setStatus(isBusy ? volume.previousStatus ?? .available : .errorUnmanaging, of: volume, in: tx)
+        }
         try run.addUserMessage(.unmanageVolume, .unknown, in: tx)
         return .finished
     }
