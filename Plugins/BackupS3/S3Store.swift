@@ -91,10 +91,7 @@ final class S3Store: BackupStore, @unchecked Sendable {
 
     func object(_ call: Call, _ name: String) throws -> StoredObject {
         guard let found = try client.head(name, Requester(call)) else { throw S3Client.notFound(name) }
-        guard let size = found.header("Content-Length").flatMap({ UInt64($0) }) else {
-            throw DriverError(CLINKER_ERROR, "HEAD \(name): the server does not say how large it is")
-        }
-        return StoredObject(name: name, size: size, modified: found.header("Last-Modified").flatMap { ServerTime.parse(http: $0) } ?? 0)
+        return try found.object(named: name)
     }
 
     func list(_ call: Call, prefix: String, after: String, _ each: (StoredObject) -> Bool) throws {

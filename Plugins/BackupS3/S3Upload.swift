@@ -81,13 +81,13 @@ final class S3Upload {
 }
 
 /// An object of unknown size. Small ones are sent whole.
-final class S3Writer: BackupObjectWriter {
+final class S3Writer: PartWriter {
     private let client: S3Client
     private let name: String
     private let notes: UploadNotes?
     /// Called before the object is put: it may be protected.
     private let check: (Requester) throws -> Void
-    private var buffer: [UInt8] = []
+    var buffer: [UInt8] = []
     private var upload: S3Upload?
     private var parts = 0
 
@@ -98,31 +98,20 @@ final class S3Writer: BackupObjectWriter {
     deinit { abandon() }
 
     /// Parts grow, so that 10,000 of them are half a TiB and the first ones take little memory.
-    private var partSize: Int { (8 << 20) << min(3, parts / 1000) }
+    var partSize: Int { (8 << 20) << min(3, parts / 1000) }
 
-    func write(_ bytes: UnsafeRawBufferPointer) throws {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let piece = rest.prefix(partSize - buffer.count)
-            buffer.append(contentsOf: piece)
-            rest = rest.dropFirst(piece.count)
-            if buffer.count >= partSize { try send() }
-        }
-    }
-
-    private func send() throws {
+    func send(_ part: UnsafeRawBufferPointer) throws {
         let upload = try self.upload ?? S3Upload(client, name, notes: notes, .nobody)
         self.upload = upload
-        try buffer.withUnsafeBytes { try upload.add([$0], .nobody) }
+        try upload.add([part], .nobody)
         parts += 1
-        buffer.removeAll(keepingCapacity: true)
     }
 
     func commit() throws {
         do {
             try check(.nobody)
             if let upload {
-                if !buffer.isEmpty { try send() }
+                if !buffer.isEmpty { try sendBuffer() }
                 try upload.commit(.nobody)
                 self.upload = nil
             } else {

@@ -155,11 +155,11 @@ extension SwiftClient {
 }
 
 /// An object of unknown size. Small ones are sent whole.
-final class SwiftWriter: BackupObjectWriter {
+final class SwiftWriter: PartWriter {
     private let client: SwiftClient
     private let name: String
     private let limits: SwiftLimits
-    private var buffer: [UInt8] = []
+    var buffer: [UInt8] = []
     private var large: SegmentedObject?
     private var count = 0
 
@@ -168,30 +168,19 @@ final class SwiftWriter: BackupObjectWriter {
     deinit { abandon() }
 
     /// Segments grow, so that a manifest of them is large and the first ones take little memory.
-    private var segmentSize: Int { min(limits.largest, (16 << 20) << min(2, count / 100)) }
+    var partSize: Int { min(limits.largest, (16 << 20) << min(2, count / 100)) }
 
-    func write(_ bytes: UnsafeRawBufferPointer) throws {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let piece = rest.prefix(segmentSize - buffer.count)
-            buffer.append(contentsOf: piece)
-            rest = rest.dropFirst(piece.count)
-            if buffer.count >= segmentSize { try send() }
-        }
-    }
-
-    private func send() throws {
+    func send(_ part: UnsafeRawBufferPointer) throws {
         let large = try self.large ?? SegmentedObject(client, name, limits)
         self.large = large
-        try buffer.withUnsafeBytes { try large.add([$0], .nobody) }
+        try large.add([part], .nobody)
         count += 1
-        buffer.removeAll(keepingCapacity: true)
     }
 
     func commit() throws {
         do {
             if let large {
-                if !buffer.isEmpty { try send() }
+                if !buffer.isEmpty { try sendBuffer() }
                 try large.commit(.nobody)
                 self.large = nil
             } else {

@@ -74,10 +74,7 @@ final class SwiftStore: BackupStore, @unchecked Sendable {
         guard let found = try client.sendIfThere(SwiftClient.Request("HEAD", name), for: Requester(call)) else {
             throw SwiftClient.notFound(name)
         }
-        guard let size = found.header("Content-Length").flatMap({ UInt64($0) }) else {
-            throw DriverError(CLINKER_ERROR, "HEAD \(name): the server does not say how large it is")
-        }
-        return StoredObject(name: name, size: size, modified: found.header("Last-Modified").flatMap { ServerTime.parse(http: $0) } ?? 0)
+        return try found.object(named: name)
     }
 
     func list(_ call: Call, prefix: String, after: String, _ each: (StoredObject) -> Bool) throws {
