@@ -118,10 +118,11 @@ struct ManageResource: Resource {
         managed.isBootable = body?["bootable"]?.lenientBool ?? false
         managed.metadata = body?["metadata"]?.object ?? [:]
         let asked = managed
-        let id = try await store.write {
-            try requests.manage(asked, downAfter: serviceDownTime, caller: request.caller, in: $0)
+        // Read before the commit: after it, the flow may have changed what the answer says already.
+        return try await store.write { tx in
+            let id = try requests.manage(asked, downAfter: serviceDownTime, caller: request.caller, in: tx)
+            return try Volumes.shown(id, to: request.caller, in: tx)
         }
-        return try await store.read { try Volumes.shown(id, to: request.caller, in: $0) }
     }
 
     // MARK: snapshots
