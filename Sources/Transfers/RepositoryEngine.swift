@@ -58,7 +58,11 @@ struct RepositoryEngine: BackupEngine {
         guard let repository = try repository(order, store, makes: true) else { throw DriverFailure(.error, "there is no repository") }
         let snapshots = try repository.snapshots()
         // An attempt that died after its end.
-        guard !snapshots.contains(where: { $0.backupID == order.backup.id }) else { return .members(["objects": .integer(1)]) }
+        if let made = snapshots.first(where: { $0.backupID == order.backup.id }) {
+            let missedChange = try repository.record(of: made.id).missedChange
+            try repository.forgetAttempts(of: order.backup.id)
+            return .members(["objects": .integer(1)]).adding("missed_change", missedChange.map { .integer(Int64(clamping: $0)) })
+        }
         let parent = order.parents.last.flatMap { parent in snapshots.first { $0.backupID == parent.id } }
         var request = BackupRequest(
             backupID: order.backup.id, projectID: order.backup.projectID, volumeID: order.backup.volumeID,
@@ -94,7 +98,7 @@ struct RepositoryEngine: BackupEngine {
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
         guard let repository = try repository(order, store, makes: false) else { return }
-        repository.forgetAttempts(of: order.backup.id)
+        try repository.forgetAttempts(of: order.backup.id)
         guard let found = try snapshot(order, repository) else { return }
         try repository.delete(found.id)
     }

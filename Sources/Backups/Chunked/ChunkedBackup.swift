@@ -55,8 +55,14 @@ public struct ChunkedBackup: Sendable, Equatable {
     private var folder: String { container.isEmpty ? "" : container + "/" }
     /// The beginning of the names of its objects in the store.
     var wholePrefix: String { folder + prefix }
-    var metadataName: String { wholePrefix + "_metadata" }
-    var hashFileName: String { wholePrefix + "_sha256file" }
+    var metadataName: String { wholePrefix + Self.metadataSuffix }
+    var hashFileName: String { wholePrefix + Self.hashFileSuffix }
+    static let metadataSuffix = "_metadata", hashFileSuffix = "_sha256file", missedChangeSuffix = "_missed_change"
+
+    /// Cinder restores no backup beside whose objects there is another: it is there only as long as the backup is not complete.
+    func missedChangeNote(in store: any ObjectStore) -> MissedChangeNote {
+        MissedChangeNote(store: store, name: wholePrefix + Self.missedChangeSuffix)
+    }
 
     /// An object's name as the metadata has it.
     func memberName(_ number: Int) -> String {

@@ -27,16 +27,29 @@ extension ChunkedBackup {
             let extra = try extraMetadata.map { try Self.parsed($0) }.flatMap {
                 $0 == [:] || $0.isNull ? nil : PythonJSON.lines($0, depth: 1)
             }
+            if options.isContinued, let summary = try completed(in: store) { return summary }
             let (objects, summary) = try writeObjects(of: source, to: store, after: parent, options, control)
             var metadata = ChunkedMetadata(
                 backupID: id, volumeID: volumeID, parentID: parentID, name: name, description: description, createdAt: createdAt,
-                volumeMetadata: volumeMetadata, extraMetadata: extra)
+                volumeMetadata: volumeMetadata, extraMetadata: extra, missedChange: summary.missedChange)
             metadata.objects = objects.sorted { $0.offset < $1.offset }
             try metadata.write(self, to: store)
+            // From here on the metadata tells of it.
+            if summary.missedChange != nil { try missedChangeNote(in: store).remove() }
             return summary
         } catch {
             throw ChunkedFailure.of(error)
         }
+    }
+
+    /// What an attempt came to that died after its end; nil if there is no complete backup.
+    private func completed(in store: any ObjectStore) throws -> ChunkedSummary? {
+        let metadata: ChunkedMetadata
+        do { metadata = try ChunkedMetadata.read(self, from: store) } catch let failure as StoreFailure where failure.kind == .notFound {
+            return nil
+        } catch let failure as ChunkedFailure where failure.kind == .damaged { return nil }
+        try missedChangeNote(in: store).remove()
+        return ChunkedSummary(objects: metadata.objectCount, missedChange: metadata.missedChange)
     }
 
     /// Writes all but the metadata.
@@ -44,20 +57,24 @@ extension ChunkedBackup {
         of source: any BlockSource, to store: any ObjectStore, after parent: ChunkedBackup?, _ options: ChunkedOptions,
         _ control: TransferControl
     ) throws -> (objects: [ChunkedObject], summary: ChunkedSummary) {
-        do {
-            return try ChunkedWriter(self, of: source, to: store, parent: parent, options, control).run()
-        } catch let missed as MissedChange {
-            // Everything is read and compared with the parent's hashes; what is stored already is not sent again.
-            control.advance { $0.done = 0 }
-            var options = options
-            options.isContinued = true
-            let writer = try ChunkedWriter(self, of: UnknownChanges(source), to: store, parent: parent, options, control)
-            var (objects, summary) = try writer.run()
-            summary.missedChange = missed.offset
-            // Objects of the first attempt may be parts of longer ones now.
-            try removeObjects(from: store, except: Set(objects.map(\.number)))
-            return (objects, summary)
+        var options = options
+        var missed = parent == nil ? nil : try missedChangeNote(in: store).read()
+        if missed == nil {
+            do { return try ChunkedWriter(self, of: source, to: store, parent: parent, options, control).run() } catch let found
+                as MissedChange
+            {
+                missed = found
+                control.advance { $0.done = 0 }
+                options.isContinued = true
+            }
         }
+        // Everything is read and compared with the parent's hashes; what is stored already is not sent again.
+        let writer = try ChunkedWriter(self, of: UnknownChanges(source), to: store, parent: parent, options, control)
+        var (objects, summary) = try writer.run()
+        summary.missedChange = missed?.offset
+        // Objects of an attempt that relied on the list may be parts of longer ones now.
+        try removeObjects(from: store, except: Set(objects.map(\.number)))
+        return (objects, summary)
     }
 
     private static func parsed(_ extraMetadata: String) throws(ChunkedFailure) -> JSON {

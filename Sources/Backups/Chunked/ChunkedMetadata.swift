@@ -12,12 +12,16 @@ public struct ChunkedMetadata: Sendable {
     public var volumeMetadata: String?
     /// JSON; Cinder's Swift and POSIX drivers have none.
     public var extraMetadata: String?
+    /// Where the source had said that nothing had changed but something had, if that was found out. A member of our own, which Cinder does
+    /// not read.
+    public var missedChange: UInt64?
     /// Sorted by their offsets.
     var objects: [ChunkedObject] = []
 
     public var objectCount: Int { objects.count }
 
     static let version = "1.0.0"
+    private static let missedChangeMember = "clinker_missed_change"
 
     /// Reads and checks it.
     ///
@@ -40,6 +44,7 @@ public struct ChunkedMetadata: Sendable {
             case "created_at": metadata.createdAt = try stream.stringOrNull(atMost: 255) ?? ""
             case "volume_meta": metadata.volumeMetadata = try stream.stringOrNull(atMost: ChunkedLimits.volumeMetadata)
             case "extra_metadata": metadata.extraMetadata = try stream.raw(atMost: ChunkedLimits.extraMetadata)
+            case Self.missedChangeMember: metadata.missedChange = try stream.integer(name, atMost: ChunkedLimits.volume)
             case "objects": metadata.objects = try readObjects(stream, of: backup)
             default: try stream.skip()
             }
@@ -122,6 +127,7 @@ public struct ChunkedMetadata: Sendable {
         defer { output.abandon() }
         try output.append("{\n  \"backup_description\": \(PythonJSON.quoted(description)),\n")
         try output.append("  \"backup_id\": \(PythonJSON.quoted(backupID)),\n  \"backup_name\": \(PythonJSON.quoted(name)),\n")
+        if let missedChange { try output.append("  \"\(Self.missedChangeMember)\": \(missedChange),\n") }
         try output.append("  \"created_at\": \(PythonJSON.quoted(createdAt)),\n")
         if let extraMetadata { try output.append("  \"extra_metadata\": \(extraMetadata),\n") }
         try output.append("  \"objects\": [")

@@ -8,7 +8,8 @@ extension ChunkedBackup {
             try check()
             try store.remove([metadataName])
             return try removeAll(from: store) { number, suffix in
-                number != nil || suffix.elementsEqual("_metadata".utf8) || suffix.elementsEqual("_sha256file".utf8)
+                number != nil
+                    || [Self.metadataSuffix, Self.hashFileSuffix, Self.missedChangeSuffix].contains { suffix.elementsEqual($0.utf8) }
             }
         } catch {
             throw ChunkedFailure.of(error)

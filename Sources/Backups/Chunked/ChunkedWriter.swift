@@ -92,7 +92,11 @@ final class ChunkedWriter: Sendable {
             }
         }
         for block in blocks.unreadZeroes { blocks.note(block, zeroes.block(blocks.bytes(block..<block + 1).count), isZero: true) }
-        try blocks.checkSamples(against: window.parent ?? [])
+        if let missed = blocks.missedChange(against: window.parent ?? []) {
+            // Not later: another thread's failure may be what this attempt ends with.
+            try backup.missedChangeNote(in: store).put(missed)
+            throw missed
+        }
         var objects: [ChunkedObject] = []
         var (stored, kept) = (0, 0)
         for run in blocks.changedRuns(since: window.parent) {

@@ -111,10 +111,9 @@ struct WindowBlocks {
     }
 
     /// Finds storage that says that a block is unchanged which is not.
-    func checkSamples(against parent: [Digest]) throws(MissedChange) {
-        for block in plans.indices where plans[block] == .sampled && digests[block] != parent[block] {
-            throw MissedChange(offset: range.lowerBound + UInt64(block * blockSize))
-        }
+    func missedChange(against parent: [Digest]) -> MissedChange? {
+        let block = plans.indices.first { plans[$0] == .sampled && digests[$0] != parent[$0] }
+        return block.map { MissedChange(offset: range.lowerBound + UInt64($0 * blockSize)) }
     }
 
     /// Runs of blocks that differ from the parent's; all of them in a full backup.

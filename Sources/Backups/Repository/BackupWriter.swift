@@ -18,6 +18,7 @@ final class BackupWriter: Sendable {
     private let holes = Guarded([Int: Digest]())
     /// What was read, for whoever continues after a crash.
     private let journal: ReadJournal?
+    private let note: MissedChangeNote
     private let counters = Guarded((readBytes: UInt64(0), newChunks: 0))
 
     init(
@@ -34,6 +35,7 @@ final class BackupWriter: Sendable {
             throw RepositoryError(.invalid, "a source of \(source.size) bytes is too large")
         }
         index = try repository.loadIndex()
+        note = repository.missedChangeNote(of: request.backupID)
         journal = repository.cache.flatMap {
             ReadJournal($0.directory, backup: request.backupID, shape, continues: request.continues)
         }
@@ -62,21 +64,11 @@ final class BackupWriter: Sendable {
 
     func run() throws -> BackupResult {
         let time = Timestamp.now() + "Z"
-        var missedChange: UInt64?
-        var segments: [Digest]
-        do {
-            let parent = try request.parent.flatMap { try ParentImage.load(repository, index, snapshot: $0, shape: shape) }
-            segments = try (0..<shape.segmentCount).map { try writeSegment($0, parent: parent) }
-        } catch let missed as MissedChange {
-            missedChange = missed.offset
-            // Everything is read again: what could be inherited is not asked for.
-            control.advance { $0.done = 0 }
-            segments = try (0..<shape.segmentCount).map { try writeSegment($0, parent: nil) }
-        }
+        let (segments, missed) = try writeSegments()
         let worker = workers[0].value
         let record = VolumeRecord(
             backupID: request.backupID, projectID: request.projectID, volumeID: request.volumeID, size: shape.size, createdAt: time,
-            details: request.details, chunkSize: shape.chunkSize, segmentSize: shape.segmentSize)
+            missedChange: missed?.offset, details: request.details, chunkSize: shape.chunkSize, segmentSize: shape.segmentSize)
         let text = Array(record.json.text.utf8)
         guard text.count <= Trees.recordLimit else { throw RepositoryError(.invalid, "the details of a backup take more than 1 MiB") }
         let recordID = try text.withUnsafeBytes { try store($0, .data, worker) }
@@ -93,10 +85,28 @@ final class BackupWriter: Sendable {
                 time: time, tree: root, parent: request.parent, volumeID: request.volumeID, backupID: request.backupID,
                 projectID: request.projectID, hostname: repository.hostname))
         journal?.remove()
+        // From here on the record tells of it.
+        if missed != nil { try note.remove() }
         let (readBytes, newChunks) = counters.withLock { $0 }
         return BackupResult(
             snapshot: snapshot, size: shape.size, readBytes: readBytes, storedBytes: packs.storedBytes + trees.storedBytes,
-            newChunks: newChunks, missedChange: missedChange)
+            newChunks: newChunks, missedChange: missed?.offset)
+    }
+
+    /// Writes the image and returns the trees of its segments, and the change that the source missed, if one was found: then nothing is
+    /// inherited.
+    private func writeSegments() throws -> (trees: [Digest], missed: MissedChange?) {
+        var missed = request.parent == nil ? nil : try note.read()
+        if missed == nil {
+            do {
+                let parent = try request.parent.flatMap { try ParentImage.load(repository, index, snapshot: $0, shape: shape) }
+                return (try (0..<shape.segmentCount).map { try writeSegment($0, parent: parent) }, nil)
+            } catch let found as MissedChange {
+                missed = found
+                control.advance { $0.done = 0 }
+            }
+        }
+        return (try (0..<shape.segmentCount).map { try writeSegment($0, parent: nil) }, missed)
     }
 
     /// Writes one segment and returns its tree.
@@ -135,7 +145,12 @@ final class BackupWriter: Sendable {
         try source.read(at: range.lowerBound, into: bytes)
         let plain = UnsafeRawBufferPointer(bytes)
         let id = isZero(plain) ? zeroes.id(plain.count) : worker.hash.of(plain)
-        if work.isSample, plan[chunk] != id { throw MissedChange(offset: range.lowerBound) }
+        if work.isSample, plan[chunk] != id {
+            let missed = MissedChange(offset: range.lowerBound)
+            // Not later: another thread's failure may be what this attempt ends with.
+            try note.put(missed)
+            throw missed
+        }
         if id != zeroes.id(plain.count), try index.claim(id, .data) {
             try add(id, .data, plain, worker)
             counters.withLock { $0.newChunks += 1 }
@@ -163,11 +178,6 @@ final class BackupWriter: Sendable {
             try writer.add(id, type, bytes, plainLength: plainLength, worker.sealer)
         }
     }
-}
-
-/// What the source called unchanged is not what the parent has: the source's list of changes is not to be relied on.
-struct MissedChange: Error {
-    let offset: UInt64
 }
 
 /// What a thread needs to turn chunks into blobs.

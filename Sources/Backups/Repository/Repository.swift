@@ -185,9 +185,15 @@ public final class Repository: Sendable {
     /// What is kept between operations on this machine; nil if nothing is.
     var cache: IndexCache? { options.cacheDirectory.flatMap { IndexCache($0, repository: config.id) } }
 
+    func missedChangeNote(of backupID: String) -> MissedChangeNote {
+        // A folder that restic does not know and does not look into.
+        MissedChangeNote(store: store, name: "clinker/\(backupID).missed-change")
+    }
+
     /// Forgets what attempts of a backup have noted for whoever would continue it.
-    public func forgetAttempts(of backupID: String) {
-        guard let cache, BackupRequest(backupID: backupID, projectID: "-", volumeID: "-").fault == nil else { return }
-        ReadJournal.remove(cache.directory, backup: backupID)
+    public func forgetAttempts(of backupID: String) throws {
+        guard BackupRequest(backupID: backupID, projectID: "-", volumeID: "-").fault == nil else { return }
+        try missedChangeNote(of: backupID).remove()
+        if let cache { ReadJournal.remove(cache.directory, backup: backupID) }
     }
 }

@@ -61,6 +61,8 @@ public struct VolumeRecord: Sendable, Equatable {
     public var size: UInt64
     /// When the backup was begun, in UTC.
     public var createdAt: String
+    /// Where the source had said that nothing had changed but something had, if that was found out: this backup was read whole.
+    public var missedChange: UInt64?
     /// What the caller wants to find again: the volume's metadata and the backup's own row.
     public var details: JSON
     /// How the image is cut.
@@ -68,22 +70,25 @@ public struct VolumeRecord: Sendable, Equatable {
     let segmentSize: UInt64
 
     var json: JSON {
-        [
+        var json: JSONObject = [
             "clinker": .integer(Self.version), "backup_id": .string(backupID), "project_id": .string(projectID),
             "volume_id": .string(volumeID), "size": .integer(Int64(clamping: size)), "chunk_size": JSON(chunkSize),
             "segment_size": .integer(Int64(clamping: segmentSize)), "created_at": .string(createdAt), "details": details,
         ]
+        if let missedChange { json["missed_change"] = .integer(Int64(clamping: missedChange)) }
+        return .object(json)
     }
 
     init(
-        backupID: String, projectID: String, volumeID: String, size: UInt64, createdAt: String, details: JSON, chunkSize: Int,
-        segmentSize: UInt64
+        backupID: String, projectID: String, volumeID: String, size: UInt64, createdAt: String, missedChange: UInt64? = nil,
+        details: JSON, chunkSize: Int, segmentSize: UInt64
     ) {
         self.backupID = backupID
         self.projectID = projectID
         self.volumeID = volumeID
         self.size = size
         self.createdAt = createdAt
+        self.missedChange = missedChange
         self.details = details
         self.chunkSize = chunkSize
         self.segmentSize = segmentSize
@@ -109,7 +114,7 @@ public struct VolumeRecord: Sendable, Equatable {
         else { throw damaged("has an impossible segment size") }
         self.init(
             backupID: backupID, projectID: projectID, volumeID: volumeID, size: UInt64(size), createdAt: createdAt,
-            details: json["details"] ?? .null, chunkSize: Int(chunkSize), segmentSize: UInt64(segmentSize))
+            missedChange: json["missed_change"]?.integer.flatMap { UInt64(exactly: $0) }, details: json["details"] ?? .null, chunkSize: Int(chunkSize), segmentSize: UInt64(segmentSize))
     }
 }
 
