@@ -28,6 +28,8 @@ struct RepositoryEngine: BackupEngine {
         guard let password = try RepositoryPasswords(directory: directory).read(project, makes: makes) else { return nil }
         var options = Repository.Options()
         options.cacheDirectory = cache
+        // Beside the passwords, whose names have no dot.
+        options.damageDirectory = directory
         do { return try Repository.open(part, password: password, options: options) } catch let error as RepositoryError
             where error.kind == .notFound
         {
@@ -131,7 +133,7 @@ struct RepositoryEngine: BackupEngine {
         do { _ = try repository.discard(damages, control: control) } catch let failure as StoreFailure
             where failure.kind == .noSpace || failure.kind == .forbidden
         {
-            // What cannot be written to will not be backed up to either.
+            // The next backup does it first.
         }
         return users
     }

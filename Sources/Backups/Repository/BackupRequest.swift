@@ -66,6 +66,7 @@ extension Repository {
         -> BackupResult
     {
         if let fault = request.fault { throw RepositoryError(.invalid, fault) }
+        try discardNoted(control)
         let lock = try takeLock(.work, control)
         defer { lock.release() }
         if request.continues { try adoptUnindexedPacks() }

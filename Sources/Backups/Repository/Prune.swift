@@ -36,12 +36,8 @@ extension Repository {
         return try Pruning(self, grace: grace, deadShare: deadShare, control, lock).run()
     }
 
-    /// Takes damaged chunks out of the index, so that the next backup of a volume that has them stores them anew, which mends every backup
-    /// that uses them.
-    ///
-    /// - Parameter damages: what `verify` or `scrub` found. Everything is read again; what is good stays.
-    /// - Returns: the chunks that were taken out.
-    public func discard(_ damages: [RepositoryDamage], control: TransferControl = TransferControl()) throws -> [Digest] {
+    /// Takes damaged chunks out of the index; each is read again, and what is good stays.
+    func removeFromIndex(_ damages: [RepositoryDamage], control: TransferControl) throws -> [Digest] {
         let lock = try takeLock(.prune, control)
         defer { lock.release() }
         let chunks = Set(damages.compactMap(\.chunk))

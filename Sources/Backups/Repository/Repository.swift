@@ -14,6 +14,9 @@ public final class Repository: Sendable {
         /// Where what the index says is kept between operations, so that the next one does not read all of it again, and what attempts of
         /// backups have read; nil for nowhere. It may be emptied at any time, and several repositories and processes may share it.
         public var cacheDirectory: String?
+        /// Where damages are kept that could not be taken out of the index when they were found, since the store takes nothing; nil for
+        /// nowhere. What lies there must not be lost.
+        public var damageDirectory: String?
         /// Threads that hash, compress and encrypt; nil for one more than the machine has processors, at most 8.
         public var threads: Int?
         /// zstd's level.
