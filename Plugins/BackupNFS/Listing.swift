@@ -37,15 +37,15 @@ struct Listing {
         return true
     }
 
-    /// What of a folder is to be listed, in order; nothing if it was removed meanwhile.
+    /// What of a folder is to be listed, in order; nothing if it was removed meanwhile. What others keep here, and what has no object's
+    /// name, is left out: names have an end, and so does the depth of the walk.
     private func entries(of folder: [UInt8]) throws -> [Entry] {
         let found = try connections.with { try $0.entries(of: String(decoding: folder.dropLast(), as: UTF8.self)) }
         var entries: [Entry] = []
-        // What others keep here, and what has no object's name, is left out.
-        for entry in found ?? []
-        where (entry.isFile || entry.isFolder) && entry.isNameText && ObjectName.problem(with: entry.name) == nil {
+        for entry in found ?? [] where (entry.isFile || entry.isFolder) && entry.isNameText {
             let place = folder + Array(entry.name.utf8) + (entry.isFolder ? [UInt8(ascii: "/")] : [])
-            if mayHold(place, isFolder: entry.isFolder) { entries.append(Entry(place: place, found: entry)) }
+            guard mayHold(place, isFolder: entry.isFolder), ObjectName.mayBegin(with: place) else { continue }
+            entries.append(Entry(place: place, found: entry))
         }
         return entries.sorted { $0.place.lexicographicallyPrecedes($1.place) }
     }

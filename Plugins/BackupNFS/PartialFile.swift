@@ -25,16 +25,14 @@ final class PartialFile: BackupObjectWriter {
         self.connections = connections
         self.name = name
         session = try connections.take()
-        do {
-            file = try Self.make(session, name)
-            let identity = try file.identity
-            number = identity.number
-            connection = session.connection
-            leftovers.removeOnce(session, now: identity.modified)
-        } catch {
+        let identity: (number: UInt64, modified: Int64)
+        do { (file, identity) = try Self.make(session, name) } catch {
             connections.give(back: session)
             throw error
         }
+        number = identity.number
+        connection = session.connection
+        leftovers.removeOnce(session, now: identity.modified)
     }
 
     deinit { abandon() }
@@ -42,10 +40,17 @@ final class PartialFile: BackupObjectWriter {
     /// Of the share's root. No object has such a name.
     fileprivate static let folder = ".clinker-partial"
 
-    private static func make(_ session: Session, _ name: String) throws -> NFSFile {
+    /// An empty file. Nothing of one is left open on a failure: its connection is somebody else's then.
+    private static func make(_ session: Session, _ name: String) throws -> (NFSFile, (number: UInt64, modified: Int64)) {
         for _ in 0..<100 {
             let unique = "\(folder)/\(getpid())-\(String(UInt64.random(in: 0...UInt64.max), radix: 16))"
-            if let file = try session.createNew(unique, mode: 0o600) { return file }
+            if let file = try session.createNew(unique, mode: 0o600) {
+                do { return (file, try file.identity) } catch {
+                    file.close()
+                    if session.isUsable { try? session.remove(unique) }
+                    throw error
+                }
+            }
             _ = try session.makeFolder(folder, mode: 0o700)
         }
         throw DriverError(CLINKER_RETRY, "cannot write \(name): \(session.path(folder)) is removed as often as it is made")

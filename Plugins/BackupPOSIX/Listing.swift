@@ -65,8 +65,7 @@ struct Listing {
             let text = withUnsafePointer(to: &entry.pointee.d_name) {
                 String(validatingCString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
             }
-            // What others keep here, and what has no object's name.
-            guard let word = text, ObjectName.problem(with: word) == nil else { continue }
+            guard let word = text else { continue }
             let bytes = Array(word.utf8)
             var isFolder = Int32(entry.pointee.d_type) == Int32(DT_DIR)
             guard mayHold(place + bytes, isFolder: isFolder || Int32(entry.pointee.d_type) == Int32(DT_UNKNOWN)) else { continue }
@@ -76,7 +75,9 @@ struct Listing {
                 isFolder = info.st_mode & S_IFMT == S_IFDIR
             }
             let whole = place + bytes + (isFolder ? [UInt8(ascii: "/")] : [])
-            if mayHold(whole, isFolder: isFolder) { found.append(Entry(place: whole, word: word, isFolder: isFolder)) }
+            // What others keep here, and what has no object's name: names have an end, and so does the depth of the walk.
+            guard mayHold(whole, isFolder: isFolder), ObjectName.mayBegin(with: whole) else { continue }
+            found.append(Entry(place: whole, word: word, isFolder: isFolder))
         }
         return found.sorted { $0.place.lexicographicallyPrecedes($1.place) }
     }

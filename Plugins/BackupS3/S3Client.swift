@@ -47,7 +47,8 @@ final class S3Client: Sendable {
         learned = Mutex((options.region, 0))
     }
 
-    private var secrets: [String] { [options.secretKey, options.accessKey] + options.encryption.dropFirst().map(\.value) }
+    /// What is never repeated of what a server says.
+    var secrets: [String] { [options.secretKey, options.accessKey] + options.encryption.dropFirst().map(\.value) }
 
     /// The server's time.
     var now: Int64 { ServerTime.now() + learned.withLock { $0.ahead } }

@@ -21,7 +21,7 @@ struct S3Failure: Error {
     }
 
     init(status: Int, code: String, words: String, pause: Double? = nil, isTrouble: Bool = false, _ what: String, _ secrets: [String]) {
-        (self.status, self.code) = (status, String(code.prefix(100)))
+        (self.status, self.code) = (status, ServerWords.shown(code, hiding: secrets, atMost: 100))
         let isTemporary =
             Self.temporary.contains(code) || (isTrouble && !Self.full.contains(code)) || (code.isEmpty && (status < 200 || status == 409))
         let meaning: clinker_code =
@@ -35,8 +35,7 @@ struct S3Failure: Error {
                 default: CLINKER_ERROR
                 }
             }
-        var said = [String(status), self.code, Self.plain(words)].filter { !$0.isEmpty }.joined(separator: " ")
-        for secret in secrets where !secret.isEmpty { said = said.replacing(secret, with: "(a key)") }
+        let said = [String(status), self.code, ServerWords.shown(words, hiding: secrets, atMost: 200)].filter { !$0.isEmpty }.joined(separator: " ")
         trouble = Trouble(DriverError(meaning, "\(what): the server answers \(said)"), isTemporary: isTemporary, pause: pause)
     }
 
@@ -55,9 +54,4 @@ struct S3Failure: Error {
         "InvalidToken", "ExpiredToken", "InvalidAccessKeyId", "AuthorizationHeaderMalformed", "InvalidBucketName",
         "IllegalLocationConstraintException", "InvalidEncryptionAlgorithmError",
     ]
-
-    /// The first 200 printable characters.
-    private static func plain(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }.prefix(200)))
-    }
 }

@@ -58,7 +58,7 @@ extension S3Client {
             return (
                 name,
                 S3Failure(
-                    status: status, code: code, words: error["Message"] ?? "", "DELETE \(name)", [options.secretKey, options.accessKey])
+                    status: status, code: code, words: error["Message"] ?? "", "DELETE \(name)", secrets)
             )
         }
     }

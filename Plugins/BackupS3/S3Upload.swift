@@ -74,7 +74,7 @@ final class S3Upload {
     /// Gives up what was sent. What cannot be removed now is a day later.
     func abandon() {
         do {
-            _ = try client.send(S3Client.Request("DELETE", name, query: [("uploadId", id)]), for: .nobody)
+            _ = try client.send(S3Client.Request("DELETE", name, query: [("uploadId", id)]), for: .tidying)
             if !mayHaveTwin { note?.remove() }
         } catch {}
     }

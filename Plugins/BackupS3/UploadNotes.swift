@@ -21,9 +21,12 @@ struct UploadNotes: Sendable {
         guard file >= 0 else { throw DriverError.last("cannot note the upload of \(name)") }
         defer { close(file) }
         let bytes = Array(name.utf8)
+        // A disk that takes a part of it has no room for the rest.
+        errno = ENOSPC
         guard write(file, bytes, bytes.count) == bytes.count else {
+            let error = DriverError.last("cannot note the upload of \(name)")
             unlink(path)
-            throw DriverError.last("cannot note the upload of \(name)")
+            throw error
         }
         return UploadNote(path: path)
     }

@@ -83,7 +83,8 @@ final class SegmentedObject {
 
     /// Gives up what was sent. What cannot be removed now is a day later.
     func abandon() {
-        for segment in segments { _ = try? client.sendIfThere(SwiftClient.Request("DELETE", segment.name), for: .nobody) }
+        let requester = Requester.tidying
+        for segment in segments { _ = try? client.sendIfThere(SwiftClient.Request("DELETE", segment.name), for: requester) }
         segments = []
     }
 }
@@ -99,23 +100,32 @@ extension SwiftClient {
         return limits
     }
 
-    /// Removes an object's segments; others' stay.
-    private func removeSegments(_ id: String, _ requester: Requester) throws {
+    /// Removes an object's segments; others' stay: of an object that somebody has copied, which has the header too, they are not the
+    /// copy's.
+    private func removeSegments(_ id: String, of name: String, _ requester: Requester) throws {
         var names: [String] = []
         try listAll(prefix: SegmentedObject.folder + id + "/", after: "", requester) { object in
             names.append(object.name)
             return true
         }
+        guard let first = names.first, let segment = try sendIfThere(Request("HEAD", first), for: requester) else { return }
+        // Names that are too long to be noted are nobody's.
+        guard SegmentedObject.owner(segment).map({ $0.utf8.elementsEqual(name.utf8) }) ?? true else { return }
         for name in names { _ = try sendIfThere(Request("DELETE", name), for: requester) }
     }
 
     /// Removes an object, and, if it is a large one of ours, its segments.
     func remove(_ name: String, mayBeLarge: Bool, _ requester: Requester) throws {
         var id: String?
-        if mayBeLarge { id = try sendIfThere(Request("HEAD", name), for: requester)?.header(SegmentedObject.header) }
+        if mayBeLarge, let found = try sendIfThere(Request("HEAD", name), for: requester), Self.isManifest(found) {
+            id = found.header(SegmentedObject.header)
+        }
         _ = try sendIfThere(Request("DELETE", name), for: requester)
-        if let id, !id.isEmpty, id.allSatisfy(\.isHexDigit) { try removeSegments(id, requester) }
+        if let id, !id.isEmpty, id.allSatisfy(\.isHexDigit) { try removeSegments(id, of: name, requester) }
     }
+
+    /// Whether an object is made of segments. A copy of one is its bytes, and has its headers all the same.
+    private static func isManifest(_ response: HTTPResponse) -> Bool { response.header("X-Static-Large-Object")?.lowercased() == "true" }
 
     /// Whether the container has segments of large objects. One that was put just now may not be listed yet: it is removed later.
     func hasSegments(_ requester: Requester) throws -> Bool {
@@ -149,7 +159,7 @@ extension SwiftClient {
             // A replica that is behind would tell of the object before.
             question.headers = [("X-Newest", "true")]
             if try sendIfThere(question, for: requester)?.header(SegmentedObject.header) == id { continue }
-            try removeSegments(id, requester)
+            try removeSegments(id, of: owner, requester)
         }
     }
 }

@@ -162,6 +162,12 @@ public enum ObjectName {
             return nil
         }
     }
+
+    /// Whether a name can begin with bytes that end a word with a slash, or is one that is given whole.
+    public static func mayBegin(with place: [UInt8]) -> Bool {
+        let whole = place.last == UInt8(ascii: "/") ? place + [UInt8(ascii: "x")] : place
+        return String(validating: whole, as: UTF8.self).map { problem(with: $0) == nil } ?? false
+    }
 }
 
 private func addObjects(to table: inout clinker_store) {

@@ -96,7 +96,7 @@ struct BackupExamination {
                 advice: "Import its record, or look at it and remove it in the store.")
         }
         // What a backup that is being made, or was given up, has put is its row's until it is deleted.
-        let unnamed = contents.unnamed.filter { name in !prefixes.contains { !$0.isEmpty && name.utf8.starts(with: $0.utf8) } }
+        let unnamed = contents.unnamed.filter { !prefixes.contains($0.prefix) }.map(\.name)
         if let first = unnamed.first {
             findings.append(
                 Finding(

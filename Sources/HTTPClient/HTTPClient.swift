@@ -114,7 +114,11 @@ public final class HTTPClient: Sendable {
         clinker_curl_long(curl, CURLOPT_CONNECTTIMEOUT_MS, Int(request.connectTimeout * 1000))
         clinker_curl_text(curl, CURLOPT_PROTOCOLS_STR, "http,https")
         if let socket = request.unixSocket { clinker_curl_text(curl, CURLOPT_UNIX_SOCKET_PATH, socket) }
-        if let authorities = trust.authorities { clinker_curl_text(curl, CURLOPT_CAINFO, authorities) }
+        if let authorities = trust.authorities {
+            clinker_curl_text(curl, CURLOPT_CAINFO, authorities)
+            // Those of the system are trusted beside them otherwise.
+            clinker_curl_pointer(curl, CURLOPT_CAPATH, nil)
+        }
         if let certificate = trust.certificate { clinker_curl_text(curl, CURLOPT_SSLCERT, certificate) }
         if let key = trust.key { clinker_curl_text(curl, CURLOPT_SSLKEY, key) }
         if trust.isInsecure {

@@ -129,7 +129,8 @@ package final class Session: @unchecked Sendable {
             usleep(20_000)
             result = nfs_opendir(context, "/" + folder, &listing)
         }
-        if result == -ENOTDIR { return nil }
+        // A share whose root is no folder is not an empty one.
+        if result == -ENOTDIR, !folder.isEmpty { return nil }
         try check(result, "list", folder)
         defer { nfs_closedir(context, listing) }
         var entries: [Entry] = []

@@ -49,4 +49,8 @@ public struct HTTPFailure: Error, Sendable {
     }
     public let kind: Kind
     public let words: String
+    /// Whether the server had answered, and the answer is not one to go on with.
+    public var isAnswer = false
+
+    init(kind: Kind, words: String, isAnswer: Bool = false) { (self.kind, self.words, self.isAnswer) = (kind, words, isAnswer) }
 }

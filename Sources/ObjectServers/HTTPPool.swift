@@ -11,8 +11,10 @@ public struct HTTPReach: Sendable {
     public var isInsecure = false
     /// Proxy for the URL's scheme; nil: none.
     public var proxy: String?
-    /// Seconds for a connection to be made, and those without a byte after which a transfer is given up.
+    /// Seconds for a connection to be made, and those after which a transfer is given up that is slower than `slowest` all the time.
     public var timeout = 60.0
+    /// Bytes per second: a server that sends less, but something, would hold a request's place for ever.
+    public static let slowest = 1024
     /// Most requests at a time; others wait.
     public var connections = 10
     public init() {}
@@ -64,8 +66,8 @@ public final class HTTPPool: Sendable {
         var status = 0
         clinker_curl_status(curl, &status)
         if code == CURLE_OK, !transfer.hasBegun { transfer.beginBody() }
-        if let refusal = transfer.refusal { throw HTTPFailure(kind: .temporary, words: refusal) }
-        if code != CURLE_OK, !transfer.isDone { throw failure(code, transfer) }
+        if let refusal = transfer.refusal { throw HTTPFailure(kind: .temporary, words: refusal, isAnswer: true) }
+        if code != CURLE_OK, !transfer.isDone, !transfer.hasAll { throw failure(code, transfer) }
         return HTTPResponse(status: status, headers: transfer.headers, body: transfer.body)
     }
 
@@ -77,12 +79,16 @@ public final class HTTPPool: Sendable {
         for (option, value) in [
             (CURLOPT_NOSIGNAL, 1), (CURLOPT_PATH_AS_IS, 1), (CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1), (CURLOPT_TCP_KEEPALIVE, 1),
             (CURLOPT_BUFFERSIZE, 256 << 10), (CURLOPT_UPLOAD_BUFFERSIZE, 512 << 10),
-            (CURLOPT_CONNECTTIMEOUT_MS, Int(reach.timeout * 1000)), (CURLOPT_LOW_SPEED_LIMIT, 1),
+            (CURLOPT_CONNECTTIMEOUT_MS, Int(reach.timeout * 1000)), (CURLOPT_LOW_SPEED_LIMIT, HTTPReach.slowest),
             (CURLOPT_LOW_SPEED_TIME, max(1, Int(reach.timeout.rounded(.up)))),
         ] as [(CURLoption, Int)] { clinker_curl_long(curl, option, value) }
         // What the environment names as a proxy is not asked for.
         clinker_curl_text(curl, CURLOPT_PROXY, reach.proxy ?? "")
-        if let authorities = reach.authorities { clinker_curl_text(curl, CURLOPT_CAINFO, authorities) }
+        if let authorities = reach.authorities {
+            clinker_curl_text(curl, CURLOPT_CAINFO, authorities)
+            // Those of the system are trusted beside them otherwise.
+            clinker_curl_pointer(curl, CURLOPT_CAPATH, nil)
+        }
         if reach.isInsecure {
             clinker_curl_long(curl, CURLOPT_SSL_VERIFYPEER, 0)
             clinker_curl_long(curl, CURLOPT_SSL_VERIFYHOST, 0)
@@ -99,7 +105,7 @@ public final class HTTPPool: Sendable {
         if transfer.isCancelled { return HTTPFailure(kind: .cancelled, words: "cancelled") }
         if transfer.isTooLong { return HTTPFailure(kind: .tooLong, words: "the response is longer than \(transfer.limit) bytes") }
         var words = String(cString: curl_easy_strerror(code))
-        if code == CURLE_OPERATION_TIMEDOUT { words = "no byte within \(reach.timeout) seconds" }
+        if code == CURLE_OPERATION_TIMEDOUT { words = "no answer, or fewer than \(HTTPReach.slowest) bytes per second, for \(reach.timeout) seconds" }
         let wrong = [
             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CERTPROBLEM, CURLE_URL_MALFORMAT,
             CURLE_UNSUPPORTED_PROTOCOL, CURLE_SSL_ISSUER_ERROR,
@@ -175,8 +181,8 @@ private final class Transfer {
         if let sink, (200..<300).contains(status) {
             if !hasBegun { beginBody() }
             guard refusal == nil else { return false }
-            // A server that ignores ranges sends the rest, too: nobody waits for it.
-            isDone = !sink.take(bytes) && status == 200
+            // A server that ignores ranges sends the rest, too, and a broken one more than it says: nobody waits for it.
+            isDone = !sink.take(bytes) && (status == 200 || sink.hasSurplus)
             return !isDone
         }
         guard body.count + bytes.count <= limit else {
@@ -186,6 +192,9 @@ private final class Transfer {
         body.append(contentsOf: bytes)
         return true
     }
+
+    /// Whether all bytes that were asked for have come, whatever became of the response then.
+    var hasAll: Bool { hasBegun && refusal == nil && !isCancelled && (200..<300).contains(status) && sink?.isComplete == true }
 
     /// Tells the sink of a successful response.
     func beginBody() {

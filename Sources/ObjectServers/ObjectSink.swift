@@ -9,6 +9,8 @@ public final class ObjectSink {
     public private(set) var tag: String?
     /// The size of the object, as far as the server told it.
     private var total: UInt64?
+    /// Whether more has come than there is room for.
+    private(set) var hasSurplus = false
     /// Bytes of the response that lie before what is missing, where the server sends the whole object.
     private var skipped: UInt64 = 0
 
@@ -74,6 +76,7 @@ public final class ObjectSink {
                 .copyMemory(from: UnsafeRawBufferPointer(rebasing: taken))
             count += taken.count
         }
+        hasSurplus = rest.count > taken.count
         return !isFull
     }
 }

@@ -119,7 +119,7 @@ struct RepositoryEngine: BackupEngine {
                 .init(damage.description, damage.offset.flatMap { damage.chunk == nil ? nil : $0..<$0 + chunkSize })
             }
             if !result.isGood {
-                verdict.users = try Self.users(of: result.damages, in: repository, control).filter { $0 != order.backup.id }
+                verdict.users = try Self.users(of: result.damages, in: repository, of: order.backup.projectID, control).filter { $0 != order.backup.id }
             }
         } catch let error as RepositoryError where error.kind == .damaged {
             verdict.damages.append(.init(error.description))
@@ -128,8 +128,10 @@ struct RepositoryEngine: BackupEngine {
     }
 
     /// The backups that use what is damaged. It is taken out of the index, so that the next backup that has it stores it anew.
-    static func users(of damages: [RepositoryDamage], in repository: Repository, _ control: TransferControl) throws -> [String] {
-        let users = try repository.snapshots(using: damages, control: control).compactMap(\.backupID)
+    static func users(
+        of damages: [RepositoryDamage], in repository: Repository, of project: String, _ control: TransferControl
+    ) throws -> [String] {
+        let users = try repository.snapshots(using: damages, control: control).filter { $0.projectID == project }.compactMap(\.backupID)
         do { _ = try repository.discard(damages, control: control) } catch let failure as StoreFailure
             where failure.kind == .noSpace || failure.kind == .forbidden
         {

@@ -99,7 +99,7 @@ struct RepositoryWork {
             var verdict = BackupVerdict()
             verdict.checkedBytes = result.checkedBytes
             verdict.damages = result.damages.map { .init($0.description) }
-            if !result.isGood { verdict.users = try RepositoryEngine.users(of: result.damages, in: repository, control) }
+            if !result.isGood { verdict.users = try RepositoryEngine.users(of: result.damages, in: repository, of: project, control) }
             send(.members(["project_id": .string(project), "verdict": verdict.value]))
         }
     }
@@ -142,7 +142,8 @@ struct RepositoryWork {
             after = last
         }
         try ChunkedBackup.unnamed(in: "", of: store) { name, size in
-            send(.members(["unnamed": .string(name), "bytes": .integer(Int64(clamping: size))]))
+            let prefix = ChunkedBackup.prefix(ofObject: name) ?? ""
+            send(.members(["unnamed": .string(name), "of": .string(prefix), "bytes": .integer(Int64(clamping: size))]))
             return true
         }
     }

@@ -106,8 +106,13 @@ struct BackupMarkTests {
         let found = [BackupDamage("a", range: 10..<20), BackupDamage("b")]
         try await verify(one.id, found)
         #expect(try find(one.id).verifyStatus == .damaged && damages(one.id) == found)
+        // What lies in another project's repository has the name of whoever wrote it, and marks nothing here.
+        try await storage.database.write { try Backups.markDamaged([two.id], of: "another", because: found, in: $0) }
+        #expect(try find(two.id).verifyStatus == nil)
         for _ in 0..<2 {
-            try await storage.database.write { try Backups.markDamaged([two.id, UUID.random()], because: found, in: $0) }
+            try await storage.database.write { tx in
+                try Backups.markDamaged([two.id, UUID.random()], of: find(two.id).projectID, because: found, in: tx)
+            }
         }
         #expect(try find(two.id).verifyStatus == .damaged && damages(two.id) == [BackupDamage("a"), BackupDamage("b")])
         #expect(try storage.database.readBlocking { try Backups.damagedCount(in: $0) } == 2)

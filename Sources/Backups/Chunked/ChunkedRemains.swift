@@ -42,6 +42,9 @@ extension ChunkedBackup {
         return count
     }
 
+    /// The beginning of an object's name that all objects of its backup have; nil if it is no name of this format.
+    public static func prefix(ofObject name: String) -> String? { Remains.split(name)?.0 }
+
     /// Objects of a store that no metadata names: of a backup that was interrupted, or left behind by one that was deleted. Everything in
     /// the container counts that is named as Cinder's format names it; a backup that is being written now counts, too.
     ///
@@ -62,7 +65,8 @@ extension ChunkedBackup {
             try store.list(container.isEmpty ? "" : container + "/", after: "") { name, size in
                 guard let (prefix, suffix) = Remains.split(name) else { return true }
                 do {
-                    // A backup's names follow one another in a listing.
+                    // A backup's names follow one another in a listing, but for those of copies and of longer prefixes in between: who is
+                    // come to a second time is asked for its metadata a second time.
                     if prefix != group.prefix { try finish() }
                     group.prefix = prefix
                     try group.add(suffix, size)
@@ -84,7 +88,6 @@ private struct Remains {
     var prefix = ""
     private var objects: [(number: Int, size: UInt64)] = []
     private var hashFileSize: UInt64?
-    private var hasMetadata = false
 
     /// The prefix and what follows; nil if it is no name of this format.
     static func split(_ name: String) -> (String, Suffix)? {
@@ -100,7 +103,7 @@ private struct Remains {
 
     mutating func add(_ suffix: Suffix, _ size: UInt64) throws {
         switch suffix {
-        case .metadata: hasMetadata = true
+        case .metadata: break
         case .hashFile: hashFileSize = size
         case .number(let number):
             guard objects.count < ChunkedLimits.objects else {
@@ -111,22 +114,29 @@ private struct Remains {
     }
 
     func unnamed(in store: any ObjectStore) throws -> [(String, UInt64)] {
-        let numbers = hasMetadata ? try ChunkedMetadata.numbers(prefix, in: store) : []
+        guard !objects.isEmpty || hashFileSize != nil else { return [] }
+        // Not what the listing says: it may have come by the metadata before this, or not yet.
+        let numbers = try ChunkedMetadata.numbers(prefix, in: store)
         let slash = prefix.utf8.lastIndex(of: UInt8(ascii: "/"))
         let start = slash.map { prefix.utf8.index(after: $0) } ?? prefix.startIndex
         let backup = ChunkedBackup(
             id: "", volumeID: "", container: slash.map { String(prefix[..<$0]) } ?? "", prefix: String(prefix[start...]), createdAt: "")
-        var result = objects.filter { !numbers.contains($0.number) }.map { (backup.objectName($0.number), $0.size) }
-        if !hasMetadata, let hashFileSize { result.append((prefix + "_sha256file", hashFileSize)) }
+        var result = objects.filter { numbers?.contains($0.number) != true }.map { (backup.objectName($0.number), $0.size) }
+        if numbers == nil, let hashFileSize { result.append((prefix + "_sha256file", hashFileSize)) }
         return result
     }
 }
 
 extension ChunkedMetadata {
-    /// The numbers of the objects that a prefix's metadata names, whoever's it is.
-    fileprivate static func numbers(_ prefix: String, in store: any ObjectStore) throws -> Set<Int> {
+    /// The numbers of the objects that a prefix's metadata names, whoever's it is; nil: there is none.
+    fileprivate static func numbers(_ prefix: String, in store: any ObjectStore) throws -> Set<Int>? {
+        do { return try numbers(JSONStream(store, prefix + ChunkedBackup.metadataSuffix)) } catch let failure as StoreFailure
+            where failure.kind == .notFound
+        { return nil }
+    }
+
+    private static func numbers(_ stream: JSONStream) throws -> Set<Int> {
         var numbers = Set<Int>()
-        let stream = JSONStream(store, prefix + "_metadata")
         try stream.object { member in
             guard member == "objects" else { return try stream.skip() }
             try stream.array {

@@ -13,9 +13,22 @@ extension Repository {
                 }
             }
         }
-        let search = DamageSearch(damaged, try loadIndex(), BlobReader(store, keys), control)
+        let index = try loadIndex()
+        let search = DamageSearch(damaged, index, BlobReader(store, keys), control)
         // A snapshot that cannot be read belongs to nobody that could be told.
-        return try snapshots(onDamage: { _, _ in }).filter { try search.isDamaged($0.tree) }
+        return try snapshots(onDamage: { _, _ in }).filter { try search.isDamaged($0.tree) && isWhatItsTagsSay($0, index) }
+    }
+
+    /// Whether a snapshot's tags are those of the backup that its record is of: whoever works with restic may write any. Of a record that
+    /// cannot be read nobody knows better.
+    private func isWhatItsTagsSay(_ snapshot: RepositorySnapshot, _ index: BlobIndex) throws -> Bool {
+        guard let backupID = snapshot.backupID else { return true }
+        do {
+            let record = try ImageMap(self, index, snapshot: snapshot.id).record.get()
+            return record.backupID == backupID && record.projectID == snapshot.projectID
+        } catch let error as RepositoryError where error.kind == .damaged { return true } catch let error as RepositoryError
+            where error.kind == .unsupported || error.kind == .notFound
+        { return false }
     }
 }
 

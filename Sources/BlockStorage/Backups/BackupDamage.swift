@@ -44,10 +44,14 @@ extension Backups {
     }
 
     /// Marks backups that use what was found damaged elsewhere. Those that are gone are left out.
-    public static func markDamaged(_ ids: some Sequence<String>, because found: [BackupDamage], in tx: any Transaction) throws {
+    ///
+    /// - Parameter project: whose backups they are: what lies in one project's repository says nothing of others'. nil: of any.
+    public static func markDamaged(
+        _ ids: some Sequence<String>, of project: String? = nil, because found: [BackupDamage], in tx: any Transaction
+    ) throws {
         // Locks are taken in the order of ids.
         for id in Set(ids).sorted() {
-            guard let backup = try lock(id, in: tx) else { continue }
+            guard let backup = try lock(id, in: tx), project == nil || backup.projectID == project else { continue }
             let known = try damages(of: id, in: tx)
             // Where the bytes lie in another backup says nothing of where they lie in this one.
             let new = found.map { BackupDamage($0.text) }.filter { damage in !known.contains { $0.text == damage.text } }

@@ -73,7 +73,7 @@ public final class BackupScrub: Sendable {
                 counts.bytes += verdict.checkedBytes
                 counts.damages += verdict.damages.count
             }
-            try await verdict.markUsers(in: database)
+            try await verdict.markUsers(of: project, in: database)
             verdict.log(log, about: ["store": "\(store)", "project_id": "\(project)", "backups": "\(verdict.users.count)"])
         }
         try await database.write { try BackupScrubs.finished(part, of: store, in: $0) }

@@ -145,8 +145,8 @@ public final class StoreRepositories: BackupRepositories {
         var snapshots: [(project: String, backup: String)] = []
         /// The beginnings of the names of chunked backups' objects.
         var prefixes: Set<String> = []
-        /// Objects that no backup's metadata names.
-        var unnamed: [String] = []
+        /// Objects that no backup's metadata names, and how the names of their backups' objects begin.
+        var unnamed: [(name: String, prefix: String)] = []
     }
 
     func contents(of name: String) async throws -> Contents {
@@ -155,7 +155,7 @@ public final class StoreRepositories: BackupRepositories {
         for item in try await run(order(.objects, store, nil), on: store) {
             if let backup = item["backup_id"]?.string { contents.snapshots.append((item["project_id"]?.string ?? "", backup)) }
             if let prefix = item["prefix"]?.string { contents.prefixes.insert(prefix) }
-            if let name = item["unnamed"]?.string { contents.unnamed.append(name) }
+            if let name = item["unnamed"]?.string { contents.unnamed.append((name, item["of"]?.string ?? "")) }
         }
         return contents
     }

@@ -25,7 +25,7 @@ enum VerifyBackup: FlowDefinition {
                 }
                 let verdict = try await store.verify(order)
                 // Others are locked by a transaction of their own: this operation's has its backup's lock, whatever the order of ids.
-                try await verdict.markUsers(in: services.database)
+                try await verdict.markUsers(of: order.format == "repository" ? backup.projectID : nil, in: services.database)
                 verdict.log(services.log, about: ["backup_id": "\(backup.id)", "request_id": "\(run.operation.requestID)"])
                 return verdict
             },
@@ -51,9 +51,11 @@ extension BackupVerdict {
     var kept: [BackupDamage] { damages.map { BackupDamage($0.text, range: $0.range) } }
 
     /// Marks the other backups that use what is damaged.
-    func markUsers(in database: any Database) async throws {
+    ///
+    /// - Parameter project: whose repository it is; nil: nobody's.
+    func markUsers(of project: String?, in database: any Database) async throws {
         guard !damages.isEmpty, !users.isEmpty else { return }
-        try await database.write { try Backups.markDamaged(users, because: kept, in: $0) }
+        try await database.write { try Backups.markDamaged(users, of: project, because: kept, in: $0) }
     }
 
     /// Lines of one verdict that the log gets.

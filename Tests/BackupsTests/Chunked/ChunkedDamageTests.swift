@@ -267,6 +267,13 @@ struct ChunkedDamageTests {
         #expect(try unnamed() == [])
         let target = RecordingVolume(zeroes: Int(volume.size))
         _ = try ChunkedBackup.restore([chain.backups[0]], from: chain.store, to: target)
+        // What somebody kept beside it, with the day behind the name, comes between its names in a listing; so does a longer prefix.
+        let copies = [chain.prefix() + "_metadata-20261129", chain.prefix() + "1-00001"]
+        for copy in copies { try chain.put(copy, [1]) }
+        #expect(try unnamed().sorted() == copies.map { "\($0) 1" }.sorted())
+        #expect(copies.compactMap { ChunkedBackup.prefix(ofObject: $0) } == [chain.prefix() + "_metadata", chain.prefix() + "1"])
+        #expect(ChunkedBackup.prefix(ofObject: "other/file") == nil)
+        try chain.store.remove(copies)
         // A backup that was interrupted has no metadata.
         try chain.store.remove([chain.prefix() + "_metadata"])
         #expect(try unnamed().count == 4)

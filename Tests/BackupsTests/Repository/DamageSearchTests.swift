@@ -51,6 +51,25 @@ struct DamageSearchTests {
         #expect(Set(users) == ["first", "later"])
     }
 
+    @Test("a snapshot whose tags name another backup than its record marks nobody")
+    func forgedTags() throws {
+        let repository = try repository()
+        let first = try backup(repository, "first", image)
+        let tree = try repository.snapshot(first).tree
+        for (name, project) in [("stranger", "p"), ("first", "another")] {
+            let json = RepositorySnapshot.json(
+                time: "2026-11-29T17:00:00Z", tree: tree, parent: nil, volumeID: "v", backupID: name, projectID: project, hostname: "h")
+            _ = try SealedObjects(repository.store, repository.keys).save(.snapshots, json)
+        }
+        let index = try repository.loadIndex()
+        let map = try ImageMap(repository, index, snapshot: first)
+        let zero = ZeroChunks(chunkSize: kib256).id(kib256)
+        let location = try #require(try map.chunks(of: 0).first { $0 != zero }.flatMap { try index.find($0, .data) })
+        try flip(location.pack, at: Int(location.blob.offset) + 20)
+        let users = try repository.snapshots(using: repository.verify(first).damages)
+        #expect(users.map(\.backupID) == ["first"] && users.map(\.projectID) == ["p"])
+    }
+
     @Test("a damaged tree is its backup's damage; the next backup stores it anew, and the old one is good again")
     func trees() throws {
         let repository = try repository()
