@@ -160,7 +160,8 @@ let package = Package(
             name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "ObjectServersTests", dependencies: ["CDriver", "DriverKit", "ObjectServers", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ObjectServersTests", dependencies: ["CDriver", "DriverKit", "ObjectServers", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
         .testTarget(name: "DatabaseTests", dependencies: ["CLinux", "Database", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(

@@ -35,7 +35,8 @@ struct S3Failure: Error {
                 default: CLINKER_ERROR
                 }
             }
-        let said = [String(status), self.code, ServerWords.shown(words, hiding: secrets, atMost: 200)].filter { !$0.isEmpty }.joined(separator: " ")
+        let said = [String(status), self.code, ServerWords.shown(words, hiding: secrets, atMost: 200)].filter { !$0.isEmpty }.joined(
+            separator: " ")
         trouble = Trouble(DriverError(meaning, "\(what): the server answers \(said)"), isTemporary: isTemporary, pause: pause)
     }
 

@@ -59,7 +59,8 @@ public struct Trouble: Error {
             case .cancelled: CLINKER_CANCELLED
             case .tooLong: CLINKER_ERROR
             }
-        self.init(DriverError(code, "\(what): \(failure.words)"), isTemporary: failure.kind == .temporary,
+        self.init(
+            DriverError(code, "\(what): \(failure.words)"), isTemporary: failure.kind == .temporary,
             isSilence: failure.kind == .temporary && !failure.isAnswer)
     }
 }

@@ -105,7 +105,9 @@ public final class HTTPPool: Sendable {
         if transfer.isCancelled { return HTTPFailure(kind: .cancelled, words: "cancelled") }
         if transfer.isTooLong { return HTTPFailure(kind: .tooLong, words: "the response is longer than \(transfer.limit) bytes") }
         var words = String(cString: curl_easy_strerror(code))
-        if code == CURLE_OPERATION_TIMEDOUT { words = "no answer, or fewer than \(HTTPReach.slowest) bytes per second, for \(reach.timeout) seconds" }
+        if code == CURLE_OPERATION_TIMEDOUT {
+            words = "no answer, or fewer than \(HTTPReach.slowest) bytes per second, for \(reach.timeout) seconds"
+        }
         let wrong = [
             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CERTPROBLEM, CURLE_URL_MALFORMAT,
             CURLE_UNSUPPORTED_PROTOCOL, CURLE_SSL_ISSUER_ERROR,

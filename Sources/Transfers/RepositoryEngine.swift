@@ -119,7 +119,9 @@ struct RepositoryEngine: BackupEngine {
                 .init(damage.description, damage.offset.flatMap { damage.chunk == nil ? nil : $0..<$0 + chunkSize })
             }
             if !result.isGood {
-                verdict.users = try Self.users(of: result.damages, in: repository, of: order.backup.projectID, control).filter { $0 != order.backup.id }
+                verdict.users = try Self.users(of: result.damages, in: repository, of: order.backup.projectID, control).filter {
+                    $0 != order.backup.id
+                }
             }
         } catch let error as RepositoryError where error.kind == .damaged {
             verdict.damages.append(.init(error.description))

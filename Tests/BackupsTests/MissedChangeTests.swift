@@ -17,7 +17,8 @@ struct MissedChangeTests {
         init() throws {
             memory = try MemoryRepository.create()
             var image = mixedImage(chunks: 6, chunkSize: kib256, seed: 31)
-            first = try memory.repository.backup(MemorySource(image), BackupRequest(backupID: "first", projectID: "p", volumeID: "v")).snapshot
+            first = try memory.repository.backup(MemorySource(image), BackupRequest(backupID: "first", projectID: "p", volumeID: "v"))
+                .snapshot
             image[4 * kib256 + 9] ^= 1
             self.image = image
         }
@@ -92,7 +93,9 @@ struct MissedChangeTests {
         chain.options.sampledShare = 0
         chain.options.isContinued = true
         let second = chain.next()
-        func attempt() throws -> ChunkedSummary { try second.write(of: volume, to: chain.store, after: chain.backups[0], options: chain.options) }
+        func attempt() throws -> ChunkedSummary {
+            try second.write(of: volume, to: chain.store, after: chain.backups[0], options: chain.options)
+        }
         let summary = try attempt()
         #expect(summary.missedChange == UInt64(5 * unit) && summary.read > volume.size / 2)
         let names = try chain.names()

@@ -111,6 +111,23 @@ struct PosixStoreTests {
         #expect(try names(store) == ["living"])
     }
 
+    @Test("folders that are deeper than any object's name is long are not walked, and what lies in them is no object")
+    func depth() throws {
+        let directory = temporaryDirectory("posix")
+        let store = try open(["backup_posix_path": directory])
+        let deepest = (1...64).map { "w\($0)" }.joined(separator: "/")
+        try put(store, deepest)
+        var path = directory
+        for _ in 0..<200 {
+            path += "/d"
+            #expect(mkdir(path, 0o700) == 0)
+            close(creat(path + "/file", 0o600))
+        }
+        let found = try names(store)
+        #expect(found.count == 64 && found.last == deepest)
+        for name in found { #expect(try store.object(name) != nil, "\(name)") }
+    }
+
     @Test("links and what is no plain file are neither listed nor followed, and stay")
     func strangers() throws {
         let directory = temporaryDirectory("posix")

@@ -28,8 +28,8 @@ struct MachineTests {
     @Test("after a power cut everything acknowledged is there, and nothing is damaged")
     func powerLoss() async throws {
         let output = try await run(
-            "powerloss.py", "\(Self.points) \(SoakTests.seed)", disks: "128M 1G 128M 128M", modules: "dm-mod dm-log-writes dm-snapshot",
-            seconds: 60 + 15 * Self.points)
+            "powerloss.py", "\(Self.points) \(SoakTests.seed)", disks: "256M 2G 256M 128M", modules: "dm-mod dm-log-writes dm-snapshot",
+            seconds: 180 + 30 * Self.points)
         #expect(output.contains("everything acknowledged was there"))
         print(output)
     }

@@ -276,6 +276,61 @@ extension ObjectServerFaultTests {
         #expect(signed.last?.hasPrefix(String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)) == true)
     }
 
+    @Test("a server that does not answer costs a removal of many objects no more than one of them")
+    func silence() throws {
+        let bench = try Bench(.swift, ["backup_swift_retry_attempts": "2"])
+        let names = (0..<20).map { bench.home + "object-\($0)" }
+        for name in names { try [UInt8](repeating: 1, count: 3).withUnsafeBytes { try bench.store.put(name, [$0]) } }
+        bench.proxy.set(.init("DELETE", "fault-", .reset, times: 1000), .init("HEAD", "fault-", .reset, times: 1000))
+        #expect { try bench.store.remove(names) } throws: { ($0 as? DriverFailure)?.code == .retry }
+        #expect(bench.proxy.hits == 3)
+        // One that answers that it cannot is asked for each.
+        bench.proxy.set(.init("DELETE", "fault-", .answer(status: 503, headers: [], body: ""), times: 1000))
+        #expect { try bench.store.remove(names) } throws: { ($0 as? DriverFailure)?.code == .retry }
+        #expect(bench.proxy.hits == 3 + names.count - 1)
+        bench.proxy.set()
+        try bench.store.remove(names)
+        #expect(try bench.names() == [])
+    }
+
+    @Test("a copy of a large object that somebody makes in Swift is removed without what the object is made of")
+    func copies() async throws {
+        let bench = try Bench(.swift)
+        let data = bytes(20 << 20, seed: 9)
+        let writer = try bench.store.write(bench.home + "large")
+        try data.withUnsafeBytes { try writer.append($0) }
+        try writer.commit()
+        func curl(_ arguments: [String]) async throws -> String {
+            try await ServiceUnderTest.run("/usr/bin/curl", ["-s", "-i", "-m", "60"] + arguments).output
+        }
+        let port = try StorageUnderTest.swift.get().port
+        let access = try await curl(["-H", "X-Auth-User: test:tester", "-H", "X-Auth-Key: testing", "http://127.0.0.1:\(port)/auth/v1.0"])
+        func header(_ name: String, in answer: String) throws -> String {
+            let line = answer.split(separator: "\r\n").first { $0.lowercased().hasPrefix(name + ":") }
+            return try #require(line).dropFirst(name.utf8.count + 1).filter { $0 != " " }
+        }
+        let (url, token) = (try header("x-storage-url", in: access), try header("x-auth-token", in: access))
+        let head = try await curl(["-I", "-H", "X-Auth-Token: \(token)", "\(url)/backups/\(bench.home)large"])
+        let segments = ".clinker-segments/" + (try header("x-object-meta-clinker-segments", in: head)) + "/"
+        func left() async throws -> Bool {
+            try await curl(["-H", "X-Auth-Token: \(token)", "\(url)/backups?prefix=\(segments)"]).contains("\n" + segments)
+        }
+        #expect(try await left())
+        // Its bytes, with its headers; and another manifest of the same segments.
+        for (name, query) in [("bytes", ""), ("manifest", "?multipart-manifest=get")] {
+            let made = try await curl([
+                "-X", "COPY", "-H", "X-Auth-Token: \(token)", "-H", "Destination: backups/\(bench.home)\(name)",
+                "\(url)/backups/\(bench.home)large\(query)",
+            ])
+            #expect(made.contains(" 201 "), "\(made)")
+            #expect(try bench.get(name, count: data.count + 1) == data, "\(name)")
+            try bench.store.remove([bench.home + name])
+            #expect(try bench.get("large", count: data.count + 1) == data, "\(name)")
+        }
+        try bench.store.remove([bench.home + "large"])
+        #expect(try await !left())
+    }
+
     @Test("a token that ends in the middle is asked for again, once")
     func token() throws {
         let bench = try Bench(.swift)

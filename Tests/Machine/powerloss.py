@@ -6,6 +6,8 @@ file system that holds the database and the volumes, and a mark for every answer
 that record leaves all that was flushed before it, and of the writes since then any part: chosen by the seed. Each such disk is
 mounted, the service started on it, and everything acknowledged before the point must be there.
 
+Backups are in the repository's format or in Cinder's, by the seed, below the state directory: what was told available can be restored.
+
 Disks: ubdb the file system, ubdc the record, ubdd the disk after the cut, ubde what a check of it changes.
 """
 import hashlib, json, os, random, struct, subprocess, sys, threading, time
@@ -16,7 +18,11 @@ FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
 SECTOR = 512
 
 
-def workload(binary):
+def backup_options(seed):
+    return f"backup_driver = posix\nbackup_format = {('repository', 'cinder')[seed % 2]}"
+
+
+def workload(binary, options):
     """Clients' lives on the recorded device; returns the list of (what is now certain) in the order of the marks."""
     sectors = int(run("blockdev", "--getsz", "/dev/ubdb"))
     run("dmsetup", "create", "recorded", "--table", f"0 {sectors} log-writes /dev/ubdb /dev/ubdc")
@@ -32,7 +38,7 @@ def workload(binary):
             certain.append(fact)
             run("dmsetup", "message", "recorded", "0", f"mark {len(certain)}")
 
-    service = Service(binary, "/run/disk/state")
+    service = Service(binary, "/run/disk/state", options=options)
     service.start()
     mark("serving")
 
@@ -49,6 +55,18 @@ def workload(binary):
         for turn in range(4):
             service.ask("POST", f"/volumes/{source}/metadata", {"metadata": {"turn": str(turn)}})
             mark("turn", source, turn)
+            if turn % 2 == number % 2:
+                # An increment, where there is a backup already.
+                with open(service.path(source), "r+b") as file:
+                    file.seek(turn << 20)
+                    file.write(pattern)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    file.seek(0)
+                    content = file.read((turn << 20) + len(pattern))
+                backup = service.back_up(source, incremental=turn > 1)
+                service.wait_backup(backup, "available")
+                mark("backed up", backup, hashlib.sha256(content).hexdigest(), len(content))
             clone = service.create(source_volid=source)
             mark("created", clone)
             service.wait(clone, "available")
@@ -128,6 +146,8 @@ class Disk:
 def verify(service, facts):
     """What was certain at the cut holds after it."""
     final = {}
+    backups = [details for kind, *details in facts if kind == "backed up"]
+    facts = [fact for fact in facts if fact[0] != "backed up"]
     for kind, *details in facts:
         if kind == "serving":
             continue
@@ -166,19 +186,28 @@ def verify(service, facts):
                 assert hashlib.sha256(file.read(state["data"][1])).hexdigest() == state["data"][0], f"{identity} lost data"
         have = {a["id"] for a in service.ask("GET", f"/attachments?volume_id={identity}")[1]["attachments"]}
         assert state["attachments"] <= have or state.get("leaving"), f"{identity} lost {state['attachments'] - have}"
+    for identity, _, _ in backups:
+        backup = service.backup(identity)
+        assert backup and backup["status"] == "available", f"backup {identity} is {backup}"
+    # The last one: what it rests on is read, too.
+    for identity, digest, length in backups[-1:]:
+        with open(service.path(service.restore(identity)), "rb") as file:
+            assert hashlib.sha256(file.read(length)).hexdigest() == digest, f"backup {identity} comes back as something else"
     service.check()
+    return len(backups[-1:])
 
 
 def main():
     binary, points, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     generator = random.Random(seed)
-    certain = workload(binary)
+    options = backup_options(seed)
+    certain = workload(binary, options)
     entries = record()
     first = next(index for index, entry in enumerate(entries) if entry[4] == 1)
     cuts = sorted(generator.sample(range(first, len(entries)), min(points, len(entries) - first)))
     print(f"{len(entries)} entries, {len(certain)} answers, seed {seed}", flush=True)
     disk = Disk()
-    flushed = dropped = 0
+    flushed = dropped = restored = 0
     for cut in cuts:
         durable = max(index for index in range(cut + 1) if entries[index][0] & FLUSH)
         disk.apply("/dev/ubdd", entries[flushed:durable + 1])
@@ -191,10 +220,10 @@ def main():
         disk.apply(path, kept)
         os.makedirs("/run/cut", exist_ok=True)
         run("mount", path, "/run/cut")
-        service = Service(binary, "/run/cut/state")
+        service = Service(binary, "/run/cut/state", options=options)
         try:
             service.start()
-            verify(service, facts)
+            restored += verify(service, facts)
         except (AssertionError, SystemExit) as problem:
             print("".join(line for line in open(service.log) if " ACCESS " not in line)[-3000:], flush=True)
             raise SystemExit(f"power cut at entry {cut} of seed {seed}, after {len(facts)} answers: {problem}")
@@ -202,7 +231,7 @@ def main():
         os.unlink(service.log)
         run("umount", "/run/cut")
         run("dmsetup", "remove", "cut")
-    print(f"{len(cuts)} power cuts, {dropped} writes dropped: everything acknowledged was there", flush=True)
+    print(f"{len(cuts)} power cuts, {dropped} writes dropped, {restored} backups restored: everything acknowledged was there", flush=True)
 
 
 main()

@@ -36,8 +36,8 @@ def start_nfs(directory, access="RW"):
 
 
 class Service:
-    def __init__(self, binary, state, volumes=None, port=18776, backends=None):
-        """`backends`: sections by their names; one of files if not given."""
+    def __init__(self, binary, state, volumes=None, port=18776, backends=None, options=""):
+        """`backends`: sections by their names; one of files if not given. `options`: more lines of [DEFAULT]."""
         self.binary, self.state, self.port = binary, state, port
         self.volumes = volumes or f"{state}/volumes"
         self.config = f"/run/clinker-{port}.conf"
@@ -45,7 +45,7 @@ class Service:
         backends = backends or {"file": f"volume_driver = file\nfile_directory = {self.volumes}\nmax_over_subscription_ratio = 1000000\n"}
         pathlib.Path(self.config).write_text(
             f"[DEFAULT]\nosapi_volume_listen = 127.0.0.1\nosapi_volume_listen_port = {port}\nauth_strategy = noauth\nhost = node\n"
-            f"enabled_backends = {','.join(backends)}\nquota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n"
+            f"enabled_backends = {','.join(backends)}\nquota_volumes = -1\nquota_gigabytes = -1\nreport_interval = 1\nservice_down_time = 5\n{options}\n"
             + "".join(f"[{name}]\n{section}\n" for name, section in backends.items()))
         self.backends = len(backends)
         self.process = None
@@ -98,12 +98,38 @@ class Service:
 
         until(lambda: found() == status, seconds, lambda: f"volume {identity} {status} (it is {found()})")
 
+    def back_up(self, volume, **fields):
+        status, answer = self.ask("POST", "/backups", {"backup": {"volume_id": volume, **fields}})
+        if status != 202:
+            raise SystemExit(f"backup of {volume}: {status} {answer}")
+        return answer["backup"]["id"]
+
+    def backup(self, identity):
+        status, answer = self.ask("GET", f"/backups/{identity}")
+        return answer["backup"] if status == 200 else None
+
+    def wait_backup(self, identity, status, seconds=120):
+        def found():
+            return (self.backup(identity) or {}).get("status")
+
+        until(lambda: found() == status, seconds, lambda: f"backup {identity} {status} (it is {self.backup(identity)})")
+
+    def restore(self, identity):
+        """Into a new volume."""
+        status, answer = self.ask("POST", f"/backups/{identity}/restore", {"restore": {}})
+        if status != 202:
+            raise SystemExit(f"restore of {identity}: {status} {answer}")
+        self.wait_backup(identity, "available")
+        self.wait(answer["restore"]["volume_id"], "available")
+        return answer["restore"]["volume_id"]
+
     def path(self, identity):
         return f"{self.volumes}/volume-{identity}"
 
     def settle(self):
         moving = ("creating", "deleting", "extending")
-        until(lambda: not any(v["status"] in moving for v in self.ask("GET", "/volumes/detail?limit=1000")[1]["volumes"]), 60, "the volumes settle")
+        for kind, seconds in (("volumes", 60), ("backups", 240)):
+            until(lambda: not any(v["status"] in moving for v in self.ask("GET", f"/{kind}/detail?limit=1000")[1].get(kind, [])), seconds, f"the {kind} settle")
 
     def check(self):
         """The database is whole, and nothing disagrees with anything."""

@@ -92,7 +92,8 @@ struct HTTPPoolTests {
         return Array(bytes[..<count])
     }
 
-    private static let part = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-14/20\r\nETag: \"a\"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    private static let part =
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-14/20\r\nETag: \"a\"\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     @Test("of one that sends more than it was asked for, what was asked for is taken, and no more")
     func surplus() throws {

@@ -15,6 +15,8 @@ public final class HTTPFaultProxy: Sendable {
         case answer(status: Int, headers: [String], body: String)
         /// Half of the answer's body comes.
         case cut
+        /// The last byte of the answer's body is another.
+        case alter
         /// The server never hears of it, and its success is told.
         case lose
         /// What the same request was answered before is answered again.
@@ -104,9 +106,10 @@ public final class HTTPFaultProxy: Sendable {
                     guard Loopback.send(client, earlier) else { return }
                     continue
                 }
-            case .loseAnswer, .cut, nil: break
+            case .loseAnswer, .cut, .alter, nil: break
             }
-            guard let answer = ask(request, isHead: words[0] == "HEAD") else { return }
+            guard var answer = ask(request, isHead: words[0] == "HEAD") else { return }
+            if case .alter = fault, answer.bodyCount > 0 { answer.whole[answer.whole.count - 1] ^= 1 }
             if words[0] == "GET" { state.withLock { $0.answers[words[0] + " " + words[1]] = answer.whole } }
             switch fault {
             case .loseAnswer: return

@@ -114,7 +114,8 @@ public struct VolumeRecord: Sendable, Equatable {
         else { throw damaged("has an impossible segment size") }
         self.init(
             backupID: backupID, projectID: projectID, volumeID: volumeID, size: UInt64(size), createdAt: createdAt,
-            missedChange: json["missed_change"]?.integer.flatMap { UInt64(exactly: $0) }, details: json["details"] ?? .null, chunkSize: Int(chunkSize), segmentSize: UInt64(segmentSize))
+            missedChange: json["missed_change"]?.integer.flatMap { UInt64(exactly: $0) }, details: json["details"] ?? .null,
+            chunkSize: Int(chunkSize), segmentSize: UInt64(segmentSize))
     }
 }
 

@@ -66,7 +66,9 @@ struct DamageNotesTests {
     func lines() throws {
         let notes = try DamageNotes(directory, repository: Digest.sha256([1]))
         let path = directory + "/" + Digest.sha256([1]).hex + ".damages"
-        let (chunk, pack) = (RepositoryDamage(chunk: Digest.sha256([2]), description: ""), RepositoryDamage(pack: Digest.sha256([3]), description: ""))
+        let (chunk, pack) = (
+            RepositoryDamage(chunk: Digest.sha256([2]), description: ""), RepositoryDamage(pack: Digest.sha256([3]), description: "")
+        )
         try notes.add([chunk, chunk])
         try notes.add([chunk])
         writeFile(path, try readFile(path) + Array("pack 12".utf8))
