@@ -70,7 +70,7 @@ struct LyingServerTests {
             try spawn(
                 "/usr/bin/cc",
                 ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-o", library]
-                    + [ServiceUnderTest.sources + "/preload/nfs-lies.c", "-ldl"], descriptors: []))
+                    + [ServiceUnderTest.sources + "/preload/nfs-lies.c", "-ldl", "-lnfs"], descriptors: []))
         try #require(status == 0)
         let arguments = StorageUnderTest.arguments(try StorageUnderTest.nfs.get().nfsStore("lies")) + ["--kind", "store"]
         for (lie, name) in [

@@ -283,7 +283,8 @@ extension ObjectServerFaultTests {
         for name in names { try [UInt8](repeating: 1, count: 3).withUnsafeBytes { try bench.store.put(name, [$0]) } }
         bench.proxy.set(.init("DELETE", "fault-", .reset, times: 1000), .init("HEAD", "fault-", .reset, times: 1000))
         #expect { try bench.store.remove(names) } throws: { ($0 as? DriverFailure)?.code == .retry }
-        #expect(bench.proxy.hits == 3)
+        // libcurl itself asks once more where a connection that was used before breaks.
+        #expect((3...4).contains(bench.proxy.hits))
         // One that answers that it cannot is asked for each.
         bench.proxy.set(.init("DELETE", "fault-", .answer(status: 503, headers: [], body: ""), times: 1000))
         #expect { try bench.store.remove(names) } throws: { ($0 as? DriverFailure)?.code == .retry }
@@ -300,28 +301,30 @@ extension ObjectServerFaultTests {
         let writer = try bench.store.write(bench.home + "large")
         try data.withUnsafeBytes { try writer.append($0) }
         try writer.commit()
+        let port = try StorageUnderTest.swift.get().port
         func curl(_ arguments: [String]) async throws -> String {
             try await ServiceUnderTest.run("/usr/bin/curl", ["-s", "-i", "-m", "60"] + arguments).output
         }
-        let port = try StorageUnderTest.swift.get().port
-        let access = try await curl(["-H", "X-Auth-User: test:tester", "-H", "X-Auth-Key: testing", "http://127.0.0.1:\(port)/auth/v1.0"])
         func header(_ name: String, in answer: String) throws -> String {
             let line = answer.split(separator: "\r\n").first { $0.lowercased().hasPrefix(name + ":") }
             return try #require(line).dropFirst(name.utf8.count + 1).filter { $0 != " " }
         }
-        let (url, token) = (try header("x-storage-url", in: access), try header("x-auth-token", in: access))
-        let head = try await curl(["-I", "-H", "X-Auth-Token: \(token)", "\(url)/backups/\(bench.home)large"])
+        // A token does not live long here.
+        func ask(_ path: String, _ arguments: [String] = []) async throws -> String {
+            let keys = ["-H", "X-Auth-User: test:tester", "-H", "X-Auth-Key: testing"]
+            let access = try await curl(keys + ["http://127.0.0.1:\(port)/auth/v1.0"])
+            let url = try header("x-storage-url", in: access)
+            return try await curl(arguments + ["-H", "X-Auth-Token: \(header("x-auth-token", in: access))", "\(url)/backups\(path)"])
+        }
+        let head = try await ask("/\(bench.home)large", ["-I"])
         let segments = ".clinker-segments/" + (try header("x-object-meta-clinker-segments", in: head)) + "/"
         func left() async throws -> Bool {
-            try await curl(["-H", "X-Auth-Token: \(token)", "\(url)/backups?prefix=\(segments)"]).contains("\n" + segments)
+            try await ask("?prefix=\(segments)").contains("\n" + segments)
         }
         #expect(try await left())
         // Its bytes, with its headers; and another manifest of the same segments.
         for (name, query) in [("bytes", ""), ("manifest", "?multipart-manifest=get")] {
-            let made = try await curl([
-                "-X", "COPY", "-H", "X-Auth-Token: \(token)", "-H", "Destination: backups/\(bench.home)\(name)",
-                "\(url)/backups/\(bench.home)large\(query)",
-            ])
+            let made = try await ask("/\(bench.home)large\(query)", ["-X", "COPY", "-H", "Destination: backups/\(bench.home)\(name)"])
             #expect(made.contains(" 201 "), "\(made)")
             #expect(try bench.get(name, count: data.count + 1) == data, "\(name)")
             try bench.store.remove([bench.home + name])

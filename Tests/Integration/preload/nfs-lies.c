@@ -1,5 +1,5 @@
 /* libnfs beside which a server lies, in the one way that $CLINKER_NFS_LIE names: what the conformance suite for stores must find
- * through the NFS store. To be preloaded into `clinker driver check`. */
+ * through the NFS store. To be preloaded into `clinker driver check`, with libnfs behind it: the plugin that needs it comes later. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
