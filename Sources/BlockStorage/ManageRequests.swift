@@ -62,10 +62,11 @@ extension VolumeRequests {
         let object = name.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(name[name.utf8.index(after: $0)...]) } ?? name
         if let id = names.volumeIDAtBeginning(of: object) {
             if let volume = try Volumes.named(id, in: connection).first(where: { $0.host != nil }) { return volume.id }
-            if try Operations.claimed(in: connection).contains(id) { return id }
+            if try Operations.isClaimed(id, in: connection) { return id }
         }
         guard let id = names.snapshotIDAtBeginning(of: object) else { return nil }
-        return try Snapshots.find(id, in: connection)?.id ?? Backups.ofSnapshot(id, in: connection)?.id
+        if let owner = try Snapshots.find(id, in: connection)?.id ?? Backups.ofSnapshot(id, in: connection) { return owner }
+        return try Operations.isClaimed(id, in: connection) ? id : nil
     }
 
     /// Forgets the volume; its storage stays.

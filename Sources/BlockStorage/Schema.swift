@@ -270,5 +270,27 @@ public enum Schema {
                 "ALTER TABLE backups ADD COLUMN policy_id TEXT",
                 "ALTER TABLE snapshots ADD COLUMN policy_id TEXT",
             ]),
+        Migration(
+            18, "protected and verified backups of policies, sizes of runs, snapshots of backups that are still to be removed",
+            [
+                """
+                CREATE TABLE backup_snapshot_removals (
+                    snapshot_id TEXT PRIMARY KEY, backup_id TEXT NOT NULL, volume_id TEXT NOT NULL, project_id TEXT NOT NULL, data TEXT,
+                    attempts INTEGER NOT NULL, message TEXT NOT NULL, retry_at TEXT NOT NULL, created_at TEXT NOT NULL)
+                """,
+                "CREATE INDEX backup_snapshot_removals_of_volume ON backup_snapshot_removals (volume_id, snapshot_id)",
+                "CREATE INDEX backup_snapshot_removals_due ON backup_snapshot_removals (retry_at, snapshot_id)",
+                "ALTER TABLE backups ADD COLUMN protected_until TEXT",
+                "ALTER TABLE backups ADD COLUMN distrusts_changes INTEGER NOT NULL DEFAULT 0",
+                "CREATE INDEX backups_of_policy ON backups (policy_id, verified_at) WHERE policy_id IS NOT NULL",
+                "ALTER TABLE backup_policies ADD COLUMN verify_after INTEGER NOT NULL DEFAULT 0",
+                "ALTER TABLE backup_policies ADD COLUMN verify_every TEXT",
+                "ALTER TABLE backup_policies ADD COLUMN max_bytes_per_second INTEGER",
+                "ALTER TABLE backup_policies ADD COLUMN protect_days INTEGER",
+                "ALTER TABLE backup_policy_runs ADD COLUMN volumes INTEGER NOT NULL DEFAULT 0",
+                "UPDATE backup_policy_runs SET volumes = (SELECT count(*) FROM backup_policy_items i WHERE i.run_id = backup_policy_runs.id)",
+                "DROP INDEX backup_policy_runs_of_policy",
+                "CREATE INDEX backup_policy_runs_of_policy ON backup_policy_runs (policy_id, created_at, id, volumes)",
+            ]),
     ]
 }

@@ -130,7 +130,7 @@ public final class Doctor: StorageExamination {
             }
             for stored in try Backups.storedSnapshots(in: connection) {
                 snapshot.rows[services.settings.names.snapshot(stored.id)] = Row(
-                    id: stored.id, size: stored.size, status: VolumeStatus(rawValue: stored.status.rawValue),
+                    id: stored.id, size: stored.size, status: VolumeStatus(rawValue: stored.status?.rawValue ?? ""),
                     backend: HostName.backend(of: stored.host), isSnapshot: true, ofBackup: stored)
             }
             snapshot.claimed = try Operations.claimed(in: connection)
@@ -248,13 +248,15 @@ public final class Doctor: StorageExamination {
 
     /// A snapshot that is kept for the next increment, or that an operation could not remove.
     private func compare(_ stored: Backups.StoredSnapshot, _ name: String, isThere: Bool, _ report: inout Report) {
-        guard ![.creating, .deleting].contains(stored.status) else { return }
+        if let status = stored.status, [.creating, .deleting].contains(status) { return }
         let what = "snapshot \(name), which backup \(stored.backupID) of volume \(stored.volumeID) was made of"
         guard isThere else {
             report.findings.append(
                 Finding(.missingStorage, stored.id, "\(stored.host) has no \(what).") { tx in
+                    let isOwed = try BackupSnapshotRemovals.find(stored.id, in: tx) != nil
+                    if isOwed { try BackupSnapshotRemovals.finished(stored.id, in: tx) }
                     guard let backup = try Backups.lock(stored.backupID, in: tx), backup.temporarySnapshotID == stored.id else {
-                        return nil
+                        return isOwed ? "nothing tries to remove it any more" : nil
                     }
                     try Backups.forgetSnapshot(of: backup, in: tx)
                     return "it was forgotten: the next increment reads the whole volume"
@@ -262,15 +264,18 @@ public final class Doctor: StorageExamination {
             return
         }
         guard !stored.isNeeded else { return }
+        let text = "\(stored.host) holds \(what), and no increment needs it" + (stored.failure.map { "; " + $0 } ?? "") + "."
         report.findings.append(
-            Finding(.orphanStorage, stored.id, "\(stored.host) holds \(what), and no increment needs it.") { tx in
+            Finding(.orphanStorage, stored.id, text) { tx in
+                let caller = Caller.service(requestID: UUID.random(prefix: "req-"))
+                if try BackupSnapshotRemovals.retry(stored.id, caller: caller, in: tx) { return "an operation removes it" }
                 guard let volume = try Volumes.lock(stored.volumeID, in: tx),
                     try Backups.withUnneededSnapshots(ofVolume: volume.id, besides: nil, in: tx).contains(where: {
                         $0.id == stored.backupID
                     }),
                     let backup = try Backups.lock(stored.backupID, in: tx)
                 else { return nil }
-                try Backups.removeSnapshot(of: backup, volume, caller: .service(requestID: UUID.random(prefix: "req-")), in: tx)
+                try Backups.removeSnapshot(of: backup, volume, caller: caller, in: tx)
                 return "an operation removes it"
             })
     }

@@ -20,13 +20,27 @@ public struct FlowOptions: DeclaredOptions {
         "history_limit_per_project", default: 100_000, range: 100...1_000_000_000,
         help: "Events, finished operations and messages of one project that are kept, each.")
 
+    public let policyRunLimit = Option(
+        "backup_policy_run_limit", default: 1000, range: 10...1_000_000,
+        help: "Runs of one backup policy that are kept; the oldest make room.")
+    public let projectPolicyRunLimit = Option(
+        "backup_policy_run_limit_per_project", default: 20_000, range: 100...10_000_000,
+        help: "Runs of one project's backup policies that are kept.")
+    public let projectPolicyItemLimit = Option(
+        "backup_policy_item_limit_per_project", default: 500_000, range: 1000...100_000_000,
+        help: "Volumes of which the kept runs of one project's backup policies tell, each as often as there was a run for it.")
+
     public let serveLimit = Option(
         "backup_serve_limit", default: 4, range: 0...64, help: "Backups that are served over NBD at once by clinker:serve.")
+    public let projectServeLimit = Option(
+        "backup_serve_limit_per_project", default: 2, range: 1...64, help: "Backups of one project that are served at once.")
     public let serveSeconds = Option(
         "backup_serve_seconds", default: 3600, range: 1...604_800, help: "Seconds that a backup is served at most.")
     public let serveAddress = Option(
         "backup_serve_address", default: "",
-        help: "IP address on which backups are served; empty: Unix sockets in the state directory. NBD is not encrypted.")
+        help:
+            "IP address on which backups are served; empty: Unix sockets in the state directory, for administrators only. NBD is not encrypted."
+    )
 
     public let scrubInterval = Option(
         "backup_scrub_interval", default: 86_400, range: 0...31_536_000,

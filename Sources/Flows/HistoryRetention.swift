@@ -9,9 +9,12 @@ final class HistoryRetention: Sendable {
     private let database: any Database
     private let days: Int
     private let limits: HistoryLimits
+    private let policyLimits: BackupPolicyHistoryLimits
     private let log: Logger
     /// Up to this event the past is known not to be too much.
     private let surveyedUntil = Guarded<Int64>(-1)
+    /// The last event when runs of policies were counted.
+    private let runsKnownAt = Guarded<Int64>(-1)
 
     init(database: any Database, settings: Settings, log: Logger) {
         self.database = database
@@ -19,11 +22,15 @@ final class HistoryRetention: Sendable {
         days = settings[Options.flows.operationRetention]
         limits = HistoryLimits(
             perProject: settings[Options.flows.projectHistoryLimit], total: settings[Options.flows.historyLimit])
+        policyLimits = BackupPolicyHistoryLimits(
+            runsOfPolicy: settings[Options.flows.policyRunLimit], runsOfProject: settings[Options.flows.projectPolicyRunLimit],
+            itemsOfProject: settings[Options.flows.projectPolicyItemLimit])
     }
 
     func apply() async {
         do {
             try await removeOld()
+            try await removeExcessRuns()
             try await removeExcess()
         } catch { log.error("old history could not be removed: \(error)") }
     }
@@ -37,6 +44,18 @@ final class HistoryRetention: Sendable {
                     + BackupPolicyRuns.purge(before: limit, in: $0)
             }
         }
+    }
+
+    /// Before the events are surveyed: where there is none that is new, there is no new run.
+    private func removeExcessRuns() async throws {
+        let (known, limits) = (runsKnownAt.withLock { $0 }, policyLimits)
+        let last = try await database.read { try Events.last(in: $0) }
+        guard last > known else { return }
+        while case var excess = try await database.read({ try BackupPolicyRuns.excess(limits, in: $0) }), !excess.isEmpty {
+            log.info("more runs of backup policies than are kept were removed", metadata: ["rows": "\(excess.count)"])
+            while case let ids = excess, !ids.isEmpty { excess = try await database.write { try BackupPolicyRuns.trim(ids, in: $0) } }
+        }
+        runsKnownAt.withLock { $0 = last }
     }
 
     private func removeExcess() async throws {

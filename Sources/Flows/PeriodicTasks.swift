@@ -4,8 +4,8 @@ public import Logging
 import Primitives
 import Settings
 
-/// What happens by the clock: heartbeats, the end of old reservations and of old history, the runs of backup policies. Independent of what
-/// drivers do.
+/// What happens by the clock: heartbeats, the end of old reservations and of old history, the runs of backup policies, removals that failed.
+/// Independent of what drivers do.
 public final class PeriodicTasks: Sendable {
     private let database: any Database
     private let backends: Backends
@@ -17,6 +17,7 @@ public final class PeriodicTasks: Sendable {
     private let scrub: BackupScrub?
     private let policies: BackupPolicyScheduler
     private let policyInterval: Int
+    private let removals: SnapshotRemovalRetries
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
@@ -35,6 +36,7 @@ public final class PeriodicTasks: Sendable {
         policies = BackupPolicyScheduler(
             database: database, requests: VolumeRequests(settings), serviceDownTime: serviceDownTime, log: log)
         policyInterval = settings[Options.flows.policyInterval]
+        removals = SnapshotRemovalRetries(database: database, log: log)
         self.log = log
     }
 
@@ -42,6 +44,7 @@ public final class PeriodicTasks: Sendable {
         every(Double(interval)) { await $0.beat() }
         every(60, first: false) { await $0.retention.apply() }
         every(Double(interval)) { await $0.reap() }
+        every(Double(interval)) { await $0.removals.begin() }
         if let pause = scrub?.pause { every(pause, first: false) { await $0.scrub?.tick() } }
         every(Double(policyInterval)) { await $0.policies.look() }
     }

@@ -1,5 +1,6 @@
 import Backups
 import DriverHost
+import Glibc
 import Primitives
 
 /// A format of backups, as the transfer process works with it. Every call blocks its thread.
@@ -127,6 +128,8 @@ struct ChunkedEngine: BackupEngine {
     }
 
     func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource {
-        try ChunkedBackup.image(of: backups(order), in: store)
+        guard let directory = order.options["cache"]?.string else { return try ChunkedBackup.image(of: backups(order), in: store) }
+        guard mkdir(directory, 0o700) == 0 || errno == EEXIST else { throw SystemError.last("cannot make \(directory)") }
+        return try ChunkedBackup.image(of: backups(order), in: store, temporaryDirectory: directory)
     }
 }

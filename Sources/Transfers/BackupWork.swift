@@ -27,7 +27,7 @@ struct BackupWork {
                     kind: .progress, id: 0,
                     value: .members([
                         "done": .integer(Int64(clamping: progress.done)), "total": .integer(Int64(clamping: progress.total)),
-                    ])))
+                    ]).adding("missed_change", progress.missedChange.map { .integer(Int64(clamping: $0)) })))
         }
     }
 

@@ -1,6 +1,7 @@
 import CDriver
 import DriverHost
 import Glibc
+import Primitives
 
 /// One client of the server: the negotiation, and its requests.
 extension NBDServer {
@@ -40,16 +41,18 @@ extension NBDServer {
     struct Connection {
         let descriptor: Int32
         let server: NBDServer
-        let buffer: UnsafeMutableRawBufferPointer
+        /// For what is read and written, once the client has negotiated.
+        var buffer = UnsafeMutableRawBufferPointer(start: nil, count: 0)
         var isStructured = false
         var hasContext = false
+        /// On the monotonic clock: when a client that has not negotiated is hung up on.
+        private var deadline: Double?
         /// The cached extents of the range that was read last.
         private var extents: [Driver.Handle.Extent] = []
 
-        init(descriptor: Int32, server: NBDServer, buffer: UnsafeMutableRawBufferPointer) {
+        init(descriptor: Int32, server: NBDServer) {
             self.descriptor = descriptor
             self.server = server
-            self.buffer = buffer
         }
 
         private var flags: UInt16 {
@@ -59,8 +62,25 @@ extension NBDServer {
             return flags
         }
 
-        /// Negotiates; true if the client enters the transmission phase.
-        mutating func negotiate() throws -> Bool {
+        /// Negotiates; true if the client enters the transmission phase. Who does not know what he wants, or does not say it in time, holds nobody
+        /// up.
+        mutating func negotiate(within seconds: Double) throws -> Bool {
+            deadline = Timestamp.monotonic() + seconds
+            setTimeout(SO_SNDTIMEO, seconds)
+            guard try negotiate() else { return false }
+            // From then on a client may be silent as long as it likes.
+            deadline = nil
+            for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setTimeout(option, 0) }
+            return true
+        }
+
+        private func setTimeout(_ option: Int32, _ seconds: Double) {
+            let microseconds = Int(seconds * 1e6)
+            var time = timeval(tv_sec: microseconds / 1_000_000, tv_usec: microseconds % 1_000_000)
+            setsockopt(descriptor, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
+        }
+
+        private mutating func negotiate() throws -> Bool {
             // NBDMAGIC, IHAVEOPT, fixed newstyle and no zeroes
             try send(Message().put64(0x4e42_444d_4147_4943).put64(0x4948_4156_454F_5054).put16(3))
             let wanted = try receive(4).big32(0)
@@ -278,6 +298,11 @@ extension NBDServer {
         private func receive(into buffer: UnsafeMutableRawBufferPointer) throws {
             var done = 0
             while done < buffer.count {
+                if let deadline {
+                    let left = deadline - Timestamp.monotonic()
+                    guard left >= 0.001 else { throw Broken() }
+                    setTimeout(SO_RCVTIMEO, left)
+                }
                 let count = recv(descriptor, buffer.baseAddress! + done, buffer.count - done, 0)
                 if count > 0 { done += count } else if count == 0 || errno != EINTR { throw Broken() }
             }

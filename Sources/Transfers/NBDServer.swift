@@ -17,6 +17,8 @@ public struct NBDServer {
     /// What is to be shut down where the serving is to end.
     private struct Sockets {
         var open: [Int32] = []
+        /// Of clients that have not said yet what they want, oldest first.
+        var negotiating: [Int32] = []
         var isEnding = false
     }
 
@@ -48,35 +50,70 @@ public struct NBDServer {
         }
     }
 
+    /// Seconds that a client has to say what it wants.
+    private static let negotiationTime = 10.0
+    /// Clients that may be about to: with one more the oldest is hung up on. Those that are served have places of their own.
+    private static let mostNegotiating = 16
+
     /// Serves clients beside each other; returns when it is to end and all of them are gone.
     private func serve(_ listener: Int32, _ device: any SharedNBDDevice) {
         guard begin(listener) else { return }
         defer { forget(listener) }
         let places = Semaphore(device.clientLimit)
+        // Also of clients that were just hung up on, and of those that wait for a place.
+        let most = UInt32(2 * Self.mostNegotiating)
+        let threads = Semaphore(most)
         while true {
-            places.wait()
+            threads.wait()
             let descriptor = accept4(listener)
             let code = errno
             if descriptor < 0 {
-                places.post()
+                threads.post()
                 if code == EINTR || code == ECONNABORTED { continue }
                 break
             }
             guard begin(descriptor) else {
                 close(descriptor)
-                places.post()
+                threads.post()
                 continue
             }
+            beginNegotiation(descriptor)
             let client = Unchecked(self)
-            startThread("nbd-client") {
-                client.value.serve(client: descriptor)
-                client.value.forget(descriptor)
-                close(descriptor)
-                places.post()
-            }
+            startThread("nbd-client") { client.value.serve(descriptor, places, threads) }
         }
+        for _ in 0..<most { threads.wait() }
         for _ in 0..<device.clientLimit { places.wait() }
     }
+
+    /// Serves one client on its thread: it holds no place before it has said what it wants, and that it may.
+    private func serve(_ descriptor: Int32, _ places: Primitives.Semaphore, _ threads: Primitives.Semaphore) {
+        var connection = Connection(descriptor: descriptor, server: self)
+        let isAdmitted = (try? connection.negotiate(within: Self.negotiationTime)) ?? false
+        endNegotiation(descriptor)
+        if isAdmitted { places.wait() }
+        threads.post()
+        if isAdmitted { transmit(&connection) }
+        forget(descriptor)
+        close(descriptor)
+        if isAdmitted { places.post() }
+    }
+
+    private func transmit(_ connection: inout Connection) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(largest), alignment: 4096)
+        defer { buffer.deallocate() }
+        connection.buffer = buffer
+        try? connection.transmit()
+        try? handle.flush()
+    }
+
+    private func beginNegotiation(_ descriptor: Int32) {
+        sockets.withLock { sockets in
+            if sockets.negotiating.count >= Self.mostNegotiating { shutdown(sockets.negotiating.removeFirst(), Int32(SHUT_RDWR)) }
+            sockets.negotiating.append(descriptor)
+        }
+    }
+
+    private func endNegotiation(_ descriptor: Int32) { sockets.withLock { $0.negotiating.removeAll { $0 == descriptor } } }
 
     /// Servers of devices that several threads may use.
     private struct Unchecked: @unchecked Sendable {
@@ -106,13 +143,8 @@ public struct NBDServer {
 
     /// Serves one client until it goes, or breaks the protocol.
     public func serve(client descriptor: Int32) {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(largest), alignment: 4096)
-        defer { buffer.deallocate() }
-        var connection = Connection(descriptor: descriptor, server: self, buffer: buffer)
-        do {
-            if try connection.negotiate() { try connection.transmit() }
-        } catch {}
-        try? handle.flush()
+        var connection = Connection(descriptor: descriptor, server: self)
+        if (try? connection.negotiate(within: Self.negotiationTime)) ?? false { transmit(&connection) }
     }
 
     private func accept4(_ listener: Int32) -> Int32 {

@@ -81,6 +81,8 @@ public struct Transfer: Sendable {
     public var onItem: @Sendable (DriverValue) -> Void = { _ in }
     /// Called with the address where a backup is served.
     public var onReady: @Sendable (String) -> Void = { _ in }
+    /// Called when it is found that the source's driver did not tell of all changes. More than once for the same, maybe.
+    public var onMissedChange: @Sendable () -> Void = {}
     /// Called with a position before which everything is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
@@ -183,6 +185,7 @@ public struct Transfer: Sendable {
                 } else if let position = frame.value["checkpoint"]?.integer {
                     onCheckpoint(UInt64(clamping: position))
                 } else {
+                    if frame.value["missed_change"]?.integer != nil { onMissedChange() }
                     onProgress(UInt64(clamping: frame.value["done"]?.integer ?? 0), UInt64(clamping: frame.value["total"]?.integer ?? 0))
                 }
             case .result: return .success(frame.value)

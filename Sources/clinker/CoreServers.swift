@@ -35,7 +35,7 @@ extension CoreProcess {
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
         let node = settings[Options.service.host]
         doors.backupPlace = { stores.place(ofService: $0, node: node) }
-        if let serving = services.serving { doors.serveBackup = { try await serving.serve($0, seconds: $1) } }
+        if let serving = services.serving { doors.servings = serving }
         if let repositories = services.repositories { doors.repositories = repositories }
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {

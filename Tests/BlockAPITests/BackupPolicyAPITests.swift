@@ -1,4 +1,6 @@
 import BlockStorage
+import Database
+import Glibc
 import HTTPServer
 import JSON
 import Testing
@@ -36,7 +38,7 @@ struct BackupPolicyAPITests {
             "keep_monthly": 12, "keep_yearly": 2, "keep_within": "P3D", "minimum_keep": 2, "max_parallel": 5, "window_start": "01:00",
             "window_end": "06:30", "container": "c", "availability_zone": "nova", "metadata": ["a": "b"], "is_public": true,
             "enabled": "True",
-            "verify_after": .null, "protect_days": .null,
+            "verify_after": true, "verify_every": "P7D", "max_bytes_per_second": 1_000_000, "protect_days": 30,
         ]
         let id = try await policy(members)
         let shown = try #require(try await api.send("GET", "/backup-policies/\(id)").json["backup_policy"]?.object)
@@ -147,16 +149,21 @@ struct BackupPolicyAPITests {
                 "Invalid input for field/attribute action. Value: destroy. 'destroy' is not one of ['backup', 'snapshot']"
             ),
             (
-                #"{"verify_after": true}"#,
-                "Invalid input received: verify_after: this service does not serve it yet, so it would be without effect."
+                #"{"verify_every": "weekly"}"#,
+                "Invalid input received: verify_every: 'weekly' is no span of ISO 8601 of up to a hundred years, such as P30D or P1Y6M."
+            ),
+            (#"{"verify_every": "PT59M"}"#, "Invalid input received: verify_every: it is an hour or longer."),
+            (
+                #"{"action": "snapshot", "verify_after": true}"#,
+                "Invalid input received: verify_after: it has no effect where action is 'snapshot'."
             ),
             (
                 #"{"max_bytes_per_second": 5}"#,
-                "Invalid input received: max_bytes_per_second: this service does not serve it yet, so it would be without effect."
+                "Invalid input for field/attribute max_bytes_per_second. Value: 5. 5 is less than the minimum of 65536"
             ),
             (
-                #"{"protect_days": 5}"#,
-                "Invalid input received: protect_days: this service does not serve it yet, so it would be without effect."
+                #"{"action": "snapshot", "protect_days": 5}"#,
+                "Invalid input received: protect_days: it has no effect where action is 'snapshot'."
             ),
             (
                 #"{"next_run_at": "2026-01-01"}"#,
@@ -211,7 +218,7 @@ struct BackupPolicyAPITests {
         for id in [secret, shared] {
             let kind: StorageError.Kind = id == secret ? .notFound : .forbidden
             let refusals: [@Sendable () async throws -> Void] = [
-                { try await database.write { try BackupPolicies.delete(id, caller: stranger, in: $0) } },
+                { _ = try await database.write { try BackupPolicies.delete(id, caller: stranger, in: $0) } },
                 { try await database.write { try BackupPolicies.setEnabled(false, of: id, caller: stranger, in: $0) } },
                 { _ = try await database.write { try BackupPolicyRuns.begin(id, caller: stranger, in: $0) } },
                 { _ = try await database.write { try BackupPolicies.update(id, caller: stranger, in: $0) { $0.keepLast = 1 } } },
@@ -268,6 +275,44 @@ struct BackupPolicyAPITests {
             let operation = try #require(operations.first { $0.name == "backup-policies:\(name)" })
             _ = try await operation.handler(try api.request([own], isAdmin: false, body))
         }
+    }
+
+    @Test("of a public policy's run a member of its own project sees the own volumes alone, an administrator all")
+    func runsOfManyProjects() async throws {
+        let shared = try await policy(["name": "shared", "is_public": true])
+        let run = try await api.database.write { [other] tx in
+            let caller = Caller(userID: "u", projectID: InMemoryAPI.project, isAdmin: true, requestID: "req-1")
+            let run = try BackupPolicyRuns.begin(shared, caller: caller, in: tx).id
+            for (volume, project) in [("own", InMemoryAPI.project), ("foreign", other)] {
+                try tx.run(
+                    text: "INSERT INTO backup_policy_items (run_id, volume_id, project_id, status, updated_at) "
+                        + "VALUES (?, ?, ?, 'failed', '2026-01-01T00:00:00.000000')",
+                    [.text(run), .text(volume), .text(project)])
+            }
+            // What another project assigns is that project's to know.
+            let stranger = Caller(userID: "x", projectID: other, isAdmin: false, requestID: "req-x")
+            _ = try BackupPolicyAssignments.create(shared, .project, other, caller: stranger, in: tx)
+            return run
+        }
+        let operations = BackupPolicyResource(store: api.store).extensions[0].operations
+        for (name, parameters) in [("run-show", [shared, run]), ("runs", [shared])] {
+            let operation = try #require(operations.first { $0.name == "backup-policies:\(name)" })
+            for isAdmin in [false, true] {
+                let response = try await operation.handler(try api.request(parameters, isAdmin: isAdmin))
+                guard case .buffer(let buffer) = response.body else {
+                    Issue.record("\(name) has no body")
+                    continue
+                }
+                let text = String(decoding: UnsafeRawBufferPointer(start: buffer.base, count: buffer.count), as: UTF8.self)
+                free(buffer.base)
+                #expect(text.contains("foreign") == (isAdmin && name == "run-show"), "\(text)")
+                #expect(text.contains(#""failed":\#(isAdmin ? 2 : 1)"#) || text.contains(#""failed": \#(isAdmin ? 2 : 1)"#), "\(text)")
+            }
+        }
+        let owners = try api.database.readBlocking {
+            try $0.rows(SQL("SELECT project_id FROM events WHERE kind = 'backup_policy.assign'")) { $0.text(0) }
+        }
+        #expect(owners == [other])
     }
 
     @Test("a preview of many runs looks at so many copies, and says that there is more")

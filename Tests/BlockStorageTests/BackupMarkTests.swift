@@ -52,6 +52,19 @@ struct BackupMarkTests {
         #expect(try await !adopt(kept))
     }
 
+    @Test("the policy that made it, and its protection, come back with it")
+    func adoptionOfPolicyCopy() async throws {
+        let policy = UUID.random()
+        let kept = kept {
+            $0.details = ["record": ["policy_id": .string(policy), "protected_until": "2099-01-02T03:04:05.000000"]]
+        }
+        try await adopt(kept)
+        let backup = try find(kept.id)
+        #expect(backup.policyID == policy && backup.protectedUntil == "2099-01-02T03:04:05.000000")
+        let recorded = try KeptBackup.record(backup)
+        #expect(recorded["policy_id"] == .string(policy) && recorded["protected_until"] == "2099-01-02T03:04:05.000000")
+    }
+
     @Test("what it was made on top of is its parent, if it is there and of the same volume")
     func parents() async throws {
         let first = kept()
@@ -80,6 +93,8 @@ struct BackupMarkTests {
             ("user_id", kept { $0.details = ["record": ["user_id": "\0"]] }),
             ("metadata", kept { $0.details = ["record": ["metadata": ["a": 1]]] }),
             ("parent_id", kept { $0.details = ["parent_id": [:]] }),
+            ("policy_id", kept { $0.details = ["record": ["policy_id": 5]] }),
+            ("protected_until", kept { $0.details = ["record": ["protected_until": "tomorrow"]] }),
         ]
         for (name, kept) in wrong {
             do {

@@ -137,6 +137,60 @@ struct BackupTests {
         #expect(try storage.database.readBlocking { try Snapshots.find(snapshot, in: $0)?.status } == .backingUp)
     }
 
+    @Test("in a repository nothing rests on a backup but what is being made on top of it: then it can be deleted")
+    func repository() async throws {
+        let volume = try await volume()
+        func store(_ id: String) async throws {
+            try await storage.database.write { tx in
+                let place = Backups.Place(store: "s", format: "repository", service: "s", host: "node")
+                if let backup = try Backups.lock(id, in: tx) { try Backups.place(backup, at: place, in: tx) }
+            }
+        }
+        let first = try await backup(of: volume)
+        try await store(first)
+        try await made(first)
+        let second = try await backup(of: volume) { $0.isIncremental = true }
+        #expect(try find(first).hasDependents)
+        #expect(await refusal { try await delete(first) } == "Invalid backup: Incremental backups exist for this backup.")
+        try await store(second)
+        try await made(second)
+        #expect(try !find(first).hasDependents)
+        try await delete(first)
+        try await storage.database.write { tx in
+            if let backup = try Backups.lock(first, in: tx) { try Backups.remove(backup, in: tx) }
+        }
+        try await end(first)
+        #expect(try find(second).isIncremental && find(second).parentID == first)
+        #expect(try storage.database.readBlocking { try Backups.chain(second, in: $0).map(\.id) } == [second])
+        #expect(try findings().isEmpty)
+        // The next increment is made on top of it.
+        let third = try await backup(of: volume) { $0.isIncremental = true }
+        #expect(try storage.database.readBlocking { try Backups.chain(third, in: $0).map(\.id) } == [second, third])
+    }
+
+    @Test("no increment is made on top of a chain that is as long as one that is read may be")
+    func longestChain() async throws {
+        let volume = try await volume()
+        let first = try await backup(of: volume)
+        try await made(first)
+        try await storage.database.write { tx in
+            // As many as there may be, the newest first, so that it is the one that the next one rests on.
+            _ = try tx.run(
+                text: """
+                    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+                    INSERT INTO backups (id, project_id, user_id, volume_id, parent_id, size, status, format, object_count, metadata, created_at,
+                        data_timestamp)
+                    SELECT 'b' || i, b.project_id, 'u', b.volume_id, CASE i WHEN 1 THEN b.id ELSE 'b' || (i - 1) END, 1, 'available', 'cinder', 1,
+                        '{}', b.created_at, '2099-01-01T00:00:00.' || (100000 + i)
+                    FROM n, backups b WHERE b.id = ?
+                    """, [.text(first)])
+        }
+        #expect(
+            await refusal { _ = try await backup(of: volume) { $0.isIncremental = true } }
+                == "Invalid backup: the chain of backup b9999 has 10000 backups, the most that one may have: make a full backup.")
+        #expect(await refusal { _ = try await backup(of: volume) } == "accepted")
+    }
+
     @Test("what others rest on is not deleted, with force neither; what failed to be deleted is deleted again")
     func dependents() async throws {
         let volume = try await volume()

@@ -117,6 +117,48 @@ struct RetentionTests {
         #expect(retention { $0.last = 1 }.expired(chains(9), in: .utc) == ["d7", "d3", "d6", "d2", "d5", "d1", "d4", "d0"])
     }
 
+    @Test("what is being deleted holds nothing, and what it rests on waits for its end")
+    func going() {
+        var copies = chains(8)
+        copies[3] = Retention.Copy(id: "d3", time: copies[3].time, condition: .going, parent: "d2")
+        #expect(retention { $0.last = 4 }.expired(copies, in: .utc) == ["d2", "d1", "d0"])
+        // It is no copy that is kept.
+        copies[7] = Retention.Copy(id: "d7", time: copies[7].time, condition: .going, parent: "d6")
+        #expect(retention { $0.last = 3 }.expired(copies, in: .utc) == ["d2", "d1", "d0"])
+        #expect(retention { $0.last = 4 }.expired(copies, in: .utc).isEmpty)
+    }
+
+    @Test("copies that need no other one go each on its own, and full ones are made for full_every alone")
+    func standingAlone() {
+        let copies = chains(8).map { Retention.Copy(id: $0.id, time: $0.time, condition: .good, parent: $0.parent, needsParent: false) }
+        #expect(kept(retention { $0.last = 2 }, copies) == ["d6", "d7"])
+        #expect(!retention { $0.last = 2 }.wantsFull(.auto, fullEvery: nil, after: copies, in: .utc))
+        #expect(retention { $0.last = 2 }.wantsFull(.auto, fullEvery: 4, after: copies, in: .utc))
+        #expect(!retention { $0.last = 2 }.wantsFull(.auto, fullEvery: 5, after: copies, in: .utc))
+    }
+
+    @Test("what is protected stays, with its chain, until its time is over")
+    func protected() {
+        var copies = chains(8)
+        copies[1] = Retention.Copy(id: "d1", time: copies[1].time, condition: .good, parent: "d0", protectedUntil: 1000)
+        #expect(retention { $0.last = 4 }.expired(copies, in: .utc, at: 999).isEmpty)
+        #expect(retention { $0.last = 4 }.expired(copies, in: .utc, at: 1000) == ["d3", "d2", "d1", "d0"])
+    }
+
+    @Test("no chain becomes longer than can be read, whatever the policy says")
+    func longestChains() {
+        func chain(_ count: Int) -> [Retention.Copy] {
+            daily(count).enumerated().map { index, copy in
+                Retention.Copy(id: copy.id, time: copy.time, condition: .good, parent: index == 0 ? nil : "d\(index - 1)")
+            }
+        }
+        let none = Retention()
+        #expect(!none.wantsFull(.auto, fullEvery: nil, after: chain(999), in: .utc))
+        #expect(none.wantsFull(.auto, fullEvery: nil, after: chain(1000), in: .utc))
+        #expect(!none.wantsFull(.always, fullEvery: nil, after: chain(9_999), in: .utc))
+        #expect(none.wantsFull(.always, fullEvery: nil, after: chain(10_000), in: .utc))
+    }
+
     @Test("what somebody else made is never deleted, nor what it rests on")
     func foreign() {
         var copies = chains(8)

@@ -11,6 +11,7 @@ struct TableTests {
         DefaultTypeTable.table, OperationLogTable.table, ClaimTable.table, EventTable.table, MessageTable.table, ServiceTable.table,
         PoolTable.table, QoSSpecsTable.table,
         TypeEncryptionTable.table, VolumeTransferTable.table, BackupTable.table, BackupDamageTable.table, BackupScrubTable.table,
+        BackupSnapshotRemovalTable.table,
         QuotaUsageTable.table, QuotaLimitTable.table,
         QuotaClassTable.table,
         BackupPolicyTable.table, BackupPolicyAssignmentTable.table, BackupPolicyRunTable.table, BackupPolicyItemTable.table,

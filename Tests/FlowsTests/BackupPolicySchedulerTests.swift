@@ -1,4 +1,3 @@
-import BlockStorage
 import Database
 import JSON
 import Logging
@@ -7,6 +6,7 @@ import Settings
 import TestSupport
 import Testing
 
+@testable import BlockStorage
 @testable import Flows
 
 /// Runs of policies over a real database, in which the test does what flows and clocks would.
@@ -50,15 +50,20 @@ struct BackupPolicySchedulerTests {
     }
 
     /// Ends what was begun: new copies are there, deleted ones are gone. `fails`: backups of these volumes fail.
-    private func settle(failing fails: Set<String> = []) async throws {
+    private func settle(failing fails: Set<String> = [], damaged: Set<String> = [], format: String = "cinder") async throws {
         for operation in try await database.read({ try Operations.runnable(in: $0) }) {
             try await database.write { tx in
                 if let backup = try Backups.lock(operation.resourceID, in: tx) {
                     switch operation.flow.name {
                     case "backup.create" where fails.contains(backup.volumeID):
                         try Backups.setStatus(.error, of: backup, failReason: "the store is on fire", in: tx)
-                    case "backup.create": try Backups.made(backup, objectCount: 1, in: tx)
+                    case "backup.create":
+                        try Backups.place(
+                            backup, at: Backups.Place(store: "store", format: format, service: "service", host: "node"), in: tx)
+                        try Backups.made(backup, objectCount: 1, in: tx)
                     case "backup.delete": try Backups.remove(backup, in: tx)
+                    case "backup.verify":
+                        try Backups.verified(backup, damaged.contains(backup.id) ? [BackupDamage("object 7 is gone")] : [], in: tx)
                     default: break
                     }
                 }
@@ -99,10 +104,10 @@ struct BackupPolicySchedulerTests {
     }
 
     /// Looks and settles until no run is going on.
-    private func finishAll(failing fails: Set<String> = []) async throws {
+    private func finishAll(failing fails: Set<String> = [], format: String = "cinder") async throws {
         for _ in 0..<100 {
             guard try await scheduler.lookOnce() else { return }
-            try await settle(failing: fails)
+            try await settle(failing: fails, format: format)
         }
         Issue.record("a run does not end")
     }
@@ -337,6 +342,277 @@ struct BackupPolicySchedulerTests {
         }
         let left = try database.readBlocking { try Snapshots.ofVolume(volume, in: $0) }
         #expect(left.filter { $0.status == .available }.count == 2 && left.allSatisfy { $0.policyID == id })
+    }
+
+    /// Makes a run, and looks at it twice before anything that it began has ended.
+    private func runSlowly(_ policy: String, format: String = "cinder") async throws {
+        _ = try await run(policy)
+        for _ in 0..<100 {
+            guard try await scheduler.lookOnce() else { return }
+            _ = try await scheduler.lookOnce()
+            try await settle(format: format)
+        }
+        Issue.record("a run does not end")
+    }
+
+    @Test("a chain that is kept no longer goes in one run, though each deletion takes its time")
+    func wholeChain() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.keepLast, $0.fullEvery) = (1, 4) }
+        for _ in 0..<4 { try await runSlowly(id) }
+        #expect(try backups().count == 4)
+        try await runSlowly(id)
+        // The last deletion is waited for by nobody.
+        try await settle()
+        #expect(try backups().count == 1)
+        #expect(try runs(of: id).allSatisfy { $0.status == .success && $0.message == nil })
+    }
+
+    @Test("in a repository a backup goes without those that were made on top of it, and nothing needs to be made anew")
+    func anyOfRepository() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.keepLast = 2 }
+        for number in 1...5 {
+            try await runSlowly(id, format: "repository")
+            try await settle()
+            #expect(try backups().count == min(number, 2))
+        }
+        let parents = try database.readBlocking { try $0.rows(SQL("SELECT parent_id FROM backups")) { $0.optionalText(0) } }
+        #expect(parents.allSatisfy { $0 != nil })
+        // They are read without what is gone.
+        for backup in try backups() {
+            let chain = try database.readBlocking { try Backups.chain(backup.id, in: $0) }
+            #expect(chain.last?.id == backup.id && (1...2).contains(chain.count) && chain.allSatisfy(\.standsAlone))
+        }
+    }
+
+    @Test("a copy that was found to be kept no longer is looked at again before it is deleted")
+    func changedMeanwhile() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.keepLast, $0.incremental) = (2, .never) }
+        for _ in 0..<2 {
+            _ = try await run(id)
+            try await finishAll()
+        }
+        func keep(_ count: Int) async throws {
+            _ = try await database.write { [caller] in try BackupPolicies.update(id, caller: caller, in: $0) { $0.keepLast = count } }
+        }
+        try await keep(1)
+        let run = try #require(try runs(of: id).first)
+        let item = try #require(try items(run.id).first)
+        let expired = try await database.read { [requests] in try requests.expired(after: item, of: run, in: $0) }
+        #expect(expired.count == 1)
+        try await keep(5)
+        for copy in expired { try await database.write { [requests] in try requests.delete(copy.id, after: item, of: run, in: $0) } }
+        let statuses = try database.readBlocking { try $0.rows(SQL("SELECT status FROM backups")) { $0.text(0) } }
+        #expect(statuses == ["available", "available"])
+    }
+
+    @Test("runs that are too many go, the oldest first: of a policy, of a project, and of how many volumes they tell")
+    func excess() async throws {
+        let (first, second) = (try await policy("first"), try await policy("second"))
+        let insert = SQL(
+            "INSERT INTO backup_policy_runs (id, policy_id, occurrence_at, status, volumes, request_id, created_at, finished_at) "
+                + "VALUES (?, ?, ?, 'success', 3, 'req', ?, ?)")
+        let insertItem = SQL(
+            "INSERT INTO backup_policy_items (run_id, volume_id, project_id, status, updated_at) VALUES (?, ?, 'p', 'done', 'now')")
+        for (policy, count) in [(first, 150), (second, 60)] {
+            try await database.write { [caller] tx in
+                for number in 1000..<1000 + count {
+                    let (run, time) = ("\(policy) \(number)", "2026-01-01T00:00:00.00\(number)")
+                    _ = try tx.run(insert, .text(run), .text(policy), .text(time), .text(time), .text(time))
+                    for volume in 0..<3 { _ = try tx.run(insertItem, .text(run), .text("v\(volume)")) }
+                }
+                try BackupPolicies.append(
+                    "backup_policy.test", try #require(try BackupPolicies.find(policy, in: tx)), caller: caller, in: tx)
+            }
+        }
+        func counts() throws -> [Int] {
+            try [first, second].map { id in
+                try database.readBlocking {
+                    try $0.rows(SQL("SELECT count(*) FROM backup_policy_runs WHERE policy_id = ?"), .text(id)) { $0.int(0) }[0]
+                }
+            }
+        }
+        func apply(_ options: String) async throws {
+            await HistoryRetention(database: database, settings: try Settings(text: "[DEFAULT]\n" + options), log: log).apply()
+        }
+        // Younger than what the days of history say.
+        let days = "operation_retention_days = 3650\n"
+        try await apply(days + "backup_policy_run_limit = 100")
+        #expect(try counts() == [90, 60])
+        #expect(try runs(of: first).first?.id == "\(first) 1149")
+        try await apply(days + "backup_policy_run_limit_per_project = 120")
+        // The oldest of the project's, whichever policy's.
+        #expect(try counts().reduce(0, +) == 108)
+        try await apply(days + "backup_policy_item_limit_per_project = 1000\nbackup_policy_run_limit_per_project = 100")
+        #expect(try counts().reduce(0, +) == 90)
+        let items = try database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM backup_policy_items")) { $0.int(0) } }
+        #expect(items == [270])
+    }
+
+    @Test("a policy with a long past is deleted in steps, and begins nothing meanwhile")
+    func stepwiseDeletion() async throws {
+        let id = try await policy("gold") { $0.schedule = "* * * * *" }
+        let insert = SQL(
+            "INSERT INTO backup_policy_items (run_id, volume_id, project_id, status, updated_at) VALUES (?, ?, 'p', 'done', 'now')")
+        let run = try await run(id)
+        try await database.write { tx in
+            for number in 0..<12_000 { _ = try tx.run(insert, .text(run.id), .text("v\(number)")) }
+        }
+        func step() async throws -> Bool { try await database.write { [caller] in try BackupPolicies.delete(id, caller: caller, in: $0) } }
+        #expect(try await !step())
+        #expect(try !find(id).settings.enabled && find(id).nextRunAt == nil)
+        var steps = 1
+        while try await !step() { steps += 1 }
+        #expect(steps == 3)
+        #expect(try database.readBlocking { try BackupPolicies.find(id, in: $0) } == nil)
+        #expect(try database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM backup_policy_items")) { $0.int(0) } } == [0])
+    }
+
+    // MARK: verification and protection
+
+    @Test(
+        "where copies are verified when they were made, a damaged one fails its item, and nothing older is deleted for it",
+        arguments: [false, true])
+    func verifiedAfter(isDamaged: Bool) async throws {
+        let volume = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.verifyAfter, $0.keepLast, $0.incremental) = (true, 1, .never) }
+        _ = try await run(id)
+        try await finishAll()
+        let old = try #require(try backups().first?.id)
+        #expect(try database.readBlocking { try Backups.find(old, in: $0)?.verifyStatus } == .good)
+        let run = try await run(id)
+        for _ in 0..<100 {
+            guard try await scheduler.lookOnce() else { break }
+            try await settle(damaged: isDamaged ? Set(try backups().map(\.id)) : [])
+        }
+        let item = try #require(try items(run.id).first { $0.volumeID == volume })
+        #expect(item.status == (isDamaged ? .failed : .done))
+        #expect(item.message == (isDamaged ? "made, but its verification found: object 7 is gone" : nil))
+        try await settle()
+        #expect(try backups().map(\.id).contains(old) == isDamaged)
+    }
+
+    @Test("no more of a project's copies are verified at once than anybody's, and all are in the end")
+    func manyVerified() async throws {
+        for _ in 0..<5 { _ = try await volume(["backup_policy": "gold"]) }
+        let id = try await policy("gold") { ($0.verifyAfter, $0.maxParallel) = (true, 10) }
+        _ = try await run(id)
+        for _ in 0..<100 {
+            guard try await scheduler.lookOnce() else { break }
+            let verifying = try await database.read { try Operations.runnable(in: $0).count { $0.flow.name == "backup.verify" } }
+            #expect(verifying <= 2)
+            try await settle()
+        }
+        #expect(try runs(of: id).first?.status == .success)
+        #expect(
+            try database.readBlocking { try $0.rows(SQL("SELECT count(*) FROM backups WHERE verify_status = 'good'")) { $0.int(0) } } == [5]
+        )
+    }
+
+    @Test(
+        "what was verified too long ago is verified again, the longest ago first; a policy that is paused, and its closed window, begin nothing"
+    )
+    func verifiedEvery() async throws {
+        let volume = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.verifyEvery, $0.incremental) = ("P7D", .never) }
+        for _ in 0..<4 {
+            _ = try await run(id)
+            try await finishAll()
+        }
+        let verifications = PolicyVerifications(database: database, requests: requests, log: log)
+        func going() async throws -> [String] {
+            try await database.read { try Operations.runnable(in: $0).filter { $0.flow.name == "backup.verify" }.map(\.resourceID) }
+        }
+        await verifications.begin(isDue: true)
+        #expect(try await going().isEmpty, "they are new")
+        let ids = try backups().map(\.id)
+        for (index, days) in [20.0, 30, 10, 1].enumerated() {
+            let time = Timestamp.format(Timestamp.seconds() - days * 86_400)
+            _ = try await database.write {
+                try $0.run(text: "UPDATE backups SET created_at = ? WHERE id = ?", [.text(time), .text(ids[index])])
+            }
+        }
+        try await database.write { [caller] in try BackupPolicies.setEnabled(false, of: id, caller: caller, in: $0) }
+        await verifications.begin(isDue: true)
+        #expect(try await going().isEmpty)
+        try await database.write { [caller] in try BackupPolicies.setEnabled(true, of: id, caller: caller, in: $0) }
+        await verifications.begin(isDue: true)
+        #expect(try await Set(going()) == [ids[0], ids[1]])
+        try await settle()
+        await verifications.begin(isDue: true)
+        #expect(try await going() == [ids[2]])
+        try await settle()
+        await verifications.begin(isDue: true)
+        #expect(try await going().isEmpty)
+        _ = volume
+    }
+
+    @Test("a protected copy is deleted by nobody before its time, by its policy neither")
+    func protected() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.protectDays, $0.keepLast, $0.incremental) = (3, 1, .never) }
+        for _ in 0..<3 {
+            _ = try await run(id)
+            try await finishAll()
+        }
+        #expect(try backups().count == 3)
+        let oldest = try #require(try backups().first?.id)
+        let until = try #require(try database.readBlocking { try Backups.find(oldest, in: $0)?.protectedUntil })
+        let admin = Caller(userID: "a", projectID: "a", isAdmin: true, requestID: "req-admin")
+        for status in [BackupStatus.available, .error] {
+            try await database.write { tx in
+                if let backup = try Backups.lock(oldest, in: tx) { try Backups.setStatus(status, of: backup, in: tx) }
+            }
+            for (caller, force) in [(caller, false), (admin, true)] {
+                await #expect(throws: StorageError.invalidBackup("Backup is protected until \(until.prefix(19)) UTC.")) {
+                    try await database.write { [requests] in try requests.deleteBackup(oldest, force: force, caller: caller, in: $0) }
+                }
+            }
+        }
+        _ = try await database.write { try $0.run(text: "UPDATE backups SET protected_until = '2020', status = 'available'", []) }
+        _ = try await run(id)
+        try await finishAll()
+        try await settle()
+        // The one just made is protected, and kept.
+        #expect(try backups().count == 1)
+    }
+
+    @Test("a preview tells of no deletion of what is protected then")
+    func previewOfProtected() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.schedule, $0.keepLast, $0.incremental, $0.protectDays) = ("0 3 * * *", 1, .never, 3) }
+        let preview = try await database.read { [caller] in try PolicyPreview(id, days: 10, caller: caller, in: $0) }
+        #expect(preview.runs.count == 10)
+        for deletion in preview.deletions {
+            let (made, gone) = (try #require(Timestamp.parse(deletion.madeAt)), try #require(Timestamp.parse(deletion.at)))
+            #expect(gone - made >= 3 * 86_400)
+        }
+        #expect(preview.deletions.count == 7)
+    }
+
+    @Test("copies of a run share the policy's bandwidth, and have names that a user could give")
+    func limits() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let name = String(repeating: "n", count: 250)
+        let id = try await policy(name) { ($0.maxBytesPerSecond, $0.maxParallel) = (1_000_000, 4) }
+        let run = try await run(id)
+        try await database.write { tx in
+            let volume = try #require(try tx.rows(SQL("SELECT id FROM volumes")) { $0.text(0) }.first)
+            _ = try tx.run(
+                text:
+                    "INSERT INTO backup_policy_items (run_id, volume_id, project_id, status, updated_at) VALUES (?, ?, 'p', 'pending', 'now')",
+                [.text(run.id), .text(volume)])
+            try tx.run(text: "UPDATE backup_policy_runs SET status = 'running'", [])
+        }
+        try await finishAll()
+        let made = try #require(try backups().first?.id)
+        try database.readBlocking {
+            let backup = try #require(try Backups.find(made, in: $0))
+            #expect(backup.name?.count == 255)
+            #expect(try BackupPolicies.bytesPerSecond(of: backup, in: $0) == 250_000)
+        }
     }
 
     @Test("the past of runs is removed, the last run of each policy never")

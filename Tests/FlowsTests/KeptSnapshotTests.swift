@@ -1,4 +1,5 @@
 import Database
+import Logging
 import Primitives
 import Testing
 
@@ -137,6 +138,85 @@ struct KeptSnapshotTests {
         #expect(scene.stored.isEmpty)
     }
 
+    /// A backup whose snapshot its deletion could not remove, and whose removal failed afterwards.
+    private func failedRemoval(_ scene: Scene) async throws -> (backup: String, snapshot: String) {
+        let id = try await scene.backup()
+        let kept = try #require(try await scene.noted(id))
+        let operation = try await scene.bench.database.write { tx in
+            try scene.bench.requests.deleteBackup(id, force: false, caller: scene.caller, in: tx)
+            return try #require(try Operations.latest(of: id, in: tx)).id
+        }
+        scene.bench.script.isDisabled.withLock { $0 = true }
+        try await scene.bench.carryOut(operation)
+        scene.bench.script.isDisabled.withLock { $0 = false }
+        scene.bench.script.begin([0: Fault(code: .error)])
+        try await scene.bench.carryOutRest(of: scene.caller)
+        #expect(scene.bench.script.failed == ["delete_snapshot"])
+        #expect(try await scene.bench.database.read { try Backups.find(id, in: $0) } == nil)
+        #expect(scene.stored == [kept])
+        return (id, kept)
+    }
+
+    @Test(
+        "where the removal of a deleted backup's snapshot fails it is named to the operator, is nobody's to manage, and is tried until it is gone"
+    )
+    func repeatedRemoval() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        let (backup, kept) = try await failedRemoval(scene)
+        try await scene.bench.database.read { [scene] connection in
+            let stored = try Backups.storedSnapshots(in: connection)
+            #expect(stored.map { "snapshot-" + $0.id } == [kept] && stored.map(\.backupID) == [backup])
+            #expect(stored.allSatisfy { !$0.isNeeded && $0.failure?.contains("a fault of the test in delete_snapshot") == true })
+            #expect(try scene.bench.requests.owner(of: kept, in: connection) == backup)
+        }
+        let removals = SnapshotRemovalRetries(
+            database: scene.bench.database, log: Logger(label: "removals") { _ in SwiftLogNoOpLogHandler() })
+        // Not at once.
+        await removals.begin()
+        #expect(try await scene.bench.database.read { try Operations.runnable(in: $0).isEmpty })
+        for fault in [Fault(code: .error), nil] {
+            try await scene.bench.database.write { _ = try $0.run(text: "UPDATE backup_snapshot_removals SET retry_at = '2020'", []) }
+            await removals.begin()
+            // One at a time.
+            await removals.begin()
+            #expect(try await scene.bench.database.read { try scene.bench.requests.owner(of: kept, in: $0) } != nil)
+            scene.bench.script.begin(fault.map { [0: $0] } ?? [:])
+            try await scene.bench.carryOutRest(of: scene.caller)
+            #expect(scene.stored.isEmpty == (fault == nil))
+        }
+        #expect(try await scene.bench.database.read { try Backups.storedSnapshots(in: $0).isEmpty })
+        #expect(try await scene.bench.findings().isEmpty)
+        await removals.begin()
+        #expect(try await scene.bench.database.read { try Operations.runnable(in: $0).isEmpty })
+    }
+
+    @Test("a volume beside which such a snapshot lies can be deleted all the same")
+    func deletedVolume() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        _ = try await failedRemoval(scene)
+        scene.bench.script.begin([:])
+        try await scene.carryOut { [scene] in try scene.bench.requests.delete(scene.volume, force: false, caller: scene.caller, in: $0) }
+        #expect(try await scene.bench.database.read { try Volumes.find(scene.volume, in: $0) } == nil)
+        #expect(try await scene.bench.database.read { try BackupSnapshotRemovals.ofVolume(scene.volume, in: $0).isEmpty })
+    }
+
+    @Test("a snapshot that an operation is about to remove is nobody's to manage")
+    func removalInProgress() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        let id = try await scene.backup()
+        let kept = try #require(try await scene.noted(id))
+        let operation = try await scene.bench.database.write { tx in
+            try scene.bench.requests.deleteBackup(id, force: false, caller: scene.caller, in: tx)
+            return try #require(try Operations.latest(of: id, in: tx)).id
+        }
+        scene.bench.script.isDisabled.withLock { $0 = true }
+        try await scene.bench.carryOut(operation)
+        #expect(try await scene.bench.database.read { try scene.bench.requests.owner(of: kept, in: $0) } != nil)
+    }
+
     @Test("a volume that is extended keeps it, unless the driver does not grow a volume with snapshots", arguments: [true, false])
     func extended(isRefused: Bool) async throws {
         let scene = try await Scene()
@@ -212,6 +292,34 @@ struct KeptSnapshotTests {
         scene.bench.script.omitsChange.withLock { $0 = false }
         _ = try await scene.increment()
         #expect(scene.base == nil && scene.stored.count == 1)
+    }
+
+    @Test(
+        "a driver that omitted a change is not asked again, though the backup for which it was found fails before all is read",
+        arguments: [false, true])
+    func omittedAndFailed(isOfUsersSnapshot: Bool) async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        var first: String?
+        if isOfUsersSnapshot {
+            first = try await scene.snapshot()
+            try await scene.bench.carryOutRest(of: scene.caller)
+        }
+        _ = try await scene.backup { [first] in $0.snapshotID = first }
+        scene.bench.script.omitsChange.withLock { $0 = true }
+        let failing = try await scene.begin { $0.isIncremental = true }
+        // The calls make the snapshot and the backup; the latter finds the change and fails.
+        scene.bench.script.begin([1: Fault(code: .error, hasEffect: true)])
+        try await scene.bench.carryOut(failing.operation)
+        #expect(scene.base != nil && scene.bench.script.failed == ["backup"])
+        #expect(try await scene.bench.database.read { try Backups.find(failing.id, in: $0)?.status } == .error)
+        scene.bench.script.begin([:])
+        scene.bench.script.omitsChange.withLock { $0 = false }
+        try await scene.bench.carryOutRest(of: scene.caller)
+        // What nothing is asked for since is not kept.
+        #expect(scene.stored == first.map { ["snapshot-" + $0] } ?? [])
+        _ = try await scene.increment()
+        #expect(scene.base == nil)
     }
 
     @Test("each project's newest backup of a volume keeps its own, and none is managed as a snapshot or charged")

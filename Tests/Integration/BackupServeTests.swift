@@ -174,6 +174,42 @@ struct BackupServeTests {
         #expect(try serve(volumes, backup).answer.status == 404)
     }
 
+    @Test("a user ends what is served, and one project does not take all places")
+    func ending() async throws {
+        let volumes = try BackedUpVolumes(format: "cinder", options: "backup_serve_limit = 3")
+        let id = try volumes.volume(seed: 9)
+        let backup = try volumes.backup(id)
+        let served = [try serve(volumes, backup), try serve(volumes, backup)]
+        let third = try serve(volumes, backup)
+        #expect(third.answer.status == 409 && third.answer.message?.contains("of the project") == true, "\(third.answer.text)")
+        for (_, uri) in served { try await expect(volumes, "qemu-img compare -f raw -F raw '\(volumes.path(id))' '\(uri)'") }
+        // Again when nothing is served any more, too.
+        for _ in 0..<2 {
+            let ended = try volumes.service.api("POST", "/backups/\(backup)/action", ["clinker:unserve": .null])
+            #expect(ended.status == 202, "\(ended.text)")
+            for (_, uri) in served { #expect(try await volumes.shell("qemu-img info -f raw '\(uri)'").status != 0) }
+        }
+        #expect(volumes.service.processes("transfer").isEmpty)
+        #expect(try serve(volumes, backup).answer.status == 200)
+    }
+
+    @Test("clients that connect and say nothing keep nobody from reading a backup")
+    func silentClients() async throws {
+        let volumes = try BackedUpVolumes(format: "repository", options: "backup_serve_address = 127.0.0.1")
+        let id = try volumes.volume(seed: 10)
+        let backup = try volumes.backup(id)
+        let (answer, uri) = try serve(volumes, backup)
+        #expect(answer.status == 200, "\(answer.text)")
+        let port = String(uri.dropFirst("nbd://127.0.0.1:".count).prefix { $0 != "/" })
+        try await expect(
+            volumes,
+            """
+            set -e
+            for number in $(seq 100); do exec {silent}<>/dev/tcp/127.0.0.1/\(port); done
+            qemu-img compare -f raw -F raw '\(volumes.path(id))' '\(uri)'
+            """)
+    }
+
     @Test("what a core served ends with it, and leaves no socket behind")
     func death() async throws {
         let volumes = try BackedUpVolumes(format: "repository")

@@ -65,6 +65,7 @@ extension ChunkedBackup {
             {
                 missed = found
                 control.advance { $0.done = 0 }
+                control.noteMissedChange(at: found.offset)
                 options.isContinued = true
             }
         }

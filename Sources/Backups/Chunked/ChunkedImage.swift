@@ -129,7 +129,7 @@ public final class ChunkedImage: BlockSource {
 extension ChunkedBackup {
     /// Opens the image of the last backup of a chain for reading at any place.
     ///
-    /// - Parameter temporaryDirectory: for decompressed objects: 2 GiB, and one object.
+    /// - Parameter temporaryDirectory: for decompressed objects, in files without names: 1 GiB, and one object.
     public static func image(of chain: [ChunkedBackup], in store: any ObjectStore, temporaryDirectory: String = "/tmp")
         throws(ChunkedFailure) -> ChunkedImage
     {
@@ -162,7 +162,7 @@ private final class SpoolCache: Sendable {
 
     private let state = Guarded(State())
     private let directory: String
-    private static let bytesLimit = 2 << 30
+    private static let bytesLimit = 1 << 30
     private static let countLimit = 256
 
     init(_ directory: String) { self.directory = directory }

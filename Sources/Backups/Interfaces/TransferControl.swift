@@ -11,6 +11,8 @@ public final class TransferControl: Sendable {
         public var moved: UInt64 = 0
         /// Bytes put into the store, or read from it.
         public var stored: UInt64 = 0
+        /// Where something had changed that the source did not tell of; nil: nothing is known of such a place.
+        public var missedChange: UInt64?
     }
 
     private struct State {
@@ -52,6 +54,15 @@ public final class TransferControl: Sendable {
             return state.progress
         }
         if let due { report.body?(due) }
+    }
+
+    /// Reports at once that the source did not tell of a change: it must not be asked for changes again, whatever becomes of the transfer.
+    func noteMissedChange(at offset: UInt64) {
+        let progress = state.withLock { state in
+            state.progress.missedChange = offset
+            return state.progress
+        }
+        report.body?(progress)
     }
 
     /// Waits until so many more bytes may move. A cancellation ends the wait.

@@ -104,6 +104,7 @@ final class BackupWriter: Sendable {
             } catch let found as MissedChange {
                 missed = found
                 control.advance { $0.done = 0 }
+                control.noteMissedChange(at: found.offset)
             }
         }
         return (try (0..<shape.segmentCount).map { try writeSegment($0, parent: nil) }, missed)

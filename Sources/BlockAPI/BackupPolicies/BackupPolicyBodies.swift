@@ -52,9 +52,6 @@ enum BackupPolicyBodies {
         }
     }
 
-    /// What the design has and this service does not serve yet. It would be without effect, and is refused.
-    private static let withoutEffect = ["verify_after", "verify_every", "max_bytes_per_second", "protect_days"]
-
     private static let kept: ClosedRange<Int64> = 1...10_000
 
     private static let members: [Member] = [
@@ -86,6 +83,10 @@ enum BackupPolicyBodies {
         .text("window_end", 5) { \.windowEnd },
         .text("container") { \.container },
         .text("availability_zone") { \.availabilityZone },
+        .flag("verify_after") { \.verifyAfter },
+        .text("verify_every", 32) { \.verifyEvery },
+        .count("max_bytes_per_second", 65_536...1_099_511_627_776) { \.maxBytesPerSecond },
+        .count("protect_days", 1...36_500) { \.protectDays },
         Member(name: "metadata", schema: .metadata(nullable: true)) { $1.metadata = $0.object ?? [:] },
     ]
 
@@ -94,7 +95,7 @@ enum BackupPolicyBodies {
             [
                 (
                     "backup_policy",
-                    .object(members.map { ($0.name, $0.schema) } + withoutEffect.map { ($0, .any) }, required: required)
+                    .object(members.map { ($0.name, $0.schema) }, required: required)
                 )
             ], required: ["backup_policy"])
     }
@@ -105,9 +106,6 @@ enum BackupPolicyBodies {
     /// Sets what the body has.
     static func apply(_ request: APIRequest, to settings: inout BackupPolicySettings) throws {
         let body = request.body["backup_policy"]
-        for name in withoutEffect where !(body?[name]?.isNull ?? true) {
-            throw StorageError.invalidInput("\(name): this service does not serve it yet, so it would be without effect.")
-        }
         for member in members { if let value = body?[member.name] { member.set(value, &settings) } }
     }
 

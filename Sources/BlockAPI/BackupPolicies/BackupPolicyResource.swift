@@ -78,10 +78,10 @@ struct BackupPolicyResource: Resource {
                 answers: .empty(204, as: nil), summary: "Delete a backup policy; what it has made stays"
             ) { request in
                 let mayPublish = request.allows(Self.rule("publish"))
-                return try await store.write { tx in
+                while try await !store.write({ tx in
                     try Self.requirePublisher(request, mayPublish, in: tx)
-                    try BackupPolicies.delete(request.parameters[0], caller: request.caller, in: tx)
-                }
+                    return try BackupPolicies.delete(request.parameters[0], caller: request.caller, in: tx)
+                }) {}
             },
         ]
     }
@@ -153,6 +153,9 @@ struct BackupPolicyResource: Resource {
 
     private static let mostItems = 10_000
 
+    /// Whose volumes are told of: a public policy's runs have those of all projects. nil: everybody's.
+    private static func viewer(_ request: APIRequest) -> String? { request.caller.isAdmin ? nil : request.caller.projectID }
+
     private var runList: List<BackupPolicyRunQuery, BackupPolicyView.RunSource, [BackupPolicyView.RunSource]> {
         List(
             store: store, view: BackupPolicyView.run, path: "backup-policies/{id}/runs",
@@ -162,11 +165,13 @@ struct BackupPolicyResource: Resource {
             },
             prepare: { request, query in
                 query.policyID = request.parameters[0]
+                query.viewer = Self.viewer(request)
                 try await store.read { try BackupPolicyRuns.requireVisible(request.parameters[0], to: request.caller, in: $0) }
             },
             read: { query, connection in
                 try query.page(in: connection).map {
-                    BackupPolicyView.RunSource(run: $0, counts: try BackupPolicyRuns.counts(of: $0.id, in: connection))
+                    BackupPolicyView.RunSource(
+                        run: $0, counts: try BackupPolicyRuns.counts(of: $0.id, project: query.viewer, in: connection))
                 }
             }, write: List.each { $0.run.id })
     }
@@ -182,9 +187,10 @@ struct BackupPolicyResource: Resource {
                 try await store.list(for: request.caller, isShort: false) { connection in
                     let run = try BackupPolicyRuns.get(
                         request.parameters[1], of: request.parameters[0], for: request.caller, in: connection)
+                    let viewer = Self.viewer(request)
                     return BackupPolicyView.RunSource(
-                        run: run, counts: try BackupPolicyRuns.counts(of: run.id, in: connection),
-                        items: try BackupPolicyRuns.items(of: run.id, limit: Self.mostItems, in: connection))
+                        run: run, counts: try BackupPolicyRuns.counts(of: run.id, project: viewer, in: connection),
+                        items: try BackupPolicyRuns.items(of: run.id, project: viewer, limit: Self.mostItems, in: connection))
                 }
             },
         ]

@@ -13,7 +13,7 @@ struct BackupResource: Resource {
     let serviceDownTime: Int
     /// The store in which the objects lie that a driver of Cinder, by its name, has written; nil: there is none.
     let place: @Sendable (_ service: String) -> Backups.Place?
-    let serve: @Sendable (_ id: String, _ seconds: Int?) async throws -> (address: String, expiresAt: String)
+    let servings: any BackupServings
 
     var extensions: [APIExtension] {
         [
@@ -159,8 +159,12 @@ struct BackupResource: Resource {
             ) { request in
                 let backup = try await store.read { try Backups.get(request.parameters[0], for: request.caller, in: $0) }
                 let seconds = request.body["clinker:serve"]?["seconds"]?.integer.map { Int($0) }
-                let served = try await serve(backup.id, seconds)
+                let served = try await servings.serve(backup, seconds: seconds, for: request.caller)
                 return ["address": .string(served.address), "expires_at": .string(served.expiresAt)]
+            },
+            action("clinker:unserve", policy: "clinker:backup_serve", summary: "End the serving of a backup") { request in
+                let backup = try await store.read { try Backups.get(request.parameters[0], for: request.caller, in: $0) }
+                await servings.end(backup: backup.id)
             },
         ]
     }

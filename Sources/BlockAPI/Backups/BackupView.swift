@@ -33,6 +33,7 @@ enum BackupView {
             Field.text("clinker:verify_status") { $0.verifyStatus?.rawValue ?? "" }.part(.extensions).when { $0.verifyStatus != nil },
             Field.time("clinker:verified_at") { $0.verifiedAt ?? "" }.part(.extensions).when { $0.verifiedAt != nil },
             Field.text("clinker:policy_id") { $0.policyID ?? "" }.part(.extensions).when { $0.policyID != nil },
+            Field.time("clinker:protected_until") { $0.protectedUntil ?? "" }.part(.extensions).when { $0.protectedUntil != nil },
             Field.text("encryption_key_id") { $0.encryptionKeyID ?? "" }.part(.detail).since(64).when { $0.encryptionKeyID != nil },
         ])
 

@@ -26,10 +26,7 @@ public struct BlockAPIServices: Sendable {
     /// The store in which the objects lie that a driver of Cinder, by its name, has written; nil: there is none.
     public var backupPlace: @Sendable (_ service: String) -> Backups.Place? = { _ in nil }
     public var repositories: any BackupRepositories = NoBackupRepositories()
-    /// Serves a backup over NBD for so many seconds, or as long as is usual; says where, and until when.
-    public var serveBackup: @Sendable (_ id: String, _ seconds: Int?) async throws -> (address: String, expiresAt: String) = {
-        _, _ in throw StorageError(.unavailable, "Service cinder-backup could not be found.")
-    }
+    public var servings: any BackupServings = NoBackupServings()
     /// What becomes later of the identity of who asks.
     public var standing: @Sendable (HTTPRequest) -> (any IdentityStanding)? = { $0.standing }
     /// The levels of the log by logger, and how to set them.

@@ -25,7 +25,7 @@ struct OperationTable: Sendable {
             VolumeEncryptionResource(store: store),
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
             BackupResource(
-                store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace, serve: services.serveBackup),
+                store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace, servings: services.servings),
             BackupRepositoryResource(repositories: services.repositories), BackupPolicyResource(store: store),
             MessageResource(store: store),
             ServiceResource(

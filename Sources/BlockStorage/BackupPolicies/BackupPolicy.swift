@@ -42,6 +42,10 @@ public struct BackupPolicy: Sendable {
         settings.windowEnd = row[t.windowEnd]
         settings.container = row[t.container]
         settings.availabilityZone = row[t.availabilityZone]
+        settings.verifyAfter = row[t.verifyAfter]
+        settings.verifyEvery = row[t.verifyEvery]
+        settings.maxBytesPerSecond = row[t.maxBytesPerSecond]
+        settings.protectDays = row[t.protectDays]
         settings.metadata = try JSON(parsing: row[t.metadata]).object ?? [:]
         self.settings = settings
         lastRunAt = row[t.lastRunAt]
@@ -97,6 +101,17 @@ public enum BackupPolicies {
     static func named(_ name: String, in project: String, _ connection: any Connection) throws -> BackupPolicy? {
         let found = try connection.rows(namedSQL, .text(name), .text(project)) { try BackupPolicy($0) }
         return found.first { $0.projectID == project } ?? found.first
+    }
+
+    static let verifyingSQL = SQL(table.select("WHERE y.verify_every IS NOT NULL AND y.enabled = 1 ORDER BY y.id"))
+    /// Those by which backups are verified again and again.
+    public static func verifying(in connection: any Connection) throws -> [BackupPolicy] {
+        try connection.rows(verifyingSQL) { try BackupPolicy($0) }
+    }
+
+    /// Bytes per second that may be read for a backup at most, by its policy; nil: as many as there are.
+    public static func bytesPerSecond(of backup: Backup, in connection: any Connection) throws -> Int? {
+        try backup.policyID.flatMap { try find($0, in: connection) }?.settings.bytesPerSecondOfCopy
     }
 
     // MARK: what users change
@@ -167,18 +182,19 @@ public enum BackupPolicies {
         try append("backup_policy.\(isEnabled ? "resume" : "pause")", after.value, caller: caller, in: tx)
     }
 
-    /// Removes the policy with its assignments and what is known of its runs. What it has made stays.
-    public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws {
+    /// Removes the policy with its assignments and what is known of its runs. What it has made stays. The past may be long: it goes in steps,
+    /// each of which is a transaction, until one returns true. After the first the policy is paused.
+    public static func delete(_ id: String, caller: Caller, in tx: any Transaction) throws -> Bool {
         let policy = try lockOwn(id, for: caller, in: tx)
-        try tx.run(deleteItemsSQL, .text(id))
-        try tx.delete(from: BackupPolicyRuns.table, BackupPolicyRuns.table.policyID(id))
+        if policy.settings.enabled {
+            try tx.update(table, table.id(id), set: table.isEnabled(false), table.nextRunAt(nil), table.nextOccurrenceAt(nil))
+        }
+        guard try !BackupPolicyRuns.removeSome(of: policy, in: tx) else { return false }
         try tx.delete(from: BackupPolicyAssignments.table, BackupPolicyAssignments.table.policyID(id))
         try tx.delete(from: table, table.id(id))
         try append("backup_policy.delete", policy.value, caller: caller, in: tx)
+        return true
     }
-
-    static let deleteItemsSQL = SQL(
-        "DELETE FROM backup_policy_items WHERE run_id IN (SELECT id FROM backup_policy_runs WHERE policy_id = ?)")
 
     // MARK: rows
 
@@ -199,7 +215,8 @@ public enum BackupPolicies {
             t.incremental(s.incremental?.rawValue), t.fullEvery(s.fullEvery), t.keepLast(s.keepLast), t.keepHourly(s.keepHourly),
             t.keepDaily(s.keepDaily), t.keepWeekly(s.keepWeekly), t.keepMonthly(s.keepMonthly), t.keepYearly(s.keepYearly),
             t.keepWithin(s.keepWithin), t.minimumKeep(s.minimumKeep), t.maxParallel(s.maxParallel), t.windowStart(s.windowStart),
-            t.windowEnd(s.windowEnd), t.container(s.container), t.availabilityZone(s.availabilityZone),
+            t.windowEnd(s.windowEnd), t.container(s.container), t.availabilityZone(s.availabilityZone), t.verifyAfter(s.verifyAfter),
+            t.verifyEvery(s.verifyEvery), t.maxBytesPerSecond(s.maxBytesPerSecond), t.protectDays(s.protectDays),
             t.metadata(try s.metadata.stored("metadata", before: before)), t.updatedAt(updatedAt))
     }
 

@@ -86,9 +86,7 @@ public enum BackupPolicyAssignments {
         try tx.insert(
             into: t, t.id(id), t.policyID(policyID), t.action(action), t.projectID(project), t.targetType(target), t.targetID(targetID),
             t.createdAt(tx.now))
-        try BackupPolicies.append(
-            "backup_policy.assign", policy.value, caller: caller,
-            data: ["target_type": .string(target.rawValue), "target_id": .string(targetID)], in: tx)
+        try append("backup_policy.assign", policy.id, of: project, target, targetID, caller: caller, in: tx)
         guard let made = try tx.first(of: t, t.id(id), map: { BackupPolicyAssignment($0) }) else { throw notFound(id) }
         return made
     }
@@ -101,9 +99,17 @@ public enum BackupPolicyAssignments {
             caller.isAdmin || found.projectID == caller.projectID
         else { throw notFound(id) }
         try tx.delete(from: table, table.id(id))
-        try BackupPolicies.append(
-            "backup_policy.unassign", policy.value, caller: caller,
-            data: ["target_type": .string(found.target.rawValue), "target_id": .string(found.targetID)], in: tx)
+        try append("backup_policy.unassign", policy.id, of: found.projectID, found.target, found.targetID, caller: caller, in: tx)
+    }
+
+    /// An event of the project whose volumes are meant: whose the policy is sees nothing of others'.
+    private static func append(
+        _ kind: String, _ policyID: String, of project: String, _ target: BackupPolicyAssignment.Target, _ targetID: String, caller: Caller,
+        in tx: any Transaction
+    ) throws {
+        try Events.append(
+            kind, resourceType: "backup_policy", resourceID: policyID, projectID: project, operationID: nil, requestID: caller.requestID,
+            data: ["target_type": .string(target.rawValue), "target_id": .string(targetID)], in: tx)
     }
 
     /// None outlives what it names.

@@ -63,6 +63,8 @@ public struct BackupPolicyRunQuery: Sendable {
     public var isShort: Bool { filters.isEmpty }
 
     public var policyID = ""
+    /// The project of whose volumes is told; nil: all.
+    public var viewer: String?
     public var filters: [(column: Column, value: String)] = []
     public var limit: Int
     public var marker: String?

@@ -46,6 +46,8 @@ public struct BackupPolicyItem: Sendable {
         public static let pending = Self(rawValue: "pending")
         /// The copy is being made.
         public static let started = Self(rawValue: "started")
+        /// It is there, and is being verified.
+        public static let verifying = Self(rawValue: "verifying")
         /// It is there; older ones are deleted.
         public static let retaining = Self(rawValue: "retaining")
         public static let done = Self(rawValue: "done"), failed = Self(rawValue: "failed"), skipped = Self(rawValue: "skipped")
@@ -102,14 +104,31 @@ public enum BackupPolicyRuns {
 
     static let countsSQL = SQL("SELECT status, count(*) FROM backup_policy_items WHERE run_id = ? GROUP BY status")
     public static func counts(of id: String, in connection: any Connection) throws -> [BackupPolicyItem.Status: Int] {
-        Dictionary(
-            try connection.rows(countsSQL, .text(id)) { (BackupPolicyItem.Status(rawValue: $0.text(0)), $0.int(1)) }, uniquingKeysWith: +)
+        try counts(of: id, project: nil, in: connection)
+    }
+
+    static let projectCountsSQL = SQL(
+        "SELECT status, count(*) FROM backup_policy_items WHERE run_id = ? AND project_id = ? GROUP BY status")
+    /// `project`: of its volumes alone; nil: of all.
+    public static func counts(of id: String, project: String?, in connection: any Connection) throws -> [BackupPolicyItem.Status: Int] {
+        func pair(_ row: any Row) -> (BackupPolicyItem.Status, Int) { (BackupPolicyItem.Status(rawValue: row.text(0)), row.int(1)) }
+        let pairs =
+            try project.map { try connection.rows(projectCountsSQL, .text(id), .text($0), map: pair) }
+            ?? connection.rows(countsSQL, .text(id), map: pair)
+        return Dictionary(pairs, uniquingKeysWith: +)
     }
 
     static let itemsSQL = SQL(items.select("WHERE i.run_id = ? ORDER BY i.volume_id LIMIT ?"))
     /// Its volumes, at most so many.
     public static func items(of id: String, limit: Int, in connection: any Connection) throws -> [BackupPolicyItem] {
         try connection.rows(itemsSQL, .text(id), .int(limit)) { BackupPolicyItem($0) }
+    }
+
+    static let projectItemsSQL = SQL(items.select("WHERE i.run_id = ? AND i.project_id = ? ORDER BY i.volume_id LIMIT ?"))
+    /// `project`: its volumes alone; nil: all.
+    public static func items(of id: String, project: String?, limit: Int, in connection: any Connection) throws -> [BackupPolicyItem] {
+        guard let project else { return try items(of: id, limit: limit, in: connection) }
+        return try connection.rows(projectItemsSQL, .text(id), .text(project), .int(limit)) { BackupPolicyItem($0) }
     }
 
     static let itemsInSQL = SQL(items.select("WHERE i.run_id = ? AND i.status = ? ORDER BY i.volume_id LIMIT ?"))
@@ -202,7 +221,7 @@ public enum BackupPolicyRuns {
         let id = UUID.random()
         try tx.insert(
             into: table, table.id(id), table.policyID(policy.id), table.occurrenceAt(occurrence), table.status(status),
-            table.message(message), table.requestID(requestID), table.createdAt(tx.now),
+            table.message(message), table.volumes(0), table.requestID(requestID), table.createdAt(tx.now),
             table.finishedAt(status == .preparing ? nil : tx.now))
         return id
     }
@@ -226,7 +245,7 @@ public enum BackupPolicyRuns {
         }
         let none = "no volume has the policy."
         try tx.update(
-            table, table.id(run.id), set: table.status(.running),
+            table, table.id(run.id), set: table.status(.running), table.volumes(volumes.volumes.count),
             table.message(volumes.volumes.isEmpty ? (run.message.map { $0 + " " } ?? "") + none : run.message))
     }
 
@@ -257,7 +276,8 @@ public enum BackupPolicyRuns {
         try tx.run(skipSQL, .text(message), .text(tx.now), .text(run.id))
     }
 
-    static let openSQL = SQL("SELECT 1 FROM backup_policy_items WHERE run_id = ? AND status IN ('pending', 'started', 'retaining') LIMIT 1")
+    static let openSQL = SQL(
+        "SELECT 1 FROM backup_policy_items WHERE run_id = ? AND status IN ('pending', 'started', 'verifying', 'retaining') LIMIT 1")
     /// Ends a run of which nothing is to be done any more; returns how it went.
     public static func finish(_ run: BackupPolicyRun, in tx: any Transaction) throws -> BackupPolicyRun.Status? {
         guard let policy = try BackupPolicies.lock(run.policyID, in: tx), try find(run.id, in: tx)?.status == .running,
@@ -278,23 +298,5 @@ public enum BackupPolicyRuns {
     private static func noteLast(_ status: BackupPolicyRun.Status, of policy: Locked<BackupPolicy>, in tx: any Transaction) throws {
         let t = BackupPolicies.table
         try tx.update(t, t.id(policy.id), set: t.lastRunAt(tx.now), t.lastStatus(status.rawValue))
-    }
-
-    // MARK: history
-
-    static let oldSQL = SQL(
-        """
-        SELECT r.id FROM backup_policy_runs r WHERE r.created_at < ? AND r.finished_at IS NOT NULL AND EXISTS (SELECT 1
-            FROM backup_policy_runs s WHERE s.policy_id = r.policy_id AND s.created_at > r.created_at)
-        ORDER BY r.created_at, r.id LIMIT 100
-        """)
-    /// Removes what ended before a time, a bounded number; of each policy the last run stays. Returns how many were removed.
-    public static func purge(before time: String, in tx: any Transaction) throws -> Int {
-        let old = try tx.rows(oldSQL, .text(time)) { $0.text(0) }
-        for id in old {
-            try tx.delete(from: items, items.runID(id))
-            try tx.delete(from: table, table.id(id))
-        }
-        return old.count
     }
 }

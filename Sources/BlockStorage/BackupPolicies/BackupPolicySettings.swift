@@ -25,6 +25,14 @@ public struct BackupPolicySettings: Sendable {
     /// `HH:MM`
     public var windowStart, windowEnd: String?
     public var container, availabilityZone: String?
+    /// Every copy is verified when it was made.
+    public var verifyAfter = false
+    /// A span: what was not verified for so long is verified again.
+    public var verifyEvery: String?
+    /// Of the copies of a run together.
+    public var maxBytesPerSecond: Int?
+    /// Days for which a copy cannot be deleted.
+    public var protectDays: Int?
     /// What every copy of the policy gets.
     public var metadata: JSONObject = [:]
 
@@ -50,6 +58,15 @@ public struct BackupPolicySettings: Sendable {
         guard let expression = schedule.flatMap({ try? CronExpression($0) }), let zone = TimeZone.named(timezone) else { return nil }
         return BackupSchedule(expression, in: zone, jitter: jitterSeconds, window: window, policyID: policyID)
     }
+
+    /// Up to when what was verified before needs to be verified again, of a moment; nil: never.
+    func lastVerification(dueAt time: Int) -> Int? { verifyEvery.flatMap { CalendarSpan($0) }?.before(time, in: zone) }
+
+    /// Of one copy: as many as a run makes at a time share the policy's limit.
+    var bytesPerSecondOfCopy: Int? { maxBytesPerSecond.map { max(1, $0 / max(1, maxParallel)) } }
+
+    /// Until when a copy is protected that is made at a moment.
+    func protection(from time: Int) -> Int? { protectDays.map { time + $0 * 86_400 } }
 
     private var window: DailyWindow? {
         guard let start = windowStart.flatMap(DailyWindow.seconds), let end = windowEnd.flatMap(DailyWindow.seconds) else { return nil }
@@ -81,6 +98,13 @@ public struct BackupPolicySettings: Sendable {
         if let keepWithin, CalendarSpan(keepWithin) == nil {
             throw refuse("keep_within", "'\(keepWithin)' is no span of ISO 8601 of up to a hundred years, such as P30D or P1Y6M")
         }
+        if let verifyEvery {
+            guard let span = CalendarSpan(verifyEvery) else {
+                throw refuse("verify_every", "'\(verifyEvery)' is no span of ISO 8601 of up to a hundred years, such as P30D or P1Y6M")
+            }
+            let day = 86_400
+            if 1000 * day - span.before(1000 * day, in: .utc) < 3600 { throw refuse("verify_every", "it is an hour or longer") }
+        }
         if schedule == nil {
             if jitterSeconds > 0 { throw refuse("jitter_seconds", "it has no effect without a schedule") }
             if windowStart != nil { throw refuse("window_start", "it has no effect without a schedule") }
@@ -92,7 +116,8 @@ public struct BackupPolicySettings: Sendable {
         guard action == .snapshot else { return }
         let given: [(String, Bool)] = [
             ("incremental", incremental != nil), ("full_every", fullEvery != nil), ("container", container != nil),
-            ("availability_zone", availabilityZone != nil),
+            ("availability_zone", availabilityZone != nil), ("verify_after", verifyAfter), ("verify_every", verifyEvery != nil),
+            ("max_bytes_per_second", maxBytesPerSecond != nil), ("protect_days", protectDays != nil),
         ]
         if let member = given.first(where: \.1)?.0 { throw refuse(member, "it has no effect where action is 'snapshot'") }
     }

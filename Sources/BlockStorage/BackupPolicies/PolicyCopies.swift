@@ -5,7 +5,7 @@ import Primitives
 extension BackupPolicies {
     static let snapshotsSQL = SQL("SELECT id, created_at, status, policy_id, updated_at FROM snapshots WHERE volume_id = ?")
     static let backupsSQL = SQL(
-        "SELECT id, coalesce(data_timestamp, created_at), status, policy_id, updated_at, parent_id, verify_status FROM backups WHERE volume_id = ? AND project_id = ?"
+        "SELECT id, coalesce(data_timestamp, created_at), status, policy_id, updated_at, parent_id, verify_status, protected_until, format FROM backups WHERE volume_id = ? AND project_id = ?"
     )
 
     /// The copies of a volume: the project's backups, or the snapshots. `triedSince`: what failed to be deleted since then is not tried again.
@@ -23,12 +23,15 @@ extension BackupPolicies {
                 case "error_deleting": triedSince.map { row.optionalText(4) ?? "" < $0 } ?? true ? .bad : .busy
                 // A snapshot that is read for a backup is whole.
                 case "backing-up": .good
+                case "deleting": .going
                 default: .busy
                 }
             return Retention.Copy(
                 id: row.text(0), time: Timestamp.parse(row.text(1)).map { Int($0) } ?? 0, condition: condition,
-                parent: isBackup ? row.optionalText(5) : nil, isOfPolicy: row.optionalText(3) == policy.id, order: row.text(1) + row.text(0)
-            )
+                parent: isBackup ? row.optionalText(5) : nil,
+                needsParent: !isBackup || row.optionalText(8) != Backup.repositoryFormat, isOfPolicy: row.optionalText(3) == policy.id,
+                protectedUntil: isBackup ? row.optionalText(7).flatMap(Timestamp.parse).map { Int($0) } : nil,
+                order: row.text(1) + row.text(0))
         }
     }
 }

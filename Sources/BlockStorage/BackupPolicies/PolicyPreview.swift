@@ -62,7 +62,10 @@ public struct PolicyPreview: Sendable {
     private mutating func simulate(_ existing: [Retention.Copy], of volume: String, _ settings: BackupPolicySettings, _ starts: [Int]) {
         let (retention, zone) = (settings.retention, settings.zone)
         var copies = existing
-        var newest = existing.filter { $0.condition == .good }.max { ($0.time, $0.order) < ($1.time, $1.order) }?.id
+        let last = existing.filter { $0.condition == .good }.max { ($0.time, $0.order) < ($1.time, $1.order) }
+        var newest = last?.id
+        // Increments are in the format of what they are made on top of.
+        let needsParent = last?.needsParent ?? true
         let known = Set(existing.map(\.id))
         for (number, start) in starts.enumerated() {
             looks += copies.count
@@ -73,10 +76,12 @@ public struct PolicyPreview: Sendable {
             let isFull =
                 settings.action == .snapshot
                 || retention.wantsFull(settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: zone)
-            let made = Retention.Copy(id: "#\(number)", time: start, condition: .good, parent: isFull ? nil : newest)
+            let made = Retention.Copy(
+                id: "#\(number)", time: start, condition: .good, parent: isFull ? nil : newest, needsParent: needsParent,
+                protectedUntil: settings.protection(from: start))
             copies.append(made)
             newest = made.id
-            let expired = Set(retention.expired(copies, in: zone))
+            let expired = Set(retention.expired(copies, in: zone, at: start))
             guard !expired.isEmpty else { continue }
             for copy in copies where expired.contains(copy.id) {
                 guard deletions.count < Self.mostDeletions else {

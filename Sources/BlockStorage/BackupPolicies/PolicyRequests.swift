@@ -16,7 +16,9 @@ extension VolumeRequests {
         }
         let settings = policy.settings
         let caller = caller(volume.value, run)
-        let name = "\(settings.name) \((run.occurrenceAt ?? run.createdAt).prefix(19))"
+        let time = (run.occurrenceAt ?? run.createdAt).prefix(19)
+        // No name is longer than what a user may give.
+        let name = String(settings.name.unicodeScalars.prefix(255 - 1 - time.unicodeScalars.count)) + " " + String(time)
         let copy: String
         switch settings.action {
         case .backup:
@@ -29,6 +31,7 @@ extension VolumeRequests {
             new.metadata = settings.metadata
             new.force = true
             new.policyID = policy.id
+            new.protectedUntil = settings.protection(from: Int(tx.time)).map { Timestamp.format(seconds: $0, microseconds: 0) }
             new.isIncremental = !settings.retention.wantsFull(
                 settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: settings.zone)
             copy = try createBackup(of: volume.id, new, downAfter: seconds, caller: caller, in: tx)
@@ -52,21 +55,33 @@ extension VolumeRequests {
         -> [(id: String, mayGo: Bool)]
     {
         guard let policy = try BackupPolicies.find(run.policyID, in: connection) else { return [] }
-        let copies = try BackupPolicies.copies(
-            ofVolume: item.volumeID, project: item.projectID, of: policy, triedSince: run.createdAt, in: connection)
-        return try policy.settings.retention.expired(copies, in: policy.settings.zone).map { id in
+        return try expired(after: item, of: run, policy, in: connection).map { id in
             (id, policy.settings.action == .snapshot ? true : try Backups.find(id, in: connection)?.hasDependents == false)
         }
     }
 
-    /// Deletes a copy that the policy has made, as its project would.
+    private func expired(after item: BackupPolicyItem, of run: BackupPolicyRun, _ policy: BackupPolicy, in connection: any Connection)
+        throws
+        -> [String]
+    {
+        let copies = try BackupPolicies.copies(
+            ofVolume: item.volumeID, project: item.projectID, of: policy, triedSince: run.createdAt, in: connection)
+        return policy.settings.retention.expired(copies, in: policy.settings.zone, at: Int(connection.time))
+    }
+
+    /// Deletes a copy that the policy has made and keeps no longer, as its project would. What it keeps is looked at again under its lock: it
+    /// may have been changed, or copies restored, marked or deleted, since the copy was found.
     public func delete(_ copyID: String, after item: BackupPolicyItem, of run: BackupPolicyRun, in tx: any Transaction) throws {
-        let caller = Caller(userID: "clinker", projectID: item.projectID, isAdmin: false, requestID: run.requestID)
-        if try Backups.find(copyID, in: tx) != nil {
-            try deleteBackup(copyID, force: false, caller: caller, in: tx)
-        } else if try Snapshots.find(copyID, in: tx) != nil {
-            try deleteSnapshot(copyID, force: false, caller: caller, in: tx)
+        guard let policy = try BackupPolicies.lock(run.policyID, in: tx),
+            try expired(after: item, of: run, policy.value, in: tx).contains(copyID)
+        else { return }
+        let caller = serviceCaller(of: item.projectID, run.requestID)
+        switch policy.settings.action {
+        case .backup: try deleteBackup(copyID, force: false, caller: caller, in: tx)
+        case .snapshot: try deleteSnapshot(copyID, force: false, caller: caller, in: tx)
         }
+        // A run waits for what others rested on since it last got on.
+        try BackupPolicyRuns.set(.retaining, of: item, in: tx)
     }
 
     /// How a copy that was begun is.
@@ -87,5 +102,51 @@ extension VolumeRequests {
         case .available, .backingUp, .restoring: return .made
         default: return .failed("the snapshot's status is \(snapshot.status).")
         }
+    }
+
+    // MARK: verification
+
+    /// How the verification of an item's backup is. It is begun if it was not.
+    public func verification(of item: BackupPolicyItem, of run: BackupPolicyRun, in tx: any Transaction) throws -> CopyState {
+        guard try BackupPolicies.lock(run.policyID, in: tx) != nil, let backup = try item.copyID.flatMap({ try Backups.find($0, in: tx) })
+        else { return .failed("made, and deleted before it was verified.") }
+        if backup.verifiedAt != nil {
+            guard backup.verifyStatus == .damaged else { return .made }
+            let damage = try Backups.damages(of: backup.id, in: tx).first?.text ?? "damaged"
+            return .failed("made, but its verification found: \(damage)")
+        }
+        if let last = try Operations.latest(of: backup.id, in: tx), last.flow == VerifyBackupArguments.flow {
+            guard last.finishedAt != nil else { return .going }
+            return .failed("made, but it could not be verified: \(last.error ?? "it was cancelled")")
+        }
+        try verifyBackup(backup.id, caller: serviceCaller(of: item.projectID, run.requestID), in: tx)
+        return .going
+    }
+
+    static let oldVerificationsSQL = SQL(
+        """
+        SELECT b.id, b.project_id FROM backups b WHERE b.policy_id = ? AND b.status = \(BackupStatus.available.sql)
+        AND coalesce(b.verified_at, b.created_at) < ? ORDER BY coalesce(b.verified_at, b.created_at), b.id LIMIT ?
+        """)
+    /// Backups of a policy whose last verification is so long ago that they are to be verified again, the longest ago first.
+    public func dueVerifications(of policy: BackupPolicy, limit: Int, in connection: any Connection) throws -> [(
+        id: String, project: String
+    )] {
+        let now = Int(connection.time)
+        guard policy.settings.enabled, let end = policy.settings.lastVerification(dueAt: now),
+            policy.settings.schedule(of: policy.id)?.isOpen(at: now) ?? true
+        else { return [] }
+        return try connection.rows(
+            Self.oldVerificationsSQL, .text(policy.id), .text(Timestamp.format(seconds: end, microseconds: 0)), .int(limit)
+        ) { ($0.text(0), $0.text(1)) }
+    }
+
+    /// Verifies a backup of a policy again.
+    public func verifyAgain(_ id: String, project: String, in tx: any Transaction) throws {
+        try verifyBackup(id, caller: serviceCaller(of: project, "req-" + UUID.random()), in: tx)
+    }
+
+    private func serviceCaller(of project: String, _ requestID: String) -> Caller {
+        Caller(userID: "clinker", projectID: project, isAdmin: false, requestID: requestID)
     }
 }

@@ -23,8 +23,10 @@ public struct Retention: Sendable, Equatable {
         case good
         /// It failed, or its content is known to be damaged.
         case bad
-        /// It is being made, restored or deleted.
+        /// It is being made or restored.
         case busy
+        /// It is being deleted: it keeps nothing, and what it rests on goes after it.
+        case going
     }
 
     public struct Copy: Sendable {
@@ -32,36 +34,50 @@ public struct Retention: Sendable, Equatable {
         /// Seconds since 1970: when its content was so.
         public let time: Int
         public let condition: Condition
-        /// The copy without which this one is nothing.
+        /// The copy on top of which it was made.
         public let parent: String?
+        /// Whether it is nothing without that one.
+        public let needsParent: Bool
         /// Whether the policy made it: others are never deleted, and count for nothing but what rests on what.
         public let isOfPolicy: Bool
+        /// Seconds since 1970 until when it cannot be deleted.
+        public let protectedUntil: Int?
         /// What orders copies of one second.
         let order: String
 
         public init(
-            id: String, time: Int, condition: Condition, parent: String? = nil, isOfPolicy: Bool = true, order: String? = nil
+            id: String, time: Int, condition: Condition, parent: String? = nil, needsParent: Bool = true, isOfPolicy: Bool = true,
+            protectedUntil: Int? = nil, order: String? = nil
         ) {
             self.id = id
             self.time = time
             self.order = order ?? id
             self.condition = condition
             self.parent = parent
+            self.needsParent = needsParent
             self.isOfPolicy = isOfPolicy
+            self.protectedUntil = protectedUntil
         }
+
+        fileprivate var restsOn: String? { needsParent ? parent : nil }
     }
 
     /// The copies that are kept no longer, those first that rest on others. None, where the newest one failed or is known to be bad: then the
     /// older ones are all there is. The last good one is never among them, and of copies that rest on one another all are, or none.
-    public func expired(_ copies: [Copy], in zone: TimeZone) -> [String] {
+    ///
+    /// - Parameter now: copies that are protected until later are kept.
+    public func expired(_ copies: [Copy], in zone: TimeZone, at now: Int = .max) -> [String] {
         let own = copies.filter(\.isOfPolicy).sorted { ($0.time, $0.order) > ($1.time, $1.order) }
-        guard isLimited, let newest = own.first(where: { $0.condition != .busy }), newest.condition == .good else { return [] }
+        guard isLimited, let newest = own.first(where: { ![.busy, .going].contains($0.condition) }), newest.condition == .good else {
+            return []
+        }
         let good = own.filter { $0.condition == .good }
         var kept = kept(good, in: zone)
         // What failed is of no use once a later one is whole, and what is being worked on is left alone.
+        for copy in own where copy.protectedUntil.map({ $0 > now }) ?? false { kept.insert(copy.id) }
         for copy in own where copy.condition == .busy || (copy.condition == .bad && (copy.time, copy.order) >= (newest.time, newest.order))
         { kept.insert(copy.id) }
-        return wholeChains(own.filter { !kept.contains($0.id) }, kept: kept, of: copies)
+        return wholeChains(own.filter { !kept.contains($0.id) && $0.condition != .going }, kept: kept, of: copies)
     }
 
     /// Of good copies, newest first.
@@ -109,11 +125,11 @@ public struct Retention: Sendable, Equatable {
         for copy in copies {
             // Those on the way to one whose root is known. Copies that rest on one another in a circle were never made.
             var path = [copy]
-            while let last = path.last, roots[last.id] == nil, let parent = last.parent.flatMap({ byID[$0] }), path.count <= copies.count {
+            while let last = path.last, roots[last.id] == nil, let parent = last.restsOn.flatMap({ byID[$0] }), path.count <= copies.count {
                 path.append(parent)
             }
             for copy in path.reversed() where roots[copy.id] == nil {
-                roots[copy.id] = copy.parent.flatMap { roots[$0] }.map { ($0.id, $0.depth + 1) } ?? (copy.id, 0)
+                roots[copy.id] = copy.restsOn.flatMap { roots[$0] }.map { ($0.id, $0.depth + 1) } ?? (copy.id, 0)
             }
         }
         // A chain with a copy that is kept is needed whole.
@@ -121,8 +137,8 @@ public struct Retention: Sendable, Equatable {
         // What somebody else's copy rests on, that one's own makers delete.
         var carried: Set<String> = []
         for copy in copies where !copy.isOfPolicy {
-            var next = copy.parent
-            while let id = next, carried.insert(id).inserted { next = byID[id]?.parent }
+            var next = copy.restsOn
+            while let id = next, carried.insert(id).inserted { next = byID[id]?.restsOn }
         }
         return candidates.filter { !needed.contains(roots[$0.id]?.id ?? "") && !carried.contains($0.id) }
             .sorted { (roots[$0.id]?.depth ?? 0, $0.time, $0.order) > (roots[$1.id]?.depth ?? 0, $1.time, $1.order) }.map(\.id)
@@ -133,18 +149,25 @@ extension Retention {
     /// When an increment is made, and when a full copy.
     public enum Increments: String, Sendable, CaseIterable { case auto, always, never }
 
+    /// Copies of a chain that `auto` goes on with where nothing else ends it.
+    static let longestChain = 1000
+
     /// Whether the next copy is to be a full one. `auto` begins anew where the chain that it would go on with has a copy that is kept no
-    /// longer, since chains are deleted whole; with `fullEvery`, where it has so many.
+    /// longer, since chains are deleted whole; with `fullEvery`, where it has so many. No chain becomes longer than can be read. Copies that need
+    /// no other one are made as increments, however many there are.
     public func wantsFull(_ increments: Increments, fullEvery: Int?, after copies: [Copy], in zone: TimeZone) -> Bool {
         guard increments != .never else { return true }
         let good = copies.filter { $0.condition == .good }.sorted { ($0.time, $0.order) > ($1.time, $1.order) }
         guard let newest = good.first else { return true }
-        guard increments == .auto else { return false }
         let byID = Dictionary(copies.map { ($0.id, $0) }, uniquingKeysWith: { $1 })
         var chain = [newest]
         while let parent = chain.last?.parent.flatMap({ byID[$0] }), chain.count <= copies.count { chain.append(parent) }
+        let isTooLong = newest.needsParent && chain.count >= (increments == .auto ? Self.longestChain : Backups.longestChain)
+        guard increments == .auto else { return isTooLong }
         if let fullEvery { return chain.count >= fullEvery }
-        guard isLimited else { return false }
+        // What needs no other one is deleted without it.
+        guard newest.needsParent, isLimited else { return isTooLong }
+        if isTooLong { return true }
         let kept = kept(good.filter(\.isOfPolicy), in: zone)
         return chain.contains { $0.isOfPolicy && !kept.contains($0.id) }
     }

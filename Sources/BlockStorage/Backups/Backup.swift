@@ -26,7 +26,11 @@ public final class Backup: Sendable {
     public let verifiedAt: String?
     /// The policy that made it, which may be gone.
     public let policyID: String?
-    /// Whether another backup was made on top of it: without this one that one is nothing.
+    /// Until then nobody deletes it.
+    public let protectedUntil: String?
+    /// No increment asks the volume's driver for what changed since the snapshot that it was made of.
+    public let distrustsChanges: Bool
+    /// Whether another backup is nothing without it: one that was made on top of it, in a repository one that is being made so.
     public let hasDependents: Bool
 
     /// Of a row that `BackupTable` selected.
@@ -63,10 +67,21 @@ public final class Backup: Sendable {
         verifyStatus = row[t.verifyStatus]
         verifiedAt = row[t.verifiedAt]
         policyID = row[t.policyID]
+        protectedUntil = row[t.protectedUntil]
+        distrustsChanges = row[t.distrustsChanges]
         hasDependents = !row.isNull(t.dependentID)
     }
 
     public var isIncremental: Bool { parentID != nil }
+
+    /// The format whose backups do not rest on one another, though increments are made by a comparison.
+    static let repositoryFormat = "repository"
+
+    /// Whether it is whole without the backup on top of which it was made: that one may be gone.
+    public var standsAlone: Bool { format == Self.repositoryFormat }
+
+    /// Whether all of it was put into the store, whatever became of it.
+    var isWhole: Bool { objectCount > 0 || status == .available || status == .restoring }
 
     /// Whether the backup exists for the caller.
     func isVisible(to caller: Caller) -> Bool { caller.isAdmin || projectID == caller.projectID }
@@ -94,18 +109,36 @@ public enum Backups {
     }
 
     /// Backups that one may rest on: nobody makes so many, and a circle ends there.
-    private static let longestChain = 10_000
+    static let longestChain = 10_000
 
-    /// What restoring a backup reads: the backups that it rests on, the full one first, and itself.
+    static let chainLengthSQL = SQL(
+        """
+        WITH RECURSIVE chain(id, parent_id, number) AS (SELECT id, parent_id, 1 FROM backups WHERE id = ?
+            UNION ALL SELECT b.id, b.parent_id, number + 1 FROM backups b JOIN chain ON b.id = chain.parent_id
+            WHERE number < \(longestChain))
+        SELECT max(number) FROM chain
+        """)
+    /// How many backups a chain has that ends with this one.
+    static func chainLength(_ id: String, in connection: any Connection) throws -> Int {
+        try connection.first(chainLengthSQL, .text(id)) { $0.int(0) } ?? 0
+    }
+
+    /// What restoring a backup reads: the backups that it rests on, the full one first, and itself. In a repository those on top of which it was
+    /// made, as far as they are still there.
     public static func chain(_ id: String, in connection: any Connection) throws -> [Backup] {
         var chain: [Backup] = []
         var next: String? = id
         while let id = next {
-            guard let backup = try find(id, in: connection) else { throw StorageError.backupNotFound(id) }
-            chain.append(backup)
-            guard chain.count <= longestChain else {
+            let standsAlone = chain.last?.standsAlone ?? false
+            guard let backup = try find(id, in: connection) else {
+                if standsAlone { break }
+                throw StorageError.backupNotFound(id)
+            }
+            guard chain.count < longestChain else {
+                if standsAlone { break }
                 throw StorageError.invalidBackup("it rests on more than \(longestChain) others, or on itself.")
             }
+            chain.append(backup)
             next = backup.parentID
         }
         return chain.reversed()

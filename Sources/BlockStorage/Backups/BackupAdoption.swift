@@ -24,6 +24,7 @@ public struct KeptBackup: Sendable {
             "user_id": .string(backup.userID), "snapshot_id": JSON(backup.snapshotID), "data_timestamp": JSON(backup.dataTimestamp),
             "metadata": try JSON(parsing: backup.metadata), "container": JSON(backup.container),
             "service_metadata": JSON(backup.serviceMetadata), "encryption_key_id": JSON(backup.encryptionKeyID),
+            "policy_id": JSON(backup.policyID), "protected_until": JSON(backup.protectedUntil),
         ]
     }
 }
@@ -87,7 +88,8 @@ extension Backups {
             table.host(place.host), table.availabilityZone(place.zone),
             table.dataTimestamp(try time("data_timestamp", in: record) ?? created),
             table.encryptionKeyID(try text("encryption_key_id", in: record)), table.metadata(try metadata.stored("metadata")),
-            table.createdAt(created), table.updatedAt(tx.now))
+            table.createdAt(created), table.updatedAt(tx.now), table.policyID(try text("policy_id", in: record)),
+            table.protectedUntil(try time("protected_until", in: record)))
         try Quotas.addBackup(gigabytes: size, count: 1, project: kept.projectID, in: tx)
         try Events.append(
             "backup.import", resourceType: "backup", resourceID: kept.id, projectID: kept.projectID, operationID: nil, requestID: "",

@@ -14,6 +14,8 @@ public struct NewBackup: Sendable {
     public var metadata: JSONObject = [:]
     /// The policy by which it is made.
     public var policyID: String?
+    /// Until then nobody deletes it.
+    public var protectedUntil: String?
     public init() {}
 }
 
@@ -63,6 +65,10 @@ extension VolumeRequests {
         guard parent == nil || base?.status == .available else {
             throw StorageError.invalidBackup("No backups available to do an incremental backup.")
         }
+        if let base, base.value.isIncremental, !base.value.standsAlone, try Backups.chainLength(base.id, in: tx) >= Backups.longestChain {
+            throw StorageError.invalidBackup(
+                "the chain of backup \(base.id) has \(Backups.longestChain) backups, the most that one may have: make a full backup.")
+        }
         let id = UUID.random()
         let temporary = snapshot == nil ? UUID.random() : nil
         let t = Backups.table
@@ -71,7 +77,7 @@ extension VolumeRequests {
             t.parentID(parent?.id), t.name(new.name), t.description(new.description), t.size(volume.size), t.status(.creating),
             t.container(new.container), t.objectCount(0), t.availabilityZone(new.zone), t.dataTimestamp(snapshot?.createdAt ?? tx.now),
             t.temporarySnapshotID(temporary), t.metadata(try new.metadata.stored("metadata")), t.createdAt(tx.now),
-            t.policyID(new.policyID))
+            t.policyID(new.policyID), t.protectedUntil(new.protectedUntil), t.distrustsChanges(false))
         var claims = [Claim.exclusive(new: id)]
         if let snapshot {
             try Snapshots.setStatus(.backingUp, of: snapshot, in: tx)
@@ -101,6 +107,10 @@ extension VolumeRequests {
         let backup = try Backups.lock(found.id, for: caller, in: tx)
         guard force || BackupStatus.deletable.contains(backup.status) else {
             throw StorageError.invalidBackup("Backup status must be available or error")
+        }
+        // Whoever has it deleted: that nobody can is what it is protected for.
+        if let until = backup.protectedUntil, until > tx.now, backup.isWhole {
+            throw StorageError.invalidBackup("Backup is protected until \(until.prefix(19)) UTC.")
         }
         guard !backup.hasDependents else { throw StorageError.invalidBackup("Incremental backups exist for this backup.") }
         try Backups.setStatus(.deleting, of: backup, in: tx)

@@ -8,9 +8,9 @@ extension Backups {
     private static let wholeStates = [BackupStatus.available, .restoring]
 
     /// Whether the backup `b` is the one that the next increment in its store is made on top of: the project's newest of the volume, as
-    /// `parentSQL` orders them.
+    /// `parentSQL` orders them; and the driver is to be asked for what changed since.
     private static let isBase = """
-        (b.status IN \(wholeStates.sql) AND NOT EXISTS (SELECT 1 FROM backups n WHERE n.volume_id = b.volume_id
+        (b.distrusts_changes = 0 AND b.status IN \(wholeStates.sql) AND NOT EXISTS (SELECT 1 FROM backups n WHERE n.volume_id = b.volume_id
             AND n.project_id = b.project_id AND n.store = b.store AND n.status IN \(wholeStates.sql)
             AND (n.data_timestamp > b.data_timestamp OR (n.data_timestamp = b.data_timestamp AND n.id < b.id))))
         """
@@ -22,6 +22,11 @@ extension Backups {
     /// The backups of a volume whose snapshots still lie beside it: kept for the next increment, or not removed yet.
     public static func withSnapshots(ofVolume id: String, in connection: any Connection) throws -> [Backup] {
         try connection.rows(withSnapshotsSQL, .text(id)) { Backup($0) }
+    }
+
+    /// Whether a snapshot of a backup lies beside the volume, or may.
+    public static func hasSnapshots(besideVolume id: String, in connection: any Connection) throws -> Bool {
+        try !withSnapshots(ofVolume: id, in: connection).isEmpty || !BackupSnapshotRemovals.ofVolume(id, in: connection).isEmpty
     }
 
     static let unneededSQL = SQL(
@@ -49,29 +54,39 @@ extension Backups {
         public let id, backupID, volumeID, host: String
         /// GiB.
         public let size: Int
-        public let status: BackupStatus
+        /// nil: the backup is gone.
+        public let status: BackupStatus?
         /// The next increment may ask what changed since.
         public let isNeeded: Bool
+        /// How often its removal failed, and why the last time.
+        public let failure: String?
     }
 
+    private static let removalColumns = "m.attempts, m.message"
     static let storedSnapshotsSQL = SQL(
         """
-        SELECT b.temp_snapshot_id, b.id, b.volume_id, v.host, b.size, b.status, CASE WHEN \(isBase) THEN 1 ELSE 0 END
-        FROM backups b JOIN volumes v ON v.id = b.volume_id WHERE b.temp_snapshot_id IS NOT NULL AND v.host IS NOT NULL
+        SELECT b.temp_snapshot_id, b.id, b.volume_id, v.host, b.size, b.status, CASE WHEN \(isBase) THEN 1 ELSE 0 END, \(removalColumns)
+        FROM backups b JOIN volumes v ON v.id = b.volume_id
+        LEFT JOIN backup_snapshot_removals m ON m.snapshot_id = b.temp_snapshot_id
+        WHERE b.temp_snapshot_id IS NOT NULL AND v.host IS NOT NULL
+        UNION ALL SELECT m.snapshot_id, m.backup_id, m.volume_id, v.host, v.size, NULL, 0, \(removalColumns)
+        FROM backup_snapshot_removals m JOIN volumes v ON v.id = m.volume_id
+        WHERE v.host IS NOT NULL AND NOT EXISTS (SELECT 1 FROM backups b WHERE b.temp_snapshot_id = m.snapshot_id)
         """)
     /// All that there are, or may be.
     public static func storedSnapshots(in connection: any Connection) throws -> [StoredSnapshot] {
         try connection.rows(storedSnapshotsSQL) { row in
             StoredSnapshot(
                 id: row.text(0), backupID: row.text(1), volumeID: row.text(2), host: row.text(3), size: row.int(4),
-                status: BackupStatus(rawValue: row.text(5)), isNeeded: row.int(6) == 1)
+                status: row.optionalText(5).map { BackupStatus(rawValue: $0) }, isNeeded: row.int(6) == 1,
+                failure: row.optionalText(8).map { "it could not be removed (\(row.int(7)) times tried, the last time: \($0))" })
         }
     }
 
     static let ofSnapshotSQL = SQL(table.select("WHERE b.temp_snapshot_id = ?"))
-    /// The backup that a snapshot was made for; nil: it is none of these.
-    static func ofSnapshot(_ id: String, in connection: any Connection) throws -> Backup? {
-        try connection.first(ofSnapshotSQL, .text(id)) { Backup($0) }
+    /// The id of the backup that a snapshot was made for, which may be gone; nil: it is none of these.
+    static func ofSnapshot(_ id: String, in connection: any Connection) throws -> String? {
+        try connection.first(ofSnapshotSQL, .text(id)) { Backup($0).id } ?? BackupSnapshotRemovals.find(id, in: connection)?.backupID
     }
 
     // MARK: what flows record
@@ -79,6 +94,11 @@ extension Backups {
     /// The snapshot of the backup is there. `data`: what the driver stores with it.
     public static func snapshotMade(_ backup: Locked<Backup>, data: String?, in tx: any Transaction) throws {
         try tx.update(table, table.id(backup.id), set: table.temporarySnapshotData(data), table.temporarySnapshotAt(tx.now))
+    }
+
+    /// The driver does not tell of all that changed since the snapshot of the backup: it is not asked for that again.
+    public static func distrustChanges(since backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(backup.id), set: table.distrustsChanges(true))
     }
 
     /// There is no snapshot of the backup any more.
@@ -96,6 +116,7 @@ extension Backups {
     /// They went with the storage object that the volume had. A backup that is only begun has none yet, but will.
     public static func forgetSnapshots(of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.run(forgetSnapshotsSQL, .text(volume.id))
+        try BackupSnapshotRemovals.forget(of: volume, in: tx)
     }
 
     /// Begins an operation that removes the snapshot of a backup.

@@ -14,6 +14,8 @@ final class BackupPolicyTable: Table, @unchecked Sendable {
     let keepWithin = Column<String?>("keep_within"), minimumKeep = Column<Int>("minimum_keep"), maxParallel = Column<Int>("max_parallel")
     let windowStart = Column<String?>("window_start"), windowEnd = Column<String?>("window_end")
     let container = Column<String?>("container"), availabilityZone = Column<String?>("availability_zone")
+    let verifyAfter = Column<Bool>("verify_after"), verifyEvery = Column<String?>("verify_every")
+    let maxBytesPerSecond = Column<Int?>("max_bytes_per_second"), protectDays = Column<Int?>("protect_days")
     /// A JSON object of texts.
     let metadata = Column<String>("metadata")
     let lastRunAt = Column<String?>("last_run_at"), lastStatus = Column<String?>("last_status")
@@ -43,6 +45,8 @@ final class BackupPolicyRunTable: Table, @unchecked Sendable {
     /// The time of the schedule that it is for; nil: somebody asked for it. No two runs of a policy are for the same time.
     let occurrenceAt = Column<String?>("occurrence_at")
     let status = Column<BackupPolicyRun.Status>("status"), message = Column<String?>("message")
+    /// How many items it has.
+    let volumes = Column<Int>("volumes")
     let requestID = Column<String>("request_id")
     let createdAt = Column<String>("created_at"), finishedAt = Column<String?>("finished_at")
 }

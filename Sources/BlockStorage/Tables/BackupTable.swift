@@ -1,9 +1,11 @@
 public import Database
 
-/// The backups, each with the id of one that was made on top of it.
+/// The backups, each with the id of one that is nothing without it: that was made on top of it, in a repository that is being made so.
 public final class BackupTable: Table, @unchecked Sendable {
     public static let table = BackupTable(
-        "backups", "b", joins: "LEFT JOIN backups c ON c.id = (SELECT min(d.id) FROM backups d WHERE d.parent_id = b.id)"
+        "backups", "b",
+        joins: "LEFT JOIN backups c ON c.id = (SELECT min(d.id) FROM backups d WHERE d.parent_id = b.id "
+            + "AND (coalesce(b.format, '') <> '\(Backup.repositoryFormat)' OR d.status = \(BackupStatus.creating.sql)))"
     ).declared()
 
     public let id = Column<String>("id"), projectID = Column<String>("project_id"), userID = Column<String>("user_id")
@@ -35,7 +37,24 @@ public final class BackupTable: Table, @unchecked Sendable {
     public let verifyStatus = Column<VerifyStatus?>("verify_status"), verifiedAt = Column<String?>("verified_at")
     /// The policy that made it.
     public let policyID = Column<String?>("policy_id")
+    /// Until then nobody deletes it.
+    public let protectedUntil = Column<String?>("protected_until")
+    /// Whether the volume's driver was found to omit changes since the snapshot that the backup was made of, or to have omitted some for it:
+    /// no increment asks for those changes.
+    public let distrustsChanges = Column<Bool>("distrusts_changes")
     public let dependentID = Column<String?>("id", joined: "c")
+}
+
+/// Snapshots of backups whose removal failed: it is tried again until they are gone. The backup may be gone already.
+final class BackupSnapshotRemovalTable: Table, @unchecked Sendable {
+    static let table = BackupSnapshotRemovalTable("backup_snapshot_removals", "m").declared()
+    let snapshotID = Column<String>("snapshot_id")
+    let backupID = Column<String>("backup_id"), volumeID = Column<String>("volume_id"), projectID = Column<String>("project_id")
+    /// What the driver stores with the snapshot.
+    let data = Column<String?>("data")
+    /// How often it failed, why the last time, and when it is tried again.
+    let attempts = Column<Int>("attempts"), message = Column<String>("message"), retryAt = Column<String>("retry_at")
+    let createdAt = Column<String>("created_at")
 }
 
 /// What the last verification of a backup found, line by line.

@@ -9,9 +9,11 @@ struct OperationTransfer: Sendable {
     let operation: BlockStorage.Operation
     let services: FlowServices
 
-    /// `make` makes each attempt; `checkpoint` records how far it got; `start` is what is said of where a repetition begins.
+    /// `make` makes each attempt; `checkpoint` records how far it got, `missedChange` that the source's driver did not tell of a change; `start`
+    /// is what is said of where a repetition begins.
     func run(
-        checkpoint: (@Sendable (UInt64) -> Task<Void, Never>)? = nil, start: () -> String = { "" }, _ make: () -> Transfer
+        checkpoint: (@Sendable (UInt64) -> Task<Void, Never>)? = nil, missedChange: (@Sendable () -> Task<Void, Never>)? = nil,
+        start: () -> String = { "" }, _ make: () -> Transfer
     ) async throws -> DriverValue {
         var deaths = 0
         var retries = 0
@@ -25,6 +27,16 @@ struct OperationTransfer: Sendable {
             let writes = Guarded<[Task<Void, Never>]>([])
             transfer.onCheckpoint = { position in
                 guard let write = checkpoint?(position) else { return }
+                writes.withLock { $0.append(write) }
+            }
+            let isRecorded = Guarded(false)
+            transfer.onMissedChange = {
+                // It is told with every progress from then on.
+                let isFirst = isRecorded.withLock { isRecorded in
+                    defer { isRecorded = true }
+                    return !isRecorded
+                }
+                guard isFirst, let write = missedChange?() else { return }
                 writes.withLock { $0.append(write) }
             }
             do {

@@ -10,6 +10,7 @@ final class BackupPolicyScheduler: Sendable {
     private let requests: VolumeRequests
     /// Seconds after which a service without a heartbeat is down.
     private let serviceDownTime: Int
+    private let verifications: PolicyVerifications
     private let log: Logger
     private let beginning = Timestamp.monotonic()
     /// What the clocks showed when it was looked at them last.
@@ -26,6 +27,7 @@ final class BackupPolicyScheduler: Sendable {
         self.database = database
         self.requests = requests
         self.serviceDownTime = serviceDownTime
+        verifications = PolicyVerifications(database: database, requests: requests, log: log)
         self.log = log
     }
 
@@ -54,6 +56,7 @@ final class BackupPolicyScheduler: Sendable {
         for id in try await database.read({ try BackupPolicyRuns.due(in: $0) }) {
             await attempt(id) { tx in try BackupPolicyRuns.beginDue(id, in: tx) }
         }
+        await verifications.begin()
         let runs = try await database.read { try BackupPolicyRuns.unfinished(in: $0) }
         for run in runs {
             guard !Task.isCancelled else { return false }
@@ -95,7 +98,7 @@ final class BackupPolicyScheduler: Sendable {
         }
         guard let policy = try await database.read({ try BackupPolicies.find(run.policyID, in: $0) }) else { return }
         var active = 0
-        for status in [BackupPolicyItem.Status.retaining, .started] {
+        for status in [BackupPolicyItem.Status.retaining, .verifying, .started] {
             for item in try await items(of: run, status) where try await carryOn(item, of: run, policy) { active += 1 }
         }
         let pending = try await items(of: run, .pending)
@@ -151,19 +154,43 @@ final class BackupPolicyScheduler: Sendable {
 
     /// Whether the item is still to be waited for.
     private func carryOn(_ item: BackupPolicyItem, of run: BackupPolicyRun, _ policy: BackupPolicy) async throws -> Bool {
-        if item.status == .started {
-            switch try await database.read({ [requests] in try requests.state(of: item, in: $0) }) {
-            case .going: return true
-            case .failed(let reason):
-                try await database.write { try BackupPolicyRuns.move(item, to: .failed, message: reason, of: run, in: $0) }
-                return false
-            case .made:
-                // Copies that are kept no longer are looked for next time.
-                let next: BackupPolicyItem.Status = policy.settings.retention.isLimited ? .retaining : .done
-                try await database.write { try BackupPolicyRuns.move(item, to: next, of: run, in: $0) }
-                return next == .retaining
+        switch item.status {
+        case .started:
+            let state = try await database.read { [requests] in try requests.state(of: item, in: $0) }
+            return try await move(item, of: run, state, next: policy.settings.verifyAfter ? .verifying : Self.end(policy))
+        case .verifying:
+            let state: VolumeRequests.CopyState
+            do {
+                state = try await database.write { [requests] in try requests.verification(of: item, of: run, in: $0) }
+            } catch let refusal as StorageError {
+                // As many of the project as may be verified at once are.
+                state = refusal.kind == .conflict ? .going : .failed("made, but not verified: " + refusal.message)
             }
+            return try await move(item, of: run, state, next: Self.end(policy))
+        default: return try await deleteExpired(after: item, of: run)
         }
+    }
+
+    /// What follows on a copy that is there.
+    private static func end(_ policy: BackupPolicy) -> BackupPolicyItem.Status { policy.settings.retention.isLimited ? .retaining : .done }
+
+    private func move(
+        _ item: BackupPolicyItem, of run: BackupPolicyRun, _ state: VolumeRequests.CopyState, next: BackupPolicyItem.Status
+    ) async throws -> Bool {
+        switch state {
+        case .going: return true
+        case .failed(let reason):
+            try await database.write { try BackupPolicyRuns.move(item, to: .failed, message: reason, of: run, in: $0) }
+            return false
+        case .made:
+            // What is next is done when it is looked at next time.
+            try await database.write { try BackupPolicyRuns.move(item, to: next, of: run, in: $0) }
+            return next != .done
+        }
+    }
+
+    /// Deletes what is kept no longer. Whether the item is still to be waited for.
+    private func deleteExpired(after item: BackupPolicyItem, of run: BackupPolicyRun) async throws -> Bool {
         let expired = try await database.read { [requests] in try requests.expired(after: item, of: run, in: $0) }
         var problem: String?
         for copy in expired where copy.mayGo {

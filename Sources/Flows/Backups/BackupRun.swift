@@ -26,16 +26,20 @@ struct OperationStore: Sendable {
         self.init(store, operation, services)
     }
 
-    /// A job with the bytes of a volume or a snapshot, `object`, which lie at `host`.
-    func run(_ order: BackupOrder, isRestore: Bool, with object: DriverValue, at host: String) async throws -> DriverValue {
+    /// A job with the bytes of a volume or a snapshot, `object`, which lie at `host`. `bytesPerSecond`: a limit beside that of the backend.
+    /// `onMissedChange` is called when it is found that the driver did not tell of all changes, before anything else is done.
+    func run(
+        _ order: BackupOrder, isRestore: Bool, with object: DriverValue, at host: String, bytesPerSecond: Int? = nil,
+        onMissedChange: (@Sendable () -> Task<Void, Never>)? = nil
+    ) async throws -> DriverValue {
         let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
         try await store.waitForOldTransfers()
-        return try await OperationTransfer(operation: operation, services: services).run {
+        return try await OperationTransfer(operation: operation, services: services).run(missedChange: onMissedChange) {
             var transfer =
                 isRestore
                 ? Transfer(.restore(order), from: store.transferEnd, to: volume.end)
                 : Transfer(.backup(order), from: volume.end, to: store.transferEnd)
-            transfer.bytesPerSecond = volume.limit
+            transfer.bytesPerSecond = [volume.limit, bytesPerSecond ?? 0].filter { $0 > 0 }.min() ?? 0
             return transfer
         }
     }
@@ -69,7 +73,8 @@ extension BackupOrder {
     init(_ chain: [Backup], in store: any BackupStore) throws {
         guard let backup = chain.last else { throw StorageError(.failed, "There is no backup.") }
         self.init(format: backup.format ?? store.format, backup: Item(backup, in: store.bucket))
-        parents = chain.dropLast().map { Item($0, in: store.bucket) }
+        // Of those that stand alone the last is all that is compared with.
+        parents = chain.dropLast().suffix(backup.standsAlone ? 1 : chain.count).map { Item($0, in: store.bucket) }
         options = store.formatOptions
     }
 }

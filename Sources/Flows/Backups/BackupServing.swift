@@ -1,4 +1,4 @@
-import BlockStorage
+public import BlockStorage
 import Database
 import DriverHost
 import Glibc
@@ -8,9 +8,9 @@ import Settings
 import Transfers
 
 /// Backups that are served over NBD, each by a process of its own. It ends by its time, with the backup, and with the core.
-public final class BackupServing: Sendable {
+public final class BackupServing: BackupServings {
     private struct Entry {
-        let backupID: String
+        let backupID, projectID: String
         var task: Task<Void, Never>?
     }
 
@@ -18,7 +18,7 @@ public final class BackupServing: Sendable {
     private let transfers: any TransferRunner
     private let database: any Database
     private let directory: String
-    private let limit, mostSeconds: Int
+    private let limit, projectLimit, mostSeconds: Int
     private let host: String
     private let log: Logger
     private let entries = Guarded<[String: Entry]>([:])
@@ -30,6 +30,7 @@ public final class BackupServing: Sendable {
         stores = NodeStores(hosts, node: settings[Options.service.host])
         directory = hosts.servingDirectory
         limit = settings[Options.flows.serveLimit]
+        projectLimit = settings[Options.flows.projectServeLimit]
         mostSeconds = settings[Options.flows.serveSeconds]
         host = settings[Options.flows.serveAddress]
         self.transfers = transfers
@@ -37,22 +38,33 @@ public final class BackupServing: Sendable {
         self.log = log
     }
 
-    /// Serves a backup; answers when it is. `seconds`: as long as is permitted, if nil.
-    public func serve(_ backupID: String, seconds: Int?) async throws -> (address: String, expiresAt: String) {
+    public func serve(_ backup: Backup, seconds: Int?, for caller: Caller) async throws -> (address: String, expiresAt: String) {
+        // A socket is of use on the service's machine alone, and where it lies there is not for tenants.
+        guard !host.isEmpty || caller.isAdmin else {
+            throw StorageError(
+                .forbidden,
+                "Backups are served at sockets of the service's machine here, for administrators: an operator can set backup_serve_address."
+            )
+        }
+        return try await serve(backup.id, seconds: seconds)
+    }
+
+    private func serve(_ backupID: String, seconds: Int?) async throws -> (address: String, expiresAt: String) {
         let chain = try await database.read { try Backups.chain(backupID, in: $0) }
         try Self.requireAvailable(chain.last)
         guard let backup = chain.last, let name = backup.store, let store = stores.store(named: name) else {
             throw StorageError(.unavailable, "The store of the backup is not enabled.")
         }
         let id = String(UUID.random().prefix(8))
-        let isAdmitted = entries.withLock { entries in
-            guard entries.count < limit else { return false }
-            entries[id] = Entry(backupID: backupID)
-            return true
+        let refusal: String? = entries.withLock { entries in
+            guard entries.count < limit else { return "\(limit) backups are served, the most at once: wait until the time of one is over." }
+            guard entries.values.count(where: { $0.projectID == backup.projectID }) < projectLimit else {
+                return "\(projectLimit) backups of the project are served, the most at once: end one by clinker:unserve."
+            }
+            entries[id] = Entry(backupID: backupID, projectID: backup.projectID)
+            return nil
         }
-        guard isAdmitted else {
-            throw StorageError(.conflict, "\(limit) backups are served, the most at once: wait until the time of one is over.")
-        }
+        if let refusal { throw StorageError(.conflict, refusal) }
         let seconds = min(seconds ?? mostSeconds, mostSeconds)
         do {
             try await store.waitForOldTransfers()
@@ -117,8 +129,7 @@ public final class BackupServing: Sendable {
         }
     }
 
-    /// Ends the serving of a backup: when this returns nothing reads it any more.
-    func end(backup id: String) async { await end { $1.backupID == id } }
+    public func end(backup id: String) async { await end { $1.backupID == id } }
 
     private func end(_ isMeant: (String, Entry) -> Bool) async {
         let meant = entries.withLock { entries in

@@ -84,7 +84,11 @@ enum CreateBackup: FlowDefinition {
                     order.keepsSnapshot = run.state.hasSnapshot
                     if let parent = chain.dropLast().last { order.base = try await run.base(of: backup, after: parent) }
                 }
-                let output = try await store.run(order, isRestore: false, with: source(of: backup, volume, run), at: host)
+                let limit = try await run.read { try BackupPolicies.bytesPerSecond(of: backup, in: $0) }
+                let parent = backup.parentID
+                let output = try await store.run(
+                    order, isRestore: false, with: source(of: backup, volume, run), at: host, bytesPerSecond: limit,
+                    onMissedChange: { Task { await run.distrustChanges(since: parent) } })
                 services.log.info(
                     "backed up",
                     metadata: [
@@ -123,9 +127,10 @@ enum CreateBackup: FlowDefinition {
 
     private static func recordWritten(_ run: FlowRun<Self>, _ output: DriverValue, in tx: any Transaction) throws {
         // What a driver that omitted a change would say next is not asked for.
-        let isKept = output["tells_changes"]?.boolean == true && output["missed_change"] == nil
+        let isTrusted = output["missed_change"] == nil
+        let isKept = output["tells_changes"]?.boolean == true && isTrusted
         let count = output["objects"]?.integer.flatMap { Int(exactly: $0) } ?? 0
-        try finish(run, isKept ? .kept : .removed, in: tx) { try Backups.made($0, objectCount: count, in: tx) }
+        try finish(run, isKept ? .kept : .removed, isTrusted: isTrusted, in: tx) { try Backups.made($0, objectCount: count, in: tx) }
         let data: JSONObject = [
             "bytes_read": .integer(output["read"]?.integer ?? 0), "bytes_stored": .integer(output["stored"]?.integer ?? 0),
         ]
@@ -161,8 +166,11 @@ enum CreateBackup: FlowDefinition {
 
     /// Sets the backup's last state; what was read for it is as it was before. The snapshot that was made for it is kept for the next
     /// increment, or goes; so do those that no increment needs any more.
+    ///
+    /// - Parameter isTrusted: the driver told of all changes, as far as is known.
     private static func finish(
-        _ run: FlowRun<Self>, _ snapshotEnd: SnapshotEnd, in tx: any Transaction, _ end: (Locked<Backup>) throws -> Void
+        _ run: FlowRun<Self>, _ snapshotEnd: SnapshotEnd, isTrusted: Bool = true, in tx: any Transaction,
+        _ end: (Locked<Backup>) throws -> Void
     ) throws {
         guard let found = try Backups.find(run.operation.resourceID, in: tx) else { return }
         let volume = try Volumes.lock(found.volumeID, in: tx)
@@ -170,9 +178,16 @@ enum CreateBackup: FlowDefinition {
             try Snapshots.setStatus(.available, of: snapshot, in: tx)
         }
         let others = try Backups.withSnapshots(ofVolume: found.volumeID, in: tx).map(\.id)
-        let locked = try Set(others + [found.id]).sorted().compactMap { try Backups.lock($0, in: tx) }
+        let locked = try Set(others + [found.id] + (isTrusted ? [] : [found.parentID].compactMap { $0 })).sorted().compactMap {
+            try Backups.lock($0, in: tx)
+        }
         guard let backup = locked.first(where: { $0.id == found.id }) else { return }
         try end(backup)
+        if !isTrusted {
+            for backup in locked where backup.id == found.id || backup.id == found.parentID {
+                try Backups.distrustChanges(since: backup, in: tx)
+            }
+        }
         guard let volume, snapshotEnd != .none else { return try Backups.forgetSnapshot(of: backup, in: tx) }
         var ended = Set(try Backups.withUnneededSnapshots(ofVolume: volume.id, besides: run.operation, in: tx).map(\.id))
         if try snapshotEnd != .kept || !Backups.isBase(backup.value, in: tx) { ended.insert(backup.id) }

@@ -8,18 +8,20 @@ import DriverHost
 extension FlowRun {
     /// What a driver is told of the snapshot that was made for a backup.
     func driverArguments(snapshotOf backup: Backup) -> DriverValue? {
-        backup.temporarySnapshotID.map { id in
-            .members([
-                "id": .string(id), "name": .string(settings.names.snapshot(id)), "size": .integer(Int64(backup.size)),
-                "data": .optional(backup.temporarySnapshotData),
-            ])
-        }
+        backup.temporarySnapshotID.map { driverArguments(snapshot: $0, size: backup.size, data: backup.temporarySnapshotData) }
+    }
+
+    /// The same of one that has no row.
+    func driverArguments(snapshot id: String, size: Int, data: String?) -> DriverValue {
+        .members([
+            "id": .string(id), "name": .string(settings.names.snapshot(id)), "size": .integer(Int64(size)), "data": .optional(data),
+        ])
     }
 
     /// What a driver is told of the snapshot since which an increment may ask what changed: the one that its parent was made of, if that
     /// still exists and is surely the older one. nil: the whole volume is read.
     func base(of backup: Backup, after parent: Backup) async throws -> DriverValue? {
-        guard parent.volumeID == backup.volumeID else { return nil }
+        guard parent.volumeID == backup.volumeID, !parent.distrustsChanges else { return nil }
         // A snapshot that is made for this backup is newer than all that the parent rests on. One of a user's may be older.
         var source: Snapshot?
         if let id = backup.snapshotID {
@@ -37,6 +39,14 @@ extension FlowRun {
         return driverArguments(snapshot)
     }
 
+    /// Records that the driver does not tell of all that changed since the snapshot of a backup: should the process die or the backup fail before
+    /// everything was read, nobody asks it again. Best effort: the end of the step records it, too.
+    func distrustChanges(since backup: String?) async {
+        try? await recordPart { tx in
+            if let backup = try backup.flatMap({ try Backups.lock($0, in: tx) }) { try Backups.distrustChanges(since: backup, in: tx) }
+        }
+    }
+
     /// Removes the snapshots of backups that lie beside a volume, each recorded on its own; the next increments read the whole volume.
     ///
     /// - Throws: `busy` where one cannot be removed: nothing else was changed, and the call may be repeated.
@@ -44,25 +54,39 @@ extension FlowRun {
         for backup in try await read({ try Backups.withSnapshots(ofVolume: volume.id, in: $0) }) {
             try await dropSnapshot(of: backup, volume, on: backend, wait: wait)
         }
+        // Of backups that are gone.
+        for removal in try await read({ try BackupSnapshotRemovals.ofVolume(volume.id, in: $0) }) {
+            let snapshot = driverArguments(snapshot: removal.snapshotID, size: volume.size, data: removal.data)
+            _ = try await drop(snapshot, ofBackup: removal.backupID, isKnown: true, volume, on: backend, wait: wait)
+            try await recordPart { try BackupSnapshotRemovals.finished(removal.snapshotID, in: $0) }
+        }
     }
 
     /// The same of one backup.
     func dropSnapshot(of backup: Backup, _ volume: Volume, on backend: OperationBackend, wait: Double? = 60) async throws {
-        guard let snapshot = driverArguments(snapshotOf: backup) else { return }
+        guard let id = backup.temporarySnapshotID, let snapshot = driverArguments(snapshotOf: backup) else { return }
+        let isKnown = backup.temporarySnapshotAt != nil
+        guard try await drop(snapshot, ofBackup: backup.id, isKnown: isKnown, volume, on: backend, wait: wait) else { return }
+        try await recordPart { tx in
+            try BackupSnapshotRemovals.finished(id, in: tx)
+            if let backup = try Backups.lock(backup.id, in: tx) { try Backups.forgetSnapshot(of: backup, in: tx) }
+        }
+    }
+
+    /// False: the driver has no snapshots, and it was not known that there is this one.
+    private func drop(
+        _ snapshot: DriverValue, ofBackup id: String, isKnown: Bool, _ volume: Volume, on backend: OperationBackend, wait: Double?
+    ) async throws -> Bool {
         do {
             _ = try await backend.call(
                 .deleteSnapshot, .members(["volume": driverArguments(volume), "snapshot": snapshot]), wait: wait)
+            return true
         } catch let failure as DriverFailure {
             switch failure.code {
-            // It is not known that there is one: a driver without snapshots has made none.
-            case .unsupported where backup.temporarySnapshotAt == nil: return
+            case .unsupported where !isKnown: return false
             case .unavailable, .cancelled: throw failure
-            default:
-                throw DriverFailure(.busy, "the snapshot of backup \(backup.id) could not be removed: \(failure.message)")
+            default: throw DriverFailure(.busy, "the snapshot of backup \(id) could not be removed: \(failure.message)")
             }
-        }
-        try await recordPart { tx in
-            if let backup = try Backups.lock(backup.id, in: tx) { try Backups.forgetSnapshot(of: backup, in: tx) }
         }
     }
 }

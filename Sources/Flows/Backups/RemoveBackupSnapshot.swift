@@ -16,21 +16,26 @@ enum RemoveBackupSnapshot: FlowDefinition {
                 let id = run.arguments.snapshotID
                 let arguments = DriverValue.members([
                     "volume": try await run.driverArguments(volume),
-                    "snapshot": .members([
-                        "id": .string(id), "name": .string(run.settings.names.snapshot(id)), "size": .integer(Int64(volume.size)),
-                        "data": .optional(run.arguments.data),
-                    ]),
+                    "snapshot": run.driverArguments(snapshot: id, size: volume.size, data: run.arguments.data),
                 ])
                 _ = try await backend.call(.deleteSnapshot, arguments, wait: nil)
             },
             record: { run, _, tx in
-                if let backup = try Backups.lock(run.operation.resourceID, in: tx) { try Backups.forgetSnapshot(of: backup, in: tx) }
+                try BackupSnapshotRemovals.finished(run.arguments.snapshotID, in: tx)
+                guard let backup = try Backups.lock(run.operation.resourceID, in: tx),
+                    backup.temporarySnapshotID == run.arguments.snapshotID
+                else { return }
+                try Backups.forgetSnapshot(of: backup, in: tx)
             })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        // It stays noted with the backup: the volume's deletion removes it.
-        try run.addBackupMessage(run.operation.resourceID, .createBackup, .backupCleanupFailed, in: tx)
+        // Another operation tries again: this one would keep the volume from everybody else meanwhile.
+        _ = try Volumes.lock(run.arguments.volumeID, in: tx)
+        let attempts = try BackupSnapshotRemovals.failed(
+            run.arguments, backupID: run.operation.resourceID, projectID: run.operation.projectID, message: failure.message, in: tx)
+        // Once is enough: the user can do nothing about it.
+        if attempts == 1 { try run.addBackupMessage(run.operation.resourceID, .createBackup, .backupCleanupFailed, in: tx) }
         return .finished
     }
 }

@@ -20,8 +20,11 @@ enum VerifyBackup: FlowDefinition {
                 let store = try OperationStore(of: backup, run.operation, services)
                 var order = try store.order(chain)
                 let bucket = store.store.bucket
-                order.relatives = try await run.read { connection in
-                    try Backups.relatives(of: chain, in: connection).map { BackupOrder.Item($0, in: bucket) }
+                // A repository knows itself who uses what.
+                if !backup.standsAlone {
+                    order.relatives = try await run.read { connection in
+                        try Backups.relatives(of: chain, in: connection).map { BackupOrder.Item($0, in: bucket) }
+                    }
                 }
                 let verdict = try await store.verify(order)
                 // Others are locked by a transaction of their own: this operation's has its backup's lock, whatever the order of ids.

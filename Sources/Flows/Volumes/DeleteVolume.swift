@@ -12,7 +12,7 @@ enum DeleteVolume: FlowDefinition {
             host: { run in
                 let volume = try await run.volume()
                 let hasNone = try await run.read {
-                    try Snapshots.ofVolume(volume.id, in: $0).isEmpty && Backups.withSnapshots(ofVolume: volume.id, in: $0).isEmpty
+                    try Snapshots.ofVolume(volume.id, in: $0).isEmpty && !Backups.hasSnapshots(besideVolume: volume.id, in: $0)
                 }
                 return hasNone ? nil : volume.host
             },

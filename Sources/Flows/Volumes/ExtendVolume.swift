@@ -43,8 +43,7 @@ enum ExtendVolume: FlowDefinition {
                     where failure.code == .busy || failure.code == .unsupported
                 {
                     // Some drivers do not grow a volume with snapshots; of those of backups its user knows nothing.
-                    let hasNone = try await run.read { try Backups.withSnapshots(ofVolume: volume.id, in: $0).isEmpty }
-                    guard !hasNone else { throw failure }
+                    guard try await run.read({ try Backups.hasSnapshots(besideVolume: volume.id, in: $0) }) else { throw failure }
                     try await run.dropBackupSnapshots(of: volume, on: backend)
                     return try await backend.call(.extendVolume, arguments)
                 }

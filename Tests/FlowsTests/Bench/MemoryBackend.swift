@@ -275,6 +275,7 @@ struct MemoryTransfers: TransferRunner {
                     guard let place = order.firstIndex(of: base), place < snapshot.flatMap({ order.firstIndex(of: $0) }) ?? order.count
                     else { throw DriverFailure(.error, "the test's \(base) is no base of \(snapshot ?? source)") }
                 }
+                if base != nil, script.omitsChange.withLock({ $0 }) { transfer.onMissedChange() }
                 store[id] = MemoryStore.Entry(content: content, volumeMetadata: order.volumeMetadata)
                 let tells = order.keepsSnapshot && script.tellsChanges.withLock { $0 }
                 return .members(["objects": .integer(1), "tells_changes": .boolean(tells)])

@@ -1,0 +1,21 @@
+import BlockStorage
+import Database
+import Logging
+import Primitives
+
+/// Begins the removal of snapshots of backups again where it failed, until they are gone.
+struct SnapshotRemovalRetries: Sendable {
+    let database: any Database
+    let log: Logger
+
+    /// Begins those whose time has come.
+    func begin() async {
+        do {
+            for id in try await database.read({ try BackupSnapshotRemovals.due(in: $0) }) {
+                let caller = Caller.service(requestID: UUID.random(prefix: "req-"))
+                guard try await database.write({ try BackupSnapshotRemovals.retry(id, caller: caller, in: $0) }) else { continue }
+                log.info("the removal of a backup's snapshot is tried again", metadata: ["snapshot": "\(id)"])
+            }
+        } catch { log.error("snapshots of backups could not be removed: \(error)") }
+    }
+}
