@@ -25,6 +25,7 @@ let package = Package(
         .library(name: "ClinkerNFS", type: .dynamic, targets: ["NFSDriver"]),
         .library(name: "ClinkerBackupPOSIX", type: .dynamic, targets: ["BackupPOSIX"]),
         .library(name: "ClinkerBackupNFS", type: .dynamic, targets: ["BackupNFS"]),
+        .library(name: "ClinkerBackupRBD", type: .dynamic, targets: ["BackupRBD"]),
         .library(name: "ClinkerBackupS3", type: .dynamic, targets: ["BackupS3"]),
         .library(name: "ClinkerBackupSwift", type: .dynamic, targets: ["BackupSwift"]),
     ],
@@ -77,6 +78,7 @@ let package = Package(
         .target(name: "DiskImages", dependencies: ["DriverKit", "CDriver", "CZlib"], swiftSettings: strict),
         .target(name: "Targets", dependencies: ["DriverKit", "CDriver"], swiftSettings: strict),
         .target(name: "NFSClient", dependencies: ["DriverKit", "CDriver", "CNFS"], swiftSettings: strict),
+        .target(name: "CephClient", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], swiftSettings: strict),
         // What stores of backups behind HTTP have in common.
         .target(name: "ObjectServers", dependencies: ["DriverKit", "CDriver", "CCurl", "CCrypto"], swiftSettings: strict),
         .target(
@@ -143,16 +145,20 @@ let package = Package(
             name: "BackupNFS", dependencies: ["DriverKit", "CDriver", "NFSClient"], path: "Plugins/BackupNFS", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
+            name: "BackupRBD", dependencies: ["DriverKit", "CDriver", "CephClient", "CRBD", "JSON"], path: "Plugins/BackupRBD",
+            exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
+        .target(
             name: "BackupS3", dependencies: ["DriverKit", "CDriver", "ObjectServers"], path: "Plugins/BackupS3", exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
         .target(
             name: "BackupSwift", dependencies: ["DriverKit", "CDriver", "ObjectServers", "JSON"], path: "Plugins/BackupSwift",
             exclude: ["README.md"], swiftSettings: strict, linkerSettings: bound),
         .target(
-            name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CRBD", "JSON"], path: "Plugins/RBD", exclude: ["README.md"],
+            name: "RBDDriver", dependencies: ["DriverKit", "CDriver", "CephClient", "CRBD", "JSON"], path: "Plugins/RBD",
+            exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
-        .target(name: "TestSupport", dependencies: ["JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["CLinux", "JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: strict),
         .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),

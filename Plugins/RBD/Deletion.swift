@@ -1,4 +1,5 @@
 import CDriver
+import CephClient
 import CRBD
 import DriverKit
 import Glibc
@@ -8,6 +9,7 @@ import Synchronization
 /// trash first.
 final class Deletion: @unchecked Sendable {
     private let cluster: Cluster
+    private let removal: ImageRemoval
     /// Seconds that a deleted volume stays in the trash; nil to delete it at once.
     private let delay: Int?
     private let interval: Int
@@ -19,6 +21,7 @@ final class Deletion: @unchecked Sendable {
 
     init(_ cluster: Cluster, delay: Int?, interval: Int, names: VolumeNames, flattening: FlattenLimit) {
         self.cluster = cluster
+        removal = ImageRemoval(cluster)
         self.names = names
         self.delay = delay
         self.interval = interval
@@ -78,66 +81,7 @@ final class Deletion: @unchecked Sendable {
     }
 
     /// Removes an image without clones, or the remains of one; succeeds if there is nothing to remove.
-    func remove(_ name: String, _ call: Call) throws {
-        // An interrupted removal leaves an image without a name; librbd continues it when the name is free, so a second attempt is needed.
-        while try removeImage(name, call) {}
-        try Directory.forget(name, in: cluster)
-    }
-
-    /// Returns false if there is no such image. An image that is only held by stale watches is moved to the trash, from which maintenance
-    /// removes it when the watches are gone; a partly removed image is in the trash already.
-    private func removeImage(_ name: String, _ call: Call? = nil) throws -> Bool {
-        let (result, isForsaken) = outlivingWatches(call, of: id(of: name)) {
-            guard let call else { return rbd_remove(cluster.pool, name) }
-            return Progress.report(call) { rbd_remove_with_progress(cluster.pool, name, $0, $1) }
-        }
-        if isForsaken {
-            call?.log(CLINKER_WARNING, "\(name) goes to the trash: the cluster has a watch of it which nobody answers for, nor ends")
-            let moved = rbd_trash_move(cluster.pool, name, 0)
-            if moved == -ENOENT { return false }
-            try Cluster.check(moved, "cannot move \(name) to the trash")
-        } else if result == -ENOENT {
-            return false
-        } else {
-            try Cluster.check(result, "cannot remove \(name)")
-        }
-        return true
-    }
-
-    /// The id of the image that librbd would remove by this name.
-    private func id(of name: String) -> String? {
-        (try? Directory.id(of: name, in: cluster)) ?? (try? Trash.removals(in: cluster).first { $0.name == name }?.id)
-    }
-
-    /// Retries while the image is busy. The watch of a dead client ends up to half a minute later (`osd_client_watch_timeout`), or, if the
-    /// client was blocklisted, when the OSD has learned of it. A driver call waits for that; maintenance retries at its next run.
-    /// `isForsaken` is called if the image (`id`) stays busy although no client has it open.
-    private func outlivingWatches(_ call: Call?, of id: @autoclosure () -> String?, _ body: () -> Int32) -> (
-        result: Int32, isForsaken: Bool
-    ) {
-        let limit = ContinuousClock.now + .seconds(call == nil ? 5 : 40)
-        /// nil if there is no image to watch.
-        func isWatched() -> Bool? { id().map { Watches.areAlive(on: $0, in: cluster) } }
-        // Without a call another process may be removing the same image; `RemovalLock` says why it must not be removed twice.
-        var isOthers = call == nil && isWatched() ?? false
-        var isForsaken = false
-        var isWaiting = false
-        while true {
-            let result = isOthers ? -EBUSY : RemovalLock.hold(id(), in: cluster, body)
-            guard result == -EBUSY else { return (result, false) }
-            if isForsaken || ContinuousClock.now > limit || call?.isCancelled ?? false { return (result, isForsaken) }
-            // A client that answers is alive.
-            call?.progress(done: 0, total: 0)
-            let isWatched = isWatched()
-            // The last watch may have ended in the meantime, so one more attempt is made.
-            isForsaken = !isOthers && isWatched == false
-            isOthers = call == nil && isWatched ?? false
-            if isForsaken { continue }
-            if !isWaiting { call?.log(CLINKER_INFO, "an image is busy: its watches are waited for") }
-            isWaiting = true
-            usleep(200_000)
-        }
-    }
+    func remove(_ name: String, _ call: Call) throws { try removal.remove(name, call) }
 
     /// Cleans up after the removal of a clone: removes its parent snapshot if it was the last clone, and a deleted volume with its last
     /// snapshot.
@@ -153,7 +97,7 @@ final class Deletion: @unchecked Sendable {
         guard image.name.hasSuffix(Names.deletedSuffix), try image.snapshots.isEmpty else { return }
         let parent = try image.parent
         image.close()
-        _ = try removeImage(image.name)
+        _ = try removal.removeImage(image.name)
         try removeAncestor(parent)
     }
 
@@ -169,7 +113,7 @@ final class Deletion: @unchecked Sendable {
 
     private func remove(_ entry: Trash.Entry) throws {
         let parent = try? Image(cluster, id: entry.id, name: entry.name).parent
-        let (result, _) = outlivingWatches(nil, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
+        let (result, _) = removal.outlivingWatches(nil, of: entry.id) { rbd_trash_remove(cluster.pool, entry.id, false) }
         if result == -EBUSY { return }
         if result != -ENOENT { try Cluster.check(result, "cannot remove \(entry.name) from the trash") }
         try family.withLock { _ in try removeAncestor(parent) }
@@ -200,11 +144,11 @@ final class Deletion: @unchecked Sendable {
     }
 
     private func maintain() throws {
-        for name in try Names.images(of: cluster) where name.hasSuffix(Names.deletedSuffix) {
+        for name in try cluster.imageNames where name.hasSuffix(Names.deletedSuffix) {
             // An image that cannot be read or removed does not stop the others.
             try? family.withLock { _ in
                 // An interrupted removal.
-                guard let image = try Image.find(cluster, name, writable: true) else { return _ = try removeImage(name) }
+                guard let image = try Image.find(cluster, name, writable: true) else { return _ = try removal.removeImage(name) }
                 for snapshot in try image.snapshots { _ = try? clear(snapshot, of: image) }
                 try removeIfForgotten(image)
             }

@@ -1,4 +1,5 @@
 import CDriver
+import CephClient
 import CRBD
 import DriverKit
 import Glibc
@@ -7,7 +8,7 @@ import Glibc
 extension RBDDriver {
     func listVolumes(_ call: Call) throws {
         defer { cluster.closer.closeAll() }
-        let names = try Names.images(of: cluster)
+        let names = try cluster.imageNames
         try call.list("volumes") {
             for (index, name) in names.enumerated() {
                 if index % 64 == 0 { call.progress(done: UInt64(index), total: UInt64(names.count)) }

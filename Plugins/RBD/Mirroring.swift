@@ -1,4 +1,5 @@
 import CDriver
+import CephClient
 import CRBD
 import DriverKit
 import Glibc

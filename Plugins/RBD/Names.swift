@@ -1,4 +1,5 @@
 import CDriver
+import CephClient
 import CRBD
 import DriverKit
 import Glibc
@@ -16,17 +17,6 @@ enum Names {
     static func isOfBackup(_ snapshot: String) -> Bool {
         let words = snapshot.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         return words.count >= 4 && words[0].elementsEqual("backup".utf8) && words[1].count == 36 && words[2].elementsEqual("snap".utf8)
-    }
-    static func images(of cluster: Cluster) throws -> [String] {
-        var count = 64
-        while true {
-            var found = [rbd_image_spec_t](repeating: rbd_image_spec_t(), count: count)
-            let result = rbd_list2(cluster.pool, &found, &count)
-            if result == -ERANGE { continue }
-            try Cluster.check(result, "cannot list the images of \(cluster.settings.pool)")
-            defer { rbd_image_spec_list_cleanup(&found, count) }
-            return found.prefix(count).map { String(cString: $0.name) }
-        }
     }
 
     /// The length of the chain of clones from an image up to one that is not a clone of a volume.

@@ -1,4 +1,5 @@
 import CDriver
+import CephClient
 import CRBD
 import DriverKit
 import Glibc
@@ -147,7 +148,9 @@ final class RBDDriver: VolumeDriver {
     // MARK: snapshots
 
     func createSnapshot(_ call: Call) throws {
-        try Image(cluster, name(call, "volume.name"), writable: true).makeSnapshot(name(call, "snapshot.name"))
+        let snapshot = try name(call, "snapshot.name")
+        // Cinder removes those of its backups without lifting a protection first.
+        try Image(cluster, name(call, "volume.name"), writable: true).makeSnapshot(snapshot, isProtected: !Names.isOfBackup(snapshot))
     }
 
     /// Flattens the snapshot's clones first, so that it never has to wait for them.
@@ -216,14 +219,7 @@ final class RBDDriver: VolumeDriver {
     // MARK: arguments
 
     /// Checks a name: '/' and '@' would lead to another pool, namespace or snapshot.
-    func name(_ call: Call, _ argument: String) throws -> String {
-        let name = try call.required(argument)
-        guard !name.isEmpty, name.utf8.count <= 200, !name.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "@") })
-        else {
-            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of an image or snapshot")
-        }
-        return name
-    }
+    func name(_ call: Call, _ argument: String) throws -> String { try Image.checkedName(call.required(argument)) }
 }
 
 nonisolated(unsafe) private let table = makeDriverTable(

@@ -1,3 +1,4 @@
+import CephClient
 import CRBD
 import DriverKit
 import Glibc

@@ -49,7 +49,8 @@ public struct StorageNames: Sendable {
         return UUID.isUUIDLike(id) ? id : nil
     }
 
-    public func snapshot(_ id: String) -> String { snapshotTemplate.fill(id) }
+    /// The name of a snapshot by its id. That of a backup in an image of Ceph is known by its name alone, which is Cinder's.
+    public func snapshot(_ id: String) -> String { id.hasPrefix("backup.") ? id : snapshotTemplate.fill(id) }
 
     /// The name of a snapshot that a driver lists by its id, or by its name.
     public func snapshot(listed id: String?, _ name: String?) -> String? { id.map { snapshot($0) } ?? name }

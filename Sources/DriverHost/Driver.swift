@@ -61,17 +61,44 @@ public final class Driver: @unchecked Sendable {
         try withHandle(CallContext(arguments: arguments, witness: witness), writable: writable, body)
     }
 
+    /// Opens a block handle until the last reference to it is gone.
+    public func open(_ arguments: DriverValue, writable: Bool) throws -> OpenHandle {
+        try OpenHandle(self, openHandle(CallContext(arguments: arguments, witness: witness), writable: writable))
+    }
+
+    /// A block handle that closes itself.
+    public final class OpenHandle: @unchecked Sendable {
+        public let handle: Handle
+        /// The handle is the driver's.
+        private let driver: Driver
+
+        fileprivate init(_ driver: Driver, _ handle: Handle) {
+            self.driver = driver
+            self.handle = handle
+        }
+
+        deinit { handle.table.close_handle?(handle.raw) }
+    }
+
     func withHandle<T>(_ context: CallContext, writable: Bool, _ body: (Handle) throws -> T) throws -> T {
+        let handle = try openHandle(context, writable: writable)
+        defer { handle.table.close_handle?(handle.raw) }
+        return try body(handle)
+    }
+
+    private func openHandle(_ context: CallContext, writable: Bool) throws -> Handle {
         let table = plugin.table.pointee
-        guard let open = table.open_handle, let close = table.close_handle else {
+        guard let open = table.open_handle, table.close_handle != nil else {
             throw DriverFailure(.unsupported, "driver \(plugin.name) has no block handles")
         }
         var raw: UnsafeMutableRawPointer?
         let flags = UInt32(writable ? CLINKER_HANDLE_WRITE : CLINKER_HANDLE_READ)
         _ = try context.run { open(instance, $0, flags, &raw) }
         guard let raw else { throw DriverFailure(.error, "open_handle gave no handle") }
-        defer { close(raw) }
-        return try body(Handle(raw: raw, table: table, context: context, sizes: BlockSizes(of: raw, table)))
+        do { return Handle(raw: raw, table: table, context: context, sizes: try BlockSizes(of: raw, table)) } catch {
+            table.close_handle?(raw)
+            throw error
+        }
     }
 
     /// An open block handle, used by one thread.

@@ -69,10 +69,17 @@ struct BackupExamination {
         -> [Finding]
     {
         let stored = Set(contents.snapshots.map(\.backup))
+        let images = Set(contents.images.map(\.backup))
+        let keepsImages = repositories.keepsImages(store)
+        func isThere(_ row: Row) -> Bool {
+            if row.isInRepository { return stored.contains(row.id) }
+            // One of Cinder's that names no image may lie in one that does not name it.
+            return keepsImages ? row.prefix.isEmpty || images.contains(row.id) : contents.prefixes.contains(row.prefix)
+        }
         let still = Dictionary(after.map { ($0.id, $0.status) }, uniquingKeysWith: { first, _ in first })
         return before.filter { row in
             row.store == store && row.status == .available && still[row.id] == .available && !busy.contains(row.id)
-                && !(row.isInRepository ? stored.contains(row.id) : contents.prefixes.contains(row.prefix))
+                && !isThere(row)
         }.map { row in
             Finding(
                 .missingBackup, row.id, "Backup \(row.id) is available, but store \(store) does not hold it.",
@@ -89,6 +96,12 @@ struct BackupExamination {
                 .unknownBackup, snapshot.backup,
                 "Store \(store) holds backup \(snapshot.backup) of project \(snapshot.project), but there is no such backup.",
                 advice: "`clinker backup import-repository` brings its row back; then it can be deleted.")
+        }
+        findings += contents.images.filter { !ids.contains($0.backup) }.map { found in
+            Finding(
+                .unknownBackup, found.backup,
+                "Store \(store) holds backup \(found.backup) in image \(found.image), but there is no such backup.",
+                advice: "Import its record, or look at it and remove its snapshot in the store.")
         }
         findings += contents.prefixes.subtracting(prefixes).sorted().map { prefix in
             Finding(

@@ -8,6 +8,16 @@ public enum BackupNames {
         return (folder ?? ChunkedBackup.folder(of: id), ChunkedBackup.folderPrefix(id: id, volumeID: volumeID, timestamp: moment))
     }
 
+    /// As Cinder's driver for Ceph calls the image. `parent`: what the backup that it is made on top of has.
+    public static func inImages(id: String, volumeID: String, parent: String?) -> String {
+        guard let parent else { return ImageBackup.serviceMetadata(volumeID: volumeID, fullBackup: id) }
+        // Cinder's older ones name none.
+        return parent.isEmpty ? ImageBackup.serviceMetadata(volumeID: volumeID, fullBackup: "base") : parent
+    }
+
+    /// What a snapshot is called in a volume of Ceph that a backup in an image was made of.
+    public static func snapshotOfImage(id: String, createdAt: String) -> String { ImageBackup.snapshotName(id, createdAt: createdAt) }
+
     /// As Cinder's drivers over buckets call them, without the bucket.
     public static func inBucket(id: String, volumeID: String, createdAt: String, zone: String) -> String {
         let moment = String(createdAt.prefix { $0 != "." }.filter(\.isNumber))

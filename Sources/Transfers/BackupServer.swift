@@ -21,13 +21,13 @@ public final class BackupServer: Sendable {
         _ order: BackupOrder, plugin: String, options: DriverValue, exportName: String? = nil, onLine: @escaping @Sendable (String) -> Void
     ) throws {
         try StateDirectory.make(for: options)
-        let store = try PluginStore(Store(StorePlugin(path: plugin), options: options, onLog: { _, line in onLine(line) }))
+        let store = try BackupEnd(plugin: plugin, options: options) { _, line in onLine(line) }
         try self.init(order, store, exportName: exportName, onFault: onLine)
     }
 
-    init(_ order: BackupOrder, _ store: any ObjectStore, exportName: String?, onFault: @escaping @Sendable (String) -> Void) throws {
+    init(_ order: BackupOrder, _ store: BackupEnd, exportName: String?, onFault: @escaping @Sendable (String) -> Void) throws {
         let image: any BlockSource
-        do { image = try order.engine().image(order, in: store) } catch { throw DriverFailure(ofBackup: error) }
+        do { image = try order.engine(store).image(order, in: store.objects) } catch { throw DriverFailure(ofBackup: error) }
         let device = BackupDevice(image, onFault: onFault)
         server = Unchecked(value: try NBDServer(device: device, writable: false, exportName: exportName))
     }
@@ -43,10 +43,10 @@ public final class BackupServer: Sendable {
 }
 
 extension BackupOrder {
-    /// The format by which the backup is written and read.
-    func engine() throws -> any BackupEngine {
+    /// The format by which the backup is written to the store and read.
+    func engine(_ store: BackupEnd) throws -> any BackupEngine {
         switch format {
-        case "cinder": return ChunkedEngine()
+        case "cinder": return store.images.map { ImagesEngine(images: $0) } ?? ChunkedEngine()
         case "repository": return RepositoryEngine()
         default: throw DriverFailure(.badConfiguration, "backup_format = \(format) is not known to this release")
         }

@@ -31,16 +31,15 @@ struct BackupWork {
         }
     }
 
-    private func makeEngine() throws -> any BackupEngine { try order.engine() }
-
     func backup() throws -> DriverValue {
-        let (source, store, engine) = (try ends.driver("source"), try ends.store("target"), try makeEngine())
+        let (source, store) = (try ends.driver("source"), try ends.store("target"))
+        let engine = try order.engine(store)
         let object = value["source"]?["object"] ?? .null
         return try withHandles(Self.readers, of: source, object, []) { handles in
-            try withChanges(of: source, object) { changes in
+            try withChanges(of: source, object, since: base(engine)) { changes in
                 let device = try HandleSource(handles, changes: changes)
                 let output = try timed {
-                    try engine.backup(order, of: device, to: store, control).adding(
+                    try engine.backup(order, of: device, to: store.objects, control).adding(
                         "read", .integer(Int64(clamping: control.progress.moved)))
                 }
                 if let reason = changes?.failure {
@@ -59,9 +58,20 @@ struct BackupWork {
             + "Earlier increments of this backend may lack changes: set keep_backup_snapshots = false, and make full backups"
     }
 
+    /// What the driver is told of the parent's snapshot. Cinder keeps it in a volume of Ceph under the name that it has in the store.
+    private func base(_ engine: any BackupEngine) throws -> DriverValue? {
+        if let base = order.base { return base }
+        guard let engine = engine as? ImagesEngine, let parent = order.parents.last else { return nil }
+        do { return try engine.snapshotName(of: parent).map { .members(["name": .string($0)]) } } catch {
+            throw DriverFailure(ofBackup: error)
+        }
+    }
+
     /// What changed since the parent's snapshot, if there is one and the driver knows it.
-    private func withChanges<T>(of driver: Driver, _ object: DriverValue, _ body: (ChangeList?) throws -> T) throws -> T {
-        guard let base = order.base else { return try body(nil) }
+    private func withChanges<T>(of driver: Driver, _ object: DriverValue, since base: DriverValue?, _ body: (ChangeList?) throws -> T)
+        throws -> T
+    {
+        guard let base else { return try body(nil) }
         var isOpen = false
         do {
             return try driver.withHandle(object.adding("since", base), writable: false) { handle in
@@ -85,24 +95,27 @@ struct BackupWork {
     }
 
     func restore() throws -> DriverValue {
-        let (store, target, engine) = (try ends.store("source"), try ends.driver("target"), try makeEngine())
+        let (store, target) = (try ends.store("source"), try ends.driver("target"))
+        let engine = try order.engine(store)
         return try target.withHandle(value["target"]?["object"] ?? .null, writable: true) { handle in
             let device = try HandleTarget(handle, isZero: order.targetIsZero)
-            return try timed { try engine.restore(order, from: store, to: device, control) }
+            return try timed { try engine.restore(order, from: store.objects, to: device, control) }
         }
     }
 
     func remove() throws -> DriverValue {
-        let (store, engine) = (try ends.store("target"), try makeEngine())
+        let store = try ends.store("target")
+        let engine = try order.engine(store)
         return try timed {
-            try engine.remove(order, from: store, control)
+            try engine.remove(order, from: store.objects, control)
             return .object([])
         }
     }
 
     func verify() throws -> DriverValue {
-        let (store, engine) = (try ends.store("target"), try makeEngine())
-        return try timed { try engine.verify(order, in: store, control).value }
+        let store = try ends.store("target")
+        let engine = try order.engine(store)
+        return try timed { try engine.verify(order, in: store.objects, control).value }
     }
 
     /// Opens so many handles of one object for reading.
@@ -141,6 +154,10 @@ extension DriverFailure {
             // It says what had been written, too.
             let isDamage = message.hasPrefix(BackupDamageReason.words)
             self = DriverFailure(self.code, (isDamage ? BackupDamageReason.words : "") + failure.description)
+        case let failure as ImageBackupFailure:
+            let isDamage = failure.kind == .damaged
+            self = DriverFailure(
+                failure.kind == .cancelled ? .cancelled : .error, (isDamage ? BackupDamageReason.words : "") + failure.description)
         case let error as RepositoryError:
             let code: Code =
                 switch error.kind {

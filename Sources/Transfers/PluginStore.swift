@@ -6,6 +6,8 @@ import Glibc
 public struct PluginStore: ObjectStore {
     private let store: Store
     public let traits: ObjectStoreTraits
+    /// Whether the store's library keeps images, too, as a driver that is opened with the same options.
+    let hasImages: Bool
     /// Milliseconds before each repetition of a call that said RETRY.
     private let pauses: [UInt32]
 
@@ -16,6 +18,7 @@ public struct PluginStore: ObjectStore {
         self.pauses = pauses
         do {
             let found = try store.capabilities()
+            hasImages = found["images"]?.boolean ?? false
             func size(_ name: String) -> Int? { found[name]?.integer.flatMap { $0 > 0 ? Int($0) : nil } }
             traits = ObjectStoreTraits(
                 listsConsistently: found["consistent_list"]?.boolean ?? false, preferredObjectSize: size("preferred_object_size"),

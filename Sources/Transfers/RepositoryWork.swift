@@ -34,14 +34,17 @@ struct RepositoryWork {
         }
         let order = try RepositoryOrder(value["maintenance"] ?? .null)
         let store = try TransferEnds(value, wire).store("target")
-        do { try run(order, store) } catch { throw DriverFailure(ofBackup: error) }
+        do {
+            if order.work == .objects, let images = store.images { try list(images) }
+            try run(order, store.objects, hasImages: store.images != nil)
+        } catch { throw DriverFailure(ofBackup: error) }
         return .object([])
     }
 
     private func send(_ item: DriverValue) { wire.send(Frame(kind: .progress, id: 0, value: .members(["item": item]))) }
 
-    private func run(_ order: RepositoryOrder, _ store: any ObjectStore) throws {
-        if order.work == .objects { try listChunked(store) }
+    private func run(_ order: RepositoryOrder, _ store: any ObjectStore, hasImages: Bool) throws {
+        if order.work == .objects, !hasImages { try listChunked(store) }
         let projects = try order.project.map { [$0] } ?? RepositoryPasswords(directory: order.keys).projects()
         for project in projects {
             do { try run(order, project, in: store) } catch {
@@ -122,6 +125,12 @@ struct RepositoryWork {
             } catch let error as RepositoryError where error.kind == .damaged || error.kind == .unsupported {
                 tell(snapshot.id, error.description)
             }
+        }
+    }
+
+    private func list(_ images: any ImageStore) throws {
+        for found in try ImageBackup.all(in: images) {
+            send(.members(["image": .string(found.image), "image_backup_id": .string(found.backupID)]))
         }
     }
 

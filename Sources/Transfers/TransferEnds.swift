@@ -34,8 +34,20 @@ struct TransferEnds {
         return try Driver(Plugin(path: plugin), options: options, onLog: onLog)
     }
 
-    func store(_ end: String) throws -> any ObjectStore {
+    func store(_ end: String) throws -> BackupEnd {
         let (plugin, options) = try options(end)
-        return try PluginStore(Store(StorePlugin(path: plugin), options: options, onLog: onLog))
+        return try BackupEnd(plugin: plugin, options: options, onLog: onLog)
+    }
+}
+
+/// An opened store of backups: objects, and images where it keeps such ones.
+struct BackupEnd {
+    let objects: any ObjectStore
+    let images: (any ImageStore)?
+
+    init(plugin: String, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void) throws {
+        let store = try PluginStore(Store(StorePlugin(path: plugin), options: options, onLog: onLog))
+        objects = store
+        images = store.hasImages ? PluginImages(try Driver(Plugin(path: plugin), options: options, onLog: onLog)) : nil
     }
 }

@@ -109,7 +109,7 @@ struct ChangedBackupTests {
         }
     }
 
-    private static func waitForStore(_ service: ServiceUnderTest) throws {
+    static func waitForStore(_ service: ServiceUnderTest) throws {
         let limit = Timestamp.monotonic() + 20
         while !(try service.api("GET", "/os-services?binary=cinder-backup").text.contains("\"up\"")) {
             guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("no backup service: \(service.story)") }
@@ -118,7 +118,7 @@ struct ChangedBackupTests {
     }
 
     /// What the log tells of how much was read for a backup.
-    private static func bytesRead(_ service: ServiceUnderTest, for backup: String) throws -> Int {
+    static func bytesRead(_ service: ServiceUnderTest, for backup: String) throws -> Int {
         guard let line = service.log.split(separator: "\n").last(where: { $0.contains("backed up") && $0.contains("backup=\(backup)") }),
             let word = line.split(separator: " ").first(where: { $0.hasPrefix("bytes_read=") }),
             let count = Int(word.dropFirst("bytes_read=".count))

@@ -187,7 +187,7 @@ extension ChunkedJudgeTests {
 }
 
 /// Reads Base64 for a test, by another way than ours.
-private enum Base64Text {
+enum Base64Text {
     static func decode(_ text: String) -> [UInt8]? {
         let letters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
         var (bits, count): (UInt32, UInt32) = (0, 0)
@@ -280,17 +280,19 @@ private func writeBytes(_ path: String, _ bytes: [UInt8]) throws {
 
 /// Cinder's driver in a process of its own, which is asked line by line. It ends with the tests.
 final class Judge: Sendable {
-    static let shared = Result { try Judge() }
+    static let shared = Result { try Judge("chunked_backups.py") }
+    /// Cinder's driver for Ceph.
+    static let images = Result { try Judge("image_backups.py") }
     private let channel: Guarded<Int32>
 
-    private init() throws {
+    private init(_ script: String) throws {
         var folder = Array(#filePath.utf8.split(separator: UInt8(ascii: "/")).map { String($0)! })
         while let last = folder.popLast(), last != "Tests" {}
         let sources = "/" + folder.joined(separator: "/")
         let (ours, its) = try socketPair()
         defer { close(its) }
         _ = try spawn(
-            sources + "/.oracle/bin/python", [sources + "/Tests/Oracle/chunked_backups.py"],
+            sources + "/.oracle/bin/python", [sources + "/Tests/Oracle/" + script],
             descriptors: [(source: its, target: 0), (source: its, target: 1)])
         channel = Guarded(ours)
     }

@@ -119,6 +119,29 @@ struct ConformanceTests {
         if kind.hasSuffix("Lock") { #expect(result.output.contains("ok       protect: what is protected")) }
     }
 
+    @Test("the Ceph store keeps every promise in a real cluster, and leaves no data that it has not noted")
+    func cephStore() async throws {
+        let rados = "rados -c \(try StorageUnderTest.ceph.get().directory)/ceph.conf -p backups"
+        func shell(_ script: String) async throws -> Set<String> {
+            let result = try await ServiceUnderTest.run("/bin/bash", ["-c", "set -o pipefail; " + script])
+            #expect(result.status == 0, "\(result.output)")
+            return Set(result.output.split(separator: "\n").map(String.init))
+        }
+        let ids = rados + " ls | sed -n 's/^clinker[.]data[.]\\([0-9a-f]*\\)[.].*/\\1/p'"
+        let before = try await shell(ids)
+        let directory = temporaryDirectory("conformance")
+        let result = try await check(
+            StorageUnderTest.arguments(try StorageUnderTest.cephStore()) + ["--kind", "store", "--json", directory + "/report.json"])
+        #expect(result.status == 0, "\(result.output)")
+        let report = try JSON(parsing: try ServiceUnderTest.read(directory + "/report.json"))
+        let cases = report["cases"]?.array ?? []
+        let skipped = Set(cases.filter { $0["outcome"] != "passed" }.compactMap { $0["name"]?.string?.split(separator: ":").first })
+        #expect(cases.count >= 80 && skipped.isSubset(of: ["put", "protect"]), "\(result.output)")
+        // What killed writers leave is removed a day later, by these notes.
+        let noted = try await shell("for d in {0..9} {a..f}; do \(rados) listomapkeys clinker.unreferenced.$d 2> /dev/null || true; done")
+        #expect(try await shell(ids).subtracting(before).subtracting(noted) == [])
+    }
+
     @Test("the drivers of real storage keep every promise", arguments: ["rbd", "nfs", "nfs with qcow2 volumes"])
     func storage(_ kind: String) async throws {
         let section =

@@ -61,6 +61,14 @@ final class StorageUnderTest: Sendable {
         return "volume_driver = rbd\nrbd_ceph_conf = \(ceph.directory)/ceph.conf\nrbd_pool = volumes\nrbd_user = cinder\n\(more)\n"
     }
 
+    /// A store of backups in a pool, as lines of a section; an option that is given takes the place of the usual one.
+    static func cephStore(_ option: String = "") throws -> String {
+        let ceph = try ceph.get()
+        let usual = ["backup_ceph_conf = \(ceph.directory)/ceph.conf", "backup_ceph_pool = backups", "backup_ceph_user = cinder-backup"]
+        let given = option.split(separator: " ").first ?? "none"
+        return "backup_driver = ceph\n" + (usual.filter { !$0.hasPrefix(given) } + [option]).joined(separator: "\n")
+    }
+
     static func nfsSection(_ more: String = "") throws -> String {
         let nfs = try nfs.get()
         return "volume_driver = nfs\nnfs_shares_config = \(nfs.directory)/shares\nnfs_snapshot_support = true\n\(more)\n"

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Primitives
 
@@ -34,7 +35,7 @@ public enum FileContent {
 
     /// Where the next byte lies that is in no hole, or nil behind the last.
     private static func nextData(of file: Int32, from offset: Int) throws -> Int? {
-        let place = lseek(file, off_t(offset), SEEK_DATA)
+        let place = lseek(file, off_t(offset), Int32(CLINKER_SEEK_DATA))
         if place >= 0 { return Int(place) }
         let code = errno
         guard code == ENXIO else { throw SystemError(code, "cannot look for data") }

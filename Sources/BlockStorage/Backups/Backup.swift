@@ -181,6 +181,8 @@ public enum Backups {
         public var store, format, service, host: String
         public var zone: String?
         public var container, serviceMetadata: String?
+        /// What the snapshot is called that is made to be read; nil: as others.
+        public var snapshotName: String?
         public init(store: String, format: String, service: String, host: String) {
             self.store = store
             self.format = format
@@ -193,7 +195,8 @@ public enum Backups {
         try tx.update(
             table, table.id(backup.id), set: table.store(place.store), table.format(place.format), table.service(place.service),
             table.host(place.host), table.availabilityZone(place.zone), table.container(place.container),
-            table.serviceMetadata(place.serviceMetadata), table.updatedAt(tx.now))
+            table.serviceMetadata(place.serviceMetadata),
+            table.temporarySnapshotID(backup.temporarySnapshotID.map { place.snapshotName ?? $0 }), table.updatedAt(tx.now))
     }
 
     /// All of it is in the store.

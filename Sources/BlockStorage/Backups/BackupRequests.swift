@@ -86,6 +86,7 @@ extension VolumeRequests {
             claims.append(.shared(volume))
             if let temporary { claims.append(.exclusive(new: temporary)) }
         }
+        if let base, let claim = try Backups.claimOnImage(of: base.value, in: tx) { claims.append(claim) }
         // Another backup that is made meanwhile must not remove what this one asks for changes since.
         if let base, let claim = Claim.shared(snapshotOf: base) { claims.append(claim) }
         try startBackup(
@@ -104,6 +105,8 @@ extension VolumeRequests {
         {
             _ = try Operations.cancel(running, caller: caller, in: tx)
         }
+        // Whoever claims the image of a chain has the volume's lock.
+        if Backups.sharesImage(found) { _ = try Volumes.lock(found.volumeID, in: tx) }
         let backup = try Backups.lock(found.id, for: caller, in: tx)
         guard force || BackupStatus.deletable.contains(backup.status) else {
             throw StorageError.invalidBackup("Backup status must be available or error")
@@ -114,8 +117,9 @@ extension VolumeRequests {
         }
         guard !backup.hasDependents else { throw StorageError.invalidBackup("Incremental backups exist for this backup.") }
         try Backups.setStatus(.deleting, of: backup, in: tx)
-        try startBackup(
-            DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: [.exclusive(backup)], in: tx)
+        var claims = [Claim.exclusive(backup)]
+        if let claim = try Backups.claimOnImage(of: backup.value, in: tx) { claims.append(claim) }
+        try startBackup(DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: claims, in: tx)
     }
 
     /// Of one project.

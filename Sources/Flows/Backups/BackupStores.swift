@@ -18,8 +18,15 @@ protocol BackupStore: Sendable {
     /// What Cinder calls the bucket that the whole store is: of a backup in this container the objects are named without it.
     var bucket: String? { get }
 
-    /// What the objects of a new backup have in their names. `container`: as the user asked for it.
-    func objectNames(of backup: Backup, container: String?) -> (container: String, prefix: String)
+    /// Whether backups of a format lie in images, each with those that it rests on.
+    func keepsImages(format: String) -> Bool
+    /// What the objects of a new backup have in their names.
+    ///
+    /// - Parameters:
+    ///   - container: as the user asked for it.
+    ///   - parent: the one that it is made on top of.
+    func objectNames(of backup: Backup, after parent: Backup?, format: String, container: String?) throws
+        -> (container: String, prefix: String)
     func waitForOldTransfers() async throws
     /// The end of a transfer.
     var transferEnd: Transfer.End { get }
@@ -27,6 +34,7 @@ protocol BackupStore: Sendable {
 
 extension BackupStore {
     var bucket: String? { nil }
+    func keepsImages(format: String) -> Bool { false }
 }
 
 /// The stores of this node.

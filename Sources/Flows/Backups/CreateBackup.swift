@@ -3,6 +3,7 @@ import Database
 import DriverHost
 import JSON
 import Logging
+import Transfers
 
 /// Makes a backup of a volume, by a snapshot that is read in its place, or of a snapshot. An increment asks the volume's driver what
 /// changed since the snapshot of its parent, and reads that alone.
@@ -19,11 +20,15 @@ enum CreateBackup: FlowDefinition {
             perform: { run, services in
                 let chain = try await run.chain(run.operation.resourceID)
                 guard let backup = chain.last else { throw StorageError.backupNotFound(run.operation.resourceID) }
-                let store = try services.stores.store(for: backup, parent: chain.dropLast().last, zone: run.arguments.zone)
-                let names = store.objectNames(of: backup, container: run.arguments.container)
+                let parent = chain.dropLast().last
+                let store = try services.stores.store(for: backup, parent: parent, zone: run.arguments.zone)
                 // Increments are in the format of what they rest on.
-                var place = Backups.Place(
-                    store: store.name, format: chain.first?.format ?? store.format, service: store.service, host: store.host)
+                let format = chain.first?.format ?? store.format
+                let names = try store.objectNames(of: backup, after: parent, format: format, container: run.arguments.container)
+                var place = Backups.Place(store: store.name, format: format, service: store.service, host: store.host)
+                if store.keepsImages(format: format), try await run.isVolumeInCeph(backup, services) {
+                    place.snapshotName = BackupNames.snapshotOfImage(id: backup.id, createdAt: backup.createdAt)
+                }
                 place.zone = store.zone
                 place.container = names.container
                 place.serviceMetadata = names.prefix

@@ -18,6 +18,12 @@ extension FlowRun {
         ])
     }
 
+    /// Whether the volume that a backup is made of is an image of Ceph, so that Cinder would look in it for the snapshots of backups.
+    func isVolumeInCeph(_ backup: Backup, _ services: FlowServices) async throws -> Bool {
+        guard let host = try await volume(backup.volumeID).host else { return false }
+        return services.backends.backend(HostName.backend(of: host))?.capabilities?["storage_protocol"]?.string == "ceph"
+    }
+
     /// What a driver is told of the snapshot since which an increment may ask what changed: the one that its parent was made of, if that
     /// still exists and is surely the older one. nil: the whole volume is read.
     func base(of backup: Backup, after parent: Backup) async throws -> DriverValue? {

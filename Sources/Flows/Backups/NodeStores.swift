@@ -44,7 +44,17 @@ private struct NodeStore: BackupStore {
     }
     var transferEnd: Transfer.End { Transfer.End(store: store.configuration) }
 
-    func objectNames(of backup: Backup, container asked: String?) -> (container: String, prefix: String) {
+    func keepsImages(format: String) -> Bool { format == "cinder" && store.bucket?.keepsImages == true }
+
+    func objectNames(of backup: Backup, after parent: Backup?, format: String, container asked: String?) throws
+        -> (container: String, prefix: String)
+    {
+        if let bucket, keepsImages(format: format) {
+            guard (asked ?? "").isEmpty || asked == bucket else {
+                throw DriverFailure(.invalid, "container must be \(bucket), the pool of the store \(name), or be left out")
+            }
+            return (bucket, BackupNames.inImages(id: backup.id, volumeID: backup.volumeID, parent: parent.map { $0.serviceMetadata ?? "" }))
+        }
         let folder = [asked ?? "", store.container].first { !$0.isEmpty }
         if let bucket {
             return (

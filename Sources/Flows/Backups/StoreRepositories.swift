@@ -145,6 +145,8 @@ public final class StoreRepositories: BackupRepositories {
         var snapshots: [(project: String, backup: String)] = []
         /// The beginnings of the names of chunked backups' objects.
         var prefixes: Set<String> = []
+        /// Backups in images, each with its image.
+        var images: [(image: String, backup: String)] = []
         /// Objects that no backup's metadata names, and how the names of their backups' objects begin.
         var unnamed: [(name: String, prefix: String)] = []
     }
@@ -154,6 +156,7 @@ public final class StoreRepositories: BackupRepositories {
         var contents = Contents()
         for item in try await run(order(.objects, store, nil), on: store) {
             if let backup = item["backup_id"]?.string { contents.snapshots.append((item["project_id"]?.string ?? "", backup)) }
+            if let image = item["image"]?.string { contents.images.append((image, item["image_backup_id"]?.string ?? "")) }
             if let prefix = item["prefix"]?.string { contents.prefixes.insert(prefix) }
             if let name = item["unnamed"]?.string { contents.unnamed.append((name, item["of"]?.string ?? "")) }
         }
@@ -166,6 +169,9 @@ public final class StoreRepositories: BackupRepositories {
     var buckets: [String: String] {
         Dictionary(stores.stores.compactMap { store in store.bucket.map { (store.name, $0) } }, uniquingKeysWith: { first, _ in first })
     }
+
+    /// Whether a store keeps backups of Cinder's format in images.
+    func keepsImages(_ name: String) -> Bool { stores.store(named: name)?.keepsImages(format: "cinder") ?? false }
 
     // MARK: scrub
 

@@ -309,7 +309,9 @@ final class MemoryStore: BackupStore {
 
     var ids: Set<String> { entries.withLock { Set($0.keys) } }
 
-    func objectNames(of backup: Backup, container: String?) -> (container: String, prefix: String) { (container ?? "c", backup.id) }
+    func objectNames(of backup: Backup, after parent: Backup?, format: String, container: String?) -> (container: String, prefix: String) {
+        (container ?? "c", backup.id)
+    }
     func waitForOldTransfers() async throws {}
     var transferEnd: Transfer.End {
         Transfer.End(

@@ -47,9 +47,10 @@
  *   Texts are UTF-8 and end with a zero byte, in both directions: a result
  *   that is none fails its call by its name. Names of volumes and snapshots
  *   are made of the operator's template and an id: letters, digits and
- *   "-_.", 43 to 45 bytes with the usual templates. Refuse a name that your
- *   storage does not take, one that is too long too, with INVALID: never cut
- *   it, and never let it lead elsewhere ("../x", "/x").
+ *   "-_.", 43 to 45 bytes with the usual templates; in a storage that is Ceph
+ *   (storage_protocol) up to 64 for a snapshot that a backup is read from.
+ *   Refuse a name that your storage does not take, one that is too long too,
+ *   with INVALID: never cut it, and never let it lead elsewhere ("../x", "/x").
  *
  *   Options and arguments convert themselves: integer() reads a text of
  *   decimal digits with a sign or none, real() any decimal number, boolean()
@@ -444,6 +445,19 @@ typedef const clinker_driver *(*clinker_driver_function)(void);
  *   CLINKER_THREADS_PARALLEL is mandatory: calls come from many threads at the
  *   same time, also for one name. A writer is used by one thread at a time.
  *
+ * IMAGES
+ *   A store whose capability images is true keeps volumes as images with
+ *   snapshots, too: backups of the format `cinder` lie in them. The same
+ *   library exports clinker_driver_v1 beside clinker_store_v1; the host opens
+ *   it with the store's options, backend and state_dir, and calls
+ *   create_volume, extend_volume, delete_volume, create_snapshot,
+ *   delete_snapshot, revert_to_snapshot, list_volumes (of one volume where
+ *   volume.name is given), open_handle, read, write, zero, flush, extents and
+ *   changed, all of them mandatory then. volume.id and volume.name are the
+ *   image's name, such as volume-ID.backup.ID, and of a snapshot likewise.
+ *   create_snapshot leaves nothing that another program would have to lift
+ *   before it may remove the snapshot.
+ *
  * ERRORS OF A STORE
  *   NOT_FOUND: there is no such object; nothing else is NOT_FOUND. NO_SPACE:
  *   it is full, or a quota is. RETRY: the network or the server has trouble
@@ -494,7 +508,8 @@ typedef struct clinker_store {
      * range_get boolean: a part of an object costs a part of its price; not set: true;
      * preferred_object_size integer, maximum_object_size integer (bytes; not set or null: any size);
      * checks_sha256 boolean: put refuses bytes that do not have the hash it was given; not set: false;
-     * object_lock boolean: protect holds off whoever has this store's credentials; not set: false. */
+     * object_lock boolean: protect holds off whoever has this store's credentials; not set: false;
+     * images boolean: the library keeps images, too (IMAGES); not set: false. */
     int (*capabilities)(void *instance, clinker_call *);
 
     /* Results: total_capacity_gb real, free_capacity_gb real; negative or not set: not known.

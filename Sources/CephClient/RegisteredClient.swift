@@ -4,12 +4,12 @@ import Glibc
 
 /// Records the cluster clients of this machine in a directory, so that the next process can blocklist dead ones: the cluster considers a
 /// killed client alive for half a minute, during which its images stay locked.
-final class RegisteredClient {
+package final class RegisteredClient {
     private let path: String
     private let descriptor: Int32
 
     /// `former`: the directory of earlier releases, shared by all backends; dead clients recorded there are blocklisted too.
-    init(directory: String, former: String, cluster: Cluster, _ call: Call) throws {
+    package init(directory: String, former: String? = nil, cluster: Cluster, _ call: Call) throws {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             throw DriverError.last(CLINKER_BAD_CONFIGURATION, "cannot create the directory \(directory)")
         }
@@ -29,7 +29,7 @@ final class RegisteredClient {
             close(descriptor)
             throw failure
         }
-        for place in [directory, former] where access(place, F_OK) == 0 {
+        for place in [directory, former].compactMap({ $0 }) where access(place, F_OK) == 0 {
             try? Self.fenceTheDead(directory: place, cluster: cluster, call)
         }
     }

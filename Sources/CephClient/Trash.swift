@@ -4,15 +4,15 @@ import DriverKit
 import Glibc
 
 /// The pool's trash, which librbd keeps beside the images (the object `rbd_trash` of class `rbd`).
-enum Trash {
-    struct Entry {
-        let id, name: String
+package enum Trash {
+    package struct Entry {
+        package let id, name: String
         /// Whether its deferment time is over.
-        let isDue: Bool
+        package let isDue: Bool
     }
 
     /// The images moved to the trash, without those that are being removed.
-    static func moved(in cluster: Cluster) throws -> [Entry] {
+    package static func moved(in cluster: Cluster) throws -> [Entry] {
         var count = 64
         while true {
             var found = [rbd_trash_image_info_t](repeating: rbd_trash_image_info_t(), count: count)
@@ -34,7 +34,7 @@ enum Trash {
     private static let isRemoval: UInt8 = 3
 
     /// Images whose removal has begun, which librbd's list leaves out; due are those whose removal began a while ago.
-    static func removals(in cluster: Cluster) throws -> [Entry] {
+    package static func removals(in cluster: Cluster) throws -> [Entry] {
         var found: [Entry] = []
         var last = ""
         while let answer = try cluster.execute(

@@ -4,9 +4,9 @@ import DriverKit
 import Glibc
 
 /// The pool's list of names, which librbd keeps beside the images (the object `rbd_directory` of class `rbd`).
-enum Directory {
+package enum Directory {
     /// The id of the image that a name leads to; nil if there is none.
-    static func id(of name: String, in cluster: Cluster) throws -> String? {
+    package static func id(of name: String, in cluster: Cluster) throws -> String? {
         guard let answer = try cluster.execute("get_id", of: "rbd_id.\(name)", []) else { return nil }
         var reader = CephForm.Reader(answer)
         return reader.text()
@@ -14,7 +14,7 @@ enum Directory {
 
     /// Removes a name without an image from the list: librbd removes the object that maps a name to its image before it removes the name,
     /// and a client that dies in between leaves the name behind.
-    static func forget(_ name: String, in cluster: Cluster) throws {
+    package static func forget(_ name: String, in cluster: Cluster) throws {
         var size: UInt64 = 0
         var time = time_t()
         let leads = rados_stat(cluster.pool, "rbd_id.\(name)", &size, &time)

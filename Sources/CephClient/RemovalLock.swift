@@ -7,7 +7,7 @@ import Glibc
 ///
 /// It lies with the image's header, and goes with it. It ends by itself: by then a removal has the image open, which others see by its
 /// watch.
-enum RemovalLock {
+package enum RemovalLock {
     private static let name = "clinker.removal"
     private static let seconds: UInt32 = 30
     /// `LOCK_EXCLUSIVE` of Ceph's cls_lock_types.h.
@@ -16,7 +16,7 @@ enum RemovalLock {
     /// Runs the removal, or returns `-EBUSY` where another one has the lock.
     ///
     /// - Parameter image: the image's id; nil if there is none, so that there is nothing to lock.
-    static func hold(_ image: String?, in cluster: Cluster, _ removal: () -> Int32) -> Int32 {
+    package static func hold(_ image: String?, in cluster: Cluster, _ removal: () -> Int32) -> Int32 {
         guard let image else { return removal() }
         let header = "rbd_header.\(image)"
         let cookie = "\(getpid())-\(UInt64.random(in: 0...UInt64.max))"

@@ -6,23 +6,28 @@ import JSON
 
 /// A connection to a cluster and to one of its pools. The time-outs set here bound every call, so that an unreachable cluster does not
 /// block a thread forever.
-final class Cluster {
-    struct Settings {
-        var user: String?
-        var clusterName = "ceph"
-        var configurationFile: String?
-        var pool = "rbd"
+package final class Cluster {
+    package struct Settings {
+        package var user: String?
+        package var clusterName = "ceph"
+        package var configurationFile: String?
+        package var pool = "rbd"
         /// Time-out of an operation in seconds.
-        var timeout = 30
+        package var timeout = 30
+        /// The options that say these, for what is wrong with them.
+        package var configurationOption = "rbd_ceph_conf"
+        package var poolOption = "rbd_pool"
+
+        package init() {}
     }
 
-    let settings: Settings
+    package let settings: Settings
     /// The pool, as librbd and librados take it.
-    let pool: rados_ioctx_t
+    package let pool: rados_ioctx_t
     private let handle: rados_t
-    let closer = ImageCloser()
+    package let closer = ImageCloser()
 
-    init(_ settings: Settings) throws {
+    package init(_ settings: Settings) throws {
         self.settings = settings
         var created: rados_t?
         let name = settings.user.map { "client.\($0)" } ?? "client.admin"
@@ -31,14 +36,15 @@ final class Cluster {
         do {
             if let file = settings.configurationFile {
                 guard access(file, R_OK) == 0 else {
-                    throw DriverError.last(CLINKER_BAD_CONFIGURATION, "rbd_ceph_conf: \(file) cannot be read")
+                    throw DriverError.last(CLINKER_BAD_CONFIGURATION, "\(settings.configurationOption): \(file) cannot be read")
                 }
             }
             let result = rados_conf_read_file(handle, settings.configurationFile)
             guard result == 0 else {
                 throw DriverError(
                     CLINKER_BAD_CONFIGURATION,
-                    "rbd_ceph_conf: \(settings.configurationFile ?? "the default file") is no Ceph configuration: \(Self.text(result))")
+                    "\(settings.configurationOption): \(settings.configurationFile ?? "the default file") is no Ceph configuration: \(Self.text(result))"
+                )
             }
             for option in ["rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout"] {
                 try Self.check(rados_conf_set(handle, option, "\(settings.timeout)"), "cannot set \(option)")
@@ -59,7 +65,7 @@ final class Cluster {
             rados_shutdown(handle)
             throw DriverError(
                 result == -ENOENT || result == -EPERM ? CLINKER_BAD_CONFIGURATION : CLINKER_RETRY,
-                "rbd_pool: the pool \(settings.pool) cannot be opened: \(Self.text(result))")
+                "\(settings.poolOption): the pool \(settings.pool) cannot be opened: \(Self.text(result))")
         }
         // Writes to a full pool fail with ENOSPC instead of blocking until there is space.
         rados_set_pool_full_try(pool)
@@ -73,7 +79,22 @@ final class Cluster {
         rados_shutdown(handle)
     }
 
-    var fsid: String {
+    /// The names of the pool's images.
+    package var imageNames: [String] {
+        get throws {
+            var count = 64
+            while true {
+                var found = [rbd_image_spec_t](repeating: rbd_image_spec_t(), count: count)
+                let result = rbd_list2(pool, &found, &count)
+                if result == -ERANGE { continue }
+                try Self.check(result, "cannot list the images of \(settings.pool)")
+                defer { rbd_image_spec_list_cleanup(&found, count) }
+                return found.prefix(count).map { String(cString: $0.name) }
+            }
+        }
+    }
+
+    package var fsid: String {
         get throws {
             var buffer = [CChar](repeating: 0, count: 64)
             let length = rados_cluster_fsid(handle, &buffer, buffer.count)
@@ -83,7 +104,7 @@ final class Cluster {
     }
 
     /// The addresses that identify this connection in the cluster; `fence` accepts them.
-    var addresses: String {
+    package var addresses: String {
         get throws {
             var text: UnsafeMutablePointer<CChar>?
             try Self.check(rados_getaddrs(handle, &text), "cannot read the connection's addresses")
@@ -93,7 +114,7 @@ final class Cluster {
     }
 
     /// Adds the client with these addresses to the blocklist: its pending requests are not carried out any more.
-    func fence(_ addresses: String) throws {
+    package func fence(_ addresses: String) throws {
         // The monitor accepts one address; all addresses of a client have the same nonce.
         for address in addresses.split(separator: ",") {
             let plain = address.filter { $0 != "[" && $0 != "]" }
@@ -104,12 +125,12 @@ final class Cluster {
     }
 
     /// Updates the OSD map, so that every OSD that serves this connection knows the current blocklist.
-    func seeFences() throws { try Self.check(rados_wait_for_latest_osdmap(handle), "cannot wait for the cluster's map") }
+    package func seeFences() throws { try Self.check(rados_wait_for_latest_osdmap(handle), "cannot wait for the cluster's map") }
 
     private static let fenceSeconds: UInt32 = 3600
 
     /// Sends a command to a monitor; returns its output.
-    func command(_ members: (String, String)...) throws -> JSON {
+    package func command(_ members: (String, String)...) throws -> JSON {
         let json = JSON.object(JSONObject((members + [("format", "json")]).map { (name: $0.0, value: .string($0.1)) })).text
         var output: UnsafeMutablePointer<CChar>?
         var outputLength = 0
@@ -132,10 +153,10 @@ final class Cluster {
 
     // MARK: errors
 
-    static func text(_ result: Int32) -> String { String(cString: strerror(-result)) }
+    package static func text(_ result: Int32) -> String { String(cString: strerror(-result)) }
 
     /// The driver error code for a result of librbd or librados; OK unless the result is negative.
-    static func code(_ result: Int32) -> clinker_code {
+    package static func code(_ result: Int32) -> clinker_code {
         switch result < 0 ? -result : 0 {
         case 0: CLINKER_OK
         case ENOENT: CLINKER_NOT_FOUND
@@ -150,7 +171,7 @@ final class Cluster {
     }
 
     /// Throws the driver error for a negative result.
-    static func check(_ result: Int32, _ what: @autoclosure () -> String) throws(DriverError) {
+    package static func check(_ result: Int32, _ what: @autoclosure () -> String) throws(DriverError) {
         guard result < 0 else { return }
         if result == -ESHUTDOWN { leave(what()) }
         throw DriverError(code(result), "\(what()): \(text(result))")

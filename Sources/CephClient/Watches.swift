@@ -2,14 +2,14 @@ import CRBD
 import DriverKit
 
 /// The watches by which clients keep an image open.
-enum Watches {
+package enum Watches {
     /// Time-out in seconds for a client's reply.
     private static let patience: UInt64 = 2
 
     /// Whether a client replies for the image, or may still do so. An OSD that loses a client before it has committed the client's watch
     /// records the watch with the image and never ends it (seen with Ceph 16.2): librbd considers the image open until the OSD reloads the
     /// object, which may be a month later. Such a stale watch receives no notification, so no reply to it is missing.
-    static func areAlive(on image: String, in cluster: Cluster) -> Bool {
+    package static func areAlive(on image: String, in cluster: Cluster) -> Bool {
         var reply: UnsafeMutablePointer<CChar>?
         var length = 0
         // An empty notification makes clients reload the image's header.

@@ -7,7 +7,7 @@ import Synchronization
 /// into freed memory (seen with Ceph 16.2: of six processes that only opened and closed clones on two processors, with an allocator that
 /// overwrites freed memory, each died within 250 rounds). Closing an image that is open for writing takes a few round trips to the cluster,
 /// which is long enough (no process died in 2,400 rounds).
-final class ImageCloser: Sendable {
+package final class ImageCloser: Sendable {
     private static let age = Duration.milliseconds(100)
 
     private struct Closed: @unchecked Sendable {
@@ -20,7 +20,7 @@ final class ImageCloser: Sendable {
     private let waiting = Mutex<[Closed]>([])
 
     /// Closes the image now or in a later call, in `closeAll` at the latest.
-    func close(_ handle: rbd_image_t, openedAt: ContinuousClock.Instant) {
+    package func close(_ handle: rbd_image_t, openedAt: ContinuousClock.Instant) {
         let closed = Closed(handle: handle, due: openedAt + Self.age)
         let now = ContinuousClock.now
         let due = waiting.withLock { waiting in
@@ -33,7 +33,7 @@ final class ImageCloser: Sendable {
     }
 
     /// Closes all images; waits until the youngest is old enough.
-    func closeAll() {
+    package func closeAll() {
         let all = waiting.withLock { waiting in
             defer { waiting = [] }
             return waiting

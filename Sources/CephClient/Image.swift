@@ -4,29 +4,29 @@ import DriverKit
 import Glibc
 
 /// An open image of the pool.
-final class Image {
-    struct Snapshot {
-        let id: UInt64
-        let name: String
-        let size: UInt64
+package final class Image {
+    package struct Snapshot {
+        package let id: UInt64
+        package let name: String
+        package let size: UInt64
     }
 
     /// The parent of a clone.
-    struct Parent: Equatable {
-        let pool: String
-        let image: String
-        let snapshot: String
+    package struct Parent: Equatable {
+        package let pool: String
+        package let image: String
+        package let snapshot: String
     }
 
-    let name: String
-    let cluster: Cluster
-    let handle: rbd_image_t
+    package let name: String
+    package let cluster: Cluster
+    package let handle: rbd_image_t
     private var isOpen = true
     /// nil for an image that is open for writing.
     private let openedToReadAt: ContinuousClock.Instant?
 
     /// Throws NOT_FOUND if there is no such image. With `snapshot` the image is opened at that snapshot.
-    init(_ cluster: Cluster, _ name: String, writable: Bool, snapshot: String? = nil) throws {
+    package init(_ cluster: Cluster, _ name: String, writable: Bool, snapshot: String? = nil) throws {
         self.cluster = cluster
         self.name = name
         var opened: rbd_image_t?
@@ -38,7 +38,7 @@ final class Image {
     }
 
     /// An image of the trash.
-    init(_ cluster: Cluster, id: String, name: String) throws {
+    package init(_ cluster: Cluster, id: String, name: String) throws {
         self.cluster = cluster
         self.name = name
         var opened: rbd_image_t?
@@ -50,21 +50,21 @@ final class Image {
 
     deinit { close() }
 
-    func close() {
+    package func close() {
         guard isOpen else { return }
         isOpen = false
         if let openedToReadAt { cluster.closer.close(handle, openedAt: openedToReadAt) } else { rbd_close(handle) }
     }
 
     /// nil if there is none.
-    static func find(_ cluster: Cluster, _ name: String, writable: Bool) throws -> Image? {
+    package static func find(_ cluster: Cluster, _ name: String, writable: Bool) throws -> Image? {
         do { return try Image(cluster, name, writable: writable) } catch let error as DriverError where error.code == CLINKER_NOT_FOUND {
             return nil
         }
     }
 
     /// The prefix of its objects' names.
-    var id: String {
+    package var id: String {
         get throws {
             var buffer = [CChar](repeating: 0, count: 64)
             try Cluster.check(rbd_get_id(handle, &buffer, buffer.count), "cannot read the id of \(name)")
@@ -73,7 +73,7 @@ final class Image {
     }
 
     /// Bytes.
-    var size: UInt64 {
+    package var size: UInt64 {
         get throws {
             var size: UInt64 = 0
             try Cluster.check(rbd_get_size(handle, &size), "cannot read the size of \(name)")
@@ -82,14 +82,14 @@ final class Image {
     }
 
     /// Resizes the image to at least this many bytes; an image never shrinks.
-    func grow(to bytes: UInt64) throws {
+    package func grow(to bytes: UInt64) throws {
         guard try size < bytes else { return }
         try Cluster.check(rbd_resize2(handle, bytes, false, nil, nil), "cannot resize \(name)")
     }
 
     // MARK: snapshots
 
-    var snapshots: [Snapshot] {
+    package var snapshots: [Snapshot] {
         get throws {
             var count: Int32 = 16
             while true {
@@ -103,22 +103,34 @@ final class Image {
         }
     }
 
-    func hasSnapshot(_ snapshot: String) throws -> Bool {
+    package func hasSnapshot(_ snapshot: String) throws -> Bool {
         var exists = false
         try Cluster.check(rbd_snap_exists(handle, snapshot, &exists), "cannot look for \(name)@\(snapshot)")
         return exists
     }
 
-    /// Creates and protects a snapshot; succeeds if it exists.
-    func makeSnapshot(_ snapshot: String) throws {
+    /// Checks the name of an image or snapshot: '/' and '@' would lead to another pool, namespace or snapshot.
+    package static func checkedName(_ name: String) throws -> String {
+        guard !name.isEmpty, name.utf8.count <= 200, !name.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "@") })
+        else {
+            throw DriverError(CLINKER_INVALID, "'\(name)' cannot be the name of an image or snapshot")
+        }
+        return name
+    }
+
+    /// Creates a snapshot; succeeds if it exists.
+    ///
+    /// - Parameter isProtected: what has children is protected, and cannot be removed before that is lifted.
+    package func makeSnapshot(_ snapshot: String, isProtected: Bool = true) throws {
         let created = rbd_snap_create(handle, snapshot)
         if created != -EEXIST { try Cluster.check(created, "cannot create \(name)@\(snapshot)") }
+        guard isProtected else { return }
         let protected = rbd_snap_protect(handle, snapshot)
         if protected != -EBUSY { try Cluster.check(protected, "cannot protect \(name)@\(snapshot)") }
     }
 
     /// Throws BUSY if the snapshot has children; succeeds if it does not exist.
-    func removeSnapshot(_ snapshot: String) throws {
+    package func removeSnapshot(_ snapshot: String) throws {
         let unprotected = rbd_snap_unprotect(handle, snapshot)
         if unprotected == -ENOENT { return }
         if unprotected != -EINVAL { try Cluster.check(unprotected, "cannot unprotect \(name)@\(snapshot)") }
@@ -128,7 +140,7 @@ final class Image {
 
     /// The namespace of the snapshot: a user's, a group's or librbd's own. `TRASH` is a removed snapshot that is kept under another name
     /// until its last clone is gone. nil if it does not exist.
-    func kind(of snapshot: Snapshot) throws -> rbd_snap_namespace_type_t? {
+    package func kind(of snapshot: Snapshot) throws -> rbd_snap_namespace_type_t? {
         var type = RBD_SNAP_NAMESPACE_TYPE_USER
         let result = rbd_snap_get_namespace_type(handle, snapshot.id, &type)
         if result == -ENOENT { return nil }
@@ -137,7 +149,7 @@ final class Image {
     }
 
     /// Whether a client has the image open; stale watches do not count.
-    var isWatched: Bool {
+    package var isWatched: Bool {
         get throws {
             var count = 8
             while true {
@@ -153,14 +165,14 @@ final class Image {
 
     /// Removes such a snapshot if its last clone is gone but the client died before it could remove the snapshot. Throws BUSY if there is a
     /// clone.
-    func clear(_ snapshot: Snapshot) throws {
+    package func clear(_ snapshot: Snapshot) throws {
         let result = rbd_snap_remove_by_id(handle, snapshot.id)
         if result != -ENOENT { try Cluster.check(result, "cannot clear away \(name)@\(snapshot.name)") }
     }
 
     // MARK: parents and children
 
-    var parent: Parent? {
+    package var parent: Parent? {
         get throws {
             var image = rbd_linked_image_spec_t()
             var snapshot = rbd_snap_spec_t()
@@ -177,7 +189,7 @@ final class Image {
     }
 
     /// The clones of a snapshot of this image: names, and whether they are in the trash.
-    func children(of snapshot: String) throws -> [(name: String, pool: String, isTrash: Bool)] {
+    package func children(of snapshot: String) throws -> [(name: String, pool: String, isTrash: Bool)] {
         let image = try Image(cluster, name, writable: false, snapshot: snapshot)
         var count = 16
         while true {
@@ -196,7 +208,7 @@ final class Image {
     private static let wholeKey = "clinker.whole"
 
     /// Whether this image is a complete clone.
-    var isWhole: Bool {
+    package var isWhole: Bool {
         get throws {
             if let parent = try parent {
                 guard let origin = try Image.find(cluster, parent.image, writable: false) else { return false }
@@ -220,7 +232,7 @@ final class Image {
 
     /// Copies the parent's data into the image, which then does not depend on it. Can be cancelled and continues where it stopped.
     /// `isNew`: no client has ever written to the image.
-    func flatten(_ call: Call, isNew: Bool) throws {
+    package func flatten(_ call: Call, isNew: Bool) throws {
         if try parent != nil {
             if try !isNew || isMarked(Self.wholeKey) { try setMapAside() }
             try mark(Self.wholeKey)
@@ -258,13 +270,13 @@ final class Image {
 }
 
 /// Passes librbd's progress to the host, and the host's cancellation to librbd.
-enum Progress {
+package enum Progress {
     private final class Box {
         let call: Call
         init(_ call: Call) { self.call = call }
     }
 
-    static func report(_ call: Call, _ body: (librbd_progress_fn_t, UnsafeMutableRawPointer) -> Int32) -> Int32 {
+    package static func report(_ call: Call, _ body: (librbd_progress_fn_t, UnsafeMutableRawPointer) -> Int32) -> Int32 {
         let box = Box(call)
         return withExtendedLifetime(box) {
             body(

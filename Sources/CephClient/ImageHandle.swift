@@ -4,47 +4,47 @@ import DriverKit
 import Glibc
 
 /// A block handle on an image.
-final class ImageHandle: BlockHandle {
+package final class ImageHandle: BlockHandle {
     private let image: Image
-    init(_ image: Image) { self.image = image }
+    package init(_ image: Image) { self.image = image }
 
-    var size: UInt64 { get throws { try image.size } }
+    package var size: UInt64 { get throws { try image.size } }
     /// The size of the image's objects, which is the preferred request size.
-    var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 4 << 20, 32 << 20) }
-    func close() { image.close() }
+    package var blockSize: (minimum: UInt32, preferred: UInt32, maximum: UInt32) { (1, 4 << 20, 32 << 20) }
+    package func close() { image.close() }
 
-    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+    package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
         try within(offset, UInt64(buffer.count))
         let count = rbd_read(image.handle, offset, buffer.count, buffer.baseAddress)
         try check(count, "read")
         guard count == buffer.count else { throw DriverError(CLINKER_ERROR, "\(image.name): \(count) bytes read of \(buffer.count)") }
     }
 
-    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+    package func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
         try within(offset, UInt64(buffer.count))
         try check(rbd_write(image.handle, offset, buffer.count, buffer.baseAddress), "write")
     }
 
-    func zero(offset: UInt64, length: UInt64) throws {
+    package func zero(offset: UInt64, length: UInt64) throws {
         try inPieces(offset, length) { rbd_write_zeroes(image.handle, $0, Int($1), 0, 0) }
     }
 
-    func discard(offset: UInt64, length: UInt64) throws {
+    package func discard(offset: UInt64, length: UInt64) throws {
         try inPieces(offset, length) { Int(rbd_discard(image.handle, $0, $1)) }
     }
 
-    func flush() throws { try check(Int(rbd_flush(image.handle)), "flush") }
+    package func flush() throws { try check(Int(rbd_flush(image.handle)), "flush") }
 
-    func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+    package func extents(offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
         try map(since: nil, offset, length, absent: UInt32(CLINKER_EXTENT_HOLE) | UInt32(CLINKER_EXTENT_ZERO), each)
     }
 
-    func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
+    package func changed(since call: Call, offset: UInt64, length: UInt64, _ each: (UInt64, UInt64, UInt32) -> Int32) throws -> Int32 {
         try map(since: call.required("since.name"), offset, length, absent: nil, each)
     }
 
     /// Submits a request asynchronously; a thread of librbd reports its completion to the host.
-    func submit(_ request: UnsafeMutablePointer<clinker_request>) throws {
+    package func submit(_ request: UnsafeMutablePointer<clinker_request>) throws {
         guard let operation = Operation(rawValue: request.pointee.operation) else { throw DriverError.unsupported }
         let (offset, length) = (request.pointee.offset, request.pointee.length)
         if operation != .flush { try within(offset, length) }
