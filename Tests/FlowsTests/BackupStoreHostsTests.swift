@@ -52,6 +52,17 @@ struct BackupStoreHostsTests {
         #expect(swift.stores.first?.formatOptions["backup_file_size"]?.integer == 1_999_994_880)
     }
 
+    @Test("Cinder's Ceph driver is the store with images, by its Python path and its plain names")
+    func ceph() throws {
+        for name in ["ceph", "rbd", "cinder.backup.drivers.ceph", "cinder.backup.drivers.ceph.CephBackupDriver"] {
+            let store = try #require(
+                try stores("[DEFAULT]\nbackup_driver = \(name)\nbackup_ceph_pool = here\n").stores.first)
+            #expect(store.service == "cinder.backup.drivers.ceph.CephBackupDriver" && store.format == "cinder")
+            #expect(store.configuration.pluginPath.hasSuffix("/libClinkerBackupRBD.so"))
+            #expect(store.configuration.options["backup_ceph_pool"]?.string == "here")
+        }
+    }
+
     @Test("a store of a section whose plugin is not there is refused; Cinder's in [DEFAULT] is told")
     func missing() throws {
         #expect { try stores("[DEFAULT]\nenabled_backup_stores = a\n[a]\nbackup_driver = tape\n") } throws: {
