@@ -76,9 +76,16 @@ final class HandleTarget: BlockTarget, @unchecked Sendable {
         self.handle = Guarded(handle)
     }
 
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws { try handle.withLock { try $0.write(bytes, at: offset) } }
-    func zero(_ range: Range<UInt64>) throws {
-        try handle.withLock { try $0.zero(offset: range.lowerBound, length: UInt64(range.count)) }
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws { try change { try $0.write(bytes, at: offset) } }
+    func zero(_ range: Range<UInt64>) throws { try change { try $0.zero(offset: range.lowerBound, length: UInt64(range.count)) } }
+    func flush() throws { try change { try $0.flush() } }
+
+    /// A volume whose restoration was refused is as it was before. That a driver refuses a part says nothing of those before it: of these
+    /// calls it is an error.
+    private func change(_ body: (Driver.Handle) throws -> Void) throws {
+        do { try handle.withLock { try body($0) } } catch let failure as DriverFailure {
+            let isRefusal = failure.code == .busy || failure.code == .unsupported
+            throw isRefusal ? DriverFailure(.error, failure.message) : failure
+        }
     }
-    func flush() throws { try handle.withLock { try $0.flush() } }
 }

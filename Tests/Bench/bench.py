@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Clinker against the smallest C server on the same library, in one run on one machine.
 
-    bench.py BINARY HELLO [--quick] [--million]
+    bench.py BINARY HELLO [--quick] [--only backups]
 
 Figures are ratios and CPU per request: absolute rates depend on the machine. Traffic goes to 127.0.0.1 only.
 """
@@ -464,18 +464,39 @@ def healthy(service, seconds):
         print(f"/healthcheck beside {count} {name}: p50 {times[len(times) // 2]:.1f} ms, p99 {times[len(times) * 99 // 100]:.1f} ms, worst {times[-1]:.1f} ms", flush=True)
 
 
+def measure_backups(binary, hello, report):
+    import backups
+
+    backups.measure(
+        binary, pathlib.Path(binary).parent / "backup-bench", pathlib.Path(hello).parent / "backup-limit", report, quick="--quick" in sys.argv)
+
+
+def table(rows, machine):
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    print(f"\n{os.cpu_count()} x {model}, kernel {os.uname().release}{machine}\n")
+    print("| what | measured | target | met |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
 def main():
     # The service refuses secrets that others can read.
     os.umask(0o077)
     binary, hello = sys.argv[1], sys.argv[2]
     seconds = 3 if "--quick" in sys.argv else 8
-    directory = tempfile.mkdtemp(prefix="clinker-bench-")
     rows = []
 
     def report(name, value, target, met):
         rows.append((name, value, target, "yes" if met else "NO"))
         print(f"{name}: {value} (target {target}) {'' if met else '  <-- missed'}", flush=True)
 
+    if "--only" in sys.argv:
+        if sys.argv[-1] != "backups":
+            raise SystemExit("bench: --only backups, at the end")
+        measure_backups(binary, hello, report)
+        table(rows, "")
+        return
+    directory = tempfile.mkdtemp(prefix="clinker-bench-")
     cpus = os.cpu_count()
     yardstick = subprocess.Popen([hello, "18777", str(cpus)])
     try:
@@ -524,12 +545,11 @@ def main():
         service.stop()
         allocations(binary, directory, report)
         identified(binary, directory, seconds, report)
-        import backends, backups, storage
+        import backends, storage
 
         backends.measure(binary, directory, report, quick="--quick" in sys.argv)
         storage.measure(binary, directory, report, quick="--quick" in sys.argv)
-        backups.measure(
-            pathlib.Path(binary).parent / "backup-bench", pathlib.Path(hello).parent / "backup-limit", report, quick="--quick" in sys.argv)
+        measure_backups(binary, hello, report)
         if "--quick" not in sys.argv:
             middle = fill(directory, 1_000_000)
             service = Service(binary, directory)
@@ -546,11 +566,7 @@ def main():
             service.process.kill()
         shutil.rmtree(directory, ignore_errors=True)
 
-    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"\n{cpus} x {model}, kernel {os.uname().release}, fdatasync {sync:.2f} ms\n")
-    print("| what | measured | target | met |\n|---|---|---|---|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    table(rows, f", fdatasync {sync:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import Glibc
 import JSON
 import Primitives
+import TestSupport
 import Testing
 
 /// Another type, another place: what is moved, what it costs, and what happens when it fails or a process dies meanwhile.

@@ -26,6 +26,8 @@ public struct ChunkedOptions: Sendable {
     /// that it is smaller; one at a time may take more than `uncertainOutput` of that.
     static let memory = 60 << 20
     static let uncertainOutput = 6 << 20
+    /// Bytes of output that an object may have while all of its input is kept: memory that is given back is cleared when it is needed again.
+    static let outputBesideInput = 10 << 20
     /// Threads that may share this memory: with more of them objects would be too small, and too many.
     static let mostThreads = 3
 

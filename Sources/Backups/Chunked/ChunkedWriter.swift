@@ -11,6 +11,7 @@ final class ChunkedWriter: Sendable {
     private let schedule: WriteSchedule
     private let zeroes: ZeroHashes
     private let uncertainty = Primitives.Semaphore(1)
+    private let lanes = MD5Lanes()
 
     init(
         _ backup: ChunkedBackup, of source: any BlockSource, to store: any ObjectStore, parent: ChunkedBackup?, _ options: ChunkedOptions,
@@ -36,7 +37,7 @@ final class ChunkedWriter: Sendable {
         control.advance { $0.total = source.size }
         try runCrew(options.workers, "backup", stop: { [schedule] in schedule.stop() }) { [self] in
             let buffer = WindowBuffer(options.windowSize)
-            let putter = ObjectPutter(backup, store, options, zeroes, uncertainty: uncertainty)
+            let putter = ObjectPutter(backup, store, options, zeroes, uncertainty: uncertainty, lanes: lanes)
             let hash = SHA256()
             while let window = try schedule.next() {
                 guard !control.isCancelled else { throw ChunkedFailure.cancelled }

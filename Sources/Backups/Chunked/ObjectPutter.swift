@@ -7,15 +7,16 @@ final class ObjectPutter {
     private let store: any ObjectStore
     private let options: ChunkedOptions
     private let encoder: (any StreamEncoder)?
-    private let md5 = MD5()
+    private let lanes: MD5Lanes
     private let zeroes: ZeroHashes
     /// One thread at a time may hold much output of which it is not clear that it will be smaller than the input, which it holds too.
     private let uncertainty: Primitives.Semaphore
 
     init(
         _ backup: ChunkedBackup, _ store: any ObjectStore, _ options: ChunkedOptions, _ zeroes: ZeroHashes,
-        uncertainty: Primitives.Semaphore
+        uncertainty: Primitives.Semaphore, lanes: MD5Lanes
     ) {
+        self.lanes = lanes
         self.uncertainty = uncertainty
         self.backup = backup
         self.store = store
@@ -47,6 +48,9 @@ final class ObjectPutter {
         }
         var object = ChunkedObject(
             number: number, offset: offset, length: UInt64(part.count), compression: .none, md5: MD5.Value(high: 0, low: 0))
+        // Computed when several threads need one, while others still compress or put.
+        let md5 = lanes.submit(UnsafeRawBufferPointer(buffer[part]))
+        defer { lanes.withdraw(md5) }
         if let encoder, !pieces.allSatisfy({ looksRandom(UnsafeRawBufferPointer(buffer[$0])) }) {
             let output = CompressedSlices()
             var done = 0
@@ -60,7 +64,6 @@ final class ObjectPutter {
             encoder.begin(part.count)
             for piece in pieces {
                 let bytes = UnsafeRawBufferPointer(buffer[piece])
-                md5.update(bytes)
                 let isBorrowed = encoder.encode(bytes, isLast: piece.upperBound == part.upperBound, into: output)
                 done += bytes.count
                 if isBorrowed { borrowed += bytes.count }
@@ -74,19 +77,22 @@ final class ObjectPutter {
                 if isBorrowed { unused = piece.upperBound..<piece.upperBound }
                 if isWorthwhile && !isBorrowed {
                     unused = unused.lowerBound..<piece.upperBound
-                    buffer.drop(unused)
+                    if output.count - borrowed > ChunkedOptions.outputBesideInput {
+                        object.md5 = lanes.value(of: md5)
+                        buffer.drop(unused)
+                    }
                 }
             }
-            object.md5 = md5.finish()
             if isWorthwhile || output.count < part.count {
                 object.compression = options.compression
-                return (object, output.count, try put(number, output.slices, output.count))
+                let isKept = try put(number, output.slices, output.count)
+                object.md5 = lanes.value(of: md5)
+                return (object, output.count, isKept)
             }
-        } else {
-            for piece in pieces { md5.update(UnsafeRawBufferPointer(buffer[piece])) }
-            object.md5 = md5.finish()
         }
-        return (object, part.count, try put(number, [UnsafeRawBufferPointer(buffer[part])], part.count))
+        let isKept = try put(number, [UnsafeRawBufferPointer(buffer[part])], part.count)
+        object.md5 = lanes.value(of: md5)
+        return (object, part.count, isKept)
     }
 
     /// - Returns: whether the object was there already.

@@ -30,6 +30,8 @@ final class WriteSchedule: Sendable {
         /// Parts with data from the position on, as far as the volume was asked for them.
         var data: [Range<UInt64>] = []
         var scanned: UInt64 = 0
+        /// What the volume is asked for next.
+        var span = firstSpan
         var hashes: HashFileWriter
         var waiting: [Int: Hashes] = [:]
         var nextOrder = 0
@@ -46,7 +48,9 @@ final class WriteSchedule: Sendable {
     private let permits = Semaphore(256)
     /// The longest run of zeroes in one object. Cinder, which restores an object in memory, makes objects of 2 GB.
     private static let longestZeroes: UInt64 = 512 << 20
-    private static let scannedSpan: UInt64 = 4 << 30
+    /// How far the volume is asked for data at once: farther where there is none, for the first windows wait for the answer.
+    private static let firstSpan: UInt64 = 128 << 20
+    private static let longestSpan: UInt64 = 4 << 30
     /// Smaller holes are compressed with the data around them.
     private static let smallestHole: UInt64 = 4 << 20
 
@@ -88,10 +92,14 @@ final class WriteSchedule: Sendable {
     /// The next part of a full backup: zeroes up to where data begins, or data up to a hole that is worth an object of its own.
     private func part(from start: UInt64, _ state: inout State) throws -> (range: Range<UInt64>, isZero: Bool) {
         let farthest = min(source.size, start + Self.longestZeroes)
+        let windowEnd = min(source.size, start + windowSize)
         while state.scanned < farthest {
-            let span = state.scanned..<min(source.size, state.scanned + Self.scannedSpan)
-            state.data += try source.data(in: span)
+            if state.scanned >= windowEnd, let last = state.data.last, last.upperBound > start { break }
+            let span = state.scanned..<min(source.size, state.scanned + state.span)
+            let found = try source.data(in: span)
+            state.data += found
             state.scanned = span.upperBound
+            state.span = found.isEmpty ? min(Self.longestSpan, state.span * 2) : Self.firstSpan
         }
         state.data.removeFirst(state.data.firstIndex { $0.upperBound > start } ?? state.data.count)
         guard let first = state.data.first, first.lowerBound < farthest else { return (start..<farthest, true) }

@@ -37,6 +37,12 @@ final class MD5 {
             }
         }
 
+        /// The words A, B, C and D of the algorithm.
+        init(words: [UInt32]) {
+            high = UInt64(words[0].byteSwapped) << 32 | UInt64(words[1].byteSwapped)
+            low = UInt64(words[2].byteSwapped) << 32 | UInt64(words[3].byteSwapped)
+        }
+
         fileprivate init(_ bytes: UnsafeRawBufferPointer) {
             high = UInt64(bigEndian: bytes.loadUnaligned(as: UInt64.self))
             low = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

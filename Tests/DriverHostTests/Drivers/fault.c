@@ -3,8 +3,9 @@
  * as COUNT says. Actions: a number (that error code, before the call), N! (the code after the call was done), hang, crash,
  * crash! (after), fork (dies while a child that is no program of its own holds all that it held), shout (5,000 lines for the log, then goes
  * on), print (lines on the standard output and error, then goes on), swell (takes 300 MiB of memory for 3 s, then goes on), long (fails with
- * a message of 10,000 bytes), noise (sets a result that is no UTF-8, then goes on), leave-S (dies while a program that it started runs on for so many seconds), core (kills the parent process), core! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
+ * a message of 10,000 bytes), noise (sets a result that is no UTF-8, then goes on), leave-S (dies while a program that it started runs on for so many seconds), core (kills the parent process), core! (after), service (kills the parent's parent), service! (after), delay-MS, lie (capacity of 1 GiB, in stats), ok (nothing:
  * a later call of the name is meant).
+ * It is a store, too, around another one; the names of its calls begin with "store_".
  * Option emulate: clones are left to the host, over block handles, whose calls can go wrong too.
  * Option witness (a directory): every call holds a lock on what it works on, shared on a clone's source, exclusive on all
  * else; a call that finds another one's lock is written into the file VIOLATIONS, and the most clones at once into PEAK.
@@ -88,6 +89,20 @@ static int take(struct fault *me, const char *name, char *action, size_t size) {
 
 static void die(void) { kill(getpid(), SIGKILL); }
 
+/* Kills the parent, or its parent; nobody is left who hears of this call. */
+static void orphan(const char *action) {
+    int parent = getppid(), grandparent = 0;
+    if (strncmp(action, "core", 4) && strncmp(action, "service", 7)) return;
+    if (!strncmp(action, "service", 7)) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/stat", parent);
+        FILE *file = fopen(path, "r");
+        if (file && fscanf(file, "%*d (%*[^)]) %*c %d", &grandparent) == 1 && grandparent > 1) parent = grandparent;
+        if (file) fclose(file);
+    }
+    kill(parent, SIGKILL), sleep(60);
+}
+
 /* The program keeps nothing of the host's but its process group. */
 static void leave(const char *seconds) {
     if (!fork()) {
@@ -150,11 +165,11 @@ static int act(struct fault *me, clinker_call *call, const char *name, plain_cal
     if (!strcmp(action, "fork")) setsid(), sleep(30), _exit(0);
     if (!strcmp(action, "long")) return fail_at_length(call);
     speak(call, action);
-    if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);
+    if (!after) orphan(action);
     if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);
     int result = wrapped ? wrapped(me->instance, call) : CLINKER_UNSUPPORTED;
     if (!strcmp(action, "crash!")) die();
-    if (!strcmp(action, "core!")) kill(getppid(), SIGKILL), sleep(60);
+    if (after) orphan(action);
     return code && after ? clinker_fail(call, code, "fault %s in %s", action, name) : result;
 }
 
@@ -186,11 +201,11 @@ struct handle {
     int after = strchr(action, '!') != NULL, code = atoi(action);                                                      \
     if (!strcmp(action, "hang")) for (;;) pause();                                                                     \
     if (!strcmp(action, "crash")) raise(SIGSEGV), die();                                                               \
-    if (!strcmp(action, "core")) kill(getppid(), SIGKILL), sleep(60);                                                  \
+    if (!after) orphan(action);                                                                                        \
     if (code && !after) return clinker_fail(call, code, "fault %s in %s", action, name);                               \
     int result = wrapped_call;                                                                                         \
     if (!strcmp(action, "crash!")) die();                                                                              \
-    if (!strcmp(action, "core!")) kill(getppid(), SIGKILL), sleep(60);                                                 \
+    if (after) orphan(action);                                                                                         \
     return code && after ? clinker_fail(call, code, "fault %s in %s", action, name) : result;
 
 static int open_wrapped(struct fault *me, clinker_call *call, uint32_t flags, void **handle) {
@@ -279,3 +294,91 @@ static const clinker_driver driver = {
     .write = fault_write, .flush = fault_flush, .extents = fault_extents,
 };
 CLINKER_DRIVER(driver)
+
+/* -- as a store ------------------------------------------------------------------------------------------------- */
+
+struct shop {
+    struct fault fault; /* of which only the file is used */
+    clinker_store wrapped;
+    void *instance;
+};
+struct writer {
+    struct shop *shop;
+    void *wrapped;
+};
+
+static int shop_open(clinker_call *call, void **instance) {
+    const char *path = clinker_string(call, "wrapped"), *faults = clinker_string(call, "faults");
+    if (!path || !faults) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "wrapped and faults must be set");
+    struct shop *shop = calloc(1, sizeof *shop);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    clinker_store_function function = library ? (clinker_store_function)dlsym(library, CLINKER_STORE_SYMBOL) : NULL;
+    if (!shop || !function) return clinker_fail(call, CLINKER_BAD_CONFIGURATION, "%s is no store", path);
+    shop->wrapped = *function();
+    snprintf(shop->fault.faults, sizeof shop->fault.faults, "%s", faults);
+    *instance = shop;
+    return shop->wrapped.open(call, &shop->instance);
+}
+static void shop_close(void *instance) { ((struct shop *)instance)->wrapped.close(((struct shop *)instance)->instance); }
+
+#define SHOP struct shop *shop = instance; struct fault *me = &shop->fault;
+static int shop_capabilities(void *instance, clinker_call *call) { SHOP (void)me; return shop->wrapped.capabilities(shop->instance, call); }
+static int shop_stats(void *instance, clinker_call *call) { SHOP (void)me; return shop->wrapped.stats(shop->instance, call); }
+static int shop_put(void *instance, clinker_call *call, const char *object, const clinker_slice *slices, uint32_t count, const unsigned char *sha256) {
+    SHOP ACT("store_put", shop->wrapped.put(shop->instance, call, object, slices, count, sha256))
+}
+static int shop_get(void *instance, clinker_call *call, const char *object, void *buffer, uint64_t offset, uint64_t length, uint64_t *done) {
+    SHOP ACT("store_get", shop->wrapped.get(shop->instance, call, object, buffer, offset, length, done))
+}
+static int shop_stat(void *instance, clinker_call *call, const char *object, clinker_object *found) {
+    SHOP ACT("store_stat", shop->wrapped.stat_object(shop->instance, call, object, found))
+}
+static int shop_list(void *instance, clinker_call *call, const char *prefix, const char *behind, clinker_object_function each, void *opaque) {
+    SHOP ACT("store_list", shop->wrapped.list(shop->instance, call, prefix, behind, each, opaque))
+}
+static int shop_remove(void *instance, clinker_call *call, const char *const *objects, uint32_t count) {
+    SHOP ACT("store_remove", shop->wrapped.remove(shop->instance, call, objects, count))
+}
+static int open_writer(struct shop *shop, clinker_call *call, const char *object, void **writer) {
+    struct writer *made = calloc(1, sizeof *made);
+    if (!made) return CLINKER_RETRY;
+    made->shop = shop;
+    int code = shop->wrapped.put_open(shop->instance, call, object, &made->wrapped);
+    if (code) free(made); else *writer = made;
+    return code;
+}
+static int shop_put_open(void *instance, clinker_call *call, const char *object, void **writer) {
+    SHOP ACT("store_put_open", open_writer(shop, call, object, writer))
+}
+#define WRITER struct writer *mine = writer; struct shop *shop = mine->shop; struct fault *me = &shop->fault;
+static int shop_put_write(void *writer, clinker_call *call, const void *bytes, uint64_t length) {
+    WRITER ACT("store_put_write", shop->wrapped.put_write(mine->wrapped, call, bytes, length))
+}
+static int close_writer(struct shop *shop, struct writer *mine, clinker_call *call, int commit) {
+    int code = shop->wrapped.put_close(mine->wrapped, call, commit);
+    free(mine);
+    return code;
+}
+/* A writer ends whatever its end returns: one that is to fail before is given up. */
+static int shop_put_close(void *writer, clinker_call *call, int commit) {
+    WRITER
+    if (!commit) return close_writer(shop, mine, call, 0);
+    char action[64] = "";
+    if (!take(me, "store_put_close", action, sizeof action)) return close_writer(shop, mine, call, 1);
+    int after = strchr(action, '!') != NULL, code = atoi(action);
+    if (!strcmp(action, "hang")) for (;;) pause();
+    if (!strcmp(action, "crash")) raise(SIGSEGV), die();
+    if (!after) orphan(action);
+    int result = close_writer(shop, mine, call, !code || after);
+    if (!strcmp(action, "crash!")) die();
+    if (after) orphan(action);
+    return code ? clinker_fail(call, code, "fault %s in store_put_close", action) : result;
+}
+
+static const clinker_store store = {
+    .abi = CLINKER_DRIVER_ABI, .size = sizeof(clinker_store), .name = "fault", .version = "1.0", .vendor = "Clinker",
+    .kind = CLINKER_BACKUP_DRIVER, .threads = CLINKER_THREADS_PARALLEL, .open = shop_open, .close = shop_close,
+    .capabilities = shop_capabilities, .stats = shop_stats, .put = shop_put, .get = shop_get, .stat_object = shop_stat,
+    .list = shop_list, .remove = shop_remove, .put_open = shop_put_open, .put_write = shop_put_write, .put_close = shop_put_close,
+};
+CLINKER_STORE(store)
