@@ -158,7 +158,8 @@ let package = Package(
             exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: bound),
 
-        .target(name: "TestSupport", dependencies: ["CLinux", "JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["CLinux", "JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: strict),
         .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),

@@ -108,7 +108,10 @@ extension SwiftClient {
             names.append(object.name)
             return true
         }
-        guard let first = names.first, let segment = try sendIfThere(Request("HEAD", first), for: requester) else { return }
+        // A listing may name segments that are gone; the first that is there tells whose they are.
+        var segment: HTTPResponse?
+        for name in names where segment == nil { segment = try sendIfThere(Request("HEAD", name), for: requester) }
+        guard let segment else { return }
         // Names that are too long to be noted are nobody's.
         guard SegmentedObject.owner(segment).map({ $0.utf8.elementsEqual(name.utf8) }) ?? true else { return }
         for name in names { _ = try sendIfThere(Request("DELETE", name), for: requester) }

@@ -10,6 +10,9 @@ public struct HTTPRequest {
     /// Most bytes of a response that is kept.
     public var limit = 16 << 20
 
+    /// Whether an object's bytes are what it is about, and not what is said of objects.
+    var movesObject: Bool { sink != nil || (body ?? []).reduce(0) { $0 + $1.count } > 1 << 20 }
+
     public init(_ method: String, _ url: String) {
         self.method = method
         self.url = url

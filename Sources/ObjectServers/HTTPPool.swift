@@ -13,8 +13,10 @@ public struct HTTPReach: Sendable {
     public var proxy: String?
     /// Seconds for a connection to be made, and those after which a transfer is given up that is slower than `slowest` all the time.
     public var timeout = 60.0
-    /// Bytes per second: a server that sends less, but something, would hold a request's place for ever.
+    /// Bytes per second: a server that sends or takes less of an object, but something, would hold a request's place for ever.
     public static let slowest = 1024
+    /// Seconds for a request that moves no object's bytes: a server that works on one may say no more than a blank now and then.
+    var longest: Double { timeout * 10 }
     /// Most requests at a time; others wait.
     public var connections = 10
     public init() {}
@@ -79,9 +81,10 @@ public final class HTTPPool: Sendable {
         for (option, value) in [
             (CURLOPT_NOSIGNAL, 1), (CURLOPT_PATH_AS_IS, 1), (CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1), (CURLOPT_TCP_KEEPALIVE, 1),
             (CURLOPT_BUFFERSIZE, 256 << 10), (CURLOPT_UPLOAD_BUFFERSIZE, 512 << 10),
-            (CURLOPT_CONNECTTIMEOUT_MS, Int(reach.timeout * 1000)), (CURLOPT_LOW_SPEED_LIMIT, HTTPReach.slowest),
+            (CURLOPT_CONNECTTIMEOUT_MS, Int(reach.timeout * 1000)), (CURLOPT_LOW_SPEED_LIMIT, request.movesObject ? HTTPReach.slowest : 1),
             (CURLOPT_LOW_SPEED_TIME, max(1, Int(reach.timeout.rounded(.up)))),
         ] as [(CURLoption, Int)] { clinker_curl_long(curl, option, value) }
+        if !request.movesObject { clinker_curl_long(curl, CURLOPT_TIMEOUT_MS, Int(reach.longest * 1000)) }
         // What the environment names as a proxy is not asked for.
         clinker_curl_text(curl, CURLOPT_PROXY, reach.proxy ?? "")
         if let authorities = reach.authorities {
@@ -106,7 +109,10 @@ public final class HTTPPool: Sendable {
         if transfer.isTooLong { return HTTPFailure(kind: .tooLong, words: "the response is longer than \(transfer.limit) bytes") }
         var words = String(cString: curl_easy_strerror(code))
         if code == CURLE_OPERATION_TIMEDOUT {
-            words = "no answer, or fewer than \(HTTPReach.slowest) bytes per second, for \(reach.timeout) seconds"
+            words =
+                transfer.movesObject
+                ? "no answer, or fewer than \(HTTPReach.slowest) bytes per second, for \(reach.timeout) seconds"
+                : "no answer for \(reach.timeout) seconds, or no whole one for \(reach.longest)"
         }
         let wrong = [
             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_CERTPROBLEM, CURLE_URL_MALFORMAT,
@@ -130,6 +136,7 @@ private final class Transfer {
     /// What is wrong with the response, if anything.
     private(set) var refusal: String?
     let limit: Int
+    let movesObject: Bool
     private let sink: ObjectSink?
     private let slices: [UnsafeRawBufferPointer]
     private var slice = 0
@@ -138,6 +145,7 @@ private final class Transfer {
 
     init(_ request: HTTPRequest, _ isCancelled: @escaping () -> Bool) {
         limit = request.limit
+        movesObject = request.movesObject
         sink = request.sink
         slices = request.body ?? []
         asks = isCancelled

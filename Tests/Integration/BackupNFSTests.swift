@@ -60,6 +60,17 @@ struct BackupNFSTests {
         _ = try ask(["do": "restore", "image": .string(image), "is_new": true, "backups": [ours], "backup": ours], in: directory)
         #expect(try FileContent.difference(image, backups.path(service, id)) == nil, "restored by Cinder")
 
+        // The record that we export is what Cinder exports of the same backup, and Cinder reads it.
+        let exported = try service.api("GET", "/backups/\(full)/export_record")
+        let url = try #require(exported.json["backup-record"]?["backup_url"]?.string)
+        var fields = try #require(try Base64.decode(url).flatMap { try JSON(parsing: $0).object })
+        fields["driver_info"] = nil
+        let said = try ask(["do": "record", "backup": .object(fields), "url": .string(url)], in: directory)
+        #expect(said["backup_url"]?.string == url)
+        var decoded = try #require(said["decoded"]?.object)
+        decoded["driver_info"] = nil
+        #expect(decoded == fields)
+
         try backups.fill(service, id, seed: 4, at: [5 << 20, 900 << 20])
         let theirs = "aaaaaaaa-0000-4000-8000-000000000002"
         let made = try ask(
@@ -67,15 +78,20 @@ struct BackupNFSTests {
                 "do": "backup", "image": .string(backups.path(service, id)), "algorithm": "zlib", "backups": [ours],
                 "backup": ["id": .string(theirs), "volume_id": .string(id), "parent_id": .string(full), "display_name": "Cinder's"],
             ], in: directory)
-        var record = BackupRecord(id: theirs, volumeID: id, size: 1, objectCount: Int(made["object_count"]?.integer ?? 0))
-        (record.userID, record.projectID) = (ServiceUnderTest.project, ServiceUnderTest.project)
-        (record.container, record.serviceMetadata) = (made["container"]?.string, made["service_metadata"]?.string)
-        (record.parentID, record.status) = (full, "available")
-        record.service = "cinder.backup.drivers.nfs.NFSBackupDriver"
-        record.createdAt = "2026-11-29T17:00:01Z"
+        let record: JSON = [
+            "id": .string(theirs), "volume_id": .string(id), "size": 1, "object_count": made["object_count"] ?? .null,
+            "display_name": .null, "display_description": .null, "container": made["container"] ?? .null,
+            "service_metadata": made["service_metadata"] ?? .null, "parent_id": .string(full), "status": "available",
+            "created_at": "2026-11-29T17:00:01Z",
+        ]
         let imported = try service.api(
             "POST", "/backups/import_record",
-            ["backup-record": ["backup_service": JSON(record.service), "backup_url": .string(record.url)]])
+            [
+                "backup-record": [
+                    "backup_service": "cinder.backup.drivers.nfs.NFSBackupDriver",
+                    "backup_url": .string(Base64.encode(Array(record.text.utf8))),
+                ]
+            ])
         #expect(imported.status == 201, "\(imported.text)")
         try BackupTests.wait(service, theirs, "available")
         try await backups.expectRestorable(service, theirs, like: id)

@@ -162,48 +162,6 @@ struct ChunkedJudgeTests {
     }
 }
 
-extension ChunkedJudgeTests {
-    @Test("a record is what Cinder exports of the same backup, and Cinder reads ours")
-    func records() throws {
-        var record = BackupRecord(id: "aaaaaaaa-0000-0000-0000-000000000001", volumeID: Self.volumeID, size: 7, objectCount: 12)
-        (record.userID, record.projectID, record.host, record.availabilityZone) = ("u", "p", "h\u{E9}", "nova")
-        (record.container, record.serviceMetadata) = ("c/d", "volume_x")
-        record.parentID = "aaaaaaaa-0000-0000-0000-000000000002"
-        (record.status, record.displayName, record.displayDescription) = ("available", "n\u{1F600}\n\"", nil)
-        (record.service, record.dependentBackups) = ("cinder.backup.drivers.posix.PosixBackupDriver", 2)
-        (record.dataTimestamp, record.createdAt) = ("2026-11-29T17:00:00Z", "2026-11-29T17:00:01Z")
-        record.metadata = ["k": "v", "a": "\u{7F}"]
-        let text = String(decoding: try #require(Base64Text.decode(record.url)), as: UTF8.self)
-        var fields = try #require(try JSON(parsing: text).object)
-        fields["driver_info"] = nil
-        let chain = Chain(.none)
-        let said = try chain.ask(["do": "record", "backup": .object(fields), "url": .string(record.url)])
-        #expect(said["backup_url"]?.string == record.url)
-        var decoded = try #require(said["decoded"]?.object)
-        #expect(decoded["driver_info"] == [:])
-        decoded["driver_info"] = nil
-        #expect(decoded == fields)
-    }
-}
-
-/// Reads Base64 for a test, by another way than ours.
-enum Base64Text {
-    static func decode(_ text: String) -> [UInt8]? {
-        let letters = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-        var (bits, count): (UInt32, UInt32) = (0, 0)
-        var bytes: [UInt8] = []
-        for letter in text.utf8 where letter != UInt8(ascii: "=") {
-            guard let digit = letters.firstIndex(of: letter) else { return nil }
-            bits = bits << 6 | UInt32(digit)
-            count += 6
-            guard count >= 8 else { continue }
-            count -= 8
-            bytes.append(UInt8(truncatingIfNeeded: bits >> count))
-        }
-        return bytes
-    }
-}
-
 /// A file as a volume.
 private final class ImageFile: BlockSource, BlockTarget, @unchecked Sendable {
     private let file: Int32

@@ -83,15 +83,20 @@ extension ChunkedBackup {
 
 /// The names of one prefix in a listing.
 private struct Remains {
-    enum Suffix { case number(Int), metadata, hashFile }
+    enum Suffix { case number(Int), metadata, hashFile, missedChange }
 
     var prefix = ""
     private var objects: [(number: Int, size: UInt64)] = []
     private var hashFileSize: UInt64?
+    /// Of a note beside a complete backup, which Cinder does not restore then.
+    private var noteSize: UInt64?
 
     /// The prefix and what follows; nil if it is no name of this format.
     static func split(_ name: String) -> (String, Suffix)? {
-        for (text, suffix) in [("_metadata".utf8, Suffix.metadata), ("_sha256file".utf8, .hashFile)]
+        for (text, suffix) in [
+            (ChunkedBackup.metadataSuffix.utf8, Suffix.metadata), (ChunkedBackup.hashFileSuffix.utf8, .hashFile),
+            (ChunkedBackup.missedChangeSuffix.utf8, .missedChange),
+        ]
         where name.utf8.suffix(text.count).elementsEqual(text) {
             return (String(name.utf8.dropLast(text.count)) ?? "", suffix)
         }
@@ -105,6 +110,7 @@ private struct Remains {
         switch suffix {
         case .metadata: break
         case .hashFile: hashFileSize = size
+        case .missedChange: noteSize = size
         case .number(let number):
             guard objects.count < ChunkedLimits.objects else {
                 throw ChunkedFailure.damaged("\(prefix) has more than \(ChunkedLimits.objects) objects")
@@ -114,7 +120,7 @@ private struct Remains {
     }
 
     func unnamed(in store: any ObjectStore) throws -> [(String, UInt64)] {
-        guard !objects.isEmpty || hashFileSize != nil else { return [] }
+        guard !objects.isEmpty || hashFileSize != nil || noteSize != nil else { return [] }
         // Not what the listing says: it may have come by the metadata before this, or not yet.
         let numbers = try ChunkedMetadata.numbers(prefix, in: store)
         let slash = prefix.utf8.lastIndex(of: UInt8(ascii: "/"))
@@ -122,7 +128,8 @@ private struct Remains {
         let backup = ChunkedBackup(
             id: "", volumeID: "", container: slash.map { String(prefix[..<$0]) } ?? "", prefix: String(prefix[start...]), createdAt: "")
         var result = objects.filter { numbers?.contains($0.number) != true }.map { (backup.objectName($0.number), $0.size) }
-        if numbers == nil, let hashFileSize { result.append((prefix + "_sha256file", hashFileSize)) }
+        if numbers == nil, let hashFileSize { result.append((prefix + ChunkedBackup.hashFileSuffix, hashFileSize)) }
+        if let noteSize { result.append((prefix + ChunkedBackup.missedChangeSuffix, noteSize)) }
         return result
     }
 }

@@ -9,42 +9,22 @@ private let kib256 = 256 << 10
 
 @Suite("Who uses what is damaged in a repository")
 struct DamageSearchTests {
-    private let directory = temporaryDirectory("repository")
+    private let place = DirectoryRepository()
     private let image = mixedImage(chunks: 12, chunkSize: kib256, seed: 41)
-
-    private func repository() throws -> Repository {
-        var options = Repository.Options()
-        options.lockPatience = 0.5
-        options.packSize = 1 << 20
-        options.sampling = 0
-        return try .create(in: DirectoryStore(directory), password: Secret("secret"), chunkSize: kib256, options: options)
-    }
 
     private func backup(_ repository: Repository, _ name: String, _ image: [UInt8]) throws -> Digest {
         try repository.backup(MemorySource(image), BackupRequest(backupID: name, projectID: "p", volumeID: "v")).snapshot
     }
 
-    private func flip(_ pack: Digest, at offset: Int) throws {
-        let path = directory + "/" + ObjectKind.pack(pack)
-        var bytes = try readFile(path)
-        bytes[offset] ^= 1
-        writeFile(path, bytes)
-    }
-
     @Test("the backups that have the chunk are found, by its id or by its pack, and no others", arguments: [true, false])
     func chunks(byPack: Bool) throws {
-        let repository = try repository()
+        let repository = try place.create()
         let first = try backup(repository, "first", image)
         var later = image
         later[5 * kib256] ^= 1
         _ = try backup(repository, "later", later)
         _ = try backup(repository, "other", mixedImage(chunks: 12, chunkSize: kib256, seed: 42))
-        let index = try repository.loadIndex()
-        let map = try ImageMap(repository, index, snapshot: first)
-        let zero = ZeroChunks(chunkSize: kib256).id(kib256)
-        let chunk = try #require(try map.chunks(of: 0).enumerated().first { $0.element != zero && $0.offset != 5 }?.element)
-        let location = try #require(try index.find(chunk, .data))
-        try flip(location.pack, at: Int(location.blob.offset) + 20)
+        try place.flip(place.chunk(of: first, in: repository) { $0 != 5 })
         let damages = byPack ? try repository.scrub().damages : try repository.verify(first).damages
         #expect(damages.allSatisfy { byPack == ($0.chunk == nil) })
         let users = try repository.snapshots(using: damages).compactMap(\.backupID)
@@ -53,7 +33,7 @@ struct DamageSearchTests {
 
     @Test("a snapshot whose tags name another backup than its record marks nobody")
     func forgedTags() throws {
-        let repository = try repository()
+        let repository = try place.create()
         let first = try backup(repository, "first", image)
         let tree = try repository.snapshot(first).tree
         for (name, project) in [("stranger", "p"), ("first", "another")] {
@@ -61,24 +41,20 @@ struct DamageSearchTests {
                 time: "2026-11-29T17:00:00Z", tree: tree, parent: nil, volumeID: "v", backupID: name, projectID: project, hostname: "h")
             _ = try SealedObjects(repository.store, repository.keys).save(.snapshots, json)
         }
-        let index = try repository.loadIndex()
-        let map = try ImageMap(repository, index, snapshot: first)
-        let zero = ZeroChunks(chunkSize: kib256).id(kib256)
-        let location = try #require(try map.chunks(of: 0).first { $0 != zero }.flatMap { try index.find($0, .data) })
-        try flip(location.pack, at: Int(location.blob.offset) + 20)
+        try place.flip(place.chunk(of: first, in: repository))
         let users = try repository.snapshots(using: repository.verify(first).damages)
         #expect(users.map(\.backupID) == ["first"] && users.map(\.projectID) == ["p"])
     }
 
     @Test("a damaged tree is its backup's damage; the next backup stores it anew, and the old one is good again")
     func trees() throws {
-        let repository = try repository()
+        let repository = try place.create()
         let first = try backup(repository, "first", image)
         _ = try backup(repository, "other", mixedImage(chunks: 12, chunkSize: kib256, seed: 42))
         let index = try repository.loadIndex()
         let tree = try ImageMap(repository, index, snapshot: first).tree(of: 0)
         let location = try #require(try index.find(tree, .tree))
-        try flip(location.pack, at: Int(location.blob.offset) + 20)
+        try place.flip(location)
         let found = try repository.verify(first)
         #expect(found.damages.map(\.pack) == [location.pack])
         #expect(try repository.snapshots(using: found.damages).compactMap(\.backupID) == ["first"])
@@ -92,7 +68,7 @@ struct DamageSearchTests {
 
     @Test("holes of an opened image are its chunks of zeroes")
     func holes() throws {
-        let repository = try repository()
+        let repository = try place.create()
         let opened = try repository.image(of: backup(repository, "b", image))
         let parts = try opened.data(in: 100..<UInt64(image.count))
         #expect(parts.allSatisfy { !$0.isEmpty } && zip(parts, parts.dropFirst()).allSatisfy { $0.upperBound < $1.lowerBound })

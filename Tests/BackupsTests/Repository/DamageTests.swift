@@ -10,16 +10,11 @@ private let kib256 = 256 << 10
 
 @Suite("Damage in a repository")
 struct DamageTests {
-    private let directory = temporaryDirectory("repository")
+    private let files = DirectoryRepository()
+    private var directory: String { files.directory }
     private let image = mixedImage(chunks: 24, chunkSize: kib256, seed: 31)
 
-    private func repository() throws -> Repository {
-        var options = Repository.Options()
-        options.lockPatience = 0.5
-        options.packSize = 1 << 20
-        options.sampling = 0
-        return try .create(in: DirectoryStore(directory), password: Secret("secret"), chunkSize: kib256, options: options)
-    }
+    private func repository() throws -> Repository { try files.create() }
 
     private func request(_ parent: Digest? = nil) -> BackupRequest {
         BackupRequest(backupID: "b", projectID: "p", volumeID: "v", parent: parent)
@@ -40,12 +35,7 @@ struct DamageTests {
         throw RepositoryError(.invalid, "the image is too small for this test")
     }
 
-    private func damage(_ pack: Digest, _ change: (inout [UInt8]) -> Void) throws {
-        let path = directory + "/" + ObjectKind.pack(pack)
-        var bytes = try readFile(path)
-        change(&bytes)
-        writeFile(path, bytes)
-    }
+    private func damage(_ pack: Digest, _ change: (inout [UInt8]) -> Void) throws { try files.damage(pack, change) }
 
     @Test(
         "a flipped byte, a truncated, a swapped and a missing pack are found before anything wrong is written, named, and mended by the next backup",

@@ -2,6 +2,7 @@
  * through the NFS store. To be preloaded into `clinker driver check`, with libnfs behind it: the plugin that needs it comes later. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,10 +47,19 @@ int nfs_lstat64(struct nfs_context *nfs, const char *path, struct nfs_stat_64 *i
     return result;
 }
 
-/* A listing that ends after two entries, besides . and .. . */
+/* The share's root is no folder. */
+int nfs_opendir(struct nfs_context *nfs, const char *path, struct nfsdir **listing) {
+    return lies("root_no_folder") && !strcmp(path, "/") ? -ENOTDIR : NEXT(nfs_opendir)(nfs, path, listing);
+}
+
+/* A listing leaves out the first of its files, and every second one behind it. */
 struct nfsdirent *nfs_readdir(struct nfs_context *nfs, struct nfsdir *listing) {
     static _Thread_local struct nfsdir *last;
-    static _Thread_local int count;
-    if (listing != last) last = listing, count = 0;
-    return lies("list_cut") && count++ > 3 ? NULL : NEXT(nfs_readdir)(nfs, listing);
+    static _Thread_local int files;
+    if (listing != last) last = listing, files = 0;
+    struct nfsdirent *entry;
+    do entry = NEXT(nfs_readdir)(nfs, listing);
+    while (entry && lies("list_short") && entry->type == 1 /* NF3REG */ && files++ % 2 == 0);
+    if (!entry) last = NULL;
+    return entry;
 }
