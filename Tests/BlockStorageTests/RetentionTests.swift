@@ -137,6 +137,18 @@ struct RetentionTests {
         #expect(!retention { $0.last = 2 }.wantsFull(.auto, fullEvery: 5, after: copies, in: .utc))
     }
 
+    @Test("damaged copies go when the rules would drop them were they good, and not before; they keep no good one from being kept")
+    func damaged() {
+        var copies = daily(30).map { Retention.Copy(id: $0.id, time: $0.time, condition: .damaged, needsParent: false) }
+        copies.append(Retention.Copy(id: "new", time: Self.time(2026, 1, 31, 12), condition: .good, needsParent: false))
+        #expect(kept(retention { $0.daily = 31 }, copies).count == 31)
+        #expect(kept(retention { $0.last = 3 }, copies) == ["d28", "d29", "new"])
+        copies[0] = Retention.Copy(id: "d0", time: copies[0].time, condition: .good, needsParent: false)
+        #expect(kept(retention { $0.last = 2 }, copies) == ["d0", "d29", "new"])
+        // While the newest is damaged nothing goes.
+        #expect(kept(retention { $0.last = 1 }, Array(copies.dropLast())).count == 30)
+    }
+
     @Test("what is protected stays, with its chain, until its time is over")
     func protected() {
         var copies = chains(8)

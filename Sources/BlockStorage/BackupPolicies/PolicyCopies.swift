@@ -17,7 +17,7 @@ extension BackupPolicies {
             let status = row.text(2)
             let condition: Retention.Condition =
                 switch status {
-                case "available" where isBackup && row.optionalText(6) == VerifyStatus.damaged.rawValue: .bad
+                case "available" where isBackup && row.optionalText(6) == VerifyStatus.damaged.rawValue: .damaged
                 case "available": .good
                 case "error": .bad
                 case "error_deleting": triedSince.map { row.optionalText(4) ?? "" < $0 } ?? true ? .bad : .busy

@@ -21,8 +21,10 @@ public struct Retention: Sendable, Equatable {
     public enum Condition: Sendable {
         /// Whole, as far as is known.
         case good
-        /// It failed, or its content is known to be damaged.
+        /// It failed: there is nothing of it.
         case bad
+        /// Known to be damaged, in part maybe: another backup may mend it. Never counted as good, and kept as if it were.
+        case damaged
         /// It is being made or restored.
         case busy
         /// It is being deleted: it keeps nothing, and what it rests on goes after it.
@@ -72,7 +74,8 @@ public struct Retention: Sendable, Equatable {
             return []
         }
         let good = own.filter { $0.condition == .good }
-        var kept = kept(good, in: zone)
+        var kept = self.kept(good, in: zone)
+        kept.formUnion(self.kept(own.filter { [.good, .damaged].contains($0.condition) }, in: zone))
         // What failed is of no use once a later one is whole, and what is being worked on is left alone.
         for copy in own where copy.protectedUntil.map({ $0 > now }) ?? false { kept.insert(copy.id) }
         for copy in own where copy.condition == .busy || (copy.condition == .bad && (copy.time, copy.order) >= (newest.time, newest.order))
