@@ -78,6 +78,12 @@ public struct ImageBackup: Sendable, Equatable {
     /// The object with what is kept of the volume beside its bytes.
     var metadataName: String { "backup.\(id).meta" }
 
+    /// Where it is noted that an attempt of this backup has found a missed change. It stays as long as the backup: nothing else in the store
+    /// could tell whoever finds the backup whole.
+    func missedChangeNote(in objects: any ObjectStore) -> MissedChangeNote {
+        MissedChangeNote(store: objects, name: "clinker/\(id).missed-change")
+    }
+
     // MARK: what is there
 
     /// Where a backup lies.

@@ -69,7 +69,7 @@ extension ImageBackup {
 
     // MARK: removal
 
-    /// Removes the backup: its snapshot, the image with the last of its snapshots, and the metadata. What is gone already is no error, and what
+    /// Removes the backup: its snapshot, the image with the last of its snapshots, the metadata and what attempts have noted. What is gone already is no error, and what
     /// is not a backup's stays.
     public func remove(from store: any ImageStore, _ objects: any ObjectStore) throws {
         let isNamed = try namedImage() != nil
@@ -86,6 +86,7 @@ extension ImageBackup {
             break
         }
         try objects.remove([metadataName])
+        try missedChangeNote(in: objects).remove()
     }
 
     // MARK: what is there

@@ -25,19 +25,31 @@ extension ImageBackup {
         guard let name = try namedImage() else { throw ImageBackupFailure.invalid("service_metadata of backup \(id) names no image") }
         control.advance { $0.total = source.size }
         var summary = ImageBackupSummary()
-        // An attempt that died behind its snapshot has copied all.
-        if try find(in: store) == nil {
-            if let parent {
-                summary = try writeIncrement(of: source, to: store, name, after: parent, sampledShare, control)
+        if let parent {
+            let note = missedChangeNote(in: objects)
+            let trust = ChangeTrust(note: note, missed: try note.read(), sampledShare: sampledShare)
+            // An attempt that died behind its snapshot has copied all.
+            if try find(in: store) == nil {
+                summary = try writeIncrement(of: source, to: store, name, after: parent, trust, control)
             } else {
-                summary = try writeFull(of: source, to: store, name, control)
+                summary.missedChange = trust.missed?.offset
             }
+        } else if try find(in: store) == nil {
+            summary = try writeFull(of: source, to: store, name, control)
         }
         if !volumeMetadata.isEmpty {
             var text = volumeMetadata
             try text.withUTF8 { try objects.put(metadataName, [UnsafeRawBufferPointer($0)], sha256: nil) }
         }
         return summary
+    }
+
+    /// How far an increment relies on what the volume's driver calls unchanged.
+    private struct ChangeTrust {
+        let note: MissedChangeNote
+        /// What an attempt has found: the driver is not asked.
+        let missed: MissedChange?
+        let sampledShare: Double
     }
 
     private static func gibibytes(_ bytes: UInt64) -> Int { Int(bytes / 1_073_741_824 + (bytes % 1_073_741_824 == 0 ? 0 : 1)) }
@@ -72,7 +84,7 @@ extension ImageBackup {
     }
 
     private func writeIncrement(
-        of source: any BlockSource, to store: any ImageStore, _ name: String, after parent: ImageBackup, _ sampledShare: Double,
+        of source: any BlockSource, to store: any ImageStore, _ name: String, after parent: ImageBackup, _ trust: ChangeTrust,
         _ control: TransferControl
     ) throws -> ImageBackupSummary {
         let place = try parent.place(in: store)
@@ -86,7 +98,7 @@ extension ImageBackup {
             try store.revert(name, to: base, gibibytes: max(size, Self.gibibytes(place.image.size)))
         }
         try store.grow(name, gibibytes: size)
-        let summary = try compareAndCopy(source, to: store, name, since: base, sampledShare, control)
+        let summary = try compareAndCopy(source, to: store, name, since: base, trust, control)
         try store.makeSnapshot(snapshotName, of: name)
         // Cinder makes its increments on what the image is now, which is the newest of the volume's backups.
         if let newest = place.image.snapshots.last(where: { Self.backupID(ofSnapshot: $0) != nil }), newest != base {
@@ -108,7 +120,7 @@ extension ImageBackup {
     }
 
     private func compareAndCopy(
-        _ source: any BlockSource, to store: any ImageStore, _ name: String, since base: String, _ sampledShare: Double,
+        _ source: any BlockSource, to store: any ImageStore, _ name: String, since base: String, _ trust: ChangeTrust,
         _ control: TransferControl
     ) throws -> ImageBackupSummary {
         let before = try store.open(name, at: base, since: nil)
@@ -116,6 +128,11 @@ extension ImageBackup {
         func run(_ plan: @escaping @Sendable (Range<UInt64>) throws -> [ImagePieces.Piece]) throws -> ImageCopy.Counts {
             var copy = ImageCopy(source, to: target, targetIsZero: false, control)
             copy.base = before
+            // Should the process die or the copy fail from here on, whoever repeats it knows.
+            copy.onMissedChange = { [note = trust.note] offset in
+                control.noteMissedChange(at: offset)
+                try note.put(MissedChange(offset: offset))
+            }
             try copy.run(ImagePieces(size: source.size, plan: plan))
             return copy.result
         }
@@ -124,20 +141,28 @@ extension ImageBackup {
             let data = try source.data(in: span).union(known.isEmpty ? [] : before.data(in: known))
             return data.map { ImagePieces.Piece(range: $0, work: .compare) }
         }
-        var counts = try run { span in
+        let share = trust.sampledShare
+        @Sendable func changed(_ span: Range<UInt64>) throws -> [ImagePieces.Piece] {
             // What is new of a volume that grew is no change that a driver would list.
             let known = span.clamped(to: 0..<max(before.size, span.lowerBound))
             guard let changes = known.isEmpty ? [] : try source.changes(in: known) else { return try everything(span) }
             let grown = known.upperBound < span.upperBound ? [known.upperBound..<span.upperBound] : []
-            let samples = Self.samples(of: changes.gaps(in: known), share: sampledShare)
+            let samples = Self.samples(of: changes.gaps(in: known), share: share)
             let copied = changes.union(grown).map { ImagePieces.Piece(range: $0, work: .copy) }
             return (copied + samples.map { ImagePieces.Piece(range: $0, work: .check) })
                 .sorted { $0.range.lowerBound < $1.range.lowerBound }
         }
-        var summary = ImageBackupSummary(read: counts.read, written: counts.written, missedChange: counts.missedChange)
-        if counts.missedChange != nil {
-            control.advance { $0.done = 0 }
-            counts = try run { try everything($0) }
+        var summary = ImageBackupSummary()
+        summary.missedChange = trust.missed?.offset
+        if let missed = trust.missed {
+            control.noteMissedChange(at: missed.offset)
+        } else {
+            let counts = try run(changed)
+            summary = ImageBackupSummary(read: counts.read, written: counts.written, missedChange: counts.missedChange)
+            if counts.missedChange != nil { control.advance { $0.done = 0 } }
+        }
+        if summary.missedChange != nil {
+            let counts = try run(everything)
             summary.read += counts.read
             summary.written += counts.written
         }

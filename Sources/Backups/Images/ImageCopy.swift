@@ -21,6 +21,8 @@ struct ImageCopy: Sendable {
     var targetIsZero: Bool
     /// What cannot be read is noted, and the rest is read all the same.
     var outlivesFaults = false
+    /// Called once, as soon as a piece that should be the same is found not to be; then the copy ends.
+    var onMissedChange: (@Sendable (UInt64) throws -> Void)?
     let control: TransferControl
     private let counts = Guarded(Counts())
 
@@ -94,7 +96,7 @@ struct ImageCopy: Sendable {
             if piece.work != .copy {
                 let isSame = memcmp(content.baseAddress!, other.baseAddress! + start, content.count) == 0
                 if piece.work == .check {
-                    if !isSame { counts.withLock { $0.missedChange = $0.missedChange ?? piece.range.lowerBound + UInt64(start) } }
+                    if !isSame { try noteMissedChange(at: piece.range.lowerBound + UInt64(start)) }
                     continue
                 }
                 if isSame { continue }
@@ -109,6 +111,14 @@ struct ImageCopy: Sendable {
             }
         }
         try write(run, isZero: isRunZero, of: bytes, at: piece.range.lowerBound)
+    }
+
+    private func noteMissedChange(at offset: UInt64) throws {
+        let isFirst = counts.withLock { counts in
+            defer { counts.missedChange = counts.missedChange ?? offset }
+            return counts.missedChange == nil
+        }
+        if isFirst { try onMissedChange?(offset) }
     }
 
     private func write(_ run: Range<Int>, isZero: Bool, of bytes: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
