@@ -15,7 +15,7 @@ struct ImagesEngine: BackupEngine {
         let summary = try backup(order.backup).write(
             of: source, to: images, store, after: order.parents.last.map { backup($0) }, volumeMetadata: order.volumeMetadata,
             control: control)
-        return .members(["objects": .integer(0), "stored": .integer(Int64(clamping: summary.written))])
+        return .members(["objects": .integer(Int64(summary.objects)), "stored": .integer(Int64(clamping: summary.written))])
             .adding("missed_change", summary.missedChange.map { .integer(Int64(clamping: $0)) })
     }
 

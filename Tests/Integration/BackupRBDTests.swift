@@ -103,7 +103,7 @@ struct BackupRBDTests {
         let full = try scene.backup(id)
         var states = [(full, try await scene.hash(id), 1)]
         let made = try service.api("GET", "/backups/\(full)").json["backup"]
-        #expect(made?["container"] == "backups" && made?["object_count"] == 0)
+        #expect(made?["container"] == "backups" && made?["object_count"] == 1)
         let image = "backups/volume-\(id).backup.\(full)"
         let first = try #require(try await scene.snapshots(image).first)
         #expect(first.hasPrefix("backup.\(full).snap.1"))

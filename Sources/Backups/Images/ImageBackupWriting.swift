@@ -2,6 +2,8 @@ import Glibc
 
 /// What writing or reading a backup in an image came to.
 public struct ImageBackupSummary: Sendable, Equatable {
+    /// What the store has of a backup that was written: its snapshot, so that it counts as made whatever its state is set to.
+    public var objects = 0
     /// Bytes read from the volume, or from the image.
     public var read: UInt64 = 0
     /// Bytes written to the image, or to the volume.
@@ -41,6 +43,7 @@ extension ImageBackup {
             var text = volumeMetadata
             try text.withUTF8 { try objects.put(metadataName, [UnsafeRawBufferPointer($0)], sha256: nil) }
         }
+        summary.objects = 1
         return summary
     }
 

@@ -99,6 +99,16 @@ struct ImageBackupTests {
         #expect(unknown.read == 200 * 65_536 && unknown.written == 65_536)
     }
 
+    @Test("one that is whole counts as made, also for whoever repeats it")
+    func made() throws {
+        var scene = Scene()
+        scene.bytes.write([1], at: 0)
+        let full = scene.next(after: nil)
+        let increment = scene.next(after: full)
+        for _ in 0..<2 { #expect(try scene.write(full, after: nil, since: nil).objects == 1) }
+        for _ in 0..<2 { #expect(try scene.write(increment, after: full, since: scene.bytes).objects == 1) }
+    }
+
     @Test("a driver that omits a change is found out by a sample, and everything is compared")
     func omission() throws {
         var scene = Scene()
