@@ -51,6 +51,9 @@ public struct BackupOrder: Sendable {
     /// What the volume's driver is told of the snapshot that the last of these was made of: only what changed since is read. nil: it is
     /// gone, or is not to be relied on.
     public var base: DriverValue?
+    /// Where that is nil: the driver may be asked for what changed since a snapshot of the name that the parent's has in the store, as others
+    /// leave one beside the volume.
+    public var asksBySnapshotName = false
     /// What is read is a snapshot that can stay in the backend: whether its driver will tell what changed since is found out.
     public var keepsSnapshot = false
     /// Of the volume that it is restored to: it reads as zeroes wherever it was not written.
@@ -75,8 +78,8 @@ public struct BackupOrder: Sendable {
                     .list([.integer(Int64(clamping: $0.lowerBound)), .integer(Int64(clamping: $0.upperBound))])
                 }),
             "format": .string(format), "backup": backup.value, "parents": .list(parents.map(\.value)),
-            "base": base ?? .null, "keeps_snapshot": .boolean(keepsSnapshot), "volume_metadata": .string(volumeMetadata),
-            "target_is_zero": .boolean(targetIsZero), "options": options,
+            "base": base ?? .null, "asks_by_snapshot_name": .boolean(asksBySnapshotName), "keeps_snapshot": .boolean(keepsSnapshot),
+            "volume_metadata": .string(volumeMetadata), "target_is_zero": .boolean(targetIsZero), "options": options,
         ])
     }
 
@@ -84,6 +87,7 @@ public struct BackupOrder: Sendable {
         self.init(format: value["format"]?.string ?? "", backup: Item(value["backup"] ?? .null))
         parents = (value["parents"]?.list ?? []).map { Item($0) }
         base = value["base"].flatMap { $0 == .null ? nil : $0 }
+        asksBySnapshotName = value["asks_by_snapshot_name"]?.boolean ?? false
         keepsSnapshot = value["keeps_snapshot"]?.boolean ?? false
         volumeMetadata = value["volume_metadata"]?.string ?? ""
         targetIsZero = value["target_is_zero"]?.boolean ?? false

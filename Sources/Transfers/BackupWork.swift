@@ -58,10 +58,11 @@ struct BackupWork {
             + "Earlier increments of this backend may lack changes: set keep_backup_snapshots = false, and make full backups"
     }
 
-    /// What the driver is told of the parent's snapshot. Cinder keeps it in a volume of Ceph under the name that it has in the store.
+    /// What the driver is told of the parent's snapshot. Cinder keeps it in a volume of Ceph under the name that it has in the store; it is asked
+    /// for by that only where the order permits it.
     private func base(_ engine: any BackupEngine) throws -> DriverValue? {
         if let base = order.base { return base }
-        guard let engine = engine as? ImagesEngine, let parent = order.parents.last else { return nil }
+        guard order.asksBySnapshotName, let engine = engine as? ImagesEngine, let parent = order.parents.last else { return nil }
         do { return try engine.snapshotName(of: parent).map { .members(["name": .string($0)]) } } catch {
             throw DriverFailure(ofBackup: error)
         }

@@ -320,6 +320,38 @@ struct KeptSnapshotTests {
         #expect(scene.stored == first.map { ["snapshot-" + $0] } ?? [])
         _ = try await scene.increment()
         #expect(scene.base == nil)
+        #expect(scene.bench.script.asksByName.withLock { $0.last } == false)
+    }
+
+    @Test("where none is known, the driver may be asked by the store's name for it, unless nothing is asked or it may be the newer one")
+    func namedInStore() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        var asks: Bool? { scene.bench.script.asksByName.withLock { $0.last } }
+        scene.bench.script.tellsChanges.withLock { $0 = false }
+        _ = try await scene.backup()
+        #expect(asks == false)
+        let taken = try await scene.snapshot()
+        try await scene.bench.carryOutRest(of: scene.caller)
+        _ = try await scene.increment()
+        #expect(asks == true)
+        scene.bench.script.keepsSnapshots.withLock { $0 = false }
+        _ = try await scene.increment()
+        #expect(asks == false)
+        scene.bench.script.keepsSnapshots.withLock { $0 = true }
+        // On top of the first one, of a snapshot.
+        _ = try await scene.backup {
+            $0.isIncremental = true
+            $0.snapshotID = taken
+        }
+        #expect(asks == false)
+        // One that is known is the only one that is asked for.
+        scene.bench.script.tellsChanges.withLock { $0 = true }
+        _ = try await scene.increment()
+        #expect(asks == true && scene.base == nil)
+        _ = try await scene.increment()
+        #expect(asks == false && scene.base != nil)
+        #expect(scene.bench.script.bases.withLock { $0.dropLast().allSatisfy { $0 == nil } })
     }
 
     @Test("each project's newest backup of a volume keeps its own, and none is managed as a snapshot or charged")

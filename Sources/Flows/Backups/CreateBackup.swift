@@ -87,7 +87,13 @@ enum CreateBackup: FlowDefinition {
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot
-                    if let parent = chain.dropLast().last { order.base = try await run.base(of: backup, after: parent) }
+                    if let parent = chain.dropLast().last {
+                        switch try await run.base(of: backup, after: parent) {
+                        case .snapshot(let base): order.base = base
+                        case .namedInStore: order.asksBySnapshotName = true
+                        case nil: break
+                        }
+                    }
                 }
                 let limit = try await run.read { try BackupPolicies.bytesPerSecond(of: backup, in: $0) }
                 let parent = backup.parentID

@@ -5,6 +5,14 @@ import DriverHost
 // Snapshots of backups that lie beside a volume: what the next increment asks the driver for the changes since, and how they get out of
 // the way of everything else.
 
+/// Since which snapshot an increment may ask the volume's driver for what changed.
+enum ChangesBase: Sendable {
+    /// What the driver is told of it.
+    case snapshot(DriverValue)
+    /// No snapshot of the parent is known here: whoever made the parent may have left one beside the volume, named as in the store.
+    case namedInStore
+}
+
 extension FlowRun {
     /// What a driver is told of the snapshot that was made for a backup.
     func driverArguments(snapshotOf backup: Backup) -> DriverValue? {
@@ -24,9 +32,9 @@ extension FlowRun {
         return services.backends.backend(HostName.backend(of: host))?.capabilities?["storage_protocol"]?.string == "ceph"
     }
 
-    /// What a driver is told of the snapshot since which an increment may ask what changed: the one that its parent was made of, if that
-    /// still exists and is surely the older one. nil: the whole volume is read.
-    func base(of backup: Backup, after parent: Backup) async throws -> DriverValue? {
+    /// The snapshot since which an increment may ask what changed: the one that its parent was made of, if that still exists and is surely the
+    /// older one. nil: the whole volume is read.
+    func base(of backup: Backup, after parent: Backup) async throws -> ChangesBase? {
         guard parent.volumeID == backup.volumeID, !parent.distrustsChanges else { return nil }
         // A snapshot that is made for this backup is newer than all that the parent rests on. One of a user's may be older.
         var source: Snapshot?
@@ -36,13 +44,15 @@ extension FlowRun {
         }
         if parent.temporarySnapshotID != nil {
             guard let made = parent.temporarySnapshotAt, source.map({ made < $0.createdAt }) ?? true else { return nil }
-            return driverArguments(snapshotOf: parent)
+            return driverArguments(snapshotOf: parent).map { .snapshot($0) }
         }
+        // What is read now is newer than the parent. A user's snapshot may be older, and when the parent's was made is not known.
+        if parent.snapshotID == nil { return source == nil ? .namedInStore : nil }
         guard let id = parent.snapshotID, source.map({ parent.createdAt < $0.createdAt }) ?? true,
             let snapshot = try await read({ try Snapshots.find(id, in: $0) }), snapshot.volumeID == backup.volumeID,
             [.available, .backingUp].contains(snapshot.status)
         else { return nil }
-        return driverArguments(snapshot)
+        return .snapshot(driverArguments(snapshot))
     }
 
     /// Records that the driver does not tell of all that changed since the snapshot of a backup: should the process die or the backup fail before

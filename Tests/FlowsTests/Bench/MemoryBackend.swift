@@ -35,6 +35,8 @@ final class Script: Sendable {
     let keepsSnapshots = Guarded(true)
     /// Names of the snapshots since which backups asked for changes; nil: they read all.
     let bases = Guarded<[String?]>([])
+    /// Whether they might ask by the name that the store has for the parent's snapshot.
+    let asksByName = Guarded<[Bool]>([])
 
     func begin(_ faults: [Int: Fault]) { state.withLock { $0 = State(faults: faults) } }
 
@@ -269,6 +271,7 @@ struct MemoryTransfers: TransferRunner {
                 guard order.parents.allSatisfy({ store[$0.id] != nil }) else { throw DriverFailure(.notFound, "a parent is missing") }
                 let base = order.base?["name"]?.string
                 script.bases.withLock { $0.append(base) }
+                script.asksByName.withLock { $0.append(order.asksBySnapshotName) }
                 if let base {
                     // It is there, and it is the older one.
                     let order = backend[source]?.order ?? []
