@@ -15,6 +15,17 @@ struct RepositoryEngine: BackupEngine {
         return try Self.open(order.backup.projectID, in: store, keys: directory, cache: order.options["cache"]?.string, makes: makes)
     }
 
+    /// The project's repository, which a backup was written to.
+    private func existing(_ order: BackupOrder, _ store: any ObjectStore) throws -> Repository {
+        if let repository = try repository(order, store, makes: false) { return repository }
+        let project = order.backup.projectID
+        // What is not there says nothing of the backup: a share may not be mounted, or a store may have failed to find it once.
+        guard try RepositoryPasswords(directory: order.options["keys"]?.string ?? "").read(project, makes: false) != nil else {
+            throw DriverFailure(.error, "the password of the repository of project \(project) is missing among the store's keys")
+        }
+        throw DriverFailure(.error, "the store has no repository of project \(project): repositories/\(project)/ has no config or no key")
+    }
+
     /// - Parameters:
     ///   - keys: the directory with the passwords.
     ///   - cache: the directory with what is known of the repositories' indexes.
@@ -24,7 +35,7 @@ struct RepositoryEngine: BackupEngine {
         guard isProject(project) else {
             throw DriverFailure(.invalid, "a project with a repository has a name of letters, digits, '-' and '_', not \(project)")
         }
-        let part = StorePart(of: store, under: "repositories/\(project)/")
+        let part = part(of: project, in: store)
         guard let password = try RepositoryPasswords(directory: directory).read(project, makes: makes) else { return nil }
         var options = Repository.Options()
         options.cacheDirectory = cache
@@ -41,6 +52,10 @@ struct RepositoryEngine: BackupEngine {
                 return try Repository.open(part, password: password, options: options)
             }
         }
+    }
+
+    private static func part(of project: String, in store: any ObjectStore) -> StorePart {
+        StorePart(of: store, under: "repositories/\(project)/")
     }
 
     /// Whether a project may have a repository: its name is a part of objects' names.
@@ -79,16 +94,18 @@ struct RepositoryEngine: BackupEngine {
             .adding("missed_change", result.missedChange.map { .integer(Int64(clamping: $0)) })
     }
 
-    private func snapshot(_ order: BackupOrder, _ repository: Repository) throws -> RepositorySnapshot? {
-        try repository.snapshots().first { $0.backupID == order.backup.id }
+    private func snapshot(_ order: BackupOrder, in store: any ObjectStore) throws -> (Repository, RepositorySnapshot) {
+        let repository = try existing(order, store)
+        guard let found = try repository.find(backup: order.backup.id) else {
+            throw DriverFailure(.error, "the project's repository does not hold backup \(order.backup.id)")
+        }
+        return (repository, found)
     }
 
     func restore(_ order: BackupOrder, from store: any ObjectStore, to target: any BlockTarget, _ control: TransferControl) throws
         -> DriverValue
     {
-        guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else {
-            throw DriverFailure(.error, "the project's repository does not hold backup \(order.backup.id)")
-        }
+        let (repository, found) = try snapshot(order, in: store)
         let details = try repository.record(of: found.id).details
         let result = try repository.restore(found.id, to: target, control: control)
         try target.flush()
@@ -99,20 +116,21 @@ struct RepositoryEngine: BackupEngine {
     }
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
-        guard let repository = try repository(order, store, makes: false) else { return }
+        // A repository that cannot be opened keeps the snapshot: only where nothing of it is left is the backup gone.
+        if try repository(order, store, makes: false) == nil {
+            guard try Repository.mayHoldBackups(Self.part(of: order.backup.projectID, in: store)) else { return }
+        }
+        let repository = try existing(order, store)
         try repository.forgetAttempts(of: order.backup.id)
-        guard let found = try snapshot(order, repository) else { return }
+        guard let found = try repository.find(backup: order.backup.id) else { return }
         try repository.delete(found.id)
     }
 
     func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict {
         var verdict = BackupVerdict()
         do {
-            guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else {
-                verdict.damages = [.init("the project's repository does not hold backup \(order.backup.id)")]
-                return verdict
-            }
-            let result = try repository.verify(found.id, control: control)
+            let repository = try existing(order, store)
+            let result = try repository.verify(backup: order.backup.id, control: control)
             verdict.checkedBytes = result.checkedBytes
             let chunkSize = UInt64(repository.chunkSize)
             verdict.damages = result.damages.map { damage in
@@ -143,9 +161,7 @@ struct RepositoryEngine: BackupEngine {
     }
 
     func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource {
-        guard let repository = try repository(order, store, makes: false), let found = try snapshot(order, repository) else {
-            throw DriverFailure(.error, "the project's repository does not hold backup \(order.backup.id)")
-        }
+        let (repository, found) = try snapshot(order, in: store)
         return try repository.image(of: found.id)
     }
 }

@@ -95,6 +95,8 @@ extension ChunkedBackup {
             }
         } catch {
             let failure = ChunkedFailure.of(error)
+            // It is not known whether it is lost: it keeps its mark.
+            if failure.kind == .store(.notFound) { return false }
             guard failure.kind == .damaged else { throw failure }
             return true
         }

@@ -47,8 +47,20 @@ final class ChunkedReader: Sendable {
 
     static func metadata(_ backup: ChunkedBackup, _ store: any ObjectStore) throws -> ChunkedMetadata {
         do { return try ChunkedMetadata.read(backup, from: store) } catch let failure as StoreFailure where failure.kind == .notFound {
+            guard try isThere(backup, store) else {
+                throw ChunkedFailure(
+                    .store(.notFound),
+                    "\(backup.metadataName) is missing, and nothing else of the backup is found: the store may not be the one that held it")
+            }
             throw ChunkedFailure.damaged("\(backup.metadataName) is missing")
         }
+    }
+
+    /// Whether it is certain that the store is the one that held a backup, as a share that is not mounted is not: another object of the
+    /// backup is found by its name, or a listing that does not lag has any object.
+    private static func isThere(_ backup: ChunkedBackup, _ store: any ObjectStore) throws -> Bool {
+        for name in [backup.hashFileName, backup.objectName(1)] where try store.size(of: name) != nil { return true }
+        return try store.traits.listsConsistently && store.hasObject(under: "")
     }
 
     /// Finds missing objects before anything is written.

@@ -50,6 +50,34 @@ struct ChunkedDamageTests {
         #expect(verification.problems.count == 1 && verification.problems[0].contains("-00002"))
     }
 
+    @Test("a backup of which nothing is found is lost only where it is certain that the store is the one that held it")
+    func nothingFound() throws {
+        let chain = try chain()
+        let names = try chain.names()
+        // Another object of the backup shows that the store is there.
+        let metadata = try chain.bytes(chain.prefix() + "_metadata")
+        try chain.store.remove([chain.prefix() + "_metadata"])
+        let stale = StaleStore(store: chain.store, hidden: [])
+        for store in [chain.store, stale] as [any ObjectStore] {
+            #expect(try ChunkedBackup.verify(chain.backups, in: store).problems == [chain.prefix() + "_metadata is missing"])
+        }
+        try chain.put(chain.prefix() + "_metadata", metadata)
+        #expect(try ChunkedBackup.verify(chain.backups, in: chain.store).isGood)
+        // A folder that nothing is mounted on.
+        try chain.store.remove(names)
+        func isUnknown(_ store: any ObjectStore) throws -> Bool {
+            let failure = try #require(throws: ChunkedFailure.self) { try ChunkedBackup.verify(chain.backups, in: store) }
+            let damages = [ChunkedDamage(reason: "-", object: nil, range: nil)]
+            return try failure.kind == .store(.notFound) && failure.reason.contains("the store may not be the one that held it")
+                && !ChunkedBackup.uses(damages, chain.backups, in: store)
+        }
+        #expect(try isUnknown(chain.store) && isUnknown(stale))
+        // What else the store holds counts where a listing is to be relied on.
+        try chain.put("other", [1])
+        #expect(try isUnknown(stale))
+        #expect(try ChunkedBackup.verify(chain.backups, in: chain.store).problems == [chain.prefix() + "_metadata is missing"])
+    }
+
     @Test("without the file of hashes an object is checked as a whole before any of it is written")
     func withoutHashes() throws {
         let chain = try chain(.none)

@@ -1,0 +1,118 @@
+import Backups
+import DriverHost
+import Glibc
+import Primitives
+import TestSupport
+import Testing
+
+@testable import Transfers
+
+/// A store that does not find some objects a number of times.
+private struct ForgetfulStore: ObjectStore {
+    let store: DirectoryStore
+    let forgotten: String
+    let left: Guarded<Int>
+    var traits: ObjectStoreTraits { store.traits }
+
+    func put(_ name: String, _ slices: [UnsafeRawBufferPointer], sha256: [UInt8]?) throws(StoreFailure) {
+        try store.put(name, slices, sha256: sha256)
+    }
+    func write(_ name: String) throws(StoreFailure) -> any ObjectWriter { try store.write(name) }
+    func get(_ name: String, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(StoreFailure) -> Int {
+        try store.get(name, at: offset, into: buffer)
+    }
+    func size(of name: String) throws(StoreFailure) -> UInt64? {
+        let isForgotten =
+            name.hasSuffix(forgotten)
+            && left.withLock { left in
+                left -= 1
+                return left >= 0
+            }
+        return isForgotten ? nil : try store.size(of: name)
+    }
+    func list(_ prefix: String, after: String, _ each: (String, UInt64) -> Bool) throws(StoreFailure) {
+        try store.list(prefix, after: after, each)
+    }
+    func remove(_ names: [String]) throws(StoreFailure) { try store.remove(names) }
+}
+
+private struct SomeVolume: BlockSource {
+    let size: UInt64 = 4 << 20
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) { _ = memset(buffer.baseAddress!, 7, buffer.count) }
+    func data(in range: Range<UInt64>) -> [Range<UInt64>] { [range] }
+    func changes(in range: Range<UInt64>) -> [Range<UInt64>]? { nil }
+}
+
+@Suite("A backup whose repository is not found")
+struct RepositoryEngineTests {
+    private let place = temporaryDirectory("engine")
+    private let engine = RepositoryEngine()
+    private var keys: String { place + "/store.keys" }
+    private var store: DirectoryStore { DirectoryStore(place + "/objects") }
+
+    private var order: BackupOrder {
+        var item = BackupOrder.Item()
+        (item.id, item.projectID, item.volumeID, item.createdAt) = ("b", "p", "v", "2026-11-30T12:00:00.000000")
+        var order = BackupOrder(format: "repository", backup: item)
+        order.options = .members(["keys": .string(keys)])
+        return order
+    }
+
+    init() throws {
+        #expect(mkdir(place + "/objects", 0o700) == 0)
+        _ = try engine.backup(order, of: SomeVolume(), to: store, TransferControl())
+    }
+
+    private func verify(_ store: any ObjectStore) throws -> BackupVerdict { try engine.verify(order, in: store, TransferControl()) }
+    private func remove(_ store: any ObjectStore) throws { try engine.remove(order, from: store, TransferControl()) }
+
+    private func holdsSnapshot() throws -> Bool {
+        var count = 0
+        try store.list("repositories/p/snapshots/", after: "") { _, _ in
+            count += 1
+            return true
+        }
+        return count == 1
+    }
+
+    @Test("a store without the repository, as a share that is not mounted, is no verdict")
+    func notMounted() throws {
+        #expect(try verify(store).damages == [])
+        let empty = DirectoryStore(temporaryDirectory("unmounted"))
+        let failure = try #require(throws: DriverFailure.self) { try verify(empty) }
+        #expect(failure.code == .error && failure.message.contains("the store has no repository of project p"))
+        #expect(!BackupDamageReason.isOf(failure.message))
+        // Nothing is left of it there: a deletion is at its end.
+        try remove(empty)
+    }
+
+    @Test("without the repository's password there is neither a verdict nor a deletion, and the failure names it")
+    func noPassword() throws {
+        #expect(rename(keys, keys + ".away") == 0)
+        for work in [{ _ = try verify(store) }, { try remove(store) }] {
+            let failure = try #require(throws: DriverFailure.self) { try work() }
+            #expect(failure.code == .error && failure.message.contains("the password of the repository of project p is missing"))
+        }
+        #expect(try holdsSnapshot())
+    }
+
+    @Test("a store that does not find the repository's configuration lets no deletion end while the snapshot stays")
+    func noConfiguration() throws {
+        let never = ForgetfulStore(store: store, forgotten: "/config", left: Guarded(.max))
+        for work in [{ _ = try verify(never) }, { try remove(never) }] {
+            let failure = try #require(throws: DriverFailure.self) { try work() }
+            #expect(failure.code == .error && failure.message.contains("repositories/p/ has no config or no key"))
+        }
+        #expect(try holdsSnapshot())
+        try remove(ForgetfulStore(store: store, forgotten: "/config", left: Guarded(1)))
+        #expect(try !holdsSnapshot())
+    }
+
+    @Test("a repository that is there and has no snapshot of the backup lost it")
+    func lost() throws {
+        try store.list("repositories/p/snapshots/", after: "") { name, _ in unlink(place + "/objects/" + name) == 0 }
+        #expect(try verify(store).damages.map(\.text) == ["the project's repository does not hold backup b"])
+        // It is gone: a deletion has nothing to do.
+        try remove(store)
+    }
+}
