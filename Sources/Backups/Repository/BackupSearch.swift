@@ -34,8 +34,8 @@ extension Repository {
         if let found { return found }
         guard store.traits.listsConsistently else {
             throw RepositoryError(
-                .notFound, "the project's repository does not list backup \(id), and the store's listings may lag: whether it is lost is not known"
-            )
+                .notFound,
+                "the project's repository does not list backup \(id), and the store's listings may lag: it is not known whether it is lost")
         }
         if let unreadable {
             throw RepositoryError.damaged("the project's repository does not hold backup \(id), and \(unreadable.description)")
@@ -53,7 +53,7 @@ extension Repository {
     /// Verifies a backup that was made.
     ///
     /// - Returns: what is certain: where listings may lag, what the index does not name is no damage.
-    /// - Throws: beside what keeps it from reading, `.damaged` if the snapshot is lost; `.notFound` if it is not known whether something is.
+    /// - Throws: `.damaged` if the snapshot is lost; `.notFound` if it is not known whether something is; what keeps it from reading.
     public func verify(
         backup id: String, pause seconds: Double = listingPause, control: TransferControl = TransferControl()
     ) throws -> VerifyResult {
