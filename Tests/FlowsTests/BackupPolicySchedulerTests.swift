@@ -49,10 +49,12 @@ struct BackupPolicySchedulerTests {
         return id
     }
 
-    /// Ends what was begun: new copies are there, deleted ones are gone. `fails`: backups of these volumes fail.
+    /// Ends what was begun: new copies are there, deleted ones are gone, what was cancelled had no effect. `fails`: backups of these volumes
+    /// fail.
     private func settle(failing fails: Set<String> = [], damaged: Set<String> = [], format: String = "cinder") async throws {
         for operation in try await database.read({ try Operations.runnable(in: $0) }) {
             try await database.write { tx in
+                if operation.isCancelled { return try Operations.finish(operation, state: .failed, error: "cancelled", in: tx) }
                 if let backup = try Backups.lock(operation.resourceID, in: tx) {
                     switch operation.flow.name {
                     case "backup.create" where fails.contains(backup.volumeID):
@@ -511,6 +513,106 @@ struct BackupPolicySchedulerTests {
         )
     }
 
+    private func verifications() throws -> [BlockStorage.Operation] {
+        try database.readBlocking { try Operations.runnable(in: $0).filter { $0.flow.name == "backup.verify" } }
+    }
+
+    private func setStatus(_ status: BackupStatus, of backup: String) async throws {
+        try await database.write { if let locked = try Backups.lock(backup, in: $0) { try Backups.setStatus(status, of: locked, in: $0) } }
+    }
+
+    /// A run whose only copy is to be verified next.
+    private func madeToVerify() async throws -> (run: BackupPolicyRun, policy: String, backup: String) {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.verifyAfter = true }
+        let run = try await run(id)
+        _ = try await scheduler.lookOnce()
+        try await settle()
+        _ = try await scheduler.lookOnce()
+        #expect(try items(run.id).map(\.status) == [.verifying])
+        return (run, id, try #require(try backups().first?.id))
+    }
+
+    @Test("a restoration does not wait for a verification that a policy began, which is begun again when the restoration has ended")
+    func restoredWhileVerified() async throws {
+        let target = try await volume()
+        let (run, _, backup) = try await madeToVerify()
+        _ = try await scheduler.lookOnce()
+        #expect(try verifications().map(\.isCancelled) == [false])
+        try await database.write { [requests, caller] in
+            _ = try requests.restore(backup, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0)
+        }
+        _ = try await scheduler.lookOnce()
+        #expect(try verifications().map(\.isCancelled) == [true])
+        // The verification ends, and then the restoration.
+        try await settle()
+        #expect(try verifications().isEmpty)
+        _ = try await scheduler.lookOnce()
+        #expect(try verifications().isEmpty && items(run.id).map(\.status) == [.verifying])
+        try await settle()
+        try await setStatus(.available, of: backup)
+        _ = try await scheduler.lookOnce()
+        #expect(try verifications().map(\.isCancelled) == [false])
+        try await finishAll()
+        #expect(try items(run.id).map(\.status) == [.done])
+    }
+
+    @Test("a verification that somebody asked for is left to him, though a restoration waits for it")
+    func restoredWhileVerifiedByOthers() async throws {
+        let target = try await volume()
+        let (_, _, backup) = try await madeToVerify()
+        try await database.write { [requests, caller] in
+            try requests.verifyBackup(backup, caller: caller, in: $0)
+        }
+        try await database.write { [requests, caller] in
+            _ = try requests.restore(backup, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0)
+        }
+        _ = try await scheduler.lookOnce()
+        #expect(try verifications().map(\.isCancelled) == [false])
+    }
+
+    @Test("a backup that is being restored when its verification should begin is verified afterwards")
+    func verifiedAfterRestoration() async throws {
+        let (run, _, backup) = try await madeToVerify()
+        try await setStatus(.restoring, of: backup)
+        for _ in 0..<2 { #expect(try await scheduler.lookOnce()) }
+        // Also where the restoration began a moment after the look.
+        let item = try #require(try items(run.id).first)
+        try await database.write { [requests] in try requests.beginVerification(of: item, of: run, in: $0) }
+        #expect(try items(run.id).map(\.status) == [.verifying] && verifications().isEmpty)
+        try await setStatus(.available, of: backup)
+        try await finishAll()
+        #expect(try items(run.id).map(\.status) == [.done])
+    }
+
+    @Test("a verification that failed fails its item, whatever else was done about the backup since")
+    func failedVerification() async throws {
+        let (run, _, backup) = try await madeToVerify()
+        _ = try await scheduler.lookOnce()
+        let verification = try #require(try verifications().first)
+        try await database.write { tx in
+            try Operations.finish(verification, state: .failed, error: "the store is on fire", in: tx)
+            _ = try Operations.create(
+                RemoveBackupSnapshotArguments(volumeID: "v", snapshotID: "s", data: nil), resourceType: "backup", resourceID: backup,
+                projectID: "p", caller: .service(requestID: "req"), claims: [.exclusive(new: "s")], in: tx)
+        }
+        _ = try await scheduler.lookOnce()
+        #expect(try items(run.id).map(\.message) == ["made, but it could not be verified: the store is on fire"])
+        #expect(try verifications().isEmpty)
+    }
+
+    @Test("a verification that goes on is looked at without a change of the database")
+    func readOnlyLooks() async throws {
+        let (_, _, _) = try await madeToVerify()
+        _ = try await scheduler.lookOnce()
+        let observed = ObservedDatabase(database)
+        let scheduler = BackupPolicyScheduler(database: observed, requests: requests, serviceDownTime: 60, log: log)
+        _ = try await scheduler.lookOnce()
+        let before = observed.writes
+        for _ in 0..<5 { #expect(try await scheduler.lookOnce()) }
+        #expect(observed.writes == before)
+    }
+
     @Test(
         "what was verified too long ago is verified again, the longest ago first; a policy that is paused, and its closed window, begin nothing"
     )
@@ -626,4 +728,25 @@ struct BackupPolicySchedulerTests {
         #expect(removed == 2)
         #expect(try runs(of: id).count == 1)
     }
+}
+
+/// Counts the changes of a database.
+private final class ObservedDatabase: Database {
+    private let database: SQLiteDatabase
+    private let count = Guarded(0)
+    var writes: Int { count.withLock { $0 } }
+
+    init(_ database: SQLiteDatabase) { self.database = database }
+
+    nonisolated(nonsending) func read<T: Sendable>(_ limit: ReadLimit, _ body: @Sendable (any Connection) throws -> T) async throws -> T {
+        try await database.read(limit, body)
+    }
+    func readBlocking<T>(_ limit: ReadLimit, _ body: (any Connection) throws -> T) throws -> T { try database.readBlocking(limit, body) }
+    nonisolated(nonsending) func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
+        count.withLock { $0 += 1 }
+        return try await database.write(body)
+    }
+    func listen(to topic: Topic, _ listener: @escaping @Sendable (_ subject: String) -> Void) { database.listen(to: topic, listener) }
+    func migrate(_ migrations: [Migration]) async throws { try await database.migrate(migrations) }
+    func close() { database.close() }
 }

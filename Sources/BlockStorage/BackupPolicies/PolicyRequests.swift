@@ -104,49 +104,10 @@ extension VolumeRequests {
         }
     }
 
-    // MARK: verification
+    /// In whose name policies act in a project.
+    static let serviceUser = "clinker"
 
-    /// How the verification of an item's backup is. It is begun if it was not.
-    public func verification(of item: BackupPolicyItem, of run: BackupPolicyRun, in tx: any Transaction) throws -> CopyState {
-        guard try BackupPolicies.lock(run.policyID, in: tx) != nil, let backup = try item.copyID.flatMap({ try Backups.find($0, in: tx) })
-        else { return .failed("made, and deleted before it was verified.") }
-        if backup.verifiedAt != nil {
-            guard backup.verifyStatus == .damaged else { return .made }
-            let damage = try Backups.damages(of: backup.id, in: tx).first?.text ?? "damaged"
-            return .failed("made, but its verification found: \(damage)")
-        }
-        if let last = try Operations.latest(of: backup.id, in: tx), last.flow == VerifyBackupArguments.flow {
-            guard last.finishedAt != nil else { return .going }
-            return .failed("made, but it could not be verified: \(last.error ?? "it was cancelled")")
-        }
-        try verifyBackup(backup.id, caller: serviceCaller(of: item.projectID, run.requestID), in: tx)
-        return .going
-    }
-
-    static let oldVerificationsSQL = SQL(
-        """
-        SELECT b.id, b.project_id FROM backups b WHERE b.policy_id = ? AND b.status = \(BackupStatus.available.sql)
-        AND coalesce(b.verified_at, b.created_at) < ? ORDER BY coalesce(b.verified_at, b.created_at), b.id LIMIT ?
-        """)
-    /// Backups of a policy whose last verification is so long ago that they are to be verified again, the longest ago first.
-    public func dueVerifications(of policy: BackupPolicy, limit: Int, in connection: any Connection) throws -> [(
-        id: String, project: String
-    )] {
-        let now = Int(connection.time)
-        guard policy.settings.enabled, let end = policy.settings.lastVerification(dueAt: now),
-            policy.settings.schedule(of: policy.id)?.isOpen(at: now) ?? true
-        else { return [] }
-        return try connection.rows(
-            Self.oldVerificationsSQL, .text(policy.id), .text(Timestamp.format(seconds: end, microseconds: 0)), .int(limit)
-        ) { ($0.text(0), $0.text(1)) }
-    }
-
-    /// Verifies a backup of a policy again.
-    public func verifyAgain(_ id: String, project: String, in tx: any Transaction) throws {
-        try verifyBackup(id, caller: serviceCaller(of: project, "req-" + UUID.random()), in: tx)
-    }
-
-    private func serviceCaller(of project: String, _ requestID: String) -> Caller {
-        Caller(userID: "clinker", projectID: project, isAdmin: false, requestID: requestID)
+    func serviceCaller(of project: String, _ requestID: String) -> Caller {
+        Caller(userID: Self.serviceUser, projectID: project, isAdmin: false, requestID: requestID)
     }
 }

@@ -56,6 +56,7 @@ final class BackupPolicyScheduler: Sendable {
         for id in try await database.read({ try BackupPolicyRuns.due(in: $0) }) {
             await attempt(id) { tx in try BackupPolicyRuns.beginDue(id, in: tx) }
         }
+        await verifications.giveWay()
         await verifications.begin()
         let runs = try await database.read { try BackupPolicyRuns.unfinished(in: $0) }
         for run in runs {
@@ -159,16 +160,25 @@ final class BackupPolicyScheduler: Sendable {
             let state = try await database.read { [requests] in try requests.state(of: item, in: $0) }
             return try await move(item, of: run, state, next: policy.settings.verifyAfter ? .verifying : Self.end(policy))
         case .verifying:
-            let state: VolumeRequests.CopyState
-            do {
-                state = try await database.write { [requests] in try requests.verification(of: item, of: run, in: $0) }
-            } catch let refusal as StorageError {
-                // As many of the project as may be verified at once are.
-                state = refusal.kind == .conflict ? .going : .failed("made, but not verified: " + refusal.message)
+            // Looked at without a lock: most looks find nothing to be done.
+            guard let state = try await database.read({ [requests] in try requests.verification(of: item, in: $0) }) else {
+                return try await verify(item, of: run)
             }
             return try await move(item, of: run, state, next: Self.end(policy))
         default: return try await deleteExpired(after: item, of: run)
         }
+    }
+
+    /// Begins the verification of an item's backup. Whether the item is still to be waited for.
+    private func verify(_ item: BackupPolicyItem, of run: BackupPolicyRun) async throws -> Bool {
+        do {
+            try await database.write { [requests] in try requests.beginVerification(of: item, of: run, in: $0) }
+        } catch let refusal as StorageError {
+            // Somebody else of the project was faster: as many as may be verified at once are.
+            if refusal.kind == .conflict { return true }
+            return try await move(item, of: run, .failed("made, but not verified: " + refusal.message), next: .failed)
+        }
+        return true
     }
 
     /// What follows on a copy that is there.

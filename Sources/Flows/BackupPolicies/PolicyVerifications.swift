@@ -57,4 +57,16 @@ struct PolicyVerifications: Sendable {
             }
         } catch { log.error("backups of policies could not be verified again: \(error)") }
     }
+
+    /// Cancels what restorations wait for: who restores is not kept waiting for hours by what is read in the background.
+    func giveWay() async {
+        do {
+            for operation in try await database.read({ [requests] in try requests.obstructingVerifications(in: $0) }) {
+                try await database.write { [requests] in try requests.cancelVerification(operation, in: $0) }
+                log.info(
+                    "a policy's verification of a backup is cancelled, since the backup is being restored",
+                    metadata: ["backup": "\(operation.resourceID)"])
+            }
+        } catch { log.error("verifications could not be cancelled for restorations: \(error)") }
+    }
 }
