@@ -601,6 +601,72 @@ struct BackupPolicySchedulerTests {
         #expect(try verifications().isEmpty)
     }
 
+    @Test("copies that are verified keep no others waiting")
+    func madeWhileVerified() async throws {
+        for _ in 0..<3 { _ = try await volume(["backup_policy": "gold"]) }
+        let id = try await policy("gold") { ($0.verifyAfter, $0.maxParallel) = (true, 1) }
+        let run = try await run(id)
+        for made in 1...3 {
+            // Begun, made, and begun to be verified; nothing of that ends here.
+            for _ in 0..<3 { _ = try await scheduler.lookOnce() }
+            #expect(try backups().count == made)
+            for backup in try backups() {
+                try await database.write { tx in
+                    if let backup = try Backups.lock(backup.id, in: tx), backup.status == .creating {
+                        try Backups.made(backup, objectCount: 1, in: tx)
+                    }
+                }
+            }
+        }
+        for _ in 0..<2 { _ = try await scheduler.lookOnce() }
+        #expect(try items(run.id).map(\.status) == [.verifying, .verifying, .verifying])
+        try await finishAll()
+        #expect(try items(run.id).map(\.status) == [.done, .done, .done])
+    }
+
+    @Test("a run waits for verifications no longer than until the next day's, but for each one a while")
+    func slowVerification() async throws {
+        let (run, policy, backup) = try await madeToVerify()
+        _ = try await scheduler.lookOnce()
+        func make(_ table: String, _ member: String, hoursOld: Double) async throws {
+            let time = Timestamp.format(Timestamp.seconds() - hoursOld * 3600)
+            _ = try await database.write { try $0.run(text: "UPDATE \(table) SET \(member) = ?", [.text(time)]) }
+        }
+        try await make("backup_policy_runs", "created_at", hoursOld: 22)
+        #expect(try await scheduler.lookOnce())
+        try await make("backup_policy_runs", "created_at", hoursOld: 24)
+        #expect(try await scheduler.lookOnce())
+        #expect(try items(run.id).map(\.status) == [.verifying])
+        try await make("backup_policy_items", "updated_at", hoursOld: 2)
+        _ = try await scheduler.lookOnce()
+        #expect(try items(run.id).map(\.message) == ["made; the run has not waited any longer for its verification."])
+        #expect(try await !scheduler.lookOnce())
+        #expect(try runs(of: policy).map(\.status) == [.failed])
+        // It goes on, and tells of the backup what it finds.
+        try await settle()
+        #expect(try database.readBlocking { try Backups.find(backup, in: $0)?.verifyStatus } == .good)
+    }
+
+    @Test("a run waits no longer than until the next day's for older copies to be gone")
+    func slowDeletion() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.keepLast, $0.fullEvery) = (1, 3) }
+        for _ in 0..<3 { try await runSlowly(id) }
+        let run = try await run(id)
+        _ = try await scheduler.lookOnce()
+        try await settle()
+        // The newest of the old chain is being deleted, and is not gone.
+        for _ in 0..<3 { #expect(try await scheduler.lookOnce()) }
+        #expect(try items(run.id).map(\.status) == [.retaining])
+        let time = Timestamp.format(Timestamp.seconds() - 86_400)
+        _ = try await database.write {
+            try $0.run(text: "UPDATE backup_policy_runs SET created_at = ? WHERE id = ?", [.text(time), .text(run.id)])
+        }
+        _ = try await scheduler.lookOnce()
+        #expect(try items(run.id).map(\.status) == [.done])
+        #expect(try items(run.id).first?.message?.hasPrefix("made; not all older copies were deleted: ") == true)
+    }
+
     @Test("a verification that goes on is looked at without a change of the database")
     func readOnlyLooks() async throws {
         let (_, _, _) = try await madeToVerify()

@@ -20,6 +20,11 @@ final class BackupPolicyScheduler: Sendable {
     private static let clockTolerance = 2.0
     /// Seconds for which a run waits for copies to be gone on which others rested.
     private static let retentionPatience = 600.0
+    /// Seconds after its beginning for which a run waits for verifications and deletions that follow on its copies: what is made every day
+    /// finds the run of the day before ended.
+    private static let runPatience = 82_800.0
+    /// Seconds for which a verification is waited for all the same, where the copy was made so late.
+    private static let verificationPatience = 3600.0
     /// Seconds for which a run waits for a service that can make its copies.
     private static let servicePatience = 600.0
 
@@ -98,27 +103,32 @@ final class BackupPolicyScheduler: Sendable {
             try await database.write { try BackupPolicyRuns.prepare(run, volumes, in: $0) }
         }
         guard let policy = try await database.read({ try BackupPolicies.find(run.policyID, in: $0) }) else { return }
-        var active = 0
+        var isActive = false
+        /// Copies that are being made: what follows on one keeps no other one waiting.
+        var making = 0
         for status in [BackupPolicyItem.Status.retaining, .verifying, .started] {
-            for item in try await items(of: run, status) where try await carryOn(item, of: run, policy) { active += 1 }
+            for item in try await items(of: run, status) where try await carryOn(item, of: run, policy) {
+                isActive = true
+                if status == .started { making += 1 }
+            }
         }
         let pending = try await items(of: run, .pending)
         if !pending.isEmpty, let reason = reasonToStop(run, policy) {
             try await database.write { try BackupPolicyRuns.skipRest(of: run, message: reason, in: $0) }
         } else if !pending.isEmpty {
-            for item in pending.prefix(max(0, policy.settings.maxParallel - active)) {
+            for item in pending.prefix(max(0, policy.settings.maxParallel - making)) {
                 guard try await start(item, of: run) else { break }
             }
             return
         }
-        guard active == 0 else { return }
+        guard !isActive else { return }
         if let status = try await database.write({ try BackupPolicyRuns.finish(run, in: $0) }) {
             log.info("a run of a backup policy has ended: \(status)", metadata: ["policy": "\(run.policyID)", "run": "\(run.id)"])
         }
     }
 
     private func items(of run: BackupPolicyRun, _ status: BackupPolicyItem.Status) async throws -> [BackupPolicyItem] {
-        // More are never begun at once.
+        // More copies are never made at once; of others the rest follows when these have ended.
         try await database.read { try BackupPolicyRuns.items(of: run.id, status, limit: 100, in: $0) }
     }
 
@@ -149,9 +159,16 @@ final class BackupPolicyScheduler: Sendable {
     }
 
     private func isWorthWaiting(since run: BackupPolicyRun) -> Bool {
-        let age = Timestamp.seconds() - (Timestamp.parse(run.createdAt) ?? 0)
-        return (0...Self.servicePatience).contains(age) || Timestamp.monotonic() - beginning < Self.servicePatience
+        isRecent(run.createdAt, Self.servicePatience) || Timestamp.monotonic() - beginning < Self.servicePatience
     }
+
+    /// Whether a time is no longer ago than that. What lies ahead was noted before the clock was set back.
+    private func isRecent(_ time: String, _ seconds: Double) -> Bool {
+        (0...seconds).contains(Timestamp.seconds() - (Timestamp.parse(time) ?? 0))
+    }
+
+    /// Whether nothing that follows on copies is waited for any more.
+    private func isOverdue(_ run: BackupPolicyRun) -> Bool { !isRecent(run.createdAt, Self.runPatience) }
 
     /// Whether the item is still to be waited for.
     private func carryOn(_ item: BackupPolicyItem, of run: BackupPolicyRun, _ policy: BackupPolicy) async throws -> Bool {
@@ -163,6 +180,10 @@ final class BackupPolicyScheduler: Sendable {
             // Looked at without a lock: most looks find nothing to be done.
             guard let state = try await database.read({ [requests] in try requests.verification(of: item, in: $0) }) else {
                 return try await verify(item, of: run)
+            }
+            if state == .going, isOverdue(run), !isRecent(item.updatedAt, Self.verificationPatience) {
+                return try await move(
+                    item, of: run, .failed("made; the run has not waited any longer for its verification."), next: .failed)
             }
             return try await move(item, of: run, state, next: Self.end(policy))
         default: return try await deleteExpired(after: item, of: run)
@@ -209,8 +230,7 @@ final class BackupPolicyScheduler: Sendable {
             } catch let refusal as StorageError { problem = refusal.message }
         }
         if problem == nil, !expired.isEmpty {
-            let since = Timestamp.parse(item.updatedAt) ?? 0
-            if (0...Self.retentionPatience).contains(Timestamp.seconds() - since) { return true }
+            if !isOverdue(run), isRecent(item.updatedAt, Self.retentionPatience) { return true }
             problem = "older copies that others rested on are not gone yet: the next run deletes them."
         }
         let message = problem.map { "made; not all older copies were deleted: " + $0 }
