@@ -191,6 +191,39 @@ struct KeptSnapshotTests {
         #expect(try await scene.bench.database.read { try Operations.runnable(in: $0).isEmpty })
     }
 
+    @Test("a removal that cannot be begun, since too much waits for its volume, keeps no other one waiting")
+    func crowdedVolume() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        let bench = scene.bench
+        var new = NewVolume()
+        new.size = 1
+        new.typeName = "one"
+        let asked = new
+        let free = try await bench.perform { try bench.requests.create(asked, caller: scene.caller, in: $0) }
+        try await bench.database.write { tx in
+            let operation = try Operations.create(
+                VerifyBackupArguments(), resourceType: "backup", resourceID: "b", projectID: "p", caller: scene.caller,
+                claims: [.exclusive(try #require(try Volumes.lock(scene.volume, in: tx)))], in: tx)
+            for number in 0..<1000 {
+                _ = try tx.run(
+                    text: "INSERT INTO claims (resource, ticket, operation_id, exclusive, held) VALUES (?, ?, ?, 1, 0)",
+                    [.text(scene.volume), .text("9 \(number)"), .text(operation)])
+            }
+            for (snapshot, volume) in [("first", scene.volume), ("second", free)] {
+                _ = try tx.run(
+                    text: "INSERT INTO backup_snapshot_removals (snapshot_id, backup_id, volume_id, project_id, attempts, message, "
+                        + "retry_at, created_at) VALUES (?, 'b', ?, 'p', 1, 'm', '2020', '2020')", [.text(snapshot), .text(volume)])
+            }
+        }
+        await SnapshotRemovalRetries(
+            database: bench.database, log: Logger(label: "removals") { _ in SwiftLogNoOpLogHandler() }
+        ).begin()
+        let runnable = try await bench.database.read { try Operations.runnable(in: $0) }
+        let begun = runnable.filter { $0.flow == RemoveBackupSnapshotArguments.flow }
+        #expect(begun.count == 1 && begun.allSatisfy { $0.arguments.contains("second") })
+    }
+
     @Test("a volume beside which such a snapshot lies can be deleted all the same")
     func deletedVolume() async throws {
         let scene = try await Scene()
