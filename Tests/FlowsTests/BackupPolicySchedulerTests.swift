@@ -717,6 +717,39 @@ struct BackupPolicySchedulerTests {
         _ = volume
     }
 
+    @Test("a project with many backups that are to be verified again keeps no other one waiting")
+    func verifiedForEveryProject() async throws {
+        let volume = try await volume()
+        let id = try await policy("gold") { $0.verifyEvery = "P7D" }
+        let requests = VolumeRequests(try Settings(text: "[DEFAULT]\nquota_backups = -1\nquota_backup_gigabytes = -1\n"))
+        for _ in 0..<25 {
+            _ = try await database.write { [caller] tx in
+                var new = NewBackup()
+                new.policyID = id
+                return try requests.createBackup(of: volume, new, downAfter: 60, caller: caller, in: tx)
+            }
+        }
+        try await settle()
+        let ids = try backups().map(\.id)
+        let last = try #require(ids.last)
+        _ = try await database.write { tx in
+            try tx.run(text: "UPDATE backups SET created_at = '2020'", [])
+            // Of another project, and the one whose turn comes last.
+            return try tx.run(text: "UPDATE backups SET project_id = 'q', created_at = '2021' WHERE id = ?", [.text(last)])
+        }
+        let scheduled = PolicyVerifications(database: database, requests: requests, log: log)
+        await scheduled.begin(isDue: true)
+        #expect(try Dictionary(grouping: verifications(), by: \.projectID).mapValues(\.count) == ["p": 2, "q": 1])
+        // All have their turn, each once.
+        var verified: [String] = []
+        for _ in 0..<20 {
+            verified += try verifications().map(\.resourceID)
+            try await settle()
+            await scheduled.begin(isDue: true)
+        }
+        #expect(verified.count == 25 && Set(verified) == Set(ids))
+    }
+
     @Test("a protected copy is deleted by nobody before its time, by its policy neither")
     func protected() async throws {
         _ = try await volume(["backup_policy": "gold"])

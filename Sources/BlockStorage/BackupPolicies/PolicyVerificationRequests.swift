@@ -70,19 +70,33 @@ extension VolumeRequests {
     static let oldVerificationsSQL = SQL(
         """
         SELECT b.id, b.project_id FROM backups b WHERE b.policy_id = ? AND b.status = \(BackupStatus.available.sql)
-        AND coalesce(b.verified_at, b.created_at) < ? ORDER BY coalesce(b.verified_at, b.created_at), b.id LIMIT ?
+        AND coalesce(b.verified_at, b.created_at) < ? ORDER BY coalesce(b.verified_at, b.created_at), b.id
         """)
-    /// Backups of a policy whose last verification is so long ago that they are to be verified again, the longest ago first.
-    public func dueVerifications(of policy: BackupPolicy, limit: Int, in connection: any Connection) throws -> [(
-        id: String, project: String
-    )] {
+    static let verifyingProjectsSQL = SQL(
+        "SELECT project_id, count(*) FROM operations WHERE finished_at IS NULL AND flow = ? GROUP BY project_id")
+    /// Backups of a policy whose last verification is so long ago that they are to be verified again, the longest ago first: of each project no
+    /// more than may be begun now, so that one with many keeps no other one waiting.
+    ///
+    /// - Parameter tried: these are passed over.
+    public func dueVerifications(of policy: BackupPolicy, except tried: Set<String>, limit: Int, in connection: any Connection) throws
+        -> [(id: String, project: String)]
+    {
         let now = Int(connection.time)
         guard policy.settings.enabled, let end = policy.settings.lastVerification(dueAt: now),
             policy.settings.schedule(of: policy.id)?.isOpen(at: now) ?? true
         else { return [] }
-        return try connection.rows(
-            Self.oldVerificationsSQL, .text(policy.id), .text(Timestamp.format(seconds: end, microseconds: 0)), .int(limit)
-        ) { ($0.text(0), $0.text(1)) }
+        let going = try connection.rows(Self.verifyingProjectsSQL, .text(VerifyBackupArguments.flow.name)) { ($0.text(0), $0.int(1)) }
+        var counts = Dictionary(going, uniquingKeysWith: +)
+        var due: [(id: String, project: String)] = []
+        let values: [Value] = [.text(policy.id), .text(Timestamp.format(seconds: end, microseconds: 0))]
+        try connection.query(Self.oldVerificationsSQL, values) { row in
+            let (id, project) = (row.text(0), row.text(1))
+            guard counts[project, default: 0] < Self.mostVerifications, !tried.contains(id) else { return true }
+            counts[project, default: 0] += 1
+            due.append((id, project))
+            return due.count < limit
+        }
+        return due
     }
 
     /// Verifies a backup of a policy again.

@@ -26,7 +26,7 @@ struct PolicyVerifications: Sendable {
 
     /// Seconds between looks; and until what was not verified all the same is tried again.
     private static let lookPause = 60.0, retryPause = 3600.0
-    /// Backups of one policy that are looked at at a time.
+    /// Backups of one policy that are begun at a time.
     private static let mostDue = 20
 
     /// Begins what is due. `isDue`: also if it was looked at a moment ago.
@@ -43,14 +43,14 @@ struct PolicyVerifications: Sendable {
             for policy in try await database.read({ try BackupPolicies.verifying(in: $0) }) {
                 let tried = state.withLock { Set($0.begun.keys) }
                 let due = try await database.read { [requests] in
-                    try requests.dueVerifications(of: policy, limit: Self.mostDue + tried.count, in: $0)
+                    try requests.dueVerifications(of: policy, except: tried, limit: Self.mostDue, in: $0)
                 }
-                for (id, project) in due where !tried.contains(id) {
+                for (id, project) in due {
                     do {
                         try await database.write { [requests] in try requests.verifyAgain(id, project: project, in: $0) }
                         state.withLock { $0.begun[id] = now }
                     } catch let refusal as StorageError {
-                        // As many of the project as may be verified at once are; the others come when these have ended.
+                        // Somebody else of the project was faster: as many as may be verified at once are.
                         log.debug("a backup is not verified again yet: \(refusal.message)", metadata: ["backup": "\(id)"])
                     }
                 }
