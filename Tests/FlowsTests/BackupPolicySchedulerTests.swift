@@ -388,6 +388,23 @@ struct BackupPolicySchedulerTests {
         }
     }
 
+    @Test("an increment that failed before it had a store goes after the next good one, though the chain that it was to go on with is kept")
+    func failedIncrement() async throws {
+        let volume = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.keepLast, $0.incremental) = (5, .always) }
+        _ = try await run(id)
+        try await finishAll()
+        _ = try await run(id)
+        try await finishAll(failing: [volume])
+        let failed = try #require(try backups().last?.id)
+        #expect(try database.readBlocking { try Backups.find(failed, in: $0)?.parentID } == backups().first?.id)
+        _ = try await run(id)
+        try await finishAll()
+        try await settle()
+        #expect(try backups().count == 2 && !backups().map(\.id).contains(failed))
+        #expect(try runs(of: id).map(\.message) == [nil, nil, nil])
+    }
+
     @Test("a copy that was found to be kept no longer is looked at again before it is deleted")
     func changedMeanwhile() async throws {
         _ = try await volume(["backup_policy": "gold"])

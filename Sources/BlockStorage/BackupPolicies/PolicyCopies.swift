@@ -26,10 +26,15 @@ extension BackupPolicies {
                 case "deleting": .going
                 default: .busy
                 }
+            let isOwn = row.optionalText(3) == policy.id
+            let format = isBackup ? row.optionalText(8) : nil
+            // Of what failed before it had a store there is nothing that could rest on another backup. Somebody else's stands in the way of
+            // its parent's deletion all the same.
+            let restsOnNothing = format == Backup.repositoryFormat || (format == nil && condition == .bad && isOwn)
             return Retention.Copy(
                 id: row.text(0), time: Timestamp.parse(row.text(1)).map { Int($0) } ?? 0, condition: condition,
                 parent: isBackup ? row.optionalText(5) : nil,
-                needsParent: !isBackup || row.optionalText(8) != Backup.repositoryFormat, isOfPolicy: row.optionalText(3) == policy.id,
+                needsParent: !isBackup || !restsOnNothing, isOfPolicy: isOwn,
                 protectedUntil: isBackup ? row.optionalText(7).flatMap(Timestamp.parse).map { Int($0) } : nil,
                 order: row.text(1) + row.text(0))
         }
