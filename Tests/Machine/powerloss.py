@@ -55,8 +55,8 @@ def workload(binary, options):
         for turn in range(4):
             service.ask("POST", f"/volumes/{source}/metadata", {"metadata": {"turn": str(turn)}})
             mark("turn", source, turn)
-            if turn % 2 == number % 2:
-                # An increment, where there is a backup already.
+            if number == 0 and turn % 2 == 0:
+                # A full backup, then an increment.
                 with open(service.path(source), "r+b") as file:
                     file.seek(turn << 20)
                     file.write(pattern)
