@@ -48,6 +48,7 @@ struct RoleMatrixTests {
         Case("GET", "/backups/NOTHING/layout", "clinker:backup_layout"), Case("GET", "/backups/NOTHING/damages", "clinker:backup_damages"),
         Case("POST", "/backups/NOTHING/action", "clinker:backup_verify", body: #"{"clinker:verify": {}}"#),
         Case("POST", "/backups/NOTHING/action", "clinker:backup_serve", body: #"{"clinker:serve": {}}"#),
+        Case("POST", "/backups/NOTHING/action", "clinker:backup_serve", body: #"{"clinker:unserve": {}}"#),
         Case("GET", "/backup-repositories/keys?project_id=p", "clinker:backup_repositories"),
         Case(
             "POST", "/backup-repositories/keys", "clinker:backup_repositories",
