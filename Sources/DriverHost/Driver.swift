@@ -36,6 +36,13 @@ public final class Driver: @unchecked Sendable {
         try call(method, arguments, CallContext(arguments: arguments, witness: witness))
     }
 
+    /// The same of what may take long.
+    public func call(_ method: DriverMethod, _ arguments: DriverValue, onProgress: @escaping @Sendable (UInt64, UInt64) -> Void) throws
+        -> DriverValue
+    {
+        try call(method, arguments, CallContext(arguments: arguments, witness: witness, onProgress: onProgress))
+    }
+
     /// Calls the driver without emulation; nil if its table lacks the function.
     func callNatively(_ method: DriverMethod, _ arguments: DriverValue) throws -> DriverValue? {
         guard let function = method.function(plugin.table.pointee) else { return nil }

@@ -31,8 +31,10 @@ struct BackupWork {
         }
     }
 
+    private func store(_ end: String) throws -> BackupEnd { try ends.store(end, onLife: { [control] in control.reportLife() }) }
+
     func backup() throws -> DriverValue {
-        let (source, store) = (try ends.driver("source"), try ends.store("target"))
+        let (source, store) = (try ends.driver("source"), try store("target"))
         let engine = try order.engine(store)
         let object = value["source"]?["object"] ?? .null
         return try withHandles(Self.readers, of: source, object, []) { handles in
@@ -96,7 +98,7 @@ struct BackupWork {
     }
 
     func restore() throws -> DriverValue {
-        let (store, target) = (try ends.store("source"), try ends.driver("target"))
+        let (store, target) = (try store("source"), try ends.driver("target"))
         let engine = try order.engine(store)
         return try target.withHandle(value["target"]?["object"] ?? .null, writable: true) { handle in
             let device = try HandleTarget(handle, isZero: order.targetIsZero)
@@ -105,7 +107,7 @@ struct BackupWork {
     }
 
     func remove() throws -> DriverValue {
-        let store = try ends.store("target")
+        let store = try store("target")
         let engine = try order.engine(store)
         return try timed {
             try engine.remove(order, from: store.objects, control)
@@ -114,7 +116,7 @@ struct BackupWork {
     }
 
     func verify() throws -> DriverValue {
-        let store = try ends.store("target")
+        let store = try store("target")
         let engine = try order.engine(store)
         return try timed { try engine.verify(order, in: store.objects, control).value }
     }

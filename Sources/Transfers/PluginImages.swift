@@ -7,8 +7,13 @@ import Primitives
 /// driver.
 struct PluginImages: ImageStore {
     private let driver: Driver
+    private let onLife: @Sendable () -> Void
 
-    init(_ driver: Driver) { self.driver = driver }
+    /// - Parameter onLife: called as often as the driver tells how far a call is, on the thread of the call.
+    init(_ driver: Driver, onLife: @escaping @Sendable () -> Void) {
+        self.driver = driver
+        self.onLife = onLife
+    }
 
     // MARK: images
 
@@ -77,7 +82,7 @@ struct PluginImages: ImageStore {
     }
 
     private func call(_ method: DriverMethod, _ arguments: DriverValue) throws(StoreFailure) -> DriverValue {
-        try again { try driver.call(method, arguments) }
+        try again { try driver.call(method, arguments, onProgress: { [onLife] _, _ in onLife() }) }
     }
 
     /// Milliseconds before each repetition of a call that said RETRY.

@@ -34,9 +34,10 @@ struct TransferEnds {
         return try Driver(Plugin(path: plugin), options: options, onLog: onLog)
     }
 
-    func store(_ end: String) throws -> BackupEnd {
+    /// - Parameter onLife: called while a long call about an image gets on.
+    func store(_ end: String, onLife: @escaping @Sendable () -> Void = {}) throws -> BackupEnd {
         let (plugin, options) = try options(end)
-        return try BackupEnd(plugin: plugin, options: options, onLog: onLog)
+        return try BackupEnd(plugin: plugin, options: options, onLog: onLog, onLife: onLife)
     }
 }
 
@@ -45,9 +46,12 @@ struct BackupEnd {
     let objects: any ObjectStore
     let images: (any ImageStore)?
 
-    init(plugin: String, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void) throws {
+    init(
+        plugin: String, options: DriverValue, onLog: @escaping @Sendable (clinker_level, String) -> Void,
+        onLife: @escaping @Sendable () -> Void = {}
+    ) throws {
         let store = try PluginStore(Store(StorePlugin(path: plugin), options: options, onLog: onLog))
         objects = store
-        images = store.hasImages ? PluginImages(try Driver(Plugin(path: plugin), options: options, onLog: onLog)) : nil
+        images = store.hasImages ? PluginImages(try Driver(Plugin(path: plugin), options: options, onLog: onLog), onLife: onLife) : nil
     }
 }

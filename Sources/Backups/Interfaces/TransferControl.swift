@@ -56,6 +56,9 @@ public final class TransferControl: Sendable {
         if let due { report.body?(due) }
     }
 
+    /// Says, as every progress does, that the transfer lives, where nothing tells how far it is.
+    public func reportLife() { advance { _ in } }
+
     /// Reports at once that the source did not tell of a change: it must not be asked for changes again, whatever becomes of the transfer.
     func noteMissedChange(at offset: UInt64) {
         let progress = state.withLock { state in
