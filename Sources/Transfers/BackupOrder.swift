@@ -14,6 +14,10 @@ public struct BackupOrder: Sendable {
         public var createdAt = ""
         /// Of those that depend on others, where they are no part of a chain.
         public var parentID: String?
+        /// It is of a snapshot that a user named.
+        public var isOfSnapshot = false
+        /// Objects that the store has of it: of one that never was whole, 0.
+        public var objectCount = 0
         /// Of the backup's row, what brings it back from the store alone: a JSON object.
         public var record = ""
         public init() {}
@@ -23,6 +27,7 @@ public struct BackupOrder: Sendable {
                 "id": .string(id), "project_id": .string(projectID), "volume_id": .string(volumeID), "name": .optional(name),
                 "description": .optional(description), "container": .string(container), "service_metadata": .string(serviceMetadata),
                 "created_at": .string(createdAt), "parent_id": .optional(parentID), "record": .string(record),
+                "is_of_snapshot": .boolean(isOfSnapshot), "object_count": .integer(Int64(objectCount)),
             ])
         }
 
@@ -38,6 +43,8 @@ public struct BackupOrder: Sendable {
             createdAt = text("created_at")
             parentID = value["parent_id"]?.string
             record = text("record")
+            isOfSnapshot = value["is_of_snapshot"]?.boolean ?? false
+            objectCount = value["object_count"]?.integer.map { Int(clamping: $0) } ?? 0
         }
     }
 
@@ -62,6 +69,8 @@ public struct BackupOrder: Sendable {
     public var options: DriverValue = .object([])
     /// Others that share objects with it: what is damaged may be theirs, too.
     public var relatives: [Item] = []
+    /// Ids of backups that share objects with it and are of a later moment than it, the latest first.
+    public var newer: [String] = []
     /// Parts of the volume that cannot be read from what it rests on.
     public var damagedParts: [Range<UInt64>] = []
 
@@ -72,7 +81,7 @@ public struct BackupOrder: Sendable {
 
     var value: DriverValue {
         .members([
-            "relatives": .list(relatives.map(\.value)),
+            "relatives": .list(relatives.map(\.value)), "newer": .list(newer.map { .string($0) }),
             "damaged_parts": .list(
                 damagedParts.map {
                     .list([.integer(Int64(clamping: $0.lowerBound)), .integer(Int64(clamping: $0.upperBound))])
@@ -93,6 +102,7 @@ public struct BackupOrder: Sendable {
         targetIsZero = value["target_is_zero"]?.boolean ?? false
         options = value["options"] ?? .object([])
         relatives = (value["relatives"]?.list ?? []).map { Item($0) }
+        newer = (value["newer"]?.list ?? []).compactMap(\.string)
         damagedParts = (value["damaged_parts"]?.list ?? []).compactMap { part in
             guard let ends = part.list, ends.count == 2, let start = ends[0].integer, let end = ends[1].integer, 0 <= start, start <= end
             else { return nil }

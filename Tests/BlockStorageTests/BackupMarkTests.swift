@@ -158,6 +158,34 @@ struct BackupMarkTests {
         #expect(Set(found) == [full.id, right.id, leaf.id] && found.count == 3)
     }
 
+    @Test("of the relatives of a backup of a snapshot, those that can be rested on and are of a later moment are told, the latest first")
+    func newerRelatives() async throws {
+        let full = kept()
+        try await adopt(full)
+        func child(_ hour: Int, snapshot: String? = nil) async throws -> KeptBackup {
+            let made = kept {
+                $0.volumeID = full.volumeID
+                $0.details = [
+                    "parent_id": .string(full.id),
+                    "record": ["data_timestamp": .string("2026-12-01T1\(hour):00:00.000000"), "snapshot_id": JSON(snapshot)],
+                ]
+            }
+            try await adopt(made)
+            return made
+        }
+        let (early, late, latest, lost) = (try await child(2), try await child(6), try await child(8), try await child(9))
+        let ofSnapshot = try await child(4, snapshot: UUID.random())
+        try await storage.database.write { tx in
+            if let backup = try Backups.lock(lost.id, in: tx) { try Backups.setStatus(.error, of: backup, in: tx) }
+        }
+        func newer(than backup: KeptBackup) throws -> [String] {
+            try storage.database.readBlocking { try Backups.newerRelatives(of: Backups.chain(backup.id, in: $0), in: $0).map(\.id) }
+        }
+        #expect(try newer(than: ofSnapshot) == [latest.id, late.id])
+        // One of the volume itself is of the moment when it was made.
+        #expect(try newer(than: early) == [])
+    }
+
     @Test("only what is whole is verified, once at a time; a deletion waits for it")
     func request() async throws {
         let kept = kept()

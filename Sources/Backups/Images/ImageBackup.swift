@@ -10,12 +10,15 @@ public struct ImageBackup: Sendable, Equatable {
     public let serviceMetadata: String
     /// As `2026-11-29T17:00:00.000000`.
     public let createdAt: String
+    /// It is of a snapshot that a user named.
+    public let isOfSnapshot: Bool
 
-    public init(id: String, volumeID: String, serviceMetadata: String, createdAt: String) {
+    public init(id: String, volumeID: String, serviceMetadata: String, createdAt: String, isOfSnapshot: Bool = false) {
         self.id = id
         self.volumeID = volumeID
         self.serviceMetadata = serviceMetadata
         self.createdAt = createdAt
+        self.isOfSnapshot = isOfSnapshot
     }
 
     // MARK: names
@@ -102,12 +105,17 @@ public struct ImageBackup: Sendable, Equatable {
             guard own.count <= 1 else { throw ImageBackupFailure(.damaged, "backup \(id) has \(own.count) snapshots in image \(name)") }
             if let snapshot = own.first { return Place(image: image, snapshot: snapshot) }
             // What only begins to be one is no backup: ours always name their image, and are whole by their snapshot.
-            if !isNamed, !image.snapshots.contains(where: { Self.backupID(ofSnapshot: $0) != nil }) {
+            guard !isNamed, isCopyOfCinders(name) else { continue }
+            if !image.snapshots.contains(where: { Self.backupID(ofSnapshot: $0) != nil }) {
                 return Place(image: image, snapshot: nil)
             }
         }
         return nil
     }
+
+    /// Whether an image without snapshots can be this backup, which names none: Cinder copies a snapshot into the image that is named by the
+    /// volume alone, and a volume into the backup's own. Any other backup's would be taken for this one otherwise.
+    private func isCopyOfCinders(_ name: String) -> Bool { isOfSnapshot == (Self.parse(image: name)?.backupID == nil) }
 
     /// The name of the backup's snapshot, whoever made it; nil if it has none.
     public func snapshotInImage(of store: any ImageStore) throws -> String? { try find(in: store)?.snapshot }

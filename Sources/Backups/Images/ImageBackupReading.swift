@@ -43,10 +43,14 @@ extension ImageBackup {
         return text
     }
 
-    /// Reads all of the backup. What cannot be read is told; only what keeps the rest from being read is thrown.
-    public func verify(in store: any ImageStore, control: TransferControl = TransferControl()) throws
-        -> (checkedBytes: UInt64, faults: [(range: Range<UInt64>?, reason: String)])
-    {
+    /// Reads all of the backup. What cannot be read is told; what keeps the rest from being read is thrown, as a store that does not answer:
+    /// it says nothing of the backup.
+    ///
+    /// - Parameter isFault: whether what a read has failed with says that the store has lost these bytes.
+    public func verify(
+        in store: any ImageStore, control: TransferControl = TransferControl(),
+        isFault: @escaping @Sendable (any Error) -> Bool = { _ in false }
+    ) throws -> (checkedBytes: UInt64, faults: [(range: Range<UInt64>?, reason: String)]) {
         let place: Place
         do { place = try self.place(in: store) } catch let failure as ImageBackupFailure where failure.kind == .damaged {
             return (0, [(nil, failure.description)])
@@ -54,7 +58,7 @@ extension ImageBackup {
         let source = try store.open(place.image.name, at: place.snapshot, since: nil)
         control.advance { $0.total = source.size }
         var copy = ImageCopy(source, to: nil, targetIsZero: true, control)
-        copy.outlivesFaults = true
+        copy.isFault = isFault
         try copy.run(
             ImagePieces(size: source.size) { span in try source.data(in: span).map { ImagePieces.Piece(range: $0, work: .copy) } })
         let faults = copy.result.faults.sorted { $0.range.lowerBound < $1.range.lowerBound }
@@ -76,14 +80,16 @@ extension ImageBackup {
         for name in try imageNames() {
             guard let image = try store.image(name) else { continue }
             let own = image.snapshots.filter { Self.backupID(ofSnapshot: $0) == id }
-            // An image without a snapshot of it is its own by its name alone; the shared one of Cinder's older backups is the last one's.
-            let parts = Self.parse(image: name)
-            let isOwn = parts?.backupID == id || (parts?.backupID == nil && !isNamed && image.snapshots.isEmpty)
-            guard !own.isEmpty || isOwn else { continue }
+            // One without snapshots is the backup's by its own name; by that of the full backup which it names, where a removal of the last of
+            // them died before the image went; or it is Cinder's copy of a snapshot.
+            let fullID = Self.parse(image: name)?.backupID
+            let isLeft = image.snapshots.isEmpty && (fullID == nil ? !isNamed && isOfSnapshot : isNamed)
+            guard !own.isEmpty || fullID == id || isLeft else { continue }
             for snapshot in own { try store.removeSnapshot(snapshot, of: name) }
-            if own.count == image.snapshots.count { try store.remove(name) }
-            // Another one of that backup's cannot be.
-            break
+            // Of backups that were imported without what they rest on, several may be removed at the same time.
+            if try store.image(name)?.snapshots.isEmpty == true { try store.remove(name) }
+            // Another one of that backup's cannot be, unless Cinder began an image of its own before it copied a snapshot.
+            if !own.isEmpty || !isOfSnapshot { break }
         }
         try objects.remove([metadataName])
         try missedChangeNote(in: objects).remove()

@@ -19,23 +19,28 @@ extension ImageBackup {
     /// - Parameters:
     ///   - objects: the same store.
     ///   - parent: what the volume's changes are known since; nil for a full backup.
+    ///   - newer: ids of backups of the volume that are of a later moment, the latest first: of a snapshot there may be such ones.
+    ///   - damagedParts: what cannot be read from the parent. It is written anew, whether it changed or not.
     ///   - sampledShare: of what the driver says did not change, the share that is compared all the same.
     public func write(
         of source: any BlockSource, to store: any ImageStore, _ objects: any ObjectStore, after parent: ImageBackup?,
-        volumeMetadata: String, sampledShare: Double = 0.001, control: TransferControl = TransferControl()
+        newer: [String] = [], damagedParts: [Range<UInt64>] = [], volumeMetadata: String, sampledShare: Double = 0.001,
+        control: TransferControl = TransferControl()
     ) throws -> ImageBackupSummary {
         guard let name = try namedImage() else { throw ImageBackupFailure.invalid("service_metadata of backup \(id) names no image") }
         control.advance { $0.total = source.size }
         var summary = ImageBackupSummary()
         if let parent {
             let note = missedChangeNote(in: objects)
-            let trust = ChangeTrust(note: note, missed: try note.read(), sampledShare: sampledShare)
+            let trust = ChangeTrust(
+                note: note, missed: try note.read(), sampledShare: sampledShare, damagedParts: [Range<UInt64>]().union(damagedParts))
             // An attempt that died behind its snapshot has copied all.
             if try find(in: store) == nil {
                 summary = try writeIncrement(of: source, to: store, name, after: parent, trust, control)
             } else {
                 summary.missedChange = trust.missed?.offset
             }
+            try Self.revert(name, toNewestOf: newer, in: store, control)
         } else if try find(in: store) == nil {
             summary = try writeFull(of: source, to: store, name, control)
         }
@@ -53,6 +58,8 @@ extension ImageBackup {
         /// What an attempt has found: the driver is not asked.
         let missed: MissedChange?
         let sampledShare: Double
+        /// What is written without a look at the parent, ascending and apart from each other.
+        let damagedParts: [Range<UInt64>]
     }
 
     private static func gibibytes(_ bytes: UInt64) -> Int { Int(bytes / 1_073_741_824 + (bytes % 1_073_741_824 == 0 ? 0 : 1)) }
@@ -97,26 +104,38 @@ extension ImageBackup {
         }
         let size = Self.gibibytes(source.size)
         // What another attempt has left, or a backup that is gone: the image is what the parent is, before what changed is written to it.
-        if try Self.hasChanged(name, since: base, in: store) {
+        if try Self.hasChanged(name, since: base, in: store, control) {
             try store.revert(name, to: base, gibibytes: max(size, Self.gibibytes(place.image.size)))
         }
         try store.grow(name, gibibytes: size)
         let summary = try compareAndCopy(source, to: store, name, since: base, trust, control)
         try store.makeSnapshot(snapshotName, of: name)
-        // Cinder makes its increments on what the image is now, which is the newest of the volume's backups.
-        if let newest = place.image.snapshots.last(where: { Self.backupID(ofSnapshot: $0) != nil }), newest != base {
-            try store.revert(name, to: newest, gibibytes: max(size, Self.gibibytes(place.image.size)))
-        }
         return summary
     }
 
-    private static func hasChanged(_ image: String, since base: String, in store: any ImageStore) throws -> Bool {
+    /// Cinder makes its next increment on top of the volume's latest backup, and writes it over what the image is now: that must be what this
+    /// backup was.
+    private static func revert(_ image: String, toNewestOf newer: [String], in store: any ImageStore, _ control: TransferControl) throws {
+        guard !newer.isEmpty, let found = try store.image(image) else { return }
+        var snapshots: [String: String] = [:]
+        for snapshot in found.snapshots { if let id = backupID(ofSnapshot: snapshot) { snapshots[id] = snapshot } }
+        guard let newest = newer.lazy.compactMap({ snapshots[$0] }).first else { return }
+        if try hasChanged(image, since: newest, in: store, control) {
+            try store.revert(image, to: newest, gibibytes: gibibytes(found.size))
+        }
+    }
+
+    private static func hasChanged(_ image: String, since base: String, in store: any ImageStore, _ control: TransferControl) throws
+        -> Bool
+    {
         let now = try store.open(image, at: nil, since: base)
         var position: UInt64 = 0
         while position < now.size {
             let span = position..<min(now.size, position + ImagePieces.spanSize)
             guard let changes = try now.changes(in: span) else { return true }
             if !changes.isEmpty { return true }
+            // Of a large image this may take longer than a driver's call.
+            control.reportLife()
             position = span.upperBound
         }
         return false
@@ -142,7 +161,8 @@ extension ImageBackup {
         @Sendable func everything(_ span: Range<UInt64>) throws -> [ImagePieces.Piece] {
             let known = span.clamped(to: 0..<max(before.size, span.lowerBound))
             let data = try source.data(in: span).union(known.isEmpty ? [] : before.data(in: known))
-            return data.map { ImagePieces.Piece(range: $0, work: .compare) }
+            let damaged = trust.damagedParts.parts(in: span)
+            return Self.pieces((damaged, .copy), (data.subtracting(damaged, in: span), .compare))
         }
         let share = trust.sampledShare
         @Sendable func changed(_ span: Range<UInt64>) throws -> [ImagePieces.Piece] {
@@ -150,10 +170,8 @@ extension ImageBackup {
             let known = span.clamped(to: 0..<max(before.size, span.lowerBound))
             guard let changes = known.isEmpty ? [] : try source.changes(in: known) else { return try everything(span) }
             let grown = known.upperBound < span.upperBound ? [known.upperBound..<span.upperBound] : []
-            let samples = Self.samples(of: changes.gaps(in: known), share: share)
-            let copied = changes.union(grown).map { ImagePieces.Piece(range: $0, work: .copy) }
-            return (copied + samples.map { ImagePieces.Piece(range: $0, work: .check) })
-                .sorted { $0.range.lowerBound < $1.range.lowerBound }
+            let copied = changes.union(grown).union(trust.damagedParts.parts(in: span))
+            return Self.pieces((copied, .copy), (Self.samples(of: copied.gaps(in: known), share: share), .check))
         }
         var summary = ImageBackupSummary()
         summary.missedChange = trust.missed?.offset
@@ -175,6 +193,11 @@ extension ImageBackup {
         }
         try target.flush()
         return summary
+    }
+
+    private static func pieces(_ lists: (ranges: [Range<UInt64>], work: ImagePieces.Work)...) -> [ImagePieces.Piece] {
+        lists.flatMap { list in list.ranges.map { ImagePieces.Piece(range: $0, work: list.work) } }
+            .sorted { $0.range.lowerBound < $1.range.lowerBound }
     }
 
     /// A share of some ranges, in blocks.

@@ -19,8 +19,8 @@ struct ImageCopy: Sendable {
     var base: (any BlockSource)?
     /// What is not written reads as zeroes.
     var targetIsZero: Bool
-    /// What cannot be read is noted, and the rest is read all the same.
-    var outlivesFaults = false
+    /// Of what a read fails with, what says that these bytes are lost: it is noted, and the rest is read all the same. Nothing else is.
+    var isFault: (@Sendable (any Error) -> Bool)?
     /// Called once, as soon as a piece that should be the same is found not to be; then the copy ends.
     var onMissedChange: (@Sendable (UInt64) throws -> Void)?
     let control: TransferControl
@@ -75,7 +75,7 @@ struct ImageCopy: Sendable {
     private func work(_ piece: ImagePieces.Piece, _ bytes: UnsafeMutableRawBufferPointer, _ other: UnsafeMutableRawBufferPointer) throws {
         control.admit(bytes.count)
         do { try source.read(at: piece.range.lowerBound, into: bytes) } catch {
-            guard outlivesFaults else { throw error }
+            guard isFault?(error) == true else { throw error }
             return counts.withLock { counts in
                 if counts.faults.count < Self.mostFaults { counts.faults.append((piece.range, "\(error)")) }
             }

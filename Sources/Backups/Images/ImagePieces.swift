@@ -84,6 +84,14 @@ extension [Range<UInt64>] {
         return result
     }
 
+    /// What of them lies in a range.
+    func parts(in range: Range<UInt64>) -> [Range<UInt64>] { map { $0.clamped(to: range) }.filter { !$0.isEmpty } }
+
+    /// What of them others do not cover, which lie in a range as they do; both are ascending and apart from each other.
+    func subtracting(_ others: [Range<UInt64>], in range: Range<UInt64>) -> [Range<UInt64>] {
+        others.isEmpty ? self : gaps(in: range).union(others).gaps(in: range)
+    }
+
     /// What of a range they do not cover.
     func gaps(in range: Range<UInt64>) -> [Range<UInt64>] {
         var result: [Range<UInt64>] = []

@@ -87,6 +87,14 @@ extension Backups {
         return found + chain.filter { $0.id != last.id }
     }
 
+    /// Those of them that are of a later moment than its last, the latest first, and can be rested on: a snapshot may be older than a backup.
+    public static func newerRelatives(of chain: [Backup], in connection: any Connection) throws -> [Backup] {
+        guard let last = chain.last, last.snapshotID != nil, let moment = last.dataTimestamp else { return [] }
+        return try relatives(of: chain, in: connection)
+            .filter { ($0.status == .available || $0.status == .restoring) && ($0.dataTimestamp ?? "") > moment }
+            .sorted { ($0.dataTimestamp ?? "", $1.id) > ($1.dataTimestamp ?? "", $0.id) }
+    }
+
     static let damagedSQL = SQL("SELECT count(*) FROM backups WHERE verify_status = \(VerifyStatus.damaged.sql)")
     /// How many backups are known to be damaged.
     public static func damagedCount(in connection: any Connection) throws -> Int {

@@ -16,6 +16,7 @@ public enum BackupLayout {
                         "id": .string(backup.id), "project_id": .string(backup.projectID), "volume_id": .string(backup.volumeID),
                         "name": JSON(backup.name), "description": JSON(backup.description), "container": JSON(backup.container),
                         "service_metadata": JSON(backup.serviceMetadata), "created_at": .string(backup.createdAt),
+                        "snapshot_id": JSON(backup.snapshotID),
                     ]
                 }),
         ]

@@ -31,6 +31,7 @@ public struct BackupReading: Sendable {
             item.container = member["container"]?.string.flatMap { $0 == store.bucket ? nil : $0 } ?? ""
             item.serviceMetadata = text("service_metadata")
             item.createdAt = text("created_at")
+            item.isOfSnapshot = member["snapshot_id"]?.string != nil
             return item
         }
         guard let backup = items.last else { throw SettingsError(["the service did not say where the backup lies"]) }

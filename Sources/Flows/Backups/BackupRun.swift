@@ -92,6 +92,8 @@ extension BackupOrder.Item {
         serviceMetadata = backup.serviceMetadata ?? ""
         createdAt = backup.createdAt
         parentID = backup.parentID
+        isOfSnapshot = backup.snapshotID != nil
+        objectCount = backup.objectCount
     }
 }
 

@@ -84,6 +84,9 @@ enum CreateBackup: FlowDefinition {
                 order.damagedParts = try await run.read { connection in
                     try chain.dropLast().flatMap { try Backups.damages(of: $0.id, in: connection).compactMap(\.range) }
                 }
+                if store.store.keepsImages(format: order.format) {
+                    order.newer = try await run.read { try Backups.newerRelatives(of: chain, in: $0).map(\.id) }
+                }
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot

@@ -7,62 +7,9 @@ import Testing
 /// Backups in images: Cinder's scheme for Ceph, over a store in memory.
 @Suite("Backups in images")
 struct ImageBackupTests {
-    private static let volume = "aaaaaaaa-0000-0000-0000-000000000001"
+    private typealias Scene = ImageScene
+    private static let volume = ImageScene.volume
     private static let gibibyte: UInt64 = 1 << 30
-    private static let metadata = #"{"version": 2, "volume-base-metadata": {"display_name": "näme"}}"#
-
-    /// A volume, its backups and the store.
-    private struct Scene {
-        let images = MemoryImages()
-        let objects = MemoryStore()
-        var bytes = SparseBytes()
-        var size = gibibyte
-        private(set) var count = 0
-        /// Each with what the volume was then.
-        var chain: [(backup: ImageBackup, bytes: SparseBytes, size: UInt64)] = []
-
-        mutating func next(after parent: ImageBackup?) -> ImageBackup {
-            count += 1
-            let digits = String(count)
-            let id = "bbbbbbbb-0000-0000-0000-" + String(repeating: "0", count: 12 - digits.utf8.count) + digits
-            return ImageBackup(
-                id: id, volumeID: volume,
-                serviceMetadata: parent?.serviceMetadata ?? ImageBackup.serviceMetadata(volumeID: volume, fullBackup: id),
-                createdAt: "2026-11-30T12:00:0\(count % 10).000000")
-        }
-
-        func write(_ backup: ImageBackup, after parent: ImageBackup?, since before: SparseBytes?, share: Double = 0) throws
-            -> ImageBackupSummary
-        {
-            try backup.write(
-                of: SparseVolume(bytes: bytes, size: size, before: before), to: images, objects, after: parent, volumeMetadata: metadata,
-                sampledShare: share)
-        }
-
-        @discardableResult
-        mutating func backUp(isFull: Bool = false, knowsChanges: Bool = true) throws -> ImageBackup {
-            let parent = isFull ? nil : chain.last
-            let backup = next(after: parent?.backup)
-            _ = try write(backup, after: parent?.backup, since: knowsChanges ? parent?.bytes : nil)
-            chain.append((backup, bytes, size))
-            return backup
-        }
-
-        /// Every backup is what the volume was, restored to a new volume and over one that holds something else.
-        func expectAllRestorable(_ comment: Comment) throws {
-            for (backup, bytes, size) in chain {
-                for isZero in [true, false] {
-                    var old = SparseBytes()
-                    if !isZero { for place in [0, 100_000, size - 70_000] { old.write([UInt8](repeating: 9, count: 70_000), at: place) } }
-                    let target = SparseTarget(old, size: size, isZero: isZero)
-                    _ = try backup.restore(from: images, to: target)
-                    #expect(target.bytes == bytes, "\(comment): \(backup.id), isZero \(isZero)")
-                }
-                #expect(try backup.volumeMetadata(in: objects) == metadata)
-                #expect(try backup.verify(in: images).faults.isEmpty)
-            }
-        }
-    }
 
     @Test("a full backup and its increments are restored, whether the driver knows what changed or not, and after the volume grew")
     func chain() throws {
@@ -170,7 +117,7 @@ struct ImageBackupTests {
         (older.bytes, older.size) = (moment, Self.gibibyte)
         older.bytes.write([3], at: 5)
         let branch = older.next(after: full)
-        _ = try older.write(branch, after: full, since: moment)
+        _ = try older.write(branch, after: full, since: moment, newer: [newest.id, full.id])
         scene.chain.append((branch, older.bytes, older.size))
         try scene.expectAllRestorable("branch")
         let image = try scene.images.open(scene.images.names[0], at: nil, since: newest.snapshotName)
@@ -180,6 +127,81 @@ struct ImageBackupTests {
         _ = try older.write(smaller, after: newest, since: nil)
         scene.chain.append((smaller, older.bytes, older.size))
         try scene.expectAllRestorable("smaller")
+    }
+
+    @Test("an increment on a backup that is not the last leaves the image as it is itself, where none is of a later moment")
+    func latest() throws {
+        var scene = Scene()
+        scene.bytes.write([UInt8](repeating: 1, count: 100_000), at: 0)
+        let full = try scene.backUp()
+        let before = scene.bytes
+        scene.bytes.write([2], at: 1 << 20)
+        _ = try scene.backUp()
+        scene.bytes.write([3], at: 2 << 20)
+        let latest = scene.next(after: full)
+        _ = try scene.write(latest, after: full, since: before)
+        #expect(try scene.isImage(as: latest))
+        scene.chain.append((latest, scene.bytes, scene.size))
+        try scene.expectAllRestorable("latest")
+    }
+
+    @Test("one of a moment before the newest that dies in any call and is repeated leaves the image as the newest is")
+    func deathBeforeRevert() throws {
+        var scene = Scene()
+        scene.bytes.write([UInt8](repeating: 1, count: 100_000), at: 0)
+        let full = try scene.backUp()
+        let moment = scene.bytes
+        scene.bytes.write([2], at: 1 << 20)
+        let newest = try scene.backUp()
+        var older = scene
+        older.bytes = moment
+        var death = 0
+        while true {
+            older.bytes.write([UInt8(truncatingIfNeeded: death + 3)], at: 5)
+            let branch = older.next(after: full)
+            func write() throws { _ = try older.write(branch, after: full, since: moment, newer: [newest.id]) }
+            scene.images.die(inCall: death)
+            let isDead = (try? write()) == nil
+            scene.images.die(inCall: nil)
+            if isDead { try write() }
+            #expect(try scene.isImage(as: newest), "dead in call \(death)")
+            older.chain.append((branch, older.bytes, older.size))
+            guard isDead else { break }
+            death += 1
+        }
+        #expect(death >= 3)
+        try older.expectAllRestorable("deaths")
+    }
+
+    @Test("what cannot be read from the parent is not compared with it, and is stored anew", arguments: [true, false])
+    func damagedParent(knowsChanges: Bool) throws {
+        var scene = Scene()
+        scene.bytes.write([UInt8](repeating: 1, count: 200_000), at: 0)
+        scene.bytes.write([UInt8](repeating: 1, count: 65_536), at: 8 << 20)
+        let full = try scene.backUp()
+        let before = knowsChanges ? scene.bytes : nil
+        scene.bytes.write([2], at: 100 << 20)
+        scene.images.fault = SparseVolume.Fault(range: 0..<65_536, error: StoreFailure(.permanent, "an I/O error"))
+        let backup = scene.next(after: full)
+        #expect(throws: StoreFailure.self) { try scene.write(backup, after: full, since: before, share: 1) }
+        let summary = try scene.write(backup, after: full, since: before, damaged: [0..<65_536, 0..<4096], share: 1)
+        #expect(summary.written == 2 * 65_536 && summary.missedChange == nil)
+        scene.images.fault = nil
+        scene.chain.append((backup, scene.bytes, scene.size))
+        try scene.expectAllRestorable("damaged")
+    }
+
+    @Test("bytes that the store has lost are told; a read that fails otherwise, as that of a store that does not answer, is no verdict")
+    func readFaults() throws {
+        struct Lost: Error {}
+        var scene = Scene()
+        scene.bytes.write([UInt8](repeating: 1, count: 200_000), at: 0)
+        let full = try scene.backUp()
+        scene.images.fault = SparseVolume.Fault(range: 65_536..<65_537, error: Lost())
+        let faults = try full.verify(in: scene.images) { $0 is Lost }.faults
+        #expect(faults.map { $0.range } == [65_536..<131_072])
+        scene.images.fault = SparseVolume.Fault(range: 65_536..<65_537, error: StoreFailure(.temporary, "no answer"))
+        #expect(throws: StoreFailure.self) { try full.verify(in: scene.images) { $0 is Lost } }
     }
 
     @Test("nothing is made on top of a backup whose snapshot is missing, and the image stays as it is")
@@ -199,69 +221,5 @@ struct ImageBackupTests {
         #expect(scene.images.changes == changes)
         scene.chain = [(full, scene.bytes, scene.size)]
         try scene.expectAllRestorable("the full one")
-    }
-
-    @Test("the image goes with the last of its backups, in any order, and stays with a snapshot that is nobody's backup")
-    func removal() throws {
-        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
-            var scene = Scene()
-            for value in 1...3 {
-                scene.bytes.write([UInt8(value)], at: 0)
-                try scene.backUp()
-            }
-            let all = scene.chain
-            for index in order {
-                try all[index].backup.remove(from: scene.images, scene.objects)
-                // Once more: it is gone already.
-                try all[index].backup.remove(from: scene.images, scene.objects)
-                scene.chain.removeAll { $0.backup == all[index].backup }
-                try scene.expectAllRestorable("without \(index)")
-            }
-            #expect(scene.images.names == [] && scene.objects.objects.isEmpty)
-        }
-        var scene = Scene()
-        let full = try scene.backUp()
-        try scene.images.addSnapshot("somebody's", of: scene.images.names[0])
-        try full.remove(from: scene.images, scene.objects)
-        #expect(try scene.images.images().map(\.snapshots) == [["somebody's"]])
-    }
-
-    @Test("what Cinder has written is found under the names that it gives: with and without service_metadata, with and without snapshots")
-    func cinders() throws {
-        let id = "bbbbbbbb-0000-0000-0000-000000000001"
-        let (own, base) = ("volume-\(Self.volume).backup.\(id)", "volume-\(Self.volume).backup.base")
-        let snapshot = "backup.\(id).snap.1764500000.12"
-        for (image, snapshots, metadata, found) in [
-            (own, [snapshot], "{\"base\": \"\(own)\"}", true), (base, [snapshot], "{\"base\": \"\(base)\"}", true),
-            (base, [snapshot], "", true), (own, [], "", true), (base, [], "", true), (own, [], "{\"base\": \"\(own)\"}", false),
-            (base, ["backup.bbbbbbbb-0000-0000-0000-000000000002.snap.1"], "", false),
-        ] {
-            let images = MemoryImages()
-            try images.make(image, gibibytes: 1)
-            for snapshot in snapshots { try images.makeSnapshot(snapshot, of: image) }
-            let backup = ImageBackup(id: id, volumeID: Self.volume, serviceMetadata: metadata, createdAt: "2026-11-30T12:00:00.000000")
-            let place = try backup.find(in: images)
-            #expect((place != nil) == found, "\(image) \(snapshots) \(metadata)")
-            #expect(place == nil || place?.snapshot == snapshots.first && place?.image.name == image)
-        }
-    }
-
-    @Test(
-        "a record that leads to what is no image of the volume's backups is refused, and nothing is removed",
-        arguments: [
-            "{\"base\": \"volume-aaaaaaaa-0000-0000-0000-000000000002.backup.base\"}", "{\"base\": \"volume-\(volume)\"}",
-            "{\"base\": \"volume-\(volume).backup.x\"}", "{\"base\": 1}", "{", "{\"base\": \"../volume-\(volume).backup.base\"}",
-        ])
-    func forged(metadata: String) throws {
-        let images = MemoryImages()
-        for name in ["volume-aaaaaaaa-0000-0000-0000-000000000002.backup.base", "volume-\(Self.volume)", "volume-\(Self.volume).backup.x"] {
-            try images.make(name, gibibytes: 1)
-        }
-        let backup = ImageBackup(
-            id: "bbbbbbbb-0000-0000-0000-000000000001", volumeID: Self.volume, serviceMetadata: metadata, createdAt: "")
-        let objects = MemoryStore()
-        #expect(throws: ImageBackupFailure.self) { try backup.remove(from: images, objects) }
-        #expect(throws: ImageBackupFailure.self) { try backup.open(in: images) }
-        #expect(images.names.count == 3)
     }
 }

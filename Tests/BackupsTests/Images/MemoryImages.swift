@@ -70,8 +70,18 @@ struct SparseVolume: BlockSource {
     var before: SparseBytes?
     /// Changes that are not told.
     var omitted: Range<UInt64>?
+    var fault: Fault?
 
-    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws { bytes.read(at: offset, into: buffer) }
+    /// What cannot be read, and why.
+    struct Fault: Sendable {
+        let range: Range<UInt64>
+        let error: any Error
+    }
+
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
+        if let fault, fault.range.overlaps(offset..<offset + UInt64(buffer.count)) { throw fault.error }
+        bytes.read(at: offset, into: buffer)
+    }
     func data(in range: Range<UInt64>) throws -> [Range<UInt64>] { bytes.data(in: range) }
     func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? {
         before.map { bytes.changes(since: $0, in: range).filter { change in !(omitted?.overlaps(change) ?? false) } }
@@ -111,12 +121,21 @@ final class MemoryImages: ImageStore {
         /// Changing calls until it dies; nil: it lives.
         var callsLeft: Int?
         var changes = 0
+        var fault: SparseVolume.Fault?
+        var interruption: (@Sendable () -> Void)?
     }
 
     private let state = Guarded(State())
 
     /// Dies in the middle of that call that changes something.
     func die(inCall number: Int?) { state.withLock { $0.callsLeft = number } }
+    /// What reads of snapshots fail with.
+    var fault: SparseVolume.Fault? {
+        get { state.withLock { $0.fault } }
+        set { state.withLock { $0.fault = newValue } }
+    }
+    /// Runs before the next snapshot is removed, as another process would.
+    func interrupt(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.interruption = body } }
     /// Calls that have changed something.
     var changes: Int { state.withLock { $0.changes } }
     var names: [String] { state.withLock { $0.images.keys.sorted() } }
@@ -186,6 +205,11 @@ final class MemoryImages: ImageStore {
     }
 
     func removeSnapshot(_ snapshot: String, of image: String) throws(StoreFailure) {
+        let interruption = state.withLock { state in
+            defer { state.interruption = nil }
+            return state.interruption
+        }
+        interruption?()
         try change { state in state.images[image]?.snapshots.removeAll { $0.name == snapshot } }
     }
 
@@ -206,7 +230,7 @@ final class MemoryImages: ImageStore {
         var source = SparseVolume(bytes: there.bytes, size: there.size)
         if let snapshot {
             let found = try found(snapshot)
-            source = SparseVolume(bytes: found.bytes, size: found.size)
+            source = SparseVolume(bytes: found.bytes, size: found.size, fault: fault)
         }
         if let base { source.before = try found(base).bytes }
         return source
