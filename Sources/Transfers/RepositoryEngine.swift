@@ -116,14 +116,20 @@ struct RepositoryEngine: BackupEngine {
     }
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
-        // A repository that cannot be opened keeps the snapshot: only where nothing of it is left is the backup gone.
-        if try repository(order, store, makes: false) == nil {
+        // Of one that never was whole there may be nothing: the repository is made with the first. What was whole is not gone because the
+        // store, as a share that is not mounted, has nothing now, or has a repository that another backup has made meanwhile.
+        let wasWhole = order.backup.objectCount > 0
+        if try repository(order, store, makes: false) == nil, !wasWhole {
             guard try Repository.mayHoldBackups(Self.part(of: order.backup.projectID, in: store)) else { return }
         }
         let repository = try existing(order, store)
         try repository.forgetAttempts(of: order.backup.id)
-        guard let found = try repository.find(backup: order.backup.id) else { return }
-        try repository.delete(found.id)
+        if let found = try repository.find(backup: order.backup.id) { return try repository.delete(found.id) }
+        guard try !wasWhole || repository.hasIndex() else {
+            throw DriverFailure(
+                .error,
+                "the project's repository has neither backup \(order.backup.id) nor any index: it may not be the one that held the backup")
+        }
     }
 
     func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict {

@@ -53,8 +53,16 @@ struct RepositoryEngineTests {
     private var order: BackupOrder {
         var item = BackupOrder.Item()
         (item.id, item.projectID, item.volumeID, item.createdAt) = ("b", "p", "v", "2026-11-30T12:00:00.000000")
+        item.objectCount = 1
         var order = BackupOrder(format: "repository", backup: item)
         order.options = .members(["keys": .string(keys)])
+        return order
+    }
+
+    /// A backup that never was whole.
+    private var failed: BackupOrder {
+        var order = order
+        order.backup.objectCount = 0
         return order
     }
 
@@ -82,8 +90,18 @@ struct RepositoryEngineTests {
         let failure = try #require(throws: DriverFailure.self) { try verify(empty) }
         #expect(failure.code == .error && failure.message.contains("the store has no repository of project p"))
         #expect(!BackupDamageReason.isOf(failure.message))
-        // Nothing is left of it there: a deletion is at its end.
-        try remove(empty)
+        #expect(try #require(throws: DriverFailure.self) { try remove(empty) }.message == failure.message)
+        // One that failed before the repository was made has nothing there: its deletion is at its end.
+        try engine.remove(failed, from: empty, TransferControl())
+    }
+
+    @Test("a repository without an index, made where a share was not mounted, lets no deletion end of a backup that was whole")
+    func anotherRepository() throws {
+        let other = DirectoryStore(temporaryDirectory("another"))
+        #expect(try RepositoryEngine.open("p", in: other, keys: keys, cache: nil, makes: true) != nil)
+        let failure = try #require(throws: DriverFailure.self) { try remove(other) }
+        #expect(failure.code == .error && failure.message.contains("has neither backup b nor any index"))
+        try engine.remove(failed, from: other, TransferControl())
     }
 
     @Test("without the repository's password there is neither a verdict nor a deletion, and the failure names it")

@@ -43,12 +43,15 @@ extension Repository {
         // The configuration was read: the store is there. That is not enough: where a share is not mounted, another backup may just have
         // made a repository in the empty folder. Every complete backup leaves an index, so a repository without any is not yet, or no
         // longer, the one that held this backup.
-        guard try store.hasObject(under: ObjectKind.index.rawValue + "/") else {
+        guard try hasIndex() else {
             throw RepositoryError(
                 .notFound, "the project's repository has neither backup \(id) nor any index: it may not be the one that held the backup")
         }
         throw RepositoryError.damaged("the project's repository does not hold backup \(id)")
     }
+
+    /// Whether it has an index, as every repository has that a backup was made in.
+    public func hasIndex() throws -> Bool { try store.hasObject(under: ObjectKind.index.rawValue + "/") }
 
     /// Verifies a backup that was made.
     ///
