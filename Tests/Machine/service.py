@@ -35,6 +35,23 @@ def start_nfs(directory, access="RW"):
     run("bash", str(pathlib.Path(__file__).resolve().parent.parent / "Storage/nfs"), "start", directory, "18842", env={**os.environ, "NFS_ACCESS": access})
 
 
+def parents():
+    """Every process with its parent."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, which may hold anything, is in parentheses.
+            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def send(what, pid):
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        pass
+
+
 class Service:
     def __init__(self, binary, state, volumes=None, port=18776, backends=None, options=""):
         """`backends`: sections by their names; one of files if not given. `options`: more lines of [DEFAULT]."""
@@ -155,13 +172,14 @@ class Service:
     def kill(self):
         """Everything at once, as a power cut does."""
         pids = [self.process.pid]
+        found = pids
+        while found:
+            for pid in found:
+                # Standing still it starts no other.
+                send(signal.SIGSTOP, pid)
+            found = [pid for pid, parent in parents() if parent in pids and pid not in pids]
+            pids += found
         for pid in pids:
-            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-                pids += [int(child) for child in (task / "children").read_text().split()]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            send(signal.SIGKILL, pid)
         self.process.wait()
         until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), 20, "every process is dead")
