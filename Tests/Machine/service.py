@@ -137,7 +137,7 @@ class Service:
         status, answer = self.ask("GET", f"/backups/{identity}")
         return answer["backup"] if status == 200 else None
 
-    def wait_backup(self, identity, status, seconds=120):
+    def wait_backup(self, identity, status, seconds=240):
         def found():
             return (self.backup(identity) or {}).get("status")
 
@@ -147,7 +147,7 @@ class Service:
         """Into a new volume."""
         answer = self.ask_for_backups(f"/backups/{identity}/restore", {"restore": {}})
         self.wait_backup(identity, "available")
-        self.wait(answer["restore"]["volume_id"], "available")
+        self.wait(answer["restore"]["volume_id"], "available", 240)
         return answer["restore"]["volume_id"]
 
     def path(self, identity):
