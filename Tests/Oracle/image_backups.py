@@ -27,6 +27,8 @@ from os_brick.initiator import linuxrbd  # noqa: E402
 from oslo_config import cfg  # noqa: E402
 from oslo_utils import timeutils  # noqa: E402
 
+from cinder_backup import Backup  # noqa: E402
+
 CONF = cfg.CONF
 CONF([], project="cinder", default_config_files=[])
 objects.register_all()
@@ -37,21 +39,6 @@ who = context.RequestContext("u", "p")
 
 class Volume(dict):
     __getattr__ = dict.__getitem__
-
-
-class Backup(dict):
-    """What the driver needs of Cinder's backup object."""
-
-    def __getattr__(self, name):
-        if name in self:
-            return self[name]
-        raise AttributeError(name)
-
-    def __setattr__(self, name, value):
-        self[name] = value
-
-    def save(self):
-        pass
 
 
 def made(told):
