@@ -75,7 +75,7 @@ public struct VolumeQuery: Sendable {
 
     /// How the database would find the page, a line for each step.
     func plan(in connection: any Connection) throws -> [String] {
-        let (text, values) = try statement(select: VolumeTable.shownColumns, in: connection)
+        let (text, values) = try statement(select: VolumeTable.pageColumns, in: connection)
         let plan = connection.dialect.explain(text)
         var lines: [String] = []
         try connection.query(text: plan.text, values) {
@@ -86,8 +86,9 @@ public struct VolumeQuery: Sendable {
     }
 
     public func page(in connection: any Connection) throws -> VolumeRows {
-        let (text, values) = try statement(select: VolumeTable.shownColumns, in: connection)
-        return try VolumeRows(try connection.collect(text: text, values, expecting: min(limit, 64)), in: connection)
+        let (text, values) = try statement(select: VolumeTable.pageColumns, in: connection)
+        return try VolumeRows(
+            try connection.collect(text: text, values, expecting: min(limit, 64)), hasTypeNames: false, in: connection)
     }
 
     /// How many match, whatever the page.

@@ -52,7 +52,8 @@ open class Table: @unchecked Sendable {
     public final func select(before last: AnyColumn) -> String { clause(columns.prefix(last.position)) }
 
     private func clause(_ columns: some Sequence<AnyColumn>) -> String {
-        "SELECT \(columns.map(\.sql).joined(separator: ", ")) FROM \(source)\(joins)"
+        let joins = columns.contains { $0.joined != nil } ? joins : ""
+        return "SELECT \(columns.map(\.sql).joined(separator: ", ")) FROM \(source)\(joins)"
     }
 
     /// The same as `select`, for reading and locking rows of the table.

@@ -12,6 +12,8 @@ import Testing
 /// Runs of policies over a real database, in which the test does what flows and clocks would.
 @Suite("The scheduler of backup policies")
 struct BackupPolicySchedulerTests {
+    /// Seconds. The service beats once, however long a test takes on a busy machine.
+    private static let serviceDownTime = 86_400
     private let database: SQLiteDatabase
     private let requests: VolumeRequests
     private let scheduler: BackupPolicyScheduler
@@ -26,11 +28,11 @@ struct BackupPolicySchedulerTests {
             try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0)
             try Services.beat(binary: "cinder-backup", host: "node", zone: "nova", backendState: "up", in: $0)
         }
-        scheduler = BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: 60, log: log)
+        scheduler = BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: Self.serviceDownTime, log: log)
     }
 
     private func restarted() -> BackupPolicyScheduler {
-        BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: 60, log: log)
+        BackupPolicyScheduler(database: database, requests: requests, serviceDownTime: Self.serviceDownTime, log: log)
     }
 
     private func volume(_ metadata: JSONObject = [:]) async throws -> String {
@@ -199,7 +201,7 @@ struct BackupPolicySchedulerTests {
     func keptBackups() async throws {
         let volume = try await volume(["backup_policy": "gold"])
         let own = try await database.write { [requests, caller] in
-            try requests.createBackup(of: volume, NewBackup(), downAfter: 60, caller: caller, in: $0)
+            try requests.createBackup(of: volume, NewBackup(), downAfter: Self.serviceDownTime, caller: caller, in: $0)
         }
         try await settle()
         let id = try await policy("gold") { ($0.keepLast, $0.incremental) = (1, .never) }
@@ -557,7 +559,7 @@ struct BackupPolicySchedulerTests {
         _ = try await scheduler.lookOnce()
         #expect(try verifications().map(\.isCancelled) == [false])
         try await database.write { [requests, caller] in
-            _ = try requests.restore(backup, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0)
+            _ = try requests.restore(backup, to: target, name: nil, downAfter: Self.serviceDownTime, caller: caller, in: $0)
         }
         _ = try await scheduler.lookOnce()
         #expect(try verifications().map(\.isCancelled) == [true])
@@ -582,7 +584,7 @@ struct BackupPolicySchedulerTests {
             try requests.verifyBackup(backup, caller: caller, in: $0)
         }
         try await database.write { [requests, caller] in
-            _ = try requests.restore(backup, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0)
+            _ = try requests.restore(backup, to: target, name: nil, downAfter: Self.serviceDownTime, caller: caller, in: $0)
         }
         _ = try await scheduler.lookOnce()
         #expect(try verifications().map(\.isCancelled) == [false])
@@ -689,7 +691,7 @@ struct BackupPolicySchedulerTests {
         let (_, _, _) = try await madeToVerify()
         _ = try await scheduler.lookOnce()
         let observed = ObservedDatabase(database)
-        let scheduler = BackupPolicyScheduler(database: observed, requests: requests, serviceDownTime: 60, log: log)
+        let scheduler = BackupPolicyScheduler(database: observed, requests: requests, serviceDownTime: Self.serviceDownTime, log: log)
         _ = try await scheduler.lookOnce()
         let before = observed.writes
         for _ in 0..<5 { #expect(try await scheduler.lookOnce()) }
@@ -743,7 +745,7 @@ struct BackupPolicySchedulerTests {
             _ = try await database.write { [caller] tx in
                 var new = NewBackup()
                 new.policyID = id
-                return try requests.createBackup(of: volume, new, downAfter: 60, caller: caller, in: tx)
+                return try requests.createBackup(of: volume, new, downAfter: Self.serviceDownTime, caller: caller, in: tx)
             }
         }
         try await settle()

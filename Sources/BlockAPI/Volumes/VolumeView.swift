@@ -5,9 +5,11 @@ import JSON
 
 /// Volumes as clients see them, written from the row's bytes straight into the answer.
 enum VolumeView {
-    /// A volume's row with its attachments.
+    /// A volume's row with the name of its type and its attachments.
     struct Source {
         let row: CopiedRow
+        /// nil: the row has it.
+        let typeName: String?
         let attachments: [Attachment]
     }
 
@@ -27,7 +29,9 @@ enum VolumeView {
         Member.column("updated_at", .nullable(.time), t.updatedAt).part(.detail),
         Member.column("name", .nullable(.text), t.name),
         Member.column("description", .nullable(.text), t.description).part(.detail),
-        Member.column("volume_type", .nullable(.text), t.typeName).part(.detail),
+        Member.written("volume_type", .nullable(.text)) { source, _, writer in
+            if let name = source.typeName { writer.string(name) } else { writer.string(source.row[t.typeName]) }
+        }.part(.detail),
     ]
 
     /// What it is of, and what belongs to it.
@@ -128,9 +132,9 @@ extension Reply where Output == VolumeRows {
             let plan = view.plan(parts, for: request)
             return .json(status, capacity: 2048) { writer in
                 writer.beginObject()
-                rows.forEach { row, attachments in
+                rows.forEach { row, typeName, attachments in
                     writer.key(view.name)
-                    plan.write(VolumeView.Source(row: row, attachments: attachments), &writer)
+                    plan.write(VolumeView.Source(row: row, typeName: typeName, attachments: attachments), &writer)
                 }
                 writer.endObject()
             }

@@ -29,13 +29,13 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let metadata = Column<String>("metadata"), adminMetadata = Column<String>("admin_metadata")
     public let imageMetadata = Column<String>("image_metadata")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
-    public let typeName = Column<String>("name", joined: "t")
 
-    // From here on what no client is shown: pages do not read it.
+    // From here on what pages do not read: names of types (`VolumeTypeNames`), and what no client is shown.
     public let previousStatus = Column<VolumeStatus?>("previous_status")
     /// What the driver stores with the volume.
     public let driverData = Column<String?>("driver_data")
     public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
+    public let typeName = Column<String>("name", joined: "t")
 
-    static let shownColumns = table.select(before: table.previousStatus)
+    static let pageColumns = table.select(before: table.previousStatus)
 }
