@@ -5,25 +5,25 @@ import Primitives
 
 /// A block handle, as what a backup is read from. A handle is used by one thread at a time: there are several, and each request takes one.
 final class HandleSource: BlockSource, @unchecked Sendable {
-    private let handles: [Driver.Handle]
+    private let handles: [Driver.OpenHandle]
     private let free = BlockingQueue<Int>()
     private let changeList: ChangeList?
     let size: UInt64
     private let alignment: UInt64
 
     /// `changes`: what changed since the parent's snapshot; nil: nothing is known of that.
-    init(_ handles: [Driver.Handle], changes: ChangeList? = nil) throws {
+    init(_ handles: [Driver.OpenHandle], changes: ChangeList? = nil) throws {
         self.handles = handles
         changeList = changes
-        size = try handles[0].size
-        alignment = handles[0].alignment
+        size = try Repetition.run { try handles[0].handle.size }
+        alignment = handles[0].handle.alignment
         for index in handles.indices { free.append(index) }
     }
 
     private func withHandle<T>(_ body: (Driver.Handle) throws -> T) throws -> T {
         guard let index = free.next() else { throw DriverFailure(.cancelled, "the volume is closed") }
         defer { free.append(index) }
-        return try body(handles[index])
+        return try Repetition.run { try body(handles[index].handle) }
     }
 
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
@@ -65,13 +65,13 @@ func joinedRanges(of extents: [Driver.Handle.Extent], within range: Range<UInt64
 
 /// A block handle, as what a backup is restored to. Only one may write to a volume: requests come one after the other.
 final class HandleTarget: BlockTarget, @unchecked Sendable {
-    private let handle: Guarded<Driver.Handle>
+    private let handle: Guarded<Driver.OpenHandle>
     let size: UInt64
     let isZero: Bool
 
     /// `isZero`: the volume reads as zeroes wherever it was not written.
-    init(_ handle: Driver.Handle, isZero: Bool) throws {
-        size = try handle.size
+    init(_ handle: Driver.OpenHandle, isZero: Bool) throws {
+        size = try Repetition.run { try handle.handle.size }
         self.isZero = isZero
         self.handle = Guarded(handle)
     }
@@ -83,7 +83,7 @@ final class HandleTarget: BlockTarget, @unchecked Sendable {
     /// A volume whose restoration was refused is as it was before. That a driver refuses a part says nothing of those before it: of these
     /// calls it is an error.
     private func change(_ body: (Driver.Handle) throws -> Void) throws {
-        do { try handle.withLock { try body($0) } } catch let failure as DriverFailure {
+        do { try handle.withLock { open in try Repetition.run { try body(open.handle) } } } catch let failure as DriverFailure {
             let isRefusal = failure.code == .busy || failure.code == .unsupported
             throw isRefusal ? DriverFailure(.error, failure.message) : failure
         }

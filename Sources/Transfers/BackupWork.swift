@@ -37,20 +37,18 @@ struct BackupWork {
         let (source, store) = (try ends.driver("source"), try store("target"))
         let engine = try order.engine(store)
         let object = value["source"]?["object"] ?? .null
-        return try withHandles(Self.readers, of: source, object, []) { handles in
-            try withChanges(of: source, object, since: base(engine)) { changes in
-                let device = try HandleSource(handles, changes: changes)
-                let output = try timed {
-                    try engine.backup(order, of: device, to: store.objects, control).adding(
-                        "read", .integer(Int64(clamping: control.progress.moved)))
-                }
-                if let reason = changes?.failure {
-                    log(CLINKER_WARNING, "not only what changed was read: \(source.plugin.name) did not tell it: \(reason)")
-                }
-                if let offset = output["missed_change"]?.integer { log(CLINKER_ERROR_LEVEL, complaint(source, offset)) }
-                return order.keepsSnapshot && tellsChanges(source, object) ? output.adding("tells_changes", .boolean(true)) : output
-            }
+        let handles = try (0..<Self.readers).map { _ in try source.openAgain(object, writable: false) }
+        let changes = try changes(of: source, object, since: base(engine))
+        let device = try HandleSource(handles, changes: changes)
+        let output = try timed {
+            try engine.backup(order, of: device, to: store.objects, control).adding(
+                "read", .integer(Int64(clamping: control.progress.moved)))
         }
+        if let reason = changes?.failure {
+            log(CLINKER_WARNING, "not only what changed was read: \(source.plugin.name) did not tell it: \(reason)")
+        }
+        if let offset = output["missed_change"]?.integer { log(CLINKER_ERROR_LEVEL, complaint(source, offset)) }
+        return order.keepsSnapshot && tellsChanges(source, object) ? output.adding("tells_changes", .boolean(true)) : output
     }
 
     /// What an operator must know of a driver that omitted a change.
@@ -71,39 +69,29 @@ struct BackupWork {
     }
 
     /// What changed since the parent's snapshot, if there is one and the driver knows it.
-    private func withChanges<T>(of driver: Driver, _ object: DriverValue, since base: DriverValue?, _ body: (ChangeList?) throws -> T)
-        throws -> T
-    {
-        guard let base else { return try body(nil) }
-        var isOpen = false
-        do {
-            return try driver.withHandle(object.adding("since", base), writable: false) { handle in
-                let changes = try ChangeList(handle)
-                isOpen = true
-                return try body(changes)
-            }
-        } catch let failure as DriverFailure where !isOpen {
-            log(CLINKER_WARNING, "not only what changed is read: \(driver.plugin.name) does not tell it: \(failure.message)")
-            return try body(nil)
+    private func changes(of driver: Driver, _ object: DriverValue, since base: DriverValue?) -> ChangeList? {
+        guard let base else { return nil }
+        do { return try ChangeList(driver.openAgain(object.adding("since", base), writable: false)) } catch {
+            let reason = (error as? DriverFailure)?.message ?? "\(error)"
+            log(CLINKER_WARNING, "not only what changed is read: \(driver.plugin.name) does not tell it: \(reason)")
+            return nil
         }
     }
 
     /// Whether the driver will tell what changed since the snapshot that was read: it tells what changed in it since itself.
     private func tellsChanges(_ driver: Driver, _ object: DriverValue) -> Bool {
-        guard let snapshot = object["snapshot"] else { return false }
-        let told = try? driver.withHandle(object.adding("since", snapshot), writable: false) { handle in
-            try handle.changed(offset: 0, length: min(handle.size, 1 << 20))
-        }
-        return (told ?? nil) != nil
+        guard let snapshot = object["snapshot"],
+            let list = try? ChangeList(driver.openAgain(object.adding("since", snapshot), writable: false))
+        else { return false }
+        return list.isTold
     }
 
     func restore() throws -> DriverValue {
         let (store, target) = (try store("source"), try ends.driver("target"))
         let engine = try order.engine(store)
-        return try target.withHandle(value["target"]?["object"] ?? .null, writable: true) { handle in
-            let device = try HandleTarget(handle, isZero: order.targetIsZero)
-            return try timed { try engine.restore(order, from: store.objects, to: device, control) }
-        }
+        let handle = try target.openAgain(value["target"]?["object"] ?? .null, writable: true)
+        let device = try HandleTarget(handle, isZero: order.targetIsZero)
+        return try timed { try engine.restore(order, from: store.objects, to: device, control) }
     }
 
     func remove() throws -> DriverValue {
@@ -119,14 +107,6 @@ struct BackupWork {
         let store = try store("target")
         let engine = try order.engine(store)
         return try timed { try engine.verify(order, in: store.objects, control).value }
-    }
-
-    /// Opens so many handles of one object for reading.
-    private func withHandles<T>(
-        _ count: Int, of driver: Driver, _ object: DriverValue, _ opened: [Driver.Handle], _ body: ([Driver.Handle]) throws -> T
-    ) throws -> T {
-        guard opened.count < count else { return try body(opened) }
-        return try driver.withHandle(object, writable: false) { try withHandles(count, of: driver, object, opened + [$0], body) }
     }
 
     /// What the job came to, with the seconds that it took; its failure as the core knows failures.

@@ -11,7 +11,7 @@ final class ChangeList: @unchecked Sendable {
         var failure: String?
     }
 
-    private let handle: Driver.Handle
+    private let handle: Driver.OpenHandle
     private let size: UInt64
     private let state = Guarded(State())
     /// Bytes that are asked for at once: what a driver lists of them fits into memory.
@@ -20,13 +20,16 @@ final class ChangeList: @unchecked Sendable {
     private static let smallestGap: UInt64 = 32_768
 
     /// `handle`: of what is read, opened with the snapshot as `since`.
-    init(_ handle: Driver.Handle) throws {
+    init(_ handle: Driver.OpenHandle) throws {
         self.handle = handle
-        size = try handle.size
+        size = try Repetition.run { try handle.handle.size }
     }
 
     /// Why the driver was not asked any more; nil: it answered.
     var failure: String? { state.withLock { $0.failure } }
+
+    /// Whether the driver tells anything, as far as its beginning shows.
+    var isTold: Bool { parts(of: 0..<min(size, 1 << 20)) != nil }
 
     /// The changed parts of a range; nil: nobody knows.
     func parts(of range: Range<UInt64>) -> [Range<UInt64>]? {
@@ -58,7 +61,8 @@ final class ChangeList: @unchecked Sendable {
         let start = position / Self.spanSize * Self.spanSize
         let span = start..<max(position + 1, min(size, start + Self.spanSize))
         do {
-            guard let extents = try handle.changed(offset: span.lowerBound, length: UInt64(span.count)) else {
+            guard let extents = try Repetition.run({ try handle.handle.changed(offset: span.lowerBound, length: UInt64(span.count)) })
+            else {
                 throw DriverFailure(.unsupported, "the driver does not tell what has changed")
             }
             // Drivers list changes in their order; one that does not is not trusted to be right otherwise.

@@ -1,7 +1,5 @@
 import Backups
 import DriverHost
-import Glibc
-import Primitives
 
 /// The images of a store, which the store's library keeps as its driver. What fails for trouble that may pass is called again as for every
 /// driver.
@@ -60,16 +58,17 @@ struct PluginImages: ImageStore {
 
     func open(_ image: String, at snapshot: String?, since base: String?) throws(StoreFailure) -> any BlockSource {
         let arguments = Self.arguments(image, snapshot: snapshot)
-        return try again {
-            let handles = try (0..<Self.readers).map { _ in try driver.open(arguments, writable: false) }
-            var changes: Driver.OpenHandle?
-            if let base { changes = try driver.open(arguments.adding("since", .members(["name": .string(base)])), writable: false) }
-            return try OpenSource(handles, changes: changes)
+        return try failing {
+            let handles = try (0..<Self.readers).map { _ in try driver.openAgain(arguments, writable: false) }
+            let changes = try base.map { base in
+                try ChangeList(driver.openAgain(arguments.adding("since", .members(["name": .string(base)])), writable: false))
+            }
+            return try HandleSource(handles, changes: changes)
         }
     }
 
     func openForWriting(_ image: String) throws(StoreFailure) -> any BlockTarget {
-        try again { try OpenTarget(driver.open(Self.arguments(image), writable: true)) }
+        try failing { try HandleTarget(driver.openAgain(Self.arguments(image), writable: true), isZero: false) }
     }
 
     // MARK: calls
@@ -82,55 +81,10 @@ struct PluginImages: ImageStore {
     }
 
     private func call(_ method: DriverMethod, _ arguments: DriverValue) throws(StoreFailure) -> DriverValue {
-        try again { try driver.call(method, arguments, onProgress: { [onLife] _, _ in onLife() }) }
+        try failing { try Repetition.run { try driver.call(method, arguments, onProgress: { [onLife] _, _ in onLife() }) } }
     }
 
-    /// Milliseconds before each repetition of a call that said RETRY.
-    private static let pauses: [UInt32] = [200, 400, 800, 1_600, 3_200]
-
-    private func again<T>(_ body: () throws -> T) throws(StoreFailure) -> T {
-        func attempt() throws(DriverFailure) -> T {
-            do { return try body() } catch let failure as DriverFailure { throw failure } catch { throw DriverFailure(.error, "\(error)") }
-        }
-        for pause in Self.pauses {
-            do throws(DriverFailure) { return try attempt() } catch {
-                guard error.code == .retry else { throw StoreFailure(error) }
-                usleep(pause * 1000)
-            }
-        }
-        do throws(DriverFailure) { return try attempt() } catch { throw StoreFailure(error) }
+    private func failing<T>(_ body: () throws -> T) throws(StoreFailure) -> T {
+        do { return try body() } catch { throw StoreFailure(error as? DriverFailure ?? DriverFailure(.error, "\(error)")) }
     }
-}
-
-/// An image as what is read, with the handles that it needs.
-private final class OpenSource: BlockSource {
-    private let handles: [Driver.OpenHandle]
-    private let source: HandleSource
-    var size: UInt64 { source.size }
-
-    init(_ handles: [Driver.OpenHandle], changes: Driver.OpenHandle?) throws {
-        self.handles = handles + (changes.map { [$0] } ?? [])
-        source = try HandleSource(handles.map(\.handle), changes: changes.map { try ChangeList($0.handle) })
-    }
-
-    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws { try source.read(at: offset, into: buffer) }
-    func data(in range: Range<UInt64>) throws -> [Range<UInt64>] { try source.data(in: range) }
-    func changes(in range: Range<UInt64>) throws -> [Range<UInt64>]? { try source.changes(in: range) }
-}
-
-/// An image as what is written to, with its handle.
-private final class OpenTarget: BlockTarget {
-    private let handle: Driver.OpenHandle
-    private let target: HandleTarget
-    var size: UInt64 { target.size }
-    let isZero = false
-
-    init(_ handle: Driver.OpenHandle) throws {
-        self.handle = handle
-        target = try HandleTarget(handle.handle, isZero: false)
-    }
-
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws { try target.write(bytes, at: offset) }
-    func zero(_ range: Range<UInt64>) throws { try target.zero(range) }
-    func flush() throws { try target.flush() }
 }

@@ -1,6 +1,5 @@
 public import Backups
 public import DriverHost
-import Glibc
 
 /// A store plugin as what backups are written to and read from. What fails for trouble that may pass is called again as for every driver.
 public struct PluginStore: ObjectStore {
@@ -11,7 +10,7 @@ public struct PluginStore: ObjectStore {
     /// Milliseconds before each repetition of a call that said RETRY.
     private let pauses: [UInt32]
 
-    public init(_ store: Store) throws(StoreFailure) { try self.init(store, pauses: [200, 400, 800, 1_600, 3_200]) }
+    public init(_ store: Store) throws(StoreFailure) { try self.init(store, pauses: Repetition.pauses) }
 
     init(_ store: Store, pauses: [UInt32]) throws(StoreFailure) {
         self.store = store
@@ -58,13 +57,7 @@ public struct PluginStore: ObjectStore {
     }
 
     private func again<T>(_ call: () throws(DriverFailure) -> T) throws(StoreFailure) -> T {
-        for pause in pauses {
-            do { return try call() } catch {
-                guard error.code == .retry else { throw StoreFailure(error) }
-                usleep(pause * 1000)
-            }
-        }
-        do { return try call() } catch { throw StoreFailure(error) }
+        do { return try Repetition.run(pauses: pauses, call) } catch { throw StoreFailure(error) }
     }
 }
 
