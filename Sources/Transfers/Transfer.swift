@@ -1,7 +1,7 @@
 public import DriverHost
 import Glibc
 public import Logging
-import Primitives
+public import Primitives
 import Processes
 
 /// Work on much data in a separate process that opens the plugins of its ends: a copy between two backends, or work on a backup.
@@ -22,6 +22,10 @@ public struct Transfer: Sendable {
         case maintain(RepositoryOrder)
         /// Of a store's backup, over NBD, until the time is over.
         case serve(BackupOrder, BackupServePlace)
+        /// Of an image of the image service to the target.
+        case fetchImage(ImageOrder)
+        /// Of the source's bytes to an image of the image service.
+        case storeImage(ImageOrder)
 
         var name: String {
             switch self {
@@ -32,6 +36,8 @@ public struct Transfer: Sendable {
             case .verify: "verify"
             case .maintain: "maintain"
             case .serve: "serve"
+            case .fetchImage: "fetch-image"
+            case .storeImage: "store-image"
             }
         }
 
@@ -39,11 +45,18 @@ public struct Transfer: Sendable {
             switch self {
             case .copy: nil
             case .backup(let order), .restore(let order), .remove(let order), .verify(let order), .serve(let order, _): order
-            case .maintain: nil
+            case .maintain, .fetchImage, .storeImage: nil
             }
         }
 
         var maintenance: RepositoryOrder? { if case .maintain(let order) = self { order } else { nil } }
+
+        var image: ImageOrder? {
+            switch self {
+            case .fetchImage(let order), .storeImage(let order): order
+            default: nil
+            }
+        }
 
         var place: BackupServePlace? { if case .serve(_, let place) = self { place } else { nil } }
     }
@@ -66,9 +79,10 @@ public struct Transfer: Sendable {
     }
 
     let job: Job
-    /// Where bytes are read; nil where they are only removed.
+    /// Where bytes are read; nil where they are only removed, or come from the image service.
     let source: End?
-    let target: End
+    /// Nil where the bytes go to the image service.
+    let target: End?
     /// Of a copy, bytes at the beginning that are already copied and on stable storage.
     public var start: UInt64 = 0
     /// Bytes per second at most; 0 for no limit.
@@ -83,14 +97,18 @@ public struct Transfer: Sendable {
     public var onReady: @Sendable (String) -> Void = { _ in }
     /// Called when it is found that the source's driver did not tell of all changes. More than once for the same, maybe.
     public var onMissedChange: @Sendable () -> Void = {}
+    /// Called when the image service takes the token no more; returns a new one. Nil: there is none to be had.
+    public var onTokenExpired: @Sendable () async -> Secret? = { nil }
     /// Called with a position before which everything is copied and on stable storage.
     public var onCheckpoint: @Sendable (UInt64) -> Void = { _ in }
 
     /// A copy.
     public init(from source: End, to target: End) { self.init(.copy, from: source, to: target) }
 
-    /// Work on a backup. The store is the target of what makes or removes it, and the source of what restores it.
-    public init(_ job: Job, from source: End?, to target: End) {
+    /// Work on a backup or an image. The store is the target of what makes or removes a backup, and the source of what restores it. An image
+    /// is fetched to a target and stored from a source.
+    public init(_ job: Job, from source: End?, to target: End?) {
+        precondition(source != nil || target != nil)
         self.job = job
         self.source = source
         self.target = target
@@ -138,7 +156,8 @@ public struct Transfer: Sendable {
             pid = try spawn(
                 executablePath(),
                 [
-                    "transfer", "--job", job.name, "--from", source?.backend.name ?? "-", "--to", target.backend.name, "--descriptor", "3",
+                    "transfer", "--job", job.name, "--from", source?.backend.name ?? "-", "--to", target?.backend.name ?? "-",
+                    "--descriptor", "3",
                 ],
                 descriptors: [(source: theirs, target: 3)] + output.descriptors, newGroup: true)
         }
@@ -154,9 +173,10 @@ public struct Transfer: Sendable {
             Frame(
                 kind: .open, id: 0,
                 value: .members([
-                    "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null, "target": target.value,
+                    "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null,
+                    "target": target?.value ?? .null,
                     "order": job.order?.value ?? .null, "serve": job.place?.value ?? .null,
-                    "maintenance": job.maintenance?.value ?? .null, "start": .integer(Int64(start)),
+                    "maintenance": job.maintenance?.value ?? .null, "image": job.image?.value ?? .null, "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
         wire.hangUp(atEndOf: pid)
@@ -178,7 +198,13 @@ public struct Transfer: Sendable {
         while let frame = (try? wire.receive()) ?? nil {
             switch frame.kind {
             case .progress:
-                if let item = frame.value["item"] {
+                if frame.value["token"]?.boolean == true {
+                    let onTokenExpired = onTokenExpired
+                    Task {
+                        let token = await onTokenExpired()
+                        wire.send(Frame(kind: .progress, id: 0, value: .members(["token": token.map { .secret($0.reveal()) } ?? .null])))
+                    }
+                } else if let item = frame.value["item"] {
                     onItem(item)
                 } else if let address = frame.value["ready"]?.string {
                     onReady(address)
