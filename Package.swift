@@ -68,7 +68,11 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
-            name: "Transfers", dependencies: ["Backups", "CDriver", "DriverHost", "JSON", "Processes", "Primitives", logging],
+            name: "Transfers",
+            dependencies: [
+                "Backups", "CCrypto", "CDriver", "CLinux", "DriverHost", "HTTPClient", "ImageFormats", "JSON", "Processes", "Primitives",
+                logging,
+            ],
             swiftSettings: strict),
         .target(
             name: "DriverHost",
@@ -91,6 +95,8 @@ let package = Package(
         .target(
             name: "OpenStack", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CGnuTLS", "CCrypt", logging],
             swiftSettings: strict),
+        // What headers of disk images say, read without trust.
+        .target(name: "ImageFormats", swiftSettings: strict),
         .target(name: "Policy", dependencies: ["CYAML", "Primitives"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CLinux", "CSQLite", "Observability", "Primitives"], swiftSettings: strict),
@@ -165,6 +171,11 @@ let package = Package(
         .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
+        .testTarget(name: "ImageFormatsTests", dependencies: ["ImageFormats", "Processes", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "TransfersTests",
+            dependencies: ["Transfers", "DriverHost", "CDriver", "CLinux", "HTTPClient", "Processes", "Primitives", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
         .testTarget(

@@ -18,6 +18,16 @@ public final class HTTPClient: Sendable {
         public var limit = 16 << 20
         /// Receives the body of a successful response piece by piece instead of keeping it; returning false ends the transfer.
         public var onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)?
+        /// Called with the status and the headers of a response before its body; returning false ends the transfer.
+        public var onHead: (@Sendable (_ status: Int, _ headers: [(name: String, value: String)]) -> Bool)?
+        /// Gives the request's body piece by piece, in place of `body`: fills the buffer at its beginning and returns how many bytes, 0 at the
+        /// end, nil if the transfer is to end. Bodies of unknown length are sent in chunks.
+        public var source: (@Sendable (UnsafeMutableRawBufferPointer) -> Int?)?
+        /// Seconds without a byte, in either direction, after which the request is given up. What this process does with the bytes does not
+        /// count.
+        public var silence: Double?
+        /// Called about once a second while the server is waited for; returning false ends the transfer.
+        public var onWait: (@Sendable () -> Bool)?
 
         public init(_ method: String, _ url: String) {
             self.method = method
@@ -82,9 +92,29 @@ public final class HTTPClient: Sendable {
         var status = 0
         let limit: Int
         let onBody: (@Sendable (UnsafeRawBufferPointer) -> Bool)?
+        let onHead: (@Sendable (Int, [(name: String, value: String)]) -> Bool)?
+        let source: (@Sendable (UnsafeMutableRawBufferPointer) -> Int?)?
+        let silence: Double?
+        let onWait: (@Sendable () -> Bool)?
+        /// When a byte came or went, on the monotonic clock.
+        var lastByteAt = Timestamp.monotonic()
+        var isSilent = false
         init(_ request: Request) {
             limit = request.limit
             onBody = request.onBody
+            onHead = request.onHead
+            source = request.source
+            silence = request.silence
+            onWait = request.onWait
+        }
+
+        /// Whether the transfer is to go on.
+        func wait() -> Bool {
+            if let silence, Timestamp.monotonic() - lastByteAt > silence {
+                isSilent = true
+                return false
+            }
+            return onWait?() ?? true
         }
     }
 
@@ -102,15 +132,15 @@ public final class HTTPClient: Sendable {
         let me = Unmanaged.passUnretained(transfer).toOpaque()
         var lines: UnsafeMutablePointer<curl_slist>?
         for header in request.headers { lines = curl_slist_append(lines, "\(header.name): \(header.value)") }
-        // Do not wait for 100 Continue.
-        lines = curl_slist_append(lines, "Expect:")
+        // Do not wait for 100 Continue, unless much is to be sent to a server that may not want it.
+        if request.source == nil { lines = curl_slist_append(lines, "Expect:") }
         defer { curl_slist_free_all(lines) }
         clinker_curl_text(curl, CURLOPT_URL, request.url)
         clinker_curl_text(curl, CURLOPT_CUSTOMREQUEST, request.method)
         if request.method == "HEAD" { clinker_curl_long(curl, CURLOPT_NOBODY, 1) }
         clinker_curl_pointer(curl, CURLOPT_HTTPHEADER, lines)
         clinker_curl_long(curl, CURLOPT_NOSIGNAL, 1)
-        clinker_curl_long(curl, CURLOPT_TIMEOUT_MS, Int(request.timeout * 1000))
+        if request.timeout.isFinite { clinker_curl_long(curl, CURLOPT_TIMEOUT_MS, Int(request.timeout * 1000)) }
         clinker_curl_long(curl, CURLOPT_CONNECTTIMEOUT_MS, Int(request.connectTimeout * 1000))
         clinker_curl_text(curl, CURLOPT_PROTOCOLS_STR, "http,https")
         if let socket = request.unixSocket { clinker_curl_text(curl, CURLOPT_UNIX_SOCKET_PATH, socket) }
@@ -129,7 +159,9 @@ public final class HTTPClient: Sendable {
             guard let bytes, let raw else { return 0 }
             let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
             if let onBody = transfer.onBody, transfer.status < 300 {
-                return onBody(UnsafeRawBufferPointer(start: bytes, count: size * count)) ? size * count : 0
+                let goesOn = onBody(UnsafeRawBufferPointer(start: bytes, count: size * count))
+                transfer.lastByteAt = Timestamp.monotonic()
+                return goesOn ? size * count : 0
             }
             guard transfer.body.count + size * count <= transfer.limit else {
                 transfer.isTooLong = true
@@ -150,12 +182,39 @@ public final class HTTPClient: Sendable {
                 let value = line[line.index(after: colon)...].drop { $0 == " " }
                 transfer.headers.append(
                     (name: String(line[..<colon]), value: String(value.prefix { $0 != "\r\n" && $0 != "\n" && $0 != "\r" })))
+            } else if transfer.status >= 200, let onHead = transfer.onHead {
+                transfer.lastByteAt = Timestamp.monotonic()
+                return onHead(transfer.status, transfer.headers) ? size * count : 0
             }
             return size * count
         }
         clinker_curl_pointer(curl, CURLOPT_HEADERDATA, me)
+        if request.silence != nil || request.onWait != nil {
+            clinker_curl_long(curl, CURLOPT_NOPROGRESS, 0)
+            clinker_curl_progress_function(curl) { raw, _, _, _, _ in
+                guard let raw else { return 1 }
+                return Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue().wait() ? 0 : 1
+            }
+            clinker_curl_pointer(curl, CURLOPT_XFERINFODATA, me)
+        }
+        // In larger pieces than for answers that are kept.
+        if request.onBody != nil { clinker_curl_long(curl, CURLOPT_BUFFERSIZE, 256 << 10) }
         let status: CURLcode
-        if let body = request.body {
+        if request.source != nil {
+            clinker_curl_long(curl, CURLOPT_UPLOAD, 1)
+            clinker_curl_long(curl, CURLOPT_UPLOAD_BUFFERSIZE, 256 << 10)
+            // One that was used before may be dead, and what was sent over it cannot be sent again.
+            clinker_curl_long(curl, CURLOPT_FRESH_CONNECT, 1)
+            clinker_curl_function(curl, CURLOPT_READFUNCTION) { bytes, size, count, raw in
+                guard let bytes, let raw else { return Int(CURL_READFUNC_ABORT) }
+                let transfer = Unmanaged<Transfer>.fromOpaque(raw).takeUnretainedValue()
+                let given = transfer.source?(UnsafeMutableRawBufferPointer(start: bytes, count: size * count))
+                transfer.lastByteAt = Timestamp.monotonic()
+                return given ?? Int(CURL_READFUNC_ABORT)
+            }
+            clinker_curl_pointer(curl, CURLOPT_READDATA, me)
+            status = withExtendedLifetime(transfer) { curl_easy_perform(curl) }
+        } else if let body = request.body {
             status = body.withUnsafeBytes { raw in
                 clinker_curl_offset(curl, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(raw.count))
                 clinker_curl_pointer(curl, CURLOPT_POSTFIELDS, UnsafeMutableRawPointer(mutating: raw.baseAddress))
@@ -166,7 +225,9 @@ public final class HTTPClient: Sendable {
         }
         guard status == CURLE_OK else {
             let words =
-                transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
+                transfer.isSilent
+                ? "no byte came or went for \(Int(transfer.silence ?? 0)) seconds"
+                : transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
             throw Failure(
                 description: words,
                 isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status))

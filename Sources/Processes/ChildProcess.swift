@@ -8,9 +8,11 @@ public import Primitives
 ///   - arguments: its arguments, without the name.
 ///   - descriptors: the descriptors that the child gets besides 0, 1 and 2, each with its number in the child.
 ///   - newGroup: whether the child becomes the leader of a new process group.
+///   - environment: `NAME=value` of each variable; nil for this process's own.
 /// - Returns: the child's PID.
 public func spawn(
-    _ executable: String, _ arguments: [String], descriptors: [(source: Int32, target: Int32)], newGroup: Bool = false
+    _ executable: String, _ arguments: [String], descriptors: [(source: Int32, target: Int32)], newGroup: Bool = false,
+    environment: [String]? = nil
 ) throws(SystemError) -> pid_t {
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -46,7 +48,12 @@ public func spawn(
     var argv: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) } + [nil]
     defer { for argument in argv { free(argument) } }
     var pid = pid_t()
-    let status = posix_spawn(&pid, executable, &actions, &attributes, &argv, environ)
+    var variables: [UnsafeMutablePointer<CChar>?] = (environment ?? []).map { strdup($0) } + [nil]
+    defer { for variable in variables { free(variable) } }
+    let status =
+        environment == nil
+        ? posix_spawn(&pid, executable, &actions, &attributes, &argv, environ)
+        : posix_spawn(&pid, executable, &actions, &attributes, &argv, &variables)
     guard status == 0 else { throw SystemError(status, "cannot start \(executable)") }
     return pid
 }

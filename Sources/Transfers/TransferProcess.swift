@@ -13,8 +13,10 @@ public enum TransferProcess {
         keepFreedMemory()
         let wire = Wire(descriptor)
         guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }
+        let tokens = ImageTokens(wire)
         startThread("wire") {
-            while ((try? wire.receive()) ?? nil) != nil {}
+            while let frame = (try? wire.receive()) ?? nil { tokens.receive(frame) }
+            // What other processes do for this one ends with it: qemu-img is told by the kernel.
             _exit(0)
         }
         do {
@@ -30,6 +32,8 @@ public enum TransferProcess {
             case "verify": output = try BackupWork(order.value, wire).verify()
             case "maintain": output = try RepositoryWork(order.value, wire).run()
             case "serve": output = try BackupServeWork(order.value, wire).run()
+            case "fetch-image": output = try ImageFetch(order.value, wire, tokens).run()
+            case "store-image": output = try ImageStoring(order.value, wire, tokens).run()
             case let job: throw DriverFailure(.unsupported, "a transfer knows no job \(job ?? "without a name")")
             }
             wire.send(Frame(kind: .result, id: 0, value: output))

@@ -1,0 +1,58 @@
+import CCrypto
+import DriverHost
+import Primitives
+
+/// Verifies a signature over an image's bytes, as the image's `img_signature` properties describe it. Whether the certificate itself is to be
+/// trusted is the core's question. One thread at a time.
+final class ImageSignature: @unchecked Sendable {
+    private let context: OpaquePointer
+    private let key: OpaquePointer
+    private let signature: [UInt8]
+
+    private static let hashes = ["SHA-224": "SHA224", "SHA-256": "SHA256", "SHA-384": "SHA384", "SHA-512": "SHA512"]
+
+    init(_ order: ImageOrder.Signature) throws {
+        func invalid(_ words: String) -> DriverFailure { DriverFailure(.invalid, "the image's signature cannot be verified: " + words) }
+        guard let hash = Self.hashes[order.hashMethod] else {
+            throw invalid("img_signature_hash_method is none of SHA-224, -256, -384, -512")
+        }
+        guard let signature = Base64.decode(order.value), !signature.isEmpty else { throw invalid("img_signature is not Base64") }
+        self.signature = signature
+        guard let key = Self.publicKey(order.certificate) else { throw invalid("its certificate cannot be read") }
+        let kind = String(cString: EVP_PKEY_get0_type_name(key))
+        let isPSS = order.keyType == "RSA-PSS"
+        let wanted = isPSS ? ["RSA", "RSA-PSS"] : order.keyType == "DSA" ? ["DSA"] : order.keyType.hasPrefix("ECC_") ? ["EC"] : []
+        guard wanted.contains(kind), let context = EVP_MD_CTX_new() else {
+            EVP_PKEY_free(key)
+            throw invalid("img_signature_key_type \(order.keyType.prefix(64)) is not the kind of its certificate's key (\(kind))")
+        }
+        self.key = key
+        self.context = context
+        var options: OpaquePointer?
+        guard EVP_DigestVerifyInit_ex(context, &options, hash, nil, nil, key, nil) == 1 else { throw invalid("libcrypto refuses its key") }
+        if isPSS {
+            guard EVP_PKEY_CTX_set_rsa_padding(options, RSA_PKCS1_PSS_PADDING) == 1,
+                EVP_PKEY_CTX_set_rsa_pss_saltlen(options, RSA_PSS_SALTLEN_AUTO) == 1
+            else { throw invalid("libcrypto refuses its padding") }
+        }
+    }
+
+    deinit {
+        EVP_MD_CTX_free(context)
+        EVP_PKEY_free(key)
+    }
+
+    private static func publicKey(_ certificate: String) -> OpaquePointer? {
+        let bytes = Array(certificate.utf8)
+        guard bytes.count <= 1 << 20, let source = BIO_new_mem_buf(bytes, Int32(bytes.count)) else { return nil }
+        defer { BIO_free(source) }
+        guard let parsed = PEM_read_bio_X509(source, nil, nil, nil) else { return nil }
+        defer { X509_free(parsed) }
+        return X509_get_pubkey(parsed)
+    }
+
+    func update(_ bytes: UnsafeRawBufferPointer) { EVP_DigestVerifyUpdate(context, bytes.baseAddress, bytes.count) }
+
+    /// Whether the bytes are those that were signed; once.
+    func finish() -> Bool { EVP_DigestVerifyFinal(context, signature, signature.count) == 1 }
+}

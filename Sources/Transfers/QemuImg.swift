@@ -1,0 +1,223 @@
+import CLinux
+import DriverHost
+import Glibc
+import ImageFormats
+import Primitives
+import Processes
+
+/// Runs qemu-img on one file and one volume. It opens nothing that we did not give it: the file is a descriptor, the volume an NBD socket,
+/// both drivers are named, and nothing is probed or taken as backing. It has limits of memory, CPU time and file size, an empty
+/// environment, and ends with the thread that started it. It stays in the transfer's process group, with which it is killed and awaited.
+struct QemuImg {
+    let order: ImageOrder
+    let report: ImageReport
+    /// Bytes that were done before, and that there are in all.
+    var done: UInt64 = 0
+    var total: UInt64 = 0
+
+    /// The numbers that the child has them under.
+    private static let fileNumber: Int32 = 3
+    private static let socketNumber: Int32 = 4
+    private static let volume = "driver=raw,file.driver=nbd,file.server.type=fd,file.server.str=\(socketNumber)"
+
+    /// Writes the disk of an image into a volume.
+    func convert(_ file: ConversionFile, _ format: ImageFormat, into handle: Driver.Handle) throws {
+        guard let driver = format.driver else { throw DriverFailure(.invalid, "images of format \(format.rawValue) are not converted") }
+        // No other option or protocol can be in it: all words are ours.
+        let backing = driver == "qcow2" ? #""backing":null,"# : ""
+        let source =
+            #"json:{"driver":"\#(driver)",\#(backing)"read-only":true,"file":{"driver":"file","filename":"\#(ConversionFile.path(ofDescriptor: Self.fileNumber))","read-only":true}}"#
+        try run(
+            ["convert", "-n", "-W", "-m", "8"] + (order.targetIsZero ? ["--target-is-zero"] : [])
+                + ["--target-image-opts", source, Self.volume], file, handle, isWritable: true, fileBytes: 0)
+    }
+
+    /// Writes a volume's bytes into a file of a format.
+    func produce(_ format: ImageFormat, in file: ConversionFile, from handle: Driver.Handle) throws {
+        guard let driver = format.driver else { throw DriverFailure(.invalid, "images of format \(format.rawValue) are not made") }
+        // Otherwise the size is rounded up to a geometry.
+        let options = format == .vhd ? ["-o", "force_size=on"] : []
+        let size = try handle.size
+        try run(
+            ["convert", "-W", "-m", "8", "-O", driver] + options
+                + ["--image-opts", Self.volume, ConversionFile.path(ofDescriptor: Self.fileNumber)], file, handle, isWritable: false,
+            fileBytes: size + size / 4 + (64 << 20))
+    }
+
+    private func run(_ arguments: [String], _ file: ConversionFile, _ handle: Driver.Handle, isWritable: Bool, fileBytes: UInt64) throws {
+        let device = WatchedDevice(handle)
+        let server = try NBDServer(device: device, writable: isWritable)
+        let (mine, theirs) = try socketPair()
+        var errors: [Int32] = [0, 0]
+        guard pipe2(&errors, O_CLOEXEC) == 0 else {
+            let failure = SystemError.last("cannot make a pipe")
+            close(mine)
+            close(theirs)
+            throw DriverFailure(.retry, "\(failure)")
+        }
+        let nothing = open("/dev/null", O_RDWR | O_CLOEXEC)
+        let pid: pid_t
+        do {
+            defer {
+                close(theirs)
+                close(errors[1])
+                if nothing >= 0 { close(nothing) }
+            }
+            pid = try spawn(
+                "/usr/bin/setpriv",
+                ["--pdeathsig", "KILL", "--no-new-privs", "/usr/bin/prlimit"] + limits(fileBytes) + ["/usr/bin/qemu-img"] + arguments,
+                descriptors: [
+                    (source: nothing, target: 0), (source: nothing, target: 1), (source: errors[1], target: 2),
+                    (source: file.descriptor, target: Self.fileNumber), (source: theirs, target: Self.socketNumber),
+                ],
+                environment: ["PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "MALLOC_ARENA_MAX=4"])
+        } catch {
+            close(mine)
+            close(errors[0])
+            throw DriverFailure(.badConfiguration, "qemu-img cannot be started: \(error)")
+        }
+        let lines = Guarded("")
+        let isSilent = Guarded(false)
+        let ended = Semaphore()
+        let reader = errors[0]
+        startThread("qemu-errors") {
+            lines.withLock { $0 = Self.text(of: reader) }
+            close(reader)
+            ended.post()
+        }
+        let running = Guarded(true)
+        startThread("qemu-watch") { [self] in
+            watch(pid, device, running, isSilent)
+            ended.post()
+        }
+        server.serve(client: mine)
+        close(mine)
+        // Without reaping it: its number stays its own while the other thread may kill it.
+        awaitEnd(of: pid)
+        running.withLock { $0 = false }
+        ended.wait()
+        ended.wait()
+        let status = reap(pid)
+        if let failure = device.failure { throw failure }
+        guard status != 0 else { return }
+        if isSilent.withLock({ $0 }) { throw DriverFailure(.error, "qemu-img got nowhere for \(order.timeout) seconds, and was killed") }
+        throw failure(status, lines.withLock { $0 }, isWritable: isWritable)
+    }
+
+    private func limits(_ fileBytes: UInt64) -> [String] {
+        (order.conversionAddressSpace > 0 ? ["--as=\(order.conversionAddressSpace)"] : [])
+            + (order.conversionSeconds > 0 ? ["--cpu=\(order.conversionSeconds)"] : []) + [
+                "--core=0", "--fsize=\(fileBytes)", "--nofile=64",
+            ]
+    }
+
+    /// Tells the core that the work lives, and kills what gets nowhere. A driver that hangs is the core's to find.
+    private func watch(_ pid: pid_t, _ device: WatchedDevice, _ running: Guarded<Bool>, _ isSilent: Guarded<Bool>) {
+        while running.withLock({ $0 }) {
+            pause(0.05)
+            let state = device.state.withLock { $0 }
+            if state.isInCall { continue }
+            report.progress(done + state.bytes, of: total)
+            report.life()
+            // What it wrote is put on stable storage in the end, which takes its time without a request.
+            let patience = Double(order.timeout) * (state.bytes > 0 ? 10 : 1)
+            guard Timestamp.monotonic() - state.lastAt > patience else { continue }
+            isSilent.withLock { $0 = true }
+            kill(pid, SIGKILL)
+            return
+        }
+    }
+
+    private func failure(_ status: Int32, _ lines: String, isWritable: Bool) -> DriverFailure {
+        let signal = status & 0x7F
+        if signal == SIGXCPU || signal == SIGKILL, order.conversionSeconds > 0 {
+            return DriverFailure(
+                .invalid, "the conversion took more than \(order.conversionSeconds) seconds of CPU time (image_conversion_cpu_limit)")
+        }
+        if lines.contains("Cannot allocate memory") || lines.contains("failed to allocate") || signal == SIGABRT || signal == SIGTRAP {
+            return DriverFailure(
+                .invalid,
+                "the conversion needs more than \(order.conversionAddressSpace) bytes of memory (image_conversion_address_space_limit)")
+        }
+        if lines.contains("No space left on device") {
+            return DriverFailure(.noSpace, "image_conversion_dir (\(order.conversionDirectory)) is full")
+        }
+        let words = lines.isEmpty ? describe(exit: status) : lines
+        return DriverFailure(isWritable ? .invalid : .error, "qemu-img cannot convert the image: \(words)")
+    }
+
+    /// The first bytes of what comes; the rest is read, too, so that nobody waits.
+    private static func text(of descriptor: Int32) -> String {
+        var kept: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = read(descriptor, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { break }
+            kept += buffer.prefix(min(count, max(0, 2000 - kept.count)))
+        }
+        let text = String(decoding: kept, as: UTF8.self).split(whereSeparator: \.isNewline).joined(separator: "; ")
+        // Not its own word for the file.
+        return text.replacingPath(ConversionFile.path(ofDescriptor: fileNumber), with: "the image")
+    }
+}
+
+extension String {
+    fileprivate func replacingPath(_ path: String, with words: String) -> String {
+        var result = ""
+        var rest = Substring(self)
+        while let range = rest.firstRange(of: path) {
+            result += rest[..<range.lowerBound] + words
+            rest = rest[range.upperBound...]
+        }
+        return result + rest
+    }
+}
+
+/// A volume that qemu-img uses: what happened last, and what failed first.
+private final class WatchedDevice: NBDDevice, @unchecked Sendable {
+    struct State {
+        var lastAt = Timestamp.monotonic()
+        var isInCall = false
+        var bytes: UInt64 = 0
+        var failure: DriverFailure?
+    }
+    let state = Guarded(State())
+    private let handle: Driver.Handle
+
+    init(_ handle: Driver.Handle) { self.handle = handle }
+
+    var failure: DriverFailure? { state.withLock { $0.failure } }
+
+    private func call<T>(_ bytes: UInt64, _ body: () throws -> T) throws -> T {
+        state.withLock { $0.isInCall = true }
+        defer {
+            state.withLock {
+                $0.isInCall = false
+                $0.lastAt = Timestamp.monotonic()
+                $0.bytes += bytes
+            }
+        }
+        do { return try body() } catch {
+            let failure = error as? DriverFailure ?? DriverFailure(.error, "\(error)")
+            state.withLock { if $0.failure == nil { $0.failure = failure } }
+            throw failure
+        }
+    }
+
+    var size: UInt64 { get throws { try handle.size } }
+    var alignment: UInt64 { handle.alignment }
+    var preferredSize: Int { handle.preferredSize }
+    var maximumSize: Int { handle.maximumSize }
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws {
+        try call(UInt64(buffer.count)) { try handle.read(into: buffer, at: offset) }
+    }
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        try call(UInt64(buffer.count)) { try handle.write(buffer, at: offset) }
+    }
+    func zero(offset: UInt64, length: UInt64) throws { try call(length) { try handle.zero(offset: offset, length: length) } }
+    func flush() throws { try call(0) { try handle.flush() } }
+    func extents(offset: UInt64, length: UInt64, most: Int) throws -> [Driver.Handle.Extent] {
+        try call(0) { try handle.extents(offset: offset, length: length, most: most) }
+    }
+}

@@ -1,0 +1,216 @@
+import Glibc
+import ImageFormats
+import Processes
+import TestSupport
+import Testing
+
+/// Files that qemu-img made, and what is changed in them by who means harm.
+@Suite("Inspection of images")
+struct InspectionTests {
+    struct Bytes: ImageFile {
+        var bytes: [UInt8]
+        var size: UInt64 { UInt64(bytes.count) }
+        func read(_ count: Int, at offset: UInt64) throws -> [UInt8] { Array(bytes.dropFirst(Int(offset)).prefix(count)) }
+
+        mutating func put(_ value: UInt64, _ count: Int, at offset: Int, isBig: Bool = true) {
+            for index in 0..<count {
+                bytes[offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * (isBig ? count - 1 - index : index)))
+            }
+        }
+        mutating func replace(_ old: String, with new: String) throws {
+            let (old, new) = (Array(old.utf8), Array(new.utf8))
+            try #require(old.count == new.count)
+            let place = try #require((0...(bytes.count - old.count)).first { bytes[$0..<($0 + old.count)].elementsEqual(old) })
+            bytes.replaceSubrange(place..<(place + old.count), with: new)
+        }
+    }
+
+    private let directory = temporaryDirectory("formats")
+    private static let size: UInt64 = 32 << 20
+    private static let types = ["monolithicSparse", "streamOptimized"]
+
+    private func run(_ arguments: [String]) throws {
+        let status = reap(try spawn("/usr/bin/qemu-img", arguments, descriptors: []))
+        try #require(status == 0, "qemu-img \(arguments): \(describe(exit: status))")
+    }
+
+    private func make(_ driver: String, _ options: String? = nil, convert: Bool = false) throws -> Bytes {
+        let path = directory + "/image"
+        let rest = options.map { ["-o", $0] } ?? []
+        if convert {
+            try run(["create", "-q", "-f", "raw", directory + "/raw", "\(Self.size)"])
+            try run(["convert", "-f", "raw", "-O", driver] + rest + [directory + "/raw", path])
+        } else {
+            try run(["create", "-q", "-f", driver] + rest + [path, "\(Self.size)"])
+        }
+        return try read(path)
+    }
+
+    private func read(_ path: String) throws -> Bytes {
+        let file = try #require(fopen(path, "r"))
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 { bytes += buffer[..<count] }
+        return Bytes(bytes: bytes)
+    }
+
+    private func inspect(_ file: Bytes, _ declared: ImageFormat, types: [String] = types, volume: UInt64 = size + (1 << 20)) throws
+        -> ImageInspection
+    {
+        try ImageInspection(of: file, declared: declared, rules: .init(volumeSize: volume, vmdkTypes: types))
+    }
+
+    private func refusal(_ file: Bytes, _ declared: ImageFormat, types: [String] = types, volume: UInt64 = size + (1 << 20)) -> String {
+        do { return "taken: \(try inspect(file, declared, types: types, volume: volume))" } catch { return "\(error)" }
+    }
+
+    @Test("What qemu-img makes is taken, with its virtual size")
+    func taken() throws {
+        for (driver, format, options) in [
+            ("qcow2", ImageFormat.qcow2, "compat=0.10"), ("qcow2", .qcow2, "compat=1.1"), ("qcow2", .qcow2, "extended_l2=on"),
+            ("qcow2", .qcow2, "compression_type=zstd"), ("qcow2", .qcow2, "cluster_size=512"), ("vmdk", .vmdk, nil),
+            ("vhdx", .vhdx, nil), ("vdi", .vdi, nil), ("vdi", .vdi, "static=on"), ("parallels", .ploop, nil),
+            ("vpc", .vhd, "force_size=on"), ("vpc", .vhd, "force_size=on,subformat=fixed"),
+        ] {
+            let found = try inspect(try make(driver, options), format)
+            #expect(found.format == format && found.virtualSize == Self.size, "\(driver) \(options ?? "")")
+        }
+        #expect(try inspect(try make("vmdk", "subformat=streamOptimized", convert: true), .vmdk).virtualSize == Self.size)
+        // By its geometry, as QEMU counts.
+        #expect(try inspect(try make("vpc"), .vhd).virtualSize == 65_552 * 512)
+    }
+
+    @Test("A disk that is larger than the volume is refused, and so are sizes that are absurd")
+    func sizes() throws {
+        for (driver, format) in [("qcow2", ImageFormat.qcow2), ("vmdk", .vmdk), ("vhdx", .vhdx), ("vdi", .vdi), ("parallels", .ploop)] {
+            #expect(
+                refusal(try make(driver), format, volume: Self.size - 1)
+                    == "the image's virtual size is 33554432 bytes, and the volume has only 33554431")
+        }
+        var file = try make("qcow2")
+        file.put(10 << 60, 8, at: 24)
+        #expect(refusal(file, .qcow2) == "the image's virtual size of 11529215046068469760 bytes is absurd")
+        file.put(7 << 60, 8, at: 24)
+        #expect(refusal(file, .qcow2).contains("too small for its virtual size"))
+        file = try make("vmdk")
+        file.put(UInt64.max / 512, 8, at: 12, isBig: false)
+        #expect(refusal(file, .vmdk).hasSuffix("is absurd"))
+    }
+
+    @Test("What is declared is what is found: no format hides in another")
+    func declarations() throws {
+        let qcow2 = try make("qcow2")
+        #expect(refusal(qcow2, .raw) == "disk format declared raw, found qcow2")
+        #expect(refusal(qcow2, .vmdk) == "disk format declared vmdk, found qcow2")
+        #expect(refusal(Bytes(bytes: [UInt8](repeating: 0, count: 65_536)), .qcow2) == "disk format declared qcow2, found raw")
+        for driver in ["vmdk", "vpc", "vhdx", "vdi", "parallels", "qed", "qcow"] {
+            #expect(refusal(try make(driver), .raw).hasPrefix("disk format declared raw, found "), "\(driver)")
+        }
+        #expect(refusal(try make("vpc", "subformat=fixed"), .raw) == "disk format declared raw, found vhd")
+        var iso = Bytes(bytes: [UInt8](repeating: 0, count: 65_536))
+        iso.bytes.replaceSubrange(32_769..<32_774, with: "CD001".utf8)
+        #expect(try inspect(iso, .iso).format == .iso)
+        #expect(try inspect(iso, .raw).format == .iso)
+        iso.bytes.replaceSubrange(0..<4, with: qcow2.bytes[..<4])
+        iso.bytes[7] = 3
+        #expect(refusal(iso, .iso) == "disk format declared iso, found the marks of qcow2 and iso")
+        #expect(refusal(iso, .raw).hasPrefix("disk format declared raw, found the marks of"))
+        #expect(refusal(iso, .qcow2).hasPrefix("disk format declared qcow2, found the marks of"))
+    }
+
+    @Test("qcow2: no backing file, no data file, no encryption, no unknown feature, no absurd table")
+    func qcow2() throws {
+        try run(["create", "-q", "-f", "raw", directory + "/base", "\(Self.size)"])
+        #expect(refusal(try make("qcow2", "backing_file=\(directory)/base,backing_fmt=raw"), .qcow2).contains("backing file"))
+        #expect(refusal(try make("qcow2", "data_file=\(directory)/data"), .qcow2).contains("in another file"))
+        let sound = try make("qcow2")
+        func changed(_ value: UInt64, _ count: Int, at offset: Int) -> String {
+            var file = sound
+            file.put(value, count, at: offset)
+            return refusal(file, .qcow2)
+        }
+        #expect(changed(1, 4, at: 32).contains("encrypted"))
+        #expect(changed(2, 8, at: 72).contains("corrupt"))
+        #expect(changed(1 << 40, 8, at: 72).contains("features that are not known"))
+        #expect(changed(63, 4, at: 20).contains("clusters"))
+        #expect(changed(8, 4, at: 20).contains("clusters"))
+        #expect(changed(0xFFFF_FFFF, 4, at: 36).contains("absurd"))
+        #expect(changed(0xFFFF_FFFF, 4, at: 56).contains("absurd"))
+        #expect(changed(1 << 62, 8, at: 40).contains("truncated"))
+        #expect(changed(UInt64.max, 8, at: 40).contains("lies at"))
+        #expect(changed(7, 4, at: 96).contains("absurd"))
+        #expect(changed(0xFFFF_FFF8, 4, at: 100).contains("header"))
+        #expect(changed(4, 4, at: 4).contains("version 4"))
+        // The name of a data file, in an extension behind the header.
+        var file = sound
+        file.put(0x4441_5441, 4, at: 112)
+        file.put(8, 4, at: 116)
+        #expect(refusal(file, .qcow2).contains("names another file"))
+        #expect(refusal(Bytes(bytes: Array(sound.bytes.prefix(100))), .qcow2).contains("truncated"))
+    }
+
+    @Test("vmdk: nothing but sparse data in the file itself, of the types that are taken")
+    func vmdk() throws {
+        let sound = try make("vmdk")
+        #expect(refusal(sound, .vmdk, types: ["streamOptimized"]) == "vmdk images of type monolithicSparse are not taken")
+        var file = sound
+        try file.replace("createType=\"monolithicSparse\"", with: "createType=\"monolithicFlat\"  ")
+        #expect(refusal(file, .vmdk, types: ["monolithicFlat"]).contains("in other files"))
+        file = sound
+        try file.replace("\"image\"", with: "\"/etc/\"")
+        #expect(refusal(file, .vmdk).contains("names a path"))
+        file = sound
+        try file.replace(" SPARSE ", with: " FLAT   ")
+        #expect(refusal(file, .vmdk).contains("not sparse"))
+        file = sound
+        try file.replace("parentCID=ffffffff", with: "parentCID=00000001")
+        #expect(refusal(file, .vmdk).contains("parent"))
+        file = sound
+        file.bytes.replaceSubrange(9000..<9018, with: "parentFileNameHint".utf8)
+        #expect(refusal(file, .vmdk).contains("parent"))
+        file = sound
+        file.put(0, 8, at: 12, isBig: false)
+        #expect(refusal(file, .vmdk).contains("no size"))
+        for kind in ["monolithicFlat", "twoGbMaxExtentSparse"] {
+            #expect(refusal(try make("vmdk", "subformat=\(kind)"), .vmdk, types: [kind]).contains("only a descriptor"))
+        }
+        let stream = try make("vmdk", "subformat=streamOptimized", convert: true)
+        // As writers of streams do: the header at the end is the one that counts.
+        file = stream
+        file.put(UInt64.max, 8, at: 56, isBig: false)
+        #expect(refusal(file, .vmdk).contains("truncated"))
+        var footer = Bytes(bytes: [UInt8](repeating: 0, count: 512) + stream.bytes[..<512] + [UInt8](repeating: 0, count: 512))
+        #expect(try inspect(Bytes(bytes: file.bytes + footer.bytes), .vmdk).virtualSize == Self.size)
+        footer.put(1, 8, at: 512 + 12, isBig: false)
+        #expect(refusal(Bytes(bytes: file.bytes + footer.bytes), .vmdk).contains("different sizes"))
+    }
+
+    @Test("vhd, vhdx and vdi: no parent, and tables that are there")
+    func others() throws {
+        var file = try make("vpc", "force_size=on")
+        let sound = file
+        file.put(4, 4, at: 60)
+        #expect(refusal(file, .vhd).contains("parent"))
+        file = sound
+        file.put(UInt64.max, 8, at: 16)
+        #expect(refusal(file, .vhd).contains("truncated"))
+        file = sound
+        file.put(0x7FFF_0000_0000_0000, 8, at: 48)
+        #expect(refusal(file, .vhd).contains("too small"))
+        file = try make("vdi")
+        file.put(4, 4, at: 76, isBig: false)
+        #expect(refusal(file, .vdi).contains("parent"))
+        file = try make("vdi")
+        file.bytes[0x1B8] = 1
+        #expect(refusal(file, .vdi).contains("parent"))
+        file = try make("vhdx")
+        let parameters = try #require(
+            (0..<file.bytes.count - 16).first { file.bytes[$0..<($0 + 4)].elementsEqual([0x37, 0x67, 0xA1, 0xCA]) })
+        let table = try #require((0..<file.bytes.count - 8).first { file.bytes[$0..<($0 + 8)].elementsEqual("metadata".utf8) })
+        let offset = (0..<4).reduce(0) { $0 | Int(file.bytes[parameters + 16 + $1]) << (8 * $1) }
+        file.bytes[table + offset + 4] |= 2
+        #expect(refusal(file, .vhdx).contains("parent"))
+        #expect(refusal(Bytes(bytes: Array(try make("vhdx").bytes.prefix(200_000))), .vhdx).contains("truncated"))
+    }
+}
