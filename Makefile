@@ -65,7 +65,7 @@ install: ## Install under PREFIX (/usr/local): program, plugins, the Swift libra
 
 SOAK_SECONDS ?= 1800
 soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables of faults; 50 power cuts; every fuzzer for FUZZ_SECONDS
-	@.ci/setup build machine clients objects storage rust
+	@.ci/setup build machine clients objects storage rabbitmq rust
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
 	CLINKER_FAULTS=all CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 \

@@ -92,6 +92,8 @@ let package = Package(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Observability", "Primitives", logging],
             swiftSettings: strict + stayOnThread),
+        // Notifications as oslo.messaging sends them, and the broker that takes them.
+        .target(name: "Messaging", dependencies: ["CRabbitMQ", "CLinux", "JSON", "Primitives"], swiftSettings: strict),
         .target(
             name: "OpenStack", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CGnuTLS", "CCrypt", logging],
             swiftSettings: strict),
@@ -132,6 +134,8 @@ let package = Package(
         .systemLibrary(name: "CZstd", path: "Sources/CSystem/zstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CBZip2", path: "Sources/CSystem/bzip2", providers: [.apt(["libbz2-dev"])]),
         .systemLibrary(name: "CZlib", path: "Sources/CSystem/zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(
+            name: "CRabbitMQ", path: "Sources/CSystem/rabbitmq", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
         .systemLibrary(name: "CNFS", path: "Sources/CSystem/nfs", providers: [.apt(["libnfs-dev"])]),
 
         // Drivers: each becomes lib<Product>.so and is opened at run time, never linked.
@@ -165,7 +169,8 @@ let package = Package(
             swiftSettings: strict, linkerSettings: bound),
 
         .target(
-            name: "TestSupport", dependencies: ["CLinux", "JSON", "Processes", "Primitives"], path: "Tests/Support", swiftSettings: strict),
+            name: "TestSupport", dependencies: ["CLinux", "CRabbitMQ", "JSON", "Processes", "Primitives"], path: "Tests/Support",
+            swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: strict),
         .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),
@@ -205,6 +210,8 @@ let package = Package(
                 logging,
             ],
             swiftSettings: strict),
+        .testTarget(
+            name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
         .testTarget(
