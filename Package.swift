@@ -179,7 +179,7 @@ let package = Package(
         .testTarget(name: "ImageFormatsTests", dependencies: ["ImageFormats", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "TransfersTests",
-            dependencies: ["Transfers", "DriverHost", "CDriver", "CLinux", "HTTPClient", "Processes", "Primitives", "TestSupport"],
+            dependencies: ["Transfers", "DriverHost", "ImageFormats", "Processes", "Primitives", "TestSupport"],
             swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
@@ -233,8 +233,9 @@ if Context.environment["CLINKER_FUZZ"] != nil {
         .target(
             name: "Fuzz",
             dependencies: [
-                "Backups", "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer", "JSON",
-                "OpenStack",
+                "Backups", "BlockAPI", "BlockStorage", "CDriver", "Database", "DiskImages", "DriverHost", "DriverKit", "HTTPServer",
+                "ImageFormats",
+                "JSON", "OpenStack",
                 "Policy", "Settings", "Observability", "Primitives",
             ],
             path: "Tests/Fuzz",

@@ -54,7 +54,10 @@ private func checkFeatures(_ incompatible: UInt64) throws(ImageRefusal) {
 
 private func checkExtensions(_ file: any ImageFile, from start: UInt64, to end: UInt64) throws {
     var position = start
+    var count = 0
     while position + 8 <= min(end, file.size) {
+        count += 1
+        guard count <= 256 else { throw ImageRefusal("the image has more than 256 header extensions") }
         let head = try file.take(8, at: position, "header extensions")
         switch head.big(0, 4) {
         case 0: return

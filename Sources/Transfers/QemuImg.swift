@@ -14,6 +14,8 @@ struct QemuImg {
     /// Bytes that were done before, and that there are in all.
     var done: UInt64 = 0
     var total: UInt64 = 0
+    /// What the programs run under: a tracer of tests.
+    var tracer: [String] = []
 
     /// The numbers that the child has them under.
     private static let fileNumber: Int32 = 3
@@ -63,9 +65,11 @@ struct QemuImg {
                 close(errors[1])
                 if nothing >= 0 { close(nothing) }
             }
+            let words =
+                tracer + ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--no-new-privs", "/usr/bin/prlimit"] + limits(fileBytes)
+                + ["/usr/bin/qemu-img"] + arguments
             pid = try spawn(
-                "/usr/bin/setpriv",
-                ["--pdeathsig", "KILL", "--no-new-privs", "/usr/bin/prlimit"] + limits(fileBytes) + ["/usr/bin/qemu-img"] + arguments,
+                words[0], Array(words.dropFirst()),
                 descriptors: [
                     (source: nothing, target: 0), (source: nothing, target: 1), (source: errors[1], target: 2),
                     (source: file.descriptor, target: Self.fileNumber), (source: theirs, target: Self.socketNumber),

@@ -11,6 +11,7 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "wire": return WireFuzz.run
     case "expression": return ExpressionFuzz.run
     case "image": return ImageFuzz.run
+    case "format": return FormatFuzz.run
     case "pack-header": return RepositoryFuzz.header
     case "index": return RepositoryFuzz.index
     case "tree": return RepositoryFuzz.tree
@@ -19,7 +20,7 @@ private let target: @Sendable (UnsafeRawBufferPointer) -> Void = {
     case "sha256file": return ChunkedFuzz.hashes
     default:
         writeError(
-            "CLINKER_FUZZ must be request, json, configuration, policy, wire, expression, image, pack-header, index, tree, record, metadata or sha256file"
+            "CLINKER_FUZZ must be request, json, configuration, policy, wire, expression, image, format, pack-header, index, tree, record, metadata or sha256file"
         )
         exit(64)
     }

@@ -260,7 +260,7 @@ struct MemoryTransfers: TransferRunner {
         let id = order.backup.id
         return try script.run(transfer.job.name) {
             switch transfer.job {
-            case .copy, .maintain, .serve: break
+            case .copy, .maintain, .serve, .fetchImage, .storeImage: break
             case .verify: return BackupVerdict().value
             case .backup:
                 guard let (backend, source) = end(transfer.source) else { throw DriverFailure(.error, "no such backend") }

@@ -1,0 +1,156 @@
+import DriverHost
+import Glibc
+import ImageFormats
+import Primitives
+import Processes
+import TestSupport
+import Testing
+
+@testable import Transfers
+
+@Suite("Images that qemu-img converts", .serialized)
+struct ConversionTests {
+    private let test: ImageUnderTest
+
+    init() throws { test = try ImageUnderTest() }
+
+    private static let formats: [(format: ImageFormat, options: String)] = [
+        (.qcow2, ""), (.qcow2, "-c"), (.vmdk, "-o subformat=streamOptimized"), (.vmdk, ""), (.vdi, ""), (.vhdx, ""),
+        (.vhd, "-o force_size=on"), (.vhd, "-o force_size=on,subformat=fixed"), (.ploop, ""),
+    ]
+
+    private func serve(_ path: String) throws -> (server: ImageServer, bytes: [UInt8]) {
+        let bytes = try ImageUnderTest.bytes(test.directory + "/" + path)
+        return (try ImageServer { ImageServer.data(bytes, $1) }, bytes)
+    }
+
+    @Test("Every format becomes the disk that it describes, and nothing is left in the directory for conversions", arguments: formats)
+    func fetched(format: ImageFormat, options: String) throws {
+        let driver = try #require(format.driver)
+        _ = try test.shell(
+            "head -c 3000000 /dev/urandom > raw; truncate -s 16M raw; qemu-img convert -f raw -O \(driver) \(options) raw image")
+        let (server, bytes) = try serve("image")
+        var order = test.order([server], format.rawValue, size: bytes.count)
+        order.md5 = try ImageUnderTest.hash("md5", bytes)
+        let result = try test.fetch(order)
+        #expect(result["virtual_size"]?.integer == 16 << 20 && result["format"]?.string == format.rawValue)
+        #expect(result["bytes"]?.integer == Int64(bytes.count))
+        #expect(try test.read(16 << 20) == ImageUnderTest.bytes(test.directory + "/raw"))
+        #expect(test.allocated < 6 << 20)
+        #expect(entries(of: test.directory + "/conversion").isEmpty)
+    }
+
+    @Test("An image replaces what was there, to the volume's end")
+    func overwritten() throws {
+        try test.write([UInt8](repeating: 9, count: 4 << 20))
+        _ = try test.shell("head -c 100000 /dev/urandom > raw; truncate -s 1M raw; qemu-img convert -f raw -O qcow2 raw image")
+        let (server, bytes) = try serve("image")
+        var order = test.order([server], "qcow2", size: bytes.count)
+        order.targetIsZero = false
+        try test.fetch(order)
+        #expect(try test.read(1 << 20) == ImageUnderTest.bytes(test.directory + "/raw"))
+        #expect(try test.read(3 << 20, at: 1 << 20).allSatisfy { $0 == 0 })
+    }
+
+    @Test("A disk that is larger than the volume, a backing file, and a wrong checksum are found before qemu-img sees the file")
+    func refused() throws {
+        _ = try test.shell(
+            "qemu-img create -q -f qcow2 large 2G; qemu-img create -q -f raw base 1M; qemu-img create -q -f qcow2 -b base -F raw backed")
+        for (name, words) in [("large", "virtual size is 2147483648 bytes"), ("backed", "backing file")] {
+            let (server, bytes) = try serve(name)
+            let failure = try #require(test.failure(test.order([server], "qcow2", size: bytes.count)))
+            #expect(failure.code == .invalid && failure.message.contains(words), "\(failure)")
+        }
+        let (server, bytes) = try serve("backed")
+        var order = test.order([server], "qcow2", size: bytes.count)
+        order.md5 = String(repeating: "0", count: 32)
+        #expect(test.failure(order)?.message.contains("checksum") == true)
+        #expect(test.allocated == 0)
+    }
+
+    @Test("Too little memory, too little CPU time and a full directory are named")
+    func limits() throws {
+        _ = try test.shell("head -c 60000000 /dev/urandom > raw; qemu-img convert -f raw -O qcow2 raw image")
+        let (server, bytes) = try serve("image")
+        var order = test.order([server], "qcow2", size: bytes.count)
+        order.conversionAddressSpace = 64 << 20
+        let failure = try #require(test.failure(order))
+        #expect(failure.message.contains("memory") || failure.message.contains("qemu-img cannot"), "\(failure)")
+        order = test.order([server], "qcow2", size: Int.max)
+        order.conversionDirectory = test.directory + "/conversion"
+        let full = try #require(test.failure(order))
+        #expect(full.code == .noSpace && full.message.contains("image_conversion_dir"), "\(full)")
+    }
+
+    @Test("qemu-img opens our file and its libraries, and connects to nothing, even where an image names other files")
+    func watched() throws {
+        _ = try test.shell(
+            """
+            head -c 1000000 /dev/urandom > secret; truncate -s 1M secret
+            qemu-img create -q -f qcow2 -b \(test.directory)/secret -F raw image; qemu-io -f qcow2 -c 'write -q -P 3 512k 64k' image
+            """)
+        let order = test.order([try ImageServer { _, _ in .init(status: 404) }], "qcow2")
+        let file = try ConversionFile(in: order.conversionDirectory, bytes: 0)
+        try ImageUnderTest.bytes(test.directory + "/image").withUnsafeBytes { try file.write($0, at: 0) }
+        let (mine, theirs) = try socketPair()
+        let report = ImageReport(Wire(mine))
+        close(theirs)
+        let trace = test.directory + "/trace"
+        var converter = QemuImg(order: order, report: report)
+        converter.tracer = ["/usr/bin/strace", "-f", "-qq", "-o", trace, "-e", "trace=open,openat,openat2,connect,bind,creat,execve"]
+        try test.withHandle(writable: true) { try converter.convert(file, .qcow2, into: $0) }
+        // What the image did not hold itself reads as zeroes.
+        #expect(try test.read(1 << 19).allSatisfy { $0 == 0 })
+        #expect(try test.read(1 << 16, at: 1 << 19).allSatisfy { $0 == 3 })
+        let lines = String(decoding: try ImageUnderTest.bytes(trace), as: UTF8.self).split(separator: "\n")
+        let opened = lines.filter { !$0.contains(" = -1 ") && $0.contains("\"") }.map { String($0.split(separator: "\"")[1]) }
+        #expect(opened.contains("/proc/self/fd/3"))
+        let own = [
+            "/usr/bin/", "/lib/", "/usr/lib/", "/etc/ld.so", "/etc/ssl/", "/etc/gnutls", "/usr/share/locale", "/proc/", "/sys/",
+            "/dev/null",
+            "/dev/urandom",
+        ]
+        let others = Set(opened.filter { path in !own.contains { path.hasPrefix($0) } })
+        #expect(others.isEmpty, "\(others)")
+        #expect(!lines.contains { $0.contains("connect(") || $0.contains("bind(") })
+    }
+
+    @Test("A volume is stored as raw: in chunks, with its hash, anew after a failure or with a new token")
+    func storedRaw() throws {
+        let data = ImageUnderTest.data(3 << 20)
+        try test.shrink()
+        try test.write(data, at: 5 << 20)
+        let server = try ImageServer { number, _ in .init(status: number == 1 ? 503 : number == 2 ? 401 : 204) }
+        let result = try test.store(test.order([server]), tokens: ["second"])
+        let got = server.requests[2]
+        #expect(got.method == "PUT" && got.headers["transfer-encoding"] == "chunked" && got.headers["x-auth-token"] == "second")
+        #expect(got.headers["content-type"] == "application/octet-stream")
+        #expect(got.body.count == 64 << 20 && Array(got.body[(5 << 20)..<(8 << 20)]) == data)
+        #expect(result["md5"]?.string == (try ImageUnderTest.hash("md5", got.body)) && result["bytes"]?.integer == 64 << 20)
+    }
+
+    @Test("A volume is stored in a format and is the same disk", arguments: [ImageFormat.qcow2, .vmdk, .vdi, .vhd, .vhdx])
+    func stored(format: ImageFormat) throws {
+        let data = ImageUnderTest.data(1 << 20)
+        try test.shrink()
+        try test.write(data, at: 5 << 20)
+        let server = try ImageServer { _, _ in .init(status: 204) }
+        let result = try test.store(test.order([server], format.rawValue))
+        let body = server.requests[0].body
+        #expect(result["md5"]?.string == (try ImageUnderTest.hash("md5", body)) && result["bytes"]?.integer == Int64(body.count))
+        #expect(body.count < 32 << 20)
+        #expect(entries(of: test.directory + "/conversion").isEmpty)
+        try test.write([UInt8](repeating: 0, count: 1 << 20), at: 5 << 20)
+        let again = try ImageServer { ImageServer.data(body, $1) }
+        let fetched = try test.fetch(test.order([again], format.rawValue, size: body.count))
+        #expect(fetched["virtual_size"]?.integer == 64 << 20)
+        #expect(try test.read(1 << 20, at: 5 << 20) == data)
+    }
+
+    @Test("What the image service does not want is named", arguments: [(409, "state"), (413, "too large"), (301, "redirections")])
+    func unwanted(status: Int, words: String) throws {
+        let server = try ImageServer { _, _ in .init(status: status) }
+        let failure = #expect(throws: DriverFailure.self) { try test.store(test.order([server])) }
+        #expect(failure?.message.contains(words) == true)
+    }
+}
