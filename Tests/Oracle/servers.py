@@ -55,6 +55,9 @@ auth_strategy = http_basic
 http_basic_auth_user_file = {state}/users
 host = judge
 backup_driver = posix
+# Of the bytes of a backup nothing is compared here: few blocks and few hashes of them.
+backup_file_size = 1073741824
+backup_sha_block_size_bytes = 16777216
 enabled_backends = fast,big
 default_volume_type = __DEFAULT__
 quota_volumes = -1

@@ -244,11 +244,13 @@ class Pair:
             identifier = next(iter(answer.json.values()))["id"]
         line = [self.clinker.authorise("adm-" + self.project, self.project)]
         until = time.monotonic() + 20
+        pause = 0.003
         while time.monotonic() < until:
             answer = self.clinker.send("GET", "/v3/%s/%s/%s" % (self.project, collection, identifier), None, line)
             if answer.status != 200 or not isinstance(answer.json, dict):
                 return
             if next(iter(answer.json.values())).get("status") not in ("creating", "deleting", "extending", "retyping", "reverting", "unmanaging", "restoring-backup", "restoring"):
                 return
-            time.sleep(0.003)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
         print("not settled:", method, path, text[:200], answer.text[:300])
