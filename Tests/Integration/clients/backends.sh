@@ -58,9 +58,9 @@ put() { # name file: its bytes, at the beginning
     qemu-io -f "${place%% *}" -c "write -q -s $2 0 16M" "${place#* }"
     left "$1"
 }
-sum() { # name: of the first 64 MiB
+sum() { # name: of the first 32 MiB
     connected "$1"
-    qemu-img dd -f "${place%% *}" -O raw bs=1M count=64 "if=${place#* }" "of=$work/read" > /dev/null
+    qemu-img dd -f "${place%% *}" -O raw bs=1M count=32 "if=${place#* }" "of=$work/read" > /dev/null
     left "$1"
     cksum < "$work/read"
     rm "$work/read"
@@ -73,7 +73,7 @@ same() { # name sum
 
 for letter in a b; do
     head -c 16777216 /dev/urandom > "$work/$letter"
-    { cat "$work/$letter"; head -c $((48 << 20)) /dev/zero; } | cksum > "$work/$letter.sum"
+    { cat "$work/$letter"; head -c $((16 << 20)) /dev/zero; } | cksum > "$work/$letter.sum"
 done
 a=$(cat "$work/a.sum") b=$(cat "$work/b.sum")
 
