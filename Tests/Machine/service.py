@@ -14,10 +14,13 @@ def run(*command, **options):
 
 def until(condition, seconds, what):
     limit = time.monotonic() + seconds
+    pause = 0.02
     while not (value := condition()):
         if time.monotonic() > limit:
             raise SystemExit(f"{what() if callable(what) else what}: not within {seconds} s")
-        time.sleep(0.02)
+        # The machine has one processor: who asks again and again takes it from what is waited for.
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.3)
     return value
 
 
