@@ -38,7 +38,8 @@ let package = Package(
         .executableTarget(
             name: "clinker",
             dependencies: [
-                "BlockAPI", "Flows", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "OpenStack", "Policy",
+                "BlockAPI", "Flows", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "KeyManager", "OpenStack",
+                "Policy",
                 "Database",
                 "Settings", "JSON",
                 "Observability", "Processes", "Primitives", "CLinux", logging,
@@ -64,7 +65,8 @@ let package = Package(
         .target(
             name: "Flows",
             dependencies: [
-                "BlockStorage", "DriverHost", "Transfers", "Database", "Settings", "JSON", "Observability", "Primitives", logging,
+                "BlockStorage", "DriverHost", "KeyManager", "Transfers", "Database", "Settings", "JSON", "Observability", "Primitives",
+                logging,
             ],
             swiftSettings: strict),
         .target(
@@ -99,6 +101,9 @@ let package = Package(
             swiftSettings: strict),
         // What headers of disk images say, read without trust.
         .target(name: "ImageFormats", swiftSettings: strict),
+        // Who keeps the keys of encrypted volumes.
+        .target(
+            name: "KeyManager", dependencies: ["HTTPClient", "JSON", "Settings", "Primitives", "CCrypto"], swiftSettings: strict),
         .target(name: "Policy", dependencies: ["CYAML", "Primitives"], swiftSettings: strict),
         .target(name: "HTTPClient", dependencies: ["CCurl", "Primitives"], swiftSettings: strict),
         .target(name: "Database", dependencies: ["CLinux", "CSQLite", "Observability", "Primitives"], swiftSettings: strict),
@@ -196,7 +201,8 @@ let package = Package(
         .testTarget(
             name: "FlowsTests",
             dependencies: [
-                "Flows", "Transfers", "DriverHost", "BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport", logging,
+                "Flows", "Transfers", "DriverHost", "BlockStorage", "Database", "Settings", "JSON", "Primitives",
+                "TestSupport", logging,
             ],
             exclude: ["Kept"], swiftSettings: strict),
         .testTarget(
@@ -214,6 +220,9 @@ let package = Package(
             name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
+        .testTarget(
+            name: "KeyManagerTests", dependencies: ["KeyManager", "Settings", "JSON", "Processes", "Primitives", "TestSupport"],
+            exclude: ["barbican"], swiftSettings: strict),
         .testTarget(
             name: "DriverHostTests",
             dependencies: ["Backups", "DriverHost", "Transfers", "CDriver", "CLinux", "Processes", "Primitives", "TestSupport"],

@@ -14,6 +14,9 @@ public final class HTTPClient: Sendable {
         public var connectTimeout = 10.0
         /// Path of a Unix socket to connect to, whatever the URL's host.
         public var unixSocket: String?
+        /// A connection of its own. libcurl repeats a request when a connection that it had kept breaks, even one that was heard: not good for
+        /// what must not be done twice.
+        public var isOnNewConnection = false
         /// Largest response in bytes.
         public var limit = 16 << 20
         /// Receives the body of a successful response piece by piece instead of keeping it; returning false ends the transfer.
@@ -137,6 +140,7 @@ public final class HTTPClient: Sendable {
         defer { curl_slist_free_all(lines) }
         clinker_curl_text(curl, CURLOPT_URL, request.url)
         clinker_curl_text(curl, CURLOPT_CUSTOMREQUEST, request.method)
+        if request.isOnNewConnection { clinker_curl_long(curl, CURLOPT_FRESH_CONNECT, 1) }
         if request.method == "HEAD" { clinker_curl_long(curl, CURLOPT_NOBODY, 1) }
         clinker_curl_pointer(curl, CURLOPT_HTTPHEADER, lines)
         clinker_curl_long(curl, CURLOPT_NOSIGNAL, 1)

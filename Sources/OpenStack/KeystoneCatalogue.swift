@@ -68,7 +68,7 @@ extension Keystone {
         }
     }
 
-    private func url(of service: Endpoint, token: Secret) throws(Unavailable) -> String {
+    func url(of service: Endpoint, token: Secret) throws(Unavailable) -> String {
         if let known = endpoints.withLock({ $0[service] }), known.until > Timestamp.monotonic() { return known.url }
         let response = try exchange("GET", "/v3/auth/catalog", headers: [(name: "X-Auth-Token", value: token.reveal())], body: nil)
         guard response.status == 200, let catalog = (try? JSON(parsing: response.body))?["catalog"]?.array else {

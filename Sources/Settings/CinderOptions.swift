@@ -30,7 +30,7 @@ enum CinderOptions {
             "volume_copy_blkio_cgroup_name", "default_group_type",
         ],
         "ssl": ["cert_file", "key_file"],
-        "key_manager": ["api_class", "backend", "fixed_key"],
+        "key_manager": ["api_class"],
         "oslo_messaging_notifications": ["driver"],
         "profiler": ["enabled"],
         "healthcheck": ["allowed_source_ranges", "backends", "detailed", "disable_by_file_paths", "enable_by_file_paths"],

@@ -2,6 +2,7 @@ import BlockAPI
 import BlockStorage
 import DriverHost
 import Flows
+import KeyManager
 import Observability
 import OpenStack
 import Primitives
@@ -40,6 +41,7 @@ enum ConfigurationCheck {
         attempt { _ = try Scheduler(settings) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
+        attempt { try KeyManagers.check(settings, hasKeystone: settings[Options.service.authStrategy] == "keystone") }
         switch settings[Options.service.authStrategy] {
         case "keystone": problems += Keystone.problems(settings)
         case "http_basic": problems += BasicUsers.problems(settings)

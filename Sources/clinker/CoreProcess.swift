@@ -6,6 +6,7 @@ import Flows
 import Glibc
 import HTTPServer
 import JSON
+import KeyManager
 import Logging
 import Observability
 import OpenStack
@@ -107,6 +108,8 @@ final class CoreProcess: Sendable {
         let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
+            keys: try KeyManagers.configured(
+                settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) }),
             log: sink.logger("flows"))
         services.serving?.removeOldSockets()
         let engine = FlowEngine(services)

@@ -1,6 +1,7 @@
 import BlockAPI
 import BlockStorage
 import Flows
+import KeyManager
 import OpenStack
 import Settings
 
@@ -8,5 +9,5 @@ extension OptionCatalogue {
     /// The options of all targets, in the order in which `clinker config options` prints them.
     static let clinker = OptionCatalogue(
         Options.service, Options.api, Options.storage, Options.scheduler, Options.flows, Options.backend, Options.store, Options.basicUsers,
-        Options.keystone, Options.nova)
+        Options.keystone, Options.nova, Options.keyManager, Options.barbican)
 }

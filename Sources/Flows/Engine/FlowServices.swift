@@ -1,5 +1,6 @@
 public import BlockStorage
 public import Database
+public import KeyManager
 public import Logging
 import Primitives
 public import Settings
@@ -15,6 +16,8 @@ public final class FlowServices: Sendable {
     public let scheduler: Scheduler
     let settings: FlowSettings
     let transfers: any TransferRunner
+    /// Who keeps the keys of encrypted volumes; nil where there are no flows to run.
+    let keys: (any KeyManager)?
     let log: Logger
     let progress = ProgressBoard()
     /// The service is stopping: nobody waits for storage to come back any more.
@@ -24,7 +27,7 @@ public final class FlowServices: Sendable {
 
     public convenience init(
         database: any Database, backends: Backends, stores: BackupStoreHosts? = nil, settings: Settings,
-        instances: (any InstanceLocator)? = nil, log: Logger
+        instances: (any InstanceLocator)? = nil, keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         try self.init(
             database: database, backends: backends,
@@ -32,13 +35,14 @@ public final class FlowServices: Sendable {
             serving: stores.map { BackupServing($0, settings: settings, database: database, log: log) },
             repositories: stores.map {
                 StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
-            }, transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, log: log)
+            }, transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, keys: keys,
+            log: log)
     }
 
     init(
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
         serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner, retryPause: Double,
-        settings: Settings, instances: (any InstanceLocator)? = nil, log: Logger
+        settings: Settings, instances: (any InstanceLocator)? = nil, keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         self.database = database
         self.backends = backends
@@ -46,6 +50,7 @@ public final class FlowServices: Sendable {
         self.serving = serving
         self.repositories = repositories
         self.transfers = transfers
+        self.keys = keys
         self.retryPause = retryPause
         self.settings = FlowSettings(settings, backends: backends.count)
         scheduler = try Scheduler(settings, instances: instances)

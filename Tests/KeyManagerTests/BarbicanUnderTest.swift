@@ -1,0 +1,100 @@
+import Glibc
+import JSON
+import KeyManager
+import Primitives
+import Processes
+import Settings
+import TestSupport
+
+/// A real Barbican (barbican/server.py) behind a proxy that breaks requests, with two tokens of its owner and those of other users.
+final class BarbicanUnderTest: Sendable {
+    static let shared = Result { try BarbicanUnderTest() }
+
+    struct Failure: Error, CustomStringConvertible { let description: String }
+
+    let proxy: HTTPFaultProxy
+    private let port: UInt16
+    private let directory: String
+    private let lifeline: Int32
+
+    private init() throws {
+        directory = temporaryDirectory("barbican")
+        port = try Loopback.freePort()
+        proxy = try HTTPFaultProxy(to: port)
+        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(output) }
+        // It ends with the tests, whatever becomes of them.
+        let (mine, theirs) = try socketPair()
+        lifeline = mine
+        defer { close(theirs) }
+        try believe(["first", "second"])
+        let pid = try spawn(
+            ".barbican/bin/python", ["Tests/KeyManagerTests/barbican/server.py", directory, "\(port)"],
+            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
+        let limit = Timestamp.monotonic() + 180
+        while access(directory + "/ready", F_OK) != 0 {
+            var status: Int32 = 0
+            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
+                throw Failure(description: "Barbican did not start (.ci/setup barbican): see \(directory)/output")
+            }
+            usleep(50_000)
+        }
+    }
+
+    /// From now on these are the tokens of Clinker's own account. Those of two users of another project are always good.
+    func believe(_ own: [String]) throws {
+        var tokens: JSONObject = [
+            "alice": ["project": "alpha", "user": "alice", "roles": "member"],
+            "mallory": ["project": "alpha", "user": "mallory", "roles": "member"],
+        ]
+        for token in own { tokens[token] = ["project": "service", "user": "clinker", "roles": "member"] }
+        let draft = directory + "/tokens.draft"
+        let descriptor = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        let bytes = Array(JSON.object(tokens).text.utf8)
+        guard write(descriptor, bytes, bytes.count) == bytes.count else { throw SystemError.last("cannot write \(draft)") }
+        close(descriptor)
+        guard rename(draft, directory + "/tokens.json") == 0 else { throw SystemError.last("cannot name \(draft)") }
+    }
+
+    /// A key manager that asks through the proxy, or at another port.
+    func manager(_ tokens: TokensOfTests = TokensOfTests(["first"]), port: UInt16? = nil, retries: Int = 2) throws -> Barbican {
+        let text =
+            "[barbican]\nbarbican_endpoint = http://127.0.0.1:\(port ?? proxy.port)\nnumber_of_retries = \(retries)\nretry_delay = 0\n"
+        return Barbican(try Settings(text: text, known: OptionCatalogue(Options.keyManager, Options.barbican)), access: tokens)
+    }
+
+    /// How many secrets the owner has by the name.
+    func count(_ name: String) throws -> Int {
+        let answer = try Loopback.exchange(
+            port,
+            Array(
+                "GET /v1/secrets?name=\(name) HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: second\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+                    .utf8))
+        let text = String(decoding: answer, as: UTF8.self)
+        guard let start = text.firstRange(of: "\r\n\r\n"),
+            let total = try JSON(parsing: Array(text[start.upperBound...].utf8))["total"]?.integer
+        else { throw Failure(description: "no list of secrets: \(text.prefix(300))") }
+        return Int(total)
+    }
+}
+
+/// Tokens in the order in which they are given out: each is renewed by the next.
+final class TokensOfTests: KeyServiceAccess {
+    private let tokens: Guarded<[String]>
+    private let refused = Guarded<[String]>([])
+
+    init(_ tokens: [String]) { self.tokens = Guarded(tokens) }
+
+    var refusals: [String] { refused.withLock { $0 } }
+
+    func token() async throws(KeyFailure) -> Secret { Secret(tokens.withLock { $0[0] }) }
+
+    func renew(_ token: Secret) async {
+        refused.withLock { $0.append(token.reveal()) }
+        tokens.withLock { if $0.count > 1 { $0.removeFirst() } }
+    }
+
+    func url(interface: String, region: String?) async throws(KeyFailure) -> String {
+        throw KeyFailure(.unavailable, "the catalogue has no endpoint of key-manager")
+    }
+}
