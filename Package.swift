@@ -201,7 +201,7 @@ let package = Package(
         .testTarget(
             name: "FlowsTests",
             dependencies: [
-                "Flows", "Transfers", "DriverHost", "BlockStorage", "Database", "Settings", "JSON", "Primitives",
+                "Flows", "Transfers", "DriverHost", "BlockStorage", "KeyManager", "Database", "Settings", "JSON", "Processes", "Primitives",
                 "TestSupport", logging,
             ],
             exclude: ["Kept"], swiftSettings: strict),
@@ -230,7 +230,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["Backups", "DriverHost", "JSON", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
+            dependencies: ["Backups", "DriverHost", "JSON", "KeyManager", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
             path: "Tests/Integration",
             exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
     ]

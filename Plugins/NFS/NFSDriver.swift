@@ -98,6 +98,8 @@ final class NFSDriver: VolumeDriver {
         call.set("online_extend_support", false)
         call.set("sparse_copy_volume", true)
         call.set("shared_targets", false)
+        // Snapshots are qcow2 files over what a hypervisor decrypts as a whole.
+        call.set("encryption_header", "none")
     }
 
     func stats(_ call: Call) throws {

@@ -59,6 +59,8 @@ final class RBDDriver: VolumeDriver {
         call.set("online_extend_support", true)
         call.set("sparse_copy_volume", true)
         call.set("shared_targets", false)
+        // Hosts have no device: their hypervisor decrypts.
+        call.set("encryption_header", "luks")
         mirroring.describe(call)
         let settings = cluster.settings
         call.set(

@@ -72,6 +72,9 @@ extension VolumeRequests {
     /// Forgets the volume; its storage stays.
     public func unmanage(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
+        guard volume.encryptionKeyID == nil else {
+            throw StorageError.invalidVolume("Unmanaging encrypted volumes is not supported.")
+        }
         guard try Volumes.perform(.unmanage, on: volume, in: tx) else {
             throw StorageError.invalidVolume(Self.deleteRule(VolumeTransition.unmanage.rule.from))
         }

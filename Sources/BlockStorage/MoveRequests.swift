@@ -7,8 +7,14 @@ extension VolumeRequests {
     public func retype(_ id: String, to typeName: String, mayMigrate: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
         let type = try VolumeTypes.resolve(typeName, for: caller, in: tx)
-        try TypeEncryptions.refuse(type)
         let old = try VolumeTypes.get(volume.volumeTypeID, in: tx)
+        guard !type.isMultiattach || !type.isEncrypted else {
+            throw StorageError.invalidInput("Retype requested both encryption and multi-attach, which is not supported.")
+        }
+        guard try TypeEncryptions.areEqual(old, type, in: tx) else {
+            throw StorageError.invalidInput(
+                "Invalid volume_type passed: its volumes are not encrypted as the volume is, and a retype does not encrypt or decrypt.")
+        }
         if type.isMultiattach != old.isMultiattach, volume.status != .available {
             throw StorageError.invalidInput(
                 "Invalid volume_type passed: changing the multiattach type requires the volume to be in 'available' status.")

@@ -292,5 +292,11 @@ public enum Schema {
                 "DROP INDEX backup_policy_runs_of_policy",
                 "CREATE INDEX backup_policy_runs_of_policy ON backup_policy_runs (policy_id, created_at, id, volumes)",
             ]),
+        Migration(
+            19, "types whose volumes are encrypted, seen without another table",
+            [
+                "ALTER TABLE volume_types ADD COLUMN is_encrypted INTEGER NOT NULL DEFAULT 0",
+                "UPDATE volume_types SET is_encrypted = 1 WHERE id IN (SELECT volume_type_id FROM type_encryptions)",
+            ]),
     ]
 }

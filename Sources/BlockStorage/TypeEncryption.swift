@@ -4,7 +4,7 @@ import Primitives
 /// How volumes of a type are encrypted.
 public struct TypeEncryption: Sendable {
     /// What clients say of it.
-    public struct Values: Sendable {
+    public struct Values: Sendable, Equatable {
         public var provider, controlLocation, cipher: String?
         public var keySize: Int?
         public init() {}
@@ -60,6 +60,7 @@ public enum TypeEncryptions {
             into: table, table.id(id), table.typeID(typeID), table.provider(values.provider ?? ""),
             table.controlLocation(values.controlLocation ?? ""), table.cipher(values.cipher), table.keySize(values.keySize),
             table.createdAt(tx.now))
+        try mark(typeID, isEncrypted: true, in: tx)
         return id
     }
 
@@ -76,12 +77,33 @@ public enum TypeEncryptions {
     public static func delete(ofType typeID: String, in tx: any Transaction) throws {
         try refuseUsed(typeID, to: "delete", in: tx)
         guard try tx.delete(from: table, table.typeID(typeID)) == 1 else { throw notFound(typeID) }
+        try mark(typeID, isEncrypted: false, in: tx)
     }
 
-    /// No volume comes to be of a type whose volumes are encrypted, before there are keys to encrypt it with.
-    static func refuse(_ type: VolumeType) throws(StorageError) {
+    private static func mark(_ typeID: String, isEncrypted: Bool, in tx: any Transaction) throws {
+        let types = VolumeTypes.table
+        try tx.update(types, types.id(typeID), set: types.isEncrypted(isEncrypted))
+    }
+
+    // MARK: volumes
+
+    /// Lengths in bits of the keys that volumes can have.
+    public static let keySizes = [128, 192, 256, 512]
+
+    /// Throws where no volume of the type can be made because of how they are encrypted.
+    static func check(_ type: VolumeType, in connection: any Connection) throws {
         guard type.isEncrypted else { return }
-        throw StorageError(
-            .invalid, "Volumes of the type '\(type.name)' are encrypted, and this release of Clinker does not serve encryption keys yet.")
+        guard !type.isMultiattach else { throw StorageError.invalidVolume("Multiattach cannot be used with encrypted volumes.") }
+        if let size = try find(ofType: type.id, in: connection)?.values.keySize, !keySizes.contains(size) {
+            throw StorageError.invalidInput(
+                "the encryption of volume type '\(type.name)' has key_size \(size): it must be one of \(keySizes.map(String.init).joined(separator: ", "))"
+            )
+        }
+    }
+
+    /// Whether what is encrypted as volumes of one type are can be a volume of the other.
+    static func areEqual(_ one: VolumeType, _ other: VolumeType, in connection: any Connection) throws -> Bool {
+        guard one.id != other.id, one.isEncrypted || other.isEncrypted else { return true }
+        return try find(ofType: one.id, in: connection)?.values == find(ofType: other.id, in: connection)?.values
     }
 }

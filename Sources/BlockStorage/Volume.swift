@@ -18,6 +18,8 @@ public final class Volume: Sendable {
     public let sourceVolumeID: String?
     public let groupID: String?
     public let encryptionKeyID: String?
+    /// Whether it is to be encrypted, be its key made or not.
+    public let isOfEncryptedType: Bool
     public let multiattach, bootable: Bool
     public let driverData: String?
     public let nameID: String?
@@ -45,6 +47,7 @@ public final class Volume: Sendable {
         sourceVolumeID = row[t.sourceVolumeID]
         groupID = row[t.groupID]
         encryptionKeyID = row[t.encryptionKeyID]
+        isOfEncryptedType = row[t.isOfEncryptedType]
         multiattach = row[t.multiattach]
         bootable = row[t.bootable]
         driverData = row[t.driverData]
@@ -194,6 +197,11 @@ public enum Volumes {
 
     public static func resize(_ volume: Locked<Volume>, to size: Int, status: VolumeStatus, in tx: any Transaction) throws {
         try tx.update(table, table.id(volume.id), set: table.size(size), table.status(status), table.updatedAt(tx.now))
+    }
+
+    /// The key that the volume's content is encrypted by. nil: there is none any more.
+    public static func setEncryptionKey(_ id: String?, of volume: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(volume.id), set: table.encryptionKeyID(id))
     }
 
     public static func setDriverData(_ data: String, of volume: Locked<Volume>, in tx: any Transaction) throws {

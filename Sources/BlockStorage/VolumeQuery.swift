@@ -88,7 +88,7 @@ public struct VolumeQuery: Sendable {
     public func page(in connection: any Connection) throws -> VolumeRows {
         let (text, values) = try statement(select: VolumeTable.pageColumns, in: connection)
         return try VolumeRows(
-            try connection.collect(text: text, values, expecting: min(limit, 64)), hasTypeNames: false, in: connection)
+            try connection.collect(text: text, values, expecting: min(limit, 64)), areJoined: false, in: connection)
     }
 
     /// How many match, whatever the page.

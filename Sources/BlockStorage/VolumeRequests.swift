@@ -97,12 +97,14 @@ public struct VolumeRequests: Sendable {
         } else {
             type = try defaultType(of: caller, in: tx)
         }
-        try TypeEncryptions.refuse(type)
+        try TypeEncryptions.check(type, in: tx)
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")
             }
-            if source.volumeTypeID != type.id, !Self.areCompatible(source: try VolumeTypes.get(source.volumeTypeID, in: tx), type: type) {
+            if source.volumeTypeID != type.id,
+                try !Self.areCompatible(source: VolumeTypes.get(source.volumeTypeID, in: tx), type: type, in: tx)
+            {
                 throw StorageError.invalidInput(
                     "Invalid volume_type provided: \(type.id) (requested type is not compatible; either match source volume, or omit type argument)."
                 )
@@ -111,12 +113,16 @@ public struct VolumeRequests: Sendable {
         if let snapshot {
             try checkSource(snapshot.value, size: new.size)
             // Another backend's type is none of these: the content is copied there.
-            if snapshot.volumeTypeID != type.id, try VolumeTypes.get(snapshot.volumeTypeID, in: tx).isMultiattach != type.isMultiattach {
+            let old = try VolumeTypes.get(snapshot.volumeTypeID, in: tx)
+            guard old.isMultiattach == type.isMultiattach, try TypeEncryptions.areEqual(old, type, in: tx) else {
                 throw StorageError.invalidInput(
                     "Invalid volume_type provided: \(type.id) (requested type is not compatible; recommend omitting the type argument).")
             }
         }
-        if let backup { try checkSource(backup.value, size: new.size) }
+        if let backup {
+            try checkSource(backup.value, size: new.size)
+            try requireFit(of: backup.value, isEncrypted: type.isEncrypted)
+        }
         guard let size = new.size ?? source?.size ?? snapshot?.size ?? backup?.size else {
             throw StorageError(
                 .invalid, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
@@ -178,8 +184,8 @@ public struct VolumeRequests: Sendable {
     }
 
     /// A clone may have another type if nothing about where it lies or how it may be attached differs.
-    private static func areCompatible(source: VolumeType, type: VolumeType) -> Bool {
-        source.isMultiattach == type.isMultiattach
+    private static func areCompatible(source: VolumeType, type: VolumeType, in connection: any Connection) throws -> Bool {
+        try source.isMultiattach == type.isMultiattach && TypeEncryptions.areEqual(source, type, in: connection)
             && source.extraSpecs["volume_backend_name"] == type.extraSpecs["volume_backend_name"]
     }
 

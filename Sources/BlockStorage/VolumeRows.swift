@@ -1,21 +1,21 @@
 public import Database
 import Glibc
 
-/// Volumes as they are shown: their rows, with the columns of `VolumeTable` before the first that no client is shown, the names of their
-/// types, and the attachments of all of them.
+/// Volumes as they are shown: their rows, with the columns of `VolumeTable` before the first that no client is shown, their types,
+/// and the attachments of all of them.
 public struct VolumeRows: Sendable {
     private let rows: Rows
-    /// nil: the rows have them.
-    private let typeNames: VolumeTypeNames?
+    /// nil: the rows have what is shown of them.
+    private let types: ShownTypes?
     private let attachments: [String: [Attachment]]
 
-    /// Most volumes have no attachments, and that is in their row; those of the others are read at once. `hasTypeNames`: the rows were
+    /// Most volumes have no attachments, and that is in their row; those of the others are read at once. `areJoined`: the rows were
     /// joined with their types.
-    init(_ rows: Rows, hasTypeNames: Bool, in connection: any Connection) throws {
+    init(_ rows: Rows, areJoined: Bool, in connection: any Connection) throws {
         var attached: [String] = []
         rows.forEach { row in if Self.mayBeAttached(row) { attached.append(row[Volumes.table.id]) } }
         self.rows = rows
-        typeNames = hasTypeNames ? nil : try VolumeTypeNames(of: rows, in: connection)
+        types = areJoined ? nil : try ShownTypes(of: rows, in: connection)
         attachments = attached.isEmpty ? [:] : try Attachments.ofVolumes(attached, in: connection)
     }
 
@@ -28,11 +28,11 @@ public struct VolumeRows: Sendable {
 
     public var count: Int { rows.count }
 
-    /// `typeName`: nil where the row has it.
-    public func forEach(_ body: (_ row: CopiedRow, _ typeName: String?, _ attachments: [Attachment]) throws -> Void) rethrows {
+    /// `type`: nil where the row has it.
+    public func forEach(_ body: (_ row: CopiedRow, _ type: ShownType?, _ attachments: [Attachment]) throws -> Void) rethrows {
         var index = 0
         try rows.forEach { row in
-            try body(row, typeNames?[index], attachments.isEmpty ? [] : attachments[row[Volumes.table.id]] ?? [])
+            try body(row, types?[index], attachments.isEmpty ? [] : attachments[row[Volumes.table.id]] ?? [])
             index += 1
         }
     }
@@ -45,6 +45,6 @@ extension Volumes {
         guard let isVisible = rows.first({ caller.isAdmin || $0[table.projectID] == caller.projectID }), isVisible else {
             throw StorageError.volumeNotFound(id)
         }
-        return try VolumeRows(rows, hasTypeNames: true, in: connection)
+        return try VolumeRows(rows, areJoined: true, in: connection)
     }
 }

@@ -24,7 +24,7 @@ public struct VolumeType: Sendable {
         qosSpecsID = row[t.qosSpecsID]
         createdAt = row[t.createdAt]
         updatedAt = row[t.updatedAt]
-        isEncrypted = !row.isNull(t.encryptionID)
+        isEncrypted = row[t.isEncrypted]
     }
 
     /// Whether its volumes are kept a second time elsewhere.

@@ -20,6 +20,8 @@ public struct Transfer: Sendable {
         case verify(BackupOrder)
         /// Of a store's repositories.
         case maintain(RepositoryOrder)
+        /// Of a LUKS header at the beginning of a new target.
+        case encrypt(LUKSOrder)
         /// Of a store's backup, over NBD, until the time is over.
         case serve(BackupOrder, BackupServePlace)
         /// Of an image of the image service to the target.
@@ -35,6 +37,7 @@ public struct Transfer: Sendable {
             case .remove: "remove"
             case .verify: "verify"
             case .maintain: "maintain"
+            case .encrypt: "encrypt"
             case .serve: "serve"
             case .fetchImage: "fetch-image"
             case .storeImage: "store-image"
@@ -43,7 +46,7 @@ public struct Transfer: Sendable {
 
         var order: BackupOrder? {
             switch self {
-            case .copy: nil
+            case .copy, .encrypt: nil
             case .backup(let order), .restore(let order), .remove(let order), .verify(let order), .serve(let order, _): order
             case .maintain, .fetchImage, .storeImage: nil
             }
@@ -57,6 +60,8 @@ public struct Transfer: Sendable {
             default: nil
             }
         }
+
+        var luks: LUKSOrder? { if case .encrypt(let order) = self { order } else { nil } }
 
         var place: BackupServePlace? { if case .serve(_, let place) = self { place } else { nil } }
     }
@@ -176,7 +181,7 @@ public struct Transfer: Sendable {
                     "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null,
                     "target": target?.value ?? .null,
                     "order": job.order?.value ?? .null, "serve": job.place?.value ?? .null,
-                    "maintenance": job.maintenance?.value ?? .null, "image": job.image?.value ?? .null, "start": .integer(Int64(start)),
+                    "maintenance": job.maintenance?.value ?? .null, "image": job.image?.value ?? .null, "luks": job.luks?.value ?? .null, "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
         wire.hangUp(atEndOf: pid)

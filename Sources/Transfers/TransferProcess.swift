@@ -31,6 +31,7 @@ public enum TransferProcess {
             case "remove": output = try BackupWork(order.value, wire).remove()
             case "verify": output = try BackupWork(order.value, wire).verify()
             case "maintain": output = try RepositoryWork(order.value, wire).run()
+            case "encrypt": output = try encrypt(order.value, wire)
             case "serve": output = try BackupServeWork(order.value, wire).run()
             case "fetch-image": output = try ImageFetch(order.value, wire, tokens).run()
             case "store-image": output = try ImageStoring(order.value, wire, tokens).run()
@@ -46,6 +47,15 @@ public enum TransferProcess {
                     value: .members(["code": .integer(Int64(code.rawValue)), "message": .string(known?.message ?? "\(error)")])))
         }
         _exit(0)
+    }
+
+    private static func encrypt(_ order: DriverValue, _ wire: Wire) throws -> DriverValue {
+        guard let luks = order["luks"].flatMap({ LUKSOrder($0) }) else { throw WireError("the order to encrypt says not how") }
+        let begun = Timestamp.monotonic()
+        try TransferEnds(order, wire).driver("target").withHandle(order["target"]?["object"] ?? .null, writable: true) {
+            try luks.prepare($0)
+        }
+        return .members(["seconds": .real(Timestamp.monotonic() - begun)])
     }
 
     /// The duration of the copy in seconds, without opening and closing.

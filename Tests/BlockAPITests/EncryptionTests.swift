@@ -48,25 +48,64 @@ struct EncryptionTests {
         #expect(answer.status == 400 && answer.text.contains("key_size must be an integer."))
     }
 
-    @Test("no volume comes to be of a type whose volumes are encrypted, and a type with volumes does not become one")
+    @Test("a volume of an encrypted type is encrypted from the beginning, and a type with volumes does not become one")
     func use() async throws {
         let api = try await InMemoryAPI()
         let (secret, plain) = (try await type(api), try await type(api, "plain"))
         _ = try await api.send("POST", "/types/\(secret)/encryption", Self.record)
-        let refused = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "secret"]])
-        #expect(refused.status == 400 && refused.text.contains("does not serve encryption keys yet"))
+        let encrypted = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "secret"]])
+        #expect(encrypted.status == 202 && encrypted.json["volume"]?["encrypted"] == true)
         let made = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "plain"]])
         let volume = try #require(made.json["volume"]?["id"]?.string)
+        #expect(made.json["volume"]?["encrypted"] == false)
         try await api.database.write { tx in
             if let locked = try Volumes.lock(volume, in: tx) { try Volumes.setStatus(.available, of: locked, in: tx) }
         }
         let retype = try await api.send("POST", "/volumes/\(volume)/action", ["os-retype": ["new_type": "secret"]])
-        #expect(retype.status == 400 && retype.text.contains("does not serve encryption keys yet"))
-        for (method, path) in [("POST", ""), ("PUT", "/x"), ("DELETE", "/x")] {
-            let answer = try await api.send(method, "/types/\(plain)/encryption" + path, method == "DELETE" ? nil : Self.record)
-            #expect(answer.status == 400 && answer.text.contains("encryption specs. Volume type in use."), "\(answer.text)")
+        #expect(retype.status == 400 && retype.text.contains("a retype does not encrypt or decrypt"))
+        for type in [plain, secret] {
+            for (method, path) in [("POST", ""), ("PUT", "/x"), ("DELETE", "/x")] {
+                let answer = try await api.send(method, "/types/\(type)/encryption" + path, method == "DELETE" ? nil : Self.record)
+                #expect(answer.status == 400 && answer.text.contains("encryption specs. Volume type in use."), "\(answer.text)")
+            }
         }
-        #expect(try await api.send("GET", "/volumes?limit=1").json["volumes"]?.array?.count == 1)
+    }
+
+    @Test("what cannot be encrypted is refused: keys of other sizes, volumes that several hosts attach, sources of another kind")
+    func refusals() async throws {
+        let api = try await InMemoryAPI()
+        let (odd, shared, secret) = (try await type(api, "odd"), try await type(api, "shared"), try await type(api))
+        for id in [odd, shared, secret] { _ = try await api.send("POST", "/types/\(id)/encryption", Self.record) }
+        _ = try await api.send("PUT", "/types/\(odd)/encryption/x", ["encryption": ["key_size": 100]])
+        _ = try await api.send("POST", "/types/\(shared)/extra_specs", ["extra_specs": ["multiattach": "<is> True"]])
+        let size = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "odd"]])
+        #expect(size.status == 400 && size.text.contains("key_size 100"))
+        let several = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "shared"]])
+        #expect(several.status == 400 && several.text.contains("Multiattach cannot be used with encrypted volumes."))
+        let source = try #require(try await api.send("POST", "/volumes", ["volume": ["size": 1]]).json["volume"]?["id"]?.string)
+        try await api.database.write { tx in
+            if let locked = try Volumes.lock(source, in: tx) { try Volumes.setStatus(.available, of: locked, in: tx) }
+        }
+        let clone = try await api.send(
+            "POST", "/volumes", ["volume": ["size": 1, "source_volid": .string(source), "volume_type": "secret"]])
+        #expect(clone.status == 400 && clone.text.contains("requested type is not compatible"))
+    }
+
+    @Test("an encrypted volume tells its key and how it is encrypted")
+    func metadata() async throws {
+        let api = try await InMemoryAPI()
+        let secret = try await type(api)
+        _ = try await api.send("POST", "/types/\(secret)/encryption", Self.record)
+        let made = try await api.send("POST", "/volumes", ["volume": ["size": 1, "volume_type": "secret"]])
+        let volume = try #require(made.json["volume"]?["id"]?.string)
+        let key = "11111111-2222-4333-8444-555555555555"
+        try await api.database.write { tx in
+            if let locked = try Volumes.lock(volume, in: tx) { try Volumes.setEncryptionKey(key, of: locked, in: tx) }
+        }
+        let all = try await api.send("GET", "/volumes/\(volume)/encryption").json
+        #expect(all["encryption_key_id"] == .string(key) && all["provider"] == "luks" && all["cipher"] == "aes-xts-plain64")
+        #expect(all["key_size"] == 256 && all["control_location"] == "front-end")
+        #expect(try await api.send("GET", "/volumes/\(volume)/encryption/encryption_key_id").text.contains(key))
     }
 
     @Test("a volume that is not encrypted says that it has no key, and nothing else")

@@ -366,9 +366,9 @@ struct StorageTests {
         let (names, statements) = try await storage.database.write { tx in
             let counted = CountingTransaction(tx)
             var names: [String] = []
-            try VolumeQuery(projectID: "p", limit: 50).page(in: counted).forEach { row, typeName, _ in
-                names.append(try #require(typeName))
-                #expect(row[VolumeTable.table.name] == typeName)
+            try VolumeQuery(projectID: "p", limit: 50).page(in: counted).forEach { row, type, _ in
+                names.append(try #require(type).name)
+                #expect(row[VolumeTable.table.name] == type?.name)
             }
             return (names, counted.count)
         }

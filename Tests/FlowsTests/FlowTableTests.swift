@@ -116,6 +116,7 @@ struct FlowTableTests {
                     #expect(stored?.size == Int64(row.size), "\(cell.name): the volume and its storage differ in size")
                 }
             }
+            if cell.act.isOfSecret { try requireKeys(of: volume, caller, cell, bench, in: connection) }
             try requireKnownSnapshots(volume, caller, cell, bench, in: connection)
             for backup in try backups(of: caller, in: connection) {
                 #expect(
@@ -128,13 +129,33 @@ struct FlowTableTests {
                 let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
                 #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
             }
-            if ended.state == .done, !isLost, cell.act.copies || [.clone, .fromSnapshot, .revert, .keptRevert].contains(cell.act),
+            if ended.state == .done, !isLost,
+                cell.act.copies || [.clone, .fromSnapshot, .secretClone, .secretFromSnapshot, .revert, .keptRevert].contains(cell.act),
                 let row = try Volumes.find(volume, in: connection)
             {
                 let stored = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
                 #expect(stored?.content == "content", "\(cell.name): the content is another")
             }
             return ended.state
+        }
+    }
+
+    /// What is whole has its key, and what is attached says that it is encrypted.
+    private func requireKeys(of volume: String, _ caller: Caller, _ cell: Cell, _ bench: FlowBench, in connection: any Connection) throws {
+        if let row = try Volumes.find(volume, in: connection), [.available, .inUse].contains(row.status) {
+            #expect(row.encryptionKeyID.map(bench.keys.holds) == true, "\(cell.name): the volume has no key")
+            let origin = try row.sourceVolumeID.flatMap { try Volumes.find($0, in: connection) }
+            if let origin, let (one, other) = (row.encryptionKeyID, origin.encryptionKeyID) as? (String, String) {
+                #expect(one != other && bench.keys.find(one) == bench.keys.find(other), "\(cell.name): the clone has another key")
+            }
+        }
+        for backup in try backups(of: caller, in: connection) where backup.status == .available {
+            #expect(backup.encryptionKeyID.map(bench.keys.holds) == true, "\(cell.name): the backup has no key")
+            if let row = try Volumes.find(volume, in: connection), row.status == .available, cell.act.copies, row.encryptionKeyID != nil {
+                let keys = (row.encryptionKeyID.flatMap(bench.keys.find), backup.encryptionKeyID.flatMap(bench.keys.find))
+                let wasRestored = bench.backends.all.contains { $0["volume-" + volume]?.content == "content" }
+                #expect(keys.0 == keys.1 || !wasRestored, "\(cell.name): the key is another than that of the content")
+            }
         }
     }
 
@@ -202,6 +223,9 @@ struct FlowTableTests {
         }
         #expect(try await bench.database.read { try backups(of: caller, in: $0).isEmpty }, "\(cell.name): a backup is left")
         #expect(bench.stores.store.ids.isDisjoint(with: kept.map(\.id) + targets), "\(cell.name): a backup is left in its store")
+        let keys = bench.keys.names.filter { name in ([volume] + kept.map(\.id)).contains { name.contains($0) } }
+        // What two faults in a row leave of a restoration, nobody knows.
+        if cell.faults.count < 2 || !cell.act.copies { #expect(keys.isEmpty, "\(cell.name): keys are left: \(keys)") }
         let left = try await bench.database.read { try Volumes.find(volume, in: $0) }
         #expect(left == nil, "\(cell.name): the volume could not be deleted, it is \(left?.status.rawValue ?? "")")
         // What is unmanaged stays on purpose; what a move left and could not remove is for the doctor to list, and what a driver refuses.
@@ -255,7 +279,7 @@ struct FlowTableTests {
             for isCommitted in [false, true] {
                 let ended = try await run(Cell(act: act, death: (write, isCommitted)), bench)
                 // A connection that nobody waits for any more is taken back.
-                if ![.connect, .attach, .attachAgain].contains(act) { #expect(ended.state == .done) }
+                if ![.connect, .attach, .attachAgain, .secretAttach].contains(act) { #expect(ended.state == .done) }
             }
         }
     }

@@ -888,7 +888,6 @@ def encryption(s):
             s.ask("GET", "/volumes/{v1}/encryption/" + name, user=user)
         s.ask("GET", "/volumes/%s/encryption" % NOBODY, user=user)
         s.ask("GET", "/volumes/%s/encryption/cipher" % NOBODY, user=user)
-    s.ask("POST", "/volumes", {"volume": {"size": 1, "volume_type": "{t1}"}})
     s.action("os-retype", {"new_type": "{t1}", "migration_policy": "never"})
     s.ask("DELETE", "/volumes/{v1}")
     for bind in ("t1", "t2", "t3"):

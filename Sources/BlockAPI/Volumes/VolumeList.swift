@@ -31,10 +31,10 @@ enum VolumeList {
         _ rows: VolumeRows, _ plan: ViewPlan<VolumeView.Source>, _ writer: inout JSONWriter
     ) -> List<VolumeQuery, VolumeView.Source, VolumeRows>.Written {
         var written = List<VolumeQuery, VolumeView.Source, VolumeRows>.Written()
-        rows.forEach { row, typeName, attachments in
+        rows.forEach { row, type, attachments in
             written.count += 1
             if written.count == rows.count { written.lastID = row[VolumeTable.table.id] }
-            plan.write(VolumeView.Source(row: row, typeName: typeName, attachments: attachments), &writer)
+            plan.write(VolumeView.Source(row: row, type: type, attachments: attachments), &writer)
         }
         return written
     }

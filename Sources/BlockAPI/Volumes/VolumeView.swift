@@ -5,11 +5,13 @@ import JSON
 
 /// Volumes as clients see them, written from the row's bytes straight into the answer.
 enum VolumeView {
-    /// A volume's row with the name of its type and its attachments.
+    /// A volume's row with its type and its attachments.
     struct Source {
         let row: CopiedRow
         /// nil: the row has it.
-        let typeName: String?
+        let type: ShownType?
+
+        var isOfEncryptedType: Bool { type?.isEncrypted ?? row[VolumeTable.table.isOfEncryptedType] }
         let attachments: [Attachment]
     }
 
@@ -30,7 +32,7 @@ enum VolumeView {
         Member.column("name", .nullable(.text), t.name),
         Member.column("description", .nullable(.text), t.description).part(.detail),
         Member.written("volume_type", .nullable(.text)) { source, _, writer in
-            if let name = source.typeName { writer.string(name) } else { writer.string(source.row[t.typeName]) }
+            if let type = source.type { writer.string(type.name) } else { writer.string(source.row[t.typeName]) }
         }.part(.detail),
     ]
 
@@ -42,7 +44,7 @@ enum VolumeView {
         Member.links("volumes/") { source, write in if let id = source.row.bytes(t.id) { write(id) } },
         Member.column("user_id", .text, t.userID).part(.detail),
         Member.choice("bootable", ["true", "false"]) { $0.row[t.bootable] ? "true" : "false" }.part(.detail),
-        Member.flag("encrypted") { !$0.row.isNull(t.encryptionKeyID) }.part(.detail),
+        Member.flag("encrypted") { $0.isOfEncryptedType || !$0.row.isNull(t.encryptionKeyID) }.part(.detail),
         Member.column("replication_status", .nullable(.text), t.replicationStatus).part(.detail),
         Member.null("consistencygroup_id").part(.detail),
         Member.column("multiattach", .boolean, t.multiattach).part(.detail),
@@ -132,9 +134,9 @@ extension Reply where Output == VolumeRows {
             let plan = view.plan(parts, for: request)
             return .json(status, capacity: 2048) { writer in
                 writer.beginObject()
-                rows.forEach { row, typeName, attachments in
+                rows.forEach { row, type, attachments in
                     writer.key(view.name)
-                    plan.write(VolumeView.Source(row: row, typeName: typeName, attachments: attachments), &writer)
+                    plan.write(VolumeView.Source(row: row, type: type, attachments: attachments), &writer)
                 }
                 writer.endObject()
             }

@@ -199,6 +199,11 @@ public enum Backups {
             table.temporarySnapshotID(backup.temporarySnapshotID.map { place.snapshotName ?? $0 }), table.updatedAt(tx.now))
     }
 
+    /// The key that the backed up content is encrypted by.
+    public static func setEncryptionKey(_ id: String?, of backup: Locked<Backup>, in tx: any Transaction) throws {
+        try tx.update(table, table.id(backup.id), set: table.encryptionKeyID(id))
+    }
+
     /// All of it is in the store.
     public static func made(_ backup: Locked<Backup>, objectCount: Int, in tx: any Transaction) throws {
         try tx.update(

@@ -170,6 +170,7 @@ extension VolumeRequests {
             throw StorageError.invalidVolume(
                 "volume size \(volume.size) is too small to restore backup of size \(backup.size).")
         }
+        try requireFit(of: backup.value, isEncrypted: volume.encryptionKeyID != nil)
         try requireBackupService(of: backup.value, downAfter: seconds, in: tx)
         guard try !HostConnections.isConnected(volumeID, in: tx), try Volumes.perform(.restore, on: volume, in: tx) else {
             throw StorageError.invalidVolume(
@@ -191,6 +192,15 @@ extension VolumeRequests {
             throw StorageError.invalidInput(
                 "Volume size \(size)GB cannot be smaller than the backup size \(backup.size)GB. It must be >= backup size.")
         }
+    }
+
+    /// What is encrypted comes back to a volume that is, and nothing else does.
+    func requireFit(of backup: Backup, isEncrypted: Bool) throws {
+        guard (backup.encryptionKeyID != nil) != isEncrypted else { return }
+        throw StorageError.invalidInput(
+            backup.encryptionKeyID != nil
+                ? "The backup is of an encrypted volume: it can be restored to one of an encrypted volume type only."
+                : "The backup is not of an encrypted volume: it cannot be restored to one.")
     }
 
     private func requireBackupService(of backup: Backup, downAfter seconds: Int, in tx: any Transaction) throws {

@@ -85,7 +85,8 @@ public enum Snapshots {
             into: table, table.id(id), table.volumeID(volume.id), table.projectID(volume.projectID), table.userID(caller.userID),
             table.name(new.name), table.description(new.description), table.size(volume.size), table.status(.creating),
             table.progress("0%"), table.volumeTypeID(volume.volumeTypeID), table.metadata(try new.metadata.stored("metadata")),
-            table.consumesQuota(true), table.createdAt(tx.now), table.policyID(new.policyID))
+            table.consumesQuota(true), table.createdAt(tx.now), table.policyID(new.policyID),
+            table.encryptionKeyID(volume.encryptionKeyID))
         return id
     }
 

@@ -30,12 +30,14 @@ public final class VolumeTable: Table, @unchecked Sendable {
     public let imageMetadata = Column<String>("image_metadata")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
 
-    // From here on what pages do not read: names of types (`VolumeTypeNames`), and what no client is shown.
+    // From here on what pages do not read: what is of types (`ShownTypes`), and what no client is shown.
     public let previousStatus = Column<VolumeStatus?>("previous_status")
     /// What the driver stores with the volume.
     public let driverData = Column<String?>("driver_data")
     public let scheduledAt = Column<String?>("scheduled_at"), launchedAt = Column<String?>("launched_at")
     public let typeName = Column<String>("name", joined: "t")
+    /// Whether it is to be encrypted, be its key made or not.
+    public let isOfEncryptedType = Column<Bool>("is_encrypted", joined: "t")
 
     static let pageColumns = table.select(before: table.previousStatus)
 }

@@ -1,10 +1,8 @@
 public import Database
 
-/// Volume types, each with the id of what says how its volumes are encrypted.
+/// Volume types.
 public final class VolumeTypeTable: Table, @unchecked Sendable {
-    public static let table = VolumeTypeTable(
-        "volume_types", "t", joins: "LEFT JOIN type_encryptions e ON e.volume_type_id = t.id"
-    ).declared()
+    public static let table = VolumeTypeTable("volume_types", "t").declared()
 
     public let id = Column<String>("id"), name = Column<String>("name"), description = Column<String?>("description")
     public let isPublic = Column<Bool>("is_public")
@@ -12,7 +10,8 @@ public final class VolumeTypeTable: Table, @unchecked Sendable {
     public let extraSpecs = Column<String>("extra_specs")
     public let qosSpecsID = Column<String?>("qos_specs_id")
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String?>("updated_at")
-    public let encryptionID = Column<String?>("id", joined: "e")
+    /// Whether there is a record of how its volumes are encrypted.
+    public let isEncrypted = Column<Bool>("is_encrypted")
 }
 
 /// Projects that may use a private type.

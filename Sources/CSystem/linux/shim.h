@@ -22,9 +22,12 @@
 
 extern int fallocate(int, int, off_t, off_t);
 extern int dup3(int, int, int);
+extern int memfd_create(const char *, unsigned int);
 extern int pipe2(int *, int);
 extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *);
 
+/* A file of no file system, which goes with its last descriptor; MFD_CLOEXEC is 1. */
+static inline int clinker_memory_file(const char *name) { return memfd_create(name, 1); }
 static inline int clinker_set_thread_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
 /* How long the calling thread wishes to run at a time, 0: as others do; sched_setattr(2). A shorter wish is granted sooner, from
  * Linux 6.12 on, and threads that it starts wish the same. */

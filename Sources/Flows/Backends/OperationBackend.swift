@@ -29,6 +29,9 @@ struct OperationBackend: Sendable {
         return capability == .null ? nil : capability?.boolean ?? false
     }
 
+    /// Who keeps the keys of encrypted volumes.
+    var keys: OperationKeys { OperationKeys(services) }
+
     /// Another backend for the same operation.
     func other(at host: String) throws -> OperationBackend { try OperationBackend(at: host, operation, services) }
 
@@ -121,6 +124,43 @@ struct OperationBackend: Sendable {
             metadata: [
                 "seconds": "\(output["seconds"]?.real ?? 0)", "operation_id": "\(operation.id)", "request_id": "\(operation.requestID)",
             ])
+    }
+
+    // MARK: encryption
+
+    /// How whatever hosts decrypt begins: with a header of this kind that is there before the first of them, `none` where nothing encrypted
+    /// is kept, nil where hosts make it.
+    private var encryptionHeader: String? { backend.capabilities?["encryption_header"]?.string }
+
+    /// Throws where the backend does not keep what is encrypted, or cannot take it from where it lies now, `origin`.
+    func requireEncrypted(from origin: String? = nil) throws {
+        guard encryptionHeader != "none" else {
+            throw DriverFailure(.unsupported, "the backend's driver keeps no encrypted volumes")
+        }
+        // What no host has attached yet may be without one.
+        if let origin, encryptionHeader != nil, try other(at: origin).encryptionHeader != encryptionHeader {
+            throw DriverFailure(.unsupported, "hosts of the backend decrypt what begins with a header, which the volume may not have")
+        }
+    }
+
+    /// Prepares a new, empty volume for the hosts that will decrypt it, where that is not the work of whoever attaches it.
+    func prepare(_ volume: DriverValue, for encryption: TypeEncryption, keyID: String) async throws {
+        guard encryptionHeader == "luks" else { return }
+        guard ["luks", "nova.volume.encryptors.luks.LuksEncryptor", "LuksEncryptor"].contains(encryption.values.provider) else {
+            throw DriverFailure(
+                .unsupported, "the backend's hosts decrypt LUKS alone, and the type's provider is '\(encryption.values.provider ?? "")'")
+        }
+        let passphrase = try await keys.key(keyID).passphrase
+        guard let order = LUKSOrder(cipher: encryption.values.cipher, keySize: encryption.values.keySize, passphrase: passphrase) else {
+            throw DriverFailure(
+                .unsupported,
+                "the backend's hosts know no cipher '\(encryption.values.cipher ?? "")' with keys of \(encryption.values.keySize ?? 256) bits"
+            )
+        }
+        try await backend.waitForOldTransfers()
+        _ = try await OperationTransfer(operation: operation, services: services).run {
+            Transfer(.encrypt(order), from: nil, to: backend.transferEnd(.members(["volume": volume])))
+        }
     }
 
     // MARK: backups

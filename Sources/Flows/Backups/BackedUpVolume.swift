@@ -6,13 +6,13 @@ import JSON
 enum BackedUpVolume {
     private static let version: Int64 = 2
 
-    static func describe(_ volume: Volume, in connection: any Connection) throws -> String {
+    static func describe(_ volume: Volume, keyID: String?, in connection: any Connection) throws -> String {
         let t = VolumeTable.table
         let words = try connection.first(of: t, t.id(volume.id)) { (description: $0[t.description], bootable: $0[t.bootable]) }
         let base: JSONObject = [
             "id": .string(volume.id), "display_name": JSON(volume.name), "display_description": JSON(words?.description),
             "size": JSON(volume.size), "bootable": .bool(words?.bootable ?? false), "volume_type_id": .string(volume.volumeTypeID),
-            "availability_zone": JSON(volume.availabilityZone), "encryption_key_id": JSON(volume.encryptionKeyID),
+            "availability_zone": JSON(volume.availabilityZone), "encryption_key_id": JSON(keyID),
             "multiattach": .bool(volume.multiattach),
         ]
         return JSON.object([

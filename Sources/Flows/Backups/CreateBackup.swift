@@ -32,10 +32,23 @@ enum CreateBackup: FlowDefinition {
                 place.zone = store.zone
                 place.container = names.container
                 place.serviceMetadata = names.prefix
-                return place
+                return Chosen(place: place, keyID: try await copyKey(for: backup, run, services))
             },
-            record: { run, place, tx in
-                if let backup = try Backups.lock(run.operation.resourceID, in: tx) { try Backups.place(backup, at: place, in: tx) }
+            record: { run, chosen, tx in
+                guard let backup = try Backups.lock(run.operation.resourceID, in: tx) else { return }
+                try Backups.place(backup, at: chosen.place, in: tx)
+                if let key = chosen.keyID { try Backups.setEncryptionKey(key, of: backup, in: tx) }
+            },
+            undo: { run, services in
+                let backup = try await run.backup(run.operation.resourceID)
+                // The volume may be gone by now.
+                let volume = try await run.read { try Volumes.find(backup.volumeID, in: $0) }
+                guard backup.encryptionKeyID != nil || volume?.encryptionKeyID != nil else { return }
+                try await OperationKeys(services).delete(backup.encryptionKeyID, for: .backup(backup.id))
+            },
+            recordUndo: { run, tx in
+                guard let backup = try Backups.lock(run.operation.resourceID, in: tx), backup.encryptionKeyID != nil else { return }
+                try Backups.setEncryptionKey(nil, of: backup, in: tx)
             }),
         .onStore(
             "snapshot",
@@ -87,7 +100,7 @@ enum CreateBackup: FlowDefinition {
                 if store.store.keepsImages(format: order.format) {
                     order.newer = try await run.read { try Backups.newerRelatives(of: chain, in: $0).map(\.id) }
                 }
-                order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, in: $0) }
+                order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, keyID: backup.encryptionKeyID, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot
                     if let parent = chain.dropLast().last {
@@ -119,6 +132,18 @@ enum CreateBackup: FlowDefinition {
                 try await store.remove(store.order(run.chain(backup.id)))
             }),
     ]
+
+    private struct Chosen: Sendable {
+        let place: Backups.Place
+        let keyID: String?
+    }
+
+    /// A copy of the volume's key, which outlives the volume as the backup does; nil where nothing is encrypted.
+    private static func copyKey(for backup: Backup, _ run: FlowRun<Self>, _ services: FlowServices) async throws -> String? {
+        let volume = try await run.volume(backup.volumeID)
+        guard let key = volume.encryptionKeyID else { return nil }
+        return try await OperationKeys(services).copy(key, for: .backup(backup.id), userID: backup.userID)
+    }
 
     /// What is read.
     private enum Source: Sendable {

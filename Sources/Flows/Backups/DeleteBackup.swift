@@ -18,6 +18,7 @@ enum DeleteBackup: FlowDefinition {
                     // What it rests on may be gone already, for what was imported.
                     try await store.remove(store.order([backup]))
                 }
+                try await deleteKey(of: backup, run, services)
                 return isSnapshotLeft
             },
             record: { run, isSnapshotLeft, tx in
@@ -29,6 +30,13 @@ enum DeleteBackup: FlowDefinition {
                 try Backups.remove(backup, in: tx)
             })
     ]
+
+    /// Deletes the key of what was encrypted, and one that was made for the backup and could not be taken back.
+    private static func deleteKey(of backup: Backup, _ run: FlowRun<Self>, _ services: FlowServices) async throws {
+        let volume = try await run.read { try Volumes.find(backup.volumeID, in: $0) }
+        guard backup.encryptionKeyID != nil || volume?.encryptionKeyID != nil || backup.failReason != nil else { return }
+        try await OperationKeys(services).delete(backup.encryptionKeyID, for: .backup(backup.id))
+    }
 
     /// Removes the snapshot that was kept for the next increment. False: its backend cannot be reached. The backup does not stay for that.
     private static func dropSnapshot(of backup: Backup, _ run: FlowRun<Self>, _ services: FlowServices) async throws -> Bool {

@@ -27,6 +27,7 @@ enum RestoreBackup: FlowDefinition {
             "make", host: { run in run.state.host },
             perform: { run, backend in
                 let volume = try await run.volume()
+                if volume.isOfEncryptedType { try backend.requireEncrypted() }
                 return CreatedObject(
                     try await backend.call(.createVolume, .members(["volume": run.driverArguments(new: volume)])), on: backend)
             },
@@ -55,16 +56,41 @@ enum RestoreBackup: FlowDefinition {
                 var order = try store.order(chain)
                 order.targetIsZero = run.arguments.isNew
                 let object = DriverValue.members(["volume": try await run.driverArguments(volume)])
-                return try await store.run(order, isRestore: true, with: object, at: host)
+                let key = try await copyKey(of: backup, for: volume, run, services)
+                let output = try await store.run(order, isRestore: true, with: object, at: host)
+                // Nothing is encrypted by it any more.
+                if let old = volume.encryptionKeyID, old != key {
+                    try await OperationKeys(services).delete(old, for: .volume(volume.id))
+                }
+                return Written(output: output, keyID: key)
             },
-            record: { run, output, tx in
-                let volume = try run.volume(in: tx)
+            record: { run, written, tx in
+                let (volume, output) = (try run.volume(in: tx), written.output)
+                if let key = written.keyID { try Volumes.setEncryptionKey(key, of: volume, in: tx) }
                 guard let backup = try Backups.lock(run.arguments.backupID, in: tx) else { return }
                 try BackedUpVolume.restore(output["volume_metadata"]?.string ?? "", of: backup.value, to: volume, in: tx)
                 try Volumes.setStatus(.available, of: volume, in: tx)
                 if backup.status == .restoring { try Backups.setStatus(.available, of: backup, in: tx) }
+            },
+            undo: { run, services in
+                guard try await run.backup(run.arguments.backupID).encryptionKeyID != nil else { return }
+                try await OperationKeys(services).delete(nil, for: .restored(run.volumeID, operation: run.operation.id))
             }),
     ]
+
+    private struct Written: Sendable {
+        let output: DriverValue
+        let keyID: String?
+    }
+
+    /// A copy of the backup's key, which the volume's content will be encrypted by; nil where nothing is encrypted.
+    private static func copyKey(of backup: Backup, for volume: Volume, _ run: FlowRun<Self>, _ services: FlowServices) async throws
+        -> String?
+    {
+        guard let key = backup.encryptionKeyID else { return nil }
+        return try await OperationKeys(services).copy(
+            key, for: .restored(volume.id, operation: run.operation.id), userID: volume.userID)
+    }
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         let volume = try Volumes.lock(run.volumeID, in: tx)
@@ -75,7 +101,9 @@ enum RestoreBackup: FlowDefinition {
         let isPlacement = failure.step == "place"
         if let volume {
             // What was written in part is neither the old nor the new: nobody may take it for whole.
-            let isUntouched = failure.step != "write" || failure.code == .unsupported || failure.code == .busy
+            // One that is encrypted may have lost its key, too, and after a death nobody knows how far it came.
+            let mayBeUntouched = failure.step != "write" || failure.code == .unsupported || failure.code == .busy
+            let isUntouched = mayBeUntouched && volume.encryptionKeyID == nil
             try Volumes.setStatus(
                 run.arguments.isNew ? .error : isUntouched ? volume.previousStatus ?? .available : .errorRestoring, of: volume, in: tx)
         }

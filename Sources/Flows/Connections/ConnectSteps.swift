@@ -46,7 +46,8 @@ enum ConnectSteps<Flow: FlowDefinition> {
                             "mode": .string(request.mode),
                         ]))
                     let qos = try await run.read { try QoSSpecs.of(VolumeTypes.get(volume.volumeTypeID, in: $0), in: $0) }
-                    return completed(connection, mode: request.mode, qos: qos?.ofHost(size: volume.size))
+                    return completed(
+                        connection, mode: request.mode, qos: qos?.ofHost(size: volume.size), isEncrypted: volume.encryptionKeyID != nil)
                 },
                 record: { run, connection, tx in
                     run.answer = .object(connection ?? [:])
@@ -60,12 +61,12 @@ enum ConnectSteps<Flow: FlowDefinition> {
     }
 
     /// What os-brick needs, from what the driver gave: Cinder's additions to `data`.
-    private static func completed(_ connection: DriverValue, mode: String, qos: JSONObject?) -> JSONObject {
+    private static func completed(_ connection: DriverValue, mode: String, qos: JSONObject?, isEncrypted: Bool) -> JSONObject {
         var info = connection.json.object ?? [:]
         var data = info["data"]?.object ?? [:]
         data["qos_specs"] = qos.map { .object($0) } ?? data["qos_specs"] ?? .null
         data["access_mode"] = data["access_mode"] ?? .string(mode)
-        data["encrypted"] = data["encrypted"] ?? false
+        data["encrypted"] = data["encrypted"] ?? .bool(isEncrypted)
         data["cacheable"] = data["cacheable"] ?? false
         data["enforce_multipath"] = data["enforce_multipath"] ?? false
         info["data"] = .object(data)

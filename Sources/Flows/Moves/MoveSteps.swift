@@ -60,6 +60,7 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
             perform: { run, backend in
                 let volume = try await run.volume()
                 let type = try await run.read { try run.newType(in: $0) ?? VolumeTypes.get(volume.volumeTypeID, in: $0) }
+                if volume.encryptionKeyID != nil { try backend.requireEncrypted(from: volume.host) }
                 let object = run.driverArguments(new: target(run, volume), of: type)
                 return CreatedObject(try await backend.call(.createVolume, .members(["volume": object])), on: backend)
             },

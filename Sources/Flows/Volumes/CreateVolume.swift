@@ -21,14 +21,20 @@ enum CreateVolume: FlowDefinition {
         .onVolume(
             "make",
             perform: { run, volume, backend in
-                CreatedObject(try await make(volume, backend, run), on: backend)
+                let key = try await makeKey(for: volume, backend, run)
+                return Made(object: CreatedObject(try await make(volume, key, backend, run), on: backend), keyID: key?.id)
             },
-            record: { run, created, tx in
-                if let created { try run.markCreated(run.volume(in: tx), created, in: tx) }
+            record: { run, made, tx in
+                if let made {
+                    let volume = try run.volume(in: tx)
+                    try run.markCreated(volume, made.object, in: tx)
+                    if let key = made.keyID { try Volumes.setEncryptionKey(key, of: volume, in: tx) }
+                }
                 run.state.copied = nil
             },
             undo: { run, volume, backend in
                 _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(volume)]), wait: 5)
+                if volume.isOfEncryptedType { try await backend.keys.delete(nil, for: .volume(volume.id)) }
             },
             recordUndo: { run, _ in run.state.copied = nil }),
     ]
@@ -46,7 +52,32 @@ enum CreateVolume: FlowDefinition {
         return .finished
     }
 
-    private static func make(_ volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> DriverValue {
+    private struct Made: Sendable {
+        let object: CreatedObject
+        let keyID: String?
+    }
+
+    private struct Key: Sendable {
+        let id: String
+        let encryption: TypeEncryption
+    }
+
+    /// The key of a volume that is to be encrypted, before anything of it is stored.
+    private static func makeKey(for volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> Key? {
+        guard volume.isOfEncryptedType else { return nil }
+        let (encryption, origin) = try await run.read { connection in
+            let snapshot = try volume.snapshotID.flatMap { try Snapshots.find($0, in: connection) }
+            let source = try (volume.sourceVolumeID ?? snapshot?.volumeID).flatMap { try Volumes.find($0, in: connection) }
+            return (try TypeEncryptions.find(ofType: volume.volumeTypeID, in: connection), source)
+        }
+        try backend.requireEncrypted(from: origin?.host)
+        guard let encryption else { throw DriverFailure(.invalid, "its type does not say how the volume is encrypted") }
+        guard origin == nil || origin?.encryptionKeyID != nil else { throw DriverFailure(.invalid, "what it is made of has no key") }
+        let id = try await backend.keys.make(for: volume, encryption, origin: origin?.encryptionKeyID)
+        return Key(id: id, encryption: encryption)
+    }
+
+    private static func make(_ volume: Volume, _ key: Key?, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> DriverValue {
         let object = try await run.driverArguments(new: volume)
         if let snapshotID = volume.snapshotID {
             let (snapshot, origin) = try await run.read { connection in
@@ -59,7 +90,15 @@ enum CreateVolume: FlowDefinition {
                 .createVolumeFromSnapshot,
                 .members(["volume": object, "snapshot": run.driverArguments(snapshot), "source": run.driverArguments(origin)]))
         }
-        guard let sourceID = volume.sourceVolumeID else { return try await backend.call(.createVolume, .members(["volume": object])) }
+        guard let sourceID = volume.sourceVolumeID else {
+            let created = try await backend.call(.createVolume, .members(["volume": object]))
+            if let key {
+                let target = run.driverArguments(
+                    volume, as: volume.id, host: volume.host ?? "", data: created["data"]?.string, isConnected: false)
+                try await backend.prepare(target, for: key.encryption, keyID: key.id)
+            }
+            return created
+        }
         let source = try await run.volume(sourceID)
         return try await backend.call(.cloneVolume, .members(["volume": object, "source": run.driverArguments(source)]))
     }

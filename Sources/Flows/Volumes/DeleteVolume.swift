@@ -47,6 +47,10 @@ enum DeleteVolume: FlowDefinition {
                 // A backend that is down delays the deletion; it does not fail it.
                 _ = try await backend.callIfSupported(.unexportVolume, arguments, wait: nil)
                 _ = try await backend.call(.deleteVolume, arguments, wait: nil)
+                // Behind the content: without its key nobody could read what is left of it.
+                if volume.isOfEncryptedType || volume.encryptionKeyID != nil {
+                    try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id))
+                }
             },
             record: { run, _, tx in
                 if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }

@@ -17,18 +17,21 @@ enum Act: String, CaseIterable, Sendable {
     case manage, unmanage, manageSnapshot, unmanageSnapshot, verifyBackup
     case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup
     case restore, restoreOver, fromBackup
+    // Of an encrypted volume.
+    case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
+    case secretRestoreOver
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
 
     var flow: FlowID {
         switch self {
-        case .create, .clone, .fromSnapshot, .fromSnapshotElsewhere: CreateVolume.id
-        case .delete, .cascade, .keptDelete: DeleteVolume.id
+        case .create, .clone, .fromSnapshot, .fromSnapshotElsewhere, .secretCreate, .secretClone, .secretFromSnapshot: CreateVolume.id
+        case .delete, .cascade, .keptDelete, .secretDelete: DeleteVolume.id
         case .deleteWithoutSnapshots: DeleteVolumeWithoutSnapshots.id
         case .extend, .keptExtend: ExtendVolume.id
         case .connect: ConnectVolume.id
         case .disconnect: DisconnectVolume.id
-        case .attach, .attachAgain: ConnectAttachment.id
+        case .attach, .attachAgain, .secretAttach: ConnectAttachment.id
         case .detach: DeleteAttachment.id
         case .restoreExport: RestoreExport.id
         case .snapshot: CreateSnapshot.id
@@ -42,27 +45,31 @@ enum Act: String, CaseIterable, Sendable {
         case .unmanage, .keptUnmanage: UnmanageVolume.id
         case .manageSnapshot: ManageSnapshot.id
         case .unmanageSnapshot: UnmanageSnapshot.id
-        case .backup, .backupOfSnapshot, .increment, .backupInPlace, .keptIncrement: CreateBackup.id
+        case .backup, .backupOfSnapshot, .increment, .backupInPlace, .keptIncrement, .secretBackup: CreateBackup.id
         case .removeBackupSnapshot: RemoveBackupSnapshot.id
-        case .deleteBackup, .keptDeleteBackup: DeleteBackup.id
-        case .restore, .restoreOver, .fromBackup: RestoreBackup.id
+        case .deleteBackup, .keptDeleteBackup, .secretDeleteBackup: DeleteBackup.id
+        case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
         }
     }
 
     /// A client waits for it, and is told there how it ended: no message says it again.
     /// Or it is nothing that a user asked for.
     var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject].contains(self) }
-    var attaches: Bool { self == .attach || self == .attachAgain }
+    var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
-    var copies: Bool { moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup].contains(self) }
+    var copies: Bool {
+        moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver].contains(self)
+    }
     /// What is unmanaged stays.
     var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
     var isOfBackup: Bool {
         [
             .verifyBackup, .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore,
-            .restoreOver, .fromBackup, .keptIncrement, .keptDeleteBackup,
+            .restoreOver, .fromBackup, .keptIncrement, .keptDeleteBackup, .secretBackup, .secretDeleteBackup, .secretRestore,
+            .secretRestoreOver,
         ].contains(self)
     }
+    var isOfSecret: Bool { rawValue.hasPrefix("secret") }
     /// Drivers tell what changed since a snapshot, and snapshots of backups are kept for that.
     var keepsSnapshots: Bool {
         [
@@ -82,7 +89,7 @@ enum Act: String, CaseIterable, Sendable {
         func create(_ change: @escaping @Sendable (inout NewVolume) -> Void = { _ in }) async throws -> String {
             var new = NewVolume()
             new.size = 1
-            new.typeName = "one"
+            new.typeName = isOfSecret ? "secret" : "one"
             change(&new)
             let asked = new
             let id = try await bench.perform { try requests.create(asked, caller: caller, in: $0) }
@@ -148,11 +155,12 @@ enum Act: String, CaseIterable, Sendable {
         }
 
         switch self {
+        case .secretCreate: return try await made { $0.typeName = "secret" }
         case .create: return try await made { $0.typeName = "one" }
-        case .clone:
+        case .clone, .secretClone:
             let source = try await create()
             return try await made { $0.sourceVolumeID = source }
-        case .fromSnapshot:
+        case .fromSnapshot, .secretFromSnapshot:
             let source = try await snapshot(of: create())
             return try await made { $0.snapshotID = source }
         case .fromSnapshotElsewhere:
@@ -161,7 +169,7 @@ enum Act: String, CaseIterable, Sendable {
                 $0.snapshotID = source
                 $0.typeName = "two"
             }
-        case .delete, .keptDelete:
+        case .delete, .keptDelete, .secretDelete:
             let volume = try await created()
             return try await about(volume) { try requests.delete(volume, force: false, caller: caller, in: $0) }
         case .deleteWithoutSnapshots:
@@ -193,11 +201,11 @@ enum Act: String, CaseIterable, Sendable {
                 _ = try requests.disconnect(
                     volumeID: volume, connector: Self.connector, detach: nil, permit: .everything, caller: caller, in: $0)
             }
-        case .attach, .attachAgain:
+        case .attach, .attachAgain, .secretAttach:
             let volume = try await create()
             return try await about(volume) {
                 let id = try requests.reserve(volumeID: volume, instanceID: nil, mode: "rw", caller: caller, in: $0)
-                _ = try requests.connectAttachment(id, connector: Self.connector, isNew: self == .attach, caller: caller, in: $0)
+                _ = try requests.connectAttachment(id, connector: Self.connector, isNew: self != .attachAgain, caller: caller, in: $0)
             }
         case .detach:
             let volume = try await create()
@@ -280,7 +288,7 @@ enum Act: String, CaseIterable, Sendable {
             let volume = try await create()
             let id = try await snapshot(of: volume)
             return try await about(volume) { try requests.unmanageSnapshot(id, caller: caller, in: $0) }
-        case .backup, .backupInPlace:
+        case .backup, .backupInPlace, .secretBackup:
             let volume = try await create()
             return (volume, try await backup(of: volume).operation)
         case .backupOfSnapshot:
@@ -307,18 +315,24 @@ enum Act: String, CaseIterable, Sendable {
                 try requests.verifyBackup(id, caller: caller, in: tx)
                 return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
             }
-        case .deleteBackup, .keptDeleteBackup:
+        case .deleteBackup, .keptDeleteBackup, .secretDeleteBackup:
             let volume = try await create()
             let id = try await finished(backup(of: volume))
             return try await bench.database.write { tx in
                 try requests.deleteBackup(id, force: false, caller: caller, in: tx)
                 return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
             }
-        case .restore, .restoreOver, .fromBackup:
+        case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver:
             let source = try await create()
             let id = try await finished(backup(of: source))
-            guard self != .fromBackup else { return try await made { $0.backupID = id } }
-            let target = self == .restoreOver ? try await create() : nil
+            guard self != .fromBackup, self != .secretRestore else {
+                let type = isOfSecret ? "secret" : nil
+                return try await made {
+                    $0.backupID = id
+                    $0.typeName = type
+                }
+            }
+            let target = self == .restoreOver || self == .secretRestoreOver ? try await create() : nil
             if let target { bench.backends.all[0]["volume-" + target]?.content = "later content" }
             return try await bench.begin {
                 try requests.restore(id, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0).volumeID

@@ -17,6 +17,7 @@ final class FlowBench: Sendable {
     let script = Script()
     let backends: MemoryBackends
     let stores: MemoryStores
+    let keys: MemoryKeys
     let settings: Settings
     let requests: VolumeRequests
     private let executor = ThreadExecutor(name: "flow-bench", threads: 1)
@@ -35,6 +36,7 @@ final class FlowBench: Sendable {
         )
         requests = VolumeRequests(settings)
         stores = MemoryStores()
+        keys = MemoryKeys(script)
         backends = MemoryBackends(
             all: (kept == nil ? ["one", "two"] : ["fault", "plain"]).map { [script] in MemoryBackend(host: "node@\($0)", script: script) },
             pool: kept == nil ? "pool" : "files")
@@ -56,6 +58,14 @@ final class FlowBench: Sendable {
                     name: name, description: nil, isPublic: true, extraSpecs: ["volume_backend_name": .string(name)], in: tx)
                 try Services.beat(binary: "cinder-volume", host: "node@\(name)", zone: "nova", backendState: "up", in: tx)
             }
+            let secret = try VolumeTypes.create(
+                name: "secret", description: nil, isPublic: true, extraSpecs: ["volume_backend_name": "one"], in: tx)
+            var encryption = TypeEncryption.Values()
+            encryption.provider = "luks"
+            encryption.controlLocation = "front-end"
+            encryption.cipher = "aes-xts-plain64"
+            encryption.keySize = 256
+            _ = try TypeEncryptions.create(encryption, ofType: secret.id, in: tx)
             try Services.beat(binary: "cinder-backup", host: "node", zone: "nova", backendState: "up", in: tx)
         }
     }
@@ -78,7 +88,7 @@ final class FlowBench: Sendable {
         let services = try FlowServices(
             database: database, backends: backends, stores: stores,
             transfers: MemoryTransfers(backends: backends, store: stores.store, script: script), retryPause: 1e-6, settings: settings,
-            log: log)
+            keys: keys, log: log)
         let flow = try #require(FlowRegistry.all[operation.flow])
         _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
     }

@@ -73,7 +73,7 @@ final class MemoryBackend: StorageBackend {
     let host: String
     let copyLimit = 0
     var keepsBackupSnapshots: Bool { script.keepsSnapshots.withLock { $0 } }
-    let capabilities: DriverValue? = .members(["shared_targets": .boolean(false)])
+    let capabilities: DriverValue? = .members(["shared_targets": .boolean(false), "encryption_header": .string("luks")])
     private let script: Script
     private let storage = Guarded<[String: Object]>([:])
 
@@ -237,6 +237,17 @@ struct MemoryTransfers: TransferRunner {
             return (backend, end.object["volume"]?["name"]?.string ?? "")
         }
         if let order = transfer.job.order { return Result { try work(transfer, on: order, end) } }
+        if case .encrypt = transfer.job {
+            return Result {
+                try script.run("encrypt") {
+                    guard let (backend, target) = end(transfer.target), backend[target] != nil else {
+                        throw DriverFailure(.notFound, "there is nothing to encrypt")
+                    }
+                    backend[target]?.content = "LUKS"
+                }
+                return .members(["seconds": .real(0)])
+            }
+        }
         guard let (from, source) = end(transfer.source), let (to, target) = end(transfer.target) else {
             return .failure(DriverFailure(.error, "no such backend"))
         }
@@ -260,7 +271,7 @@ struct MemoryTransfers: TransferRunner {
         let id = order.backup.id
         return try script.run(transfer.job.name) {
             switch transfer.job {
-            case .copy, .maintain, .serve, .fetchImage, .storeImage: break
+            case .copy, .maintain, .serve, .fetchImage, .storeImage, .encrypt: break
             case .verify: return BackupVerdict().value
             case .backup:
                 guard let (backend, source) = end(transfer.source) else { throw DriverFailure(.error, "no such backend") }

@@ -54,7 +54,11 @@ openstack $cloud volume type create --encryption-provider luks --encryption-ciph
 [[ "$(openstack $cloud volume type show secret --encryption-type -f value -c encryption)" == *"'luks'"* ]] || fail "no encryption"
 cinder $noauth encryption-type-update --key-size 512 secret
 [[ "$(cinder $noauth encryption-type-show secret)" == *512* ]] || fail "$(cinder $noauth encryption-type-show secret)"
-if openstack $cloud volume create --size 1 --type secret hidden; then fail "made what cannot be encrypted"; fi
+openstack $cloud volume create --size 1 --type secret hidden
+wait_for hidden available
+[ "$(openstack $cloud volume show hidden -f value -c encrypted)" = True ] || fail "not encrypted"
+openstack $cloud volume delete hidden
+until ! openstack $cloud volume show hidden 2> /dev/null; do sleep 0.1; done
 cinder $noauth encryption-type-delete secret
 openstack $cloud volume type delete secret
 openstack $cloud volume qos create --consumer front-end --property total_iops_sec=100 limits

@@ -273,6 +273,9 @@ typedef struct clinker_driver {
      * sparse_copy_volume: a copy into a volume may leave out what is zero, and costs no space for it.
      * shared_targets: volumes share targets, so that a host must not end a session that another volume of it uses:
      * clients read it in shared_targets of the volume. null: not known; not set: false.
+     * encryption_header string: how encrypted volumes begin for hosts that have no device to prepare. luks: with a LUKS
+     * header, which the service writes into a new volume; none: the driver keeps no encrypted volumes; not set: the
+     * first host prepares the volume.
      * holder string: how the storage knows this instance, for fence.
      * multiattach: several hosts may be connected to a volume at the same time. */
     int (*capabilities)(void *instance, clinker_call *);

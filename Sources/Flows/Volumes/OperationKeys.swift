@@ -1,0 +1,71 @@
+import BlockStorage
+import Database
+import DriverHost
+import KeyManager
+
+/// Keys of encrypted volumes and backups, as the steps of operations make and delete them. Every key has a name that follows from what it
+/// is for: a step that is repeated after a death finds the key that it made, and the step that takes it back finds it too.
+struct OperationKeys: Sendable {
+    private let manager: (any KeyManager)?
+
+    init(_ services: FlowServices) { manager = services.keys }
+
+    /// What the key is for.
+    enum Purpose: Sendable {
+        case volume(String)
+        case backup(String)
+        /// Of a volume that is restored over by an operation.
+        case restored(String, operation: String)
+
+        var name: String {
+            switch self {
+            case .volume(let id): "clinker-volume-\(id)"
+            case .backup(let id): "clinker-backup-\(id)"
+            case .restored(let id, let operation): "clinker-volume-\(id)-\(operation)"
+            }
+        }
+    }
+
+    /// Bits of a key of a type that does not say.
+    private static let usualSize = 256
+
+    /// The id of a new key for a new volume: of its own, or, if it is made of another volume's content, a copy of that one's, `origin`.
+    func make(for volume: Volume, _ encryption: TypeEncryption, origin: String?) async throws -> String {
+        if let origin { return try await copy(origin, for: .volume(volume.id), userID: volume.userID) }
+        let cipher = encryption.values.cipher?.split(separator: "-").first.map { $0.lowercased() }
+        let size = encryption.values.keySize
+        return try await attempt { manager throws(KeyFailure) in
+            try await manager.create(
+                KeyRequest(
+                    bits: size ?? Self.usualSize, algorithm: cipher ?? "aes", name: Purpose.volume(volume.id).name, userID: volume.userID))
+        }
+    }
+
+    /// A copy of a key, under an id of its own.
+    func copy(_ id: String, for purpose: Purpose, userID: String) async throws -> String {
+        try await attempt { manager throws(KeyFailure) in
+            let key = try await manager.key(id)
+            return try await manager.keep(key, as: KeyRequest(bits: key.bits, name: purpose.name, userID: userID))
+        }
+    }
+
+    func key(_ id: String) async throws -> EncryptionKey {
+        try await attempt { manager throws(KeyFailure) in try await manager.key(id) }
+    }
+
+    /// Deletes the key, and what was made for the same and was never recorded.
+    func delete(_ id: String?, for purpose: Purpose) async throws {
+        try await attempt { manager throws(KeyFailure) in
+            if let id { try await manager.delete(id) }
+            try await manager.discard(purpose.name)
+        }
+    }
+
+    private func attempt<T: Sendable>(_ body: (any KeyManager) async throws(KeyFailure) -> T) async throws -> T {
+        guard let manager else { throw DriverFailure(.invalid, "there is no key manager") }
+        do throws(KeyFailure) { return try await body(manager) } catch {
+            // Another backend has no other keys: nothing is tried elsewhere.
+            throw DriverFailure(.invalid, "the key manager: \(error)")
+        }
+    }
+}

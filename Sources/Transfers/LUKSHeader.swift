@@ -1,0 +1,117 @@
+import CLinux
+import DriverHost
+import Glibc
+public import Primitives
+import Processes
+
+/// How a new volume is prepared for hosts whose hypervisor decrypts what lies in it: by a LUKS header at its beginning, which the key opens.
+public struct LUKSOrder: Sendable {
+    private let cipher, mode, vector: String
+    private let passphrase: Secret
+
+    /// - Parameters:
+    ///   - cipher: as types say it, `aes-xts-plain64`, the usual one.
+    ///   - keySize: bits, as types say it; they count for one of the two keys of XTS.
+    ///   - passphrase: what opens the header.
+    /// - Returns: nil where no hypervisor knows the cipher.
+    public init?(cipher: String?, keySize: Int?, passphrase: Secret) {
+        let parts = (cipher ?? "aes-xts-plain64").split(separator: "-").map(String.init)
+        guard parts.count == 3, parts[0] == "aes", let mode = Self.modes[parts[1]], let vector = Self.vectors[parts[2]],
+            let size = Self.sizes[keySize ?? 256]
+        else { return nil }
+        self.cipher = "aes-\(size)"
+        self.mode = mode
+        self.vector = vector
+        self.passphrase = passphrase
+    }
+
+    private static let modes = ["xts": "xts", "cbc": "cbc"]
+    private static let vectors = ["plain64": "plain64", "plain": "plain", "essiv:sha256": "essiv,ivgen-hash-alg=sha256"]
+    /// 512 is said by who counts both keys of XTS.
+    private static let sizes = [128: 128, 192: 192, 256: 256, 512: 256]
+
+    var value: DriverValue {
+        .members([
+            "cipher": .string(cipher), "mode": .string(mode), "vector": .string(vector), "passphrase": .secret(passphrase.reveal()),
+        ])
+    }
+
+    init?(_ value: DriverValue) {
+        guard let cipher = value["cipher"]?.string, let mode = value["mode"]?.string, let vector = value["vector"]?.string,
+            let passphrase = value["passphrase"]?.string
+        else { return nil }
+        self.cipher = cipher
+        self.mode = mode
+        self.vector = vector
+        self.passphrase = Secret(passphrase)
+    }
+
+    // MARK: the header
+
+    /// Milliseconds that deriving a key from the passphrase takes. It has the key's own bits, which nobody guesses however fast.
+    private static let derivation = 10
+    /// Largest header in bytes that is believed.
+    private static let largest = 16 << 20
+
+    /// A new LUKS header as qemu-img makes it: all that lies before the content, whatever the volume's size. Nothing of it touches a disk, and
+    /// the passphrase goes through a pipe.
+    func makeHeader() throws -> [UInt8] {
+        for _ in 1..<Self.attempts {
+            if let header = try attempt().header { return header }
+        }
+        let (header, status) = try attempt()
+        guard let header else { throw DriverFailure(.error, "qemu-img made no LUKS header: \(describe(exit: status))") }
+        return header
+    }
+
+    /// qemu-img measures how fast the machine is, and gives up where it is too busy to tell.
+    private static let attempts = 10
+
+    /// The header, or with which status qemu-img ended without one.
+    private func attempt() throws -> (header: [UInt8]?, status: Int32) {
+        let image = clinker_memory_file("luks")
+        guard image >= 0 else { throw DriverFailure(.error, "\(SystemError.last("no memory for a LUKS header"))") }
+        defer { close(image) }
+        var pipe: [Int32] = [0, 0]
+        guard pipe2(&pipe, O_CLOEXEC) == 0 else { throw DriverFailure(.error, "\(SystemError.last("no pipe for a passphrase"))") }
+        let text = Array(passphrase.reveal().utf8)
+        // It holds it all: the reader need not be there.
+        let isSent = write(pipe[1], text, text.count) == text.count
+        close(pipe[1])
+        defer { close(pipe[0]) }
+        guard isSent else { throw DriverFailure(.error, "a passphrase could not be handed on") }
+        let options =
+            "key-secret=key,cipher-alg=\(cipher),cipher-mode=\(mode),ivgen-alg=\(vector),hash-alg=sha256,iter-time=\(Self.derivation)"
+        let status = reap(
+            try spawn(
+                try Self.tool(),
+                ["create", "-q", "-f", "luks", "--object", "secret,id=key,file=/dev/fd/3", "-o", options, "/dev/fd/4", "0"],
+                descriptors: [(source: pipe[0], target: 3), (source: image, target: 4)]))
+        guard status == 0 else { return (nil, status) }
+        var info = stat()
+        guard fstat(image, &info) == 0, info.st_size > 0, info.st_size <= Self.largest else {
+            throw DriverFailure(.error, "qemu-img made a LUKS header of \(info.st_size) bytes")
+        }
+        var header = [UInt8](repeating: 0, count: Int(info.st_size))
+        guard pread(image, &header, header.count, 0) == header.count, header.starts(with: Array("LUKS".utf8)) else {
+            throw DriverFailure(.error, "qemu-img made no LUKS header")
+        }
+        return (header, status)
+    }
+
+    private static func tool() throws -> String {
+        let places = (getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin").split(separator: ":")
+        for place in places where access("\(place)/qemu-img", X_OK) == 0 { return "\(place)/qemu-img" }
+        throw DriverFailure(.badConfiguration, "qemu-img is not installed: it prepares encrypted volumes")
+    }
+
+    /// Puts a header at the beginning of what the handle is of.
+    func prepare(_ handle: Driver.Handle) throws {
+        var header = try makeHeader()
+        let alignment = Int(clamping: handle.alignment)
+        if header.count % alignment != 0 { header += [UInt8](repeating: 0, count: alignment - header.count % alignment) }
+        guard try handle.size > UInt64(header.count) else { throw DriverFailure(.invalid, "the volume has no room behind a LUKS header") }
+        try header.withUnsafeBytes { try handle.write($0, at: 0) }
+        try handle.flush()
+    }
+}

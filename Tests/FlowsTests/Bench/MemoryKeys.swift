@@ -1,0 +1,64 @@
+import DriverHost
+import KeyManager
+import Primitives
+
+/// Keys in memory, made by calls of a test's script.
+final class MemoryKeys: KeyManager {
+    private struct Kept {
+        let id: String
+        let key: EncryptionKey
+    }
+
+    private let script: Script
+    private let kept = Guarded<[String: Kept]>([:])
+    /// Makes the keys, which this keeps.
+    private let fixed = (0..<4).compactMap { number in try? FixedKey(Secret(String(repeating: "0\(number)", count: 32))) }
+    private let made = Guarded(0)
+
+    init(_ script: Script) { self.script = script }
+
+    /// Names under which there are keys.
+    var names: [String] { kept.withLock { Array($0.keys) } }
+
+    func holds(_ id: String) -> Bool { kept.withLock { $0.values.contains { $0.id == id } } }
+    func find(_ id: String) -> EncryptionKey? { kept.withLock { $0.values.first { $0.id == id }?.key } }
+
+    private func call<T>(_ name: String, _ effect: () -> T) throws(KeyFailure) -> T {
+        do { return try script.run(name, effect) } catch { throw KeyFailure(.unavailable, "\(error)") }
+    }
+
+    func create(_ request: KeyRequest) async throws(KeyFailure) -> String {
+        let number = made.withLock { number in
+            number += 1
+            return number
+        }
+        let key = try await fixed[number % fixed.count].key(FixedKey.id)
+        return try call("create key") { store(key, request.name) }
+    }
+
+    func keep(_ key: EncryptionKey, as request: KeyRequest) async throws(KeyFailure) -> String {
+        try call("keep key") { store(key, request.name) }
+    }
+
+    private func store(_ key: EncryptionKey, _ name: String) -> String {
+        kept.withLock { kept in
+            if let known = kept[name] { return known.id }
+            let id = UUID.random()
+            kept[name] = Kept(id: id, key: key)
+            return id
+        }
+    }
+
+    func key(_ id: String) async throws(KeyFailure) -> EncryptionKey {
+        guard let key = try call("get key", { find(id) }) else { throw KeyFailure(.notFound, "there is no key \(id)") }
+        return key
+    }
+
+    func delete(_ id: String) async throws(KeyFailure) {
+        try call("delete key") { kept.withLock { kept in kept = kept.filter { $0.value.id != id } } }
+    }
+
+    func discard(_ name: String) async throws(KeyFailure) {
+        try call("discard key") { kept.withLock { $0[name] = nil } }
+    }
+}

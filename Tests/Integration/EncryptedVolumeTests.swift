@@ -1,0 +1,164 @@
+import Glibc
+import JSON
+import KeyManager
+import Primitives
+import TestSupport
+import Testing
+
+/// Encrypted volumes as whoever attaches them finds them: their keys open what lies in the storage, and nothing else does.
+@Suite("Encrypted volumes", .serialized)
+struct EncryptedVolumeTests {
+    private static func encryptedType(_ service: ServiceUnderTest, provider: String = "luks", keySize: Int64 = 256) throws -> String {
+        let type = try #require(
+            try service.api("POST", "/types", ["volume_type": ["name": "secret"]]).json["volume_type"]?["id"]?.string)
+        let record: JSON = [
+            "encryption": [
+                "provider": .string(provider), "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": .integer(keySize),
+            ]
+        ]
+        #expect(try service.api("POST", "/types/\(type)/encryption", record).status == 200)
+        return type
+    }
+
+    private static func secret(_ service: ServiceUnderTest, _ fields: JSONObject = [:]) throws -> String {
+        var fields = fields
+        if fields["source_volid"] == nil, fields["snapshot_id"] == nil { fields["volume_type"] = "secret" }
+        let id = try service.create(fields)
+        try service.wait(id, "available", seconds: 60)
+        return id
+    }
+
+    private static func keyID(_ service: ServiceUnderTest, _ volume: String) throws -> String {
+        try #require(try service.volume(volume)?["encryption_key_id"]?.string)
+    }
+
+    /// The file of a volume's passphrase, as Nova's host would have it of the key manager.
+    private static func passphrase(_ service: ServiceUnderTest, _ volume: String) async throws -> String {
+        let key = try await FileKeyStore(service.state + "/keys").key(keyID(service, volume))
+        let path = service.directory + "/passphrase-" + volume
+        try ServiceUnderTest.write(path, key.passphrase.reveal())
+        return path
+    }
+
+    private static func run(_ program: String, _ arguments: [String]) async throws -> String {
+        let result = try await ServiceUnderTest.run("/usr/bin/timeout", ["100", program] + arguments)
+        guard result.status == 0 else { throw ServiceUnderTest.Failure("\(program) \(arguments): \(result.output)") }
+        return result.output
+    }
+
+    /// Reads or writes a volume through its encryption, as a hypervisor does. `image`: what lies below, in qemu's words.
+    private static func io(_ service: ServiceUnderTest, _ volume: String, _ image: String, _ commands: String...) async throws -> String {
+        let object = "secret,id=key,file=\(try await passphrase(service, volume))"
+        return try await run(
+            "qemu-io", ["--object", object, "--image-opts", "driver=luks,key-secret=key,\(image)"] + commands.flatMap { ["-c", $0] })
+    }
+
+    private static func keys(_ service: ServiceUnderTest) -> Int {
+        ServiceUnderTest.entries(service.state + "/keys").count { $0 != "outer.key" }
+    }
+
+    @Test("a volume has a key from its beginning to its end, and so has all that is made of its content")
+    func life() async throws {
+        let store = temporaryDirectory("store")
+        let service = try ServiceUnderTest(
+            options: "backup_driver = cinder.backup.drivers.posix.PosixBackupDriver\nbackup_posix_path = \(store)\n")
+        try ChangedBackupTests.waitForStore(service)
+        _ = try Self.encryptedType(service)
+        func file(_ volume: String) -> String { "\(service.state)/volumes/file/volume-\(volume)" }
+        func image(_ volume: String) -> String { "file.driver=file,file.filename=\(file(volume))" }
+
+        let volume = try Self.secret(service)
+        #expect(try service.volume(volume)?["encrypted"] == true)
+        let told = try service.api("GET", "/volumes/\(volume)/encryption").json
+        #expect(told["provider"] == "luks" && told["key_size"] == 256)
+        #expect(told["encryption_key_id"] == .string(try Self.keyID(service, volume)))
+        // A host with a device prepares it itself.
+        let key = "secret,id=key,file=\(try await Self.passphrase(service, volume))"
+        _ = try await Self.run(
+            "qemu-img",
+            ["create", "-q", "-f", "luks", "--object", key, "-o", "key-secret=key,iter-time=10", file(volume), "\((1 << 30) - (16 << 20))"])
+        _ = try await Self.io(service, volume, image(volume), "write -P 0x41 0 4M")
+
+        let clone = try Self.secret(service, ["source_volid": .string(volume)])
+        let snapshot = try #require(
+            try service.api("POST", "/snapshots", ["snapshot": ["volume_id": .string(volume)]]).json["snapshot"]?["id"]?.string)
+        let limit = Timestamp.monotonic() + 20
+        while try service.api("GET", "/snapshots/\(snapshot)").json["snapshot"]?["status"] != "available", Timestamp.monotonic() < limit {
+            usleep(10_000)
+        }
+        let other = try Self.secret(service, ["snapshot_id": .string(snapshot)])
+        let backup = try BackupTests.backup(service, of: volume, [:])
+        try BackupTests.wait(service, backup, "available")
+        let restored = try Self.secret(service, ["backup_id": .string(backup)])
+        let backupKey = try #require(
+            try service.api("GET", "/backups/\(backup)").json["backup"]?["encryption_key_id"]?.string)
+        let keys = try [volume, clone, other, restored].map { try Self.keyID(service, $0) } + [backupKey]
+        #expect(Set(keys).count == 5 && Self.keys(service) == 5)
+
+        let connector: JSON = ["host": "peer", "initiator": "iqn.test"]
+        let connection = try service.api("POST", "/volumes/\(clone)/action", ["os-initialize_connection": ["connector": connector]])
+        #expect(connection.json["connection_info"]?["data"]?["encrypted"] == true, "\(connection.text)")
+        #expect(
+            try service.api("POST", "/volumes/\(clone)/action", ["os-terminate_connection": ["connector": connector]]).status == 202)
+        #expect(try service.api("DELETE", "/snapshots/\(snapshot)").status == 202)
+        #expect(try service.api("POST", "/volume-transfers", ["transfer": ["volume_id": .string(volume)]]).status == 400)
+        #expect(try service.api("POST", "/volumes/\(volume)/action", ["os-unmanage": [:]]).status == 400)
+
+        // Each by its own key, when the first is gone.
+        let gone = Timestamp.monotonic() + 20
+        while try service.api("GET", "/snapshots/\(snapshot)").status != 404, Timestamp.monotonic() < gone { usleep(10_000) }
+        #expect(try service.api("DELETE", "/volumes/\(volume)").status == 202)
+        try service.wait(volume, nil)
+        for copy in [clone, other, restored] {
+            _ = try await Self.io(service, copy, image(copy), "read -P 0x41 0 4M")
+        }
+        for copy in [clone, other, restored] { #expect(try service.api("DELETE", "/volumes/\(copy)").status == 202) }
+        for copy in [clone, other, restored] { try service.wait(copy, nil) }
+        #expect(Self.keys(service) == 1)
+        #expect(try service.api("DELETE", "/backups/\(backup)").status == 202)
+        try BackupTests.wait(service, backup, nil)
+        #expect(Self.keys(service) == 0)
+        #expect(!service.log.contains(key) && service.stop() == 0)
+    }
+
+    @Test("a volume in Ceph begins with a LUKS header that its key opens, clones and all", arguments: [256, 512])
+    func ceph(keySize: Int64) async throws {
+        let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")
+        _ = try Self.encryptedType(service, keySize: keySize)
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        func image(_ volume: String) -> String {
+            "file.driver=rbd,file.pool=volumes,file.image=volume-\(volume),file.user=cinder,file.conf=\(conf)"
+        }
+        let volume = try Self.secret(service)
+        let header = service.directory + "/header"
+        _ = try await Self.run(
+            "/bin/bash",
+            ["-c", "CEPH_CONF=\(conf) rbd --id cinder -p volumes export --no-progress volume-\(volume) - | head -c 8M > \(header)"])
+        let dump = try await Self.run("cryptsetup", ["luksDump", header])
+        #expect(dump.contains("Cipher mode:   \txts-plain64") && dump.contains("Version:       \t1"), "\(dump)")
+        _ = try await Self.run(
+            "cryptsetup", ["open", "--test-passphrase", "--key-file", try await Self.passphrase(service, volume), header])
+        _ = try await Self.io(service, volume, image(volume), "write -P 0x42 0 1M")
+        let clone = try Self.secret(service, ["source_volid": .string(volume), "size": 2])
+        #expect(try Self.keyID(service, clone) != Self.keyID(service, volume))
+        _ = try await Self.io(service, clone, image(clone), "read -P 0x42 0 1M")
+        for id in [clone, volume] {
+            #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+            try service.wait(id, nil, seconds: 60)
+        }
+        #expect(Self.keys(service) == 0)
+    }
+
+    @Test("a backend whose hosts decrypt LUKS alone makes no volume of another kind, and leaves nothing of it")
+    func otherProvider() async throws {
+        let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")
+        _ = try Self.encryptedType(service, provider: "luks2")
+        let id = try service.create(["volume_type": "secret"])
+        try service.wait(id, "error", seconds: 60)
+        let operation = try service.api("GET", "/operations?resource_id=\(id)&limit=1").text
+        #expect(operation.contains("the type's provider is 'luks2'"), "\(operation)")
+        #expect(Self.keys(service) == 0)
+        #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)
+        try service.wait(id, nil)
+    }
+}
