@@ -57,8 +57,10 @@ struct RepositoryWork {
 
     private func run(_ order: RepositoryOrder, _ project: String, in store: any ObjectStore) throws {
         guard let repository = try RepositoryEngine.open(project, in: store, keys: order.keys, cache: order.cache) else {
-            if order.project == nil { return }
-            throw DriverFailure(.notFound, "the store has no repository of project \(project), or its password is not known")
+            let missing = DriverFailure(.notFound, "the store has no repository of project \(project), or its password is not known")
+            // A scrub tells it beside what it found in others. A password may have been made for a first backup that failed.
+            guard order.project == nil, order.work != .scrub else { throw missing }
+            return
         }
         try run(order, project, repository)
     }

@@ -139,13 +139,14 @@ struct BackupCommandTests {
         let id = try volumes.volume(seed: 9)
         let backup = try volumes.backup(id)
         let pack = try #require(try await packs(volumes).first)
-        // A repository that does not open is told, and keeps no other from being read.
+        // A repository that does not open is told, and so is one that is not there; they keep no other from being read.
+        let lost = String(repeating: "1", count: 32)
         let other = String(repeating: "0", count: 32)
         let copied = try await volumes.shell(
             """
             r=$(find '\(volumes.service.state)' -type d -name \(ServiceUnderTest.project) -path '*repositories*')
             k=$(find '\(volumes.service.state)' -type d -name '*.keys')
-            cp -r "$r" "$(dirname "$r")/\(other)" && (umask 077; printf '%064d' 0 > "$k/\(other)")
+            cp -r "$r" "$(dirname "$r")/\(other)" && (umask 077; printf '%064d' 0 > "$k/\(other)"; printf '%064d' 0 > "$k/\(lost)")
             """)
         #expect(copied.status == 0, "\(copied.output)")
         try volumes.flip(pack, at: 5_000)
@@ -153,6 +154,9 @@ struct BackupCommandTests {
         #expect(volumes.service.log.contains("a repository cannot be scrubbed"))
         let name = String(pack.split(separator: "/").last ?? "")
         let limit = Timestamp.monotonic() + 20
+        let missing = "cannot be scrubbed: the store has no repository of project \(lost)"
+        while !volumes.service.log.contains(missing), Timestamp.monotonic() < limit { usleep(20_000) }
+        #expect(volumes.service.log.contains(missing))
         while !volumes.service.log.contains("a store holds damage: pack \(name)"), Timestamp.monotonic() < limit { usleep(20_000) }
         #expect(volumes.service.log.contains("a store holds damage: pack \(name)"))
         let metrics = try volumes.service.request("GET", "/metrics", version: nil).text
