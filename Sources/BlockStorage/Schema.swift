@@ -298,5 +298,11 @@ public enum Schema {
                 "ALTER TABLE volume_types ADD COLUMN is_encrypted INTEGER NOT NULL DEFAULT 0",
                 "UPDATE volume_types SET is_encrypted = 1 WHERE id IN (SELECT volume_type_id FROM type_encryptions)",
             ]),
+        Migration(
+            20, "when all of a volume was last read for a backup",
+            [
+                "ALTER TABLE backups ADD COLUMN whole_read_at TEXT",
+                "UPDATE backups SET whole_read_at = created_at WHERE store IS NOT NULL",
+            ]),
     ]
 }

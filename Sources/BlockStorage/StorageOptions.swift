@@ -40,6 +40,9 @@ public struct StorageOptions: DeclaredOptions {
         "quota_backup_gigabytes", default: 1000, range: -1...2_147_483_647, help: "GiB of backups per project; -1: no limit.")
     public let quotaGroups = Option(
         "quota_groups", default: 10, range: -1...2_147_483_647, help: "Groups per project; -1: no limit.")
+    public let policyProtectDays = Option(
+        "backup_policy_max_protect_days", default: 3650, range: 0...36_500,
+        help: "Days for which backup policies may protect their backups from deletion at most; 0: not at all.")
     public let perVolumeSizeLimit = Option(
         "per_volume_size_limit", default: -1, range: -1...2_147_483_647, help: "Largest volume in GiB; -1: no limit.")
 

@@ -31,6 +31,8 @@ public struct VolumeRequests: Sendable {
     let clonedVolumeSameZone: Bool
     let reservationTimeout: Int
     let instanceReservationTimeout: Int
+    /// Days for which policies may protect backups at most.
+    public let mostProtectDays: Int
     /// Whether snapshots are charged for their size too.
     public let snapshotsChargeGigabytes: Bool
 
@@ -44,6 +46,7 @@ public struct VolumeRequests: Sendable {
         clonedVolumeSameZone = settings[Options.storage.clonedVolumeSameZone]
         reservationTimeout = settings[Options.storage.reservationTimeout]
         instanceReservationTimeout = settings[Options.storage.instanceReservationTimeout]
+        mostProtectDays = settings[Options.storage.policyProtectDays]
         snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
     }
 

@@ -30,6 +30,12 @@ public struct FlowOptions: DeclaredOptions {
         "backup_policy_item_limit_per_project", default: 500_000, range: 1000...100_000_000,
         help: "Volumes of which the kept runs of one project's backup policies tell, each as often as there was a run for it.")
 
+    public let wholeReadDays = Option(
+        "backup_whole_read_days", default: 30, range: 0...36_500,
+        help:
+            "Days after which an increment reads its whole volume again, where others read what the driver says has changed; 0: never."
+    )
+
     public let serveLimit = Option(
         "backup_serve_limit", default: 4, range: 0...64, help: "Backups that are served over NBD at once by clinker:serve.")
     public let projectServeLimit = Option(

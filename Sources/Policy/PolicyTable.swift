@@ -208,6 +208,7 @@ public enum PolicyTable {
         Rule("clinker:backup_layout", admin),
         Rule("clinker:backup_damages", admin),
         Rule("clinker:backup_repositories", admin),
+        Rule("clinker:backup_unprotect", admin),
         Rule("clinker:backup_verify", member, older: owner),
         Rule("clinker:backup_serve", member, older: owner),
         Rule("clinker:doctor", admin),

@@ -44,11 +44,13 @@ struct BackupWork {
             try engine.backup(order, of: device, to: store.objects, control).adding(
                 "read", .integer(Int64(clamping: control.progress.moved)))
         }
+        let readsAll = changes == nil || changes?.failure != nil || output["missed_change"] != nil
         if let reason = changes?.failure {
             log(CLINKER_WARNING, "not only what changed was read: \(source.plugin.name) did not tell it: \(reason)")
         }
         if let offset = output["missed_change"]?.integer { log(CLINKER_ERROR_LEVEL, complaint(source, offset)) }
-        return order.keepsSnapshot && tellsChanges(source, object) ? output.adding("tells_changes", .boolean(true)) : output
+        return output.adding("read_all", .boolean(readsAll))
+            .adding("tells_changes", order.keepsSnapshot && tellsChanges(source, object) ? .boolean(true) : nil)
     }
 
     /// What an operator must know of a driver that omitted a change.

@@ -35,6 +35,7 @@ extension CoreProcess {
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
         let node = settings[Options.service.host]
         doors.backupPlace = { stores.place(ofService: $0, node: node) }
+        doors.backupFormat = { stores.format(ofZone: $0) }
         if let serving = services.serving { doors.servings = serving }
         if let repositories = services.repositories { doors.repositories = repositories }
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }

@@ -30,6 +30,23 @@ struct BackupPolicyAPITests {
 
     private func message(_ answer: InMemoryAPI.Answer) -> String { answer.json["badRequest"]?["message"]?.string ?? answer.text }
 
+    @Test("the protection that a policy asks for has the service's limit, which what was permitted once may stay above")
+    func longestProtection() async throws {
+        let refused = try await api.send(
+            "POST", "/backup-policies", ["backup_policy": ["name": "gold", "action": "backup", "protect_days": 3651]])
+        #expect(refused.status == 400)
+        #expect(message(refused) == "Invalid input received: protect_days: it is at most 3650 (backup_policy_max_protect_days).")
+        let id = try await policy(["protect_days": 3650])
+        func change(_ members: JSONObject) async throws -> Int {
+            try await api.send("PUT", "/backup-policies/\(id)", ["backup_policy": .object(members)]).status
+        }
+        #expect(try await change(["protect_days": 3651]) == 400)
+        _ = try await api.database.write { try $0.run(text: "UPDATE backup_policies SET protect_days = 9999", []) }
+        #expect(try await change(["keep_last": 3]) == 200)
+        #expect(try await change(["protect_days": 9998]) == 400)
+        #expect(try await change(["protect_days": 2]) == 200)
+    }
+
     @Test("a policy is made with all members, shown, changed, listed and deleted")
     func life() async throws {
         let members: JSONObject = [
@@ -246,7 +263,7 @@ struct BackupPolicyAPITests {
 
     @Test("a member may not publish a policy")
     func publishing() async throws {
-        let resource = BackupPolicyResource(store: api.store)
+        let resource = BackupPolicyResource(store: api.store, mostProtectDays: 3650, format: { _ in nil })
         let operation = try #require(resource.extensions[0].operations.first { $0.name == "backup-policies:create" })
         let body: JSON = ["backup_policy": ["name": "n", "action": "backup", "is_public": true]]
         do {
@@ -259,7 +276,7 @@ struct BackupPolicyAPITests {
     func publicPolicyOfOwnProject() async throws {
         let shared = try await policy(["name": "shared", "is_public": true])
         let own = try await policy(["name": "own"])
-        let operations = BackupPolicyResource(store: api.store).extensions[0].operations
+        let operations = BackupPolicyResource(store: api.store, mostProtectDays: 3650, format: { _ in nil }).extensions[0].operations
         let bodies: [(String, JSON)] = [
             ("update", ["backup_policy": ["keep_last": 1]]), ("run", ["run": [:]]), ("pause", ["pause": [:]]), ("resume", ["resume": [:]]),
             ("delete", .null),
@@ -294,7 +311,7 @@ struct BackupPolicyAPITests {
             _ = try BackupPolicyAssignments.create(shared, .project, other, caller: stranger, in: tx)
             return run
         }
-        let operations = BackupPolicyResource(store: api.store).extensions[0].operations
+        let operations = BackupPolicyResource(store: api.store, mostProtectDays: 3650, format: { _ in nil }).extensions[0].operations
         for (name, parameters) in [("run-show", [shared, run]), ("runs", [shared])] {
             let operation = try #require(operations.first { $0.name == "backup-policies:\(name)" })
             for isAdmin in [false, true] {

@@ -407,6 +407,33 @@ struct BackupPolicySchedulerTests {
         #expect(try runs(of: id).map(\.message) == [nil, nil, nil])
     }
 
+    @Test("an increment of a user's that failed before it had a store keeps no chain, and does not keep its parent from being deleted")
+    func failedIncrementOfUser() async throws {
+        let volume = try await volume()
+        func backup(failing: Set<String> = [], incremental: Bool) async throws -> String {
+            let id = try await database.write { [requests, caller] tx in
+                var new = NewBackup()
+                new.isIncremental = incremental
+                return try requests.createBackup(of: volume, new, downAfter: 60, caller: caller, in: tx)
+            }
+            try await settle(failing: failing)
+            return id
+        }
+        let full = try await backup(incremental: false)
+        let failed = try await backup(failing: [volume], incremental: true)
+        let found = try #require(try database.readBlocking { try Backups.find(failed, in: $0) })
+        #expect(found.status == .error && found.parentID == full && found.format == nil)
+        #expect(try database.readBlocking { try Backups.find(full, in: $0)?.hasDependents } == false)
+        // One that is there counts.
+        let good = try await backup(incremental: true)
+        #expect(try database.readBlocking { try Backups.find(full, in: $0)?.hasDependents } == true)
+        for id in [good, full, failed] {
+            try await database.write { [requests, caller] in try requests.deleteBackup(id, force: false, caller: caller, in: $0) }
+            try await settle()
+        }
+        #expect(try backups().isEmpty)
+    }
+
     @Test("a copy that was found to be kept no longer is looked at again before it is deleted")
     func changedMeanwhile() async throws {
         _ = try await volume(["backup_policy": "gold"])
@@ -803,13 +830,48 @@ struct BackupPolicySchedulerTests {
     func previewOfProtected() async throws {
         _ = try await volume(["backup_policy": "gold"])
         let id = try await policy("gold") { ($0.schedule, $0.keepLast, $0.incremental, $0.protectDays) = ("0 3 * * *", 1, .never, 3) }
-        let preview = try await database.read { [caller] in try PolicyPreview(id, days: 10, caller: caller, in: $0) }
+        let preview = try await database.read { [caller] in try Self.preview(id, days: 10, caller: caller, in: $0) }
         #expect(preview.runs.count == 10)
         for deletion in preview.deletions {
             let (made, gone) = (try #require(Timestamp.parse(deletion.madeAt)), try #require(Timestamp.parse(deletion.at)))
             #expect(gone - made >= 3 * 86_400)
         }
         #expect(preview.deletions.count == 7)
+    }
+
+    private static func preview(_ id: String, days: Int, format: String = "cinder", caller: Caller, in connection: any Connection) throws
+        -> PolicyPreview
+    {
+        try PolicyPreview(id, days: days, mostProtectDays: 36_500, format: { _ in format }, caller: caller, in: connection)
+    }
+
+    @Test(
+        "a preview of a policy without any backup knows whether increments will rest on one another", arguments: ["cinder", "repository"])
+    func previewOfNothing(format: String) async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { ($0.schedule, $0.keepLast, $0.incremental) = ("0 3 * * *", 3, .always) }
+        let preview = try await database.read { [caller] in try Self.preview(id, days: 10, format: format, caller: caller, in: $0) }
+        // A chain is kept whole as long as one of it is.
+        #expect(preview.deletions.count == (format == "repository" ? 7 : 0))
+    }
+
+    @Test("a policy that is older than the limit of days of protection protects for as long as is permitted, and who administers ends it")
+    func limitOfProtection() async throws {
+        _ = try await volume(["backup_policy": "gold"])
+        let id = try await policy("gold") { $0.protectDays = 30 }
+        let limited = VolumeRequests(try Settings(text: "[DEFAULT]\nbackup_policy_max_protect_days = 2\n"))
+        #expect(limited.mostProtectDays == 2)
+        let scheduler = BackupPolicyScheduler(database: database, requests: limited, serviceDownTime: 60, log: log)
+        _ = try await run(id)
+        while try await scheduler.lookOnce() { try await settle() }
+        let made = try #require(try backups().first?.id)
+        let until = try #require(try database.readBlocking { try Backups.find(made, in: $0)?.protectedUntil.flatMap(Timestamp.parse) })
+        #expect((86_400...2 * 86_400).contains(until - Timestamp.seconds()))
+        let admin = Caller(userID: "a", projectID: "p", isAdmin: true, requestID: "req-admin")
+        try await database.write { try Backups.unprotect(made, caller: admin, in: $0) }
+        try await database.write { [requests, caller] in try requests.deleteBackup(made, force: false, caller: caller, in: $0) }
+        try await settle()
+        #expect(try backups().isEmpty)
     }
 
     @Test("copies of a run share the policy's bandwidth, and have names that a user could give")

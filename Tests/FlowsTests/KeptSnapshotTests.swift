@@ -90,6 +90,39 @@ struct KeptSnapshotTests {
         #expect(try await scene.bench.findings().isEmpty)
     }
 
+    private static let readSQL = SQL("SELECT whole_read_at FROM backups WHERE id = ?")
+
+    @Test("what drivers say is relied on for some days: then an increment reads the whole volume, and the next ones ask again")
+    func wholeRead() async throws {
+        let scene = try await Scene()
+        defer { scene.bench.close() }
+        func read(_ id: String) async throws -> String? {
+            try await scene.bench.database.read { try $0.first(Self.readSQL, .text(id)) { $0.optionalText(0) } ?? nil }
+        }
+        let full = try await scene.backup()
+        let begun = try #require(try await read(full))
+        let second = try await scene.increment()
+        #expect(scene.base != nil)
+        // It is as old as what it did not read.
+        #expect(try await read(second) == begun)
+        let (recent, old) = (Timestamp.format(Timestamp.seconds() - 29 * 86_400), Timestamp.format(Timestamp.seconds() - 31 * 86_400))
+        _ = try await scene.bench.database.write { try $0.run(text: "UPDATE backups SET whole_read_at = ?", [.text(recent)]) }
+        let third = try await scene.increment()
+        #expect(scene.base != nil)
+        #expect(try await read(third) == recent)
+        _ = try await scene.bench.database.write { try $0.run(text: "UPDATE backups SET whole_read_at = ?", [.text(old)]) }
+        let fourth = try await scene.increment()
+        #expect(scene.base == nil)
+        #expect(try #require(try await read(fourth)) >= begun)
+        _ = try await scene.increment()
+        #expect(scene.base != nil)
+        // Of a driver that was found out all was read.
+        _ = try await scene.bench.database.write { try $0.run(text: "UPDATE backups SET whole_read_at = ?", [.text(recent)]) }
+        scene.bench.script.omitsChange.withLock { $0 = true }
+        let whole = try await scene.increment()
+        #expect(try #require(try await read(whole)) >= begun)
+    }
+
     @Test("two increments at once ask for changes since the same snapshot, and one is kept in the end")
     func parallel() async throws {
         let scene = try await Scene()

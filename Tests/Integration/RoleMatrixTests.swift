@@ -47,6 +47,7 @@ struct RoleMatrixTests {
             "POST", "/backups/NOTHING/action", "volume_extension:backup_admin_actions:force_delete", body: #"{"os-force_delete": {}}"#),
         Case("GET", "/backups/NOTHING/layout", "clinker:backup_layout"), Case("GET", "/backups/NOTHING/damages", "clinker:backup_damages"),
         Case("POST", "/backups/NOTHING/action", "clinker:backup_verify", body: #"{"clinker:verify": {}}"#),
+        Case("POST", "/backups/NOTHING/action", "clinker:backup_unprotect", body: #"{"clinker:unprotect": null}"#),
         Case("POST", "/backups/NOTHING/action", "clinker:backup_serve", body: #"{"clinker:serve": {}}"#),
         Case("POST", "/backups/NOTHING/action", "clinker:backup_serve", body: #"{"clinker:unserve": {}}"#),
         Case("GET", "/backup-repositories/keys?project_id=p", "clinker:backup_repositories"),
@@ -264,6 +265,7 @@ struct RoleMatrixTests {
     /// The rules that Cinder does not have.
     private static let own = [
         "clinker:backup_layout": "admin", "clinker:backup_damages": "admin", "clinker:backup_repositories": "admin",
+        "clinker:backup_unprotect": "admin",
         "clinker:backup_verify": "admin or project member", "clinker:backup_serve": "admin or project member",
         "clinker:doctor": "admin", "clinker:services_remove": "admin", "clinker:operations_explain": "admin",
         "clinker:operations_get": "admin or project reader", "clinker:operations_cancel": "admin or project member",

@@ -10,6 +10,10 @@ extension BackupPolicyRunQuery: ListQuery {}
 /// `/backup-policies`. Beside Cinder's API.
 struct BackupPolicyResource: Resource {
     let store: Store
+    /// Days for which a policy may protect what it makes at most.
+    let mostProtectDays: Int
+    /// The format of new backups that ask for this availability zone; nil: there is no store.
+    let format: @Sendable (_ zone: String?) -> String?
 
     var extensions: [APIExtension] {
         [
@@ -55,6 +59,7 @@ struct BackupPolicyResource: Resource {
             ) { request in
                 var settings = BackupPolicySettings()
                 try BackupPolicyBodies.apply(request, to: &settings)
+                try settings.checkProtection(most: mostProtectDays)
                 if settings.isPublic { try request.enforce(Self.rule("publish")) }
                 try Self.enforceCopies(request, settings.action)
                 return try await store.write { [settings] in try BackupPolicies.create(settings, caller: request.caller, in: $0) }
@@ -67,7 +72,10 @@ struct BackupPolicyResource: Resource {
                 return try await store.write { tx in
                     try BackupPolicies.update(request.parameters[0], caller: request.caller, in: tx) { settings in
                         let wasPublic = settings.isPublic
+                        let days = settings.protectDays
                         try BackupPolicyBodies.apply(request, to: &settings)
+                        // What was permitted once does not keep the rest from being changed.
+                        if settings.protectDays != days { try settings.checkProtection(most: mostProtectDays) }
                         try Self.enforceCopies(request, settings.action)
                         if settings.isPublic || wasPublic, !mayPublish { throw Self.unpublished }
                     }
@@ -143,7 +151,8 @@ struct BackupPolicyResource: Resource {
             ) { request in
                 let days = request.body["preview"]?["days"]?.lenientInteger ?? 7
                 return try await store.list(for: request.caller, isShort: false) {
-                    try PolicyPreview(request.parameters[0], days: days, caller: request.caller, in: $0)
+                    try PolicyPreview(
+                        request.parameters[0], days: days, mostProtectDays: mostProtectDays, format: format, caller: request.caller, in: $0)
                 }
             },
         ]

@@ -151,6 +151,10 @@ struct BackupResource: Resource {
                 request in
                 try await store.write { try requests.verifyBackup(request.parameters[0], caller: request.caller, in: $0) }
             },
+            action("clinker:unprotect", policy: "clinker:backup_unprotect", summary: "End the protection of a backup from deletion") {
+                request in
+                try await store.write { try Backups.unprotect(request.parameters[0], caller: request.caller, in: $0) }
+            },
             APIOperation(
                 "backups:clinker:serve", "POST", "/backups/{id}/action", action: "clinker:serve", policies: ["clinker:backup_serve"],
                 body: .action("clinker:serve", BackupBodies.serving),

@@ -25,6 +25,8 @@ public struct BlockAPIServices: Sendable {
     }
     /// The store in which the objects lie that a driver of Cinder, by its name, has written; nil: there is none.
     public var backupPlace: @Sendable (_ service: String) -> Backups.Place? = { _ in nil }
+    /// The format of new backups that ask for an availability zone, or none; nil: no store takes them.
+    public var backupFormat: @Sendable (_ zone: String?) -> String? = { _ in nil }
     public var repositories: any BackupRepositories = NoBackupRepositories()
     public var servings: any BackupServings = NoBackupServings()
     /// What becomes later of the identity of who asks.

@@ -26,7 +26,8 @@ struct OperationTable: Sendable {
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),
             BackupResource(
                 store: store, requests: requests, serviceDownTime: downTime, place: services.backupPlace, servings: services.servings),
-            BackupRepositoryResource(repositories: services.repositories), BackupPolicyResource(store: store),
+            BackupRepositoryResource(repositories: services.repositories),
+            BackupPolicyResource(store: store, mostProtectDays: requests.mostProtectDays, format: services.backupFormat),
             MessageResource(store: store),
             ServiceResource(
                 store: store, serviceDownTime: downTime, logs: LogOperations(store: store, levels: services.logLevels)),

@@ -65,8 +65,16 @@ public struct BackupPolicySettings: Sendable {
     /// Of one copy: as many as a run makes at a time share the policy's limit.
     var bytesPerSecondOfCopy: Int? { maxBytesPerSecond.map { max(1, $0 / max(1, maxParallel)) } }
 
-    /// Until when a copy is protected that is made at a moment.
-    func protection(from time: Int) -> Int? { protectDays.map { time + $0 * 86_400 } }
+    /// Until when a copy is protected that is made at a moment. `most`: days; the policy may be older than this limit.
+    func protection(from time: Int, most: Int) -> Int? {
+        protectDays.map { min($0, most) }.flatMap { $0 > 0 ? time + $0 * 86_400 : nil }
+    }
+
+    /// Refuses a protection that is longer than the service's limit in days.
+    public func checkProtection(most: Int) throws(StorageError) {
+        guard let protectDays, protectDays > most else { return }
+        throw .invalidInput("protect_days: it is at most \(most) (backup_policy_max_protect_days).")
+    }
 
     private var window: DailyWindow? {
         guard let start = windowStart.flatMap(DailyWindow.seconds), let end = windowEnd.flatMap(DailyWindow.seconds) else { return nil }

@@ -5,7 +5,7 @@ import Primitives
 extension BackupPolicies {
     static let snapshotsSQL = SQL("SELECT id, created_at, status, policy_id, updated_at FROM snapshots WHERE volume_id = ?")
     static let backupsSQL = SQL(
-        "SELECT id, coalesce(data_timestamp, created_at), status, policy_id, updated_at, parent_id, verify_status, protected_until, format FROM backups WHERE volume_id = ? AND project_id = ?"
+        "SELECT id, coalesce(data_timestamp, created_at), status, policy_id, updated_at, parent_id, verify_status, protected_until, format, service_metadata FROM backups WHERE volume_id = ? AND project_id = ?"
     )
 
     /// The copies of a volume: the project's backups, or the snapshots. `triedSince`: what failed to be deleted since then is not tried again.
@@ -26,15 +26,14 @@ extension BackupPolicies {
                 case "deleting": .going
                 default: .busy
                 }
-            let isOwn = row.optionalText(3) == policy.id
             let format = isBackup ? row.optionalText(8) : nil
-            // Of what failed before it had a store there is nothing that could rest on another backup. Somebody else's stands in the way of
-            // its parent's deletion all the same.
-            let restsOnNothing = format == Backup.repositoryFormat || (format == nil && condition == .bad && isOwn)
+            // Of what failed before it had a store there is nothing that could rest on another backup.
+            let isNothing = format == nil && condition == .bad && isBackup && row.optionalText(9) == nil
+            let restsOnNothing = format == Backup.repositoryFormat || isNothing
             return Retention.Copy(
                 id: row.text(0), time: Timestamp.parse(row.text(1)).map { Int($0) } ?? 0, condition: condition,
                 parent: isBackup ? row.optionalText(5) : nil,
-                needsParent: !isBackup || !restsOnNothing, isOfPolicy: isOwn,
+                needsParent: !isBackup || !restsOnNothing, isOfPolicy: row.optionalText(3) == policy.id,
                 protectedUntil: isBackup ? row.optionalText(7).flatMap(Timestamp.parse).map { Int($0) } : nil,
                 order: row.text(1) + row.text(0))
         }

@@ -28,7 +28,13 @@ public struct PolicyPreview: Sendable {
     private var looks = 0
 
     /// Supposes that every run makes a copy of each volume that has the policy now.
-    public init(_ policyID: String, days: Int, caller: Caller, in connection: any Connection) throws {
+    /// - Parameters:
+    ///   - mostProtectDays: as `VolumeRequests` has it.
+    ///   - format: that of new backups by availability zone.
+    public init(
+        _ policyID: String, days: Int, mostProtectDays: Int, format: (_ zone: String?) -> String?, caller: Caller,
+        in connection: any Connection
+    ) throws {
         let policy = try BackupPolicies.get(policyID, for: caller, in: connection)
         try BackupPolicies.requireOwn(policy, caller)
         self.days = days
@@ -52,20 +58,23 @@ public struct PolicyPreview: Sendable {
         for volume in covered.prefix(Self.mostVolumes) {
             let copies = try BackupPolicies.copies(
                 ofVolume: volume.id, project: volume.projectID, of: policy, triedSince: nil, in: connection)
-            simulate(copies, of: volume.id, policy.settings, starts)
+            // Increments are in the format of what they are made on top of.
+            let last = copies.filter { $0.condition == .good }.max { ($0.time, $0.order) < ($1.time, $1.order) }
+            let needsParent = last?.needsParent ?? (format(policy.settings.availabilityZone) != Backup.repositoryFormat)
+            simulate(copies, of: volume.id, policy.settings, starts, newest: last?.id, needsParent: needsParent, mostProtectDays)
         }
         deletions.sort { ($0.at, $0.volumeID, $0.madeAt) < ($1.at, $1.volumeID, $1.madeAt) }
     }
 
     private static func shown(_ time: Int) -> String { Timestamp.format(seconds: time, microseconds: 0) }
 
-    private mutating func simulate(_ existing: [Retention.Copy], of volume: String, _ settings: BackupPolicySettings, _ starts: [Int]) {
+    private mutating func simulate(
+        _ existing: [Retention.Copy], of volume: String, _ settings: BackupPolicySettings, _ starts: [Int], newest last: String?,
+        needsParent: Bool, _ mostProtectDays: Int
+    ) {
         let (retention, zone) = (settings.retention, settings.zone)
         var copies = existing
-        let last = existing.filter { $0.condition == .good }.max { ($0.time, $0.order) < ($1.time, $1.order) }
-        var newest = last?.id
-        // Increments are in the format of what they are made on top of.
-        let needsParent = last?.needsParent ?? true
+        var newest = last
         let known = Set(existing.map(\.id))
         for (number, start) in starts.enumerated() {
             looks += copies.count
@@ -78,7 +87,7 @@ public struct PolicyPreview: Sendable {
                 || retention.wantsFull(settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: zone)
             let made = Retention.Copy(
                 id: "#\(number)", time: start, condition: .good, parent: isFull ? nil : newest, needsParent: needsParent,
-                protectedUntil: settings.protection(from: start))
+                protectedUntil: settings.protection(from: start, most: mostProtectDays))
             copies.append(made)
             newest = made.id
             let expired = Set(retention.expired(copies, in: zone, at: start))

@@ -31,7 +31,9 @@ extension VolumeRequests {
             new.metadata = settings.metadata
             new.force = true
             new.policyID = policy.id
-            new.protectedUntil = settings.protection(from: Int(tx.time)).map { Timestamp.format(seconds: $0, microseconds: 0) }
+            new.protectedUntil = settings.protection(from: Int(tx.time), most: mostProtectDays).map {
+                Timestamp.format(seconds: $0, microseconds: 0)
+            }
             new.isIncremental = !settings.retention.wantsFull(
                 settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: settings.zone)
             copy = try createBackup(of: volume.id, new, downAfter: seconds, caller: caller, in: tx)

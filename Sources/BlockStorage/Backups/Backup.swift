@@ -30,6 +30,9 @@ public final class Backup: Sendable {
     public let protectedUntil: String?
     /// No increment asks the volume's driver for what changed since the snapshot that it was made of.
     public let distrustsChanges: Bool
+    /// When all of the volume was last read, for it or for what it was made on top of; of one that was imported, when it was made. nil: nobody
+    /// knows.
+    public let wholeReadAt: String?
     /// Whether another backup is nothing without it: one that was made on top of it, in a repository one that is being made so.
     public let hasDependents: Bool
 
@@ -69,6 +72,7 @@ public final class Backup: Sendable {
         policyID = row[t.policyID]
         protectedUntil = row[t.protectedUntil]
         distrustsChanges = row[t.distrustsChanges]
+        wholeReadAt = row[t.wholeReadAt]
         hasDependents = !row.isNull(t.dependentID)
     }
 
@@ -204,11 +208,13 @@ public enum Backups {
         try tx.update(table, table.id(backup.id), set: table.encryptionKeyID(id))
     }
 
-    /// All of it is in the store.
-    public static func made(_ backup: Locked<Backup>, objectCount: Int, in tx: any Transaction) throws {
+    /// All of it is in the store. `inherits`: what the volume's driver called unchanged was not read, but is as in the backup that it was made
+    /// on top of.
+    public static func made(_ backup: Locked<Backup>, objectCount: Int, inherits: Bool = false, in tx: any Transaction) throws {
+        let parent = inherits ? try backup.parentID.flatMap { try find($0, in: tx) } : nil
         try tx.update(
             table, table.id(backup.id), set: table.status(.available), table.objectCount(objectCount), table.failReason(nil),
-            table.updatedAt(tx.now))
+            table.wholeReadAt(inherits ? parent?.wholeReadAt : backup.createdAt), table.updatedAt(tx.now))
     }
 
     /// The volume that it is restored to, as long as it is.
@@ -224,6 +230,17 @@ public enum Backups {
         try Quotas.addBackup(gigabytes: -backup.size, count: -1, project: backup.projectID, in: tx)
     }
 
+    /// Removes the row of one whose objects could not be removed, and tells so.
+    public static func forget(_ backup: Locked<Backup>, because reason: String, of operation: Operation, in tx: any Transaction) throws {
+        try remove(backup, in: tx)
+        try append(
+            "backup.forgotten", backup.value, caller: operation.caller,
+            data: [
+                "reason": .string(reason), "store": JSON(backup.store), "container": JSON(backup.container),
+                "service_metadata": JSON(backup.serviceMetadata),
+            ], in: tx)
+    }
+
     // MARK: what users change
 
     /// Changes name, description and (as a whole) metadata; nil leaves one as it is.
@@ -236,6 +253,14 @@ public enum Backups {
             table, table.id(id), set: table.name(name.map { $0.string } ?? backup.name),
             table.description(description.map { $0.string } ?? backup.description),
             table.metadata(try metadata?.stored("metadata", before: before) ?? backup.metadata), table.updatedAt(tx.now))
+    }
+
+    /// Ends the protection that a policy gave it: it can be deleted again.
+    public static func unprotect(_ id: String, caller: Caller, in tx: any Transaction) throws {
+        let backup = try lock(id, for: caller, in: tx)
+        guard let until = backup.protectedUntil else { return }
+        try tx.update(table, table.id(id), set: table.protectedUntil(nil), table.updatedAt(tx.now))
+        try append("backup.unprotect", backup.value, caller: caller, data: ["protected_until": .string(until)], in: tx)
     }
 
     /// Sets the state as an administrator says. Operations in flight keep their claims.

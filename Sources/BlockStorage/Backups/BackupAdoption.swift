@@ -89,7 +89,7 @@ extension Backups {
             table.dataTimestamp(try time("data_timestamp", in: record) ?? created),
             table.encryptionKeyID(try text("encryption_key_id", in: record)), table.metadata(try metadata.stored("metadata")),
             table.createdAt(created), table.updatedAt(tx.now), table.policyID(try text("policy_id", in: record)),
-            table.protectedUntil(try time("protected_until", in: record)))
+            table.protectedUntil(try time("protected_until", in: record)), table.wholeReadAt(created))
         try Quotas.addBackup(gigabytes: size, count: 1, project: kept.projectID, in: tx)
         try Events.append(
             "backup.import", resourceType: "backup", resourceID: kept.id, projectID: kept.projectID, operationID: nil, requestID: "",

@@ -89,6 +89,7 @@ extension VolumeRequests {
             throw StorageError.invalidInput("The backup record's metadata holds something else than texts.")
         }
         guard try Backups.find(record.id, in: tx) == nil else { throw StorageError.invalidBackup("Backup already exists in database.") }
+        let created = try time("created_at") ?? tx.now
         let t = Backups.table
         let problem =
             place == nil
@@ -101,7 +102,7 @@ extension VolumeRequests {
             t.store(place?.store), t.format(place?.format), t.service(place?.service), t.container(try text("container")),
             t.serviceMetadata(try text("service_metadata")), t.objectCount(Int(clamping: count)), t.host(place?.host),
             t.availabilityZone(place?.zone), t.dataTimestamp(try time("data_timestamp")), t.metadata(try metadata.stored("metadata")),
-            t.createdAt(try time("created_at") ?? tx.now), t.updatedAt(tx.now))
+            t.createdAt(created), t.updatedAt(tx.now), t.wholeReadAt(created))
         guard let made = try Backups.find(record.id, in: tx) else { throw StorageError.backupNotFound(record.id) }
         try Backups.append("backup.import", made, caller: caller, in: tx)
         try Quotas.chargeBackup(gigabytes: record.size, project: caller.projectID, defaults: quotas, in: tx)

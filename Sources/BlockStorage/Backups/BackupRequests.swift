@@ -98,7 +98,8 @@ extension VolumeRequests {
 
     static let noBackupService = StorageError(.unavailable, "Service cinder-backup could not be found.")
 
-    /// `force`: whatever its state; a backup that is being made is given up first.
+    /// `force`: whatever its state; a backup that is being made is given up first, and the row of one that could not be deleted goes though its
+    /// objects cannot be removed.
     public func deleteBackup(_ id: String, force: Bool, caller: Caller, in tx: any Transaction) throws {
         let found = try Backups.get(id, for: caller, in: tx)
         if force, let running = try Operations.latest(of: id, in: tx), running.finishedAt == nil, running.flow == CreateBackupArguments.flow
@@ -119,7 +120,11 @@ extension VolumeRequests {
         try Backups.setStatus(.deleting, of: backup, in: tx)
         var claims = [Claim.exclusive(backup)]
         if let claim = try Backups.claimOnImage(of: backup.value, in: tx) { claims.append(claim) }
-        try startBackup(DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: claims, in: tx)
+        if force, backup.status == .errorDeleting {
+            try startBackup(ForgetBackupArguments(), id, project: backup.projectID, caller: caller, claims: claims, in: tx)
+        } else {
+            try startBackup(DeleteBackupArguments(), id, project: backup.projectID, caller: caller, claims: claims, in: tx)
+        }
     }
 
     /// Of one project.

@@ -49,6 +49,13 @@ public struct DeleteBackupArguments: FlowArguments {
     public init() {}
 }
 
+/// Deletes a backup that could not be deleted before: where its store does not have it any more, its row goes all the same.
+public struct ForgetBackupArguments: FlowArguments {
+    public static let flow = FlowID("backup.forget")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
 /// Reads all that a backup needs, and marks what is damaged.
 public struct VerifyBackupArguments: FlowArguments {
     public static let flow = FlowID("backup.verify")

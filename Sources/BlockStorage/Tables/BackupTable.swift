@@ -1,11 +1,13 @@
 public import Database
 
-/// The backups, each with the id of one that is nothing without it: that was made on top of it, in a repository that is being made so.
+/// The backups, each with the id of one that is nothing without it: that was made on top of it, in a repository that is being made so. One
+/// that failed before it found a store is nothing with it either.
 public final class BackupTable: Table, @unchecked Sendable {
     public static let table = BackupTable(
         "backups", "b",
         joins: "LEFT JOIN backups c ON c.id = (SELECT min(d.id) FROM backups d WHERE d.parent_id = b.id "
-            + "AND (coalesce(b.format, '') <> '\(Backup.repositoryFormat)' OR d.status = \(BackupStatus.creating.sql)))"
+            + "AND (d.status = \(BackupStatus.creating.sql) OR (coalesce(b.format, '') <> '\(Backup.repositoryFormat)' "
+            + "AND (d.format IS NOT NULL OR d.service_metadata IS NOT NULL OR d.status NOT IN \([BackupStatus.error, .errorDeleting, .deleting].sql)))))"
     ).declared()
 
     public let id = Column<String>("id"), projectID = Column<String>("project_id"), userID = Column<String>("user_id")
@@ -42,6 +44,9 @@ public final class BackupTable: Table, @unchecked Sendable {
     /// Whether the volume's driver was found to omit changes since the snapshot that the backup was made of, or to have omitted some for it:
     /// no increment asks for those changes.
     public let distrustsChanges = Column<Bool>("distrusts_changes")
+    /// When all of the volume was last read, for it or for what it rests on: since then what changed is what the driver said. nil: nobody
+    /// knows.
+    public let wholeReadAt = Column<String?>("whole_read_at")
     public let dependentID = Column<String?>("id", joined: "c")
 }
 

@@ -103,7 +103,7 @@ enum CreateBackup: FlowDefinition {
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, keyID: backup.encryptionKeyID, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot
-                    if let parent = chain.dropLast().last {
+                    if let parent = chain.dropLast().last, run.isDriverTrusted(since: parent) {
                         switch try await run.base(of: backup, after: parent) {
                         case .snapshot(let base): order.base = base
                         case .namedInStore: order.asksBySnapshotName = true
@@ -123,7 +123,9 @@ enum CreateBackup: FlowDefinition {
                         "bytes_stored": "\(output["stored"]?.integer ?? 0)", "seconds": "\(output["seconds"]?.real ?? 0)",
                         "operation_id": "\(run.operation.id)", "request_id": "\(run.operation.requestID)",
                     ])
-                return output
+                // What the driver was asked for, and told.
+                let inherits = (order.base != nil || order.asksBySnapshotName) && output["read_all"]?.boolean != true
+                return output.adding("inherits", .boolean(inherits))
             },
             record: { run, output, tx in try recordWritten(run, output, in: tx) },
             undo: { run, services in
@@ -169,7 +171,10 @@ enum CreateBackup: FlowDefinition {
         let isTrusted = output["missed_change"] == nil
         let isKept = output["tells_changes"]?.boolean == true && isTrusted
         let count = output["objects"]?.integer.flatMap { Int(exactly: $0) } ?? 0
-        try finish(run, isKept ? .kept : .removed, isTrusted: isTrusted, in: tx) { try Backups.made($0, objectCount: count, in: tx) }
+        let inherits = output["inherits"]?.boolean == true && isTrusted
+        try finish(run, isKept ? .kept : .removed, isTrusted: isTrusted, in: tx) {
+            try Backups.made($0, objectCount: count, inherits: inherits, in: tx)
+        }
         let data: JSONObject = [
             "bytes_read": .integer(output["read"]?.integer ?? 0), "bytes_stored": .integer(output["stored"]?.integer ?? 0),
         ]

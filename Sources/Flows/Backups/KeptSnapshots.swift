@@ -1,6 +1,7 @@
 import BlockStorage
 import Database
 import DriverHost
+import Primitives
 
 // Snapshots of backups that lie beside a volume: what the next increment asks the driver for the changes since, and how they get out of
 // the way of everything else.
@@ -30,6 +31,14 @@ extension FlowRun {
     func isVolumeInCeph(_ backup: Backup, _ services: FlowServices) async throws -> Bool {
         guard let host = try await volume(backup.volumeID).host else { return false }
         return services.backends.backend(HostName.backend(of: host))?.capabilities?["storage_protocol"]?.string == "ceph"
+    }
+
+    /// Whether the word of the volume's driver for what changed is enough for an increment on a backup: what it omitted before is in nobody's
+    /// list any more, and is found when all is read again.
+    func isDriverTrusted(since parent: Backup) -> Bool {
+        guard settings.wholeReadDays > 0 else { return true }
+        guard let last = parent.wholeReadAt.flatMap({ Timestamp.parse($0) }) else { return false }
+        return Timestamp.seconds() - last < Double(settings.wholeReadDays) * 86_400
     }
 
     /// The snapshot since which an increment may ask what changed: the one that its parent was made of, if that still exists and is surely the

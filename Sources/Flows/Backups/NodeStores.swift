@@ -17,6 +17,9 @@ extension BackupStoreHosts {
         stores.enumerated().map { (store: $0.element, host: $0.offset == 0 ? node : "\(node)@\($0.element.name)") }
     }
 
+    /// The format of new backups that ask for an availability zone, or none; nil: no store takes them.
+    public func format(ofZone zone: String?) -> String? { stores.first { (zone ?? "").isEmpty || $0.zone == zone }?.format }
+
     /// Where the objects lie that a driver of Cinder, by its name, has written; nil: in no store of this node.
     public func place(ofService service: String, node: String) -> Backups.Place? {
         guard let found = services(of: node).first(where: { $0.store.service == service }) else { return nil }

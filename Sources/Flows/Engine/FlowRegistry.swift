@@ -25,8 +25,8 @@ struct FlowRegistry: Sendable {
         Registered<UnmanageSnapshot>(),
         Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<RemoveUnusedObject>(),
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
-        Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<RestoreBackup>(),
-        Registered<VerifyBackup>(),
+        Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
+        Registered<RestoreBackup>(), Registered<VerifyBackup>(),
     ])
 }
 

@@ -67,6 +67,8 @@ final class FlowSettings: Sendable {
     let snapshotSameHost: Bool
     /// On how many backends the making of a volume is tried.
     let placementAttempts: Int
+    /// Days for which increments rely on what drivers say has changed; 0: for ever.
+    let wholeReadDays: Int
     /// Seconds that a client waits for an operation.
     let responseTimeout: Double
 
@@ -76,6 +78,7 @@ final class FlowSettings: Sendable {
         snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
         snapshotSameHost = settings[Options.storage.snapshotSameHost]
         placementAttempts = min(settings[Options.flows.maxAttempts], backends)
+        wholeReadDays = settings[Options.flows.wholeReadDays]
         responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
     }
 }

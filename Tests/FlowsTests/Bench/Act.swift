@@ -15,7 +15,7 @@ enum Act: String, CaseIterable, Sendable {
     case snapshot, deleteSnapshot, revert
     case retype, retypeElsewhere, migrate, removeUnusedObject
     case manage, unmanage, manageSnapshot, unmanageSnapshot, verifyBackup
-    case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup
+    case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup, forgetBackup
     case restore, restoreOver, fromBackup
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
@@ -48,6 +48,7 @@ enum Act: String, CaseIterable, Sendable {
         case .backup, .backupOfSnapshot, .increment, .backupInPlace, .keptIncrement, .secretBackup: CreateBackup.id
         case .removeBackupSnapshot: RemoveBackupSnapshot.id
         case .deleteBackup, .keptDeleteBackup, .secretDeleteBackup: DeleteBackup.id
+        case .forgetBackup: ForgetBackup.id
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
         }
     }
@@ -66,7 +67,7 @@ enum Act: String, CaseIterable, Sendable {
         [
             .verifyBackup, .backup, .backupOfSnapshot, .increment, .backupInPlace, .removeBackupSnapshot, .deleteBackup, .restore,
             .restoreOver, .fromBackup, .keptIncrement, .keptDeleteBackup, .secretBackup, .secretDeleteBackup, .secretRestore,
-            .secretRestoreOver,
+            .secretRestoreOver, .forgetBackup,
         ].contains(self)
     }
     var isOfSecret: Bool { rawValue.hasPrefix("secret") }
@@ -320,6 +321,20 @@ enum Act: String, CaseIterable, Sendable {
             let id = try await finished(backup(of: volume))
             return try await bench.database.write { tx in
                 try requests.deleteBackup(id, force: false, caller: caller, in: tx)
+                return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
+            }
+        case .forgetBackup:
+            let volume = try await create()
+            let id = try await finished(backup(of: volume))
+            let failing = try await bench.database.write { tx in
+                try requests.deleteBackup(id, force: false, caller: caller, in: tx)
+                return try #require(try Operations.latest(of: id, in: tx)).id
+            }
+            bench.script.begin([0: Fault(code: .error)])
+            try await bench.carryOut(failing)
+            return try await bench.database.write { tx in
+                #expect(try Backups.find(id, in: tx)?.status == .errorDeleting)
+                try requests.deleteBackup(id, force: true, caller: caller, in: tx)
                 return (volume, try #require(try Operations.latest(of: id, in: tx)).id)
             }
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver:
