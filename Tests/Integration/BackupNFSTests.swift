@@ -35,16 +35,6 @@ struct BackupNFSTests {
         return answer
     }
 
-    @Test(
-        "an increment on a full backup is restored byte for byte, and both are deleted to the last file",
-        arguments: ["cinder", "repository"])
-    func chain(format: String) async throws {
-        let server = try StorageUnderTest.nfs.get()
-        let directory = server.nfsStoreDirectory(format)
-        try await backups.chain(format: format, store: try server.nfsStore(format))
-        if format == "cinder" { #expect(try await files(directory) == []) }
-    }
-
     @Test("Cinder's NFS driver restores what lies on the share, and its increment on that is imported and restored")
     func judged() async throws {
         let server = try StorageUnderTest.nfs.get()

@@ -82,17 +82,9 @@ struct BackupRBDTests {
         }
     }
 
-    private static func expectNothingLeft() async throws {
+    static func expectNothingLeft() async throws {
         #expect(try await lines("rbd -p backups ls") == [])
         #expect(try await lines("rados -p backups ls | grep -F .meta || true") == [])
-    }
-
-    @Test(
-        "volumes that are no images of Ceph: a full backup and an increment are restored byte for byte, and deleted to the last object",
-        arguments: ["cinder", "repository"])
-    func files(format: String) async throws {
-        try await BackupTests().chain(format: format, store: try StorageUnderTest.cephStore())
-        try await Self.expectNothingLeft()
     }
 
     @Test("volumes of Ceph: a chain over a grown volume, restored to new and used ones; snapshots have one name on both sides")
