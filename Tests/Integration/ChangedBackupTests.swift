@@ -297,7 +297,10 @@ struct ChangedBackupTests {
             return result.output
         }
         func content(_ id: String) async throws -> String {
-            try await rbd("export volume-\(id) - 2>/dev/null | sha256sum").split(separator: "\n").last.map(String.init) ?? ""
+            let result = try await ServiceUnderTest.run(
+                "/usr/bin/env", ["CEPH_CONF=\(conf)", ServiceUnderTest.root + "/Tests/Storage/rbd-hash", "volumes/volume-\(id)"])
+            #expect(result.status == 0, "\(result.output)")
+            return result.output
         }
         func kept(_ id: String) async throws -> Int {
             try JSON(parsing: try await rbd("snap ls --format json volume-\(id)")).array?.count ?? -1
