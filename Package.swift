@@ -6,6 +6,9 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+/// Tests are run once: to optimise them, where the release is tested, takes longer than they run. What they test is optimised.
+let tests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+
 /// What the loader has bound is read-only from then on: nobody who can write to memory leads a call elsewhere. Not in libraries that
 /// other packages build upon, which may have no flags of their own.
 let bound: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]
@@ -176,38 +179,38 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CLinux", "CRabbitMQ", "JSON", "Processes", "Primitives"], path: "Tests/Support",
             swiftSettings: strict),
-        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
-        .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: strict),
-        .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: tests),
+        .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: tests),
+        .testTarget(name: "ProcessesTests", dependencies: ["Processes", "Primitives", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: strict),
-        .testTarget(name: "ImageFormatsTests", dependencies: ["ImageFormats", "Processes", "TestSupport"], swiftSettings: strict),
+            name: "ObservabilityTests", dependencies: ["Observability", "Primitives", "TestSupport", logging], swiftSettings: tests),
+        .testTarget(name: "ImageFormatsTests", dependencies: ["ImageFormats", "Processes", "TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "TransfersTests",
             dependencies: ["Transfers", "DriverHost", "ImageFormats", "Processes", "Primitives", "TestSupport"],
-            swiftSettings: strict),
-        .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
-        .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: strict),
+            swiftSettings: tests),
+        .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: tests),
+        .testTarget(name: "SettingsTests", dependencies: ["clinker", "Settings", "Primitives", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "ObjectServersTests", dependencies: ["CDriver", "DriverKit", "ObjectServers", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: strict),
-        .testTarget(name: "DatabaseTests", dependencies: ["CLinux", "Database", "Primitives", "TestSupport"], swiftSettings: strict),
+            name: "ObjectServersTests", dependencies: ["CDriver", "DriverKit", "ObjectServers", "TestSupport"], swiftSettings: tests),
+        .testTarget(name: "PolicyTests", dependencies: ["Policy"], swiftSettings: tests),
+        .testTarget(name: "DatabaseTests", dependencies: ["CLinux", "Database", "Primitives", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "BackupsTests", dependencies: ["Backups", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
+            name: "BackupsTests", dependencies: ["Backups", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "BlockStorageTests",
             dependencies: ["Calendar", "BlockStorage", "Database", "Settings", "JSON", "Primitives", "TestSupport"],
-            swiftSettings: strict),
+            swiftSettings: tests),
         .testTarget(
             name: "FlowsTests",
             dependencies: [
                 "Flows", "Transfers", "DriverHost", "BlockStorage", "KeyManager", "Database", "Settings", "JSON", "Processes", "Primitives",
                 "TestSupport", logging,
             ],
-            exclude: ["Kept"], swiftSettings: strict),
+            exclude: ["Kept"], swiftSettings: tests),
         .testTarget(
             name: "HTTPServerTests", dependencies: ["HTTPServer", "JSON", "Observability", "Primitives", "TestSupport", logging],
-            swiftSettings: strict),
+            swiftSettings: tests),
         .testTarget(
             name: "BlockAPITests",
             dependencies: [
@@ -215,24 +218,24 @@ let package = Package(
                 "Primitives", "TestSupport",
                 logging,
             ],
-            swiftSettings: strict),
+            swiftSettings: tests),
         .testTarget(
-            name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: strict),
+            name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: strict),
+            name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: tests),
         .testTarget(
             name: "KeyManagerTests", dependencies: ["KeyManager", "Settings", "JSON", "Processes", "Primitives", "TestSupport"],
-            exclude: ["barbican"], swiftSettings: strict),
+            exclude: ["barbican"], swiftSettings: tests),
         .testTarget(
             name: "DriverHostTests",
             dependencies: ["Backups", "DriverHost", "Transfers", "CDriver", "CLinux", "Processes", "Primitives", "TestSupport"],
             exclude: ["Drivers", "abi.py"],
-            swiftSettings: strict),
+            swiftSettings: tests),
         .testTarget(
             name: "IntegrationTests",
             dependencies: ["Backups", "DriverHost", "JSON", "KeyManager", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
             path: "Tests/Integration",
-            exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: strict),
+            exclude: ["clients", "captures", "keystone", "preload"], swiftSettings: tests),
     ]
 )
 
