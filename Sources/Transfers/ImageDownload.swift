@@ -33,6 +33,8 @@ final class ImageDownload: @unchecked Sendable {
     /// Brings all bytes; returns also when the sink wants no more.
     func run(into sink: @escaping (UnsafeRawBufferPointer) -> Bool) throws {
         self.sink = sink
+        // It may hold this one.
+        defer { self.sink = { _ in false } }
         while try !attempt() {}
     }
 
