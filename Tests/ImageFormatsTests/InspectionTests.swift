@@ -213,4 +213,26 @@ struct InspectionTests {
         #expect(refusal(file, .vhdx).contains("parent"))
         #expect(refusal(Bytes(bytes: Array(try make("vhdx").bytes.prefix(200_000))), .vhdx).contains("truncated"))
     }
+
+    @Test("Whatever is changed in a header, an inspection ends, and finds no disk that is larger than the volume")
+    func mutations() throws {
+        var random = Seeded(7)
+        for (driver, format) in [
+            ("qcow2", ImageFormat.qcow2), ("vmdk", .vmdk), ("vpc", .vhd), ("vdi", .vdi), ("parallels", .ploop), ("vhdx", .vhdx),
+        ] {
+            let sound = try make(driver, driver == "vpc" ? "force_size=on" : nil)
+            // Where each of them has its numbers.
+            let places = format == .vhdx ? [196_608..<196_736, 1_048_576..<3_145_728] : [0..<512]
+            for _ in 0..<(format == .vhdx ? 20 : 300) {
+                var file = sound
+                for _ in 0..<Int.random(in: 1...4, using: &random) {
+                    let place = places.randomElement(using: &random) ?? 0..<1
+                    let offset = Int.random(in: place.clamped(to: 0..<(file.bytes.count - 8)), using: &random)
+                    let values: [UInt64] = [0, 1, UInt64.max, UInt64.max >> 1, 1 << 63, random.next()]
+                    file.put(values.randomElement(using: &random) ?? 0, [1, 2, 4, 8].randomElement(using: &random) ?? 1, at: offset)
+                }
+                if let found = try? inspect(file, format) { #expect(found.virtualSize <= Self.size + (1 << 20)) }
+            }
+        }
+    }
 }
