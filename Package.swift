@@ -13,6 +13,9 @@ let tests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"], .when(configurati
 /// other packages build upon, which may have no flags of their own.
 let bound: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now"])]
 
+/// The program's function takes the place of GnuTLS's for libmicrohttpd only if the loader sees it.
+let alerts: [LinkerSetting] = [.unsafeFlags(["-Xlinker", "--export-dynamic-symbol=gnutls_handshake"])]
+
 /// An async function stays on its caller's thread: a request that never waits never changes threads.
 let stayOnThread: [SwiftSetting] = [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -95,8 +98,8 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "HTTPServer",
-            dependencies: ["CMicroHTTPD", "CLinux", "JSON", "Observability", "Primitives", logging],
-            swiftSettings: strict + stayOnThread),
+            dependencies: ["CMicroHTTPD", "CGnuTLS", "CLinux", "JSON", "Observability", "Primitives", logging],
+            swiftSettings: strict + stayOnThread, linkerSettings: alerts),
         // Notifications as oslo.messaging sends them, and the broker that takes them.
         .target(name: "Messaging", dependencies: ["CRabbitMQ", "CLinux", "JSON", "Primitives"], swiftSettings: strict),
         .target(
@@ -177,7 +180,7 @@ let package = Package(
             swiftSettings: strict, linkerSettings: bound),
 
         .target(
-            name: "TestSupport", dependencies: ["CLinux", "CRabbitMQ", "JSON", "Processes", "Primitives"], path: "Tests/Support",
+            name: "TestSupport", dependencies: ["CGnuTLS", "CLinux", "CRabbitMQ", "JSON", "Processes", "Primitives"], path: "Tests/Support",
             swiftSettings: strict),
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: tests),
         .testTarget(name: "CalendarTests", dependencies: ["Calendar"], swiftSettings: tests),

@@ -6,14 +6,14 @@ import Synchronization
 /// The open connections of a server with the phase of each and its start. libmicrohttpd's own time-out restarts with every byte; the
 /// limits here do not, so that a client that sends single bytes cannot keep a connection open forever.
 final class Connections: Sendable {
-    enum Phase: Int { case fresh, receiving, answering, idle }
+    enum Phase: Int { case fresh, receiving, answering, idle, handshaking }
 
     /// Why the server closed a connection.
-    enum Reason: String, CaseIterable { case slow, idle, crowded }
+    enum Reason: String, CaseIterable { case slow, idle, crowded, handshake }
 
     final class Connection: @unchecked Sendable {
         fileprivate let descriptor: Int32
-        /// The phase in the two lowest bits, and above them the start in milliseconds of the monotonic clock: one store changes both.
+        /// The phase in the three lowest bits, and above them the start in milliseconds of the monotonic clock: one store changes both.
         private let state: Atomic<Int>
         private let isRefused = Atomic<Bool>(false)
         /// Lists of the last request's headers and of its response's: the next one's take over their memory. Used by the thread that serves
@@ -21,12 +21,29 @@ final class Connections: Sendable {
         @exclusivity(unchecked) private var lastHeaders: [RequestHead.Header] = []
         @exclusivity(unchecked) private var lastResponseHeaders: [(name: String, value: String)] = []
 
-        fileprivate init(descriptor: Int32) {
-            self.descriptor = descriptor
-            state = Atomic(Self.pack(.fresh, Timestamp.monotonic()))
+        /// What its TLS session was set up with; nil without TLS. Used by the thread that serves the connection alone, as the next one.
+        @exclusivity(unchecked) var credentials: TLSCredentials?
+        /// The client's address until the handshake has ended.
+        @exclusivity(unchecked) var handshake: HandshakeLimit.Address?
+
+        /// Receives that address when it has.
+        @exclusivity(unchecked) var onHandshake: (@Sendable (HandshakeLimit.Address) -> Void)?
+
+        /// The handshake is over, one way or the other.
+        func finishHandshake() {
+            guard let address = handshake else { return }
+            handshake = nil
+            onHandshake?(address)
+            onHandshake = nil
+            enter(.fresh, at: Timestamp.monotonic())
         }
 
-        private static func pack(_ phase: Phase, _ now: Double) -> Int { Int(now * 1000) << 2 | phase.rawValue }
+        fileprivate init(descriptor: Int32, phase: Phase) {
+            self.descriptor = descriptor
+            state = Atomic(Self.pack(phase, Timestamp.monotonic()))
+        }
+
+        private static func pack(_ phase: Phase, _ now: Double) -> Int { Int(now * 1000) << 3 | phase.rawValue }
 
         /// Its last request is answered before all of it was read, and the connection closed: the client may still be sending.
         func refuse() { isRefused.store(true, ordering: .relaxed) }
@@ -64,7 +81,7 @@ final class Connections: Sendable {
 
         fileprivate var now: (phase: Phase, since: Double) {
             let packed = state.load(ordering: .relaxed)
-            return (Phase(rawValue: packed & 3) ?? .idle, Double(packed >> 2) / 1000)
+            return (Phase(rawValue: packed & 7) ?? .idle, Double(packed >> 3) / 1000)
         }
     }
 
@@ -73,11 +90,13 @@ final class Connections: Sendable {
     private let limit: Int
     private let requestTimeout: Double
     private let idleTimeout: Double
+    private let handshakeTimeout: Double
 
-    init(limit: Int, requestTimeout: Int, idleTimeout: Int) {
+    init(limit: Int, requestTimeout: Int, idleTimeout: Int, handshakeTimeout: Int) {
         self.limit = limit
         self.requestTimeout = Double(requestTimeout)
         self.idleTimeout = Double(idleTimeout)
+        self.handshakeTimeout = Double(handshakeTimeout)
     }
 
     var count: Int { open.withLock { $0.count } }
@@ -93,8 +112,8 @@ final class Connections: Sendable {
     }
 
     /// Adds a connection; the caller keeps it until `remove`.
-    func add(descriptor: Int32) -> Connection {
-        let connection = Connection(descriptor: descriptor)
+    func add(descriptor: Int32, phase: Phase = .fresh) -> Connection {
+        let connection = Connection(descriptor: descriptor, phase: phase)
         open.withLock { $0[ObjectIdentifier(connection)] = connection }
         return connection
     }
@@ -121,6 +140,8 @@ final class Connections: Sendable {
                     }
                 case .idle:
                     if age > idleTimeout { Self.end(connection, .idle, &ended) } else { idle.append((since, connection)) }
+                case .handshaking:
+                    if age > handshakeTimeout { Self.end(connection, .handshake, &ended) } else { idle.append((since, connection)) }
                 case .answering: break
                 }
             }

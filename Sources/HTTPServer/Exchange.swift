@@ -1,3 +1,4 @@
+import CGnuTLS
 import CMicroHTTPD
 import Glibc
 import JSON
@@ -94,7 +95,7 @@ final class Exchange: @unchecked Sendable {
         guard let request = progress.request else {
             let head = RequestHead(
                 connection, method: method, version: version, line: progress.line, former: known?.takeHeaders() ?? [])
-            let request = makeRequest(head, connection, method)
+            let request = makeRequest(head, connection, method, isEncrypted: server.tls != nil)
             progress.request = request
             if let known { request.give(headerRoom: known.takeResponseHeaders()) }
             guard head.memory <= HTTPServer.headMemory else { return refuse(request, head, connection, server) }
@@ -203,11 +204,13 @@ final class Exchange: @unchecked Sendable {
         name.withCString { name in _ = value.withCString { MHD_add_response_header(body, name, $0) } }
     }
 
-    private func makeRequest(_ head: RequestHead, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?) -> HTTPRequest {
+    private func makeRequest(
+        _ head: RequestHead, _ connection: OpaquePointer, _ method: UnsafePointer<CChar>?, isEncrypted: Bool
+    ) -> HTTPRequest {
         let uri = progress.target.flatMap { head.pathAndQuery(of: $0, method: method) }
         let request = HTTPRequest(
             method: method.flatMap { String(validatingCString: $0) } ?? "?", uri: uri ?? "/", headers: head.headers,
-            remoteAddress: Self.address(connection), descriptor: clinker_connection_socket(connection))
+            remoteAddress: Self.address(connection), isEncrypted: isEncrypted, descriptor: clinker_connection_socket(connection))
         request.refusal = head.refusal ?? (uri == nil ? "The request's target is malformed, or is another host's." : nil)
         request.declaredLength = head.declaredLength
         progress.isChunked = head.isChunked
@@ -242,7 +245,11 @@ final class Exchange: @unchecked Sendable {
         var bytes = Array("\(head)Connection: close\r\nContent-Length: \(body.count)\r\n\r\n".utf8)
         bytes.append(contentsOf: UnsafeRawBufferPointer(start: body.base, count: body.count))
         // A single send on an otherwise idle connection; a client that does not read loses it.
-        _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+        if let session = clinker_tls_session(connection).map({ gnutls_session_t($0) }) {
+            _ = gnutls_record_send(session, bytes, bytes.count)
+        } else {
+            _ = send(clinker_connection_socket(connection), bytes, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+        }
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: body.count, seconds: seconds)

@@ -19,6 +19,8 @@ public final class HTTPRequest: @unchecked Sendable {
     public internal(set) var bodyIsTooLarge = false
     /// The client's address: that of the connection, or the one given by a trusted proxy.
     public internal(set) var remoteAddress: String
+    /// Whether the connection is encrypted.
+    public let isEncrypted: Bool
     /// What a trusted proxy said of the original request; nil without one.
     public internal(set) var forwarded: Forwarded?
     /// The connection's socket until the request is answered; -1 for requests created in memory.
@@ -57,7 +59,7 @@ public final class HTTPRequest: @unchecked Sendable {
 
     init(
         method: String, uri: String, headers: [(name: UnsafePointer<CChar>, value: UnsafePointer<CChar>?)], remoteAddress: String,
-        descriptor: Int32 = -1
+        isEncrypted: Bool = false, descriptor: Int32 = -1
     ) {
         self.method = method
         if let question = uri.utf8.firstIndex(of: UInt8(ascii: "?")) {
@@ -69,6 +71,7 @@ public final class HTTPRequest: @unchecked Sendable {
         }
         self.headers = headers
         self.remoteAddress = remoteAddress
+        self.isEncrypted = isEncrypted
         self.descriptor = descriptor
         startedAt = Timestamp.monotonic()
     }
@@ -89,6 +92,9 @@ public final class HTTPRequest: @unchecked Sendable {
             free(UnsafeMutablePointer(mutating: header.value))
         }
     }
+
+    /// The scheme of links, with its separator: the proxy's, or the connection's own.
+    public var scheme: String { forwarded.map { $0.scheme + "://" } ?? (isEncrypted ? "https://" : "http://") }
 
     /// Whether the client has closed its end of the connection. Valid only until the request is answered.
     public var isAbandoned: Bool { descriptor >= 0 && Peer.hasClosed(descriptor) }

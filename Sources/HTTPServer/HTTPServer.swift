@@ -1,3 +1,4 @@
+import CGnuTLS
 import CLinux
 import CMicroHTTPD
 import Glibc
@@ -22,6 +23,12 @@ public final class HTTPServer: @unchecked Sendable {
         public var requestTimeout: Int
         /// Seconds after which an idle connection is closed.
         public var idleTimeout: Int
+        /// What is shown to clients with TLS; nil: plain HTTP is spoken.
+        public var tls: TLSEndpoint?
+        /// Seconds that a client has for its handshake.
+        public var handshakeTimeout = 10
+        /// Most handshakes from one address that have not ended; 0 for no limit.
+        public var handshakeLimitPerAddress = 0
         public init(
             socket: Int32, threads: Int, bodyLimit: Int, connectionLimit: Int, connectionLimitPerAddress: Int = 0, requestTimeout: Int = 60,
             idleTimeout: Int
@@ -48,6 +55,8 @@ public final class HTTPServer: @unchecked Sendable {
     private let running = Atomic<Int>(0)
     private let connections: Connections
     private let connectionLimit: Int
+    let tls: TLSEndpoint?
+    private let handshakes: HandshakeLimit
     let streams: StreamConnections
     private let lingering: LingeringClose
     /// Bytes of a body beyond the limit that are read and dropped, so that the client sends to the end and receives the response.
@@ -66,7 +75,10 @@ public final class HTTPServer: @unchecked Sendable {
         bodyLimit = configuration.bodyLimit
         accessLog = AccessLog(sink: log)
         connections = Connections(
-            limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout)
+            limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout,
+            handshakeTimeout: configuration.handshakeTimeout)
+        tls = configuration.tls
+        handshakes = HandshakeLimit(limit: configuration.handshakeLimitPerAddress)
         connectionLimit = configuration.connectionLimit
         streams = try StreamConnections(
             limit: configuration.connectionLimit, limitPerAddress: configuration.connectionLimitPerAddress,
@@ -96,11 +108,10 @@ public final class HTTPServer: @unchecked Sendable {
             guard let server, let connection, let context else { return }
             let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
             if code == .CONNECTION_NOTIFY_STARTED {
-                context.pointee = Unmanaged.passRetained(me.connections.add(descriptor: clinker_connection_socket(connection))).toOpaque()
+                context.pointee = Unmanaged.passRetained(me.opened(connection)).toOpaque()
             } else if let raw = context.pointee {
                 let known = Unmanaged<Connections.Connection>.fromOpaque(raw)
-                if known.takeUnretainedValue().mayStillReceive { me.lingering.keep(clinker_connection_socket(connection)) }
-                me.connections.remove(known.takeUnretainedValue())
+                me.closed(connection, known.takeUnretainedValue())
                 known.release()
                 context.pointee = nil
             }
@@ -125,9 +136,16 @@ public final class HTTPServer: @unchecked Sendable {
         ]
         // libmicrohttpd does not accept a pool of one thread.
         if configuration.threads < 2 { items.remove(at: 1) }
-        let flags = UInt32(MHD_USE_EPOLL_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue)
+        var flags = UInt32(MHD_USE_EPOLL_INTERNAL_THREAD.rawValue | MHD_ALLOW_SUSPEND_RESUME.rawValue)
+        var arguments: [any CVarArg] = []
+        if tls != nil {
+            flags |= UInt32(MHD_USE_TLS.rawValue)
+            // Every session gets its credentials when its connection is opened; libmicrohttpd insists on a source of its own.
+            let none: @convention(c) () -> Int32 = { -1 }
+            arguments = [MHD_OPTION.HTTPS_CERT_CALLBACK.rawValue, unsafeBitCast(none, to: OpaquePointer.self)]
+        }
         daemon = items.withUnsafeMutableBufferPointer { items in
-            withVaList([MHD_OPTION.ARRAY.rawValue, items.baseAddress!, MHD_OPTION.END.rawValue]) { arguments in
+            withVaList(arguments + [MHD_OPTION.ARRAY.rawValue, items.baseAddress!, MHD_OPTION.END.rawValue]) { arguments in
                 withShortTimeSlice { MHD_start_daemon_va(flags, 0, HTTPServer.admit, me, HTTPServer.handle, me, arguments) }
             }
         }
@@ -159,6 +177,11 @@ public final class HTTPServer: @unchecked Sendable {
         for reason in Connections.Reason.allCases {
             text.sample("clinker_http_connections_closed_total", closed[reason] ?? 0, ["reason": reason.rawValue])
         }
+        guard let tls else { return }
+        text.family("clinker_tls_handshakes", .gauge, "TLS handshakes that have begun and not ended.")
+        text.sample("clinker_tls_handshakes", handshakes.count)
+        text.family("clinker_tls_certificate_expiry_seconds", .gauge, "When the certificate in use ends, in seconds since 1970.")
+        text.sample("clinker_tls_certificate_expiry_seconds", Int(tls.expires))
     }
 
     /// Stops accepting, waits at most `seconds` until running requests are answered, and closes every connection.
@@ -185,10 +208,45 @@ public final class HTTPServer: @unchecked Sendable {
     func started() { running.wrappingAdd(1, ordering: .relaxed) }
     func ended() { running.wrappingSubtract(1, ordering: .releasing) }
 
-    /// The number of open connections: those of libmicrohttpd, and streams.
-    private static let admit: MHD_AcceptPolicyCallback = { server, _, _ in
+    private func opened(_ connection: OpaquePointer) -> Connections.Connection {
+        let descriptor = clinker_connection_socket(connection)
+        guard let tls, let session = clinker_tls_session(connection).map({ gnutls_session_t($0) }) else {
+            return connections.add(descriptor: descriptor)
+        }
+        let known = connections.add(descriptor: descriptor, phase: .handshaking)
+        let address = HandshakeLimit.Address(clinker_client_address(connection))
+        handshakes.began(address)
+        known.handshake = address
+        known.credentials = tls.current
+        known.credentials?.prepare(session)
+        // The record lives as long as the connection, and handshakes are made by its thread alone.
+        gnutls_session_set_ptr(session, Unmanaged.passUnretained(known).toOpaque())
+        gnutls_handshake_set_hook_function(session, UInt32(GNUTLS_HANDSHAKE_FINISHED.rawValue), Int32(GNUTLS_HOOK_POST)) {
+            session, _, _, incoming, _ in
+            // The client's message is the last one, or the last one of it.
+            if incoming != 0, let raw = gnutls_session_get_ptr(session) {
+                Unmanaged<Connections.Connection>.fromOpaque(raw).takeUnretainedValue().finishHandshake()
+            }
+            return 0
+        }
+        known.onHandshake = { [handshakes] in handshakes.ended($0) }
+        return known
+    }
+
+    private func closed(_ connection: OpaquePointer, _ known: Connections.Connection) {
+        let isFailed = known.handshake != nil
+        known.finishHandshake()
+        // Of a handshake that failed the client shall receive the reason.
+        if known.mayStillReceive || isFailed { lingering.keep(clinker_connection_socket(connection)) }
+        // libmicrohttpd has freed the session already, which does not own the credentials.
+        connections.remove(known)
+    }
+
+    private static let admit: MHD_AcceptPolicyCallback = { server, address, _ in
         guard let server else { return .NO }
-        return Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue().hasRoom ? .YES : .NO
+        let me = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
+        guard me.hasRoom, me.tls == nil || me.handshakes.hasRoom(for: HandshakeLimit.Address(address)) else { return .NO }
+        return .YES
     }
 
     private var hasRoom: Bool {

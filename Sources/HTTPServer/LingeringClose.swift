@@ -44,6 +44,8 @@ final class LingeringClose: Sendable {
             guard !state.isEnding, state.open.count < Self.most else { return false }
             guard poll.add(own, EPOLLIN.rawValue) else { return false }
             state.open[own] = Socket(rest: limit, deadline: Timestamp.monotonic() + Self.seconds)
+            // With TLS its owner ends the session only, and relies on close for the end of the stream.
+            shutdown(own, Int32(SHUT_WR))
             return true
         }
         if !isKept { close(own) }

@@ -13,9 +13,8 @@ final class Poll: Sendable {
         guard descriptor >= 0 else { throw SystemError.last(failure) }
         bell = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard bell >= 0 else {
-            let error = SystemError.last(failure)
-            close(descriptor)
-            throw error
+            // All properties have values: deinit closes the descriptor.
+            throw SystemError.last(failure)
         }
         _ = add(bell, EPOLLIN.rawValue)
     }
@@ -29,6 +28,12 @@ final class Poll: Sendable {
     func add(_ socket: Int32, _ events: UInt32) -> Bool {
         var interest = epoll_event(events: events, data: epoll_data_t(fd: socket))
         return epoll_ctl(descriptor, EPOLL_CTL_ADD, socket, &interest) == 0
+    }
+
+    /// Waits for the descriptor's events no longer.
+    func remove(_ socket: Int32) {
+        var interest = epoll_event()
+        _ = epoll_ctl(descriptor, EPOLL_CTL_DEL, socket, &interest)
     }
 
     /// Wakes the thread that waits, or that waits next.

@@ -12,22 +12,27 @@ final class StreamConnections: Sendable {
         let descriptor: Int32
         let address: String
         let isChunked: Bool
+        /// What libmicrohttpd encrypts and sends; nil if the socket is written to.
+        let pipe: LibraryPipe?
         /// nil once the connection is closed, which breaks the reference cycle between the stream and its wake-up closure.
         var stream: (any HTTPStream)?
         /// Bytes that the socket has not accepted yet.
         var rest: [UInt8] = []
         var isDue = true
 
-        init(_ descriptor: Int32, _ stream: any HTTPStream, address: String, isChunked: Bool) {
+        init(_ descriptor: Int32, _ stream: any HTTPStream, _ pipe: LibraryPipe?, address: String, isChunked: Bool) {
             self.descriptor = descriptor
             self.stream = stream
             self.address = address
             self.isChunked = isChunked
+            self.pipe = pipe
         }
     }
 
     private struct State {
         var open: [Int32: Connection] = [:]
+        /// Those of them that libmicrohttpd sends.
+        var inLibrary = 0
         var perAddress: [String: Int] = [:]
         var due: [Connection] = []
         var isEnding = false
@@ -61,24 +66,29 @@ final class StreamConnections: Sendable {
         startThread("streams") { [self] in serve() }
     }
 
-    var count: Int { state.withLock { $0.open.count } }
+    /// The number of streams whose connections are not libmicrohttpd's any more.
+    var count: Int { state.withLock { $0.open.count - $0.inLibrary } }
 
     /// Takes over a connected socket whose response head has been sent, and writes the stream's content to it until either ends.
     ///
+    /// - Parameter pipe: takes the content instead of the socket, which is then only watched.
     /// - Returns: false if there are too many streams; then the caller keeps the descriptor and the stream.
-    func take(_ descriptor: Int32, _ stream: any HTTPStream, address: String, isChunked: Bool) -> Bool {
+    func take(_ descriptor: Int32, _ stream: any HTTPStream, through pipe: LibraryPipe? = nil, address: String, isChunked: Bool) -> Bool {
         var on: Int32 = 1
         var off: Int32 = 0
         var patience = UInt32(clamping: sendTimeout * 1000)
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CORK, &off, 4)
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &patience, 4)
-        let connection = Connection(descriptor, stream, address: address, isChunked: isChunked)
+        let connection = Connection(descriptor, stream, pipe, address: address, isChunked: isChunked)
+        pipe?.onChange = { [self, weak connection] in if let connection { wake(connection) } }
+        let events = (pipe == nil ? EPOLLOUT.rawValue : 0) | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         let isTaken = state.withLock { state in
             let alike = state.perAddress[address] ?? 0
             guard !state.isEnding, state.open.count < limit, limitPerAddress == 0 || alike < limitPerAddress else { return false }
-            guard poll.add(descriptor, EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue) else { return false }
+            guard poll.add(descriptor, events) else { return false }
             state.open[descriptor] = connection
+            if pipe != nil { state.inLibrary += 1 }
             state.perAddress[address] = alike + 1
             state.due.append(connection)
             return true
@@ -114,6 +124,7 @@ final class StreamConnections: Sendable {
             poll.wait(&events, looksOnly: !searching.isEmpty) { event in
                 guard let connection = state.withLock({ $0.open[event.data.fd] }) else { return }
                 if event.events & (EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0 {
+                    connection.pipe?.finish(isBroken: true)
                     end(connection)
                 } else if !connection.rest.isEmpty {
                     wake(connection)
@@ -143,6 +154,10 @@ final class StreamConnections: Sendable {
     private func push(_ connection: Connection, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
         for _ in 0..<Self.turn {
             guard let stream = connection.stream else { return false }
+            if let pipe = connection.pipe, pipe.isEnded {
+                end(connection)
+                return false
+            }
             if !connection.rest.isEmpty {
                 let rest = connection.rest
                 connection.rest = []
@@ -181,6 +196,11 @@ final class StreamConnections: Sendable {
 
     /// Sends as much as the socket accepts and keeps the rest. Closes a broken connection. Returns true if everything was sent.
     private func send(_ bytes: UnsafeRawBufferPointer, _ connection: Connection) -> Bool {
+        if let pipe = connection.pipe {
+            if pipe.put(bytes) { return true }
+            connection.rest = Array(bytes)
+            return false
+        }
         var sent = 0
         while sent < bytes.count {
             let count = Glibc.send(
@@ -205,9 +225,13 @@ final class StreamConnections: Sendable {
         connection.rest = []
         state.withLock { state in
             state.open[connection.descriptor] = nil
+            if connection.pipe != nil { state.inLibrary -= 1 }
             let alike = (state.perAddress[connection.address] ?? 1) - 1
             state.perAddress[connection.address] = alike > 0 ? alike : nil
         }
+        // A duplicate's end does not end the interest in the socket, which libmicrohttpd keeps.
+        if connection.pipe != nil { poll.remove(connection.descriptor) }
+        connection.pipe?.finish(isBroken: false)
         close(connection.descriptor)
         stream.closed()
     }

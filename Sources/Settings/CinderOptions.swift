@@ -14,9 +14,6 @@ enum CinderOptions {
     static func effect(_ section: String, _ name: String, _ value: String) -> Effect {
         let isOff = ["", "false", "0", "no", "off", "none", "noop", "<none>"].contains(value.lowercased())
         if section == "DEFAULT", !isOff {
-            if name == "osapi_volume_use_ssl" {
-                return .refused("TLS is not served by this release: clients would get plain HTTP; let a proxy in front end TLS")
-            }
             if name == "cluster" { return .refused("clusters are not served by this release: two nodes would use one backend unprotected") }
         }
         return !isOff && (notServed[section] ?? []).contains(name) ? .notServed : .none
@@ -29,7 +26,6 @@ enum CinderOptions {
             "resource_query_filters_file", "scheduler_json_config_location", "verify_glance_signatures",
             "volume_copy_blkio_cgroup_name", "default_group_type",
         ],
-        "ssl": ["cert_file", "key_file"],
         "key_manager": ["api_class"],
         "oslo_messaging_notifications": ["driver"],
         "profiler": ["enabled"],

@@ -35,6 +35,7 @@ enum ConfigurationCheck {
             problems += refusals(of: settings, on: judged, insecureNoAuth: insecureNoAuth)
             endpoint = judged
         }
+        attempt { _ = try ServerTLS.endpoint(settings, isOwned: isOwned) }
         attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
         attempt { _ = try Backends(settings, node: settings[Options.service.host], stateDirectory: "/", log: LogSink().logger("backend")) }
         attempt { _ = try BackupStoreHosts(settings, stateDirectory: "/", log: LogSink().logger("store")) }

@@ -26,6 +26,7 @@ final class CoreProcess: Sendable {
     let log: Logger
     let restarts: Int
     let policies: PolicyWatch
+    let tls: TLSEndpoint?
     let server = Guarded<HTTPServer?>(nil)
 
     init(_ options: ConfigurationOptions, restarts: Int) throws {
@@ -37,6 +38,8 @@ final class CoreProcess: Sendable {
         sink.isDebug = settings[Options.service.debug]
         log = sink.logger("core")
         policies = try PolicyWatch(settings, files: options.files, log: sink.logger("policy"))
+        tls = try ServerTLS.endpoint(settings)
+        if let warning = tls?.warning() { log.warning("[ssl] \(warning)") }
         for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] {
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         }
@@ -131,7 +134,7 @@ final class CoreProcess: Sendable {
         let (server, control) = try startServers(database, reads, engine, backends, stores, services, scrub, events, keystone)
         periodic.start()
         policies.start()
-        log.info("serving", metadata: ["address": "\(Self.address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
+        log.info("serving", metadata: ["address": "\(address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
         stores.start()
         engine.resume(unfinished)
@@ -220,6 +223,7 @@ final class CoreProcess: Sendable {
             var signal: Int32 = 0
             guard sigwait(&set, &signal) == 0 else { continue }
             guard signal == SIGHUP else { return }
+            defer { renewCertificates((try? options.settings()) ?? settings) }
             do throws(SettingsError) {
                 let fresh = try options.settings()
                 sink.isDebug = fresh[Options.service.debug]

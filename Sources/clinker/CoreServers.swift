@@ -61,14 +61,16 @@ extension CoreProcess {
             + (settings[Options.service.serveMetrics]
                 ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, scrub, api) }] : [])
         let workers = settings[Options.service.workers]
+        var configuration = HTTPServer.Configuration(
+            socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
+            bodyLimit: settings[Options.service.maxBody], connectionLimit: connectionLimit(),
+            connectionLimitPerAddress: settings[Options.service.connectionLimitPerAddress],
+            requestTimeout: settings[Options.service.requestTimeout], idleTimeout: settings[Options.service.connectionTimeout])
+        configuration.tls = tls
+        configuration.handshakeTimeout = settings[Options.tls.handshakeTimeout]
+        configuration.handshakeLimitPerAddress = settings[Options.tls.handshakeLimitPerAddress]
         let server = try HTTPServer(
-            HTTPServer.Configuration(
-                socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
-                bodyLimit: settings[Options.service.maxBody], connectionLimit: connectionLimit(),
-                connectionLimitPerAddress: settings[Options.service.connectionLimitPerAddress],
-                requestTimeout: settings[Options.service.requestTimeout],
-                idleTimeout: settings[Options.service.connectionTimeout]),
-            log: sink,
+            configuration, log: sink,
             responder: (outerChain(publicChecks(api)) + inner
                 + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
                 .chain(to: { try api.answer($0) }))
@@ -130,7 +132,8 @@ extension CoreProcess {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return wanted }
         // Descriptors for the database, the backends and the log are reserved.
-        let possible = max(16, Int(clamping: limit.rlim_cur) - 128)
+        // A stream over TLS takes two of the others.
+        let possible = max(16, (Int(clamping: limit.rlim_cur) - 128) / (tls == nil ? 1 : 2))
         if possible < wanted {
             log.warning("http_connection_limit is \(wanted), but the limit of open files allows \(possible): raise it (LimitNOFILE=)")
         }
@@ -138,21 +141,21 @@ extension CoreProcess {
     }
 
     /// The address of the listening socket, for the log; with port 0 the system has chosen the port.
-    static func address() -> String {
+    func address() -> String {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
         var port = [CChar](repeating: 0, count: 32)
         let status = withUnsafeMutablePointer(to: &storage) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address -> Int32 in
-                guard getsockname(socketDescriptor, address, &length) == 0 else { return -1 }
+                guard getsockname(Self.socketDescriptor, address, &length) == 0 else { return -1 }
                 return getnameinfo(
                     address, length, &host, socklen_t(host.count), &port, socklen_t(port.count), NI_NUMERICHOST | NI_NUMERICSERV)
             }
         }
         guard status == 0 else { return "?" }
         func text(_ buffer: [CChar]) -> String { buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) } }
-        return "http://\(text(host).contains(":") ? "[\(text(host))]" : text(host)):\(text(port))"
+        return "\(tls == nil ? "http" : "https")://\(text(host).contains(":") ? "[\(text(host))]" : text(host)):\(text(port))"
     }
 
     /// Why no change can be stored (state directory gone, disk full); nil if it can.

@@ -8,6 +8,6 @@ import Settings
 extension OptionCatalogue {
     /// The options of all targets, in the order in which `clinker config options` prints them.
     static let clinker = OptionCatalogue(
-        Options.service, Options.api, Options.storage, Options.scheduler, Options.flows, Options.backend, Options.store, Options.basicUsers,
-        Options.keystone, Options.nova, Options.keyManager, Options.barbican)
+        Options.service, Options.tls, Options.api, Options.storage, Options.scheduler, Options.flows, Options.backend, Options.store,
+        Options.basicUsers, Options.keystone, Options.nova, Options.keyManager, Options.barbican)
 }

@@ -17,7 +17,7 @@ final class ServerUnderTest: Sendable {
 
     init(
         log: Int32? = nil, bodyLimit: Int = 1000, connectionLimit: Int = 100, perAddress: Int = 0,
-        requestTimeout: Int = 60, idleTimeout: Int = 5,
+        requestTimeout: Int = 60, idleTimeout: Int = 5, tls: TLSEndpoint? = nil, handshakeTimeout: Int = 10, handshakes: Int = 0,
         responder: @escaping Responder
     ) throws {
         let (descriptor, port) = try Loopback.listen()
@@ -29,16 +29,21 @@ final class ServerUnderTest: Sendable {
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: ["https://ok"]), FaultMiddleware(log: sink.logger("test")),
             BodyLimitMiddleware(limit: bodyLimit),
         ]
-        server = try HTTPServer(
-            HTTPServer.Configuration(
-                socket: descriptor, threads: 2, bodyLimit: bodyLimit, connectionLimit: connectionLimit,
-                connectionLimitPerAddress: perAddress,
-                requestTimeout: requestTimeout, idleTimeout: idleTimeout), log: sink,
-            responder: chain.chain(to: responder))
+        var configuration = HTTPServer.Configuration(
+            socket: descriptor, threads: 2, bodyLimit: bodyLimit, connectionLimit: connectionLimit, connectionLimitPerAddress: perAddress,
+            requestTimeout: requestTimeout, idleTimeout: idleTimeout)
+        configuration.tls = tls
+        configuration.handshakeTimeout = handshakeTimeout
+        configuration.handshakeLimitPerAddress = handshakes
+        server = try HTTPServer(configuration, log: sink, responder: chain.chain(to: responder))
     }
 
     deinit {
-        _ = server.stop(within: 5)
+        // One that does not stop is still used by its threads, and stays.
+        guard server.stop(within: 30) else {
+            _ = Unmanaged.passRetained(server)
+            return
+        }
         close(null)
     }
 

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Bytes that others put in, piece by piece.
-private final class Pipe: HTTPStream {
+final class Pipe: HTTPStream {
     private struct State {
         var bytes: [UInt8] = []
         var isFinished = false

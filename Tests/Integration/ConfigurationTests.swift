@@ -39,7 +39,14 @@ struct ConfigurationTests {
         ("scheduler_weight_handler = NoSuchHandler", file, "scheduler_weight_handler"),
         ("public_endpoint = not a url", file, "public_endpoint must be a URL"),
         ("project_id_regex = (", file, "project_id_regex is no regular expression"),
-        ("host = ${host}", file, "host refers to itself"), ("osapi_volume_use_ssl = true", file, "TLS is not served"),
+        ("host = ${host}", file, "host refers to itself"),
+        ("osapi_volume_use_ssl = true", file, "[ssl] cert_file is not set"),
+        (
+            "osapi_volume_use_ssl = true", file + "[ssl]\ncert_file = /nonexistent.pem\nkey_file = /nonexistent.pem\n",
+            "/nonexistent.pem cannot be read"
+        ),
+        ("osapi_volume_use_ssl = true", file + "[ssl]\nversion = TLSv1\n", "[ssl] version TLSv1 is broken and not spoken"),
+        ("osapi_volume_use_ssl = true", file + "[ssl]\nciphers = RC4-SHA\n", "[ssl] ciphers has 'RC4-SHA'"),
         ("cluster = one", file, "clusters are not served"), ("log_format = xml", file, "log_format must be one of"),
         ("", file + "[database]\nconnection = mysql+pymysql://u:p@h/cinder\n", "keeps its data in SQLite, not in 'mysql+pymysql'"),
         ("", file + "[database]\nconnection = postgresql://u:p@h/cinder\n", "not in 'postgresql'"),

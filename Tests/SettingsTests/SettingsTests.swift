@@ -136,7 +136,7 @@ struct SettingsTests {
                 "[DEFAULT]\nallowed_direct_url_schemes = x\nimage_volume_cache_enabled = true\nosapi_volume_use_ssl = false\n[key_manager]\napi_class = x\n"
         )
         #expect(settings.unknown.isEmpty && settings.notServed.count == 3)
-        for harmful in ["osapi_volume_use_ssl = true", "cluster = c1"] {
+        for harmful in ["cluster = c1"] {
             #expect { try Settings(text: "[DEFAULT]\n\(harmful)\n") } throws: { "\($0)".contains("not served by this release") }
         }
     }

@@ -4,6 +4,7 @@ import Glibc
 public enum Loopback {
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
+        public init(description: String) { self.description = description }
     }
 
     private static func address(_ port: UInt16) -> sockaddr_in {

@@ -48,7 +48,7 @@ struct Links: Sendable {
             }
             let given = request.forwarded?.host ?? request.header("Host") ?? ""
             host = Links.isHost(given) ? given : "localhost"
-            scheme = request.forwarded.map { $0.scheme + "://" } ?? "http://"
+            scheme = request.scheme
             path = request.forwarded?.prefix ?? ""
         }
 

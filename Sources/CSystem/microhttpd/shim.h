@@ -16,6 +16,12 @@ static inline int clinker_connection_socket(struct MHD_Connection *connection) {
     return info ? info->connect_fd : -1;
 }
 
+/* The connection's TLS session (gnutls_session_t); NULL without TLS. */
+static inline void *clinker_tls_session(struct MHD_Connection *connection) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    return info ? info->tls_session : 0;
+}
+
 /* What the connection callback stored. */
 static inline void *clinker_connection_context(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);

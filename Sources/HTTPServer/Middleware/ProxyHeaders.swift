@@ -37,7 +37,7 @@ public struct ProxyHeaders: RequestCheck {
         }
         let prefix = request.header("X-Forwarded-Prefix").flatMap(Self.prefix)
         if proto != nil || host != nil || prefix != nil {
-            let scheme = proto?.lowercased() ?? ""
+            let scheme = proto?.lowercased() ?? (request.isEncrypted ? "https" : "")
             request.forwarded = Forwarded(
                 scheme: scheme == "https" ? "https" : "http", host: host.flatMap { Self.isHost($0) ? $0 : nil }, prefix: prefix ?? "")
         }
