@@ -225,7 +225,8 @@ let package = Package(
         .testTarget(
             name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "OpenStackTests", dependencies: ["OpenStack", "Settings", "Primitives"], swiftSettings: tests),
+            name: "OpenStackTests",
+            dependencies: ["HTTPServer", "OpenStack", "Settings", "Observability", "Primitives", "TestSupport"], swiftSettings: tests),
         .testTarget(
             name: "KeyManagerTests", dependencies: ["KeyManager", "Settings", "JSON", "Processes", "Primitives", "TestSupport"],
             exclude: ["barbican"], swiftSettings: tests),

@@ -127,9 +127,18 @@ public final class Keystone: Sendable {
         }
         for (option, path) in [
             (Options.keystone.caFile, settings[Options.keystone.caFile]), (Options.keystone.certFile, settings[Options.keystone.certFile]),
-            (Options.keystone.keyFile, settings[Options.keystone.keyFile]),
-        ] where !path.isEmpty && access(path, R_OK) != 0 {
-            problems.append(SystemError.last("[keystone_authtoken] \(option.declaration.name): \(path) cannot be read").description)
+            (Options.keystone.keyFile, settings[Options.keystone.keyFile]), (Options.nova.caFile, settings[Options.nova.caFile]),
+            (Options.nova.certFile, settings[Options.nova.certFile]), (Options.nova.keyFile, settings[Options.nova.keyFile]),
+        ] where !path.isEmpty {
+            let name = "[\(option.declaration.sectionName)] \(option.declaration.name)"
+            guard access(path, R_OK) == 0 else {
+                problems.append(SystemError.last("\(name): \(path) cannot be read").description)
+                continue
+            }
+            var info = stat()
+            if option.declaration.name == "keyfile", stat(path, &info) == 0, let exposed = FileTrust(info).readers(path) {
+                problems.append("\(name): \(exposed)")
+            }
         }
         return problems
     }

@@ -20,9 +20,14 @@ public final class Nova: Sendable {
         self.keystone = keystone
         let region = settings[Options.nova.region]
         endpoint = Endpoint(type: "compute", interface: settings[Options.nova.interface], region: region.isEmpty ? nil : region)
-        let authorities = settings[Options.nova.caFile]
+        func text(_ option: Option<String>) -> String? {
+            let value = settings[option]
+            return value.isEmpty ? nil : value
+        }
         client = HTTPClient(
-            trust: HTTPClient.Trust(authorities: authorities.isEmpty ? nil : authorities, isInsecure: settings[Options.nova.insecure]))
+            trust: HTTPClient.Trust(
+                authorities: text(Options.nova.caFile), isInsecure: settings[Options.nova.insecure],
+                certificate: text(Options.nova.certFile), key: text(Options.nova.keyFile)))
     }
 
     /// The host that an instance runs on; nil if there is no such instance.

@@ -7,6 +7,8 @@ public struct NovaOptions: DeclaredOptions {
         "interface", in: .group("nova"), default: "public", choices: ["public", "internal", "admin"],
         help: "Which of Nova's endpoints is asked.")
     public let caFile = NovaOptions.text("cafile", help: "PEM file of the authorities that Nova's certificate is checked against.")
+    public let certFile = NovaOptions.text("certfile", help: "PEM file of the certificate that Clinker shows Nova.")
+    public let keyFile = NovaOptions.text("keyfile", help: "PEM file of its key.")
     public let insecure = Option("insecure", in: .group("nova"), default: false, help: "Any certificate is believed.")
 
     public init() {}
