@@ -545,7 +545,9 @@ def main():
         service.stop()
         allocations(binary, directory, report)
         identified(binary, directory, seconds, report)
-        import backends, storage
+        import backends, encrypted, storage
+
+        encrypted.measure(binary, f"{directory}/tls", report, seconds)
 
         backends.measure(binary, directory, report, quick="--quick" in sys.argv)
         storage.measure(binary, directory, report, quick="--quick" in sys.argv)
