@@ -129,6 +129,7 @@ public enum Events {
         try append(
             kind, resourceType: "volume", resourceID: volume.id, projectID: volume.projectID, operationID: nil, requestID: caller.requestID,
             data: data, in: tx)
+        try NotificationOutbox.noteEvent(kind, volume.id, caller: caller, in: tx)
     }
 
     public static func append(

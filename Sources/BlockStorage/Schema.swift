@@ -304,5 +304,15 @@ public enum Schema {
                 "ALTER TABLE backups ADD COLUMN whole_read_at TEXT",
                 "UPDATE backups SET whole_read_at = created_at WHERE store IS NOT NULL",
             ]),
+        Migration(
+            21, "notifications that have not been sent yet",
+            [
+                """
+                CREATE TABLE notifications (
+                    id INTEGER PRIMARY KEY, message_id TEXT NOT NULL, event_type TEXT NOT NULL, priority TEXT NOT NULL,
+                    publisher TEXT NOT NULL, resource_id TEXT NOT NULL, user_id TEXT NOT NULL, project_id TEXT NOT NULL,
+                    request_id TEXT NOT NULL, created_at TEXT NOT NULL, payload TEXT NOT NULL)
+                """
+            ]),
     ]
 }

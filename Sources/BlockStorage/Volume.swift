@@ -237,6 +237,7 @@ public enum Volumes {
                 table.description(description.map { $0.string } ?? current?.description), table.updatedAt(tx.now))
         }
         if case .object(let object)? = metadata { try updateMap(.user, of: volume, in: tx) { $0 = object } }
+        try NotificationOutbox.note(NotificationRule(subject: .volume, name: "volume.update"), id, caller: caller, in: tx)
     }
 
     private static func refuseMaintenance(_ volume: Volume) throws(StorageError) {

@@ -224,6 +224,7 @@ public struct VolumeRequests: Sendable {
         let volume = try Volumes.lock(id, for: caller, in: tx)
         if volume.host == nil, try !Operations.isClaimed(id, in: tx) {
             // It lies nowhere, and nobody is about to place it: there is nothing to wait for.
+            try NotificationOutbox.noteEvent("volume.delete", id, caller: caller, in: tx)
             try Volumes.erase(volume, in: tx)
             return try Events.append("volume.delete", volume: volume.value, caller: caller, in: tx)
         }

@@ -60,6 +60,8 @@ public protocol Transaction: Connection {
     /// Rings for those who listen to the topic, once the change is on stable storage; not at all if it is undone. `subject` is what the
     /// topic is about.
     func ring(_ topic: Topic, _ subject: String)
+    /// What the program gave the database for its transactions, if anything.
+    var companion: (any TransactionCompanion)? { get }
 }
 
 extension Transaction {

@@ -77,6 +77,10 @@ public final class SQLiteDatabase: Database {
     }
 
     private let doorbell = Doorbell()
+    private let companion = CompanionPlace()
+
+    /// Gives the transactions that begin from now on a companion.
+    public func accompany(by companion: any TransactionCompanion) { self.companion.current = companion }
 
     /// Listeners are called on the writer's thread.
     public func listen(to topic: Topic, _ listener: @escaping @Sendable (_ subject: String) -> Void) {
@@ -220,7 +224,7 @@ public final class SQLiteDatabase: Database {
     static let rollback = SQL("ROLLBACK")
 
     private func write(_ connection: SQLiteConnection) {
-        let transaction = SQLiteTransaction(connection)
+        let transaction = SQLiteTransaction(connection, companion)
         writerMemory.store(connection.memory, ordering: .relaxed)
         var written = 0
         // Where one change failed the next one may, too.

@@ -12,12 +12,16 @@ final class SQLiteTransaction: Transaction {
         private var locks = LockOrder()
     #endif
 
-    init(_ connection: SQLiteConnection, refusal: (any Error)? = nil) {
+    private let place: CompanionPlace
+    private(set) var companion: (any TransactionCompanion)?
+
+    init(_ connection: SQLiteConnection, _ place: CompanionPlace, refusal: (any Error)? = nil) {
         self.connection = connection
+        self.place = place
         self.refusal = refusal
     }
 
-    func refusing(_ error: any Error) -> SQLiteTransaction { SQLiteTransaction(connection, refusal: error) }
+    func refusing(_ error: any Error) -> SQLiteTransaction { SQLiteTransaction(connection, place, refusal: error) }
 
     static let savepoint = SQL("SAVEPOINT change")
     static let release = SQL("RELEASE change")
@@ -42,6 +46,7 @@ final class SQLiteTransaction: Transaction {
 
     private func begin() {
         rings = []
+        companion = place.current
         time = Timestamp.seconds()
         formattedTime = nil
         #if DEBUG

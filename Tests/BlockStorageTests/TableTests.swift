@@ -11,7 +11,7 @@ struct TableTests {
         DefaultTypeTable.table, OperationLogTable.table, ClaimTable.table, EventTable.table, MessageTable.table, ServiceTable.table,
         PoolTable.table, QoSSpecsTable.table,
         TypeEncryptionTable.table, VolumeTransferTable.table, BackupTable.table, BackupDamageTable.table, BackupScrubTable.table,
-        BackupSnapshotRemovalTable.table,
+        BackupSnapshotRemovalTable.table, NotificationTable.table,
         QuotaUsageTable.table, QuotaLimitTable.table,
         QuotaClassTable.table,
         BackupPolicyTable.table, BackupPolicyAssignmentTable.table, BackupPolicyRunTable.table, BackupPolicyItemTable.table,

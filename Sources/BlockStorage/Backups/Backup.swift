@@ -274,5 +274,6 @@ public enum Backups {
         try Events.append(
             kind, resourceType: "backup", resourceID: backup.id, projectID: backup.projectID, operationID: nil,
             requestID: caller.requestID, data: data, in: tx)
+        try NotificationOutbox.noteEvent(kind, backup.id, caller: caller, in: tx)
     }
 }

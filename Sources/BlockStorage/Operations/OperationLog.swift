@@ -65,6 +65,7 @@ public enum Operations {
         try Events.append(
             "operation.accepted", resourceType: resourceType, resourceID: resourceID, projectID: projectID, operationID: id,
             requestID: caller.requestID, data: ["flow": .string(flow.name)], in: tx)
+        try NotificationOutbox.noteAccepted(flow, arguments, resourceID: resourceID, caller: caller, in: tx)
         if free { tx.ring(.runnableOperations, id) }
         return id
     }

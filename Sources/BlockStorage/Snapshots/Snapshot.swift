@@ -130,6 +130,7 @@ public enum Snapshots {
         try tx.update(
             table, table.id(id), set: table.name(name.map { $0.string } ?? snapshot.name),
             table.description(description.map { $0.string } ?? snapshot.description), table.updatedAt(tx.now))
+        try NotificationOutbox.note(NotificationRule(subject: .snapshot, name: "snapshot.update"), id, caller: caller, in: tx)
     }
 
     @discardableResult
@@ -147,6 +148,7 @@ public enum Snapshots {
     /// Sets the state as an administrator says.
     public static func resetStatus(_ id: String, status: String, caller: Caller, in tx: any Transaction) throws {
         try setStatus(SnapshotStatus(rawValue: status.lowercased()), of: lock(id, for: caller, in: tx), in: tx)
+        try NotificationOutbox.note(NotificationRule(subject: .snapshot, name: "snapshot.reset_status"), id, caller: caller, in: tx)
     }
 
     /// What Nova says of a snapshot that it makes or removes itself.

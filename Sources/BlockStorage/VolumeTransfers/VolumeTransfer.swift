@@ -124,6 +124,7 @@ extension VolumeRequests {
                 "volume.transfer.accept", resourceType: "volume", resourceID: volume.id, projectID: project, operationID: nil,
                 requestID: caller.requestID, data: ["transfer_id": .string(id)], in: tx)
         }
+        try NotificationOutbox.note(NotificationRule(subject: .volume, name: "volume.transfer.accept"), volume.id, caller: caller, in: tx)
         try charge(volume.value, snapshots.map(\.value), to: caller.projectID, in: tx)
         return transfer
     }

@@ -112,18 +112,22 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
 
     /// Records the step, and those after it that have no work of their own.
     private mutating func record(_ step: Step<Flow>, _ record: Step<Flow>.Record, started: Double, in tx: any Transaction) throws {
+        let notifications = try NotificationOutbox.OfOperation(operation, in: tx)
         if index == 0 { try event("step.start", step, in: tx) }
         try record(&flowRun, tx)
         try event("step.end", step, seconds: Timestamp.monotonic() - started, in: tx)
+        try notifications?.stepped(step.name, in: tx)
         index += 1
         while index < steps.count, steps[index].perform == nil {
             let next = steps[index]
             try event("step.start", next, in: tx)
             try next.record?(&flowRun, tx)
             try event("step.end", next, seconds: 0, in: tx)
+            try notifications?.stepped(next.name, in: tx)
             index += 1
         }
         guard index < steps.count else {
+            try notifications?.done(in: tx)
             return try Operations.finish(operation, state: .done, error: nil, in: tx)
         }
         try event("step.start", steps[index], in: tx)
@@ -178,6 +182,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             let outcome = try Flow.failed(&after.flowRun, final, in: tx)
             switch outcome {
             case .finished:
+                try NotificationOutbox.OfOperation(after.operation, in: tx)?.failed(at: final.step, final.message, in: tx)
                 try Operations.finish(after.operation, state: .failed, error: final.words, in: tx)
             case .retry:
                 after.index = 0

@@ -25,9 +25,10 @@ enum DeleteVolume: FlowDefinition {
                     _ = try await backend.call(
                         .deleteSnapshot,
                         .members(["volume": run.driverArguments(volume), "snapshot": run.driverArguments(snapshot)]), wait: nil)
-                    let charges = run.settings.snapshotsChargeGigabytes
+                    let (charges, operation) = (run.settings.snapshotsChargeGigabytes, run.operation)
                     try await run.recordPart { tx in
                         guard let snapshot = try Snapshots.lock(snapshot.id, in: tx) else { return }
+                        try NotificationOutbox.noteRemoval(ofSnapshot: snapshot.id, by: operation, in: tx)
                         try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
                     }
                 }
