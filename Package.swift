@@ -44,7 +44,8 @@ let package = Package(
         .executableTarget(
             name: "clinker",
             dependencies: [
-                "BlockAPI", "Flows", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "KeyManager", "OpenStack",
+                "BlockAPI", "Flows", "Notifications", "Transfers", "DriverHost", "BlockStorage", "HTTPServer", "HTTPClient", "KeyManager",
+                "OpenStack",
                 "Policy",
                 "Database",
                 "Settings", "JSON",
@@ -100,6 +101,11 @@ let package = Package(
             name: "HTTPServer",
             dependencies: ["CMicroHTTPD", "CGnuTLS", "CLinux", "JSON", "Observability", "Primitives", logging],
             swiftSettings: strict + stayOnThread, linkerSettings: alerts),
+        // The sender of notifications: from the outbox to the broker or the log.
+        .target(
+            name: "Notifications",
+            dependencies: ["BlockStorage", "Messaging", "Database", "Settings", "JSON", "Observability", "Primitives", logging],
+            swiftSettings: strict),
         // Notifications as oslo.messaging sends them, and the broker that takes them.
         .target(name: "Messaging", dependencies: ["CRabbitMQ", "CLinux", "JSON", "Primitives"], swiftSettings: strict),
         .target(
@@ -222,6 +228,12 @@ let package = Package(
                 logging,
             ],
             swiftSettings: tests),
+        .testTarget(
+            name: "NotificationsTests",
+            dependencies: [
+                "BlockStorage", "Database", "JSON", "Notifications", "Observability", "Primitives", "Processes", "Settings",
+                "TestSupport", logging,
+            ], swiftSettings: tests),
         .testTarget(
             name: "MessagingTests", dependencies: ["Messaging", "JSON", "Primitives", "Processes", "TestSupport"], swiftSettings: tests),
         .testTarget(

@@ -195,6 +195,7 @@ final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
+        server.audit?.write(request, status: response.status)
         known?.keep(responseHeaders: response.headers)
         return queueAnswer(connection, UInt32(response.status), body)
     }
@@ -253,6 +254,7 @@ final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: body.count, seconds: seconds)
+        server.audit?.write(request, status: response.status)
         return .NO
     }
 

@@ -29,6 +29,8 @@ public final class HTTPServer: @unchecked Sendable {
         public var handshakeTimeout = 10
         /// Most handshakes from one address that have not ended; 0 for no limit.
         public var handshakeLimitPerAddress = 0
+        /// Is told of requests that change something.
+        public var audit: AuditLog?
         public init(
             socket: Int32, threads: Int, bodyLimit: Int, connectionLimit: Int, connectionLimitPerAddress: Int = 0, requestTimeout: Int = 60,
             idleTimeout: Int
@@ -51,6 +53,7 @@ public final class HTTPServer: @unchecked Sendable {
     let responder: Responder
     let bodyLimit: Int
     let accessLog: AccessLog
+    let audit: AuditLog?
     private var daemon: OpaquePointer?
     private let running = Atomic<Int>(0)
     private let connections: Connections
@@ -74,6 +77,7 @@ public final class HTTPServer: @unchecked Sendable {
         self.responder = responder
         bodyLimit = configuration.bodyLimit
         accessLog = AccessLog(sink: log)
+        audit = configuration.audit
         connections = Connections(
             limit: configuration.connectionLimit, requestTimeout: configuration.requestTimeout, idleTimeout: configuration.idleTimeout,
             handshakeTimeout: configuration.handshakeTimeout)

@@ -212,6 +212,7 @@ public enum PolicyTable {
         Rule("clinker:backup_verify", member, older: owner),
         Rule("clinker:backup_serve", member, older: owner),
         Rule("clinker:doctor", admin),
+        Rule("clinker:notifications", admin),
         Rule("clinker:operations_get", reader, older: owner),
         Rule("clinker:operations_cancel", member, older: owner),
         Rule("clinker:operations_explain", admin),

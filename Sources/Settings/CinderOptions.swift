@@ -22,12 +22,11 @@ enum CinderOptions {
     private static let notServed: [String: Set<String>] = [
         "DEFAULT": [
             "allowed_direct_url_schemes", "api_enable_ssl", "glance_api_servers",
-            "image_upload_use_cinder_backend", "image_volume_cache_enabled", "log_config_append", "notification_driver",
+            "image_upload_use_cinder_backend", "image_volume_cache_enabled", "log_config_append",
             "resource_query_filters_file", "scheduler_json_config_location", "verify_glance_signatures",
             "volume_copy_blkio_cgroup_name", "default_group_type",
         ],
         "key_manager": ["api_class"],
-        "oslo_messaging_notifications": ["driver"],
         "profiler": ["enabled"],
         "healthcheck": ["allowed_source_ranges", "backends", "detailed", "disable_by_file_paths", "enable_by_file_paths"],
         "database": ["slave_connection"],

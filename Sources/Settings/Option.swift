@@ -111,6 +111,12 @@ public struct OptionDeclaration: Sendable {
             })
     }
 
+    /// What is wrong with a value; nil if nothing is.
+    public func problem(ofValue text: String) -> String? {
+        do throws(OptionProblem) { try check(text) } catch { return "\(name) \(error.text)" }
+        return nil
+    }
+
     public var sectionName: String {
         switch section {
         case .group(let name): name

@@ -17,7 +17,7 @@ struct Clinker: ParsableCommand {
         version: version,
         subcommands: [
             Serve.self, Config.self, DriverCommand.self, DatabaseCommand.self, DoctorCommand.self, OperationCommand.self,
-            ServiceCommand.self, BackupCommand.self, PolicyCommand.self,
+            ServiceCommand.self, BackupCommand.self, PolicyCommand.self, NotificationCommand.self,
             Core.self, DriverHostCommand.self, TransferCommand.self,
         ])
 }

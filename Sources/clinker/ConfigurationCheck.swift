@@ -3,6 +3,7 @@ import BlockStorage
 import DriverHost
 import Flows
 import KeyManager
+import Notifications
 import Observability
 import OpenStack
 import Primitives
@@ -40,6 +41,7 @@ enum ConfigurationCheck {
         attempt { _ = try Backends(settings, node: settings[Options.service.host], stateDirectory: "/", log: LogSink().logger("backend")) }
         attempt { _ = try BackupStoreHosts(settings, stateDirectory: "/", log: LogSink().logger("store")) }
         attempt { _ = try Scheduler(settings) }
+        attempt { _ = try NotificationSettings(settings, node: settings[Options.service.host]) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
         attempt { try KeyManagers.check(settings, hasKeystone: settings[Options.service.authStrategy] == "keystone") }

@@ -8,6 +8,7 @@ import HTTPServer
 import JSON
 import KeyManager
 import Logging
+import Notifications
 import Observability
 import OpenStack
 import Primitives
@@ -108,6 +109,7 @@ final class CoreProcess: Sendable {
             try await database.write { try VolumeTypes.ensureDefault(named: defaultType, in: $0) }
         }
         try tellWhatIsMissing(database, backends)
+        let notifications = try startNotifications(database)
         let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
@@ -131,7 +133,8 @@ final class CoreProcess: Sendable {
         let reads = Reads(
             long: LongReads(database, patience: patience),
             page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
-        let (server, control) = try startServers(database, reads, engine, backends, stores, services, scrub, events, keystone)
+        let (server, control) = try startServers(
+            database, reads, engine, backends, stores, services, scrub, events, keystone, notifications)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
@@ -144,7 +147,7 @@ final class CoreProcess: Sendable {
         events.close()
         reads.long.close()
         reads.page.close()
-        stop([server, control], periodic, restoration, engine, backends, stores, database)
+        stop([server, control], periodic, restoration, engine, backends, stores, notifications, database)
     }
 
     /// Runs the doctor without a running service, with driver hosts of its own.
@@ -177,6 +180,16 @@ final class CoreProcess: Sendable {
     }
 
     // MARK: start
+
+    /// From here on what happens is noted for others, if anybody is to be notified.
+    private func startNotifications(_ database: SQLiteDatabase) throws -> NotificationSender? {
+        let node = settings[Options.service.host]
+        guard let wanted = try NotificationSettings(settings, node: node) else { return nil }
+        database.accompany(by: NotificationOutbox(node: node))
+        let sender = NotificationSender(wanted, database: database) { [sink] in sink.logger($0) }
+        sender.start()
+        return sender
+    }
 
     private func openDatabase() throws -> SQLiteDatabase {
         return try SQLiteDatabase(path: ConfigurationOptions.databasePath(settings, stateDirectory: stateDirectory))
@@ -242,7 +255,7 @@ final class CoreProcess: Sendable {
 
     private func stop(
         _ servers: [HTTPServer], _ periodic: PeriodicTasks, _ restoration: ExportRestoration, _ engine: FlowEngine, _ backends: Backends,
-        _ stores: BackupStoreHosts, _ database: SQLiteDatabase
+        _ stores: BackupStoreHosts, _ notifications: NotificationSender?, _ database: SQLiteDatabase
     ) -> Never {
         let limit = Timestamp.monotonic() + Double(settings[Options.service.drainTimeout])
         let answered = servers.map { $0.stop(within: limit - Timestamp.monotonic()) }.allSatisfy { $0 }
@@ -254,6 +267,7 @@ final class CoreProcess: Sendable {
         let left = engine.runningCount
         backends.stop()
         stores.stop()
+        notifications?.stop(within: limit - Timestamp.monotonic())
         if answered && left == 0 { database.close() }
         log.info("stopped", metadata: ["operations_left": "\(left)"])
         sink.flush()

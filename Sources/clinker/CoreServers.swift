@@ -5,6 +5,7 @@ import Flows
 import Glibc
 import HTTPServer
 import Logging
+import Notifications
 import Observability
 import OpenStack
 import Primitives
@@ -21,7 +22,8 @@ extension CoreProcess {
     /// Creates the public server and the one of the control socket.
     func startServers(
         _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ stores: BackupStoreHosts,
-        _ services: FlowServices, _ scrub: BackupScrub?, _ events: EventHub, _ keystone: Keystone?
+        _ services: FlowServices, _ scrub: BackupScrub?, _ events: EventHub, _ keystone: Keystone?,
+        _ notifications: NotificationSender?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
@@ -38,6 +40,7 @@ extension CoreProcess {
         doors.backupFormat = { stores.format(ofZone: $0) }
         if let serving = services.serving { doors.servings = serving }
         if let repositories = services.repositories { doors.repositories = repositories }
+        if let notifications { doors.notificationStatus = { try await notifications.status() } }
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)
@@ -59,8 +62,11 @@ extension CoreProcess {
         let inner: [any Middleware] =
             [health]
             + (settings[Options.service.serveMetrics]
-                ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, scrub, api) }] : [])
+                ? [MetricsMiddleware { [self] in try await metrics(database, reads, engine, backends, scrub, notifications, api) }] : [])
         let workers = settings[Options.service.workers]
+        let audit = AuditLog(
+            sink.logger("audit"), form: settings[Options.notifications.auditDriver].isEmpty ? .line : .cadf,
+            changesByGet: { [names = api.changingByGet] in names.contains($0.route.name) })
         var configuration = HTTPServer.Configuration(
             socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
             bodyLimit: settings[Options.service.maxBody], connectionLimit: connectionLimit(),
@@ -69,17 +75,19 @@ extension CoreProcess {
         configuration.tls = tls
         configuration.handshakeTimeout = settings[Options.tls.handshakeTimeout]
         configuration.handshakeLimitPerAddress = settings[Options.tls.handshakeLimitPerAddress]
+        configuration.audit = audit
         let server = try HTTPServer(
             configuration, log: sink,
             responder: (outerChain(publicChecks(api)) + inner
                 + [AuthMiddleware(TicketAuthenticator(tickets, opens: { api.isForStream($0) }, else: authenticator))])
                 .chain(to: { try api.answer($0) }))
         self.server.withLock { $0 = server }
+        var controlConfiguration = HTTPServer.Configuration(
+            socket: try ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.service.maxBody], connectionLimit: 64,
+            idleTimeout: 900)
+        controlConfiguration.audit = audit
         let control = try HTTPServer(
-            HTTPServer.Configuration(
-                socket: ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.service.maxBody], connectionLimit: 64,
-                idleTimeout: 900),
-            log: sink,
+            controlConfiguration, log: sink,
             responder: (outerChain([]) + inner + [AuthMiddleware(OperatorAuthenticator())]).chain(to: { try api.answer($0) }))
         return (server, control)
     }
@@ -167,7 +175,7 @@ extension CoreProcess {
 
     private func metrics(
         _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ scrub: BackupScrub?,
-        _ api: BlockAPI
+        _ notifications: NotificationSender?, _ api: BlockAPI
     ) async throws -> String {
         var text = MetricsText()
         text.family("clinker_build_info", .gauge, "The running release.")
@@ -180,6 +188,7 @@ extension CoreProcess {
         let allocations = try await database.read { try Pools.allocations(in: $0) }
         backends.write(into: &text, allocations)
         try await scrub?.write(into: &text)
+        try await notifications?.write(into: &text)
         database.write(into: &text)
         reads.long.write(into: &text)
         reads.page.write(into: &text)

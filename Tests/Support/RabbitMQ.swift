@@ -14,14 +14,20 @@ public final class RabbitMQ: @unchecked Sendable {
     private let script: String
     private let lifeline: Int32
 
-    /// - Parameters:
-    ///   - file: a source file of the tests.
-    ///   - tls: a directory with ca.pem, server.pem and server.key, for TLS at `port + 3`.
-    public init(near file: String = #filePath, tls: String? = nil) throws {
+    /// The directory that holds Tests/Storage.
+    public static func root(near file: String = #filePath) -> String {
         var root = file
         while !root.isEmpty, access(root + "/Tests/Storage/rabbit", X_OK) != 0 {
             root = root.split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 }
         }
+        return root
+    }
+
+    /// - Parameters:
+    ///   - file: a source file of the tests.
+    ///   - tls: a directory with ca.pem, server.pem and server.key, for TLS at `port + 3`.
+    public init(near file: String = #filePath, tls: String? = nil) throws {
+        let root = Self.root(near: file)
         script = root + "/Tests/Storage/rabbit"
         directory = temporaryDirectory("rabbit", elseRemovesIt: true)
         port = Int(try Loopback.freePort()) % 20_000 + 10_000

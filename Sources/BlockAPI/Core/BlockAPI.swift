@@ -95,6 +95,9 @@ public final class BlockAPI: Sendable {
         return .waiting { try await handler(asked) }
     }
 
+    /// Names of the operations with the method GET that change something.
+    public var changingByGet: Set<String> { Set(table.operations.filter(\.changesByGet).map(\.route.name)) }
+
     /// Whether a GET is one of those that change something.
     public func changesByGet(_ request: HTTPRequest) -> Bool {
         guard case .endpoint(let endpoint, _, _) = router.place(of: request) else { return false }

@@ -1,6 +1,7 @@
 public import BlockStorage
 public import Database
 public import HTTPServer
+public import JSON
 import Observability
 public import Policy
 public import Primitives
@@ -29,6 +30,8 @@ public struct BlockAPIServices: Sendable {
     public var backupFormat: @Sendable (_ zone: String?) -> String? = { _ in nil }
     public var repositories: any BackupRepositories = NoBackupRepositories()
     public var servings: any BackupServings = NoBackupServings()
+    /// What is told of notifications; nil: none are sent.
+    public var notificationStatus: (@Sendable () async throws -> JSON)?
     /// What becomes later of the identity of who asks.
     public var standing: @Sendable (HTTPRequest) -> (any IdentityStanding)? = { $0.standing }
     /// The levels of the log by logger, and how to set them.

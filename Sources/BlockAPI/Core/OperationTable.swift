@@ -45,7 +45,7 @@ struct OperationTable: Sendable {
                     store: store, requests: requests, scheduler: services.scheduler, pools: services.pools,
                     snapshotSameHost: settings[Options.storage.snapshotSameHost])),
             EventResource(hub: services.events, tickets: services.tickets, policies: services.policies, standing: services.standing),
-            DoctorResource(examination: services.examination),
+            DoctorResource(examination: services.examination), NotificationResource(status: services.notificationStatus),
         ]
         extensions = resources.flatMap(\.extensions)
         var operations =
