@@ -79,7 +79,7 @@ final class KeystoneUnderTest: Sendable {
     /// A service that trusts this Keystone, through the proxy if there is one, and waits for it so many seconds.
     func service(
         options: String = "", port: UInt16? = nil, urls: String? = nil, patience: Int = 60, authtoken: String = "token_cache_time = 300",
-        sections: String = ""
+        account: String = "clinker", sections: String = ""
     ) throws -> ServiceUnderTest {
         try ServiceUnderTest(
             auth: "keystone", options: options,
@@ -89,8 +89,8 @@ final class KeystoneUnderTest: Sendable {
                 [keystone_authtoken]
                 www_authenticate_uri = http://keystone.example:5000/v3
                 auth_url = \(urls ?? "http://127.0.0.1:\(port ?? self.port)/v3")
-                username = clinker
-                password = clinker-secret
+                username = \(account)
+                password = \(account)-secret
                 project_name = service
                 http_connect_timeout = \(patience)
                 http_request_timeout = \(patience)

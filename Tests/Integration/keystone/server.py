@@ -2,8 +2,8 @@
 """server.py DIRECTORY PORT: a real Keystone on 127.0.0.1 with users for tests.
 
 Projects alpha, beta and service; users with their role on a project: root (admin, alpha), alice (member, alpha), rita (reader,
-alpha), norma (custom, alpha), bob (member, beta), nova (service, service), clinker (service, service; Clinker's own account), and
-sysadmin (admin on the system). Every password is the user's name and "-secret". When DIRECTORY/ready.json is there, it serves, until
+alpha), norma (custom, alpha), bob (member, beta), nova (service, service), clinker (service, service; Clinker's own account), glance
+(admin, service; Glance's own account, and Clinker's where images are its work), and sysadmin (admin on the system). Every password is the user's name and "-secret". When DIRECTORY/ready.json is there, it serves, until
 its standard input ends.
 Runs with the Python that has Keystone.
 """
@@ -15,6 +15,7 @@ config = directory / "keystone.conf"
 USERS = [
     ("root", "alpha", "admin"), ("alice", "alpha", "member"), ("rita", "alpha", "reader"), ("norma", "alpha", "custom"), ("bob", "beta", "member"),
     ("nova", "service", "service"), ("clinker", "service", "service"),
+    ("glance", "service", "admin"),
 ]
 
 

@@ -1,0 +1,100 @@
+import Glibc
+import JSON
+import Primitives
+import Processes
+import TestSupport
+import Testing
+
+/// A real Glance with a store of files (glance/server.py). It starts in 1.6 seconds of CPU.
+final class GlanceUnderTest: Sendable {
+    /// One for all tests that lets everybody do everything, as Clinker with `auth_strategy = noauth` does.
+    static let open = Result { try GlanceUnderTest() }
+    /// One for all tests with the users of `KeystoneUnderTest.shared`, in whose catalogue it stands.
+    static let shared = Result { try GlanceUnderTest(keystone: KeystoneUnderTest.shared.get()) }
+
+    let port: UInt16
+    let directory: String
+    private let lifeline: Int32
+    private let keystone: KeystoneUnderTest?
+
+    var address: String { "http://127.0.0.1:\(port)" }
+
+    init(keystone: KeystoneUnderTest? = nil) throws {
+        self.keystone = keystone
+        directory = temporaryDirectory("glance")
+        port = try Loopback.freePort()
+        let root = ServiceUnderTest.root
+        let output = Glibc.open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(output) }
+        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
+        let (mine, theirs) = try socketPair()
+        lifeline = mine
+        defer { close(theirs) }
+        let pid = try spawn(
+            root + "/.glance/bin/python",
+            [root + "/Tests/Integration/glance/server.py", directory, "\(port)"] + (keystone.map { ["\($0.port)"] } ?? []),
+            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
+        let limit = Timestamp.monotonic() + 180
+        while access(directory + "/ready", F_OK) != 0 {
+            var status: Int32 = 0
+            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
+                throw ServiceUnderTest.Failure(
+                    "Glance did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
+            }
+            usleep(50_000)
+        }
+        if let keystone { try keystone.addToCatalogue("image", address) }
+    }
+
+    /// A token for a user of a project; nil where nobody is asked who he is.
+    private func token(_ user: String?, _ project: String) throws -> String? {
+        guard let keystone, let user else { return nil }
+        return try keystone.token(user, project: project)
+    }
+
+    func ask(
+        _ method: String, _ path: String, _ body: [UInt8] = [], type: String = "application/json", user: String? = "alice",
+        project: String = "alpha"
+    ) throws -> ServiceUnderTest.Answer {
+        var head = "\(method) \(path) HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: \(type)\r\n"
+        if let token = try token(user, project) { head += "X-Auth-Token: \(token)\r\n" }
+        head += "Content-Length: \(body.count)\r\n\r\n"
+        return try ServiceUnderTest.parse(try Loopback.exchange(port, Array(head.utf8) + body))
+    }
+
+    /// An image of the user; returns its id. Without `data` it stays queued.
+    func image(_ members: JSONObject = [:], data: [UInt8]?, user: String? = "alice", project: String = "alpha") throws -> String {
+        var body: JSONObject = ["name": "image", "disk_format": "raw", "container_format": "bare"]
+        for (name, value) in members.members { body[name] = value }
+        let made = try ask("POST", "/v2/images", Array(JSON.object(body).text.utf8), user: user, project: project)
+        guard made.status == 201, let id = made.json["id"]?.string else {
+            throw ServiceUnderTest.Failure("no image: \(made.status) \(made.text)")
+        }
+        if let data {
+            let sent = try ask("PUT", "/v2/images/\(id)/file", data, type: "application/octet-stream", user: user, project: project)
+            guard sent.status == 204 else { throw ServiceUnderTest.Failure("image not sent: \(sent.status) \(sent.text)") }
+        }
+        return id
+    }
+
+    /// What Glance says of an image; nil: the user sees none.
+    func show(_ id: String, user: String? = "alice", project: String = "alpha") throws -> JSON? {
+        let answer = try ask("GET", "/v2/images/\(id)", user: user, project: project)
+        return answer.status == 200 ? answer.json : nil
+    }
+}
+
+extension KeystoneUnderTest {
+    /// Adds a service with one public endpoint to the catalogue.
+    func addToCatalogue(_ type: String, _ url: String) throws {
+        let token = try token("root", project: "alpha")
+        let service = try ask("POST", "/services", ["service": ["type": .string(type), "name": .string(type)]], token: token)
+        guard service.status == 201, let id = service.json["service"]?["id"] else {
+            throw ServiceUnderTest.Failure("no service \(type): \(service.status) \(service.text)")
+        }
+        let endpoint = try ask(
+            "POST", "/endpoints",
+            ["endpoint": ["service_id": id, "interface": "public", "region_id": "RegionOne", "url": .string(url)]], token: token)
+        guard endpoint.status == 201 else { throw ServiceUnderTest.Failure("no endpoint \(type): \(endpoint.status) \(endpoint.text)") }
+    }
+}
