@@ -6,7 +6,9 @@ public struct Message: Sendable {
     /// What was being done.
     public enum Action: String, Sendable {
         case scheduleVolume = "001"
+        case uploadVolume = "003"
         case updateAttachment = "004"
+        case downloadImage = "005"
         case unmanageVolume = "006"
         case extendVolume = "007"
         case createVolume = "008"
@@ -16,6 +18,7 @@ public struct Message: Sendable {
         case createBackup = "013"
         case deleteBackup = "014"
         case restoreBackup = "015"
+        case reimageVolume = "016"
         /// Cinder has none for it.
         case deleteVolume = "101"
         case verifyBackup = "102"
@@ -23,6 +26,9 @@ public struct Message: Sendable {
         var text: String {
             switch self {
             case .scheduleVolume: "schedule allocate volume"
+            case .uploadVolume: "copy volume to image"
+            case .downloadImage: "copy image to volume"
+            case .reimageVolume: "reimage volume"
             case .updateAttachment: "update attachment"
             case .unmanageVolume: "unmanage volume"
             case .extendVolume: "extend volume"
@@ -43,7 +49,10 @@ public struct Message: Sendable {
     public enum Detail: String, Sendable {
         case unknown = "001"
         case noBackend = "003"
+        case uploadFailed = "004"
+        case noSpaceForImage = "007"
         case extendFailed = "010"
+        case signatureNotVerified = "011"
         case createFailed = "012"
         case snapshotFailed = "013"
         case snapshotBusy = "015"
@@ -55,14 +64,26 @@ public struct Message: Sendable {
         case backupNotScheduled = "024"
         case backupNotDeleted = "025"
         case restoreFailed = "026"
+        case reimageFailed = "028"
+        case imageFormat = "029"
         case volumeBusy = "101"
         case volumeNotDeleted = "102"
         case backupNotVerified = "103"
+        case imageUnacceptable = "104"
+        case imageNotRead = "105"
 
         var text: String {
             switch self {
             case .unknown: "The reason is not known. The log of the service tells more under the request's id."
             case .noBackend: "Could not find any available weighted backend."
+            case .uploadFailed: "The volume could not be sent to the Image service."
+            case .noSpaceForImage: "There is no room to convert the image."
+            case .signatureNotVerified: "The image is signed, and its signature could not be verified."
+            case .reimageFailed: "The Compute service was not told that the volume has another content."
+            case .imageFormat: "Images of this format are not converted by this service."
+            case .imageUnacceptable:
+                "The image is not what the Image service says of it, or is of a kind that no volume is made from. The operation's error says more."
+            case .imageNotRead: "The image could not be read from the Image service."
             case .extendFailed: "The storage could not make the volume larger."
             case .createFailed: "The storage could not make the volume."
             case .snapshotFailed: "The storage could not make the snapshot."

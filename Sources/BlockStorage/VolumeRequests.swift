@@ -14,7 +14,8 @@ public struct NewVolume: Sendable {
     public var snapshotID: String?
     public var groupID: String?
     public var backupID: String?
-    public var imageRef: String?
+    /// What was found of the image that it names.
+    public var image: ImageFinding?
     public var metadata: JSONObject = [:]
     public var schedulerHints: JSONObject = [:]
     public init() {}
@@ -35,6 +36,8 @@ public struct VolumeRequests: Sendable {
     public let mostProtectDays: Int
     /// Whether snapshots are charged for their size too.
     public let snapshotsChargeGigabytes: Bool
+    let imageCoreProperties: Set<String>
+    let imageReservedNamespaces: [String]
 
     public init(_ settings: Settings) {
         quotas = Quotas.Defaults(settings)
@@ -48,6 +51,9 @@ public struct VolumeRequests: Sendable {
         instanceReservationTimeout = settings[Options.storage.instanceReservationTimeout]
         mostProtectDays = settings[Options.storage.policyProtectDays]
         snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
+        imageCoreProperties = Set(settings[Options.images.coreProperties])
+        imageReservedNamespaces =
+            ["os_glance", "img_signature", "signature_verified"] + settings[Options.images.reservedNamespaces]
     }
 
     static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")
@@ -82,14 +88,9 @@ public struct VolumeRequests: Sendable {
         }
         if let id = new.groupID { throw StorageError(.notFound, "Group \(id) could not be found.") }
         let backup = try new.backupID.map { try Backups.lock($0, for: caller, in: tx) } ?? known
-        if let image = new.imageRef {
-            guard UUID.isUUIDLike(image) else {
-                throw StorageError(.invalid, "Invalid image identifier or unable to access requested image.")
-            }
-            throw StorageError(.invalid, "Volumes cannot be made from images: this service does not serve the Image service yet.")
-        }
+        let image = try new.image?.get()
         // Of two sources one would be dropped in silence.
-        guard [new.sourceVolumeID, new.snapshotID, backup?.id].count(where: { $0 != nil }) <= 1 else {
+        guard [new.sourceVolumeID, new.snapshotID, image?.id, backup?.id].count(where: { $0 != nil }) <= 1 else {
             throw StorageError.invalidInput("May specify only one of backup, imageRef, snapshot, source volume")
         }
         let type: VolumeType
@@ -97,6 +98,8 @@ public struct VolumeRequests: Sendable {
             type = try VolumeTypes.resolve(name, for: caller, in: tx)
         } else if let inherited = source?.volumeTypeID ?? snapshot?.volumeTypeID {
             type = try VolumeTypes.get(inherited, in: tx)
+        } else if let wanted = image?.properties["cinder_img_volume_type"]?.string {
+            type = try VolumeTypes.resolve(wanted, for: caller, in: tx)
         } else {
             type = try defaultType(of: caller, in: tx)
         }
@@ -135,6 +138,9 @@ public struct VolumeRequests: Sendable {
                 "Volume size '\(size)'GB cannot be smaller than original volume size  \(source.size)GB. They must be >= original volume size."
             )
         }
+        try image?.check(volumeSize: size)
+        // What the volume will have of it must have room.
+        _ = try image?.metadata.stored("image_metadata")
         let zone = try self.zone(new.zone, source: origin?.value, in: tx)
 
         let id = UUID.random()
@@ -164,7 +170,11 @@ public struct VolumeRequests: Sendable {
             arguments.schedulerHints = new.schedulerHints
             arguments.hintsOfAllProjects = caller.isAdmin
         }
-        if let backup {
+        if let image {
+            try start(
+                CreateVolumeFromImageArguments(of: image, placedAs: arguments), volume: id, project: caller.projectID, caller: caller,
+                claims: claims, in: tx)
+        } else if let backup {
             try Backups.restoring(backup, to: id, in: tx)
             claims.append(.exclusive(backup))
             try start(

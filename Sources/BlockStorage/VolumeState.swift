@@ -14,6 +14,10 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     case offer, withdraw
     /// Its content is replaced by a backup's.
     case restore
+    /// An image is made of it.
+    case upload
+    /// Its content is replaced by an image's.
+    case reimage, reimageReserved
 
     public enum Condition: Sendable {
         case detached, attached, notMigrating, notReplicated, ungrouped, withoutSnapshots
@@ -105,6 +109,12 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         case .retype: Rule([.available, .inUse], [.notMigrating, .ungrouped, .notBackedUp], to: .retyping, remembers: true)
         case .offer: Rule([.available], [.notMigrating], to: .awaitingTransfer)
         case .withdraw: Rule([.awaitingTransfer], to: .available)
+        case .upload: Rule([.available], [.notMigrating, .detached, .unattached], to: .uploading, remembers: true)
+        case .reimage:
+            Rule([.available, .error], [.notMigrating, .detached, .unattached, .notBackedUp], to: .downloading, remembers: true)
+        case .reimageReserved:
+            Rule(
+                [.available, .error, .reserved], [.notMigrating, .detached, .unattached, .notBackedUp], to: .downloading, remembers: true)
         case .restore: Rule([.available], [.notMigrating, .detached, .unattached, .notBackedUp], to: .restoringBackup, remembers: true)
         }
     }

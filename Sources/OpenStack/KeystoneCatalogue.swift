@@ -29,21 +29,23 @@ extension Keystone {
         return try answer.get()
     }
 
-    /// Sends a request to a service of the catalogue, with Clinker's own token or a user's. `path` is appended to the endpoint's URL.
+    /// Sends a request to a service of the catalogue, with Clinker's own token or a user's. `path` is appended to the endpoint's URL;
+    /// with a body it is a POST.
     func ask(
-        _ service: Endpoint, _ path: String, headers: [(name: String, value: String)] = [], token: Secret? = nil,
+        _ service: Endpoint, _ path: String, _ body: JSON? = nil, headers: [(name: String, value: String)] = [], token: Secret? = nil,
         through client: HTTPClient, timeout: Double
     ) async throws(Unavailable) -> HTTPClient.Response {
         let answer = await Task(executorPreference: others) { () -> Result<HTTPClient.Response, Unavailable> in
             do throws(Unavailable) {
-                return .success(try self.askNow(service, path, headers: headers, token: token, through: client, timeout: timeout))
+                return .success(try self.askNow(service, path, body, headers: headers, token: token, through: client, timeout: timeout))
             } catch { return .failure(error) }
         }.value
         return try answer.get()
     }
 
     private func askNow(
-        _ service: Endpoint, _ path: String, headers: [(name: String, value: String)], token: Secret?, through client: HTTPClient,
+        _ service: Endpoint, _ path: String, _ body: JSON?, headers: [(name: String, value: String)], token: Secret?,
+        through client: HTTPClient,
         timeout: Double
     ) throws(Unavailable) -> HTTPClient.Response {
         // A refused user token is the user's problem; our own is renewed.
@@ -51,9 +53,11 @@ extension Keystone {
         while true {
             let mine = try ownToken()
             let url = try url(of: service, token: mine)
-            var request = HTTPClient.Request("GET", url + path)
+            var request = HTTPClient.Request(body == nil ? "GET" : "POST", url + path)
+            request.body = body.map { Array($0.text.utf8) }
             request.headers =
-                [(name: "X-Auth-Token", value: (token ?? mine).reveal()), (name: "Accept", value: "application/json")] + headers
+                [(name: "X-Auth-Token", value: (token ?? mine).reveal()), (name: "Accept", value: "application/json")]
+                + (body == nil ? [] : [(name: "Content-Type", value: "application/json")]) + headers
             request.timeout = timeout
             request.connectTimeout = min(timeout, connectTimeout)
             request.limit = 1 << 20
@@ -68,6 +72,7 @@ extension Keystone {
         }
     }
 
+    /// The service's URL by the catalogue, which is read again now and then.
     func url(of service: Endpoint, token: Secret) throws(Unavailable) -> String {
         if let known = endpoints.withLock({ $0[service] }), known.until > Timestamp.monotonic() { return known.url }
         let response = try exchange("GET", "/v3/auth/catalog", headers: [(name: "X-Auth-Token", value: token.reveal())], body: nil)
@@ -86,6 +91,12 @@ extension Keystone {
         endpoints.withLock { $0[service] = (url: url, until: Timestamp.monotonic() + Self.catalogLife) }
         return url
     }
+
+    /// The service does not answer where the catalogue said: it is asked again.
+    func forget(_ service: Endpoint) { endpoints.withLock { $0[service] = nil } }
+
+    /// Our own token is refused: the next use gets another one.
+    func renew(_ refused: Secret) { own.withLock { if $0?.token == refused { $0 = nil } } }
 
     /// Seconds for which an endpoint is cached.
     private static let catalogLife = 300.0

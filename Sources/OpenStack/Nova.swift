@@ -75,6 +75,23 @@ public final class Nova: Sendable {
         }
     }
 
+    /// Tells Nova that a volume of the instances holds another image, so that each is rebuilt on it.
+    public func tellReimaged(volume: String, instances: [String]) async throws(Unavailable) {
+        let events = instances.filter(Self.isID).map { instance -> JSON in
+            ["name": "volume-reimaged", "server_uuid": .string(instance), "tag": .string(volume)]
+        }
+        guard !events.isEmpty else { return }
+        let response = try await keystone.ask(
+            endpoint, "/os-server-external-events", ["events": .array(events)],
+            headers: [(name: "OpenStack-API-Version", value: "compute \(Self.takesReimaged)")], through: client, timeout: Self.timeout)
+        // 207: of some instances Nova knows nothing.
+        guard response.status == 200 else {
+            throw Unavailable(description: "Nova answered \(response.status) to the event that volume \(volume) was reimaged")
+        }
+    }
+
+    /// The first microversion in which Nova takes the event volume-reimaged.
+    private static let takesReimaged = "2.93"
     /// The first microversion in which Nova returns attachment ids.
     private static let tellsAttachments = "2.89"
 

@@ -99,7 +99,7 @@ public struct Unavailable: Error, CustomStringConvertible, Sendable {
     /// Whether the reason is that too many requests are waiting.
     public let isBusy: Bool
 
-    init(description: String, isBusy: Bool = false) {
+    public init(description: String, isBusy: Bool = false) {
         self.description = description
         self.isBusy = isBusy
     }

@@ -50,6 +50,7 @@ enum ConfigurationCheck {
         case "http_basic": problems += BasicUsers.problems(settings)
         default: break
         }
+        problems += Glance.problems(settings)
         var seen: Set<String> = []
         return (problems.filter { seen.insert($0).inserted }, endpoint)
     }

@@ -111,8 +111,14 @@ final class CoreProcess: Sendable {
         try tellWhatIsMissing(database, backends)
         let notifications = try startNotifications(database)
         let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
+        let glance = Glance(settings, keystone: keystone, log: sink.logger("glance"))
+        let images = try glance.map {
+            try GlanceAccess(
+                $0, nova: keystone.map { Nova(settings, keystone: $0) }, settings: settings, stateDirectory: stateDirectory)
+        }
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
+            images: images,
             keys: try KeyManagers.configured(
                 settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) }),
             log: sink.logger("flows"))
@@ -134,7 +140,7 @@ final class CoreProcess: Sendable {
             long: LongReads(database, patience: patience),
             page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
         let (server, control) = try startServers(
-            database, reads, engine, backends, stores, services, scrub, events, keystone, notifications)
+            database, reads, engine, backends, stores, services, scrub, events, keystone, notifications, glance)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])

@@ -23,7 +23,7 @@ extension CoreProcess {
     func startServers(
         _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ stores: BackupStoreHosts,
         _ services: FlowServices, _ scrub: BackupScrub?, _ events: EventHub, _ keystone: Keystone?,
-        _ notifications: NotificationSender?
+        _ notifications: NotificationSender?, _ glance: Glance?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
@@ -41,6 +41,7 @@ extension CoreProcess {
         if let serving = services.serving { doors.servings = serving }
         if let repositories = services.repositories { doors.repositories = repositories }
         if let notifications { doors.notificationStatus = { try await notifications.status() } }
+        doors.images = glance
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {
             let authenticator = KeystoneAuthenticator(keystone)

@@ -97,6 +97,7 @@ struct FlowTableTests {
     {
         let findings = try await bench.findings()
         #expect(findings.isEmpty, "\(cell.name)")
+        #expect(bench.images.unfinished.isEmpty, "\(cell.name): an image without data is left")
         return try await bench.database.read { connection in
             let ended = try #require(try Operations.find(id, in: connection))
             #expect([.done, .failed].contains(ended.state), "\(cell.name): \(ended.state)")

@@ -19,8 +19,8 @@ struct CaptureTests {
 
     /// Deliberate differences, each a row of api-ref/differences.md.
     static let differing: [String: @Sendable (ServiceUnderTest.Answer) -> Bool] = [
-        // Whatever image it is, none is served.
-        "066_volume_create_err_image_missing": { $0.status == 400 && $0.text.contains("does not serve the Image service yet") },
+        // No Image service is known.
+        "066_volume_create_err_image_missing": { $0.status == 400 && $0.text.contains("this service knows no Image service") },
         // A body is needed: Cinder fails with a 500.
         "084_volume_create_err_nobody": { $0.status == 400 },
         // Cinder forgets to fill its own text in.

@@ -165,6 +165,17 @@ struct ClientTests {
             ), environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
     }
 
+    @Test("images become volumes and volumes images by the openstack command, for users of a real Keystone and a real Glance")
+    func images() async throws {
+        _ = try GlanceUnderTest.shared.get()
+        let keystone = try KeystoneUnderTest.shared.get()
+        let service = try keystone.service(account: "glance")
+        let config = try clouds(service, users: ["alice", "bob"]) { keystoneCloud(keystone, service, $0, $1) }
+        let result = try await bash(
+            ServiceUnderTest.sources + "/clients/images.sh", [service.directory], environment: ["OS_CLIENT_CONFIG_FILE=\(config)"])
+        #expect(result.status == 0 && result.output.hasSuffix("images: done\n"), "\(result.output)\n\(service.story)")
+    }
+
     @Test("other commands and forms of the openstack and cinder clients")
     func forms() async throws {
         let service = try ServiceUnderTest()

@@ -90,6 +90,13 @@ struct RoleMatrixTests {
             #"{"os-force_detach": {"attachment_id": "00000000-0000-0000-0000-000000000001"}}"#,
             "volume_extension:volume_admin_actions:force_detach"),
         action(#"{"revert": {"snapshot_id": null}}"#, "volume:revert_to_snapshot"),
+        action(
+            #"{"os-volume_upload_image": {"image_name": "n", "container_format": "compressed"}}"#,
+            "volume_extension:volume_actions:upload_image"),
+        action(#"{"os-reimage": {"image_id": "00000000-0000-0000-0000-000000000001"}}"#, "volume:reimage"),
+        Case(
+            "POST", "/volumes", "volume:create", "volume:create_from_image",
+            body: #"{"volume": {"size": 1, "imageRef": "nothing"}}"#),
         Case("GET", "/snapshots", "volume:get_all_snapshots"), Case("GET", "/snapshots/detail", "volume:get_all_snapshots"),
         Case("GET", "/snapshots/NOTHING", "volume:get_snapshot"),
         Case("POST", "/snapshots", "volume:create_snapshot", body: #"{"snapshot": {"volume_id": "NOTHING"}}"#),
@@ -335,6 +342,7 @@ struct RoleMatrixTests {
     @Test("each operation is allowed or refused to each role as documented")
     func matrix() throws {
         let keystone = try KeystoneUnderTest.shared.get()
+        _ = try GlanceUnderTest.shared.get()
         let service = try keystone.service(options: "quota_volumes = -1")
         let root = try keystone.token("root", project: "alpha")
         func ask(_ method: String, _ path: String, _ token: String, _ project: String, _ body: String? = nil) throws

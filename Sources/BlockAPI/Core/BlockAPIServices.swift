@@ -3,6 +3,7 @@ public import Database
 public import HTTPServer
 public import JSON
 import Observability
+public import OpenStack
 public import Policy
 public import Primitives
 
@@ -28,6 +29,8 @@ public struct BlockAPIServices: Sendable {
     public var backupPlace: @Sendable (_ service: String) -> Backups.Place? = { _ in nil }
     /// The format of new backups that ask for an availability zone, or none; nil: no store takes them.
     public var backupFormat: @Sendable (_ zone: String?) -> String? = { _ in nil }
+    /// The Image service; nil: none is known.
+    public var images: Glance?
     public var repositories: any BackupRepositories = NoBackupRepositories()
     public var servings: any BackupServings = NoBackupServings()
     /// What is told of notifications; nil: none are sent.

@@ -14,9 +14,7 @@ enum NotServed {
 
     /// Actions of `POST /volumes/{id}/action`.
     static let volumeActions: [(action: String, what: String)] = [
-        ("os-volume_upload_image", "Images of the Image service are"),
-        ("os-reimage", "Images of the Image service are"),
-        ("os-extend_volume_completion", "Extension of a volume by the Compute service is"),
+        ("os-extend_volume_completion", "Extension of a volume by the Compute service is")
     ]
 
     private static func sentence(_ what: String) -> String { "\(what) not served by this release of Clinker." }

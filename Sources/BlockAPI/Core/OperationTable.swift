@@ -13,10 +13,12 @@ struct OperationTable: Sendable {
         let requests = services.requests
         let outcomes = Outcomes(operations: services.outcomes)
         let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)
+        let images = ImageFinder(glance: services.images)
         let downTime = settings[Options.api.serviceDownTime]
         let resources: [any Resource] = [
-            VolumeResource(store: store, requests: requests),
-            VolumeActionResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian, serviceDownTime: downTime),
+            VolumeResource(store: store, requests: requests, images: images),
+            VolumeActionResource(
+                store: store, requests: requests, outcomes: outcomes, guardian: guardian, images: images, serviceDownTime: downTime),
             SnapshotResource(store: store, requests: requests),
             AttachmentResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian),
             VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.storage.defaultVolumeType]),
@@ -42,7 +44,7 @@ struct OperationTable: Sendable {
             OperationResource(
                 store: store, outcomes: services.outcomes,
                 explanation: PlacementExplanation(
-                    store: store, requests: requests, scheduler: services.scheduler, pools: services.pools,
+                    store: store, requests: requests, images: images, scheduler: services.scheduler, pools: services.pools,
                     snapshotSameHost: settings[Options.storage.snapshotSameHost])),
             EventResource(hub: services.events, tickets: services.tickets, policies: services.policies, standing: services.standing),
             DoctorResource(examination: services.examination), NotificationResource(status: services.notificationStatus),

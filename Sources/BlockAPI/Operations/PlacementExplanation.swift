@@ -7,6 +7,7 @@ import JSON
 struct PlacementExplanation: Resource {
     let store: Store
     let requests: VolumeRequests
+    let images: ImageFinder
     let scheduler: Scheduler
     let pools: any PoolReports
     let snapshotSameHost: Bool
@@ -32,7 +33,7 @@ struct PlacementExplanation: Resource {
 
     /// Does everything that a creation does up to the scheduler's choice, and undoes it.
     @Sendable private func explain(_ request: APIRequest) async throws -> Scheduler.Placement {
-        let new = try VolumeBodies.newVolume(request)
+        let new = try await VolumeBodies.newVolume(request, images)
         await pools.waitForReports()
         let instance = await scheduler.instance(new.schedulerHints)
         do {

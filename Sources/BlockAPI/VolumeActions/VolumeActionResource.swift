@@ -10,6 +10,7 @@ struct VolumeActionResource: Resource {
     let requests: VolumeRequests
     let outcomes: Outcomes
     let guardian: DetachGuard
+    let images: ImageFinder
     let serviceDownTime: Int
 
     var extensions: [APIExtension] {
@@ -17,7 +18,7 @@ struct VolumeActionResource: Resource {
             APIExtension(
                 alias: "os-volume-actions", name: "VolumeActions", description: "Actions of volumes: attach, detach, extend and others.",
                 updated: "2012-05-31T00:00:00+00:00",
-                operations: (storage + attaching).map { $0.hidden(VolumeResource.hiding) }),
+                operations: (storage + attaching + imaging).map { $0.hidden(VolumeResource.hiding) }),
             APIExtension(
                 alias: "os-admin-actions", name: "AdminActions", description: "Actions of administrators.",
                 updated: "2012-08-25T00:00:00+00:00",

@@ -31,6 +31,8 @@ enum VolumeTypeView {
 
     static let reading: Policies.Rule = "volume_extension:types_extra_specs:read_sensitive"
 
+    static func visibleSpecs(of type: VolumeType, to request: APIRequest) -> JSONObject { visible(type.extraSpecs, request) }
+
     static func visible(_ specs: JSONObject, _ request: APIRequest) -> JSONObject { request.allows(reading) ? specs : visible(specs) }
 
     private static func visible(_ specs: JSONObject) -> JSONObject {

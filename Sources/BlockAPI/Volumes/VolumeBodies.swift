@@ -29,8 +29,22 @@ enum VolumeBodies {
         return .object([("volume", .object(properties, others: !strict))], required: ["volume"])
     }
 
-    /// What the body asks for.
-    static func newVolume(_ request: APIRequest) throws(HTTPError) -> NewVolume {
+    /// What the body asks for, with what was found of the image that it names.
+    static func newVolume(_ request: APIRequest, _ images: ImageFinder) async throws -> NewVolume {
+        var new = try newVolume(request)
+        let body = request.body["volume"]
+        func text(_ name: String) -> String? { body?[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
+        guard let reference = text("imageRef") ?? text("image_id") else { return new }
+        try request.enforce("volume:create_from_image")
+        new.image = try await images.finding(reference, for: request)
+        // The snapshot in whose place the image stands has the content.
+        if case .found(let image)? = new.image, let snapshot = image.snapshotID, new.snapshotID == nil {
+            (new.image, new.snapshotID) = (nil, snapshot)
+        }
+        return new
+    }
+
+    private static func newVolume(_ request: APIRequest) throws(HTTPError) -> NewVolume {
         let body = request.body["volume"]
         var new = NewVolume()
         func text(_ name: String) -> String? { body?[name]?.string.flatMap { $0.isEmpty ? nil : $0 } }
@@ -56,7 +70,6 @@ enum VolumeBodies {
         new.sourceVolumeID = text("source_volid")
         new.groupID = id("consistencygroup_id") ?? id("group_id")
         new.backupID = body?["backup_id"].flatMap { PythonText.isTrue($0) ? PythonText.str($0) : nil }
-        new.imageRef = text("imageRef") ?? text("image_id")
         new.metadata = body?["metadata"]?.object ?? [:]
         new.schedulerHints = (request.body["OS-SCH-HNT:scheduler_hints"] ?? body?["scheduler_hints"])?.object ?? [:]
         return new

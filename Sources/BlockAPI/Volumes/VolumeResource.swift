@@ -7,6 +7,7 @@ import JSON
 struct VolumeResource: Resource {
     let store: Store
     let requests: VolumeRequests
+    let images: ImageFinder
 
     /// Of a volume that the caller may not see it learns nothing.
     static let hiding = APIOperation.Hiding(rule: "volume:get", error: StorageError.volumeNotFound)
@@ -38,7 +39,7 @@ struct VolumeResource: Resource {
                 "volumes:create", "POST", "/volumes", policies: ["volume:create"], bodies: VolumeBodies.creation,
                 answers: .volume(.own, status: 202), summary: "Create a volume"
             ) { request in
-                let new = try VolumeBodies.newVolume(request)
+                let new = try await VolumeBodies.newVolume(request, images)
                 return try await store.write { tx in
                     try Volumes.shown(requests.create(new, caller: request.caller, in: tx), to: request.caller, in: tx)
                 }

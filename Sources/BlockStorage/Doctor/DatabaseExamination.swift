@@ -162,7 +162,8 @@ public enum DatabaseExamination {
     /// Where a volume goes whose work ended without saying so.
     private static let ends: [VolumeStatus: VolumeStatus] = [
         .creating: .error, .deleting: .errorDeleting, .extending: .errorExtending, .reverting: .error, .retyping: .error,
-        .managing: .errorManaging, .unmanaging: .errorUnmanaging, .restoringBackup: .errorRestoring,
+        .managing: .errorManaging, .unmanaging: .errorUnmanaging, .restoringBackup: .errorRestoring, .downloading: .error,
+        .uploading: .available,
     ]
     private static let isAlone = "NOT EXISTS (SELECT 1 FROM operations o WHERE o.resource_id = volumes.id AND o.finished_at IS NULL)"
     static let strandedSQL = SQL(

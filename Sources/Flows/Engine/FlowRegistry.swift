@@ -27,6 +27,7 @@ struct FlowRegistry: Sendable {
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),
+        Registered<CreateVolumeFromImage>(), Registered<UploadVolume>(), Registered<ReimageVolume>(),
     ])
 }
 

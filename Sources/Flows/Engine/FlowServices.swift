@@ -18,6 +18,8 @@ public final class FlowServices: Sendable {
     let transfers: any TransferRunner
     /// Who keeps the keys of encrypted volumes; nil where there are no flows to run.
     let keys: (any KeyManager)?
+    /// nil: no Image service is known.
+    let images: (any ImageAccess)?
     let log: Logger
     let progress = ProgressBoard()
     /// The service is stopping: nobody waits for storage to come back any more.
@@ -27,7 +29,7 @@ public final class FlowServices: Sendable {
 
     public convenience init(
         database: any Database, backends: Backends, stores: BackupStoreHosts? = nil, settings: Settings,
-        instances: (any InstanceLocator)? = nil, keys: (any KeyManager)? = nil, log: Logger
+        instances: (any InstanceLocator)? = nil, images: (any ImageAccess)? = nil, keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         try self.init(
             database: database, backends: backends,
@@ -35,14 +37,15 @@ public final class FlowServices: Sendable {
             serving: stores.map { BackupServing($0, settings: settings, database: database, log: log) },
             repositories: stores.map {
                 StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
-            }, transfers: TransferProcesses(), retryPause: 0.1, settings: settings, instances: instances, keys: keys,
+            }, transfers: TransferProcesses(), images: images, retryPause: 0.1, settings: settings, instances: instances, keys: keys,
             log: log)
     }
 
     init(
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
-        serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner, retryPause: Double,
-        settings: Settings, instances: (any InstanceLocator)? = nil, keys: (any KeyManager)? = nil, log: Logger
+        serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner,
+        images: (any ImageAccess)? = nil, retryPause: Double, settings: Settings, instances: (any InstanceLocator)? = nil,
+        keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         self.database = database
         self.backends = backends
@@ -51,6 +54,7 @@ public final class FlowServices: Sendable {
         self.repositories = repositories
         self.transfers = transfers
         self.keys = keys
+        self.images = images
         self.retryPause = retryPause
         self.settings = FlowSettings(settings, backends: backends.count)
         scheduler = try Scheduler(settings, instances: instances)

@@ -10,6 +10,7 @@ protocol NewVolumeState: PlacementState {
 }
 
 extension CreateVolumeState: NewVolumeState {}
+extension CreateVolumeFromImageState: NewVolumeState {}
 extension RestoreBackupState: NewVolumeState {}
 
 extension FlowRun where Flow.State: NewVolumeState {

@@ -20,6 +20,7 @@ enum Act: String, CaseIterable, Sendable {
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
     case secretRestoreOver
+    case fromImage, upload, reimage
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
 
@@ -50,6 +51,9 @@ enum Act: String, CaseIterable, Sendable {
         case .deleteBackup, .keptDeleteBackup, .secretDeleteBackup: DeleteBackup.id
         case .forgetBackup: ForgetBackup.id
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
+        case .fromImage: CreateVolumeFromImage.id
+        case .upload: UploadVolume.id
+        case .reimage: ReimageVolume.id
         }
     }
 
@@ -59,7 +63,7 @@ enum Act: String, CaseIterable, Sendable {
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
-        moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver].contains(self)
+        moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver].contains(self)
     }
     /// What is unmanaged stays.
     var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
@@ -352,6 +356,26 @@ enum Act: String, CaseIterable, Sendable {
             return try await bench.begin {
                 try requests.restore(id, to: target, name: nil, downAfter: 86_400, caller: caller, in: $0).volumeID
             }
+        case .fromImage:
+            let source = try image(bench, content: "content")
+            return try await made { $0.image = .found(source) }
+        case .upload:
+            let volume = try await create()
+            let new = NewImage(id: try image(bench, content: nil).id, name: "image", diskFormat: "raw", containerFormat: "bare")
+            return try await about(volume) { try requests.upload(volume, to: new, caller: caller, in: $0) }
+        case .reimage:
+            let volume = try await create()
+            bench.backends.all[0]["volume-" + volume]?.content = "later content"
+            let source = try image(bench, content: "content")
+            return try await about(volume) {
+                try requests.reimage(volume, from: source, allowsReserved: false, caller: caller, in: $0)
+            }
         }
+    }
+
+    private func image(_ bench: FlowBench, content: String?) throws -> SourceImage {
+        let id = UUID.random()
+        bench.images.add(id, content: content)
+        return try #require(SourceImage(["id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "min_disk": 0]))
     }
 }

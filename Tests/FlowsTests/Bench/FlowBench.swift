@@ -18,6 +18,7 @@ final class FlowBench: Sendable {
     let backends: MemoryBackends
     let stores: MemoryStores
     let keys: MemoryKeys
+    let images = MemoryImages()
     let settings: Settings
     let requests: VolumeRequests
     private let executor = ThreadExecutor(name: "flow-bench", threads: 1)
@@ -87,8 +88,8 @@ final class FlowBench: Sendable {
         guard let operation = try await database.read({ try Operations.find(id, in: $0) }), operation.finishedAt == nil else { return }
         let services = try FlowServices(
             database: database, backends: backends, stores: stores,
-            transfers: MemoryTransfers(backends: backends, store: stores.store, script: script), retryPause: 1e-6, settings: settings,
-            keys: keys, log: log)
+            transfers: MemoryTransfers(backends: backends, store: stores.store, images: images, script: script), images: images,
+            retryPause: 1e-6, settings: settings, keys: keys, log: log)
         let flow = try #require(FlowRegistry.all[operation.flow])
         _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
     }

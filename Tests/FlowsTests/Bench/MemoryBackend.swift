@@ -229,12 +229,29 @@ struct MemoryBackends: StorageBackends {
 struct MemoryTransfers: TransferRunner {
     let backends: MemoryBackends
     let store: MemoryStore
+    let images: MemoryImages
     let script: Script
 
     func run(_ transfer: Transfer) async -> Result<DriverValue, any Error> {
         func end(_ end: Transfer.End?) -> (MemoryBackend, String)? {
             guard let end, let backend = backends.all.first(where: { $0.host == end.backend.name }) else { return nil }
             return (backend, end.object["volume"]?["name"]?.string ?? "")
+        }
+        if let order = transfer.job.image {
+            return Result {
+                try script.run(transfer.job.name) {
+                    if let (backend, target) = end(transfer.target) {
+                        guard let content = images[order.image], backend[target] != nil else {
+                            throw DriverFailure(.notFound, "an end is missing")
+                        }
+                        backend[target]?.content = content
+                    } else if let (backend, source) = end(transfer.source) {
+                        guard let content = backend[source]?.content else { throw DriverFailure(.notFound, "the volume is missing") }
+                        images.store(content, in: order.image)
+                    }
+                }
+                return .object([])
+            }
         }
         if let order = transfer.job.order { return Result { try work(transfer, on: order, end) } }
         if case .encrypt = transfer.job {

@@ -1,0 +1,35 @@
+public import Settings
+
+/// Options of images: what is taken from the Image service and given to it, and how images are converted.
+public struct ImageOptions: DeclaredOptions {
+    public let coreProperties = Option(
+        "glance_core_properties",
+        default: [
+            "checksum", "container_format", "disk_format", "image_name", "image_id", "min_disk", "min_ram", "name", "size",
+        ], help: "Image metadata of a volume that an image made of it does not get as properties.")
+    public let reservedNamespaces = Option(
+        "reserved_image_namespaces", default: [String](),
+        help: "Beginnings of names of properties that are not given to images, beside os_glance, img_signature and signature_verified.")
+    public let verifySignatures = Option(
+        "verify_glance_signatures", default: "enabled", choices: ["enabled", "disabled"],
+        help: "Refuse signed images: their certificates lie in a key manager, which this release has none of.")
+    public let conversionDirectory = Option(
+        "image_conversion_dir", default: "",
+        help: "Directory where images of other formats than raw are converted; conversion in the state directory if empty.")
+    public let conversionMemory = Option(
+        "image_conversion_address_space_limit", default: 1, range: 1...1024, help: "GiB of memory that qemu-img may map.")
+    public let conversionSeconds = Option(
+        "image_conversion_cpu_limit", default: 60, range: 1...86_400, help: "Seconds of processor time that qemu-img may use for an image.")
+    public let conversionDisabled = Option(
+        "image_conversion_disable", default: false, help: "Images whose format is not raw are refused, and volumes are stored as raw only.")
+    public let vmdkTypes = Option(
+        "vmdk_allowed_types", default: ["streamOptimized", "monolithicSparse"],
+        help: "Kinds of vmdk images that are taken; none if empty.")
+
+    public init() {}
+}
+
+extension Options {
+    /// Options of images.
+    public static let images = ImageOptions()
+}

@@ -1,0 +1,90 @@
+public import Database
+public import JSON
+
+/// An image that is to be made of a volume.
+public struct NewImage: Sendable {
+    public var id: String
+    public var name: String
+    public var diskFormat, containerFormat: String
+    /// nil: what the Image service gives those that say nothing.
+    public var visibility: String?
+    public var isProtected: Bool?
+
+    public init(id: String, name: String, diskFormat: String, containerFormat: String) {
+        self.id = id
+        self.name = name
+        self.diskFormat = diskFormat
+        self.containerFormat = containerFormat
+    }
+}
+
+extension VolumeRequests {
+    private static let uploadable = "available"
+
+    /// Throws unless the volume may be made an image of.
+    public func checkUpload(of id: String, caller: Caller, in connection: any Connection) throws {
+        let volume = try Volumes.get(id, for: caller, in: connection)
+        guard volume.status == .available else { throw Self.notUploadable(id) }
+    }
+
+    private static func notUploadable(_ id: String) -> StorageError {
+        StorageError.invalidVolume("Volume \(id) status must be \(uploadable)")
+    }
+
+    /// The image as the Image service is told of it: the volume's image metadata become its properties, as far as an image may have them.
+    public func description(of image: NewImage, from volume: String, in connection: any Connection) throws -> JSONObject {
+        var members: JSONObject = [
+            "id": .string(image.id), "name": .string(image.name), "disk_format": .string(image.diskFormat),
+            "container_format": .string(image.containerFormat),
+        ]
+        if let visibility = image.visibility { members["visibility"] = .string(visibility) }
+        if let isProtected = image.isProtected { members["protected"] = .bool(isProtected) }
+        for (name, value) in try Volumes.map(.image, of: volume, in: connection).members {
+            guard members[name] == nil, !imageCoreProperties.contains(name), !SourceImage.isBase(name),
+                !imageReservedNamespaces.contains(where: { name.utf8.starts(with: $0.utf8) })
+            else { continue }
+            members[name] = value
+        }
+        return members
+    }
+
+    /// Sends a volume's bytes to an image that was made for it.
+    public func upload(_ id: String, to image: NewImage, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.lock(id, for: caller, in: tx)
+        guard try Volumes.perform(.upload, on: volume, in: tx) else { throw Self.notUploadable(id) }
+        try start(
+            UploadVolumeArguments(imageID: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat), volume: id,
+            project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
+    }
+
+    /// Writes an image over a volume. `allowsReserved`: one that is reserved for an instance, too.
+    public func reimage(_ id: String, from image: SourceImage, allowsReserved: Bool, caller: Caller, in tx: any Transaction) throws {
+        let volume = try Volumes.lock(id, for: caller, in: tx)
+        guard try Attachments.ofVolume(id, in: tx).count <= 1 else {
+            throw StorageError(.conflict, "Cannot re-image a volume which is attached to more than one server.")
+        }
+        let transition = allowsReserved ? VolumeTransition.reimageReserved : .reimage
+        let states = (transition.rule.from ?? []).map(\.rawValue)
+        guard volume.host != nil, try Volumes.perform(transition, on: volume, in: tx) else {
+            throw StorageError.invalidVolume(
+                "Volume \(id) status must be \(states.joined(separator: " or ")), but current status is \(volume.status).")
+        }
+        guard image.snapshotID == nil else {
+            throw StorageError.invalidInput("Image \(image.id) stands for a snapshot and has no data to be written to a volume.")
+        }
+        try image.check(volumeSize: volume.size)
+        try start(
+            ReimageVolumeArguments(of: image), volume: id, project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
+    }
+}
+
+extension Volumes {
+    /// From now on the volume holds an image, whose metadata it has instead of what it had.
+    public static func becameImage(
+        _ volume: Locked<Volume>, metadata: JSONObject, status: VolumeStatus, in tx: any Transaction
+    ) throws {
+        try updateMap(.image, of: volume, in: tx) { $0 = metadata }
+        try tx.update(
+            table, table.id(volume.id), set: table.status(status), table.bootable(true), table.updatedAt(tx.now), table.launchedAt(tx.now))
+    }
+}

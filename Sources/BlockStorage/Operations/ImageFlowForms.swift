@@ -1,0 +1,93 @@
+public import JSON
+
+// What operations with images store.
+
+/// What an operation keeps of the image that it reads.
+public struct KeptImage: JSONConvertible {
+    public static let members = [
+        JSONMember("id", \Self.id), JSONMember("disk_format", \Self.diskFormat), JSONMember("container_format", \Self.containerFormat),
+        JSONMember("size", \Self.size), JSONMember("checksum", \Self.checksum), JSONMember("hash_algorithm", \Self.hashAlgorithm),
+        JSONMember("hash_value", \Self.hashValue), JSONMember("metadata", \Self.metadata),
+    ]
+    public var id = ""
+    public var diskFormat = ""
+    public var containerFormat = ""
+    /// Bytes
+    public var size = 0
+    public var checksum: String?
+    public var hashAlgorithm: String?
+    public var hashValue: String?
+    /// What the volume gets as its image metadata.
+    public var metadata: JSONObject = [:]
+    public init() {}
+}
+
+public struct CreateVolumeFromImageArguments: FlowArguments {
+    public static let flow = FlowID("volume.create_from_image")
+    public static let members = [
+        JSONMember("image", \Self.image), JSONMember("zones", \Self.zones), JSONMember("scheduler_hints", \Self.schedulerHints),
+        JSONMember("hints_of_all_projects", \Self.hintsOfAllProjects),
+    ]
+    public var image = KeptImage()
+    public var zones: [String] = []
+    public var schedulerHints: JSONObject?
+    public var hintsOfAllProjects = false
+    public init() {}
+
+    init(of image: SourceImage, placedAs arguments: CreateVolumeArguments) {
+        self.image = image.kept
+        zones = arguments.zones
+        schedulerHints = arguments.schedulerHints
+        hintsOfAllProjects = arguments.hintsOfAllProjects
+    }
+
+    /// As the scheduler reads what a creation asks for.
+    public var placement: CreateVolumeArguments {
+        var arguments = CreateVolumeArguments()
+        arguments.zones = zones
+        arguments.schedulerHints = schedulerHints
+        arguments.hintsOfAllProjects = hintsOfAllProjects
+        return arguments
+    }
+}
+
+public struct CreateVolumeFromImageState: PlacementState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// The pool of which capacity is claimed.
+    public var host: String?
+    /// Backends that were placed on and failed, as `node@backend`.
+    public var attempted: [String] = []
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
+/// Sends a volume's bytes to an image, which there is already.
+public struct UploadVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.upload")
+    public static let members = [
+        JSONMember("image_id", \Self.imageID), JSONMember("disk_format", \Self.diskFormat),
+        JSONMember("container_format", \Self.containerFormat),
+    ]
+    public var imageID = ""
+    public var diskFormat = ""
+    public var containerFormat = ""
+    public init() {}
+    public init(imageID: String, diskFormat: String, containerFormat: String) {
+        self.imageID = imageID
+        self.diskFormat = diskFormat
+        self.containerFormat = containerFormat
+    }
+}
+
+/// Writes an image over a volume.
+public struct ReimageVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.reimage")
+    public static let members = [JSONMember("image", \Self.image)]
+    public var image = KeptImage()
+    public init() {}
+    init(of image: SourceImage) { self.image = image.kept }
+}

@@ -1,0 +1,116 @@
+import BlockStorage
+import Database
+import DriverHost
+import Logging
+public import Primitives
+public import Transfers
+
+/// The Image service as flows use it, with the service's own account. `GlanceAccess` is the one over the network; tests have one in memory.
+public protocol ImageAccess: Sendable {
+    /// Whether images are converted that are not raw.
+    var converts: Bool { get }
+    /// Whether signed images are refused.
+    var verifiesSignatures: Bool { get }
+    /// What a transfer needs to read or write an image. Throws `DriverFailure`.
+    func order(image: String, diskFormat: String, containerFormat: String, volumeBytes: Int) async throws -> ImageOrder
+    /// A new token in the place of one that is refused; nil: there is none.
+    func newToken() async -> Secret?
+    /// Whether an image has its data. Throws where that cannot be found out, or there is no such image.
+    func isStored(_ image: String) async throws -> Bool
+    /// Deletes an image that has no data yet.
+    func deleteUnfinished(_ image: String) async throws
+    /// Tells the Compute service that a volume of instances has another content.
+    func tellReimaged(volume: String, instances: [String]) async throws
+}
+
+/// The Image service, as far as the steps of one operation may use it.
+struct OperationImages: Sendable {
+    let access: any ImageAccess
+    private let operation: BlockStorage.Operation
+    private let services: FlowServices
+
+    init(_ operation: BlockStorage.Operation, _ services: FlowServices) throws {
+        guard let access = services.images else {
+            throw DriverFailure(.badConfiguration, "this service knows no Image service: glance_api_servers is not set")
+        }
+        self.access = access
+        self.operation = operation
+        self.services = services
+    }
+
+    /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: it was never written to.
+    func fetch(_ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool) async throws {
+        if access.verifiesSignatures, image.metadata["img_signature"] != nil {
+            throw DriverFailure(.invalid, ImageFailure.signature)
+        }
+        guard access.converts || image.diskFormat == "raw" else { throw DriverFailure(.invalid, ImageFailure.format) }
+        var order = try await access.order(
+            image: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat, volumeBytes: gibibytes << 30)
+        order.size = image.size
+        order.md5 = image.checksum
+        order.hashAlgorithm = image.hashAlgorithm
+        order.hashValue = image.hashValue
+        order.targetIsZero = targetIsZero
+        let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
+        let asked = order
+        let output = try await run {
+            Transfer(.fetchImage(asked), from: nil, to: volume.end)
+        } limit: {
+            volume.limit
+        }
+        note("image written to a volume", image.id, output)
+    }
+
+    /// Sends a volume, `object`, which lies at `host`, to an image without data.
+    func store(
+        _ object: DriverValue, gibibytes: Int, at host: String, to image: String, diskFormat: String, containerFormat: String
+    ) async throws {
+        guard access.converts || diskFormat == "raw" else { throw DriverFailure(.invalid, ImageFailure.format) }
+        // It was sent before a death of the process.
+        guard try await !access.isStored(image) else { return }
+        let order = try await access.order(
+            image: image, diskFormat: diskFormat, containerFormat: containerFormat, volumeBytes: gibibytes << 30)
+        let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
+        let output = try await run {
+            Transfer(.storeImage(order), from: volume.end, to: nil)
+        } limit: {
+            volume.limit
+        }
+        note("volume sent to an image", image, output)
+    }
+
+    private func run(_ make: () -> Transfer, limit: () -> Int) async throws -> DriverValue {
+        try await OperationTransfer(operation: operation, services: services).run {
+            var transfer = make()
+            transfer.bytesPerSecond = limit()
+            transfer.onTokenExpired = { [access] in await access.newToken() }
+            return transfer
+        }
+    }
+
+    private func note(_ what: String, _ image: String, _ output: DriverValue) {
+        services.log.info(
+            "\(what)",
+            metadata: [
+                "image": "\(image)", "bytes": "\(output["bytes"]?.integer ?? 0)", "seconds": "\(output["seconds"]?.real ?? 0)",
+                "operation_id": "\(operation.id)", "request_id": "\(operation.requestID)",
+            ])
+    }
+}
+
+/// Why an image is not even read.
+enum ImageFailure {
+    static let signature = "the image is signed, and its certificate cannot be had: there is no key manager"
+    static let format = "images that are not raw are not converted: image_conversion_disable is set"
+
+    /// What the user is told of a failure with an image's data.
+    static func detail(_ failure: StepFailure) -> Message.Detail {
+        switch failure.code {
+        case .invalid where failure.message == signature: .signatureNotVerified
+        case .invalid where failure.message == format: .imageFormat
+        case .invalid: .imageUnacceptable
+        case .noSpace: .noSpaceForImage
+        default: .imageNotRead
+        }
+    }
+}

@@ -1,0 +1,42 @@
+import DriverHost
+import Primitives
+import Transfers
+
+@testable import Flows
+
+/// An Image service in memory.
+final class MemoryImages: ImageAccess {
+    /// nil: without data.
+    private let images = Guarded<[String: String?]>([:])
+    let converts = true
+    let verifiesSignatures = true
+
+    /// What an image holds.
+    subscript(id: String) -> String? { images.withLock { $0[id] ?? nil } }
+
+    /// Images that were never finished.
+    var unfinished: [String] { images.withLock { $0.filter { $0.value == nil }.map(\.key) } }
+
+    func add(_ id: String, content: String?) { images.withLock { $0[id] = .some(content) } }
+
+    func store(_ content: String, in id: String) { images.withLock { if $0[id] != nil { $0[id] = .some(content) } } }
+
+    func order(image: String, diskFormat: String, containerFormat: String, volumeBytes: Int) async throws -> ImageOrder {
+        ImageOrder(
+            servers: ["http://memory"], image: image, token: Secret(""), diskFormat: diskFormat, volumeBytes: volumeBytes,
+            conversionDirectory: "/nonexistent")
+    }
+
+    func newToken() async -> Secret? { nil }
+
+    func isStored(_ image: String) async throws -> Bool {
+        guard let content = images.withLock({ $0[image] }) else { throw DriverFailure(.notFound, "there is no image \(image)") }
+        return content != nil
+    }
+
+    func deleteUnfinished(_ image: String) async throws {
+        images.withLock { if case .some(.none) = $0[image] { $0[image] = nil } }
+    }
+
+    func tellReimaged(volume: String, instances: [String]) async throws {}
+}
