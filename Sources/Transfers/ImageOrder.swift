@@ -127,7 +127,7 @@ extension ImageOrder {
         hashAlgorithm = value["hash_algorithm"]?.string
         hashValue = value["hash_value"]?.string
         conversionAddressSpace = try number("conversion_address_space", 0...Int64.max)
-        conversionSeconds = try number("conversion_seconds", 0...Int64.max)
+        conversionSeconds = try number("conversion_seconds", 0...Int64(Int32.max))
         allowedFormats = texts("allowed_formats")
         vmdkTypes = texts("vmdk_types")
         if let signature = value["signature"], signature["value"] != nil {

@@ -110,7 +110,7 @@ struct QemuImg {
 
     private func limits(_ fileBytes: UInt64) -> [String] {
         (order.conversionAddressSpace > 0 ? ["--as=\(order.conversionAddressSpace)"] : [])
-            + (order.conversionSeconds > 0 ? ["--cpu=\(order.conversionSeconds)"] : []) + [
+            + (order.conversionSeconds > 0 ? ["--cpu=\(order.conversionSeconds):\(order.conversionSeconds + 1)"] : []) + [
                 "--core=0", "--fsize=\(fileBytes)", "--nofile=64",
             ]
     }
@@ -134,7 +134,8 @@ struct QemuImg {
 
     private func failure(_ status: Int32, _ lines: String, isWritable: Bool) -> DriverFailure {
         let signal = status & 0x7F
-        if signal == SIGXCPU || signal == SIGKILL, order.conversionSeconds > 0 {
+        if signal == SIGKILL { return DriverFailure(.retry, "qemu-img was killed") }
+        if signal == SIGXCPU {
             return DriverFailure(
                 .invalid, "the conversion took more than \(order.conversionSeconds) seconds of CPU time (image_conversion_cpu_limit)")
         }

@@ -68,6 +68,25 @@ struct ConversionTests {
         #expect(test.allocated == 0)
     }
 
+    /// A file of some kilobytes, each of whose 16,384 clusters is the same compressed one.
+    private func bomb() throws -> [UInt8] {
+        _ = try test.shell(
+            """
+            truncate -s 1G raw; seq 100000 112000 | head -c 65536 > text
+            dd if=text of=raw conv=notrunc status=none; dd if=text of=raw bs=1M seek=512 conv=notrunc status=none
+            qemu-img convert -c -f raw -O qcow2 raw bomb; rm raw
+            """)
+        var bytes = try ImageUnderTest.bytes(test.directory + "/bomb")
+        func number(_ offset: Int) -> Int { bytes[offset..<(offset + 8)].reduce(0) { $0 << 8 | Int($1) } & 0x3FFF_FFFF_FFFF_FFFF }
+        let tables = [0, 8].map { number(number(40) + $0) }
+        let entry = Array(bytes[tables[0]..<(tables[0] + 8)])
+        try #require(entry[0] & 0x40 != 0)
+        for table in tables {
+            for index in 0..<8192 { bytes.replaceSubrange((table + index * 8)..<(table + index * 8 + 8), with: entry) }
+        }
+        return bytes
+    }
+
     @Test("Too little memory, too little CPU time and a full directory are named")
     func limits() throws {
         _ = try test.shell("head -c 60000000 /dev/urandom > raw; qemu-img convert -f raw -O qcow2 raw image")
@@ -76,6 +95,11 @@ struct ConversionTests {
         order.conversionAddressSpace = 64 << 20
         let failure = try #require(test.failure(order))
         #expect(failure.message.contains("memory") || failure.message.contains("qemu-img cannot"), "\(failure)")
+        let bomb = try self.bomb()
+        let packer = try ImageServer { ImageServer.data(bomb, $1) }
+        order = test.order([packer], "qcow2", size: bomb.count)
+        order.conversionSeconds = 1
+        #expect(test.failure(order)?.message.contains("image_conversion_cpu_limit") == true)
         order = test.order([server], "qcow2", size: Int.max)
         order.conversionDirectory = test.directory + "/conversion"
         let full = try #require(test.failure(order))
