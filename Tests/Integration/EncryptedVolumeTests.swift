@@ -8,12 +8,13 @@ import Testing
 /// Encrypted volumes as whoever attaches them finds them: their keys open what lies in the storage, and nothing else does.
 @Suite("Encrypted volumes", .serialized)
 struct EncryptedVolumeTests {
-    private static func encryptedType(_ service: ServiceUnderTest, provider: String = "luks", keySize: Int64 = 256) throws -> String {
+    private static func encryptedType(_ service: ServiceUnderTest, provider: String = "luks", keySize: Int = 256) throws -> String {
         let type = try #require(
             try service.api("POST", "/types", ["volume_type": ["name": "secret"]]).json["volume_type"]?["id"]?.string)
         let record: JSON = [
             "encryption": [
-                "provider": .string(provider), "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": .integer(keySize),
+                "provider": .string(provider), "control_location": "front-end", "cipher": "aes-xts-plain64",
+                "key_size": .integer(Int64(keySize)),
             ]
         ]
         #expect(try service.api("POST", "/types/\(type)/encryption", record).status == 200)
@@ -122,7 +123,7 @@ struct EncryptedVolumeTests {
     }
 
     @Test("a volume in Ceph begins with a LUKS header that its key opens, clones and all", arguments: [256, 512])
-    func ceph(keySize: Int64) async throws {
+    func ceph(keySize: Int) async throws {
         let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")
         _ = try Self.encryptedType(service, keySize: keySize)
         let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
