@@ -181,7 +181,8 @@ public struct Transfer: Sendable {
                     "wire": .integer(Frame.version), "job": .string(job.name), "source": source?.value ?? .null,
                     "target": target?.value ?? .null,
                     "order": job.order?.value ?? .null, "serve": job.place?.value ?? .null,
-                    "maintenance": job.maintenance?.value ?? .null, "image": job.image?.value ?? .null, "luks": job.luks?.value ?? .null, "start": .integer(Int64(start)),
+                    "maintenance": job.maintenance?.value ?? .null, "image": job.image?.value ?? .null, "luks": job.luks?.value ?? .null,
+                    "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
         wire.hangUp(atEndOf: pid)

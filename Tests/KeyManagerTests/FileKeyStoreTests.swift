@@ -77,7 +77,6 @@ import Testing
     }
 
     @Test func `nobody else may read what is written, and no file holds a key in the clear`() async throws {
-        umask(0)
         let store = store()
         let id = try await store.create(request("a"))
         #expect(mode(directory) == 0o700)

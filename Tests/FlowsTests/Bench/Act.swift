@@ -63,7 +63,9 @@ enum Act: String, CaseIterable, Sendable {
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
-        moves || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver].contains(self)
+        moves
+            || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver]
+                .contains(self)
     }
     /// What is unmanaged stays.
     var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
