@@ -25,8 +25,8 @@ package final class RegisteredClient {
         let written = addresses.withCString { write(descriptor, $0, strlen($0)) }
         guard written > 0, rename(hidden, path) == 0 else {
             let failure = DriverError.last(CLINKER_ERROR, "cannot write to \(directory)")
+            // deinit closes the descriptor.
             unlink(hidden)
-            close(descriptor)
             throw failure
         }
         for place in [directory, former].compactMap({ $0 }) where access(place, F_OK) == 0 {
