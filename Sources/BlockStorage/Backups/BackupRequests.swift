@@ -176,6 +176,10 @@ extension VolumeRequests {
                 "volume size \(volume.size) is too small to restore backup of size \(backup.size).")
         }
         try requireFit(of: backup.value, isEncrypted: volume.encryptionKeyID != nil)
+        // They are encrypted by the key that the volume has now, and would be without one.
+        if volume.encryptionKeyID != nil, try tx.exists(Self.snapshotsSQL, .text(volumeID)) {
+            throw StorageError.invalidVolume("The volume is encrypted and has snapshots, which nobody could read once it has another key.")
+        }
         try requireBackupService(of: backup.value, downAfter: seconds, in: tx)
         guard try !HostConnections.isConnected(volumeID, in: tx), try Volumes.perform(.restore, on: volume, in: tx) else {
             throw StorageError.invalidVolume(
@@ -187,6 +191,8 @@ extension VolumeRequests {
             claims: [.exclusive(volume), .exclusive(backup)], in: tx)
         return Restoration(backupID: id, volumeID: volumeID, volumeName: volume.name)
     }
+
+    private static let snapshotsSQL = SQL("SELECT 1 FROM snapshots WHERE volume_id = ? LIMIT 1")
 
     /// A volume whose source is a backup: it must be whole, and the volume no smaller.
     func checkSource(_ backup: Backup, size: Int?) throws {
