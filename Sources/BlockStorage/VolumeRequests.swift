@@ -104,6 +104,7 @@ public struct VolumeRequests: Sendable {
             type = try defaultType(of: caller, in: tx)
         }
         try TypeEncryptions.check(type, in: tx)
+        try Self.requirePlain(type, for: image)
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")

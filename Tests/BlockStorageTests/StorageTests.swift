@@ -376,6 +376,45 @@ struct StorageTests {
         #expect(statements == 1 + Set(types).count)
     }
 
+    @Test("no volume of an encrypted type is made of an image, and no image of it, nor is one written over it")
+    func encryptedAndImages() async throws {
+        let storage = try await Storage()
+        let found = SourceImage([
+            "id": "11111111-2222-4333-8444-555555555555", "status": "active", "size": 1, "min_disk": 0, "min_ram": 0,
+        ])
+        let image = try #require(found)
+        let id = try await storage.database.write { [storage] tx in
+            let type = try VolumeTypes.create(name: "secret", description: nil, isPublic: true, extraSpecs: [:], in: tx)
+            var values = TypeEncryption.Values()
+            (values.provider, values.controlLocation, values.cipher, values.keySize) = ("luks", "front-end", "aes-xts-plain64", 256)
+            _ = try TypeEncryptions.create(values, ofType: type.id, in: tx)
+            var new = NewVolume()
+            new.size = 1
+            new.typeName = "secret"
+            return try storage.requests.create(new, caller: storage.caller, in: tx)
+        }
+        try await storage.finish(id)
+        func refusal(_ ask: @escaping @Sendable (any Transaction) throws -> Void) async -> String? {
+            do { try await storage.database.write { try ask($0) } } catch { return (error as? StorageError)?.message }
+            return nil
+        }
+        let (requests, caller) = (storage.requests, storage.caller)
+        let copy = NewImage(id: image.id, name: "n", diskFormat: "raw", containerFormat: "bare")
+        let refusals = [
+            await refusal {
+                var new = NewVolume()
+                new.size = 1
+                new.typeName = "secret"
+                new.image = .found(image)
+                _ = try requests.create(new, caller: caller, in: $0)
+            }, await refusal { try requests.checkUpload(of: id, caller: caller, in: $0) },
+            await refusal { try requests.upload(id, to: copy, caller: caller, in: $0) },
+            await refusal { try requests.reimage(id, from: image, allowsReserved: false, caller: caller, in: $0) },
+        ]
+        #expect(refusals.allSatisfy { $0?.contains("encrypted") == true }, "\(refusals)")
+        #expect(try storage.status(id) == "available")
+    }
+
     @Test("creating a volume takes eight statements at most")
     func statements() async throws {
         let storage = try await Storage()

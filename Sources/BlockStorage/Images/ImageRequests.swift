@@ -21,10 +21,25 @@ public struct NewImage: Sendable {
 extension VolumeRequests {
     private static let uploadable = "available"
 
+    /// An image is not encrypted by a volume's key, and what is read of the volume is.
+    private func requirePlain(_ volume: Volume) throws {
+        guard !volume.isOfEncryptedType, volume.encryptionKeyID == nil else {
+            throw StorageError.invalidVolume(
+                "Volume \(volume.id) is encrypted, and this release makes no images of such volumes, nor writes images to them.")
+        }
+    }
+
+    /// The same before there is a volume.
+    static func requirePlain(_ type: VolumeType, for image: SourceImage?) throws {
+        guard image != nil, type.isEncrypted else { return }
+        throw StorageError.invalidInput("volume_type \(type.name) is encrypted, and this release writes no images to encrypted volumes.")
+    }
+
     /// Throws unless the volume may be made an image of.
     public func checkUpload(of id: String, caller: Caller, in connection: any Connection) throws {
         let volume = try Volumes.get(id, for: caller, in: connection)
         guard volume.status == .available else { throw Self.notUploadable(id) }
+        try requirePlain(volume)
     }
 
     private static func notUploadable(_ id: String) -> StorageError {
@@ -51,6 +66,7 @@ extension VolumeRequests {
     /// Sends a volume's bytes to an image that was made for it.
     public func upload(_ id: String, to image: NewImage, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
+        try requirePlain(volume.value)
         guard try Volumes.perform(.upload, on: volume, in: tx) else { throw Self.notUploadable(id) }
         try start(
             UploadVolumeArguments(imageID: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat), volume: id,
@@ -60,6 +76,7 @@ extension VolumeRequests {
     /// Writes an image over a volume. `allowsReserved`: one that is reserved for an instance, too.
     public func reimage(_ id: String, from image: SourceImage, allowsReserved: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
+        try requirePlain(volume.value)
         guard try Attachments.ofVolume(id, in: tx).count <= 1 else {
             throw StorageError(.conflict, "Cannot re-image a volume which is attached to more than one server.")
         }

@@ -100,7 +100,7 @@ struct OperationImages: Sendable {
 
 /// Why an image is not even read.
 enum ImageFailure {
-    static let signature = "the image is signed, and its certificate cannot be had: there is no key manager"
+    static let signature = "the image is signed, and its certificate cannot be had: the key manager is not asked for it"
     static let format = "images that are not raw are not converted: image_conversion_disable is set"
 
     /// What the user is told of a failure with an image's data.
