@@ -66,6 +66,8 @@ struct FaultBackupTests {
             case "delete_snapshot": return true
             // A driver without snapshots: the volume itself is read. A map that it leaves out: all is data.
             case "create_snapshot", "extents": return fault == .unsupported
+            // What it looks for first is what an attempt before it left, of which there is nothing.
+            case "store_get": return act == .increment && format == "cinder" && fault == .notFound
             default: return false
             }
         }
