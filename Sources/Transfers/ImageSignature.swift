@@ -44,11 +44,15 @@ final class ImageSignature: @unchecked Sendable {
 
     private static func publicKey(_ certificate: String) -> OpaquePointer? {
         let bytes = Array(certificate.utf8)
-        guard bytes.count <= 1 << 20, let source = BIO_new_mem_buf(bytes, Int32(bytes.count)) else { return nil }
-        defer { BIO_free(source) }
-        guard let parsed = PEM_read_bio_X509(source, nil, nil, nil) else { return nil }
-        defer { X509_free(parsed) }
-        return X509_get_pubkey(parsed)
+        guard bytes.count <= 1 << 20 else { return nil }
+        // The source reads the bytes where they lie.
+        return bytes.withUnsafeBytes { bytes in
+            guard let source = BIO_new_mem_buf(bytes.baseAddress, Int32(bytes.count)) else { return nil }
+            defer { BIO_free(source) }
+            guard let parsed = PEM_read_bio_X509(source, nil, nil, nil) else { return nil }
+            defer { X509_free(parsed) }
+            return X509_get_pubkey(parsed)
+        }
     }
 
     func update(_ bytes: UnsafeRawBufferPointer) { EVP_DigestVerifyUpdate(context, bytes.baseAddress, bytes.count) }
