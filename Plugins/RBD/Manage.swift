@@ -12,25 +12,38 @@ extension RBDDriver {
         try call.list("volumes") {
             for (index, name) in names.enumerated() {
                 if index % 64 == 0 { call.progress(done: UInt64(index), total: UInt64(names.count)) }
-                // It may have been removed in the meantime.
-                guard let image = try Image.find(cluster, name, writable: false) else { continue }
-                let snapshots = try image.snapshots.map(\.name)
-                // Deleted volumes that clones still need are internal to this driver.
-                if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { continue }
-                let (bytes, isWatched) = (try image.size, try image.isWatched)
+                guard let volume = try listedVolume(name) else { continue }
                 call.object(nil) {
                     call.set("name", name)
-                    call.set("bytes", Int64(bytes))
-                    call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                    if isWatched { call.set("unsafe", "a client has it open") }
+                    call.set("bytes", Int64(volume.bytes))
+                    call.set("size", Int64((volume.bytes + 1_073_741_823) >> 30))
+                    if volume.isWatched { call.set("unsafe", "a client has it open") }
                     call.list("snapshots") {
-                        for snapshot in snapshots where !snapshot.hasSuffix(Names.cloneSnapshotSuffix) {
+                        for snapshot in volume.snapshots where !snapshot.hasSuffix(Names.cloneSnapshotSuffix) {
                             call.object(nil) { call.set("name", snapshot) }
                         }
                     }
                 }
             }
         }
+    }
+
+    private struct ListedVolume {
+        let bytes: UInt64
+        let isWatched: Bool
+        let snapshots: [String]
+    }
+
+    /// nil if the image is internal to this driver, or was removed since its name was read: an image that is open to be read does not keep
+    /// a removal back, so it may go between any two of these calls.
+    private func listedVolume(_ name: String) throws -> ListedVolume? {
+        do {
+            let image = try Image(cluster, name, writable: false)
+            let snapshots = try image.snapshots.map(\.name)
+            // Deleted volumes that clones still need.
+            if name.hasSuffix(Names.deletedSuffix), !snapshots.isEmpty { return nil }
+            return ListedVolume(bytes: try image.size, isWatched: try image.isWatched, snapshots: snapshots)
+        } catch let error as DriverError where error.code == CLINKER_NOT_FOUND { return nil }
     }
 
     func manageVolume(_ call: Call) throws {

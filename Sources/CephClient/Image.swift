@@ -148,21 +148,14 @@ package final class Image {
         return type
     }
 
-    /// Whether a client has the image open; stale watches do not count.
+    /// Whether a client has the image open; stale watches do not count. Throws NOT_FOUND if the image was removed since it was opened.
     package var isWatched: Bool {
         get throws {
             var count = 8
-            var attempts = 0
             while true {
                 var found = [rbd_image_watcher_t](repeating: rbd_image_watcher_t(), count: count)
                 let result = rbd_watchers_list(handle, &found, &count)
                 if result == -ERANGE { continue }
-                // A client that has just closed the image may take the list with it: seen once, of an image that was there.
-                if result == -ENOENT, attempts < 3 {
-                    attempts += 1
-                    usleep(50_000)
-                    continue
-                }
                 try Cluster.check(result, "cannot list the watchers of \(name)")
                 rbd_watchers_list_cleanup(&found, count)
                 return try count > 0 && Watches.areAlive(on: id, in: cluster)

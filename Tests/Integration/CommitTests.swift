@@ -1,7 +1,6 @@
 import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -17,16 +16,7 @@ struct CommitTests {
         var needsSnapshot: Bool { [.fromSnapshot, .cascade, .deleteSnapshot, .revert, .unmanageSnapshot].contains(self) }
     }
 
-    private static let library = Result {
-        let path = temporaryDirectory("preload") + "/commits.so"
-        let status = reap(
-            try spawn(
-                "/usr/bin/cc",
-                ["-std=gnu11", "-O1", "-fPIC", "-shared", "-o", path, ServiceUnderTest.sources + "/preload/commits.c", "-ldl"],
-                descriptors: []))
-        guard status == 0 else { throw ServiceUnderTest.Failure("commits.c does not compile") }
-        return path
-    }
+    private static let library = Result { try Preload.library("commits") }
 
     private let service: ServiceUnderTest
     private let commits: String

@@ -157,6 +157,14 @@ struct ConformanceTests {
         #expect(result.output.contains(" 0 failed"))
     }
 
+    @Test("images that go while a pool is listed keep nobody from listing it")
+    func vanishingImages() async throws {
+        let result = try await check(
+            StorageUnderTest.arguments(try StorageUnderTest.rbdSection()) + ["--case", "list: while volumes come and go"],
+            environment: ["LD_PRELOAD=" + (try Preload.library("slow-watchers", of: ["rbd"]))])
+        #expect(result.status == 0 && result.output.contains("1 passed"), "\(result.output)")
+    }
+
     @Test("deep chains, full copies and the trash of rbd keep them too")
     func cloneDepths() async throws {
         let configurations = [

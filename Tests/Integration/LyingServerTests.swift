@@ -1,6 +1,5 @@
 import Glibc
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -65,13 +64,7 @@ struct LyingServerTests {
 
     @Test("through the NFS store")
     func nfs() async throws {
-        let library = temporaryDirectory("preload") + "/nfs-lies.so"
-        let status = reap(
-            try spawn(
-                "/usr/bin/cc",
-                ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-o", library]
-                    + [ServiceUnderTest.sources + "/preload/nfs-lies.c", "-Wl,--no-as-needed", "-lnfs", "-ldl"], descriptors: []))
-        try #require(status == 0)
+        let library = try Preload.library("nfs-lies", of: ["nfs"])
         let arguments = StorageUnderTest.arguments(try StorageUnderTest.nfs.get().nfsStore("lies")) + ["--kind", "store"]
         for (lie, name) in [
             ("none", Self.bytes), ("write_lost", Self.bytes), ("read_altered", Self.range), ("removal_lost", Self.gone),

@@ -44,6 +44,22 @@ enum ManageChecks {
             let names = try bench.driver.call(.listVolumes, .object([]))["volumes"]?.list?.compactMap { $0["name"]?.string } ?? []
             try bench.require(Set(names).count == names.count, "\(names.count - Set(names).count) names are listed more than once")
         },
+        ConformanceCase("list: while volumes come and go, those that stay are named", needs: [.listVolumes]) { bench in
+            let staying = try bench.volume()
+            let others = (0..<3).map { _ in CheckBench.Object() }
+            others.forEach { bench.remember($0) }
+            let failures = try VolumeChecks.parallel([staying] + others, bench) { bench, volume in
+                for _ in 0..<8 {
+                    if volume.id == staying.id {
+                        try bench.require(bench.names()?.contains(staying.name) == true, "\(staying.name) is not listed")
+                    } else {
+                        try bench.call(.createVolume, volume)
+                        try bench.call(.deleteVolume, volume)
+                    }
+                }
+            }
+            try bench.require(failures.isEmpty, failures.joined(separator: "; "))
+        },
         ConformanceCase("manage: a volume is taken over under its new name, with its bytes", needs: [.manageVolume], handles: true) {
             bench in
             let old = try bench.volume(size: 2)
