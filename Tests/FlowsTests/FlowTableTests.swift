@@ -314,4 +314,32 @@ struct FlowTableTests {
             }
         }
     }
+
+    @Test(
+        "a forced removal of a backup forgets nothing while it may succeed later",
+        arguments: [Act.deleteBackup, .secretDeleteBackup], [DriverFailure.Code.retry, .noSpace, .hostDied])
+    func forcedRemovals(_ act: Act, _ code: DriverFailure.Code) async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let caller = bench.caller()
+        let (_, first) = try await act.begin(bench, caller)
+        let id = try await bench.database.read { try #require(try Operations.find(first, in: $0)).resourceID }
+        // Of a backup with a key the key manager does not answer, whatever its failure.
+        bench.script.begin(Dictionary(uniqueKeysWithValues: ((act == .secretDeleteBackup ? 1 : 0)..<60).map { ($0, Fault(code: code)) }))
+        try await bench.carryOut(first)
+        #expect(try await bench.database.read { try Backups.find(id, in: $0) }?.status == .errorDeleting)
+        func force() async throws -> Backup? {
+            let operation = try await bench.database.write { tx in
+                try bench.requests.deleteBackup(id, force: true, caller: caller, in: tx)
+                return try #require(try Operations.latest(of: id, in: tx)).id
+            }
+            try await bench.carryOut(operation)
+            return try await bench.database.read { try Backups.find(id, in: $0) }
+        }
+        bench.script.begin(Dictionary(uniqueKeysWithValues: ((act == .secretDeleteBackup ? 1 : 0)..<60).map { ($0, Fault(code: code)) }))
+        #expect(try await force()?.status == .errorDeleting)
+        bench.script.begin([:])
+        #expect(try await force() == nil)
+        #expect(bench.stores.store[id] == nil && bench.keys.names.allSatisfy { !$0.contains(id) })
+    }
 }

@@ -237,7 +237,7 @@ public enum Backups {
             "backup.forgotten", backup.value, caller: operation.caller,
             data: [
                 "reason": .string(reason), "store": JSON(backup.store), "container": JSON(backup.container),
-                "service_metadata": JSON(backup.serviceMetadata),
+                "service_metadata": JSON(backup.serviceMetadata), "encryption_key_id": JSON(backup.encryptionKeyID),
             ], in: tx)
     }
 

@@ -49,7 +49,7 @@ struct OperationTransfer: Sendable {
                 switch failure.code {
                 case .hostDied:
                     deaths += 1
-                    guard deaths < 8 else { throw DriverFailure(.error, "the transfer died \(deaths) times: \(failure.message)") }
+                    guard deaths < 8 else { throw DriverFailure(.hostDied, "the transfer died \(deaths) times: \(failure.message)") }
                     services.log.warning(
                         "a transfer died and is repeated\(start()): \(failure.message)",
                         metadata: ["request_id": "\(operation.requestID)", "operation_id": "\(operation.id)"])

@@ -54,18 +54,22 @@ struct OperationKeys: Sendable {
     }
 
     /// Deletes the key, and what was made for the same and was never recorded.
+    ///
+    /// - Throws: `DriverFailure`, `.retry` while the key manager does not answer.
     func delete(_ id: String?, for purpose: Purpose) async throws {
-        try await attempt { manager throws(KeyFailure) in
+        try await attempt(whenUnavailable: .retry) { manager throws(KeyFailure) in
             if let id { try await manager.delete(id) }
             try await manager.discard(purpose.name)
         }
     }
 
-    private func attempt<T: Sendable>(_ body: (any KeyManager) async throws(KeyFailure) -> T) async throws -> T {
+    /// - Parameter whenUnavailable: by default `.invalid`, for another backend has no other keys: nothing is tried elsewhere.
+    private func attempt<T: Sendable>(
+        whenUnavailable: DriverFailure.Code = .invalid, _ body: (any KeyManager) async throws(KeyFailure) -> T
+    ) async throws -> T {
         guard let manager else { throw DriverFailure(.invalid, "there is no key manager") }
         do throws(KeyFailure) { return try await body(manager) } catch {
-            // Another backend has no other keys: nothing is tried elsewhere.
-            throw DriverFailure(.invalid, "the key manager: \(error)")
+            throw DriverFailure(error.kind == .unavailable ? whenUnavailable : .invalid, "the key manager: \(error)")
         }
     }
 }
