@@ -92,6 +92,31 @@ struct ImageTests {
         #expect(ServiceUnderTest.entries(service.state + "/conversion").isEmpty)
     }
 
+    @Test("an image keeps its bytes through volumes of each driver and images of every format, raw again its checksum")
+    func everyFormat() async throws {
+        let nfs = try StorageUnderTest.nfs.get()
+        let kinds = FaultSample.isWholeForDrivers ? ["file", "rbd", "nfs"] : [FaultSample.one(of: ["file", "rbd", "nfs"])]
+        let service = try ServiceUnderTest(
+            options: "glance_api_servers = \(glance.address)\n", backends: "file,rbd,nfs",
+            sections: "[file]\nvolume_driver = file\n[rbd]\n\(try StorageUnderTest.rbdSection())\n"
+                + "[nfs]\n\(try StorageUnderTest.nfsSection())\n")
+        for kind in kinds {
+            let made = try service.api(
+                "POST", "/types", ["volume_type": ["name": .string(kind), "extra_specs": ["volume_backend_name": .string(kind)]]])
+            #expect(made.status == 200)
+        }
+        let result = try await ServiceUnderTest.run(
+            "/usr/bin/python3",
+            [
+                ServiceUnderTest.sources + "/clients/images.py", "http://127.0.0.1:\(service.port)", glance.address,
+                glance.directory + "/images",
+            ]
+                + kinds)
+        #expect(result.status == 0, "\(result.output)\n\(service.story)")
+        #expect(StorageUnderTest.volumes(in: nfs.directory + "/export").isEmpty)
+        try await DoctorTests.expectNothing(service)
+    }
+
     @Test("an image is found by its id, by a URL that ends in it, and by its name; two of one name are a conflict")
     func references() throws {
         let service = try service()

@@ -1,8 +1,8 @@
-"""storage.py BINARY [KIND...] [brick]: LVM, thick and thin, over tgt and LIO, beside file and nfs backends, all in this machine: the openstack
-command's walk, whose bytes an initiator of user space reads, and os-brick's with the kernel's initiator."""
+"""storage.py BINARY [KIND...] [brick] [images]: LVM, thick and thin, over tgt and LIO, beside file and nfs backends, all in this machine: the openstack
+command's walk, whose bytes an initiator of user space reads, os-brick's with the kernel's initiator, and images that become volumes and volumes that become images."""
 import os, pathlib, subprocess, sys
 
-from service import Service, run, start_nfs, start_tgtd
+from service import Service, run, start_nfs, start_tgtd, until
 
 binary = sys.argv[1]
 tests = pathlib.Path(__file__).resolve().parent.parent
@@ -19,7 +19,8 @@ start_tgtd()
 start_nfs("/mnt/nfs")
 
 lvm = "volume_driver = lvm\ntarget_ip_address = 127.0.0.1\n"
-service = Service(binary, "/mnt/state", backends={
+glance = "http://127.0.0.1:18292"
+service = Service(binary, "/mnt/state", options=f"glance_api_servers = {glance}\n", backends={
     "thin": lvm + "volume_group = thin\nlvm_type = thin\n",
     "thick": lvm + "volume_group = thick\nlvm_type = default\n",
     "lio": lvm + "volume_group = lio\nlvm_type = thin\ntarget_helper = lioadm\ntarget_port = 3262\n",
@@ -38,7 +39,7 @@ def script(*command):
         raise SystemExit("\n".join([line for line in log if " ACCESS " not in line][-40:]))
 
 
-kinds = [word for word in sys.argv[2:] if word != "brick"]
+kinds = [word for word in sys.argv[2:] if word not in ["brick", "images"]]
 if kinds:
     script("bash", str(tests / "Integration/clients/backends.sh"), url, "-", "/mnt/nfs/export", *kinds)
     # What guests write into volumes of LVM, and of those that they are moved to.
@@ -48,6 +49,13 @@ if "brick" in sys.argv[2:]:
     run("iscsid")
 for kind in ["thin", "lio"] if "brick" in sys.argv[2:] else []:
     script(str(python), str(tests / "Integration/clients/brick.py"), url, kind)
+if "images" in sys.argv[2:]:
+    server = subprocess.Popen([str(tests.parent / ".glance/bin/python"), str(tests / "Integration/glance/server.py"), "/mnt/glance", "18292"], stdin=subprocess.PIPE)
+    until(lambda: os.path.exists("/mnt/glance/ready"), 180, "Glance")
+    made, _ = service.ask("POST", "/types", {"volume_type": {"name": "imaged", "extra_specs": {"volume_backend_name": "thin"}}})
+    assert made == 200, made
+    script("python3", str(tests / "Integration/clients/images.py"), url, glance, "/mnt/glance/images", "imaged")
+    server.kill()
 
 # Nothing is left anywhere.
 assert "Target " not in run("tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show")
