@@ -49,20 +49,7 @@ final class CephImages: VolumeDriver {
 
     func createVolume(_ call: Call) throws {
         let (name, size) = (try name(call, "volume.name"), try call.gibibytes("volume.size"))
-        for _ in 0..<2 {
-            let result = try create(name, size)
-            guard result == -EEXIST else { return try Cluster.check(result, "cannot create image \(name)") }
-            if let image = try Image.find(cluster, name, writable: false) {
-                let found = try image.size
-                guard found == size, try image.parent == nil else {
-                    throw DriverError(CLINKER_EXISTS, "the image \(name) exists already, with \(found) bytes instead of \(size)")
-                }
-                return
-            }
-            // The name exists without an image: the remains of an interrupted creation.
-            try removal.remove(name, call)
-        }
-        throw DriverError(CLINKER_RETRY, "the image \(name) is made by somebody else at the same time")
+        try removal.makeImage(name, size: size, call) { try create(name, size) }
     }
 
     private func create(_ name: String, _ size: UInt64) throws -> Int32 {

@@ -9,7 +9,7 @@ import Synchronization
 /// trash first.
 final class Deletion: @unchecked Sendable {
     private let cluster: Cluster
-    private let removal: ImageRemoval
+    let removal: ImageRemoval
     /// Seconds that a deleted volume stays in the trash; nil to delete it at once.
     private let delay: Int?
     private let interval: Int

@@ -116,20 +116,7 @@ final class RBDDriver: VolumeDriver {
     private func create(_ call: Call) throws {
         let name = try name(call, "volume.name")
         let size = try call.gibibytes("volume.size")
-        for _ in 0..<2 {
-            let result = try withOptions { rbd_create4(cluster.pool, name, size, $0) }
-            guard result == -EEXIST else { return try Cluster.check(result, "cannot create image \(name)") }
-            if let image = try Image.find(cluster, name, writable: false) {
-                let found = try image.size
-                guard found == size, try image.parent == nil else {
-                    throw DriverError(CLINKER_EXISTS, "the image \(name) exists already, with \(found) bytes instead of \(size)")
-                }
-                return
-            }
-            // The name exists without an image: the remains of an interrupted creation.
-            try deletion.remove(name, call)
-        }
-        throw DriverError(CLINKER_RETRY, "the image \(name) is made by somebody else at the same time")
+        try deletion.removal.makeImage(name, size: size, call) { try withOptions { rbd_create4(cluster.pool, name, size, $0) } }
     }
 
     func deleteVolume(_ call: Call) throws { try deletion.delete(try name(call, "volume.name"), call) }

@@ -5,7 +5,7 @@ import Glibc
 
 /// Removes images, whatever a client that died has left of them or of an earlier removal.
 package struct ImageRemoval: @unchecked Sendable {
-    private let cluster: Cluster
+    let cluster: Cluster
 
     package init(_ cluster: Cluster) { self.cluster = cluster }
 
