@@ -31,7 +31,7 @@ struct BackupList: ParsableCommand {
 
 struct BackupShow: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "Show a backup, where its objects lie and what it rests on.")
+        commandName: "show", abstract: "Show a backup, where its objects lie and on top of which others it was made.")
     @OptionGroup var options: ConfigurationOptions
     @Argument(help: "The backup's id.") var id: String
     @Flag(help: "Write JSON.") var json = false
@@ -49,7 +49,9 @@ struct BackupShow: ParsableCommand {
             guard let layout else { return }
             print("store: \(BackupCommand.text(layout["store"]))")
             print("format: \(BackupCommand.text(layout["format"]))")
-            for backup in layout["chain"]?.array?.dropLast() ?? [] { print("rests on: \(BackupCommand.text(backup["id"]))") }
+            // In a repository none needs another.
+            let words = layout["format"] == "repository" ? "made on top of" : "rests on"
+            for backup in layout["chain"]?.array?.dropLast() ?? [] { print("\(words): \(BackupCommand.text(backup["id"]))") }
         } catch { Exit.fail(error, status: 1) }
     }
 }
