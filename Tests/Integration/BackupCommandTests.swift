@@ -96,15 +96,17 @@ struct BackupCommandTests {
         try await restores(volumes, next, as: volumes.path(id))
     }
 
-    @Test("in Cinder's format the increment behind damage stores what is damaged anew, and is good; what is older stays marked")
-    func chunked() async throws {
+    @Test(
+        "in Cinder's format the increment behind damage stores what is damaged or missing anew, and is good; what is older stays marked",
+        arguments: ["flipped", "missing"])
+    func chunked(_ damage: String) async throws {
         let volumes = try BackedUpVolumes(format: "cinder")
         let id = try volumes.volume(seed: 6)
         let full = try volumes.backup(id)
         let object = try #require(try await volumes.objects("-name", "*-00001").first)
         try volumes.fill(id, seed: 7, at: [700 << 20])
         let increment = try volumes.backup(id, incremental: true)
-        try volumes.flip(object, at: 5_000)
+        if damage == "flipped" { try volumes.flip(object, at: 5_000) } else { #expect(unlink(object) == 0) }
         let verified = try await volumes.clinker("verify", increment)
         #expect(verified.status == 1 && verified.output.contains("-00001"), "\(verified.output)")
         #expect(try status(volumes, full) == "damaged" && status(volumes, increment) == "damaged")
@@ -114,6 +116,26 @@ struct BackupCommandTests {
         try await restores(volumes, next, as: volumes.path(id))
         #expect(try await volumes.clinker("verify", full).status == 1)
         #expect(try status(volumes, next) == "good" && status(volumes, increment) == "damaged")
+    }
+
+    @Test("in Cinder's format no increment is made on a backup whose metadata is lost: a full one is")
+    func lostMetadata() async throws {
+        let volumes = try BackedUpVolumes(format: "cinder")
+        let id = try volumes.volume(seed: 6)
+        let full = try volumes.backup(id)
+        #expect(unlink(try #require(try await volumes.objects("-name", "*_metadata").first)) == 0)
+        func increment() throws -> ServiceUnderTest.Answer {
+            try volumes.service.api("POST", "/backups", ["backup": ["volume_id": .string(id), "incremental": true]])
+        }
+        let unnoticed = try increment()
+        let failed = try #require(unnoticed.json["backup"]?["id"]?.string)
+        try BackupTests.wait(volumes.service, failed, "error")
+        let reason = try volumes.service.api("GET", "/backups/\(failed)").json["backup"]?["fail_reason"]?.string ?? ""
+        #expect(reason.contains("_metadata is missing"), "\(reason)")
+        #expect(try await volumes.clinker("verify", full).status == 1)
+        let refused = try increment()
+        #expect(refused.status == 400 && refused.message?.hasSuffix("Make a full backup.") == true, "\(refused.text)")
+        try await restores(volumes, try volumes.backup(id), as: volumes.path(id))
     }
 
     @Test("a restoration that finds damage marks the backup, and all that share it", arguments: ["cinder", "repository"])

@@ -28,6 +28,8 @@ extension ChunkedBackup {
                 $0 == [:] || $0.isNull ? nil : PythonJSON.lines($0, depth: 1)
             }
             if options.isContinued, let summary = try completed(in: store) { return summary }
+            // Without it nothing that rests on the parent can be restored.
+            if let parent { _ = try ChunkedReader.metadata(parent, store) }
             let (objects, summary) = try writeObjects(of: source, to: store, after: parent, options, control)
             var metadata = ChunkedMetadata(
                 backupID: id, volumeID: volumeID, parentID: parentID, name: name, description: description, createdAt: createdAt,

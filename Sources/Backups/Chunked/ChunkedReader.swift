@@ -20,12 +20,10 @@ final class ChunkedReader: Sendable {
         (self.chain, self.store, self.target, self.control) = (chain, store, target, control)
         let newest = chain[chain.count - 1]
         var layers: [[ChunkedObject]] = []
-        for backup in chain {
-            let metadata = try Self.metadata(backup, store)
-            try Self.checkListing(backup, metadata, store)
-            layers.append(metadata.objects)
-        }
+        for backup in chain { layers.append(try Self.metadata(backup, store).objects) }
         let plan = try RestorePlan(layers, includesReplaced: includesReplaced ?? (target == nil), last: newest.metadataName)
+        // A verification meets each of them, and says of which bytes it is.
+        if target != nil { try Self.checkListing(plan.units, of: chain, store) }
         if let target, target.size < plan.size {
             throw ChunkedFailure.invalid("the backup has \(plan.size) bytes, the volume only \(target.size)")
         }
@@ -63,16 +61,20 @@ final class ChunkedReader: Sendable {
         return try store.traits.listsConsistently && store.hasObject(under: "")
     }
 
-    /// Finds missing objects before anything is written.
-    private static func checkListing(_ backup: ChunkedBackup, _ metadata: ChunkedMetadata, _ store: any ObjectStore) throws {
+    /// Finds missing objects before anything is written. What an increment has replaced may be missing.
+    private static func checkListing(_ units: [RestorePlan.Unit], of chain: [ChunkedBackup], _ store: any ObjectStore) throws {
         guard store.traits.listsConsistently else { return }
-        var found = Set<Int>()
-        try store.list(backup.wholePrefix + "-", after: "") { name, _ in
-            if let number = ChunkedBackup.number(ofSuffix: name.utf8.dropFirst(backup.wholePrefix.utf8.count)) { found.insert(number) }
-            return found.count < 2 * ChunkedLimits.objects
-        }
-        for object in metadata.objects where !found.contains(object.number) {
-            throw ChunkedFailure.damaged("\(backup.objectName(object.number)) is missing")
+        let needed = Dictionary(grouping: units, by: \.layer)
+        for (layer, backup) in chain.enumerated() {
+            guard let objects = needed[layer] else { continue }
+            var found = Set<Int>()
+            try store.list(backup.wholePrefix + "-", after: "") { name, _ in
+                if let number = ChunkedBackup.number(ofSuffix: name.utf8.dropFirst(backup.wholePrefix.utf8.count)) { found.insert(number) }
+                return found.count < 2 * ChunkedLimits.objects
+            }
+            for unit in objects where !found.contains(unit.object.number) {
+                throw ChunkedFailure.damaged("\(backup.objectName(unit.object.number)) is missing")
+            }
         }
     }
 

@@ -35,6 +35,26 @@ extension Backups {
         try connection.rows(damagesSQL, .text(id)) { BackupDamage($0) }
     }
 
+    /// The bytes of the volume that cannot be read from backups: an increment on them stores these anew.
+    ///
+    /// - Parameter bases: what the increment rests on.
+    /// - Throws: where a base cannot be read at all, or nobody has found out yet how much of it: what is made on top of it could not be
+    ///   restored.
+    public static func lostParts(of bases: some Sequence<Backup>, in connection: any Connection) throws -> [Range<UInt64>] {
+        var lost: [Range<UInt64>] = []
+        for base in bases {
+            for damage in try damages(of: base.id, in: connection) {
+                if let range = damage.range {
+                    lost.append(range)
+                } else if !base.standsAlone {
+                    throw StorageError.invalidBackup(
+                        "an increment cannot be made on the backup \(base.id), which is damaged: \(damage.text). Make a full backup.")
+                }
+            }
+        }
+        return lost
+    }
+
     /// Records what a verification of the whole backup found.
     public static func verified(_ backup: Locked<Backup>, _ found: [BackupDamage], in tx: any Transaction) throws {
         try tx.delete(from: damages, damages.backupID(backup.id))
@@ -53,8 +73,9 @@ extension Backups {
         for id in Set(ids).sorted() {
             guard let backup = try lock(id, in: tx), project == nil || backup.projectID == project else { continue }
             let known = try damages(of: id, in: tx)
-            // Where the bytes lie in another backup says nothing of where they lie in this one.
-            let new = found.map { BackupDamage($0.text) }.filter { damage in !known.contains { $0.text == damage.text } }
+            // In a repository the bytes may lie anywhere else in this one's volume; elsewhere a chain shares them, and all of it is of one volume.
+            let shared = backup.value.standsAlone ? found.map { BackupDamage($0.text) } : found
+            let new = shared.filter { damage in !known.contains { $0.text == damage.text } }
             try add(new.prefix(max(0, mostDamages - known.count)), to: backup, after: known.count, in: tx)
             try tx.update(table, table.id(id), set: table.verifyStatus(.damaged), table.verifiedAt(tx.now))
         }

@@ -69,6 +69,7 @@ extension VolumeRequests {
             throw StorageError.invalidBackup(
                 "the chain of backup \(base.id) has \(Backups.longestChain) backups, the most that one may have: make a full backup.")
         }
+        if let base, !base.value.standsAlone { _ = try Backups.lostParts(of: Backups.chain(base.id, in: tx), in: tx) }
         let id = UUID.random()
         let temporary = snapshot == nil ? UUID.random() : nil
         let t = Backups.table

@@ -94,9 +94,7 @@ enum CreateBackup: FlowDefinition {
                 var order = try store.order(chain)
                 order.backup.record = try KeptBackup.record(backup).text
                 // What cannot be read from them is stored anew.
-                order.damagedParts = try await run.read { connection in
-                    try chain.dropLast().flatMap { try Backups.damages(of: $0.id, in: connection).compactMap(\.range) }
-                }
+                order.damagedParts = try await run.read { try Backups.lostParts(of: chain.dropLast(), in: $0) }
                 if store.store.keepsImages(format: order.format) {
                     order.newer = try await run.read { try Backups.newerRelatives(of: chain, in: $0).map(\.id) }
                 }

@@ -112,6 +112,34 @@ struct ChunkedDamageTests {
         }
     }
 
+    @Test("an object that is missing is damage of the bytes that it held, which the next increment stores anew")
+    func missingObject() throws {
+        var chain = try chain()
+        try chain.store.remove([chain.object(2)])
+        let found = try ChunkedBackup.verify(chain.backups, in: chain.store).damages
+        #expect(found.map(\.range) == [UInt64(2 * unit)..<UInt64(4 * unit)] && found.first?.reason == chain.object(2) + " is missing")
+        chain.options.damagedParts = found.compactMap(\.range)
+        try chain.write(volume)
+        #expect(try ChunkedBackup.verify(chain.backups, in: chain.store, includesReplaced: false).isGood)
+        let target = RecordingVolume(zeroes: Int(volume.size))
+        try chain.restore(to: target)
+        #expect(target.bytes == volume.bytes)
+    }
+
+    @Test("no increment is made on a backup whose metadata is missing or damaged")
+    func parentWithoutMetadata() throws {
+        var chain = try chain()
+        let name = chain.prefix() + "_metadata"
+        let good = try chain.bytes(name)
+        for bytes in [nil, Array(good.dropLast(9)), []] {
+            if let bytes { try chain.put(name, bytes) } else { try chain.store.remove([name]) }
+            let failure = try #require(throws: ChunkedFailure.self) { try chain.write(volume) }
+            #expect(failure.kind == .damaged && failure.reason.contains("_metadata"), "\(failure)")
+        }
+        try chain.put(name, good)
+        try chain.write(volume)
+    }
+
     @Test("what expands to more than its length is stopped there", arguments: [ChunkedCompression.zlib, .bz2, .zstd])
     func bomb(compression: ChunkedCompression) throws {
         let chain = try chain(compression)
