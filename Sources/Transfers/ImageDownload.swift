@@ -8,8 +8,7 @@ final class ImageDownload: @unchecked Sendable {
     private let order: ImageOrder
     /// The image cannot be longer.
     private let most: UInt64
-    private let bytesPerSecond: Int
-    private let begunAt = Timestamp.monotonic()
+    private let pace: TransferPace
 
     private(set) var position: UInt64 = 0
     /// Bytes at the beginning of this answer that are there already.
@@ -23,11 +22,11 @@ final class ImageDownload: @unchecked Sendable {
     /// Bytes after which a failure is again the first.
     private static let stretch: UInt64 = 64 << 20
 
-    init(_ requests: ImageRequests, most: UInt64, bytesPerSecond: Int) {
+    init(_ requests: ImageRequests, most: UInt64, pace: TransferPace) {
         self.requests = requests
         order = requests.order
         self.most = most
-        self.bytesPerSecond = bytesPerSecond
+        self.pace = pace
     }
 
     /// Brings all bytes; returns also when the sink wants no more.
@@ -114,9 +113,7 @@ final class ImageDownload: @unchecked Sendable {
             return false
         }
         position += UInt64(bytes.count)
-        if bytesPerSecond > 0 {
-            pause(min(60, Double(position) / Double(bytesPerSecond) - (Timestamp.monotonic() - begunAt)))
-        }
+        pace.pass(UInt64(bytes.count))
         return true
     }
 }

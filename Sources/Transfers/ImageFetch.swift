@@ -11,6 +11,7 @@ struct ImageFetch {
     private let ends: TransferEnds
     private let report: ImageReport
     private let requests: ImageRequests
+    private let pace: TransferPace
 
     init(_ value: DriverValue, _ wire: Wire, _ tokens: ImageTokens) throws {
         self.value = value
@@ -19,6 +20,7 @@ struct ImageFetch {
         let report = ImageReport(wire)
         self.report = report
         requests = ImageRequests(order, tokens) { report.life() }
+        pace = TransferPace(bytesPerSecond: Int(value["bytes_per_second"]?.integer ?? 0))
     }
 
     func run() throws -> DriverValue {
@@ -27,7 +29,8 @@ struct ImageFetch {
         let driver = try ends.driver("target")
         return try driver.withHandle(value["target"]?["object"] ?? .null, writable: true) { handle in
             let begunAt = Timestamp.monotonic()
-            let result = declared.isPlain ? try stream(declared, hashes, into: handle) : try convert(declared, hashes, into: handle)
+            let isStreamed = declared.isPlain && order.encryption == nil
+            let result = isStreamed ? try stream(declared, hashes, into: handle) : try convert(declared, hashes, into: handle)
             return result.adding("md5", hashes.md5.map { .string($0) }).adding("hash", hashes.hash.map { .string($0) })
                 .adding("seconds", .real(Timestamp.monotonic() - begunAt))
         }
@@ -52,7 +55,7 @@ struct ImageFetch {
     ) throws -> (bytes: UInt64, found: [ImageFormat]) {
         let pipe = ImagePipe(hashes: hashes.users)
         let download = ImageDownload(
-            requests, most: order.size.map { UInt64($0) } ?? most, bytesPerSecond: Int(value["bytes_per_second"]?.integer ?? 0))
+            requests, most: order.size.map { UInt64($0) } ?? most, pace: pace)
         let look = ImageLook(declared)
         pipe.onPiece = { try look.see($0) }
         let ended = Semaphore()
@@ -108,22 +111,33 @@ struct ImageFetch {
             }
         }
         try hashes.verify()
-        let inspection: ImageInspection
-        do {
-            inspection = try ImageInspection(
-                of: file, declared: declared,
-                rules: .init(volumeSize: min(room, UInt64(order.volumeBytes)), vmdkTypes: order.vmdkTypes))
-        } catch let refusal as ImageRefusal { throw DriverFailure(.invalid, refusal.description) }
-        try QemuImg(order: order, report: report, done: bytes, total: bytes + inspection.virtualSize)
-            .convert(file, inspection.format, into: handle)
+        let header = try order.encryption?.prepare(handle) ?? 0
+        let (format, virtualSize) = try inspect(file, declared, room: min(room, UInt64(order.volumeBytes)) - header)
+        try QemuImg(order: order, report: report, pace: pace, done: bytes, total: bytes + virtualSize).convert(file, format, into: handle)
         let alignment = handle.alignment
-        let end = (inspection.virtualSize + alignment - 1) / alignment * alignment
-        if !order.targetIsZero, end < room { try handle.zero(offset: end, length: room - end) }
+        let end = (virtualSize + alignment - 1) / alignment * alignment
+        // What lies behind an image in an encrypted volume is what decrypting makes of it, as in one without an image.
+        if !order.targetIsZero, order.encryption == nil, end < room { try handle.zero(offset: end, length: room - end) }
         try handle.flush()
         return .members([
-            "bytes": .integer(Int64(clamping: bytes)), "virtual_size": .integer(Int64(clamping: inspection.virtualSize)),
-            "format": .string(inspection.format.rawValue),
+            "bytes": .integer(Int64(clamping: bytes)), "virtual_size": .integer(Int64(clamping: virtualSize)),
+            "format": .string(format.rawValue),
         ])
+    }
+
+    /// What the file is, and the bytes of the disk in it. Throws where it is nothing that qemu-img may see.
+    private func inspect(_ file: ConversionFile, _ declared: ImageFormat, room: UInt64) throws -> (ImageFormat, UInt64) {
+        guard !declared.isPlain else {
+            guard file.size <= room else {
+                throw DriverFailure(.invalid, "the image has \(file.size) bytes, and the encrypted volume has only room for \(room)")
+            }
+            return (declared, file.size)
+        }
+        do {
+            let inspection = try ImageInspection(
+                of: file, declared: declared, rules: .init(volumeSize: room, vmdkTypes: order.vmdkTypes))
+            return (inspection.format, inspection.virtualSize)
+        } catch let refusal as ImageRefusal { throw DriverFailure(.invalid, refusal.description) }
     }
 }
 

@@ -11,6 +11,8 @@ public struct ImageOrder: Sendable {
     public var token: Secret
     /// PEM file of certificate authorities; nil for the system's.
     public var certificateAuthorities: String?
+    /// PEM files of the certificate that the service is shown, and of its key; nil for none.
+    public var certificate, certificateKey: String?
     /// Whether certificates are not verified.
     public var insecure = false
     /// Seconds without a byte after which a request is given up.
@@ -38,9 +40,11 @@ public struct ImageOrder: Sendable {
     /// Seconds of CPU time that qemu-img may use.
     public var conversionSeconds = 60
     /// Formats that are taken, as their images name them.
-    public var allowedFormats: [String] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "ploop", "iso"]
+    public var allowedFormats: [String] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "ploop", "iso", "luks"]
     /// The `createType`s of vmdk files that are taken.
     public var vmdkTypes: [String] = ["streamOptimized", "monolithicSparse"]
+    /// How the volume is encrypted; nil where the image's bytes are written as they are.
+    public var encryption: LUKSOrder?
     /// The signature over the file's bytes that is verified.
     public var signature: Signature?
 
@@ -80,11 +84,12 @@ extension ImageOrder {
         func texts(_ list: [String]) -> DriverValue { .list(list.map { .string($0) }) }
         return .members([
             "servers": texts(servers), "image": .string(image), "token": .secret(token.reveal()),
-            "certificate_authorities": .optional(certificateAuthorities), "insecure": .boolean(insecure),
+            "certificate_authorities": .optional(certificateAuthorities), "certificate": .optional(certificate),
+            "certificate_key": .optional(certificateKey), "insecure": .boolean(insecure),
             "timeout": .integer(Int64(timeout)), "retries": .integer(Int64(retries)), "disk_format": .string(diskFormat),
             "container_format": .string(containerFormat), "size": size.map { .integer(Int64($0)) } ?? .null, "md5": .optional(md5),
             "hash_algorithm": .optional(hashAlgorithm), "hash_value": .optional(hashValue), "volume_bytes": .integer(Int64(volumeBytes)),
-            "target_is_zero": .boolean(targetIsZero),
+            "target_is_zero": .boolean(targetIsZero), "encryption": encryption?.value ?? .null,
             "conversion_directory": .string(conversionDirectory), "conversion_address_space": .integer(Int64(conversionAddressSpace)),
             "conversion_seconds": .integer(Int64(conversionSeconds)), "allowed_formats": texts(allowedFormats),
             "vmdk_types": texts(vmdkTypes),
@@ -117,11 +122,14 @@ extension ImageOrder {
         guard !servers.isEmpty else { throw DriverFailure(.invalid, "the order of an image has no servers") }
         guard UUID.isUUIDLike(image) else { throw DriverFailure(.invalid, "the order of an image needs a UUID as its image") }
         certificateAuthorities = value["certificate_authorities"]?.string
+        certificate = value["certificate"]?.string
+        certificateKey = value["certificate_key"]?.string
         insecure = value["insecure"]?.boolean ?? false
         timeout = try number("timeout", 1...86_400)
         retries = try number("retries", 0...1_000)
         containerFormat = try text("container_format")
         targetIsZero = value["target_is_zero"]?.boolean ?? false
+        encryption = value["encryption"].flatMap { LUKSOrder($0) }
         if value["size"]?.integer != nil { size = try number("size", 0...Int64.max) }
         md5 = value["md5"]?.string
         hashAlgorithm = value["hash_algorithm"]?.string

@@ -24,14 +24,17 @@ final class ImageRequests: @unchecked Sendable {
         self.tokens = tokens
         self.onWait = onWait
         token = order.token
-        client = HTTPClient(trust: .init(authorities: order.certificateAuthorities, isInsecure: order.insecure))
+        client = HTTPClient(
+            trust: .init(
+                authorities: order.certificateAuthorities, isInsecure: order.insecure, certificate: order.certificate,
+                key: order.certificateKey))
     }
 
-    /// A request for the image's data, of the server whose turn it is.
-    func request(_ method: String) -> HTTPClient.Request {
+    /// A request for the image's data, or another part of it, of the server whose turn it is.
+    func request(_ method: String, of part: String = "/file") -> HTTPClient.Request {
         var base = order.servers[server % order.servers.count]
         while base.hasSuffix("/") { base.removeLast() }
-        var request = HTTPClient.Request(method, base + "/v2/images/\(order.image)/file")
+        var request = HTTPClient.Request(method, base + "/v2/images/\(order.image)\(part)")
         if !token.reveal().isEmpty { request.headers.append((name: "X-Auth-Token", value: token.reveal())) }
         request.timeout = .infinity
         request.connectTimeout = min(10, Double(order.timeout))
@@ -92,11 +95,15 @@ final class ImageRequests: @unchecked Sendable {
         // The servers at once, one after the other; then with longer and longer pauses.
         let round = attempts / order.servers.count
         if round > 0 {
-            let end = Timestamp.monotonic() + min(8, 0.25 * Double(1 << min(round, 5)))
-            while case let rest = end - Timestamp.monotonic(), rest > 0 {
-                pause(min(rest, 0.5))
-                onWait()
-            }
+            wait(min(8, 0.25 * Double(1 << min(round, 5))))
+        }
+    }
+
+    func wait(_ seconds: Double) {
+        let end = Timestamp.monotonic() + seconds
+        while case let rest = end - Timestamp.monotonic(), rest > 0 {
+            pause(min(rest, 0.5))
+            onWait()
         }
     }
 }

@@ -72,21 +72,16 @@ public struct LUKSOrder: Sendable {
         let image = clinker_memory_file("luks")
         guard image >= 0 else { throw DriverFailure(.error, "\(SystemError.last("no memory for a LUKS header"))") }
         defer { close(image) }
-        var pipe: [Int32] = [0, 0]
-        guard pipe2(&pipe, O_CLOEXEC) == 0 else { throw DriverFailure(.error, "\(SystemError.last("no pipe for a passphrase"))") }
-        let text = Array(passphrase.reveal().utf8)
-        // It holds it all: the reader need not be there.
-        let isSent = write(pipe[1], text, text.count) == text.count
-        close(pipe[1])
-        defer { close(pipe[0]) }
-        guard isSent else { throw DriverFailure(.error, "a passphrase could not be handed on") }
+        let secret = try passphrasePipe()
+        defer { close(secret) }
         let options =
             "key-secret=key,cipher-alg=\(cipher),cipher-mode=\(mode),ivgen-alg=\(vector),hash-alg=sha256,iter-time=\(Self.derivation)"
+        var limits = QemuProgram.Limits()
+        limits.fileBytes = UInt64(Self.largest)
         let status = reap(
-            try spawn(
-                try Self.tool(),
+            try QemuProgram(limits).start(
                 ["create", "-q", "-f", "luks", "--object", "secret,id=key,file=/dev/fd/3", "-o", options, "/dev/fd/4", "0"],
-                descriptors: [(source: pipe[0], target: 3), (source: image, target: 4)]))
+                descriptors: [(source: secret, target: 3), (source: image, target: 4)]))
         guard status == 0 else { return (nil, status) }
         var info = stat()
         guard fstat(image, &info) == 0, info.st_size > 0, info.st_size <= Self.largest else {
@@ -99,19 +94,33 @@ public struct LUKSOrder: Sendable {
         return (header, status)
     }
 
-    private static func tool() throws -> String {
-        let places = (getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin").split(separator: ":")
-        for place in places where access("\(place)/qemu-img", X_OK) == 0 { return "\(place)/qemu-img" }
-        throw DriverFailure(.badConfiguration, "qemu-img is not installed: it prepares encrypted volumes")
+    /// A pipe's end from which the passphrase is read.
+    func passphrasePipe() throws -> Int32 {
+        var pipe: [Int32] = [0, 0]
+        guard pipe2(&pipe, O_CLOEXEC) == 0 else { throw DriverFailure(.error, "\(SystemError.last("no pipe for a passphrase"))") }
+        let text = Array(passphrase.reveal().utf8)
+        // It holds it all: the reader need not be there.
+        let isSent = write(pipe[1], text, text.count) == text.count
+        close(pipe[1])
+        guard isSent else {
+            close(pipe[0])
+            throw DriverFailure(.error, "a passphrase could not be handed on")
+        }
+        return pipe[0]
     }
 
     /// Puts a header at the beginning of what the handle is of.
-    func prepare(_ handle: Driver.Handle) throws {
+    ///
+    /// - Returns: bytes of the header, behind which the content lies.
+    @discardableResult
+    func prepare(_ handle: Driver.Handle) throws -> UInt64 {
         var header = try makeHeader()
+        let length = UInt64(header.count)
         let alignment = Int(clamping: handle.alignment)
         if header.count % alignment != 0 { header += [UInt8](repeating: 0, count: alignment - header.count % alignment) }
         guard try handle.size > UInt64(header.count) else { throw DriverFailure(.invalid, "the volume has no room behind a LUKS header") }
         try header.withUnsafeBytes { try handle.write($0, at: 0) }
         try handle.flush()
+        return length
     }
 }

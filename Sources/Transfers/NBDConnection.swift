@@ -64,7 +64,8 @@ extension NBDServer {
 
         /// Negotiates; true if the client enters the transmission phase. Who does not know what he wants, or does not say it in time, holds nobody
         /// up.
-        mutating func negotiate(within seconds: Double) throws -> Bool {
+        mutating func negotiate(within seconds: Double?) throws -> Bool {
+            guard let seconds else { return try negotiate() }
             deadline = Timestamp.monotonic() + seconds
             setTimeout(SO_SNDTIMEO, seconds)
             guard try negotiate() else { return false }

@@ -141,10 +141,10 @@ public struct NBDServer {
     /// Before it is closed: its number may be another's then.
     private func forget(_ descriptor: Int32) { sockets.withLock { $0.open.removeAll { $0 == descriptor } } }
 
-    /// Serves one client until it goes, or breaks the protocol.
-    public func serve(client descriptor: Int32) {
+    /// Serves one client until it goes, or breaks the protocol. `isOurs`: a process of ours, which is waited for as long as it lives.
+    public func serve(client descriptor: Int32, isOurs: Bool = false) {
         var connection = Connection(descriptor: descriptor, server: self)
-        if (try? connection.negotiate(within: Self.negotiationTime)) ?? false { transmit(&connection) }
+        if (try? connection.negotiate(within: isOurs ? nil : Self.negotiationTime)) ?? false { transmit(&connection) }
     }
 
     private func accept4(_ listener: Int32) -> Int32 {

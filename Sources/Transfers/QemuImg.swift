@@ -11,6 +11,7 @@ import Processes
 struct QemuImg {
     let order: ImageOrder
     let report: ImageReport
+    var pace = TransferPace(bytesPerSecond: 0)
     /// Bytes that were done before, and that there are in all.
     var done: UInt64 = 0
     var total: UInt64 = 0
@@ -20,18 +21,33 @@ struct QemuImg {
     /// The numbers that the child has them under.
     private static let fileNumber: Int32 = 3
     private static let socketNumber: Int32 = 4
-    private static let volume = "driver=raw,file.driver=nbd,file.server.type=fd,file.server.str=\(socketNumber)"
+    private static let secretNumber: Int32 = 5
+    private static let device = "file.driver=nbd,file.server.type=fd,file.server.str=\(socketNumber)"
+    private static let volume = "driver=raw,\(device)"
 
-    /// Writes the disk of an image into a volume.
+    /// Writes the disk of an image into a volume: into what its LUKS header encrypts, where the order says so.
     func convert(_ file: ConversionFile, _ format: ImageFormat, into handle: Driver.Handle) throws {
-        guard let driver = format.driver else { throw DriverFailure(.invalid, "images of format \(format.rawValue) are not converted") }
+        guard let driver = format.driver ?? (format.isPlain ? "raw" : nil) else {
+            throw DriverFailure(.invalid, "images of format \(format.rawValue) are not converted")
+        }
         // No other option or protocol can be in it: all words are ours.
         let backing = driver == "qcow2" ? #""backing":null,"# : ""
         let source =
             #"json:{"driver":"\#(driver)",\#(backing)"read-only":true,"file":{"driver":"file","filename":"\#(ConversionFile.path(ofDescriptor: Self.fileNumber))","read-only":true}}"#
+        let words = ["convert", "-n", "-W", "-m", "8"]
+        guard let luks = order.encryption else {
+            return try run(
+                words + (order.targetIsZero ? ["--target-is-zero"] : []) + ["--target-image-opts", source, Self.volume], file, handle,
+                isWritable: true, fileBytes: 0)
+        }
+        let secret = try luks.passphrasePipe()
+        defer { close(secret) }
+        // Zeroes are written, too: what nobody wrote reads as anything.
         try run(
-            ["convert", "-n", "-W", "-m", "8"] + (order.targetIsZero ? ["--target-is-zero"] : [])
-                + ["--target-image-opts", source, Self.volume], file, handle, isWritable: true, fileBytes: 0)
+            words + [
+                "--object", "secret,id=key,file=/dev/fd/\(Self.secretNumber)", "--target-image-opts", source,
+                "driver=luks,key-secret=key,\(Self.device)",
+            ], file, handle, secret: secret, isWritable: true, fileBytes: 0)
     }
 
     /// Writes a volume's bytes into a file of a format.
@@ -46,8 +62,10 @@ struct QemuImg {
             fileBytes: size + size / 4 + (64 << 20))
     }
 
-    private func run(_ arguments: [String], _ file: ConversionFile, _ handle: Driver.Handle, isWritable: Bool, fileBytes: UInt64) throws {
-        let device = WatchedDevice(handle)
+    private func run(
+        _ arguments: [String], _ file: ConversionFile, _ handle: Driver.Handle, secret: Int32? = nil, isWritable: Bool, fileBytes: UInt64
+    ) throws {
+        let device = WatchedDevice(handle, pace)
         let server = try NBDServer(device: device, writable: isWritable)
         let (mine, theirs) = try socketPair()
         var errors: [Int32] = [0, 0]
@@ -57,28 +75,24 @@ struct QemuImg {
             close(theirs)
             throw DriverFailure(.retry, "\(failure)")
         }
-        let nothing = open("/dev/null", O_RDWR | O_CLOEXEC)
         let pid: pid_t
         do {
             defer {
                 close(theirs)
                 close(errors[1])
-                if nothing >= 0 { close(nothing) }
             }
-            let words =
-                tracer + ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--no-new-privs", "/usr/bin/prlimit"] + limits(fileBytes)
-                + ["/usr/bin/qemu-img"] + arguments
-            pid = try spawn(
-                words[0], Array(words.dropFirst()),
-                descriptors: [
-                    (source: nothing, target: 0), (source: nothing, target: 1), (source: errors[1], target: 2),
-                    (source: file.descriptor, target: Self.fileNumber), (source: theirs, target: Self.socketNumber),
-                ],
-                environment: ["PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "MALLOC_ARENA_MAX=4"])
+            var program = QemuProgram(
+                .init(addressSpace: order.conversionAddressSpace, seconds: order.conversionSeconds, fileBytes: fileBytes))
+            program.tracer = tracer
+            pid = try program.start(
+                arguments,
+                descriptors: [(source: file.descriptor, target: Self.fileNumber), (source: theirs, target: Self.socketNumber)]
+                    + (secret.map { [(source: $0, target: Self.secretNumber)] } ?? []),
+                errors: errors[1])
         } catch {
             close(mine)
             close(errors[0])
-            throw DriverFailure(.badConfiguration, "qemu-img cannot be started: \(error)")
+            throw error
         }
         let lines = Guarded("")
         let isSilent = Guarded(false)
@@ -94,7 +108,8 @@ struct QemuImg {
             watch(pid, device, running, isSilent)
             ended.post()
         }
-        server.serve(client: mine)
+        // It begins when the machine lets it: what gets nowhere `watch` ends.
+        server.serve(client: mine, isOurs: true)
         close(mine)
         // Without reaping it: its number stays its own while the other thread may kill it.
         awaitEnd(of: pid)
@@ -104,15 +119,8 @@ struct QemuImg {
         let status = reap(pid)
         if let failure = device.failure { throw failure }
         guard status != 0 else { return }
-        if isSilent.withLock({ $0 }) { throw DriverFailure(.error, "qemu-img got nowhere for \(order.timeout) seconds, and was killed") }
+        if isSilent.withLock({ $0 }) { throw DriverFailure(.retry, "qemu-img got nowhere for \(order.timeout) seconds, and was killed") }
         throw failure(status, lines.withLock { $0 }, isWritable: isWritable)
-    }
-
-    private func limits(_ fileBytes: UInt64) -> [String] {
-        (order.conversionAddressSpace > 0 ? ["--as=\(order.conversionAddressSpace)"] : [])
-            + (order.conversionSeconds > 0 ? ["--cpu=\(order.conversionSeconds):\(order.conversionSeconds + 1)"] : []) + [
-                "--core=0", "--fsize=\(fileBytes)", "--nofile=64",
-            ]
     }
 
     /// Tells the core that the work lives, and kills what gets nowhere. A driver that hangs is the core's to find.
@@ -189,12 +197,16 @@ private final class WatchedDevice: NBDDevice, @unchecked Sendable {
     }
     let state = Guarded(State())
     private let handle: Driver.Handle
+    private let pace: TransferPace
 
-    init(_ handle: Driver.Handle) { self.handle = handle }
+    init(_ handle: Driver.Handle, _ pace: TransferPace) {
+        self.handle = handle
+        self.pace = pace
+    }
 
     var failure: DriverFailure? { state.withLock { $0.failure } }
 
-    private func call<T>(_ bytes: UInt64, _ body: () throws -> T) throws -> T {
+    private func call<T>(_ bytes: UInt64, isPaced: Bool = true, _ body: () throws -> T) throws -> T {
         state.withLock { $0.isInCall = true }
         defer {
             state.withLock {
@@ -202,6 +214,8 @@ private final class WatchedDevice: NBDDevice, @unchecked Sendable {
                 $0.lastAt = Timestamp.monotonic()
                 $0.bytes += bytes
             }
+            // That it waits here is no silence of qemu-img's.
+            if isPaced { pace.pass(bytes) { state.withLock { $0.lastAt = Timestamp.monotonic() } } }
         }
         do { return try body() } catch {
             let failure = error as? DriverFailure ?? DriverFailure(.error, "\(error)")
@@ -220,7 +234,9 @@ private final class WatchedDevice: NBDDevice, @unchecked Sendable {
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
         try call(UInt64(buffer.count)) { try handle.write(buffer, at: offset) }
     }
-    func zero(offset: UInt64, length: UInt64) throws { try call(length) { try handle.zero(offset: offset, length: length) } }
+    func zero(offset: UInt64, length: UInt64) throws {
+        try call(length, isPaced: false) { try handle.zero(offset: offset, length: length) }
+    }
     func flush() throws { try call(0) { try handle.flush() } }
     func extents(offset: UInt64, length: UInt64, most: Int) throws -> [Driver.Handle.Extent] {
         try call(0) { try handle.extents(offset: offset, length: length, most: most) }

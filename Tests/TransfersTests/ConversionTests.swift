@@ -153,6 +153,125 @@ struct ConversionTests {
         #expect(result["md5"]?.string == (try ImageUnderTest.hash("md5", got.body)) && result["bytes"]?.integer == 64 << 20)
     }
 
+    /// A server that is not heard when it has the data, and says next time that it has some; `state` is what it then says of the image.
+    private func forgetful(_ format: ImageFormat, _ state: @escaping @Sendable (_ question: Int, _ data: [UInt8]) -> String) throws
+        -> ImageServer
+    {
+        let data = Guarded<[UInt8]?>(nil)
+        let questions = Guarded(0)
+        let box = Guarded<ImageServer?>(nil)
+        let server = try ImageServer { number, request in
+            guard request.method == "PUT" else {
+                if data.withLock({ $0 }) == nil { data.withLock { $0 = box.withLock { $0 }?.requests[0].body } }
+                let question = questions.withLock { questions in
+                    questions += 1
+                    return questions
+                }
+                return .init(body: Array(state(question, data.withLock { $0 } ?? []).utf8))
+            }
+            return number == 1 ? .init(isLost: true) : .init(status: 409)
+        }
+        box.withLock { $0 = server }
+        return server
+    }
+
+    private static func active(_ data: [UInt8], checksum: String? = nil) -> String {
+        let known = checksum ?? (try? ImageUnderTest.hash("md5", data)) ?? ""
+        return #"{"status": "active", "size": \#(data.count), "checksum": "\#(known)"}"#
+    }
+
+    @Test(
+        "Data whose answer was lost are stored when the image says so, and another image's data are not",
+        arguments: [ImageFormat.raw, .qcow2])
+    func lostAnswer(format: ImageFormat) throws {
+        let data = ImageUnderTest.data(1 << 20)
+        try test.shrink(toMebibytes: 4)
+        try test.write(data, at: 2 << 20)
+        let server = try forgetful(format) { $0 == 1 ? #"{"status": "saving"}"# : Self.active($1) }
+        let result = try test.store(test.order([server], format.rawValue))
+        #expect(server.requests.map(\.method) == ["PUT", "GET", "GET"])
+        #expect(server.requests[1].target == "/v2/images/\(ImageUnderTest.id)")
+        #expect(result["md5"]?.string == (try ImageUnderTest.hash("md5", server.requests[0].body)))
+        let other = try forgetful(format) { Self.active($1, checksum: String(repeating: "0", count: 32)) }
+        let failure = #expect(throws: DriverFailure.self) { try test.store(test.order([other], format.rawValue)) }
+        #expect(failure?.message.contains("not those of the volume") == true)
+    }
+
+    @Test("What an earlier process has sent is not sent again; what the service lost is")
+    func sentBefore() throws {
+        try test.shrink(toMebibytes: 4)
+        try test.write(ImageUnderTest.data(1 << 20))
+        let whole = try test.read(4 << 20)
+        let server = try ImageServer { _, request in
+            request.method == "PUT" ? .init(status: 409) : .init(body: Array(Self.active(whole).utf8))
+        }
+        #expect(try test.store(test.order([server]))["bytes"]?.integer == 4 << 20)
+        let empty = try ImageServer { number, request in
+            request.method == "PUT"
+                ? (number == 1 ? .init(status: 409) : .init(status: 204)) : .init(body: Array(#"{"status": "queued"}"#.utf8))
+        }
+        try test.store(test.order([empty]))
+        #expect(empty.requests.map(\.method) == ["PUT", "GET", "PUT"] && empty.requests[2].body == whole)
+    }
+
+    @Test("The limit of bytes for each second binds what is sent, and what qemu-img reads and writes")
+    func limited() throws {
+        try test.shrink(toMebibytes: 4)
+        try test.write(ImageUnderTest.data(2 << 20))
+        let server = try ImageServer { _, _ in .init(status: 204) }
+        var order = test.order([server])
+        // Never faster, on whatever machine.
+        #expect(try #require(test.store(order, bytesPerSecond: 4 << 20)["seconds"]?.real) >= 0.9)
+        order = test.order([server], "qcow2")
+        #expect(try #require(test.store(order, bytesPerSecond: 2 << 20)["seconds"]?.real) >= 0.9)
+        let body = server.requests[1].body
+        let again = try ImageServer { ImageServer.data(body, $1) }
+        order = test.order([again], "qcow2", size: body.count)
+        #expect(try #require(test.fetch(order, bytesPerSecond: 2 << 20)["seconds"]?.real) >= 1.8)
+    }
+
+    @Test("A machine that lets qemu-img begin late makes no bad image of a good one")
+    func starved() throws {
+        _ = try test.shell("head -c 1000000 /dev/urandom > raw; truncate -s 1M raw; qemu-img convert -f raw -O qcow2 raw image")
+        var order = test.order([try ImageServer { _, _ in .init(status: 404) }], "qcow2")
+        order.timeout = 60
+        let file = try ConversionFile(in: order.conversionDirectory, bytes: 0)
+        try ImageUnderTest.bytes(test.directory + "/image").withUnsafeBytes { try file.write($0, at: 0) }
+        let (mine, theirs) = try socketPair()
+        let report = ImageReport(Wire(mine))
+        close(theirs)
+        var converter = QemuImg(order: order, report: report)
+        converter.tracer = ["/bin/sh", "-c", "sleep 11; exec \"$@\"", "sh"]
+        try test.withHandle(writable: true) { try converter.convert(file, .qcow2, into: $0) }
+        #expect(try test.read(1 << 20) == ImageUnderTest.bytes(test.directory + "/raw"))
+        // One that never begins is tried again: nothing is said of the image by that.
+        order.timeout = 1
+        converter = QemuImg(order: order, report: report)
+        converter.tracer = ["/bin/sh", "-c", "exec sleep 1000", "sh"]
+        let failure = #expect(throws: DriverFailure.self) {
+            try test.withHandle(writable: true) { try converter.convert(file, .qcow2, into: $0) }
+        }
+        #expect(failure?.code == .retry && failure?.message.contains("got nowhere") == true)
+    }
+
+    @Test("qemu-img gets nothing of the service's environment, and its limits, whatever it is started for")
+    func started() throws {
+        setenv("CLINKER_TEST_SECRET", "secret", 1)
+        defer { unsetenv("CLINKER_TEST_SECRET") }
+        var limits = QemuProgram.Limits()
+        limits.fileBytes = 1 << 20
+        var program = QemuProgram(limits)
+        program.tracer = ["/bin/sh", "-c", "env > \(test.directory)/env; exec \"$@\"", "sh"]
+        #expect(reap(try program.start(["create", "-q", "-f", "qcow2", test.directory + "/small", "1G"], descriptors: [])) == 0)
+        let environment = String(decoding: try ImageUnderTest.bytes(test.directory + "/env"), as: UTF8.self)
+        #expect(environment.contains("MALLOC_ARENA_MAX=4") && !environment.contains("CLINKER_TEST_SECRET"))
+        // More than the limit of a file's size.
+        #expect(
+            reap(
+                try program.start(
+                    ["create", "-q", "-f", "raw", "-o", "preallocation=full", test.directory + "/large", "8M"], descriptors: [])) != 0)
+    }
+
     @Test("A volume is stored in a format and is the same disk", arguments: [ImageFormat.qcow2, .vmdk, .vdi, .vhd, .vhdx])
     func stored(format: ImageFormat) throws {
         let data = ImageUnderTest.data(1 << 20)

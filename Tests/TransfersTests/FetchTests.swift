@@ -1,5 +1,7 @@
 import DriverHost
+import Glibc
 import Primitives
+import Processes
 import TestSupport
 import Testing
 
@@ -165,6 +167,74 @@ struct FetchTests {
         let result = try test.fetch(test.order([server]))
         #expect(result["bytes"]?.integer == 5_000_001)
         try expectImage()
+    }
+
+    @Test("A plain image goes through the encryption of the volume, and its key alone opens it", arguments: ["raw", "qcow2"])
+    func encrypted(format: String) throws {
+        let passphrase = String(repeating: "0123456789abcdef", count: 4)
+        _ = try test.shell(
+            """
+            head -c 3000000 /dev/urandom > plain; truncate -s 4M plain; printf %s \(passphrase) > key
+            qemu-img convert -f raw -O \(format) plain image
+            """)
+        // What lay there before does not shine through.
+        try test.shrink(toMebibytes: 8)
+        try test.write([UInt8](repeating: 9, count: 8 << 20))
+        let bytes = try ImageUnderTest.bytes(test.directory + "/image")
+        var order = test.order([try honest(bytes)], format, size: bytes.count)
+        order.encryption = try #require(LUKSOrder(cipher: nil, keySize: nil, passphrase: Secret(passphrase)))
+        let result = try test.fetch(order)
+        #expect(result["virtual_size"]?.integer == 4 << 20)
+        let dump = try test.shell("cryptsetup luksDump volumes/*v; cryptsetup open --test-passphrase --key-file key volumes/*v")
+        #expect(dump.contains("xts-plain64"))
+        _ = try test.shell(
+            """
+            qemu-img convert --object secret,id=k,file=key --image-opts driver=luks,key-secret=k,file.filename=$(ls volumes/*v) -O raw open
+            cmp -n 4194304 plain open
+            """)
+        #expect(entries(of: test.directory + "/conversion").isEmpty)
+        let found = try test.read(4096, at: 2 << 20)
+        #expect(!found.starts(with: try ImageUnderTest.bytes(test.directory + "/plain").prefix(512)))
+        // One that has no room behind the header.
+        order.size = nil
+        _ = try test.shell("truncate -s 1G large; qemu-img convert -f raw -O qcow2 large image")
+        let large = try ImageUnderTest.bytes(test.directory + "/image")
+        order.servers = [try honest(large).address]
+        order.diskFormat = "qcow2"
+        let failure = try #require(test.failure(order))
+        #expect(failure.code == .invalid && failure.message.contains("virtual size"), "\(failure)")
+    }
+
+    @Test("A server that asks for a certificate is shown the order's, and no data come without")
+    func clientCertificate() throws {
+        let port = try Loopback.freePort()
+        _ = try test.shell(
+            """
+            for name in server client; do openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $name.key \\
+                -out $name.pem -subj /CN=$name -days 2; done
+            mkdir -p v2/images/\(ImageUnderTest.id); head -c 100000 /dev/urandom > v2/images/\(ImageUnderTest.id)/file
+            """)
+        let server = try spawn(
+            "/bin/bash",
+            [
+                "-c",
+                "cd \(test.directory) && exec openssl s_server -quiet -WWW -Verify 1 -verify_return_error -CAfile client.pem -cert server.pem -key server.key -accept 127.0.0.1:\(port)",
+            ], descriptors: [])
+        defer {
+            kill(server, SIGKILL)
+            reap(server)
+        }
+        let limit = Timestamp.monotonic() + 30
+        while (try? Loopback.connect(port)).map({ close($0) }) == nil, Timestamp.monotonic() < limit { pause(0.02) }
+        let bytes = try ImageUnderTest.bytes(test.directory + "/v2/images/\(ImageUnderTest.id)/file")
+        var order = test.order([try honest()], size: bytes.count)
+        order.servers = ["https://127.0.0.1:\(port)"]
+        order.insecure = true
+        order.retries = 1
+        #expect(test.failure(order)?.code == .retry)
+        (order.certificate, order.certificateKey) = (test.directory + "/client.pem", test.directory + "/client.key")
+        try test.fetch(order)
+        #expect(try test.read(99_840) == Array(bytes[..<99_840]))
     }
 
     @Test("An image without a byte leaves the volume as it was")

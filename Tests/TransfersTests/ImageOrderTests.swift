@@ -20,11 +20,13 @@ struct ImageOrderTests {
         order.targetIsZero = false
         order.insecure = true
         order.certificateAuthorities = "/ca"
+        (order.certificate, order.certificateKey) = ("/certificate", "/key")
         order.signature = .init(certificate: "c", value: "v", hashMethod: "SHA-256", keyType: "RSA-PSS")
         #expect(order.value["token"] == .secret("t"))
         let again = try ImageOrder(order.value)
         #expect(again.value == order.value)
         #expect(again.signature == order.signature && again.size == 7 && !again.targetIsZero)
+        #expect(again.certificate == "/certificate" && again.certificateKey == "/key")
     }
 
     @Test("What is missing or wrong in an order is named", arguments: ["image", "servers", "token", "timeout", "volume_bytes"])

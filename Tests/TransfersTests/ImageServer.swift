@@ -26,6 +26,8 @@ final class ImageServer: Sendable {
         var cut: Int?
         /// Nothing comes after so many bytes.
         var hangs: Int?
+        /// The request is heard to its end, and nothing comes at all.
+        var isLost = false
     }
 
     let port: UInt16
@@ -80,6 +82,7 @@ final class ImageServer: Sendable {
             let body = request.body
             seen.withLock { $0[number - 1].body = body }
         }
+        if answer.isLost { return }
         let length = answer.length ?? answer.body.count
         if length >= 0, answer.status != 204 { answer.headers.append("Content-Length: \(length)") }
         let head2 = (["HTTP/1.1 \(answer.status) Answer"] + answer.headers + ["Connection: close", "", ""]).joined(separator: "\r\n")

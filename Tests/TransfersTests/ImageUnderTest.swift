@@ -40,7 +40,9 @@ struct ImageUnderTest {
         return order
     }
 
-    private func work<T>(_ order: ImageOrder, tokens: [String], _ body: (DriverValue, Wire, ImageTokens) throws -> T) throws -> T {
+    private func work<T>(_ order: ImageOrder, tokens: [String], bytesPerSecond: Int, _ body: (DriverValue, Wire, ImageTokens) throws -> T)
+        throws -> T
+    {
         let (mine, theirs) = try socketPair()
         let (core, wire) = (Wire(mine), Wire(theirs))
         let tokens = Guarded(tokens)
@@ -60,17 +62,19 @@ struct ImageUnderTest {
             ended.wait()
         }
         let end = DriverValue.members(["plugin": .string(Self.plugin), "options": options, "object": Self.object])
-        return try body(.members(["image": order.value, "target": end, "source": end]), wire, imageTokens)
+        return try body(
+            .members(["image": order.value, "target": end, "source": end, "bytes_per_second": .integer(Int64(bytesPerSecond))]), wire,
+            imageTokens)
     }
 
     @discardableResult
-    func fetch(_ order: ImageOrder, tokens: [String] = []) throws -> DriverValue {
-        try work(order, tokens: tokens) { try ImageFetch($0, $1, $2).run() }
+    func fetch(_ order: ImageOrder, tokens: [String] = [], bytesPerSecond: Int = 0) throws -> DriverValue {
+        try work(order, tokens: tokens, bytesPerSecond: bytesPerSecond) { try ImageFetch($0, $1, $2).run() }
     }
 
     @discardableResult
-    func store(_ order: ImageOrder, tokens: [String] = []) throws -> DriverValue {
-        try work(order, tokens: tokens) { try ImageStoring($0, $1, $2).run() }
+    func store(_ order: ImageOrder, tokens: [String] = [], bytesPerSecond: Int = 0) throws -> DriverValue {
+        try work(order, tokens: tokens, bytesPerSecond: bytesPerSecond) { try ImageStoring($0, $1, $2).run() }
     }
 
     /// Why an order fails.
@@ -95,8 +99,8 @@ struct ImageUnderTest {
         return bytes
     }
 
-    /// Makes the volume 64 MiB long.
-    func shrink() throws { _ = try shell("truncate -s 64M volumes/*v") }
+    /// Makes the volume shorter.
+    func shrink(toMebibytes size: Int = 64) throws { _ = try shell("truncate -s \(size)M volumes/*v") }
 
     /// Bytes that the volume takes on the disk.
     var allocated: Int {
