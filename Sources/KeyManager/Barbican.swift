@@ -78,6 +78,11 @@ public final class Barbican: KeyManager {
         for id in try await ids(of: name) { try await delete(id) }
     }
 
+    public func open(_ id: String, to userID: String) async throws(KeyFailure) {
+        guard Self.isID(id) else { throw KeyFailure.notFound(id) }
+        try await letRead(id, userID)
+    }
+
     // MARK: secrets
 
     private static func isID(_ text: String) -> Bool { text.utf8.count == 36 && UUID.isUUIDLike(text) }
@@ -87,7 +92,7 @@ public final class Barbican: KeyManager {
         var attempt = 0
         while true {
             if let known = try await ids(of: request.name).first {
-                try await open(known, to: request.userID)
+                try await letRead(known, request.userID)
                 return known
             }
             let bytes = try make()
@@ -102,7 +107,7 @@ public final class Barbican: KeyManager {
                 guard let id = Self.id(try Self.json(response, "a new secret")["secret_ref"]) else {
                     throw KeyFailure(.damaged, "Barbican's answer about a new secret names none")
                 }
-                try await open(id, to: request.userID)
+                try await letRead(id, request.userID)
                 return id
             } catch {
                 attempt += 1
@@ -113,10 +118,11 @@ public final class Barbican: KeyManager {
     }
 
     /// Lets a user read a secret: who attaches the volume asks for the key with the user's token.
-    private func open(_ id: String, to userID: String?) async throws(KeyFailure) {
+    private func letRead(_ id: String, _ userID: String?) async throws(KeyFailure) {
         guard let userID, !userID.isEmpty else { return }
         let body: JSON = ["read": ["users": [.string(userID)], "project-access": true]]
         let response = try await ask("PUT", "/secrets/\(id)/acl", body: body)
+        guard !Self.saysNotFound(response) else { throw KeyFailure.notFound(id) }
         guard response.status == 200 else { throw Self.failure(response, "the readers of secret \(id)") }
     }
 

@@ -130,6 +130,8 @@ public final class FileKeyStore: KeyManager {
             guard mkdir(directory, 0o700) == 0 || errno == EEXIST else {
                 throw KeyFailure(.unavailable, "\(SystemError.last("cannot make \(directory)"))")
             }
+            // A name that is only in memory would be gone after a power cut, and every key with it.
+            try SmallFile.sync(directory + "/..")
             let text = Hexadecimal.text(try Sealing.random(Sealing.keySize)) + "\n"
             _ = try SmallFile.create(Self.outerName, in: directory, Array(text.utf8))
         }

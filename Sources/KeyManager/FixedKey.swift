@@ -31,7 +31,11 @@ public struct FixedKey: KeyManager {
 
     /// It stays for the others that have it.
     public func delete(_ id: String) async throws(KeyFailure) {
-        guard id == Self.id else { throw KeyFailure.notFound(id) }
+        guard id == Self.id else {
+            throw KeyFailure(
+                .notFound,
+                "key \(id) is not the fixed one: another key manager keeps it, which [key_manager] backend must name for it to be deleted")
+        }
     }
 
     public func discard(_ name: String) async throws(KeyFailure) {}
@@ -58,4 +62,5 @@ public struct KeyManagerBesideFixedKey: KeyManager {
     public func key(_ id: String) async throws(KeyFailure) -> EncryptionKey { try await manager(of: id).key(id) }
     public func delete(_ id: String) async throws(KeyFailure) { try await manager(of: id).delete(id) }
     public func discard(_ name: String) async throws(KeyFailure) { try await manager.discard(name) }
+    public func open(_ id: String, to userID: String) async throws(KeyFailure) { try await manager(of: id).open(id, to: userID) }
 }

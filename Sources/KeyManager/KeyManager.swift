@@ -14,9 +14,13 @@ public protocol KeyManager: Sendable {
     func delete(_ id: String) async throws(KeyFailure)
     /// Deletes what was made under the name, if anything was.
     func discard(_ name: String) async throws(KeyFailure)
+    /// Lets a user read a key, in the place of who was let before; a key manager that knows no users has nothing to do.
+    func open(_ id: String, to userID: String) async throws(KeyFailure)
 }
 
 extension KeyManager {
+    public func open(_ id: String, to userID: String) async throws(KeyFailure) {}
+
     /// Keeps a second key with the content of another one under a name of its own, or finds the one that was made, and returns its id.
     public func copy(_ id: String, as request: KeyRequest) async throws(KeyFailure) -> String {
         try await keep(try await key(id), as: request)

@@ -76,6 +76,16 @@ import Testing
         #expect(await failure { _ = try await barbican.manager(TokensOfTests(["mallory"])).key(id) }?.kind == .refused)
     }
 
+    @Test func `who gets the volume may read the key, and who had it no more`() async throws {
+        let manager = try barbican.manager()
+        let id = try await manager.create(request("given-away", user: "alice"))
+        try await manager.open(id, to: "mallory")
+        #expect(try await barbican.manager(TokensOfTests(["mallory"])).key(id) == manager.key(id))
+        #expect(await failure { _ = try await barbican.manager(TokensOfTests(["alice"])).key(id) }?.kind == .refused)
+        try await manager.delete(id)
+        #expect(await failure { try await manager.open(id, to: "mallory") }?.kind == .notFound)
+    }
+
     // MARK: faults
 
     @Test func `a refused token is renewed once`() async throws {

@@ -28,6 +28,16 @@ import Testing
         await #expect(throws: KeyFailure.self) { try await manager.key("00000000-0000-4000-8000-000000000001") }
     }
 
+    @Test func `that another key manager keeps a key is said where it is to be deleted`() async throws {
+        let manager = try manager("[key_manager]\nbackend = fixed\nfixed_key = \(Self.digits)\n")
+        do {
+            try await manager.delete("00000000-0000-4000-8000-000000000001")
+            Issue.record("it was deleted")
+        } catch {
+            #expect("\(error)".contains("another key manager keeps it, which [key_manager] backend must name"))
+        }
+    }
+
     @Test func `beside another backend it is that of the volumes which had it before`() async throws {
         let manager = try manager("[key_manager]\nfixed_key = \(Self.digits)\n")
         let id = try await manager.create(KeyRequest(bits: 256, name: "a"))
