@@ -212,11 +212,12 @@ public enum Volumes {
         try tx.update(table, table.id(volume.id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
     }
 
-    /// Recomputes the states from the attachments.
-    public static func refreshAttachState(of volume: Locked<Volume>, in tx: any Transaction) throws {
+    /// Recomputes the states from the attachments. Of a volume of which an image is made the status stays until that `ended`.
+    public static func refreshAttachState(of volume: Locked<Volume>, uploadEnded ended: Bool = false, in tx: any Transaction) throws {
         let statuses = try Attachments.statuses(ofVolume: volume.id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
-        try setStates(derived.status, attached: derived.attachStatus, of: volume, in: tx)
+        let status = volume.status == .uploading && !ended ? .uploading : derived.status
+        try setStates(status, attached: derived.attachStatus, of: volume, in: tx)
         if derived.attachStatus != .attached {
             try updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = nil }
         }

@@ -38,6 +38,8 @@ public struct VolumeRequests: Sendable {
     public let snapshotsChargeGigabytes: Bool
     let imageCoreProperties: Set<String>
     let imageReservedNamespaces: [String]
+    /// Whether images may be made of volumes that are in use.
+    let forcesUpload: Bool
 
     public init(_ settings: Settings) {
         quotas = Quotas.Defaults(settings)
@@ -54,6 +56,7 @@ public struct VolumeRequests: Sendable {
         imageCoreProperties = Set(settings[Options.images.coreProperties])
         imageReservedNamespaces =
             ["os_glance", "img_signature", "signature_verified"] + settings[Options.images.reservedNamespaces]
+        forcesUpload = settings[Options.images.forcesUpload]
     }
 
     static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")

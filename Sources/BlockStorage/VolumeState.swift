@@ -16,6 +16,8 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
     case restore
     /// An image is made of it.
     case upload
+    /// The same, whoever uses it.
+    case uploadAttached
     /// Its content is replaced by an image's.
     case reimage, reimageReserved
 
@@ -110,6 +112,7 @@ public enum VolumeTransition: Int, CaseIterable, Sendable {
         case .offer: Rule([.available], [.notMigrating], to: .awaitingTransfer)
         case .withdraw: Rule([.awaitingTransfer], to: .available)
         case .upload: Rule([.available], [.notMigrating, .detached, .unattached], to: .uploading, remembers: true)
+        case .uploadAttached: Rule([.available, .inUse], [.notMigrating], to: .uploading, remembers: true)
         case .reimage:
             Rule([.available, .error], [.notMigrating, .detached, .unattached, .notBackedUp], to: .downloading, remembers: true)
         case .reimageReserved:

@@ -407,8 +407,8 @@ struct StorageTests {
                 new.typeName = "secret"
                 new.image = .found(image)
                 _ = try requests.create(new, caller: caller, in: $0)
-            }, await refusal { try requests.checkUpload(of: id, caller: caller, in: $0) },
-            await refusal { try requests.upload(id, to: copy, caller: caller, in: $0) },
+            }, await refusal { try requests.checkUpload(of: id, isForced: false, caller: caller, in: $0) },
+            await refusal { try requests.upload(id, to: copy, isForced: false, caller: caller, in: $0) },
             await refusal { try requests.reimage(id, from: image, allowsReserved: false, caller: caller, in: $0) },
         ]
         #expect(refusals.allSatisfy { $0?.contains("encrypted") == true }, "\(refusals)")

@@ -69,8 +69,7 @@ struct FlowTableTests {
             }
             try await bench.carryOut(id, interrupted: true)
         }
-        // What was read for a backup is removed by an operation of its own.
-        if cell.act.isOfBackup { try await bench.carryOutRest(of: caller) }
+        if cell.act.leavesSnapshot { try await bench.carryOutRest(of: caller) }
         let failed = bench.script.failed
         let (calls, writes) = (bench.script.calls, mortal.writes)
         // What a move could not remove an operation of its own does.
@@ -130,6 +129,14 @@ struct FlowTableTests {
                 let messages = try connection.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } ?? 0
                 #expect(messages > 0, "\(cell.name): the user was told nothing of \(ended.error ?? "")")
             }
+            if ended.state == .done, cell.act.makesImage {
+                #expect(
+                    bench.images.contents.contains("content") && Set(bench.images.contents).count == 1,
+                    "\(cell.name): the image holds something else")
+            }
+            if cell.act == .uploadAttached, let row = try Volumes.find(volume, in: connection) {
+                #expect(row.status == .inUse, "\(cell.name): a volume that is attached is \(row.status)")
+            }
             if ended.state == .done, !isLost,
                 cell.act.copies || [.clone, .fromSnapshot, .secretClone, .secretFromSnapshot, .revert, .keptRevert].contains(cell.act),
                 let row = try Volumes.find(volume, in: connection)
@@ -169,6 +176,7 @@ struct FlowTableTests {
         let object = bench.backends.all.first { $0.host == row.backend }?["volume-" + (row.nameID ?? row.id)]
         let known =
             try Snapshots.ofVolume(volume, in: connection).map(\.id) + backups(of: caller, in: connection).compactMap(\.temporarySnapshotID)
+            + BackupSnapshotRemovals.ofVolume(volume, in: connection).map(\.snapshotID)
         let unknown = (object?.order ?? []).filter { !known.contains(String($0.dropFirst("snapshot-".count))) }
         #expect(unknown.isEmpty, "\(cell.name): nobody knows of \(unknown)")
         if cell.act.keepsSnapshots, cell.faults.isEmpty, cell.death == nil {

@@ -228,6 +228,70 @@ struct ImageTests {
         try requireContent(volume, service)
     }
 
+    private static let instance = "11111111-2222-4333-8444-555555555555"
+
+    private func attached(_ service: ServiceUnderTest, holding image: String) throws -> String {
+        let volume = try service.create(["imageRef": .string(image)])
+        try service.wait(volume, "available")
+        #expect(
+            try service.api(
+                "POST", "/volumes/\(volume)/action",
+                ["os-attach": ["instance_uuid": .string(Self.instance), "mountpoint": "/dev/vdb", "mode": "rw"]]
+            ).status == 202)
+        return volume
+    }
+
+    @Test("an image of a volume in use is made with force where the option allows it, and holds what the volume held when it was asked for")
+    func attachedVolume() throws {
+        let service = try service("enable_force_upload = true\n")
+        let volume = try attached(service, holding: try glance.image(data: Self.content))
+        func upload(_ members: JSONObject) throws -> ServiceUnderTest.Answer {
+            // Without its holes: Glance writes a raw image to the disk as a whole.
+            var body: JSONObject = ["image_name": "of use", "disk_format": "qcow2"]
+            for (name, value) in members.members { body[name] = value }
+            return try service.api("POST", "/volumes/\(volume)/action", ["os-volume_upload_image": .object(body)])
+        }
+        for members: JSONObject in [[:], ["force": false]] {
+            let refused = try upload(members)
+            #expect(
+                refused.status == 400 && refused.message == "Invalid volume: Volume \(volume) status must be available", "\(refused.text)")
+        }
+        let sent = try upload(["force": true])
+        #expect(sent.status == 202 && sent.json["os-volume_upload_image"]?["status"] == "uploading", "\(sent.text)")
+        // While it is there, its user writes on.
+        let limit = Timestamp.monotonic() + 20
+        func snapshots() -> [String] { ServiceUnderTest.entries(service.state + "/volumes/file").filter { $0.contains("snapshot") } }
+        while snapshots().isEmpty, try service.volume(volume)?["status"] == "uploading", Timestamp.monotonic() < limit { usleep(1_000) }
+        // A death in the middle changes nothing about it.
+        for core in service.processes("core") { kill(core, SIGKILL) }
+        let descriptor = open(service.state + "/volumes/file/volume-" + volume, O_WRONLY | O_CLOEXEC)
+        #expect(pwrite(descriptor, [UInt8](repeating: 0xEE, count: 4096), 4096, 0) == 4096)
+        close(descriptor)
+        try service.wait(volume, "in-use")
+        let image = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string)
+        #expect(try glance.show(image)?["status"] == "active")
+        let back = try service.create(["imageRef": .string(image)])
+        try service.wait(back, "available")
+        try requireContent(back, service)
+        while !snapshots().isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
+        #expect(snapshots().isEmpty)
+        #expect(try service.volume(volume)?["attachments"]?.array?.count == 1)
+    }
+
+    @Test("without the option force is passed over, and of a volume that is available it makes no difference")
+    func forceWithoutOption() throws {
+        let service = try service()
+        let volume = try attached(service, holding: try glance.image(data: [1, 2, 3]))
+        let body: JSON = ["os-volume_upload_image": ["image_name": "i", "force": true, "disk_format": "qcow2"]]
+        let refused = try service.api("POST", "/volumes/\(volume)/action", body)
+        #expect(refused.status == 400 && refused.message == "Invalid volume: Volume \(volume) status must be available", "\(refused.text)")
+        #expect(try service.volume(volume)?["status"] == "in-use")
+        #expect(try service.api("POST", "/volumes/\(volume)/action", ["os-detach": [:]]).status == 202)
+        try service.wait(volume, "available")
+        #expect(try service.api("POST", "/volumes/\(volume)/action", body).status == 202)
+        try service.wait(volume, "available")
+    }
+
     @Test("an image that its user may not see is none, though Clinker's own account sees it; what a user may not publish is refused")
     func visibility() throws {
         let glance = try GlanceUnderTest.shared.get()

@@ -844,6 +844,21 @@ def qos_specs(s):
 
 
 @scenario
+def uploads(s):
+    """Where no image comes of it: there is no Glance."""
+    s.volume()
+    for status in ("error", "uploading", "reserved", "maintenance", "awaiting-transfer", "extending"):
+        s.reset(status)
+        for force in s.some([False, True, "yes", "maybe", None, 1, 2, [], ""], 0.7):
+            for version in ("3.0", "3.71"):
+                s.action("os-volume_upload_image", {"image_name": "n", "force": force}, version=version)
+        s.action("os-volume_upload_image", {"image_name": "n"})
+        s.ask("GET", "/volumes/{v1}")
+    s.reset("available")
+    s.ask("DELETE", "/volumes/{v1}")
+
+
+@scenario
 def encryption(s):
     token = "%08x" % s.rng.getrandbits(32)
     for bind in ("t1", "t2", "t3"):

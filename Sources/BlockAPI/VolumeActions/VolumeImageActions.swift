@@ -78,6 +78,7 @@ extension VolumeActionResource {
     @Sendable private func upload(_ request: APIRequest) async throws -> Upload {
         let (id, body) = (request.parameters[0], request.body[Self.uploadKey])
         let container = body?["container_format"]?.string ?? "bare"
+        let isForced = body?["force"]?.lenientBool ?? false
         var new = NewImage(
             id: UUID.random(), name: body?["image_name"]?.string ?? "", diskFormat: body?["disk_format"]?.string ?? "raw",
             containerFormat: container)
@@ -88,7 +89,7 @@ extension VolumeActionResource {
         }
         let image = new
         let members = try await store.read {
-            try requests.checkUpload(of: id, caller: request.caller, in: $0)
+            try requests.checkUpload(of: id, isForced: isForced, caller: request.caller, in: $0)
             return try requests.description(of: image, from: id, in: $0)
         }
         guard container != "compressed" else {
@@ -104,7 +105,7 @@ extension VolumeActionResource {
         } catch let error as Unavailable { throw ImageFinder.unavailable(error) }
         do {
             return try await store.write { tx in
-                try requests.upload(id, to: image, caller: request.caller, in: tx)
+                try requests.upload(id, to: image, isForced: isForced, caller: request.caller, in: tx)
                 let type = try VolumeTypes.get(try Volumes.get(id, for: request.caller, in: tx).volumeTypeID, in: tx)
                 return Upload(
                     volume: try Volumes.shown(id, to: request.caller, in: tx), type: Self.shown(type, to: request), image: made)

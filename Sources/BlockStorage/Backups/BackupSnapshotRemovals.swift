@@ -1,13 +1,13 @@
 public import Database
 import Primitives
 
-/// A snapshot of a backup whose removal failed.
+/// A snapshot of a backup whose removal failed, or one that an image is made of, which must go whatever becomes of that.
 public struct BackupSnapshotRemoval: Sendable {
     /// `backupID`: it was made for that one, which may be gone.
     public let snapshotID, backupID, volumeID, projectID: String
     /// What the driver stores with it.
     public let data: String?
-    /// How often it was tried, and why it failed last.
+    /// How often it was tried, never of one that is still read, and why it failed last.
     public let attempts: Int
     public let message: String
     public let retryAt: String
@@ -53,15 +53,41 @@ public enum BackupSnapshotRemovals {
         return try connection.rows(dueSQL, .text(Timestamp.format(connection.time)), .text(latest)) { $0.text(0) }
     }
 
+    /// Notes a snapshot before the volume's driver is asked to make it, and again with what the driver stores with it: it is removed when the
+    /// operation that reads it has ended, whatever way. That operation has claimed the snapshot's id; until then nobody else removes it, but who
+    /// removes the volume.
+    public static func note(
+        _ snapshotID: String, of volume: Locked<Volume>, readFor reader: String, data: String?, in tx: any Transaction
+    ) throws {
+        let t = table
+        guard try find(snapshotID, in: tx) == nil else {
+            try tx.update(t, t.snapshotID(snapshotID), set: t.data(data))
+            return
+        }
+        try tx.insert(
+            into: t, t.snapshotID(snapshotID), t.backupID(reader), t.volumeID(volume.id), t.projectID(volume.projectID), t.data(data),
+            t.attempts(0), t.message(""), t.retryAt(tx.now), t.createdAt(tx.now))
+    }
+
+    /// Begins the operation that removes a snapshot which was noted, in the transaction that ends the one that read it.
+    public static func begin(_ snapshotID: String, of volume: Locked<Volume>, caller: Caller, in tx: any Transaction) throws {
+        guard let found = try find(snapshotID, in: tx) else { return }
+        _ = try Operations.create(
+            RemoveBackupSnapshotArguments(volumeID: found.volumeID, snapshotID: snapshotID, data: found.data), resourceType: "image",
+            resourceID: found.backupID, projectID: found.projectID, caller: caller,
+            claims: [.exclusive(new: snapshotID), .shared(volume)], in: tx)
+    }
+
     /// Notes that an attempt failed. Returns how many did.
     public static func failed(
         _ arguments: RemoveBackupSnapshotArguments, backupID: String, projectID: String, message: String, in tx: any Transaction
     ) throws -> Int {
         let (t, id) = (table, arguments.snapshotID)
-        let attempts = (try find(id, in: tx)?.attempts ?? 0) + 1
+        let known = try find(id, in: tx)
+        let attempts = (known?.attempts ?? 0) + 1
         let pause = min(longestPause, firstPause * Double(1 << min(attempts - 1, 16)))
         let (message, retryAt) = (String(message.unicodeScalars.prefix(255)), Timestamp.format(tx.time + pause))
-        if attempts > 1 {
+        if known != nil {
             try tx.update(t, t.snapshotID(id), set: t.attempts(attempts), t.message(message), t.retryAt(retryAt))
         } else {
             try tx.insert(

@@ -72,6 +72,7 @@ extension Backups {
         UNION ALL SELECT m.snapshot_id, m.backup_id, m.volume_id, v.host, v.size, NULL, 0, \(removalColumns)
         FROM backup_snapshot_removals m JOIN volumes v ON v.id = m.volume_id
         WHERE v.host IS NOT NULL AND NOT EXISTS (SELECT 1 FROM backups b WHERE b.temp_snapshot_id = m.snapshot_id)
+            AND (m.attempts > 0 OR NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = m.snapshot_id))
         """)
     /// All that there are, or may be.
     public static func storedSnapshots(in connection: any Connection) throws -> [StoredSnapshot] {

@@ -26,6 +26,10 @@ public struct ImageOptions: DeclaredOptions {
         "vmdk_allowed_types", default: ["streamOptimized", "monolithicSparse"],
         help: "Kinds of vmdk images that are taken; none if empty.")
 
+    public let forcesUpload = Option(
+        "enable_force_upload", default: false,
+        help: "Images may be made of volumes that are in use, where the request says force; otherwise force is passed over.")
+
     public init() {}
 }
 

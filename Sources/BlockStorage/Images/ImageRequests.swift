@@ -1,5 +1,6 @@
 public import Database
 public import JSON
+import Primitives
 
 /// An image that is to be made of a volume.
 public struct NewImage: Sendable {
@@ -19,8 +20,6 @@ public struct NewImage: Sendable {
 }
 
 extension VolumeRequests {
-    private static let uploadable = "available"
-
     /// An image is not encrypted by a volume's key, and what is read of the volume is.
     private func requirePlain(_ volume: Volume) throws {
         guard !volume.isOfEncryptedType, volume.encryptionKeyID == nil else {
@@ -35,15 +34,20 @@ extension VolumeRequests {
         throw StorageError.invalidInput("volume_type \(type.name) is encrypted, and this release writes no images to encrypted volumes.")
     }
 
-    /// Throws unless the volume may be made an image of.
-    public func checkUpload(of id: String, caller: Caller, in connection: any Connection) throws {
+    /// Throws unless the volume may be made an image of. `isForced`: though it is in use.
+    public func checkUpload(of id: String, isForced: Bool, caller: Caller, in connection: any Connection) throws {
         let volume = try Volumes.get(id, for: caller, in: connection)
-        guard volume.status == .available else { throw Self.notUploadable(id) }
+        let transition = uploading(isForced)
+        guard transition.rule.from?.contains(volume.status) == true else { throw Self.notUploadable(id, transition) }
         try requirePlain(volume)
     }
 
-    private static func notUploadable(_ id: String) -> StorageError {
-        StorageError.invalidVolume("Volume \(id) status must be \(uploadable)")
+    /// Without `enable_force_upload` nobody forces it.
+    private func uploading(_ isForced: Bool) -> VolumeTransition { isForced && forcesUpload ? .uploadAttached : .upload }
+
+    private static func notUploadable(_ id: String, _ transition: VolumeTransition) -> StorageError {
+        let states = (transition.rule.from ?? []).map(\.rawValue).joined(separator: " or ")
+        return StorageError.invalidVolume("Volume \(id) status must be \(states)")
     }
 
     /// The image as the Image service is told of it: the volume's image metadata become its properties, as far as an image may have them.
@@ -63,11 +67,19 @@ extension VolumeRequests {
         return members
     }
 
-    /// Sends a volume's bytes to an image that was made for it.
-    public func upload(_ id: String, to image: NewImage, caller: Caller, in tx: any Transaction) throws {
+    /// Sends a volume's bytes to an image that was made for it. `isForced`: those of a snapshot, if the volume is in use.
+    public func upload(_ id: String, to image: NewImage, isForced: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
         try requirePlain(volume.value)
-        guard try Volumes.perform(.upload, on: volume, in: tx) else { throw Self.notUploadable(id) }
+        let transition = uploading(isForced)
+        guard try Volumes.perform(transition, on: volume, in: tx) else { throw Self.notUploadable(id, transition) }
+        if transition == .uploadAttached {
+            let snapshotID = UUID.random()
+            try start(
+                UploadAttachedVolumeArguments(image, snapshotID: snapshotID), volume: id, project: volume.projectID, caller: caller,
+                claims: [.exclusive(volume), .exclusive(new: snapshotID)], in: tx)
+            return
+        }
         try start(
             UploadVolumeArguments(imageID: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat), volume: id,
             project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)

@@ -83,6 +83,25 @@ public struct UploadVolumeArguments: FlowArguments {
     }
 }
 
+/// Sends the bytes of a volume that may be in use to an image, which there is already: those of a snapshot, where somebody writes to it.
+public struct UploadAttachedVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.upload_attached")
+    public static let members = [
+        JSONMember("image_id", \Self.imageID), JSONMember("disk_format", \Self.diskFormat),
+        JSONMember("container_format", \Self.containerFormat), JSONMember("snapshot_id", \Self.snapshotID),
+    ]
+    public var imageID = ""
+    public var diskFormat = ""
+    public var containerFormat = ""
+    /// The id that the snapshot gets.
+    public var snapshotID = ""
+    public init() {}
+    init(_ image: NewImage, snapshotID: String) {
+        (imageID, diskFormat, containerFormat) = (image.id, image.diskFormat, image.containerFormat)
+        self.snapshotID = snapshotID
+    }
+}
+
 /// Writes an image over a volume.
 public struct ReimageVolumeArguments: FlowArguments {
     public static let flow = FlowID("volume.reimage")

@@ -34,8 +34,10 @@ enum RemoveBackupSnapshot: FlowDefinition {
         _ = try Volumes.lock(run.arguments.volumeID, in: tx)
         let attempts = try BackupSnapshotRemovals.failed(
             run.arguments, backupID: run.operation.resourceID, projectID: run.operation.projectID, message: failure.message, in: tx)
-        // Once is enough: the user can do nothing about it.
-        if attempts == 1 { try run.addBackupMessage(run.operation.resourceID, .createBackup, .backupCleanupFailed, in: tx) }
+        // Once is enough: the user can do nothing about it. Of what an image was made of he never knew.
+        if attempts == 1, run.operation.resourceType == "backup" {
+            try run.addBackupMessage(run.operation.resourceID, .createBackup, .backupCleanupFailed, in: tx)
+        }
         return .finished
     }
 }

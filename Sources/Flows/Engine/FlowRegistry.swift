@@ -27,7 +27,8 @@ struct FlowRegistry: Sendable {
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),
-        Registered<CreateVolumeFromImage>(), Registered<UploadVolume>(), Registered<ReimageVolume>(),
+        Registered<CreateVolumeFromImage>(), Registered<UploadVolume>(), Registered<UploadAttachedVolume>(),
+        Registered<ReimageVolume>(),
     ])
 }
 

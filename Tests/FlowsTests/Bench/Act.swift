@@ -20,7 +20,7 @@ enum Act: String, CaseIterable, Sendable {
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
     case secretRestoreOver
-    case fromImage, upload, reimage
+    case fromImage, upload, uploadAttached, reimage
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
 
@@ -53,6 +53,7 @@ enum Act: String, CaseIterable, Sendable {
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
         case .fromImage: CreateVolumeFromImage.id
         case .upload: UploadVolume.id
+        case .uploadAttached: UploadAttachedVolume.id
         case .reimage: ReimageVolume.id
         }
     }
@@ -76,6 +77,10 @@ enum Act: String, CaseIterable, Sendable {
             .secretRestoreOver, .forgetBackup,
         ].contains(self)
     }
+    /// What was read for it is removed by an operation of its own.
+    var leavesSnapshot: Bool { isOfBackup || self == .uploadAttached }
+    /// It holds what the volume held when it was asked for.
+    var makesImage: Bool { self == .upload || self == .uploadAttached }
     var isOfSecret: Bool { rawValue.hasPrefix("secret") }
     /// Drivers tell what changed since a snapshot, and snapshots of backups are kept for that.
     var keepsSnapshots: Bool {
@@ -364,7 +369,12 @@ enum Act: String, CaseIterable, Sendable {
         case .upload:
             let volume = try await create()
             let new = NewImage(id: try image(bench, content: nil).id, name: "image", diskFormat: "raw", containerFormat: "bare")
-            return try await about(volume) { try requests.upload(volume, to: new, caller: caller, in: $0) }
+            return try await about(volume) { try requests.upload(volume, to: new, isForced: false, caller: caller, in: $0) }
+        case .uploadAttached:
+            let volume = try await create()
+            _ = try await attach(volume)
+            let new = NewImage(id: try image(bench, content: nil).id, name: "image", diskFormat: "raw", containerFormat: "bare")
+            return try await about(volume) { try requests.upload(volume, to: new, isForced: true, caller: caller, in: $0) }
         case .reimage:
             let volume = try await create()
             bench.backends.all[0]["volume-" + volume]?.content = "later content"

@@ -34,6 +34,7 @@ final class FlowBench: Sendable {
         settings = try Settings(
             text:
                 "[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nquota_backups = -1\nquota_backup_gigabytes = -1\n"
+                + "enable_force_upload = true\n"
         )
         requests = VolumeRequests(settings)
         stores = MemoryStores()

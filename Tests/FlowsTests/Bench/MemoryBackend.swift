@@ -246,7 +246,12 @@ struct MemoryTransfers: TransferRunner {
                         }
                         backend[target]?.content = content
                     } else if let (backend, source) = end(transfer.source) {
-                        guard let content = backend[source]?.content else { throw DriverFailure(.notFound, "the volume is missing") }
+                        let snapshot = transfer.source?.object["snapshot"]?["name"]?.string
+                        // Whoever uses the volume goes on writing to it.
+                        if snapshot != nil { backend[source]?.content = "later content" }
+                        guard let content = snapshot.map({ backend[source]?.snapshots[$0] }) ?? backend[source]?.content else {
+                            throw DriverFailure(.notFound, "the volume is missing")
+                        }
                         images.store(content, in: order.image)
                     }
                 }

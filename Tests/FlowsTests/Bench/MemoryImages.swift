@@ -14,6 +14,9 @@ final class MemoryImages: ImageAccess {
     /// What an image holds.
     subscript(id: String) -> String? { images.withLock { $0[id] ?? nil } }
 
+    /// What all of them hold that hold something.
+    var contents: [String] { images.withLock { $0.values.compactMap { $0 } } }
+
     /// Images that were never finished.
     var unfinished: [String] { images.withLock { $0.filter { $0.value == nil }.map(\.key) } }
 
