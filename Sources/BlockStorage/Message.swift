@@ -71,6 +71,7 @@ public struct Message: Sendable {
         case backupNotVerified = "103"
         case imageUnacceptable = "104"
         case imageNotRead = "105"
+        case keyNotOpened = "106"
 
         var text: String {
             switch self {
@@ -96,6 +97,7 @@ public struct Message: Sendable {
             case .backupNotScheduled: "No store takes the backup."
             case .backupNotDeleted: "The backup could not be deleted from its store."
             case .restoreFailed: "The backup could not be restored: what it holds, or the volume, could not be read or written."
+            case .keyNotOpened: "The key manager does not let the volume's new owner read its key. Attaching the volume will fail."
             case .volumeBusy: "The volume is in use: a host is connected to it, or something depends on it."
             case .volumeNotDeleted: "The storage could not delete the volume."
             case .backupNotVerified: "The backup could not be read from its store: what is known of it stays what it was."

@@ -314,5 +314,14 @@ public enum Schema {
                     request_id TEXT NOT NULL, created_at TEXT NOT NULL, payload TEXT NOT NULL)
                 """
             ]),
+        Migration(
+            22, "keys of encrypted images, and operations that have begun to write to what they make",
+            [
+                """
+                CREATE TABLE image_keys (
+                    image_id TEXT PRIMARY KEY, key_id TEXT NOT NULL, project_id TEXT NOT NULL, created_at TEXT NOT NULL)
+                """,
+                "ALTER TABLE operations ADD COLUMN has_written INTEGER NOT NULL DEFAULT 0",
+            ]),
     ]
 }

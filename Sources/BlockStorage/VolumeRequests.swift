@@ -107,7 +107,7 @@ public struct VolumeRequests: Sendable {
             type = try defaultType(of: caller, in: tx)
         }
         try TypeEncryptions.check(type, in: tx)
-        try Self.requirePlain(type, for: image)
+        let imageKey = type.isEncrypted ? try image.flatMap { try ImageKeys.key(of: $0, caller: caller, in: tx) } : nil
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")
@@ -174,7 +174,11 @@ public struct VolumeRequests: Sendable {
             arguments.schedulerHints = new.schedulerHints
             arguments.hintsOfAllProjects = caller.isAdmin
         }
-        if let image {
+        if let image, type.isEncrypted {
+            try start(
+                CreateEncryptedFromImageArguments(of: image, keyID: imageKey, placedAs: arguments), volume: id, project: caller.projectID,
+                caller: caller, claims: claims, in: tx)
+        } else if let image {
             try start(
                 CreateVolumeFromImageArguments(of: image, placedAs: arguments), volume: id, project: caller.projectID, caller: caller,
                 claims: claims, in: tx)
@@ -250,9 +254,12 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume(Self.deleteRule(force ? nil : transition.rule.from))
         }
         let snapshots = cascade ? try deleteSnapshots(of: volume, force: force, in: tx) : []
-        try start(
-            DeleteVolumeArguments(), volume: id, project: volume.projectID, caller: caller,
-            claims: [.exclusive(volume)] + snapshots.map { .exclusive($0) }, in: tx)
+        let claims: [Claim] = [.exclusive(volume)] + snapshots.map { .exclusive($0) }
+        if force, volume.encryptionKeyID != nil {
+            try start(ForceDeleteVolumeArguments(), volume: id, project: volume.projectID, caller: caller, claims: claims, in: tx)
+        } else {
+            try start(DeleteVolumeArguments(), volume: id, project: volume.projectID, caller: caller, claims: claims, in: tx)
+        }
     }
 
     // MARK: extend

@@ -142,12 +142,28 @@ public final class Glance: Sendable {
     }
 
     /// Deletes an image that never got its data; one that has it stays.
-    public func deleteUnfinished(_ id: String, for asker: Asker) async throws(Unavailable) {
-        guard let image = try await image(id, for: asker), let status = image["status"]?.string, ["queued", "saving"].contains(status)
-        else { return }
+    ///
+    /// - Returns: whether there is no such image any more.
+    @discardableResult
+    public func deleteUnfinished(_ id: String, for asker: Asker) async throws(Unavailable) -> Bool {
+        guard let image = try await image(id, for: asker) else { return true }
+        guard let status = image["status"]?.string, ["queued", "saving"].contains(status) else { return false }
+        // Its user wanted it protected: what never came to be must not stay for that.
+        if image["protected"] == true { try await change(id, to: ["protected": false], for: asker) }
         let response = try await send("DELETE", "/v2/images/\(id)", for: asker)
         guard response.status == 204 || response.status == 404 else {
             throw Unavailable(description: "Glance answered \(response.status) to the deletion of image \(id)")
+        }
+        return true
+    }
+
+    /// Gives members and properties of an image other values. They are adds, which replace what there is.
+    public func change(_ id: String, to values: JSONObject, for asker: Asker) async throws(Unavailable) {
+        let changes = values.members.map { JSON.object(["op": "add", "path": .string("/" + $0.name), "value": $0.value]) }
+        let response = try await send(
+            "PATCH", "/v2/images/\(id)", .array(changes), type: "application/openstack-images-v2.1-json-patch", for: asker)
+        guard response.status == 200 else {
+            throw Unavailable(description: "Glance answered \(response.status) to a change of image \(id)")
         }
     }
 
@@ -182,17 +198,21 @@ public final class Glance: Sendable {
         return [Self.base(try keystone.url(of: service, token: keystone.ownToken()))]
     }
 
-    private func send(_ method: String, _ path: String, _ body: JSON? = nil, for asker: Asker) async throws(Unavailable)
-        -> HTTPClient.Response
-    {
+    private func send(
+        _ method: String, _ path: String, _ body: JSON? = nil, type: String = "application/json", for asker: Asker
+    ) async throws(Unavailable) -> HTTPClient.Response {
         let answer = await Task(executorPreference: threads) { () -> Result<HTTPClient.Response, Unavailable> in
-            do throws(Unavailable) { return .success(try self.sendNow(method, path, body, for: asker)) } catch { return .failure(error) }
+            do throws(Unavailable) { return .success(try self.sendNow(method, path, body, type, for: asker)) } catch {
+                return .failure(error)
+            }
         }.value
         return try answer.get()
     }
 
     /// Tries one server after the other until one answers; a refused token of Clinker's own is renewed once.
-    private func sendNow(_ method: String, _ path: String, _ body: JSON?, for asker: Asker) throws(Unavailable) -> HTTPClient.Response {
+    private func sendNow(_ method: String, _ path: String, _ body: JSON?, _ type: String, for asker: Asker) throws(Unavailable)
+        -> HTTPClient.Response
+    {
         var last = Unavailable(description: "Glance is nowhere")
         var isRenewed = false
         var attempt = 0
@@ -214,7 +234,7 @@ public final class Glance: Sendable {
             }
             request.headers.append((name: "Accept", value: "application/json"))
             if let body {
-                request.headers.append((name: "Content-Type", value: "application/json"))
+                request.headers.append((name: "Content-Type", value: type))
                 request.body = Array(body.text.utf8)
             }
             request.timeout = Double(timeout)

@@ -40,7 +40,7 @@ public struct ImageOrder: Sendable {
     /// Seconds of CPU time that qemu-img may use.
     public var conversionSeconds = 60
     /// Formats that are taken, as their images name them.
-    public var allowedFormats: [String] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "ploop", "iso", "luks"]
+    public var allowedFormats: [String] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "ploop", "iso"]
     /// The `createType`s of vmdk files that are taken.
     public var vmdkTypes: [String] = ["streamOptimized", "monolithicSparse"]
     /// How the volume is encrypted; nil where the image's bytes are written as they are.

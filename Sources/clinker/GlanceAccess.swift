@@ -2,6 +2,7 @@ import BlockStorage
 import DriverHost
 import Flows
 import Glibc
+import JSON
 import OpenStack
 import Primitives
 import Settings
@@ -39,6 +40,8 @@ struct GlanceAccess: ImageAccess {
                 volumeBytes: volumeBytes, conversionDirectory: conversionDirectory)
             order.containerFormat = containerFormat
             order.certificateAuthorities = glance.trust.authorities
+            order.certificate = glance.trust.certificate
+            order.certificateKey = glance.trust.key
             order.insecure = glance.trust.isInsecure
             order.timeout = glance.timeout
             order.retries = glance.retries
@@ -60,8 +63,12 @@ struct GlanceAccess: ImageAccess {
         } catch let error as Unavailable { throw Self.failure(error) }
     }
 
-    func deleteUnfinished(_ image: String) async throws {
-        do throws(Unavailable) { try await glance.deleteUnfinished(image, for: .own) } catch { throw Self.failure(error) }
+    func deleteUnfinished(_ image: String) async throws -> Bool {
+        do throws(Unavailable) { return try await glance.deleteUnfinished(image, for: .own) } catch { throw Self.failure(error) }
+    }
+
+    func describe(_ image: String, as properties: JSONObject) async throws {
+        do throws(Unavailable) { try await glance.change(image, to: properties, for: .own) } catch { throw Self.failure(error) }
     }
 
     func tellReimaged(volume: String, instances: [String]) async throws {

@@ -47,6 +47,31 @@ struct VolumeTransferAPITests {
         #expect(try await api.send("GET", path + "/\(id)").status == 404)
     }
 
+    @Test(
+        "an encrypted volume goes with its snapshots from 3.70 on, and its new owner may read its key before anything else is done with it")
+    func encrypted() async throws {
+        let api = try await InMemoryAPI()
+        let volume = try await volume(api)
+        try await api.database.write { tx in
+            if let volume = try Volumes.lock(volume, in: tx) { try Volumes.setEncryptionKey("k", of: volume, in: tx) }
+        }
+        let body: JSON = ["transfer": ["volume_id": .string(volume)]]
+        for (path, version) in [("/volume-transfers", 69), ("/os-volume-transfer", 71)] {
+            let refused = try await api.send("POST", path, version: version, body)
+            #expect(refused.status == 400 && refused.text.contains("transferring encrypted volume is not supported"), "\(refused.text)")
+        }
+        let alone = try await api.send(
+            "POST", "/volume-transfers", version: 70, ["transfer": ["volume_id": .string(volume), "no_snapshots": true]])
+        #expect(alone.status == 400 && alone.text.contains("transferring an encrypted volume without its snapshots is not supported"))
+        let made = try await api.send("POST", "/volume-transfers", version: 70, body).json["transfer"]
+        let (id, key) = (try #require(made?["id"]?.string), try #require(made?["auth_key"]?.string))
+        let accepted = try await api.send(
+            "POST", Self.other + "/volume-transfers/\(id)/accept", ["accept": ["auth_key": .string(key)]])
+        #expect(accepted.status == 202, "\(accepted.text)")
+        let operation = try await api.database.read { try Operations.latest(of: volume, in: $0) }
+        #expect(operation?.flow.name == "volume.open_key" && operation?.projectID == "ffffffffffffffffffffffffffffffff")
+    }
+
     @Test("members come with their microversions, and the older path knows no transfer without snapshots")
     func versions() async throws {
         let api = try await InMemoryAPI()

@@ -376,13 +376,19 @@ struct StorageTests {
         #expect(statements == 1 + Set(types).count)
     }
 
-    @Test("no volume of an encrypted type is made of an image, and no image of it, nor is one written over it")
+    @Test(
+        "an encrypted image opens only what its own project makes of it, and an encrypted volume is sent as it lies, and never written over"
+    )
     func encryptedAndImages() async throws {
         let storage = try await Storage()
-        let found = SourceImage([
-            "id": "11111111-2222-4333-8444-555555555555", "status": "active", "size": 1, "min_disk": 0, "min_ram": 0,
-        ])
-        let image = try #require(found)
+        func image(key: String?, format: String = "raw") throws -> SourceImage {
+            var answer: JSONObject = [
+                "id": "11111111-2222-4333-8444-555555555555", "status": "active", "size": 1, "min_disk": 0, "min_ram": 0,
+                "disk_format": .string(format), "container_format": "bare",
+            ]
+            if let key { answer["cinder_encryption_key_id"] = .string(key) }
+            return try #require(SourceImage(.object(answer)))
+        }
         let id = try await storage.database.write { [storage] tx in
             let type = try VolumeTypes.create(name: "secret", description: nil, isPublic: true, extraSpecs: [:], in: tx)
             var values = TypeEncryption.Values()
@@ -394,25 +400,57 @@ struct StorageTests {
             return try storage.requests.create(new, caller: storage.caller, in: tx)
         }
         try await storage.finish(id)
-        func refusal(_ ask: @escaping @Sendable (any Transaction) throws -> Void) async -> String? {
-            do { try await storage.database.write { try ask($0) } } catch { return (error as? StorageError)?.message }
-            return nil
+        func refusal(_ ask: @escaping @Sendable (any Transaction) throws -> Void) async -> String {
+            do { try await storage.database.write { try ask($0) } } catch { return (error as? StorageError)?.message ?? "\(error)" }
+            return "done"
         }
         let (requests, caller) = (storage.requests, storage.caller)
-        let copy = NewImage(id: image.id, name: "n", diskFormat: "raw", containerFormat: "bare")
-        let refusals = [
+        func make(_ image: SourceImage, _ caller: Caller) async -> String {
             await refusal {
                 var new = NewVolume()
                 new.size = 1
                 new.typeName = "secret"
                 new.image = .found(image)
                 _ = try requests.create(new, caller: caller, in: $0)
-            }, await refusal { try requests.checkUpload(of: id, isForced: false, caller: caller, in: $0) },
-            await refusal { try requests.upload(id, to: copy, isForced: false, caller: caller, in: $0) },
-            await refusal { try requests.reimage(id, from: image, allowsReserved: false, caller: caller, in: $0) },
-        ]
-        #expect(refusals.allSatisfy { $0?.contains("encrypted") == true }, "\(refusals)")
+            }
+        }
+        let foreign = "is encrypted by a key that was not made for it by this service, or not for this project."
+        // Anybody can say of his image that it has a key.
+        #expect(await make(try image(key: "k"), caller).contains(foreign))
+        try await storage.database.write { try ImageKeys.note("k", ofImage: "11111111-2222-4333-8444-555555555555", project: "p", in: $0) }
+        #expect(await make(try image(key: "k"), caller) == "done")
+        #expect(await make(try image(key: "other"), caller).contains(foreign))
+        let other = Caller(userID: "x", projectID: "q", isAdmin: true, requestID: "req-other")
+        #expect(await make(try image(key: "k"), other).contains(foreign))
+        #expect(await make(try image(key: "k", format: "qcow2"), caller).contains("disk_format raw or luks"))
+        #expect(await make(try image(key: nil), caller) == "done")
+
+        func upload(_ format: String) async -> String {
+            let copy = NewImage(id: UUID.random(), name: "n", diskFormat: format, containerFormat: "bare")
+            return await refusal {
+                try requests.checkUpload(of: id, to: copy, isForced: false, caller: caller, in: $0)
+                try requests.upload(id, to: copy, isForced: false, caller: caller, in: $0)
+            }
+        }
+        #expect(await upload("raw").contains("has no key"))
+        try await storage.database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.setEncryptionKey("v", of: volume, in: tx) }
+        }
+        #expect(await upload("qcow2").contains("must use 'raw' disk_format and 'bare' container_format"))
+        let plain = try image(key: nil)
+        #expect(
+            await refusal { try requests.reimage(id, from: plain, allowsReserved: false, caller: caller, in: $0) }.contains("encrypted"))
         #expect(try storage.status(id) == "available")
+        // What an image is said to have had as a key is not said of another.
+        let members = try await storage.database.write { tx in
+            guard let volume = try Volumes.lock(id, in: tx) else { return JSONObject() }
+            try Volumes.updateMap(.image, of: volume, in: tx) { $0 = ["cinder_encryption_key_id": "x", "os_distro": "debian"] }
+            let new = NewImage(id: "i", name: "n", diskFormat: "raw", containerFormat: "bare")
+            return try requests.description(of: new, from: id, in: tx)
+        }
+        #expect(members["os_distro"] == "debian" && members["cinder_encryption_key_id"] == nil)
+        #expect(await upload("raw") == "done")
+        #expect(try storage.status(id) == "uploading")
     }
 
     @Test("creating a volume takes eight statements at most")

@@ -278,6 +278,20 @@ struct ImageTests {
         #expect(try service.volume(volume)?["attachments"]?.array?.count == 1)
     }
 
+    @Test("of an upload that fails no image is left, though it was to be protected")
+    func protectedImage() throws {
+        let service = try service("image_conversion_disable = true\n")
+        let volume = try service.create()
+        try service.wait(volume, "available")
+        let sent = try service.api(
+            "POST", "/volumes/\(volume)/action",
+            ["os-volume_upload_image": ["image_name": "kept", "disk_format": "qcow2", "protected": true]])
+        let image = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string)
+        try service.wait(volume, "available")
+        #expect(try operation(of: volume, service)["state"] == "failed")
+        #expect(try glance.ask("GET", "/v2/images/\(image)").status == 404)
+    }
+
     @Test("without the option force is passed over, and of a volume that is available it makes no difference")
     func forceWithoutOption() throws {
         let service = try service()

@@ -89,7 +89,7 @@ extension VolumeActionResource {
         }
         let image = new
         let members = try await store.read {
-            try requests.checkUpload(of: id, isForced: isForced, caller: request.caller, in: $0)
+            try requests.checkUpload(of: id, to: image, isForced: isForced, caller: request.caller, in: $0)
             return try requests.description(of: image, from: id, in: $0)
         }
         guard container != "compressed" else {
@@ -112,7 +112,7 @@ extension VolumeActionResource {
             }
         } catch {
             // Somebody else was quicker with the volume: an image of which nothing will come.
-            try? await glance.deleteUnfinished(image.id, for: request.imageAsker)
+            _ = try? await glance.deleteUnfinished(image.id, for: request.imageAsker)
             throw error
         }
     }

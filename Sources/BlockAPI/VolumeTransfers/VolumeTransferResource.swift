@@ -42,7 +42,8 @@ struct VolumeTransferResource: Resource {
                 return try await store.write { tx in
                     try requests.offer(
                         body?["volume_id"]?.string ?? "", name: body?["name"]?.trimmedString,
-                        leavesSnapshots: body?["no_snapshots"]?.lenientBool ?? false, key: key, caller: request.caller, in: tx)
+                        leavesSnapshots: body?["no_snapshots"]?.lenientBool ?? false, allowsEncrypted: !isOlder && request.version >= 70,
+                        key: key, caller: request.caller, in: tx)
                 }
             },
             APIOperation(

@@ -20,26 +20,33 @@ public struct NewImage: Sendable {
 }
 
 extension VolumeRequests {
-    /// An image is not encrypted by a volume's key, and what is read of the volume is.
+    /// What an image is written over must not be encrypted.
     private func requirePlain(_ volume: Volume) throws {
         guard !volume.isOfEncryptedType, volume.encryptionKeyID == nil else {
-            throw StorageError.invalidVolume(
-                "Volume \(volume.id) is encrypted, and this release makes no images of such volumes, nor writes images to them.")
+            throw StorageError.invalidVolume("Volume \(volume.id) is encrypted, and this release writes no images over such volumes.")
         }
     }
 
-    /// The same before there is a volume.
-    static func requirePlain(_ type: VolumeType, for image: SourceImage?) throws {
-        guard image != nil, type.isEncrypted else { return }
-        throw StorageError.invalidInput("volume_type \(type.name) is encrypted, and this release writes no images to encrypted volumes.")
+    /// An encrypted volume's bytes are sent as they lie.
+    private func checkFormat(of image: NewImage, for volume: Volume) throws {
+        guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return }
+        guard image.diskFormat == "raw", image.containerFormat == "bare" else {
+            throw StorageError(
+                .invalid,
+                "An encrypted volume uploaded as an image must use 'raw' disk_format and 'bare' container_format, which are the defaults "
+                    + "for these options.")
+        }
+        guard volume.encryptionKeyID != nil else {
+            throw StorageError.invalidVolume("Volume \(volume.id) is to be encrypted and has no key.")
+        }
     }
 
     /// Throws unless the volume may be made an image of. `isForced`: though it is in use.
-    public func checkUpload(of id: String, isForced: Bool, caller: Caller, in connection: any Connection) throws {
+    public func checkUpload(of id: String, to image: NewImage, isForced: Bool, caller: Caller, in connection: any Connection) throws {
         let volume = try Volumes.get(id, for: caller, in: connection)
+        try checkFormat(of: image, for: volume)
         let transition = uploading(isForced)
         guard transition.rule.from?.contains(volume.status) == true else { throw Self.notUploadable(id, transition) }
-        try requirePlain(volume)
     }
 
     /// Without `enable_force_upload` nobody forces it.
@@ -59,7 +66,9 @@ extension VolumeRequests {
         if let visibility = image.visibility { members["visibility"] = .string(visibility) }
         if let isProtected = image.isProtected { members["protected"] = .bool(isProtected) }
         for (name, value) in try Volumes.map(.image, of: volume, in: connection).members {
-            guard members[name] == nil, !imageCoreProperties.contains(name), !SourceImage.isBase(name),
+            // Of another image, and by its user's word: Glance would delete that key with this one.
+            guard ![ImageKeys.property, ImageKeys.deletionProperty].contains(name), members[name] == nil,
+                !imageCoreProperties.contains(name), !SourceImage.isBase(name),
                 !imageReservedNamespaces.contains(where: { name.utf8.starts(with: $0.utf8) })
             else { continue }
             members[name] = value
@@ -70,7 +79,7 @@ extension VolumeRequests {
     /// Sends a volume's bytes to an image that was made for it. `isForced`: those of a snapshot, if the volume is in use.
     public func upload(_ id: String, to image: NewImage, isForced: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
-        try requirePlain(volume.value)
+        try checkFormat(of: image, for: volume.value)
         let transition = uploading(isForced)
         guard try Volumes.perform(transition, on: volume, in: tx) else { throw Self.notUploadable(id, transition) }
         if transition == .uploadAttached {

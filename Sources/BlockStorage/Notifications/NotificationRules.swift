@@ -45,6 +45,7 @@ struct NotificationRule: Sendable {
     static let ofFlows: [String: [NotificationRule]] = [
         "volume.create": [NotificationRule(subject: .volume, name: "volume.create", startsAfter: "place", scheduling: "create_volume")],
         "volume.delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
+        "volume.force_delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
         "volume.unmanage": [NotificationRule(subject: .volume, name: "volume.unmanage", removes: true)],
         "volume.extend": [NotificationRule(subject: .volume, name: "volume.resize")],
         "volume.retype": [NotificationRule(subject: .volume, name: "volume.retype", ends: .nameAlone, scheduling: "retype")],

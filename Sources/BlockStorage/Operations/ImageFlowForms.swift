@@ -65,6 +65,52 @@ public struct CreateVolumeFromImageState: PlacementState {
     public init() {}
 }
 
+public struct CreateEncryptedFromImageArguments: FlowArguments {
+    public static let flow = FlowID("volume.create_encrypted_from_image")
+    public static let members = [
+        JSONMember("image", \Self.image), JSONMember("image_key_id", \Self.imageKeyID), JSONMember("zones", \Self.zones),
+        JSONMember("scheduler_hints", \Self.schedulerHints), JSONMember("hints_of_all_projects", \Self.hintsOfAllProjects),
+    ]
+    public var image = KeptImage()
+    /// The key that the image is encrypted by; nil where it is not.
+    public var imageKeyID: String?
+    public var zones: [String] = []
+    public var schedulerHints: JSONObject?
+    public var hintsOfAllProjects = false
+    public init() {}
+
+    init(of image: SourceImage, keyID: String?, placedAs arguments: CreateVolumeArguments) {
+        self.image = image.kept
+        imageKeyID = keyID
+        zones = arguments.zones
+        schedulerHints = arguments.schedulerHints
+        hintsOfAllProjects = arguments.hintsOfAllProjects
+    }
+
+    /// As the scheduler reads what a creation asks for.
+    public var placement: CreateVolumeArguments {
+        var arguments = CreateVolumeArguments()
+        arguments.zones = zones
+        arguments.schedulerHints = schedulerHints
+        arguments.hintsOfAllProjects = hintsOfAllProjects
+        return arguments
+    }
+}
+
+public struct CreateEncryptedFromImageState: PlacementState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// The pool of which capacity is claimed.
+    public var host: String?
+    /// Backends that were placed on and failed, as `node@backend`.
+    public var attempted: [String] = []
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
 /// Sends a volume's bytes to an image, which there is already.
 public struct UploadVolumeArguments: FlowArguments {
     public static let flow = FlowID("volume.upload")

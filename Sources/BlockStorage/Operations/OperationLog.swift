@@ -156,6 +156,13 @@ public enum Operations {
             .text(id))
     }
 
+    /// Notes that bytes are about to be written to what the operation makes. False: an attempt before this one has begun to.
+    public static func beginWriting(_ id: String, in tx: any Transaction) throws -> Bool {
+        guard try tx.first(of: table, table.id(id), map: { $0[table.hasWritten] }) == false else { return false }
+        try tx.update(table, table.id(id), set: table.hasWritten(true))
+        return true
+    }
+
     static let checkpointSQL = SQL("UPDATE operations SET step_state = ?, updated_at = ? WHERE id = ? AND finished_at IS NULL")
     /// Records how far the present step got, so that its repetition need not begin at nothing.
     public static func checkpoint(_ id: String, state: some JSONConvertible, in tx: any Transaction) throws {

@@ -40,6 +40,33 @@ public struct DeleteVolumeArguments: FlowArguments {
     public init() {}
 }
 
+/// The same, whatever becomes of the volume's key: an administrator forces it.
+public struct ForceDeleteVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.force_delete")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
+/// Lets the owner of a volume read its key.
+public struct OpenVolumeKeyArguments: FlowArguments {
+    public static let flow = FlowID("volume.open_key")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
+/// Deletes the key that an operation made for what it wanted to restore to a volume.
+public struct DiscardKeyArguments: FlowArguments {
+    public static let flow = FlowID("volume.discard_key")
+    public static let members = [JSONMember("volume_id", \Self.volumeID), JSONMember("operation_id", \Self.operationID)]
+    public var volumeID = ""
+    public var operationID = ""
+    public init() {}
+    public init(volumeID: String, operationID: String) {
+        self.volumeID = volumeID
+        self.operationID = operationID
+    }
+}
+
 public struct ExtendVolumeArguments: FlowArguments {
     public static let flow = FlowID("volume.extend")
     public static let members = [JSONMember("new_size", \Self.newSize), JSONMember("attached", \Self.isAttached)]

@@ -15,6 +15,8 @@ public final class OperationLogTable: Table, @unchecked Sendable {
     public let createdAt = Column<String>("created_at"), updatedAt = Column<String>("updated_at")
     public let finishedAt = Column<String?>("finished_at")
     public let isCancelled = Column<Bool>("cancelled")
+    /// Whether an attempt has begun to write to what the operation makes.
+    public let hasWritten = Column<Bool>("has_written")
 }
 
 /// What operations have for themselves, or wait for.

@@ -71,13 +71,19 @@ public enum VolumeTransfers {
 
 /// Requests that offer volumes to other projects, and accept them. Each is one change: after a death either all of it is there or nothing.
 extension VolumeRequests {
-    /// Offers a volume to whoever gets to know the key, which the returned transfer has.
-    public func offer(_ volumeID: String, name: String?, leavesSnapshots: Bool, key: TransferKey, caller: Caller, in tx: any Transaction)
-        throws -> VolumeTransfer
-    {
+    /// Offers a volume to whoever gets to know the key, which the returned transfer has. `allowsEncrypted`: an encrypted one, too.
+    public func offer(
+        _ volumeID: String, name: String?, leavesSnapshots: Bool, allowsEncrypted: Bool = false, key: TransferKey, caller: Caller,
+        in tx: any Transaction
+    ) throws -> VolumeTransfer {
         let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         guard volume.status == .available else { throw StorageError.invalidVolume("status must be available") }
-        guard volume.encryptionKeyID == nil else { throw StorageError.invalidVolume("transferring encrypted volume is not supported") }
+        if volume.encryptionKeyID != nil {
+            guard allowsEncrypted else { throw StorageError.invalidVolume("transferring encrypted volume is not supported") }
+            guard !leavesSnapshots else {
+                throw StorageError.invalidVolume("transferring an encrypted volume without its snapshots is not supported")
+            }
+        }
         if !leavesSnapshots, let busy = try Snapshots.lockOwn(of: volume, in: tx).first(where: { $0.status != .available }) {
             throw StorageError(.invalid, "Invalid snapshot: snapshot: \(busy.id) status must be available")
         }
@@ -125,6 +131,12 @@ extension VolumeRequests {
                 requestID: caller.requestID, data: ["transfer_id": .string(id)], in: tx)
         }
         try NotificationOutbox.note(NotificationRule(subject: .volume, name: "volume.transfer.accept"), volume.id, caller: caller, in: tx)
+        if volume.encryptionKeyID != nil {
+            // Whoever attaches the volume waits for its end.
+            try start(
+                OpenVolumeKeyArguments(), volume: volume.id, project: caller.projectID, caller: caller, claims: [.exclusive(volume)], in: tx
+            )
+        }
         try charge(volume.value, snapshots.map(\.value), to: caller.projectID, in: tx)
         return transfer
     }

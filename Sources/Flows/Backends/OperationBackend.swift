@@ -92,7 +92,7 @@ struct OperationBackend: Sendable {
         }
     }
 
-    private func warn(_ text: String, _ method: DriverMethod) {
+    func warn(_ text: String, _ method: DriverMethod) {
         services.log.warning(
             "\(text)",
             metadata: ["request_id": "\(operation.requestID)", "operation_id": "\(operation.id)", "method": "\(method.rawValue)"])
@@ -143,12 +143,26 @@ struct OperationBackend: Sendable {
         }
     }
 
-    /// Prepares a new, empty volume for the hosts that will decrypt it, where that is not the work of whoever attaches it.
-    func prepare(_ volume: DriverValue, for encryption: TypeEncryption, keyID: String) async throws {
-        guard encryptionHeader == "luks" else { return }
-        guard ["luks", "nova.volume.encryptors.luks.LuksEncryptor", "LuksEncryptor"].contains(encryption.values.provider) else {
+    /// Whether hosts need a header that the service makes.
+    var preparesEncrypted: Bool { encryptionHeader == "luks" }
+
+    /// Throws where the backend's hosts cannot decrypt what is encrypted so.
+    func requireProvider(_ encryption: TypeEncryption) throws {
+        guard !preparesEncrypted || Self.isLUKS(encryption) else {
             throw DriverFailure(
                 .unsupported, "the backend's hosts decrypt LUKS alone, and the type's provider is '\(encryption.values.provider ?? "")'")
+        }
+    }
+
+    private static func isLUKS(_ encryption: TypeEncryption) -> Bool {
+        ["luks", "nova.volume.encryptors.luks.LuksEncryptor", "LuksEncryptor"].contains(encryption.values.provider)
+    }
+
+    /// How the service itself encrypts a volume by a key. Throws where it cannot as the type says.
+    func luksOrder(for encryption: TypeEncryption, keyID: String) async throws -> LUKSOrder {
+        guard Self.isLUKS(encryption) else {
+            throw DriverFailure(
+                .unsupported, "the service encrypts by LUKS alone, and the type's provider is '\(encryption.values.provider ?? "")'")
         }
         let passphrase = try await keys.key(keyID).passphrase
         guard let order = LUKSOrder(cipher: encryption.values.cipher, keySize: encryption.values.keySize, passphrase: passphrase) else {
@@ -157,6 +171,14 @@ struct OperationBackend: Sendable {
                 "the backend's hosts know no cipher '\(encryption.values.cipher ?? "")' with keys of \(encryption.values.keySize ?? 256) bits"
             )
         }
+        return order
+    }
+
+    /// Prepares a new, empty volume for the hosts that will decrypt it, where that is not the work of whoever attaches it.
+    func prepare(_ volume: DriverValue, for encryption: TypeEncryption, keyID: String) async throws {
+        guard preparesEncrypted else { return }
+        try requireProvider(encryption)
+        let order = try await luksOrder(for: encryption, keyID: keyID)
         try await backend.waitForOldTransfers()
         _ = try await OperationTransfer(operation: operation, services: services).run {
             Transfer(.encrypt(order), from: nil, to: backend.transferEnd(.members(["volume": volume])))

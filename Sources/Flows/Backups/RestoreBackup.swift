@@ -107,6 +107,13 @@ enum RestoreBackup: FlowDefinition {
             try Volumes.setStatus(
                 run.arguments.isNew ? .error : isUntouched ? volume.previousStatus ?? .available : .errorRestoring, of: volume, in: tx)
         }
+        if !failure.isUndone, let found = try Backups.find(run.arguments.backupID, in: tx), found.encryptionKeyID != nil {
+            // The key may be what could not be taken back.
+            _ = try Operations.create(
+                DiscardKeyArguments(volumeID: run.volumeID, operationID: run.operation.id), resourceType: "key",
+                resourceID: run.operation.id, projectID: run.operation.projectID, caller: run.operation.caller,
+                claims: [.exclusive(new: run.operation.id)], in: tx)
+        }
         if let backup = try Backups.lock(run.arguments.backupID, in: tx), backup.status == .restoring {
             try Backups.setStatus(.available, of: backup, failReason: failure.message, in: tx)
         }

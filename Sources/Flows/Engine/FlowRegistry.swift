@@ -18,7 +18,8 @@ struct FlowRegistry: Sendable {
     subscript(id: FlowID) -> (any RegisteredFlow)? { byID[id] }
 
     static let all = FlowRegistry([
-        Registered<CreateVolume>(), Registered<DeleteVolume>(), Registered<DeleteVolumeWithoutSnapshots>(), Registered<ExtendVolume>(),
+        Registered<CreateVolume>(), Registered<DeleteVolume>(), Registered<DeleteVolumeWithoutSnapshots>(), Registered<ForceDeleteVolume>(),
+        Registered<OpenVolumeKey>(), Registered<DiscardKey>(), Registered<ExtendVolume>(),
         Registered<ConnectVolume>(), Registered<DisconnectVolume>(), Registered<ConnectAttachment>(), Registered<DeleteAttachment>(),
         Registered<RestoreExport>(),
         Registered<CreateSnapshot>(), Registered<DeleteSnapshot>(), Registered<RevertVolume>(), Registered<ManageSnapshot>(),
@@ -27,7 +28,8 @@ struct FlowRegistry: Sendable {
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),
-        Registered<CreateVolumeFromImage>(), Registered<UploadVolume>(), Registered<UploadAttachedVolume>(),
+        Registered<CreateVolumeFromImage>(), Registered<CreateEncryptedFromImage>(), Registered<UploadVolume>(),
+        Registered<UploadAttachedVolume>(),
         Registered<ReimageVolume>(),
     ])
 }

@@ -1,6 +1,7 @@
 import BlockStorage
 import Database
 import DriverHost
+public import JSON
 import Logging
 public import Primitives
 public import Transfers
@@ -17,8 +18,10 @@ public protocol ImageAccess: Sendable {
     func newToken() async -> Secret?
     /// Whether an image has its data. Throws where that cannot be found out, or there is no such image.
     func isStored(_ image: String) async throws -> Bool
-    /// Deletes an image that has no data yet.
-    func deleteUnfinished(_ image: String) async throws
+    /// Deletes an image that has no data yet. False: it has data, and stays.
+    func deleteUnfinished(_ image: String) async throws -> Bool
+    /// Gives an image properties.
+    func describe(_ image: String, as properties: JSONObject) async throws
     /// Tells the Compute service that a volume of instances has another content.
     func tellReimaged(volume: String, instances: [String]) async throws
 }
@@ -38,8 +41,12 @@ struct OperationImages: Sendable {
         self.services = services
     }
 
-    /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: it was never written to.
-    func fetch(_ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool) async throws {
+    /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: nothing but this operation ever wrote to it; `through`: it
+    /// is encrypted on the way; `isEncrypted`: it is already.
+    func fetch(
+        _ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool, through luks: LUKSOrder? = nil,
+        isEncrypted: Bool = false
+    ) async throws {
         if access.verifiesSignatures, image.metadata["img_signature"] != nil {
             throw DriverFailure(.invalid, ImageFailure.signature)
         }
@@ -50,11 +57,16 @@ struct OperationImages: Sendable {
         order.md5 = image.checksum
         order.hashAlgorithm = image.hashAlgorithm
         order.hashValue = image.hashValue
-        order.targetIsZero = targetIsZero
+        order.encryption = luks
+        if isEncrypted { order.allowedFormats.append("luks") }
         let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
-        let asked = order
+        // Only the first attempt finds what nobody wrote to: a later one writes zeroes, too.
+        let isFirst = targetIsZero ? try await beginWriting() : false
+        order.targetIsZero = isFirst
+        var asked = order
         let output = try await run {
-            Transfer(.fetchImage(asked), from: nil, to: volume.end)
+            defer { asked.targetIsZero = false }
+            return Transfer(.fetchImage(asked), from: nil, to: volume.end)
         } limit: {
             volume.limit
         }
@@ -77,6 +89,14 @@ struct OperationImages: Sendable {
             volume.limit
         }
         note("volume sent to an image", image, output)
+    }
+
+    /// Whether this is the first attempt to write, also after a death.
+    private func beginWriting() async throws -> Bool {
+        try await services.database.write { [operation] tx in
+            try Operations.lock(operation.id, in: tx)
+            return try Operations.beginWriting(operation.id, in: tx)
+        }
     }
 
     private func run(_ make: () -> Transfer, limit: () -> Int) async throws -> DriverValue {

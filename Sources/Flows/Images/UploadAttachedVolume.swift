@@ -23,12 +23,13 @@ enum UploadAttachedVolume: FlowDefinition {
                 if let snapshot = try await makeSnapshot(of: volume, at: host, run, services) {
                     source = source.adding("snapshot", snapshot)
                 }
+                try await run.giveKey(of: volume, toImage: run.arguments.imageID, services)
                 try await OperationImages(run.operation, services).store(
                     source, gibibytes: volume.size, at: host, to: run.arguments.imageID, diskFormat: run.arguments.diskFormat,
                     containerFormat: run.arguments.containerFormat)
             },
             record: { run, _, tx in try finish(run, in: tx) },
-            undo: { run, services in try await OperationImages(run.operation, services).access.deleteUnfinished(run.arguments.imageID) })
+            undo: { run, services in try await run.takeBackImage(run.arguments.imageID, services) })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {

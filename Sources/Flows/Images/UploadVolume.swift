@@ -16,12 +16,13 @@ enum UploadVolume: FlowDefinition {
                 let volume = try await run.volume()
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
                 try await run.read { try requireUnconnected(volume, in: $0) }
+                try await run.giveKey(of: volume, toImage: run.arguments.imageID, services)
                 try await OperationImages(run.operation, services).store(
                     .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host, to: run.arguments.imageID,
                     diskFormat: run.arguments.diskFormat, containerFormat: run.arguments.containerFormat)
             },
             record: { run, _, tx in try finish(run, in: tx) },
-            undo: { run, services in try await OperationImages(run.operation, services).access.deleteUnfinished(run.arguments.imageID) })
+            undo: { run, services in try await run.takeBackImage(run.arguments.imageID, services) })
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {

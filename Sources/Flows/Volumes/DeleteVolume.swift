@@ -6,7 +6,13 @@ import DriverHost
 enum DeleteVolume: FlowDefinition {
     typealias Arguments = DeleteVolumeArguments
 
-    static let steps: [Step<Self>] = [
+    static let steps: [Step<Self>] = [removalOfSnapshots(), removal()]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try giveUp(run, failure, in: tx)
+    }
+
+    fileprivate static func removalOfSnapshots<Flow: FlowDefinition>() -> Step<Flow> {
         .onBackend(
             "remove snapshots", waitsForBackend: true,
             host: { run in
@@ -32,15 +38,11 @@ enum DeleteVolume: FlowDefinition {
                         try Snapshots.remove(snapshot, chargesGigabytes: charges, in: tx)
                     }
                 }
-            }),
-        removal(),
-    ]
-
-    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try giveUp(run, failure, in: tx)
+            })
     }
 
-    fileprivate static func removal<Flow: FlowDefinition>() -> Step<Flow> {
+    /// - Parameter leavesKey: whether the volume goes where its key cannot.
+    fileprivate static func removal<Flow: FlowDefinition>(leavesKey: Bool = false) -> Step<Flow> {
         .onVolume(
             "remove", skipsUnplaced: true, waitsForBackend: true,
             perform: { run, volume, backend in
@@ -49,8 +51,10 @@ enum DeleteVolume: FlowDefinition {
                 _ = try await backend.callIfSupported(.unexportVolume, arguments, wait: nil)
                 _ = try await backend.call(.deleteVolume, arguments, wait: nil)
                 // Behind the content: without its key nobody could read what is left of it.
-                if volume.isOfEncryptedType || volume.encryptionKeyID != nil {
-                    try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id))
+                guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return }
+                guard leavesKey else { return try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id)) }
+                if let why = try await backend.keys.deleteIfPossible(volume.encryptionKeyID, for: .volume(volume.id)) {
+                    backend.warn("the volume \(volume.id) goes, and its key stays: \(why)", .deleteVolume)
                 }
             },
             record: { run, _, tx in
@@ -69,6 +73,17 @@ enum DeleteVolume: FlowDefinition {
         try Volumes.setStatus(isBusy ? volume.previousStatus ?? .available : .errorDeleting, of: volume, in: tx)
         try run.addUserMessage(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx)
         return .finished
+    }
+}
+
+/// The same as an administrator forces it: a key that its manager does not delete stays where it is.
+enum ForceDeleteVolume: FlowDefinition {
+    typealias Arguments = ForceDeleteVolumeArguments
+
+    static let steps: [Step<Self>] = [DeleteVolume.removalOfSnapshots(), DeleteVolume.removal(leavesKey: true)]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try DeleteVolume.giveUp(run, failure, in: tx)
     }
 }
 

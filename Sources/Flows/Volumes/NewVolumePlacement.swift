@@ -11,6 +11,7 @@ protocol NewVolumeState: PlacementState {
 
 extension CreateVolumeState: NewVolumeState {}
 extension CreateVolumeFromImageState: NewVolumeState {}
+extension CreateEncryptedFromImageState: NewVolumeState {}
 extension RestoreBackupState: NewVolumeState {}
 
 extension FlowRun where Flow.State: NewVolumeState {

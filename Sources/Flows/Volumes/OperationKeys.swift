@@ -2,18 +2,22 @@ import BlockStorage
 import Database
 import DriverHost
 import KeyManager
+import Logging
+import Primitives
 
 /// Keys of encrypted volumes and backups, as the steps of operations make and delete them. Every key has a name that follows from what it
 /// is for: a step that is repeated after a death finds the key that it made, and the step that takes it back finds it too.
 struct OperationKeys: Sendable {
-    private let manager: (any KeyManager)?
+    private let services: FlowServices
+    private var manager: (any KeyManager)? { services.keys }
 
-    init(_ services: FlowServices) { manager = services.keys }
+    init(_ services: FlowServices) { self.services = services }
 
     /// What the key is for.
     enum Purpose: Sendable {
         case volume(String)
         case backup(String)
+        case image(String)
         /// Of a volume that is restored over by an operation.
         case restored(String, operation: String)
 
@@ -21,6 +25,7 @@ struct OperationKeys: Sendable {
             switch self {
             case .volume(let id): "clinker-volume-\(id)"
             case .backup(let id): "clinker-backup-\(id)"
+            case .image(let id): "clinker-image-\(id)"
             case .restored(let id, let operation): "clinker-volume-\(id)-\(operation)"
             }
         }
@@ -60,6 +65,51 @@ struct OperationKeys: Sendable {
         try await attempt(whenUnavailable: .retry) { manager throws(KeyFailure) in
             if let id { try await manager.delete(id) }
             try await manager.discard(purpose.name)
+        }
+    }
+
+    /// Lets the user read the key, in the place of who was let before: as long as it takes.
+    func open(_ id: String, to userID: String) async throws {
+        try await patiently { manager throws(KeyFailure) in try await manager.open(id, to: userID) }
+    }
+
+    /// Deletes what was made for the purpose: as long as it takes.
+    func discard(_ purpose: Purpose) async throws {
+        try await patiently { manager throws(KeyFailure) in try await manager.discard(purpose.name) }
+    }
+
+    /// The same, and the key, where that can be at all: of what the manager says that it never will, it is enough to say so.
+    ///
+    /// - Returns: why the key stays.
+    func deleteIfPossible(_ id: String?, for purpose: Purpose) async throws -> String? {
+        do throws(KeyFailure) {
+            guard let manager else { return "there is no key manager" }
+            if let id { try await manager.delete(id) }
+            try await manager.discard(purpose.name)
+            return nil
+        } catch {
+            guard error.kind != .unavailable else { throw DriverFailure(.retry, "the key manager: \(error)") }
+            return error.description
+        }
+    }
+
+    /// Seconds between two questions to a manager that does not answer.
+    private static let pause = 10.0
+
+    private func patiently(_ body: (any KeyManager) async throws(KeyFailure) -> Void) async throws {
+        guard let manager else { throw DriverFailure(.invalid, "there is no key manager") }
+        while true {
+            do throws(KeyFailure) { return try await body(manager) } catch {
+                guard error.kind == .unavailable else { throw DriverFailure(.invalid, "the key manager: \(error)") }
+                services.log.warning("a key waits for its manager: \(error)")
+            }
+            let end = Timestamp.monotonic() + min(Self.pause, services.retryPause * 100)
+            while case let rest = end - Timestamp.monotonic(), rest > 0 {
+                if services.isStopping.withLock({ $0 }) {
+                    throw OperationPostponed(reason: "its key manager does not answer, and the service stops")
+                }
+                try await Task.sleep(nanoseconds: UInt64(min(rest, 0.2) * 1e9))
+            }
         }
     }
 

@@ -19,7 +19,7 @@ enum Act: String, CaseIterable, Sendable {
     case restore, restoreOver, fromBackup
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
-    case secretRestoreOver
+    case secretRestoreOver, secretFromImage, secretFromSecretImage, secretUpload, secretForceDelete, secretOpenKey, secretDiscardKey
     case fromImage, upload, uploadAttached, reimage
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
@@ -29,6 +29,10 @@ enum Act: String, CaseIterable, Sendable {
         case .create, .clone, .fromSnapshot, .fromSnapshotElsewhere, .secretCreate, .secretClone, .secretFromSnapshot: CreateVolume.id
         case .delete, .cascade, .keptDelete, .secretDelete: DeleteVolume.id
         case .deleteWithoutSnapshots: DeleteVolumeWithoutSnapshots.id
+        case .secretForceDelete: ForceDeleteVolume.id
+        case .secretOpenKey: OpenVolumeKey.id
+        case .secretDiscardKey: DiscardKey.id
+        case .secretFromImage, .secretFromSecretImage: CreateEncryptedFromImage.id
         case .extend, .keptExtend: ExtendVolume.id
         case .connect: ConnectVolume.id
         case .disconnect: DisconnectVolume.id
@@ -52,7 +56,7 @@ enum Act: String, CaseIterable, Sendable {
         case .forgetBackup: ForgetBackup.id
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
         case .fromImage: CreateVolumeFromImage.id
-        case .upload: UploadVolume.id
+        case .upload, .secretUpload: UploadVolume.id
         case .uploadAttached: UploadAttachedVolume.id
         case .reimage: ReimageVolume.id
         }
@@ -60,13 +64,17 @@ enum Act: String, CaseIterable, Sendable {
 
     /// A client waits for it, and is told there how it ended: no message says it again.
     /// Or it is nothing that a user asked for.
-    var isAnswered: Bool { [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject].contains(self) }
+    var isAnswered: Bool {
+        [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .secretDiscardKey].contains(self)
+    }
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
         moves
-            || [.fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver]
-                .contains(self)
+            || [
+                .fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver,
+                .secretFromImage, .secretFromSecretImage,
+            ].contains(self)
     }
     /// What is unmanaged stays.
     var leavesStorage: Bool { self == .unmanage || self == .keptUnmanage }
@@ -80,7 +88,7 @@ enum Act: String, CaseIterable, Sendable {
     /// What was read for it is removed by an operation of its own.
     var leavesSnapshot: Bool { isOfBackup || self == .uploadAttached }
     /// It holds what the volume held when it was asked for.
-    var makesImage: Bool { self == .upload || self == .uploadAttached }
+    var makesImage: Bool { [.upload, .uploadAttached, .secretUpload].contains(self) }
     var isOfSecret: Bool { rawValue.hasPrefix("secret") }
     /// Drivers tell what changed since a snapshot, and snapshots of backups are kept for that.
     var keepsSnapshots: Bool {
@@ -366,7 +374,49 @@ enum Act: String, CaseIterable, Sendable {
         case .fromImage:
             let source = try image(bench, content: "content")
             return try await made { $0.image = .found(source) }
-        case .upload:
+        case .secretFromImage:
+            let source = try image(bench, content: "content")
+            return try await made {
+                $0.typeName = "secret"
+                $0.image = .found(source)
+            }
+        case .secretFromSecretImage:
+            let volume = try await create()
+            let id = try image(bench, content: nil).id
+            let new = NewImage(id: id, name: "image", diskFormat: "raw", containerFormat: "bare")
+            let upload = try await about(volume) { try requests.upload(volume, to: new, isForced: false, caller: caller, in: $0) }
+            bench.script.begin([:])
+            try await bench.carryOut(upload.operation)
+            let source = try #require(
+                SourceImage(
+                    [
+                        "id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "container_format": "bare", "min_disk": 0,
+                        "cinder_encryption_key_id": bench.images.properties(of: id)["cinder_encryption_key_id"] ?? .null,
+                    ]))
+            return try await made {
+                $0.typeName = "secret"
+                $0.image = .found(source)
+            }
+        case .secretForceDelete:
+            let volume = try await create()
+            return try await about(volume) { try requests.delete(volume, force: true, caller: caller, in: $0) }
+        case .secretOpenKey:
+            let volume = try await create()
+            let transfer = try await bench.database.write {
+                try requests.offer(
+                    volume, name: nil, leavesSnapshots: false, allowsEncrypted: true, key: TransferKey(digits: 16), caller: caller, in: $0)
+            }
+            return try await about(volume) {
+                _ = try requests.accept(transfer.id, key: transfer.key ?? Secret(""), caller: caller, in: $0)
+            }
+        case .secretDiscardKey:
+            let volume = try await create()
+            return try await about(volume) {
+                _ = try Operations.create(
+                    DiscardKeyArguments(volumeID: volume, operationID: UUID.random()), resourceType: "volume", resourceID: volume,
+                    projectID: caller.projectID, caller: caller, claims: [.exclusive(new: UUID.random())], in: $0)
+            }
+        case .upload, .secretUpload:
             let volume = try await create()
             let new = NewImage(id: try image(bench, content: nil).id, name: "image", diskFormat: "raw", containerFormat: "bare")
             return try await about(volume) { try requests.upload(volume, to: new, isForced: false, caller: caller, in: $0) }

@@ -29,6 +29,8 @@ final class Script: Sendable {
     let growsNoSnapshots = Guarded(false)
     /// Whether a driver has omitted a change of the volume that is backed up next.
     let omitsChange = Guarded(false)
+    /// What each attempt to write an image was told of the volume: whether it is zero.
+    let targetsWereZero = Guarded<[Bool]>([])
     /// Whether the backends of the node are not enabled.
     let isDisabled = Guarded(false)
     /// Whether the backends keep snapshots of backups.
@@ -238,6 +240,7 @@ struct MemoryTransfers: TransferRunner {
             return (backend, end.object["volume"]?["name"]?.string ?? "")
         }
         if let order = transfer.job.image {
+            if transfer.target != nil { script.targetsWereZero.withLock { $0.append(order.targetIsZero) } }
             return Result {
                 try script.run(transfer.job.name) {
                     if let (backend, target) = end(transfer.target) {

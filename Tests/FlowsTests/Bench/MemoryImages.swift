@@ -1,4 +1,5 @@
 import DriverHost
+import JSON
 import Primitives
 import Transfers
 
@@ -37,9 +38,21 @@ final class MemoryImages: ImageAccess {
         return content != nil
     }
 
-    func deleteUnfinished(_ image: String) async throws {
-        images.withLock { if case .some(.none) = $0[image] { $0[image] = nil } }
+    func deleteUnfinished(_ image: String) async throws -> Bool {
+        images.withLock { images in
+            if case .some(.none) = images[image] { images[image] = nil }
+            return images[image] == nil
+        }
     }
+
+    func describe(_ image: String, as properties: JSONObject) async throws {
+        described.withLock { $0[image] = properties }
+    }
+
+    /// The properties that an image was given.
+    func properties(of image: String) -> JSONObject { described.withLock { $0[image] ?? [:] } }
+
+    private let described = Guarded<[String: JSONObject]>([:])
 
     func tellReimaged(volume: String, instances: [String]) async throws {}
 }

@@ -54,8 +54,16 @@ final class MemoryKeys: KeyManager {
         return key
     }
 
+    /// Why keys are not deleted; nil: they are.
+    let refuses = Guarded<KeyFailure?>(nil)
+
     func delete(_ id: String) async throws(KeyFailure) {
+        if let refusal = refuses.withLock({ $0 }) { throw refusal }
         try call("delete key") { kept.withLock { kept in kept = kept.filter { $0.value.id != id } } }
+    }
+
+    func open(_ id: String, to userID: String) async throws(KeyFailure) {
+        guard try call("open key", { find(id) }) != nil else { throw KeyFailure(.notFound, "there is no key \(id)") }
     }
 
     func discard(_ name: String) async throws(KeyFailure) {
