@@ -100,6 +100,6 @@ struct NotificationTests {
         try drained(service)
         let message = try #require(try received(broker, "notifications.error").first)
         #expect(message["event_type"] == "scheduler.create_volume" && message["priority"] == "ERROR")
-        #expect(message["payload"]?["volume_id"]?.string == id && message["payload"]?["state"] == ["status": "error"])
+        #expect(message["payload"]?["volume_id"]?.string == id && message["payload"]?["state"] == "error")
     }
 }

@@ -43,6 +43,10 @@ struct MetadataResource: Resource {
     let read: @Sendable (_ id: String, Caller, any Connection) throws -> JSONObject
     /// Changes the items and returns them as they then are.
     let change: @Sendable (_ id: String, Caller, any Transaction, (inout JSONObject) throws -> Void) throws -> JSONObject
+    /// What was asked for.
+    enum Change: Sendable { case added(JSONObject), set(key: String), removed(key: String) }
+    /// Notes a change for others, in its transaction.
+    var noted: @Sendable (Change, _ id: String, Caller, any Transaction) throws -> Void = { _, _, _, _ in }
 
     var operations: [APIOperation] {
         var single = items
@@ -62,9 +66,11 @@ struct MetadataResource: Resource {
                 request in
                 let new = request.body[member]?.object ?? [:]
                 let now = try await store.write { tx in
-                    try change(request.parameters[0], request.caller, tx) { items in
+                    let now = try change(request.parameters[0], request.caller, tx) { items in
                         for added in new.members { items[added.name] = added.value }
                     }
+                    try noted(.added(new), request.parameters[0], request.caller, tx)
+                    return now
                 }
                 return .object(showsAllAfterAdding ? now : new)
             },
@@ -76,7 +82,7 @@ struct MetadataResource: Resource {
                     summary: "Replace \(noun)"
                 ) { request in
                     let new = request.body[member]?.object ?? [:]
-                    return try await changed(request) { $0 = new }.map { .object($0) }
+                    return try await changed(request, .added(new)) { $0 = new }.map { .object($0) }
                 })
         }
         operations += [
@@ -95,7 +101,9 @@ struct MetadataResource: Resource {
                 guard let value = (item.map { request.body[$0] } ?? request.body)?[key] else {
                     throw HTTPError.badRequest("Request body and URI mismatch")
                 }
-                return try await changed(request) { $0[key] = value }.map { _ in .object(JSONObject([(name: key, value: value)])) }
+                return try await changed(request, .set(key: key)) { $0[key] = value }.map { _ in
+                    .object(JSONObject([(name: key, value: value)]))
+                }
             },
             APIOperation(
                 "\(name):delete", "DELETE", path + "/{key}", policies: [rules.delete], answers: deleted,
@@ -103,11 +111,12 @@ struct MetadataResource: Resource {
             ) { request in
                 let key = request.parameters[1]
                 let failure = missing(request.parameters[0], key)
-                _ = try await store.write { tx in
-                    try change(request.parameters[0], request.caller, tx) { items in
+                try await store.write { tx in
+                    _ = try change(request.parameters[0], request.caller, tx) { items in
                         guard items[key] != nil else { throw failure }
                         items[key] = nil
                     }
+                    try noted(.removed(key: key), request.parameters[0], request.caller, tx)
                 }
             },
         ]
@@ -129,7 +138,7 @@ struct MetadataResource: Resource {
 
     /// nil: the items are no longer what the client last saw.
     private func changed(
-        _ request: APIRequest, _ body: @escaping @Sendable (inout JSONObject) throws -> Void
+        _ request: APIRequest, _ asked: Change, _ body: @escaping @Sendable (inout JSONObject) throws -> Void
     ) async throws -> JSONObject? {
         let expected = etagsSince.flatMap { request.version >= $0 ? request.http.list("If-Match") : nil }
         return try await store.write { tx in
@@ -138,7 +147,9 @@ struct MetadataResource: Resource {
                 let given = expected.split(separator: ",").map { String($0.filter { $0 != "\"" && $0 != " " }) }
                 guard given.contains(tag) || given.contains("*") else { return nil }
             }
-            return try change(request.parameters[0], request.caller, tx, body)
+            let now = try change(request.parameters[0], request.caller, tx, body)
+            try noted(asked, request.parameters[0], request.caller, tx)
+            return now
         }
     }
 }

@@ -48,4 +48,16 @@ struct Store: Sendable {
     func write<T: Sendable>(_ body: @escaping @Sendable (any Transaction) throws -> T) async throws -> T {
         try await database.write(body)
     }
+
+    /// Makes a change that others are notified of also where it is refused: of a refusal that is all that is kept.
+    func write<T: Sendable>(
+        for caller: Caller, refused: @escaping @Sendable (StorageError, any Transaction) throws -> CatalogueNotification?,
+        _ body: @escaping @Sendable (any Transaction) throws -> T
+    ) async throws -> T {
+        do { return try await database.write(body) } catch let error as StorageError {
+            // The client is told why its request was refused, whatever becomes of the note.
+            try? await database.write { try refused(error, $0)?.note(by: caller, in: $0) }
+            throw error
+        }
+    }
 }

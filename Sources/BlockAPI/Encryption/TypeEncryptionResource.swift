@@ -71,12 +71,17 @@ struct TypeEncryptionResource: Resource {
                 body: Self.body(required: ["provider", "control_location"]), answers: .member("encryption", .map(.any)),
                 summary: "Say that volumes of a type are encrypted"
             ) { request in
+                let typeID = request.parameters[0]
                 var values = TypeEncryption.Values()
-                var shown = Self.read(request, into: &values)
-                shown["volume_type_id"] = .string(request.parameters[0])
-                shown["encryption_id"] = .string(
-                    try await store.write { [values] in try TypeEncryptions.create(values, ofType: request.parameters[0], in: $0) })
-                return .object(shown)
+                let given = Self.read(request, into: &values)
+                return .object(
+                    try await store.write { [values] tx in
+                        var shown = given
+                        shown["volume_type_id"] = .string(typeID)
+                        shown["encryption_id"] = .string(try TypeEncryptions.create(values, ofType: typeID, in: tx))
+                        try CatalogueNotification.encryptionCreated(shown, ofType: typeID).note(by: request.caller, in: tx)
+                        return shown
+                    })
             },
             APIOperation(
                 // Whatever the last name of the path is: there is one record.
@@ -86,6 +91,8 @@ struct TypeEncryptionResource: Resource {
             ) { request in
                 try await store.write { tx in
                     try TypeEncryptions.update(ofType: request.parameters[0], in: tx) { _ = Self.read(request, into: &$0) }
+                    try CatalogueNotification.encryptionUpdated(request.parameters[1], ofType: request.parameters[0])
+                        .note(by: request.caller, in: tx)
                 }
                 var unchanged = TypeEncryption.Values()
                 return .object(Self.read(request, into: &unchanged))

@@ -58,7 +58,13 @@ struct QoSSpecsResource: Resource {
                 var specs = request.body["qos_specs"]?.object ?? [:]
                 let name = specs["name"]?.trimmedString ?? ""
                 specs["name"] = nil
-                return try await store.write { [specs] in try QoSSpecs.create(name: name, specs: specs, in: $0) }
+                return try await store.write(
+                    for: request.caller, refused: { error, _ in .refusedQoS(.create, name: name, because: error) }
+                ) { [specs] tx in
+                    let made = try QoSSpecs.create(name: name, specs: specs, in: tx)
+                    try CatalogueNotification.qosCreated(made, with: specs).note(by: request.caller, in: tx)
+                    return made
+                }
             },
             APIOperation(
                 "qos-specs:show", "GET", "/qos-specs/{id}", policies: [Self.rule("get")], answers: .qosSpecs, summary: "Show QoS specs"
@@ -69,7 +75,10 @@ struct QoSSpecsResource: Resource {
                 answers: .member("qos_specs", .map(.nullable(.text))), summary: "Add to QoS specs, or change their consumer"
             ) { request in
                 let specs = request.body["qos_specs"]?.object ?? [:]
-                try await store.write { try QoSSpecs.update(request.parameters[0], with: specs, in: $0) }
+                try await write(.update, request) { id, tx in
+                    try QoSSpecs.update(id, with: specs, in: tx)
+                    return .qosUpdated(try QoSSpecs.get(id, in: tx), with: specs)
+                }
                 return .object(specs)
             },
             APIOperation(
@@ -77,7 +86,10 @@ struct QoSSpecsResource: Resource {
                 answers: Self.done, summary: "Remove specs by their keys"
             ) { request in
                 let keys = request.body["keys"]?.array?.compactMap(\.string) ?? []
-                try await store.write { try QoSSpecs.remove(keys, from: request.parameters[0], in: $0) }
+                try await write(.removeKeys, request) { id, tx in
+                    try QoSSpecs.remove(keys, from: id, in: tx)
+                    return .qosKeysRemoved(try QoSSpecs.get(id, in: tx))
+                }
             },
             APIOperation(
                 "qos-specs:delete", "DELETE", "/qos-specs/{id}", policies: [Self.rule("delete")],
@@ -85,9 +97,24 @@ struct QoSSpecsResource: Resource {
                 summary: "Delete QoS specs"
             ) { request in
                 let force = try request.flag("force")
-                try await store.write { try QoSSpecs.delete(request.parameters[0], force: force, in: $0) }
+                try await write(.delete, request) { id, tx in
+                    let specs = try QoSSpecs.get(id, in: tx)
+                    try QoSSpecs.delete(id, force: force, in: tx)
+                    return .qosDeleted(specs, at: tx.now)
+                }
             },
         ]
+    }
+
+    /// Makes a change of the specs that the path names and notes it for others, or that it was refused.
+    private func write(
+        _ change: CatalogueNotification.QoSChange, _ request: APIRequest,
+        _ body: @escaping @Sendable (_ id: String, any Transaction) throws -> CatalogueNotification
+    ) async throws {
+        let id = request.parameters[0]
+        try await store.write(for: request.caller, refused: { error, _ in .refusedQoS(change, id: id, because: error) }) { tx in
+            try body(id, tx).note(by: request.caller, in: tx)
+        }
     }
 
     // MARK: associations, which change by GET
@@ -104,26 +131,35 @@ struct QoSSpecsResource: Resource {
             ) { request in
                 try await store.list(for: request.caller, isShort: true) { try QoSSpecs.associations(of: request.parameters[0], in: $0) }
             },
-            change("associate", "Give QoS specs to a type") { try QoSSpecs.associate($0, with: $1, in: $2) },
-            change("disassociate", "Take QoS specs from a type") { try QoSSpecs.disassociate($0, from: $1, in: $2) },
+            change(.associate, "Give QoS specs to a type") { try QoSSpecs.associate($0, with: $1, in: $2) },
+            change(.disassociate, "Take QoS specs from a type") { try QoSSpecs.disassociate($0, from: $1, in: $2) },
             APIOperation(
                 "qos-specs:disassociate-all", "GET", "/qos-specs/{id}/disassociate_all", policies: [Self.rule("update")],
                 answers: Self.done, changesByGet: true, summary: "Take QoS specs from every type"
-            ) { request in try await store.write { try QoSSpecs.disassociateAll(from: request.parameters[0], in: $0) } },
+            ) { request in
+                try await write(.disassociateAll, request) { id, tx in
+                    try QoSSpecs.disassociateAll(from: id, in: tx)
+                    return .qosAssociations(.disassociateAll, try QoSSpecs.get(id, in: tx))
+                }
+            },
         ]
     }
 
     private func change(
-        _ name: String, _ summary: String, _ change: @escaping @Sendable (_ id: String, _ type: String, any Transaction) throws -> Void
+        _ kind: CatalogueNotification.QoSChange, _ summary: String,
+        _ change: @escaping @Sendable (_ id: String, _ type: String, any Transaction) throws -> Void
     ) -> APIOperation {
         APIOperation(
-            "qos-specs:\(name)", "GET", "/qos-specs/{id}/\(name)", policies: [Self.rule("update")],
+            "qos-specs:\(kind.rawValue)", "GET", "/qos-specs/{id}/\(kind.rawValue)", policies: [Self.rule("update")],
             query: [APIOperation.Parameter("vol_type_id", .text, "The type.")], answers: Self.done, changesByGet: true, summary: summary
         ) { request in
             guard let type = request.query("vol_type_id"), !type.isEmpty else {
                 throw HTTPError.badRequest("Volume Type id must not be None.")
             }
-            try await store.write { try change(request.parameters[0], type, $0) }
+            try await write(kind, request) { id, tx in
+                try change(id, type, tx)
+                return .qosAssociations(kind, try QoSSpecs.get(id, in: tx), typeID: type)
+            }
         }
     }
 }

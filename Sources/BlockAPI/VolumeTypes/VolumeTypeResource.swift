@@ -93,11 +93,18 @@ struct VolumeTypeResource: Resource {
                 answers: .one(VolumeTypeView.view, [.summary, .access]), summary: "Create a volume type"
             ) { request in
                 let body = request.body["volume_type"]
-                return try await store.write { tx in
-                    try VolumeTypes.create(
+                return try await store.write(
+                    for: request.caller,
+                    refused: { error, _ in
+                        error.kind == .conflict ? .refusedType(.create, asked: body, because: error) : nil
+                    }
+                ) { tx in
+                    let type = try VolumeTypes.create(
                         name: body?["name"]?.trimmedString ?? "", description: body?["description"]?.trimmedString,
                         isPublic: body?["os-volume-type-access:is_public"]?.lenientBool ?? true,
                         extraSpecs: body?["extra_specs"]?.object ?? [:], in: tx)
+                    try CatalogueNotification.type(.create, type).note(by: request.caller, in: tx)
+                    return type
                 }
             },
             APIOperation(
@@ -111,16 +118,41 @@ struct VolumeTypeResource: Resource {
                 guard name != nil || isPublic != nil || body?["description"].map({ !$0.isNull }) ?? false else {
                     throw HTTPError.badRequest("Specify volume type name, description, is_public or a combination thereof.")
                 }
-                return try await store.write { tx in
-                    try VolumeTypes.update(
-                        request.parameters[0], name: name, description: body?["description"].map { JSON($0.trimmedString) },
-                        isPublic: isPublic, in: tx)
+                let id = request.parameters[0]
+                return try await store.write(
+                    for: request.caller,
+                    refused: { error, _ in
+                        switch error.kind {
+                        case .conflict: .refusedType(.update, asked: body, because: error)
+                        case .notFound: .refusedType(.update, id: id, because: error)
+                        default: nil
+                        }
+                    }
+                ) { tx in
+                    let type = try VolumeTypes.update(
+                        id, name: name, description: body?["description"].map { JSON($0.trimmedString) }, isPublic: isPublic, in: tx)
+                    try CatalogueNotification.type(.update, type).note(by: request.caller, in: tx)
+                    return type
                 }
             },
             APIOperation(
                 "types:delete", "DELETE", "/types/{id}", policies: ["volume_extension:type_delete"],
                 answers: .empty(202, as: HTTPResponse.html), summary: "Delete a volume type"
-            ) { request in try await store.write { try VolumeTypes.delete(request.parameters[0], defaultName: defaultType, in: $0) } },
+            ) { request in
+                let id = request.parameters[0]
+                try await store.write(
+                    for: request.caller,
+                    refused: { error, tx in
+                        error.kind == .notFound
+                            ? .refusedType(.delete, id: id, because: error)
+                            : .refusedType(.delete, shown: try VolumeTypes.get(id, in: tx), because: error)
+                    }
+                ) { tx in
+                    let type = try VolumeTypes.get(id, in: tx)
+                    try VolumeTypes.delete(id, defaultName: defaultType, in: tx)
+                    try CatalogueNotification.type(.delete, type).note(by: request.caller, in: tx)
+                }
+            },
         ]
     }
 
@@ -144,6 +176,16 @@ struct VolumeTypeResource: Resource {
                     changed = specs
                 }
                 return changed
+            },
+            noted: { change, id, caller, tx in
+                let type = try VolumeTypes.get(id, in: tx)
+                let told: CatalogueNotification.ExtraSpecsChange =
+                    switch change {
+                    case .added(let items): .added(items)
+                    case .set(let key): .set(key: key)
+                    case .removed(let key): .removed(key: key)
+                    }
+                try CatalogueNotification.extraSpecs(told, of: type).note(by: caller, in: tx)
             })
     }
 
@@ -170,16 +212,22 @@ struct VolumeTypeResource: Resource {
             },
             accessChange(
                 "addProjectAccess", "volume_extension:volume_type_access:addProjectAccess", "Let a project use a private type"
-            ) { try VolumeTypes.grant($0, to: $1, in: $2) },
+            ) {
+                try VolumeTypes.grant($0, to: $1, in: $2)
+                return .accessGranted($0, to: $1)
+            },
             accessChange(
                 "removeProjectAccess", "volume_extension:volume_type_access:removeProjectAccess", "Take a private type from a project"
-            ) { try VolumeTypes.revoke($0, from: $1, in: $2) },
+            ) {
+                try VolumeTypes.revoke($0, from: $1, in: $2)
+                return .accessRevoked($0, from: $1)
+            },
         ]
     }
 
     private func accessChange(
         _ key: String, _ rule: Policies.Rule, _ summary: String,
-        _ change: @escaping @Sendable (_ id: String, _ project: String, any Transaction) throws -> Void
+        _ change: @escaping @Sendable (_ id: String, _ project: String, any Transaction) throws -> CatalogueNotification
     ) -> APIOperation {
         APIOperation(
             "types:\(key)", "POST", "/types/{id}/action", action: key, policies: [rule],
@@ -187,7 +235,7 @@ struct VolumeTypeResource: Resource {
             answers: .empty(202, as: HTTPResponse.html), summary: summary
         ) { request in
             let project = request.body[key]?["project"]?.string ?? ""
-            try await store.write { try change(request.parameters[0], project, $0) }
+            try await store.write { try change(request.parameters[0], project, $0).note(by: request.caller, in: $0) }
         }
     }
 }

@@ -67,6 +67,14 @@ public final class NotificationOutbox: TransactionCompanion {
         try of(tx)?.note(NotificationRule(subject: .snapshot, name: "snapshot.delete"), id, Origin(operation), in: tx)
     }
 
+    /// What administrators did to types or QoS specs, or were refused to.
+    static func note(_ notification: CatalogueNotification, _ origin: Origin, in tx: any Transaction) throws {
+        guard let outbox = of(tx) else { return }
+        try outbox.note(
+            notification.eventType, priority: notification.isRefusal ? "error" : "info", service: notification.service,
+            NotificationPayload(text: notification.payload.text, volumeID: notification.subject, host: nil), origin, in: tx)
+    }
+
     private func note(_ rule: NotificationRule, _ id: String, _ origin: Origin, in tx: any Transaction) throws {
         guard let payload = try NotificationPayload.of(rule.subject, id, in: tx) else { return }
         if let start = rule.start { try note(start, service: rule.subject.service, payload, origin, in: tx) }
@@ -144,14 +152,21 @@ public final class NotificationOutbox: TransactionCompanion {
                 writer.raw(payload.text)
                 writer.member("volume_id", id)
                 writer.key("state")
-                writer.beginObject()
-                writer.member("status", "error")
-                writer.endObject()
+                writer.value(try Self.state(method, of: payload))
                 writer.member("method", method)
                 writer.member("reason", reason)
                 writer.endObject()
                 let said = NotificationPayload(text: writer.takeString(), volumeID: payload.volumeID, host: outbox.node)
                 try outbox.note("scheduler.\(method)", priority: "error", service: "scheduler", said, Origin(operation), in: tx)
+            }
+        }
+
+        /// What became of a volume for which there was no place, in Cinder's three forms.
+        private static func state(_ method: String, of volume: NotificationPayload) throws -> JSON {
+            switch method {
+            case "create_volume": "error"
+            case "retype": ["status": try JSON(parsing: volume.text)["status"] ?? .null]
+            default: ["migration_status": "error"]
             }
         }
     }

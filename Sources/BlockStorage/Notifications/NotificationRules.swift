@@ -44,6 +44,9 @@ struct NotificationRule: Sendable {
     /// By the flow's name.
     static let ofFlows: [String: [NotificationRule]] = [
         "volume.create": [NotificationRule(subject: .volume, name: "volume.create", startsAfter: "place", scheduling: "create_volume")],
+        "volume.create_from_image": [
+            NotificationRule(subject: .volume, name: "volume.create", startsAfter: "place", scheduling: "create_volume")
+        ],
         "volume.delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
         "volume.force_delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
         "volume.unmanage": [NotificationRule(subject: .volume, name: "volume.unmanage", removes: true)],

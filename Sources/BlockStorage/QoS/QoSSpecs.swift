@@ -16,6 +16,8 @@ public struct QoSSpecs: Sendable {
     public let id, name: String
     public let consumer: Consumer
     public let specs: JSONObject
+    public let createdAt: String
+    public let updatedAt: String?
 
     init(_ row: any Row) throws {
         let t = QoSSpecsTable.table
@@ -23,6 +25,8 @@ public struct QoSSpecs: Sendable {
         name = row[t.name]
         consumer = row[t.consumer]
         specs = try JSON(parsing: row[t.specs]).object ?? [:]
+        createdAt = row[t.createdAt]
+        updatedAt = row[t.updatedAt]
     }
 
     /// Limits that can be said for each GiB of a volume.
