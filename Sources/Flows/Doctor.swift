@@ -14,10 +14,16 @@ public final class Doctor: StorageExamination {
     private let engine: FlowEngine
     private let requests: VolumeRequests
     private let reservationAge: Int
+    private let notificationStatus: (@Sendable () async throws -> JSON)?
     /// Reading many rows holds a thread for a while: its own.
     private let executor = ThreadExecutor(name: "doctor", threads: 1)
 
-    public init(_ services: FlowServices, backends: Backends, engine: FlowEngine, requests: VolumeRequests, settings: Settings) {
+    /// - Parameter notificationStatus: what the sender of notifications tells of itself; nil if there is none.
+    public init(
+        _ services: FlowServices, backends: Backends, engine: FlowEngine, requests: VolumeRequests, settings: Settings,
+        notificationStatus: (@Sendable () async throws -> JSON)? = nil
+    ) {
+        self.notificationStatus = notificationStatus
         self.services = services
         self.backends = backends
         self.engine = engine
@@ -33,6 +39,7 @@ public final class Doctor: StorageExamination {
         var attachments = 0
         var operations = 0
         var backends: [(host: String, objects: Int?)] = []
+        var notifications = JSON.null
 
         var json: JSON {
             .object([
@@ -41,6 +48,7 @@ public final class Doctor: StorageExamination {
                         "volumes": JSON(volumes), "attachments": JSON(attachments), "operations": JSON(operations),
                         "backends": .array(
                             backends.map { .object(["host": .string($0.host), "objects": $0.objects.map { JSON($0) } ?? .null]) }),
+                        "notifications": notifications,
                     ]),
                     "findings": .array(
                         findings.map {
@@ -97,6 +105,9 @@ public final class Doctor: StorageExamination {
         if let repositories = services.repositories {
             report.findings += try await BackupExamination(repositories: repositories, database: services.database).findings()
         }
+        let notifications = try await NotificationExamination(status: notificationStatus, database: services.database).run()
+        report.notifications = notifications.summary
+        report.findings += notifications.findings
         if repair {
             for index in report.findings.indices {
                 report.findings[index] = try await report.findings[index].repaired(in: services.database)

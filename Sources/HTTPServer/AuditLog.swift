@@ -22,6 +22,9 @@ public struct AuditLog: Sendable {
         self.changesByGet = changesByGet
     }
 
+    /// The status of a request whose client left before all of it had come.
+    static let clientLeft = 499
+
     func write(_ request: HTTPRequest, status: Int) {
         switch request.method {
         case "HEAD", "OPTIONS": return

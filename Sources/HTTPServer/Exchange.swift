@@ -23,6 +23,8 @@ final class Exchange: @unchecked Sendable {
         var hasStarted = false
         var hasEnded = false
         var isChunked = false
+        /// Whether the audit log has its record.
+        var isAudited = false
         var received = 0
     }
 
@@ -36,6 +38,8 @@ final class Exchange: @unchecked Sendable {
         progress = Progress(target: target, line: line)
         state.store(State.running, ordering: .relaxed)
         known = connection
+        // Where the library's handshake cannot be watched, a request tells that it is over.
+        connection?.finishHandshake()
         connection?.enter(.receiving, at: Timestamp.monotonic())
     }
 
@@ -70,7 +74,11 @@ final class Exchange: @unchecked Sendable {
         let reference = Unmanaged<Exchange>.fromOpaque(raw)
         let exchange = reference.takeUnretainedValue()
         // The client left before the response; its handler is not running any more.
-        if let server { exchange.ended(Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()) }
+        if let server {
+            let server = Unmanaged<HTTPServer>.fromOpaque(server).takeUnretainedValue()
+            exchange.ended(server)
+            exchange.leaveUnanswered(server)
+        }
         if let known = exchange.known {
             known.enter(.idle, at: Timestamp.monotonic())
             known.keep(exchange, headers: exchange.progress.request?.headers ?? [])
@@ -86,6 +94,18 @@ final class Exchange: @unchecked Sendable {
         guard progress.hasStarted, !progress.hasEnded else { return }
         progress.hasEnded = true
         server.ended()
+    }
+
+    private func audit(_ server: HTTPServer, _ request: HTTPRequest, status: Int) {
+        progress.isAudited = true
+        server.audit?.write(request, status: status)
+    }
+
+    /// The client left before all of its request came, or before its answer: what was done is on record all the same.
+    private func leaveUnanswered(_ server: HTTPServer) {
+        guard !progress.isAudited, let request = progress.request else { return }
+        audit(server, request, status: progress.response?.status ?? AuditLog.clientLeft)
+        if case .buffer(let buffer)? = progress.response?.body { free(buffer.base) }
     }
 
     func advance(
@@ -195,7 +215,7 @@ final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: length, seconds: seconds)
-        server.audit?.write(request, status: response.status)
+        audit(server, request, status: response.status)
         known?.keep(responseHeaders: response.headers)
         return queueAnswer(connection, UInt32(response.status), body)
     }
@@ -254,7 +274,7 @@ final class Exchange: @unchecked Sendable {
         let seconds = Timestamp.monotonic() - request.startedAt
         request.route.count(status: response.status, seconds: seconds)
         server.accessLog.write(request, status: response.status, length: body.count, seconds: seconds)
-        server.audit?.write(request, status: response.status)
+        audit(server, request, status: response.status)
         return .NO
     }
 

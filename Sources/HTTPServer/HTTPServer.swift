@@ -223,22 +223,14 @@ public final class HTTPServer: @unchecked Sendable {
         known.handshake = address
         known.credentials = tls.current
         known.credentials?.prepare(session)
-        // The record lives as long as the connection, and handshakes are made by its thread alone.
-        gnutls_session_set_ptr(session, Unmanaged.passUnretained(known).toOpaque())
-        gnutls_handshake_set_hook_function(session, UInt32(GNUTLS_HANDSHAKE_FINISHED.rawValue), Int32(GNUTLS_HOOK_POST)) {
-            session, _, _, incoming, _ in
-            // The client's message is the last one, or the last one of it.
-            if incoming != 0, let raw = gnutls_session_get_ptr(session) {
-                Unmanaged<Connections.Connection>.fromOpaque(raw).takeUnretainedValue().finishHandshake()
-            }
-            return 0
-        }
         known.onHandshake = { [handshakes] in handshakes.ended($0) }
+        Handshakes.begin(session, of: known)
         return known
     }
 
     private func closed(_ connection: OpaquePointer, _ known: Connections.Connection) {
         let isFailed = known.handshake != nil
+        if isFailed { Handshakes.forget(known) }
         known.finishHandshake()
         // Of a handshake that failed the client shall receive the reason.
         if known.mayStillReceive || isFailed { lingering.keep(clinker_connection_socket(connection)) }

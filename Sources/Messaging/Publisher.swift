@@ -63,12 +63,15 @@ public final class Publisher: @unchecked Sendable {
 
     // MARK: sending
 
-    /// Sends all messages, and returns which of them are confirmed, by their places; and why others are not.
-    public func send(_ messages: [Message]) -> (confirmed: Set<Int>, failure: BrokerFailure?) {
+    /// Sends all messages, and returns which of them are confirmed, by their places; and why others are not. As long as the broker says
+    /// that it takes none, what it has not confirmed is waited for.
+    ///
+    /// - Parameter goesOn: asked every second of that time whether to wait on. After `false` what is on its way counts as not confirmed.
+    public func send(_ messages: [Message], whileBlocked goesOn: () -> Bool = { true }) -> (confirmed: Set<Int>, failure: BrokerFailure?) {
         var confirmed: Set<Int> = []
         do throws(BrokerFailure) {
             let connection = try connect()
-            try send(messages, over: connection, &confirmed)
+            try send(messages, over: connection, &confirmed, goesOn)
             failures = 0
             note(.connected, connection.name)
             return (confirmed, nil)
@@ -95,7 +98,9 @@ public final class Publisher: @unchecked Sendable {
         min(settings.longestInterval, settings.retryInterval + settings.retryBackoff * Double(max(0, failures - 1)))
     }
 
-    private func send(_ messages: [Message], over connection: BrokerConnection, _ confirmed: inout Set<Int>) throws(BrokerFailure) {
+    private func send(
+        _ messages: [Message], over connection: BrokerConnection, _ confirmed: inout Set<Int>, _ goesOn: () -> Bool
+    ) throws(BrokerFailure) {
         for topic in Set(messages.map(\.topic)) { try connection.declare(queue: topic) }
         for words in connection.foreign where told.insert(words).inserted { onNote(words) }
         var window = Window()
@@ -103,12 +108,18 @@ public final class Publisher: @unchecked Sendable {
         for (index, message) in messages.enumerated() {
             // What the broker says meanwhile is heard, so that neither side waits for the other to read.
             if index % 32 == 0 { try hear(connection, &window, messages, within: 0) }
+            // It reads nothing now: more would fill the socket, and then nobody could ask whether to go on.
+            while isBlocked {
+                try ask(goesOn, connection, window)
+                try hear(connection, &window, messages, within: 1)
+            }
             window.tags[try connection.publish(id: message.id, key: message.topic, body: message.body)] = index
         }
         var limit = Timestamp.monotonic() + settings.confirmPatience
         while !window.tags.isEmpty {
             let before = window.tags.count
             try hear(connection, &window, messages, within: min(1, settings.confirmPatience))
+            if isBlocked { try ask(goesOn, connection, window) }
             if window.tags.count < before || isBlocked { limit = Timestamp.monotonic() + settings.confirmPatience }
             guard Timestamp.monotonic() < limit else {
                 self.connection = nil
@@ -118,6 +129,13 @@ public final class Publisher: @unchecked Sendable {
             }
         }
         if let failure = window.failure { throw failure }
+    }
+
+    private func ask(_ goesOn: () -> Bool, _ connection: BrokerConnection, _ window: Window) throws(BrokerFailure) {
+        guard !goesOn() else { return }
+        self.connection = nil
+        throw BrokerFailure(
+            .unconfirmed, "\(connection.name): \(window.tags.count) messages were not confirmed by a broker that takes none")
     }
 
     private var told: Set<String> = []

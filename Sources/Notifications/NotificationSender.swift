@@ -17,12 +17,16 @@ public final class NotificationSender: Sendable {
     private let makeLogger: @Sendable (String) -> Logger
     private let bell = Semaphore()
     private let ended = Semaphore()
+    /// Seconds between two looks at whether too many wait.
+    private let trimming: Double
     private let state = Guarded(State())
 
     private struct State {
         var isStopping = false
         var sent = 0
         var dropped = 0
+        /// When to look next whether too many wait.
+        var nextTrim = 0.0
         /// What was told of the last failure, so that it is told once.
         var trouble = ""
     }
@@ -33,8 +37,15 @@ public final class NotificationSender: Sendable {
     private static let gathering = 0.01, lingering = 0.25
 
     /// - Parameter logger: makes the logger of a name; each event type has one, for the driver `log`.
-    public init(_ settings: NotificationSettings, database: any Database, logger: @escaping @Sendable (String) -> Logger) {
+    public convenience init(_ settings: NotificationSettings, database: any Database, logger: @escaping @Sendable (String) -> Logger) {
+        self.init(settings, database: database, trimming: 10, logger: logger)
+    }
+
+    init(
+        _ settings: NotificationSettings, database: any Database, trimming: Double, logger: @escaping @Sendable (String) -> Logger
+    ) {
         self.settings = settings
+        self.trimming = trimming
         self.database = database
         makeLogger = logger
         let log = logger("notifications")
@@ -66,19 +77,15 @@ public final class NotificationSender: Sendable {
 
     private func run() {
         var delivered = Delivered()
-        var nextTrim = 0.0
         while !isStopping {
             do {
-                if Timestamp.monotonic() >= nextTrim {
-                    try trim()
-                    nextTrim = Timestamp.monotonic() + 10
-                }
+                try trimWhenDue()
                 let known = delivered.ids
                 let found = try database.readBlocking { try PendingNotifications.first(Self.batch + known.count, in: $0) }
                     .filter { !known.contains($0.id) }
                 if found.isEmpty {
                     try remove(&delivered, force: Timestamp.monotonic() >= delivered.due)
-                    wait(delivered.ids.isEmpty ? min(30, max(0, nextTrim - Timestamp.monotonic())) : Self.lingering)
+                    wait(delivered.ids.isEmpty ? trimming : Self.lingering)
                     pause(Self.gathering)
                     continue
                 }
@@ -146,7 +153,11 @@ public final class NotificationSender: Sendable {
                     }
                 }
             }
-            let outcome = publisher.send(messages)
+            // A broker that takes nothing may do so for days.
+            let outcome = publisher.send(messages) {
+                do { try trimWhenDue() } catch { log.error("notifications cannot be counted or removed: \(error)") }
+                return !isStopping
+            }
             failure = outcome.failure
             for place in messages.indices where !outcome.confirmed.contains(place) { done.remove(places[place]) }
         }
@@ -177,6 +188,13 @@ public final class NotificationSender: Sendable {
         let ids = delivered.ids.sorted()
         try write { try PendingNotifications.remove(ids, in: $0) }
         delivered.ids = []
+    }
+
+    private func trimWhenDue() throws {
+        let now = Timestamp.monotonic()
+        guard now >= state.withLock({ $0.nextTrim }) else { return }
+        state.withLock { $0.nextTrim = now + trimming }
+        try trim()
     }
 
     private func trim() throws {

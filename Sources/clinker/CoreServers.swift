@@ -28,7 +28,9 @@ extension CoreProcess {
         -> (HTTPServer, HTTPServer)
     {
         let requests = VolumeRequests(settings)
-        let doctor = Doctor(services, backends: backends, engine: engine, requests: requests, settings: settings)
+        let notificationStatus = notifications.map { sender in { @Sendable in try await sender.status() } }
+        let doctor = Doctor(
+            services, backends: backends, engine: engine, requests: requests, settings: settings, notificationStatus: notificationStatus)
         let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
         var doors = BlockAPIServices(
@@ -40,7 +42,7 @@ extension CoreProcess {
         doors.backupFormat = { stores.format(ofZone: $0) }
         if let serving = services.serving { doors.servings = serving }
         if let repositories = services.repositories { doors.repositories = repositories }
-        if let notifications { doors.notificationStatus = { try await notifications.status() } }
+        doors.notificationStatus = notificationStatus
         doors.images = glance
         doors.standing = { $0.standing ?? authenticator.standing(of: $0) }
         if let keystone {

@@ -18,7 +18,7 @@ final class ServerUnderTest: Sendable {
     init(
         log: Int32? = nil, bodyLimit: Int = 1000, connectionLimit: Int = 100, perAddress: Int = 0,
         requestTimeout: Int = 60, idleTimeout: Int = 5, tls: TLSEndpoint? = nil, handshakeTimeout: Int = 10, handshakes: Int = 0,
-        responder: @escaping Responder
+        isAudited: Bool = false, responder: @escaping Responder
     ) throws {
         let (descriptor, port) = try Loopback.listen()
         self.port = port
@@ -35,6 +35,7 @@ final class ServerUnderTest: Sendable {
         configuration.tls = tls
         configuration.handshakeTimeout = handshakeTimeout
         configuration.handshakeLimitPerAddress = handshakes
+        if isAudited { configuration.audit = AuditLog(sink.logger("audit"), form: .line) { _ in false } }
         server = try HTTPServer(configuration, log: sink, responder: chain.chain(to: responder))
     }
 

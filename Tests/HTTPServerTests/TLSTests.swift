@@ -223,6 +223,23 @@ struct TLSTests {
         for descriptor in half { #expect(Loopback.receive(descriptor, silence: 10_000).isClosed) }
     }
 
+    @Test("a handshake whose last message is wrong has failed: the client is told, whatever it sends behind it")
+    func wrongFinished() throws {
+        let (server, _) = try Self.serving(TLSFilesUnderTest(Made.ec))
+        for _ in 0..<5 {
+            let failure = #expect(throws: TLSConnection.Failure.self) {
+                // TLS 1.3: for the client the handshake is over when it has sent its message.
+                let connection = try TLSConnection(
+                    server.port, authorities: Made.authority.certificate, priorities: "NORMAL:-VERS-ALL:+VERS-TLS1.3",
+                    spoilsFinished: true)
+                connection.send(Self.get + String(repeating: "x", count: 100_000))
+                _ = try connection.receive(silence: 5_000)
+            }
+            #expect(failure?.alert != nil, "\(failure.map { "\($0)" } ?? "")")
+        }
+        #expect(try Self.ask(server.port).contains("GET /a"))
+    }
+
     @Test("one address may have only so many handshakes that have not ended")
     func handshakes() throws {
         let (server, _) = try Self.serving(TLSFilesUnderTest(Made.ec), handshakes: 5)

@@ -72,7 +72,7 @@ struct NotificationTests {
     }
 
     @Test("without a broker the service works; what happened waits, and no password is told")
-    func absent() throws {
+    func absent() async throws {
         let broker = try RabbitMQ()
         try broker.stop()
         let service = try service(broker, url: "rabbit://openstack:hushhush@127.0.0.1:\(broker.port)/")
@@ -85,6 +85,9 @@ struct NotificationTests {
         }
         #expect(status["waiting"] == 2 && status["broker"]?["kind"] == "unreachable")
         #expect(try service.request("GET", "/metrics").text.contains("clinker_notifications_waiting 2"))
+        let found = try await DoctorTests.examine(service).findings.first { $0["kind"] == "notifications" }
+        #expect(found?["text"]?.string?.hasPrefix("2 notifications wait since 20") == true, "\(found ?? .null)")
+        #expect(found?["text"]?.string?.contains("the message broker is failed: 127.0.0.1:\(broker.port): ") == true, "\(found ?? .null)")
         #expect(!service.log.contains("hushhush"))
         #expect(service.log.contains("http://schemas.dmtf.org/cloud/audit/1.0/event"))
         #expect(try service.api("DELETE", "/volumes/\(id)").status == 202)

@@ -164,6 +164,22 @@ struct PublisherTests {
         #expect(!publisher.isRefusing)
     }
 
+    @Test func aBlockedBrokerIsWaitedForAsLongAsTheCallerWants() throws {
+        let publisher = Publisher(try settings())
+        #expect(publisher.send(messages(["a"], "given-up.info")).failure == nil)
+        try broker.control("set_vm_memory_high_watermark", "0.0000001")
+        var asked = 0
+        let (confirmed, failure) = publisher.send(messages(["b"], "given-up.info")) {
+            asked += 1
+            return asked < 2
+        }
+        try broker.control("set_vm_memory_high_watermark", "absolute", "512MB")
+        #expect(confirmed.isEmpty && failure?.kind == .unconfirmed && asked == 2)
+        #expect(publisher.send(messages(["b"], "given-up.info")).failure == nil)
+        // It may have been taken the first time: then it has the same id.
+        #expect(try Set(broker.take("given-up.info").compactMap(\.messageID)) == ["a", "b"])
+    }
+
     @Test func whatADyingBrokerDidNotConfirmIsNotCalledConfirmed() throws {
         let publisher = Publisher(try settings())
         #expect(publisher.send(messages(["a"], "dying.info")).failure == nil)

@@ -30,10 +30,11 @@ struct NotificationSenderTests {
         try await database.write { try VolumeTypes.ensureDefault(named: "__DEFAULT__", in: $0) }
     }
 
-    private func sender(_ more: String = "") throws -> NotificationSender {
+    private func sender(_ more: String = "", limit: Int = 100_000, trimming: Double = 10) throws -> NotificationSender {
         let text = """
             [DEFAULT]
             transport_url = \(broker.url())
+            notification_outbox_limit = \(limit)
             [oslo_messaging_notifications]
             driver = messagingv2
             topics = \(queue)
@@ -45,7 +46,7 @@ struct NotificationSenderTests {
         let settings = try Settings(text: text, known: OptionCatalogue(Options.service, Options.notifications, Options.rabbit))
         let wanted = try #require(try NotificationSettings(settings, node: "node"))
         let log = LogSink()
-        return NotificationSender(wanted, database: database) { log.logger($0) }
+        return NotificationSender(wanted, database: database, trimming: trimming) { log.logger($0) }
     }
 
     private func volumes(_ count: Int) async throws -> [String] {
@@ -150,6 +151,39 @@ struct NotificationSenderTests {
         try drained()
         sender.stop(within: 5)
         #expect(try received().count == 2)
+    }
+
+    @Test func whileTheBrokerTakesNothingNoMoreThanTheLimitWait() async throws {
+        let ids = try await volumes(100).sorted()
+        func renameAll(_ name: String) async throws {
+            try await database.write { [caller] tx in
+                for id in ids { try Volumes.update(id, name: .string(name), description: nil, metadata: nil, caller: caller, in: tx) }
+            }
+        }
+        let sender = try sender(limit: 1000, trimming: 0.1)
+        sender.start()
+        try await rename(ids[0], "first")
+        try drained()
+        try broker.control("set_vm_memory_high_watermark", "0.0000001")
+        // What is sent now is neither taken nor confirmed.
+        try await rename(ids[0], "blocked")
+        let limit = Timestamp.monotonic() + 60
+        while try await sender.status()["broker"]?["state"] != "blocked" {
+            try #require(Timestamp.monotonic() < limit)
+            usleep(50_000)
+        }
+        for number in 0..<6 { try await renameAll("\(number)") }
+        while try waiting() > 1000 {
+            try #require(Timestamp.monotonic() < limit)
+            usleep(50_000)
+        }
+        #expect(try await sender.status()["dropped"]?.integer ?? 0 >= 200)
+        try broker.control("set_vm_memory_high_watermark", "absolute", "512MB")
+        try drained()
+        sender.stop(within: 5)
+        let all = try received()
+        // The newest are those that were kept.
+        for id in ids { #expect(all.last { $0.volume == id }?.name == "5") }
     }
 
     @Test(.enabled(if: access(RabbitMQ.root() + "/.oracle/bin/python", X_OK) == 0))

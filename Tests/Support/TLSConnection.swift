@@ -22,8 +22,10 @@ public final class TLSConnection: @unchecked Sendable {
     ///   - host: the name that the server's certificate must be for.
     ///   - showing: the client's own certificate.
     ///   - priorities: as GnuTLS reads them.
+    ///   - spoilsFinished: whether the last message of the handshake is a wrong one, well encrypted.
     public init(
-        _ port: UInt16, authorities: String, host: String = "localhost", showing own: TestCertificate? = nil, priorities: String = "NORMAL"
+        _ port: UInt16, authorities: String, host: String = "localhost", showing own: TestCertificate? = nil,
+        priorities: String = "NORMAL", spoilsFinished: Bool = false
     ) throws {
         descriptor = try Loopback.connect(port)
         // GnuTLS keeps the pointer.
@@ -45,6 +47,14 @@ public final class TLSConnection: @unchecked Sendable {
         gnutls_session_set_verify_cert(session, name, 0)
         gnutls_transport_set_int2(session, descriptor, descriptor)
         gnutls_handshake_set_timeout(session, 10_000)
+        if spoilsFinished {
+            gnutls_handshake_set_hook_function(session, UInt32(GNUTLS_HANDSHAKE_FINISHED.rawValue), Int32(GNUTLS_HOOK_PRE)) {
+                _, _, _, incoming, message in
+                // What is about to be sent; GnuTLS encrypts it afterwards.
+                if incoming == 0, let message, message.pointee.size > 0 { message.pointee.data[Int(message.pointee.size) - 1] ^= 1 }
+                return 0
+            }
+        }
         try check(gnutls_handshake(session))
     }
 

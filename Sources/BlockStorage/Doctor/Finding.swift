@@ -29,6 +29,8 @@ public struct Finding: Sendable {
         case unknownBackup = "unknown-backup"
         /// A store that cannot be asked.
         case store
+        /// Notifications that the message broker does not take.
+        case notifications
     }
 
     public let kind: Kind

@@ -1,11 +1,13 @@
 import CGnuTLS
 import Glibc
 
-/// Replaces GnuTLS's function for libmicrohttpd, which closes the connection of a handshake that failed without telling the client why.
+/// Replaces GnuTLS's function for libmicrohttpd, which closes the connection of a handshake that failed without telling the client why. It is
+/// over when everything that the client sent is verified, and not before.
 @c(gnutls_handshake)
 public func handshakeOfLibrary(_ session: gnutls_session_t?) -> Int32 {
     let status = shakeHands(session)
     if let session, status < 0, gnutls_error_is_fatal(status) != 0 { gnutls_alert_send_appropriate(session, status) }
+    if status == GNUTLS_E_SUCCESS, let session { Handshakes.finished(session) }
     return status
 }
 

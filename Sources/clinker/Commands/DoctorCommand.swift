@@ -28,6 +28,19 @@ struct DoctorCommand: ParsableCommand {
         if findings.contains(where: { $0["outcome"] == .null }) { throw ExitCode(1) }
     }
 
+    /// What is told of notifications: nothing where none are sent and none wait.
+    static func line(of notifications: JSON) -> String? {
+        let waiting = notifications["waiting"]?.integer ?? 0
+        let areSent = notifications["areSent"]?.bool ?? false
+        guard areSent || waiting > 0 else { return nil }
+        let since = notifications["oldest"]?.string.map { ", the oldest since \($0)" } ?? ""
+        guard areSent else { return "notifications: \(waiting) wait\(since); none are sent now" }
+        guard let broker = notifications["broker"], !broker.isNull else { return "notifications: \(waiting) wait\(since)" }
+        let reason = broker["reason"]?.string ?? ""
+        return "notifications: \(waiting) wait\(since); broker \(broker["state"]?.string ?? "")"
+            + (broker["since"]?.string.map { " since \($0)" } ?? "") + (reason.isEmpty ? "" : ": \(reason)")
+    }
+
     private func show(_ doctor: JSON, _ findings: [JSON]) {
         let examined = doctor["examined"]
         func count(_ name: String) -> Int64 { examined?[name]?.integer ?? 0 }
@@ -36,6 +49,7 @@ struct DoctorCommand: ParsableCommand {
             let objects = backend["objects"]?.integer.map { "\($0) objects" } ?? "could not be asked"
             print("backend \(backend["host"]?.string ?? ""): \(objects)")
         }
+        if let notifications = examined?["notifications"], let line = Self.line(of: notifications) { print(line) }
         for finding in findings {
             print("\(finding["kind"]?.string ?? ""): \(finding["text"]?.string ?? "")")
             if let outcome = finding["outcome"]?.string {
