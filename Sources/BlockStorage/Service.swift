@@ -118,20 +118,23 @@ public enum Services {
             table.isFrozen(isFrozen))
     }
 
-    /// Makes the row of a service that has not been up yet, and is not taken for it.
-    public static func register(binary: String, host: String, zone: String, in tx: any Transaction) throws {
+    /// Makes the row of a service that has not been up yet, and is not taken for it. `isEnabled`: whether a new one takes volumes.
+    public static func register(
+        binary: String, host: String, zone: String, isEnabled: Bool = true, in tx: any Transaction
+    ) throws {
         try tx.run(
-            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .text("down"), .null,
+            registerSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(!isEnabled), .text("down"), .null,
             .text(ReplicationStatus.disabled.rawValue), .bool(false), .text(tx.now), .text(Service.never))
     }
 
     /// A heartbeat; the first one makes the row. `problem`: what of the storage does not answer, shown where an administrator's reason is
-    /// while the service is not disabled.
+    /// while the service is not disabled. `isEnabled`: whether a new one takes volumes.
     public static func beat(
-        binary: String, host: String, zone: String, backendState: String?, problem: String? = nil, in tx: any Transaction
+        binary: String, host: String, zone: String, backendState: String?, problem: String? = nil, isEnabled: Bool = true,
+        in tx: any Transaction
     ) throws {
         try tx.run(
-            beatSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(false), .string(backendState),
+            beatSQL, .text(UUID.random()), .text(binary), .text(host), .text(zone), .bool(!isEnabled), .string(backendState),
             .string(problem.map { String($0.prefix(255)) }), .text(ReplicationStatus.disabled.rawValue), .bool(false), .text(tx.now),
             .text(tx.now))
     }

@@ -6,6 +6,9 @@ public struct FlowOptions: DeclaredOptions {
         "scheduler_max_attempts", default: 3, range: 1...100, help: "Backends tried for one volume.")
     public let reportInterval = Option(
         "report_interval", default: 10, range: 1...3600, help: "Seconds between heartbeats of a service.")
+    public let enablesNewServices = Option(
+        "enable_new_services", default: true,
+        help: "Whether a service takes new volumes from its first start on, before an administrator enables it.")
     public let operationRetention = Option(
         "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
 

@@ -13,6 +13,7 @@ public final class PeriodicTasks: Sendable {
     private let node: String
     private let zone: String
     private let interval: Int
+    private let enablesNew: Bool
     private let retention: HistoryRetention
     private let scrub: BackupScrub?
     private let policies: BackupPolicyScheduler
@@ -31,6 +32,7 @@ public final class PeriodicTasks: Sendable {
         self.scrub = scrub
         self.node = node
         zone = settings[Options.storage.storageZone]
+        enablesNew = settings[Options.flows.enablesNewServices]
         interval = settings[Options.flows.reportInterval]
         retention = HistoryRetention(database: database, settings: settings, log: log)
         policies = BackupPolicyScheduler(
@@ -70,22 +72,22 @@ public final class PeriodicTasks: Sendable {
         let alive = backends.entries.map { (entry: $0, isUp: $0.backend.description != nil) }
         let keeping = stores.services(of: node).map { (host: $0.host, zone: $0.store.zone, isUp: $0.store.host.description != nil) }
         do {
-            try await database.write { [node, zone] tx in
-                try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, in: tx)
+            try await database.write { [node, zone, enablesNew] tx in
+                try Services.beat(binary: "cinder-scheduler", host: node, zone: zone, backendState: nil, isEnabled: enablesNew, in: tx)
                 for (host, zone, isUp) in keeping {
                     if isUp {
-                        try Services.beat(binary: "cinder-backup", host: host, zone: zone, backendState: nil, in: tx)
+                        try Services.beat(binary: "cinder-backup", host: host, zone: zone, backendState: nil, isEnabled: enablesNew, in: tx)
                     } else {
-                        try Services.register(binary: "cinder-backup", host: host, zone: zone, in: tx)
+                        try Services.register(binary: "cinder-backup", host: host, zone: zone, isEnabled: enablesNew, in: tx)
                     }
                 }
                 for (entry, isUp) in alive {
                     if isUp {
                         try Services.beat(
                             binary: "cinder-volume", host: entry.host, zone: entry.zone, backendState: entry.isAnswering ? "up" : "down",
-                            problem: entry.problems.first, in: tx)
+                            problem: entry.problems.first, isEnabled: enablesNew, in: tx)
                     } else {
-                        try Services.register(binary: "cinder-volume", host: entry.host, zone: entry.zone, in: tx)
+                        try Services.register(binary: "cinder-volume", host: entry.host, zone: entry.zone, isEnabled: enablesNew, in: tx)
                     }
                 }
             }
@@ -93,9 +95,11 @@ public final class PeriodicTasks: Sendable {
     }
 
     /// A backend that came up is shown as up at once.
-    public static func beat(_ host: String, zone: String, database: any Database) {
+    public static func beat(_ host: String, zone: String, enablesNew: Bool, database: any Database) {
         Task {
-            try? await database.write { try Services.beat(binary: "cinder-volume", host: host, zone: zone, backendState: "up", in: $0) }
+            try? await database.write {
+                try Services.beat(binary: "cinder-volume", host: host, zone: zone, backendState: "up", isEnabled: enablesNew, in: $0)
+            }
         }
     }
 

@@ -28,7 +28,6 @@ enum CinderOptions {
         ],
         "key_manager": ["api_class"],
         "profiler": ["enabled"],
-        "healthcheck": ["allowed_source_ranges", "backends", "detailed", "disable_by_file_paths", "enable_by_file_paths"],
         "database": ["slave_connection"],
         "keystone_authtoken": ["delay_auth_decision", "memcache_security_strategy"],
     ]

@@ -21,6 +21,9 @@ public struct ServiceOptions: DeclaredOptions {
     public let maxBody = Option(
         "max_request_body_size", in: .group("oslo_middleware"), default: 114_688, range: 1024...1_073_741_824,
         help: "Largest request body in bytes.")
+    public let formerMaxBody = Option(
+        "osapi_max_request_body_size", default: 114_688, range: 1024...1_073_741_824,
+        help: "The former name of [oslo_middleware] max_request_body_size, which goes before it.")
     public let proxyHeaders = Option(
         "enable_proxy_headers_parsing", in: .group("oslo_middleware"), default: false,
         help:
@@ -46,6 +49,24 @@ public struct ServiceOptions: DeclaredOptions {
     public let disableByFile = Option(
         "disable_by_file_path", in: .group("healthcheck"), default: "/etc/cinder/healthcheck_disable",
         help: "While this file exists, /healthcheck answers 503, so that a load balancer sends nobody.")
+    public let healthBackends = Option(
+        "backends", in: .group("healthcheck"), default: ["disable_by_file"],
+        help: "What /healthcheck looks at: disable_by_file, disable_by_files_ports, enable_by_files.")
+    public let disableByFiles = Option(
+        "disable_by_file_paths", in: .group("healthcheck"), default: [String](),
+        help: "port:path of files for disable_by_files_ports: the one of the port that is served counts.")
+    public let enableByFiles = Option(
+        "enable_by_file_paths", in: .group("healthcheck"), default: [String](),
+        help: "Files for enable_by_files: while one is missing, /healthcheck answers 503.")
+    public let detailedHealth = Option(
+        "detailed", in: .group("healthcheck"), default: false,
+        help: "/healthcheck tells everybody of the host, the release, the threads and why each check found what it found.")
+    public let healthRanges = Option(
+        "allowed_source_ranges", in: .group("healthcheck"), default: [String](),
+        help: "Networks whose clients /healthcheck answers; empty for all.")
+    public let healthIgnoresProxied = Option(
+        "ignore_proxied_requests", in: .group("healthcheck"), default: false,
+        help: "/healthcheck answers no requests with X-Forwarded headers.")
     public let drainTimeout = Option(
         "graceful_shutdown_timeout", default: 30, range: 0...3600, help: "Seconds that running requests get when the service is stopped.")
     public let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
@@ -97,4 +118,12 @@ public struct ServiceOptions: DeclaredOptions {
 extension Options {
     /// Options of the program itself: addresses, limits of connections, the state directory, the log, the database, the policies.
     public static let service = ServiceOptions()
+}
+
+extension Settings {
+    /// The largest request body in bytes, by either name.
+    public var maxBody: Int {
+        let options = Options.service
+        return self[isSet(options.maxBody) || !isSet(options.formerMaxBody) ? options.maxBody : options.formerMaxBody]
+    }
 }

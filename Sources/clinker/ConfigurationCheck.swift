@@ -2,6 +2,7 @@ import BlockAPI
 import BlockStorage
 import DriverHost
 import Flows
+import HTTPServer
 import KeyManager
 import Notifications
 import Observability
@@ -42,6 +43,7 @@ enum ConfigurationCheck {
         attempt { _ = try BackupStoreHosts(settings, stateDirectory: "/", log: LogSink().logger("store")) }
         attempt { _ = try Scheduler(settings) }
         attempt { _ = try NotificationSettings(settings, node: settings[Options.service.host]) }
+        attempt { _ = try HealthcheckMiddleware(settings) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
         attempt { try KeyManagers.check(settings, hasKeystone: settings[Options.service.authStrategy] == "keystone") }

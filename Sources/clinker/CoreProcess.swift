@@ -96,7 +96,9 @@ final class CoreProcess: Sendable {
         let node = settings[Options.service.host]
         let backends = try Backends(
             settings, node: node, stateDirectory: stateDirectory, log: sink.logger("backend"),
-            onUp: { host, zone in PeriodicTasks.beat(host, zone: zone, database: database) })
+            onUp: { [enablesNew = settings[Options.flows.enablesNewServices]] host, zone in
+                PeriodicTasks.beat(host, zone: zone, enablesNew: enablesNew, database: database)
+            })
         // A store that has come up is shown as up at once.
         let heart = Guarded<PeriodicTasks?>(nil)
         let stores = try BackupStoreHosts(

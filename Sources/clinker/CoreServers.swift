@@ -60,8 +60,7 @@ extension CoreProcess {
             }
         }
         let api = try BlockAPI(doors, settings: settings)
-        let health = HealthcheckMiddleware(
-            disablingFile: settings[Options.service.disableByFile], trouble: { [stateDirectory] in Self.trouble(stateDirectory) })
+        let health = try HealthcheckMiddleware(settings) { [stateDirectory] in Self.trouble(stateDirectory) }
         let inner: [any Middleware] =
             [health]
             + (settings[Options.service.serveMetrics]
@@ -72,7 +71,7 @@ extension CoreProcess {
             changesByGet: { [names = api.changingByGet] in names.contains($0.route.name) })
         var configuration = HTTPServer.Configuration(
             socket: Self.socketDescriptor, threads: workers > 0 ? workers : max(2, sysconf(Int32(_SC_NPROCESSORS_ONLN))),
-            bodyLimit: settings[Options.service.maxBody], connectionLimit: connectionLimit(),
+            bodyLimit: settings.maxBody, connectionLimit: connectionLimit(),
             connectionLimitPerAddress: settings[Options.service.connectionLimitPerAddress],
             requestTimeout: settings[Options.service.requestTimeout], idleTimeout: settings[Options.service.connectionTimeout])
         configuration.tls = tls
@@ -86,7 +85,7 @@ extension CoreProcess {
                 .chain(to: { try api.answer($0) }))
         self.server.withLock { $0 = server }
         var controlConfiguration = HTTPServer.Configuration(
-            socket: try ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings[Options.service.maxBody], connectionLimit: 64,
+            socket: try ControlSocket.listen(stateDirectory), threads: 1, bodyLimit: settings.maxBody, connectionLimit: 64,
             idleTimeout: 900)
         controlConfiguration.audit = audit
         let control = try HTTPServer(
@@ -100,7 +99,7 @@ extension CoreProcess {
         [
             RequestIDMiddleware(), CORSMiddleware(allowedOrigins: settings[Options.service.allowedOrigin]),
             FaultMiddleware(log: sink.logger("api"), translate: BlockAPI.translate),
-            BodyLimitMiddleware(limit: settings[Options.service.maxBody], checks: checks),
+            BodyLimitMiddleware(limit: settings.maxBody, checks: checks),
         ]
     }
 

@@ -47,6 +47,8 @@ struct ConfigurationTests {
         ),
         ("osapi_volume_use_ssl = true", file + "[ssl]\nversion = TLSv1\n", "[ssl] version TLSv1 is broken and not spoken"),
         ("osapi_volume_use_ssl = true", file + "[ssl]\nciphers = RC4-SHA\n", "[ssl] ciphers has 'RC4-SHA'"),
+        ("", file + "[healthcheck]\nbackends = ping\n", "[healthcheck] backends: there is no 'ping', only disable_by_file"),
+        ("", file + "[healthcheck]\nallowed_source_ranges = 10.0.0.1/8\n", "allowed_source_ranges: '10.0.0.1/8' is no network"),
         ("cluster = one", file, "clusters are not served"), ("log_format = xml", file, "log_format must be one of"),
         ("", file + "[database]\nconnection = mysql+pymysql://u:p@h/cinder\n", "keeps its data in SQLite, not in 'mysql+pymysql'"),
         ("", file + "[database]\nconnection = postgresql://u:p@h/cinder\n", "not in 'postgresql'"),

@@ -96,6 +96,23 @@ struct ObservabilityTests {
         #expect(try service.request("GET", "/").status == 300)
     }
 
+    @Test("/healthcheck tells details and answers only some networks, where it is asked to; a new service may begin disabled")
+    func healthcheckOptions() throws {
+        let service = try ServiceUnderTest(
+            options: "enable_new_services = false",
+            sections: "[file]\nvolume_driver = file\n[healthcheck]\ndetailed = true\nallowed_source_ranges = 127.0.0.0/8\n")
+        let json = try service.request("GET", "/healthcheck", headers: [("Accept", "application/json")]).json
+        #expect(json["detailed"] == true && json["reasons"]?.array?.first?["class"] == "HealthcheckResult")
+        #expect(json["threads"]?.array?.contains { $0.string?.hasPrefix("http") == true || $0.string?.hasPrefix("MHD") == true } == true)
+        let page = try service.request("GET", "/healthcheck", headers: [("Accept", "text/html")])
+        #expect(page.header("Content-Type") == "text/html; charset=UTF-8" && page.text.contains("Result of 1 checks"))
+        let services = try service.api("GET", "/os-services").json["services"]?.array ?? []
+        #expect(!services.isEmpty && services.allSatisfy { $0["status"] == "disabled" }, "\(services)")
+        let elsewhere = try ServiceUnderTest(
+            sections: "[file]\nvolume_driver = file\n[healthcheck]\nallowed_source_ranges = 10.0.0.0/8\n")
+        #expect(try elsewhere.request("GET", "/healthcheck").status == 404)
+    }
+
     @Test("enable_metrics = false leaves /metrics out")
     func off() throws {
         let service = try ServiceUnderTest(options: "enable_metrics = false")

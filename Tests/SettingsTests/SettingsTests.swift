@@ -82,6 +82,14 @@ struct SettingsTests {
         }
     }
 
+    @Test("the largest body has a former name, which the present one goes before")
+    func largestBody() throws {
+        #expect(try Settings(text: "[DEFAULT]\nhost = a\n").maxBody == 114_688)
+        #expect(try Settings(text: "[DEFAULT]\nosapi_max_request_body_size = 5000\n").maxBody == 5000)
+        let both = "[DEFAULT]\nosapi_max_request_body_size = 5000\n[oslo_middleware]\nmax_request_body_size = 6000\n"
+        #expect(try Settings(text: both).maxBody == 6000)
+    }
+
     @Test("an option of a section may refer to its namesake in [DEFAULT]")
     func namesake() throws {
         let settings = try Settings(text: "[DEFAULT]\nvolume_driver = rbd\nenabled_backends = one\n[one]\nvolume_driver = $volume_driver\n")

@@ -1,43 +1,47 @@
-import Glibc
-import JSON
-
-/// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a file disables the
-/// service.
+/// `/healthcheck` for load balancers, as oslo.middleware answers it: 200 (HEAD: 204), or 503 while a check fails.
 public struct HealthcheckMiddleware: AdmittingMiddleware {
-    private let disablingFile: String
+    private let checks: Healthcheck
     public static let route = Route("healthcheck")
 
-    /// Why the service is not healthy though no file disables it; nil if it is. Called at every check, so it must be fast.
+    /// Version of the program, shown with details of the process and of each check; nil: neither is shown.
+    public var detailedVersion: String?
+    /// Addresses that are answered; empty for all.
+    public var allowed: [AddressRange] = []
+    /// Whether requests that came through a proxy are not answered.
+    public var ignoresProxied = false
+    /// Why the service is not healthy though no check fails; nil if it is. Called at every request, so it must be fast.
     private let trouble: @Sendable () -> String?
 
-    public init(disablingFile: String, trouble: @escaping @Sendable () -> String? = { nil }) {
-        self.disablingFile = disablingFile
+    public init(_ checks: Healthcheck, trouble: @escaping @Sendable () -> String? = { nil }) {
+        self.checks = checks
         self.trouble = trouble
     }
 
     public func admit(_ request: HTTPRequest) -> Admission {
-        guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD" else { return .pass }
+        guard request.rawPath == "/healthcheck", request.method == "GET" || request.method == "HEAD", isAnswered(request) else {
+            return .pass
+        }
         request.route = Self.route
         return .answer(response(to: request))
     }
 
+    private static let proxyHeaders: [StaticString] = [
+        "X-Forwarded", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-For", "X-Forwarded-Prefix",
+    ]
+
+    /// To others the path is one of those that do not exist.
+    private func isAnswered(_ request: HTTPRequest) -> Bool {
+        guard allowed.isEmpty || allowed.contains(where: { $0.contains(request.remoteAddress) }) else { return false }
+        return !ignoresProxied || Self.proxyHeaders.allSatisfy { (request.header($0) ?? "").isEmpty }
+    }
+
     private func response(to request: HTTPRequest) -> HTTPResponse {
-        let isDisabled = !disablingFile.isEmpty && access(disablingFile, F_OK) == 0
-        let problem = isDisabled ? "DISABLED BY FILE" : trouble()
-        if request.method == "HEAD" { return HTTPResponse(status: problem == nil ? 204 : 503, contentType: nil) }
-        let reason = problem ?? "OK"
-        let status = problem == nil ? 200 : 503
-        guard request.header("Accept")?.contains("application/json") ?? false else {
-            return HTTPResponse(status: status, body: .text(reason), contentType: "text/plain; charset=UTF-8")
-        }
-        return .json(status) { writer in
-            writer.beginObject()
-            writer.member("detailed", false)
-            writer.key("reasons")
-            writer.beginArray()
-            writer.string(reason)
-            writer.endArray()
-            writer.endObject()
-        }
+        var results = checks.run()
+        if results.allSatisfy(\.isHealthy), let reason = trouble() { results = [Healthcheck.Result(isHealthy: false, reason: reason)] }
+        let isHealthy = results.allSatisfy(\.isHealthy)
+        if request.method == "HEAD" { return HTTPResponse(status: isHealthy ? 204 : 503, contentType: nil) }
+        let type = AcceptedTypes(request.header("Accept")).best(of: HealthcheckBody.types) ?? HealthcheckBody.types[0]
+        return HealthcheckBody(results: results, details: detailedVersion.map { HealthcheckBody.Details(version: $0) })
+            .response(isHealthy ? 200 : 503, as: type)
     }
 }
