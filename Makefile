@@ -23,7 +23,7 @@ test: ## Build and run every test, real clients included
 	Tests/run
 
 bench: ## Measure against a C server on the same library, and backups against a C program, restic and Cinder, in one run
-	@.ci/setup build bench keystone storage clients oracle
+	@.ci/setup build bench keystone storage clients oracle glance rabbitmq
 	$(SWIFT) build $(RELEASE)
 	CLINKER_BENCH=1 $(SWIFT) build $(RELEASE) --product backup-bench
 	cc -O2 -o .build/backup-limit Tests/Bench/backup_limit.c -lcrypto -lzstd -lpthread

@@ -545,9 +545,11 @@ def main():
         service.stop()
         allocations(binary, directory, report)
         identified(binary, directory, seconds, report)
-        import backends, encrypted, storage
+        import backends, encrypted, images, notifications, storage
 
         encrypted.measure(binary, f"{directory}/tls", report, seconds)
+        notifications.measure(binary, f"{directory}/notifications", report, quick="--quick" in sys.argv)
+        images.measure(binary, f"{directory}/images", report, quick="--quick" in sys.argv)
 
         backends.measure(binary, directory, report, quick="--quick" in sys.argv)
         storage.measure(binary, directory, report, quick="--quick" in sys.argv)
