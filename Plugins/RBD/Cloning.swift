@@ -4,7 +4,7 @@ import CRBD
 import DriverKit
 import Glibc
 
-/// Volumes from volumes and from snapshots: clones, which share their parent's objects until they are flattened, and full copies.
+/// Volumes from volumes, snapshots and images: clones, which share their parent's objects until they are flattened, and full copies.
 extension RBDDriver {
     func cloneVolume(_ call: Call) throws {
         try clone(call)
@@ -50,21 +50,46 @@ extension RBDDriver {
         try mirroring.begin(call)
     }
 
+    func cloneImage(_ call: Call) throws {
+        let target = try name(call, "volume.name")
+        let size = try call.gibibytes("volume.size")
+        guard let location = ImageLocation(try call.required("image.location"), ofImage: try call.required("image.id")),
+            try location.fsid == cluster.fsid, !names.isVolume(location.image)
+        else { throw DriverError(CLINKER_UNSUPPORTED, "the image does not lie in this cluster as the Image service stores images") }
+        do {
+            try cluster.withPool(location.pool) { pool in
+                let bytes = try Image.size(of: location.image, at: location.snapshot, in: pool, of: cluster)
+                guard bytes <= size else {
+                    throw DriverError(CLINKER_UNSUPPORTED, "the image has \(bytes) bytes, more than the volume")
+                }
+                if let said = call.integer("image.bytes"), said != Int64(clamping: bytes) {
+                    throw DriverError(CLINKER_UNSUPPORTED, "the image has \(bytes) bytes and not \(said)")
+                }
+                try clone(location.image, location.snapshot, in: pool, of: bytes, to: target, size: size, call)
+            }
+        } catch let error as DriverError where error.code == CLINKER_NOT_FOUND {
+            throw DriverError(CLINKER_UNSUPPORTED, error.message)
+        }
+        try mirroring.begin(call)
+    }
+
     /// Clones, or continues with a complete existing clone, and resizes it.
     ///
     /// - Parameter parentSize: nil if unknown.
     private func clone(
-        _ source: String, _ snapshot: String, of parentSize: UInt64?, to target: String, size: UInt64, _ call: Call
+        _ source: String, _ snapshot: String, in pool: rados_ioctx_t? = nil, of parentSize: UInt64?, to target: String, size: UInt64,
+        _ call: Call
     ) throws {
         var isNew = true
-        do { try clone(source, snapshot, to: target) } catch let error as DriverError where error.code == CLINKER_EXISTS {
+        let pool = pool ?? cluster.pool
+        do { try clone(source, snapshot, in: pool, to: target) } catch let error as DriverError where error.code == CLINKER_EXISTS {
             let existing = try Image.find(cluster, target, writable: false)
             isNew = try existing.map { try !$0.isWhole } ?? true
             existing?.close()
             if isNew {
                 // Remains of a crash: a name without an image, or an incomplete clone.
                 try deletion.remove(target, call)
-                try clone(source, snapshot, to: target)
+                try clone(source, snapshot, in: pool, to: target)
             }
         }
         if !isNew || parentSize != size { try growIfSmaller(target, to: size) }
@@ -77,8 +102,8 @@ extension RBDDriver {
         try Image(cluster, target, writable: true).grow(to: size)
     }
 
-    private func clone(_ source: String, _ snapshot: String, to target: String) throws {
-        let result = try withOptions { rbd_clone3(cluster.pool, source, snapshot, cluster.pool, target, $0) }
+    private func clone(_ source: String, _ snapshot: String, in pool: rados_ioctx_t, to target: String) throws {
+        let result = try withOptions { rbd_clone3(pool, source, snapshot, cluster.pool, target, $0) }
         try Cluster.check(result, "cannot clone \(source)@\(snapshot) to \(target)")
     }
 

@@ -20,6 +20,7 @@ final class RBDDriver: VolumeDriver {
     let flattening: FlattenLimit
     let deletion: Deletion
     let mirroring: Mirroring
+    let names: VolumeNames
 
     init(_ call: Call) throws {
         var settings = Cluster.Settings()
@@ -41,7 +42,7 @@ final class RBDDriver: VolumeDriver {
         keyring = try call.file(RBDOptions.keyring)
         cluster = try Cluster(settings)
         mirroring = try Mirroring(call, cluster)
-        let names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
+        names = VolumeNames(template: call.option("volume_name_template") ?? "volume-%s")
         deletion = Deletion(cluster, delay: delay, interval: interval, names: names, flattening: flattening)
         // Fence dead processes of this machine: their watches would keep images open for half a minute.
         if let state = call.option("state_dir") {
@@ -59,6 +60,7 @@ final class RBDDriver: VolumeDriver {
         call.set("online_extend_support", true)
         call.set("sparse_copy_volume", true)
         call.set("shared_targets", false)
+        call.set("image_locations", "\(ImageLocation.scheme)\(try cluster.fsid)/")
         // Hosts have no device: their hypervisor decrypts.
         call.set("encryption_header", "luks")
         mirroring.describe(call)
@@ -131,6 +133,9 @@ final class RBDDriver: VolumeDriver {
         guard let options = created else { throw DriverError(CLINKER_RETRY, "librbd gave no options") }
         defer { rbd_image_options_destroy(options) }
         rbd_image_options_set_uint64(options, Int32(RBD_IMAGE_OPTION_ORDER), objectOrder)
+        // A clone would have its parent's stripes otherwise, which smaller objects do not hold.
+        rbd_image_options_set_uint64(options, Int32(RBD_IMAGE_OPTION_STRIPE_UNIT), 1 << objectOrder)
+        rbd_image_options_set_uint64(options, Int32(RBD_IMAGE_OPTION_STRIPE_COUNT), 1)
         return body(options)
     }
 
@@ -212,7 +217,7 @@ final class RBDDriver: VolumeDriver {
 }
 
 nonisolated(unsafe) private let table = makeDriverTable(
-    name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.export),
+    name: "rbd", version: "1.0.0", vendor: "Clinker", threads: .parallel, offering: .all.subtracting(.export).union(.images),
     options: RBDOptions.all
 ) {
     openDriver($0, $1) { try RBDDriver($0) }

@@ -323,5 +323,15 @@ public enum Schema {
                 """,
                 "ALTER TABLE operations ADD COLUMN has_written INTEGER NOT NULL DEFAULT 0",
             ]),
+        Migration(
+            23, "volumes that hold images for others to be cloned from",
+            [
+                """
+                CREATE TABLE image_volume_cache_entries (
+                    volume_id TEXT PRIMARY KEY, host TEXT NOT NULL, image_id TEXT NOT NULL, image_updated_at TEXT NOT NULL,
+                    size INTEGER NOT NULL, last_used TEXT NOT NULL, UNIQUE (host, image_id))
+                """,
+                "CREATE INDEX image_volume_cache_entries_by_use ON image_volume_cache_entries (host, last_used, volume_id)",
+            ]),
     ]
 }

@@ -98,6 +98,7 @@ public enum Volumes {
         try Attachments.removeAll(of: volume, in: tx)
         try HostConnections.end(volume, connector: nil, in: tx)
         try VolumeTransfers.removeAll(of: volume, in: tx)
+        try ImageCacheEntries.remove(volume.id, in: tx)
         try Backups.forgetSnapshots(of: volume, in: tx)
         try BackupPolicyAssignments.removeAll(of: .volume, volume.id, in: tx)
         try tx.delete(from: table, table.id(volume.id))

@@ -94,6 +94,18 @@ package final class Cluster {
         }
     }
 
+    /// Lends another pool of the cluster, as librbd takes it. Throws NOT_FOUND if there is none that the client may use.
+    package func withPool<T>(_ name: String, _ body: (rados_ioctx_t) throws -> T) throws -> T {
+        var opened: rados_ioctx_t?
+        let result = rados_ioctx_create(handle, name, &opened)
+        guard result == 0, let other = opened else {
+            let code = result == -ENOENT || result == -EPERM ? CLINKER_NOT_FOUND : CLINKER_RETRY
+            throw DriverError(code, "the pool \(name) cannot be opened: \(Self.text(result))")
+        }
+        defer { rados_ioctx_destroy(other) }
+        return try body(other)
+    }
+
     package var fsid: String {
         get throws {
             var buffer = [CChar](repeating: 0, count: 64)

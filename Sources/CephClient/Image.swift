@@ -81,6 +81,20 @@ package final class Image {
         }
     }
 
+    /// Bytes of a snapshot of an image in any pool. Throws NOT_FOUND if there is none that the client may read.
+    package static func size(of image: String, at snapshot: String, in pool: rados_ioctx_t, of cluster: Cluster) throws -> UInt64 {
+        var opened: rbd_image_t?
+        let result = rbd_open_read_only(pool, image, &opened, snapshot)
+        if result == -EPERM || result == -EACCES { throw DriverError(CLINKER_NOT_FOUND, "\(image)@\(snapshot) may not be read") }
+        try Cluster.check(result, "cannot open \(image)@\(snapshot)")
+        guard let handle = opened else { throw DriverError(CLINKER_ERROR, "librbd gave no image for \(image)") }
+        let openedAt = ContinuousClock.Instant.now
+        defer { cluster.closer.close(handle, openedAt: openedAt) }
+        var size: UInt64 = 0
+        try Cluster.check(rbd_get_size(handle, &size), "cannot read the size of \(image)@\(snapshot)")
+        return size
+    }
+
     /// Resizes the image to at least this many bytes; an image never shrinks.
     package func grow(to bytes: UInt64) throws {
         guard try size < bytes else { return }

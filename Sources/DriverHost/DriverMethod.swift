@@ -24,6 +24,7 @@ public enum DriverMethod: String, Sendable, CaseIterable {
     case manageSnapshot = "manage_snapshot"
     case unmanageSnapshot = "unmanage_snapshot"
     case renameVolume = "rename_volume"
+    case cloneImage = "clone_image"
 
     typealias Function = @convention(c) (UnsafeMutableRawPointer?, UnsafeMutablePointer<clinker_call>?) -> Int32
 
@@ -51,6 +52,7 @@ public enum DriverMethod: String, Sendable, CaseIterable {
         case .manageSnapshot: table.manage_snapshot
         case .unmanageSnapshot: table.unmanage_snapshot
         case .renameVolume: table.rename_volume
+        case .cloneImage: table.clone_image
         }
     }
 }

@@ -24,6 +24,7 @@ public protocol VolumeDriver: AnyObject {
     func manageSnapshot(_ call: Call) throws
     func unmanageSnapshot(_ call: Call) throws
     func renameVolume(_ call: Call) throws
+    func cloneImage(_ call: Call) throws
     func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle
 }
 
@@ -46,6 +47,7 @@ extension VolumeDriver {
     public func manageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
     public func unmanageSnapshot(_ call: Call) throws { throw DriverError.unsupported }
     public func renameVolume(_ call: Call) throws { throw DriverError.unsupported }
+    public func cloneImage(_ call: Call) throws { throw DriverError.unsupported }
     public func openHandle(_ call: Call, writable: Bool) throws -> any BlockHandle { throw DriverError.unsupported }
 }
 
@@ -157,6 +159,9 @@ public func makeDriverTable(
     if calls.contains(.rename) {
         table.rename_volume = { perform($0, $1) { try $0.renameVolume($1) } }
     }
+    if calls.contains(.images) {
+        table.clone_image = { perform($0, $1) { try $0.cloneImage($1) } }
+    }
     if calls.contains(.handles) { addHandles(to: &table) }
     if let options {
         table.options = DriverOptionDeclaration.table(options)
@@ -187,7 +192,10 @@ public struct DriverCalls: OptionSet, Sendable {
     /// open_handle and the calls on handles.
     public static let handles = DriverCalls(rawValue: 1 << 12)
     public static let rename = DriverCalls(rawValue: 1 << 13)
+    /// All that a storage of any kind can have.
     public static let all = DriverCalls(rawValue: (1 << 14) - 1)
+    /// clone_image, of a storage in which the Image service keeps images, too.
+    public static let images = DriverCalls(rawValue: 1 << 14)
 }
 
 /// The thread model of a driver.

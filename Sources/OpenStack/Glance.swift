@@ -41,6 +41,8 @@ public final class Glance: Sendable {
     /// Bytes of an answer: an image has at most a few hundred properties.
     private static let longestAnswer = 1 << 20
     private static let longestPause = 2.0
+    /// Copies of an image in stores of Glance that are looked at.
+    private static let mostLocations = 64
 
     /// nil where neither the options nor a Keystone can say where Glance is.
     public init?(_ settings: Settings, keystone: Keystone?, log: Logger) {
@@ -104,6 +106,15 @@ public final class Glance: Sendable {
         case 400, 401, 403, 404: return nil
         default: throw Unavailable(description: "Glance answered \(response.status) about image \(id)")
         }
+    }
+
+    /// Where Glance says that it keeps an image; none where it tells nobody, or does not show the image.
+    public func locations(of id: String, for asker: Asker) async throws(Unavailable) -> [String] {
+        guard let image = try await image(id, for: asker) else { return [] }
+        let all = [image["direct_url"]?.string] + (image["locations"]?.array ?? []).prefix(Self.mostLocations).map { $0["url"]?.string }
+        var found: [String] = []
+        for location in all { if let location, !found.contains(location) { found.append(location) } }
+        return found
     }
 
     /// Images of the name that the asker sees: two at most.

@@ -44,6 +44,15 @@ public struct BackendOptions: DeclaredOptions {
         help:
             "Whether the snapshot of a volume's newest backup stays, if the driver tells what changed since: the next increment reads only that."
     )
+    public let imageCache = Option(
+        "image_volume_cache_enabled", in: .backend, default: false,
+        help: "Keep images that volumes are made of as volumes of the internal project, and clone these.")
+    public let imageCacheGigabytes = Option(
+        "image_volume_cache_max_size_gb", in: .backend, default: 0, range: 0...2_147_483_647,
+        help: "GiB of the backend's image cache; the longest unused image goes first. 0: no limit.")
+    public let imageCacheCount = Option(
+        "image_volume_cache_max_count", in: .backend, default: 0, range: 0...2_147_483_647,
+        help: "Images in the backend's image cache; the longest unused goes first. 0: no limit.")
 
     public init() {}
 }

@@ -21,8 +21,8 @@ enum CinderOptions {
 
     private static let notServed: [String: Set<String>] = [
         "DEFAULT": [
-            "allowed_direct_url_schemes", "api_enable_ssl",
-            "image_upload_use_cinder_backend", "image_volume_cache_enabled", "log_config_append",
+            "api_enable_ssl",
+            "image_upload_use_cinder_backend", "log_config_append",
             "resource_query_filters_file", "scheduler_json_config_location",
             "volume_copy_blkio_cgroup_name", "default_group_type",
         ],

@@ -54,6 +54,10 @@ struct GlanceAccess: ImageAccess {
 
     func newToken() async -> Secret? { try? await glance.token(isRenewed: true) }
 
+    func locations(of image: String) async throws -> [String] {
+        do throws(Unavailable) { return try await glance.locations(of: image, for: .own) } catch { throw Self.failure(error) }
+    }
+
     func isStored(_ image: String) async throws -> Bool {
         do {
             guard let answer = try await glance.image(image, for: .own) else {

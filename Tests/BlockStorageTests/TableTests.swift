@@ -12,7 +12,7 @@ struct TableTests {
         PoolTable.table, QoSSpecsTable.table,
         TypeEncryptionTable.table, VolumeTransferTable.table, ImageKeyTable.table, BackupTable.table, BackupDamageTable.table,
         BackupScrubTable.table,
-        BackupSnapshotRemovalTable.table, NotificationTable.table,
+        BackupSnapshotRemovalTable.table, NotificationTable.table, ImageCacheTable.table,
         QuotaUsageTable.table, QuotaLimitTable.table,
         QuotaClassTable.table,
         BackupPolicyTable.table, BackupPolicyAssignmentTable.table, BackupPolicyRunTable.table, BackupPolicyItemTable.table,

@@ -24,7 +24,9 @@ struct ABITests {
         // Behind the calls.
         let options = 40 + 8 * calls.count
         #expect(MemoryLayout<Table>.offset(of: \.options) == options && MemoryLayout<Table>.offset(of: \.option_count) == options + 8)
-        #expect(MemoryLayout<Table>.offset(of: \.option_size) == options + 12 && MemoryLayout<Table>.size == options + 16)
+        #expect(MemoryLayout<Table>.offset(of: \.option_size) == options + 12)
+        // Behind the options.
+        #expect(MemoryLayout<Table>.offset(of: \.clone_image) == options + 16 && MemoryLayout<Table>.size == options + 24)
     }
 
     @Test("the table of a store: every member where it always was")

@@ -11,6 +11,8 @@ final class GlanceUnderTest: Sendable {
     static let open = Result { try GlanceUnderTest() }
     /// One for all tests with the users of `KeystoneUnderTest.shared`, in whose catalogue it stands.
     static let shared = Result { try GlanceUnderTest(keystone: KeystoneUnderTest.shared.get()) }
+    /// One that keeps images in the pool `images` of `StorageUnderTest.ceph`, and tells where.
+    static let ceph = Result { try GlanceUnderTest(environment: ["GLANCE_CEPH_CONF=" + StorageUnderTest.imagePool()]) }
 
     let port: UInt16
     let directory: String
@@ -19,7 +21,7 @@ final class GlanceUnderTest: Sendable {
 
     var address: String { "http://127.0.0.1:\(port)" }
 
-    init(keystone: KeystoneUnderTest? = nil) throws {
+    init(keystone: KeystoneUnderTest? = nil, environment: [String] = []) throws {
         self.keystone = keystone
         directory = temporaryDirectory("glance")
         port = try Loopback.freePort()
@@ -31,8 +33,9 @@ final class GlanceUnderTest: Sendable {
         lifeline = mine
         defer { close(theirs) }
         let pid = try spawn(
-            root + "/.glance/bin/python",
-            [root + "/Tests/Integration/glance/server.py", directory, "\(port)"] + (keystone.map { ["\($0.port)"] } ?? []),
+            "/usr/bin/env",
+            environment + [root + "/.glance/bin/python", root + "/Tests/Integration/glance/server.py", directory, "\(port)"]
+                + (keystone.map { ["\($0.port)"] } ?? []),
             descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
         let limit = Timestamp.monotonic() + 180
         while access(directory + "/ready", F_OK) != 0 {

@@ -263,6 +263,10 @@ final class ServiceUnderTest: @unchecked Sendable {
     }
 
     static func read(_ path: String, atMost limit: Int = .max) throws -> String {
+        String(decoding: try bytes(path, atMost: limit), as: UTF8.self)
+    }
+
+    static func bytes(_ path: String, atMost limit: Int = .max) throws -> [UInt8] {
         guard let file = fopen(path, "r") else { throw Failure("cannot read \(path)") }
         defer { fclose(file) }
         var bytes: [UInt8] = []
@@ -270,7 +274,7 @@ final class ServiceUnderTest: @unchecked Sendable {
         while bytes.count < limit, case let count = fread(&chunk, 1, min(chunk.count, limit - bytes.count), file), count > 0 {
             bytes += chunk[..<count]
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return bytes
     }
 
     static func entries(_ directory: String) -> [String] { TestSupport.entries(of: directory) }

@@ -61,6 +61,22 @@ final class StorageUnderTest: Sendable {
         return "volume_driver = rbd\nrbd_ceph_conf = \(ceph.directory)/ceph.conf\nrbd_pool = volumes\nrbd_user = cinder\n\(more)\n"
     }
 
+    /// Makes a pool of images with a client of its own, which that of volumes may read, as an operator of Glance does. Returns the configuration.
+    static func imagePool() throws -> String {
+        let directory = try ceph.get().directory
+        let command = """
+            set -e
+            export CEPH_CONF=\(directory)/ceph.conf
+            printf '%s\n' 'osd pool create images 8' 'osd pool application enable images rbd' | ceph
+            ceph auth get-or-create client.glance mon 'profile rbd' osd 'profile rbd pool=images' >> \(directory)/keyring
+            ceph auth caps client.cinder mon 'profile rbd' mgr 'profile rbd pool=volumes' \
+                osd 'profile rbd pool=volumes, profile rbd-read-only pool=images'
+            """
+        let child = try spawn("/bin/bash", ["-c", command], descriptors: [])
+        guard reap(child) == 0 else { throw ServiceUnderTest.Failure("no pool of images") }
+        return directory + "/ceph.conf"
+    }
+
     /// A store of backups in a pool, as lines of a section; an option that is given takes the place of the usual one.
     static func cephStore(_ option: String = "") throws -> String {
         let ceph = try ceph.get()

@@ -141,7 +141,7 @@ struct SettingsTests {
     func notServed() throws {
         let settings = try Settings(
             text:
-                "[DEFAULT]\nallowed_direct_url_schemes = x\nimage_volume_cache_enabled = true\nosapi_volume_use_ssl = false\n[key_manager]\napi_class = x\n"
+                "[DEFAULT]\napi_enable_ssl = true\nimage_upload_use_cinder_backend = true\nosapi_volume_use_ssl = false\n[key_manager]\napi_class = x\n"
         )
         #expect(settings.unknown.isEmpty && settings.notServed.count == 3)
         for harmful in ["cluster = c1"] {

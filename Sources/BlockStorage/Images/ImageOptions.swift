@@ -25,6 +25,14 @@ public struct ImageOptions: DeclaredOptions {
     public let vmdkTypes = Option(
         "vmdk_allowed_types", default: ["streamOptimized", "monolithicSparse"],
         help: "Kinds of vmdk images that are taken; none if empty.")
+    public let directSchemes = Option(
+        "allowed_direct_url_schemes", default: [String](),
+        help: "Schemes of locations of images that are used without the Image service: cinder, for images that are volumes of the backend.")
+    public let tenantProject = Option(
+        "cinder_internal_tenant_project_id", default: "",
+        help: "Id of the project that the volumes of image caches belong to; without it, and without its user, there are no caches.")
+    public let tenantUser = Option(
+        "cinder_internal_tenant_user_id", default: "", help: "Id of the user that the volumes of image caches belong to.")
 
     public let forcesUpload = Option(
         "enable_force_upload", default: false,

@@ -12,6 +12,8 @@ public struct SourceImage: Sendable {
     public let minDisk: Int
     public let diskFormat, containerFormat: String?
     public let checksum, hashAlgorithm, hashValue: String?
+    /// When it was last changed.
+    public let updatedAt: String?
     /// What a volume made of it has as its image metadata: its properties, and what else boots and describes it.
     public let metadata: JSONObject
     /// Its own properties, without what every image has.
@@ -46,6 +48,7 @@ public struct SourceImage: Sendable {
         checksum = text("checksum")
         hashAlgorithm = text("os_hash_algo")
         hashValue = text("os_hash_value")
+        updatedAt = text("updated_at")
         properties = JSONObject(
             members.members.compactMap { member in
                 guard !Self.base.contains(member.name), let value = member.value.string else { return nil }
@@ -98,6 +101,8 @@ public struct SourceImage: Sendable {
         kept.hashAlgorithm = hashAlgorithm
         kept.hashValue = hashValue
         kept.metadata = metadata
+        kept.updatedAt = updatedAt
+        kept.virtualSize = virtualSize
         return kept
     }
 }

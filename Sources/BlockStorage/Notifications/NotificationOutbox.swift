@@ -75,6 +75,14 @@ public final class NotificationOutbox: TransactionCompanion {
             NotificationPayload(text: notification.payload.text, volumeID: notification.subject, host: nil), origin, in: tx)
     }
 
+    /// What became of an image in the cache of a backend, `host`.
+    static func noteImageCache(_ action: String, image: String, host: String, by operation: Operation, in tx: any Transaction) throws {
+        guard let outbox = of(tx) else { return }
+        let payload = NotificationPayload(
+            text: JSON.object(["image_id": .string(image), "host": .string(host)]).text, volumeID: image, host: host)
+        try outbox.note("image_volume_cache.\(action)", service: "volume", payload, Origin(operation), in: tx)
+    }
+
     private func note(_ rule: NotificationRule, _ id: String, _ origin: Origin, in tx: any Transaction) throws {
         guard let payload = try NotificationPayload.of(rule.subject, id, in: tx) else { return }
         if let start = rule.start { try note(start, service: rule.subject.service, payload, origin, in: tx) }

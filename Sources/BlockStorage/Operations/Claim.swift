@@ -4,10 +4,13 @@ public import Database
 public struct Claim: Sendable {
     public let resource: String
     public let isExclusive: Bool
+    /// Whether it was there before the operation.
+    let isOfRow: Bool
 
-    private init(_ resource: String, isExclusive: Bool) {
+    private init(_ resource: String, isExclusive: Bool, isOfRow: Bool = true) {
         self.resource = resource
         self.isExclusive = isExclusive
+        self.isOfRow = isOfRow
     }
 
     public static func exclusive(_ row: Locked<some Lockable>) -> Claim { Claim(row.value.id, isExclusive: true) }
@@ -17,5 +20,5 @@ public struct Claim: Sendable {
         backup.temporarySnapshotID.map { Claim($0, isExclusive: false) }
     }
     /// On a resource that the same transaction makes, or the operation will make.
-    public static func exclusive(new id: String) -> Claim { Claim(id, isExclusive: true) }
+    public static func exclusive(new id: String) -> Claim { Claim(id, isExclusive: true, isOfRow: false) }
 }

@@ -8,6 +8,7 @@ public struct KeptImage: JSONConvertible {
         JSONMember("id", \Self.id), JSONMember("disk_format", \Self.diskFormat), JSONMember("container_format", \Self.containerFormat),
         JSONMember("size", \Self.size), JSONMember("checksum", \Self.checksum), JSONMember("hash_algorithm", \Self.hashAlgorithm),
         JSONMember("hash_value", \Self.hashValue), JSONMember("metadata", \Self.metadata),
+        JSONMember("updated_at", \Self.updatedAt), JSONMember("virtual_size", \Self.virtualSize),
     ]
     public var id = ""
     public var diskFormat = ""
@@ -19,11 +20,15 @@ public struct KeptImage: JSONConvertible {
     public var hashValue: String?
     /// What the volume gets as its image metadata.
     public var metadata: JSONObject = [:]
+    /// When it was last changed, as the Image service said it.
+    public var updatedAt: String?
+    /// Bytes of the disk in it, where the Image service knows.
+    public var virtualSize: Int?
     public init() {}
 }
 
 public struct CreateVolumeFromImageArguments: FlowArguments {
-    public static let flow = FlowID("volume.create_from_image")
+    public static let flow = FlowID("volume.create_from_image", version: 2)
     public static let members = [
         JSONMember("image", \Self.image), JSONMember("zones", \Self.zones), JSONMember("scheduler_hints", \Self.schedulerHints),
         JSONMember("hints_of_all_projects", \Self.hintsOfAllProjects),
@@ -55,11 +60,57 @@ public struct CreateVolumeFromImageState: PlacementState {
     public static let members = [
         JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
         JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+        JSONMember("source_volid", \Self.sourceVolumeID), JSONMember("location", \Self.location), JSONMember("is_whole", \Self.isWhole),
     ]
     /// The pool of which capacity is claimed.
     public var host: String?
     /// Backends that were placed on and failed, as `node@backend`.
     public var attempted: [String] = []
+    public var reportsAwaited = false
+    public var capacityRead = false
+    /// The volume on the same backend that holds the image.
+    public var sourceVolumeID: String?
+    /// Where in the same storage the image lies.
+    public var location: String?
+    /// Whether the volume was made with the image in it.
+    public var isWhole = false
+    public init() {}
+}
+
+/// As the releases before the image cache recorded it.
+public struct CreateVolumeByReadingState: PlacementState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    public var host: String?
+    public var attempted: [String] = []
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
+/// Makes a volume of the image cache, and writes an image to it.
+public struct CacheImageArguments: FlowArguments {
+    public static let flow = FlowID("volume.cache_image")
+    public static let members = [JSONMember("image", \Self.image), JSONMember("host", \Self.host)]
+    public var image = KeptImage()
+    /// The pool, as `node@backend#pool`.
+    public var host = ""
+    public init() {}
+    init(_ image: KeptImage, at host: String) {
+        self.image = image
+        self.host = host
+    }
+}
+
+public struct CacheImageState: PlacementState {
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("reports_awaited", \Self.reportsAwaited),
+        JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    /// The pool of which capacity is claimed.
+    public var host: String?
     public var reportsAwaited = false
     public var capacityRead = false
     public init() {}

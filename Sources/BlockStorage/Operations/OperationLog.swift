@@ -61,6 +61,8 @@ public enum Operations {
             .text(projectID), .text(caller.userID), .text(caller.requestID), .text(arguments.text), .text(now), .text(now))
         for claim in ordered {
             try tx.run(insertClaimSQL, .text(claim.resource), .text(ticket), .text(id), .bool(claim.isExclusive), .bool(free))
+            // Of what may be another one from now on nothing more is cloned as an image.
+            if claim.isExclusive, claim.isOfRow { try ImageCacheEntries.remove(claim.resource, in: tx) }
         }
         try Events.append(
             "operation.accepted", resourceType: resourceType, resourceID: resourceID, projectID: projectID, operationID: id,
@@ -103,6 +105,12 @@ public enum Operations {
     /// Whether an operation works on the resource, reads it or waits for it.
     static func isClaimed(_ resource: String, in connection: any Connection) throws -> Bool {
         try connection.exists(claimedByAnySQL, .text(resource))
+    }
+
+    static let changedSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND exclusive = 1 LIMIT 1")
+    /// Whether an operation changes the resource, or waits to.
+    public static func isChanged(_ resource: String, in connection: any Connection) throws -> Bool {
+        try connection.exists(changedSQL, .text(resource))
     }
 
     static let latestSQL = SQL(
@@ -204,6 +212,20 @@ public enum Operations {
             tx.notesLocks { [RowLock(.waiters, ticket)] }
             try run(waiting: waiter, in: tx)
         }
+    }
+
+    static let ticketSQL = SQL("SELECT ticket FROM claims WHERE operation_id = ? LIMIT 1")
+    static let claimedByOneSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND operation_id = ?")
+
+    /// Claims one more resource, shared, for an operation that runs. False, and nothing is claimed, where another one changes it or waits to: an
+    /// operation that holds claims waits for none, so that no two wait for each other.
+    static func share(_ row: Locked<some Lockable>, by operation: Operation, in tx: any Transaction) throws -> Bool {
+        let resource = row.value.id
+        if try tx.exists(claimedByOneSQL, .text(resource), .text(operation.id)) { return true }
+        guard try !tx.exists(conflictSQL, .text(resource), .text(operation.id), .bool(false)) else { return false }
+        guard let ticket = try tx.first(ticketSQL, .text(operation.id), map: { $0.text(0) }) else { return false }
+        try tx.run(insertClaimSQL, .text(resource), .text(ticket), .text(operation.id), .bool(false), .bool(true))
+        return true
     }
 
     /// Whether nothing that is before the operation claims what it claims.

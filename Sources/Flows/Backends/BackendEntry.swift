@@ -21,6 +21,7 @@ public final class BackendEntry: StorageBackend {
     /// Bytes in a second; 0: no limit.
     let copyLimit: Int
     let keepsBackupSnapshots: Bool
+    let imageCacheLimits: ImageCache.Limits?
     /// The operator's expressions; empty: the driver's.
     let filterFunction, goodnessFunction: String
     private let report = Guarded<CapacityReport?>(nil)
@@ -96,6 +97,11 @@ public final class BackendEntry: StorageBackend {
         statsInterval = settings[Options.backend.statsInterval, backend: name]
         copyLimit = settings[Options.backend.copyLimit, backend: name]
         keepsBackupSnapshots = settings[Options.backend.keepsBackupSnapshots, backend: name]
+        imageCacheLimits =
+            settings[Options.backend.imageCache, backend: name]
+            ? ImageCache.Limits(
+                gigabytes: settings[Options.backend.imageCacheGigabytes, backend: name],
+                count: settings[Options.backend.imageCacheCount, backend: name]) : nil
         filterFunction = settings[Options.backend.filterFunction, backend: name]
         goodnessFunction = settings[Options.backend.goodnessFunction, backend: name]
         let extra = settings[Options.backend.extraCapabilities, backend: name]

@@ -13,6 +13,8 @@ protocol StorageBackend: Sendable {
     var copyLimit: Int { get }
     /// Whether increments read only what its driver says has changed, for which snapshots of backups are kept.
     var keepsBackupSnapshots: Bool { get }
+    /// How much of images it keeps to clone volumes from; nil: nothing.
+    var imageCacheLimits: ImageCache.Limits? { get }
 
     /// Calls the driver once. Throws `DriverFailure`.
     func call(

@@ -28,8 +28,8 @@ struct FlowRegistry: Sendable {
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),
-        Registered<CreateVolumeFromImage>(), Registered<CreateEncryptedFromImage>(), Registered<UploadVolume>(),
-        Registered<UploadAttachedVolume>(),
+        Registered<CreateVolumeFromImage>(), Registered<CreateVolumeByReading>(), Registered<CreateEncryptedFromImage>(),
+        Registered<CacheImage>(), Registered<UploadVolume>(), Registered<UploadAttachedVolume>(),
         Registered<ReimageVolume>(),
     ])
 }

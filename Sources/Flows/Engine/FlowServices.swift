@@ -39,6 +39,9 @@ public final class FlowServices: Sendable {
                 StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
             }, transfers: TransferProcesses(), images: images, retryPause: 0.1, settings: settings, instances: instances, keys: keys,
             log: log)
+        if self.settings.imageTenant == nil, backends.entries.contains(where: { $0.imageCacheLimits != nil }) {
+            log.warning("images are not cached: cinder_internal_tenant_project_id or cinder_internal_tenant_user_id is not set")
+        }
     }
 
     init(
@@ -73,6 +76,10 @@ final class FlowSettings: Sendable {
     let placementAttempts: Int
     /// Days for which increments rely on what drivers say has changed; 0: for ever.
     let wholeReadDays: Int
+    /// Whose the volumes of image caches are; nil: there are none.
+    let imageTenant: ImageCache.Tenant?
+    /// Whether images may be volumes, which are cloned.
+    let clonesImageVolumes: Bool
     /// Seconds that a client waits for an operation.
     let responseTimeout: Double
 
@@ -83,6 +90,10 @@ final class FlowSettings: Sendable {
         snapshotSameHost = settings[Options.storage.snapshotSameHost]
         placementAttempts = min(settings[Options.flows.maxAttempts], backends)
         wholeReadDays = settings[Options.flows.wholeReadDays]
+        let tenant = (project: settings[Options.images.tenantProject], user: settings[Options.images.tenantUser])
+        imageTenant =
+            tenant.project.isEmpty || tenant.user.isEmpty ? nil : ImageCache.Tenant(projectID: tenant.project, userID: tenant.user)
+        clonesImageVolumes = settings[Options.images.directSchemes].contains("cinder")
         responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
     }
 }

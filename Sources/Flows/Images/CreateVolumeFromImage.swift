@@ -3,7 +3,7 @@ import Database
 import DriverHost
 import JSON
 
-/// Places a new volume, makes it, and writes an image to it.
+/// Places a new volume, and makes it with an image in it: as a clone of a volume that holds the image, or empty, to be written to.
 enum CreateVolumeFromImage: FlowDefinition {
     typealias Arguments = CreateVolumeFromImageArguments
     typealias State = CreateVolumeFromImageState
@@ -11,6 +11,118 @@ enum CreateVolumeFromImage: FlowDefinition {
     static let cancellation = Cancellation.byProject
 
     static let steps: [Step<Self>] = [
+        place(),
+        .onStore(
+            "find",
+            perform: { run, services in
+                try await ImageSources(of: run.arguments.image, run.operation, services).find(for: run.volume())
+            },
+            record: { run, source, _ in
+                switch source {
+                case .location(let location): run.state.location = location
+                case .volume(let id): run.state.sourceVolumeID = id
+                case nil: break
+                }
+            },
+            recordUndo: { run, _ in
+                run.state.sourceVolumeID = nil
+                run.state.location = nil
+            }),
+        .onVolume(
+            "make",
+            perform: { run, volume, backend in
+                if let cloned = try await clone(volume, backend, run) { return Made(object: cloned, isWhole: true) }
+                return Made(object: try await empty(volume, backend, run), isWhole: false)
+            },
+            record: { run, made, tx in
+                guard let made else { return }
+                let volume = try run.volume(in: tx)
+                try run.markCreated(volume, made.object, in: tx)
+                try Volumes.setStatus(.downloading, of: volume, in: tx)
+                run.state.isWhole = made.isWhole
+            },
+            undo: remove,
+            recordUndo: { run, tx in
+                try recordRemoval(&run, tx)
+                run.state.isWhole = false
+            }),
+        .onStore(
+            "write",
+            perform: { run, services in
+                guard !run.state.isWhole else { return }
+                try await OperationImages(run.operation, services).fetch(run.arguments.image, to: run)
+            },
+            record: recordImage),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try giveUp(&run, failure, in: tx)
+    }
+
+    private struct Made: Sendable {
+        let object: CreatedObject
+        /// With the image in it.
+        let isWhole: Bool
+    }
+
+    /// A clone of what holds the image; nil where there is none, or it cannot be cloned: that is no reason to have no volume.
+    private static func clone(_ volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> CreatedObject? {
+        let object = try await run.driverArguments(new: volume)
+        let (method, member, source): (DriverMethod, String, DriverValue)
+        if let location = run.state.location {
+            let image = run.arguments.image
+            (method, member) = (.cloneImage, "image")
+            source = .members(["id": .string(image.id), "location": .string(location), "bytes": .integer(Int64(image.size))])
+        } else if let id = run.state.sourceVolumeID {
+            (method, member) = (.cloneVolume, "source")
+            source = try await run.driverArguments(run.volume(id))
+        } else {
+            return nil
+        }
+        do {
+            return CreatedObject(try await backend.call(method, .members(["volume": object, member: source])), on: backend)
+        } catch let failure as DriverFailure where failure.code != .cancelled {
+            backend.warn("what holds the image cannot be cloned, the image is read: \(failure.message)", method)
+            _ = try await backend.call(.deleteVolume, .members(["volume": object]))
+            return nil
+        }
+    }
+}
+
+/// As the releases before the image cache wrote it into the log.
+enum CreateVolumeByReading: FlowDefinition {
+    typealias Arguments = CreateVolumeFromImageArguments
+    typealias State = CreateVolumeByReadingState
+
+    static let id = FlowID(CreateVolumeFromImageArguments.flow.name, version: 1)
+    static let cancellation = Cancellation.byProject
+
+    static let steps: [Step<Self>] = [
+        place(),
+        .onVolume(
+            "make",
+            perform: { run, volume, backend in try await empty(volume, backend, run) },
+            record: { run, created, tx in
+                guard let created else { return }
+                let volume = try run.volume(in: tx)
+                try run.markCreated(volume, created, in: tx)
+                try Volumes.setStatus(.downloading, of: volume, in: tx)
+            },
+            undo: remove, recordUndo: recordRemoval),
+        .onStore(
+            "write",
+            perform: { run, services in try await OperationImages(run.operation, services).fetch(run.arguments.image, to: run) },
+            record: recordImage),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try giveUp(&run, failure, in: tx)
+    }
+}
+
+/// What both have.
+extension FlowDefinition where Arguments == CreateVolumeFromImageArguments, State: NewVolumeState {
+    fileprivate static func place() -> Step<Self> {
         .place(
             "place",
             prepare: { run, pools in
@@ -18,39 +130,26 @@ enum CreateVolumeFromImage: FlowDefinition {
                 return await pools.scheduler.instance(run.arguments.schedulerHints)
             },
             record: { run, pools, instance, tx in try run.placeNewVolume(as: run.arguments.placement, instance, pools, in: tx) },
-            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) }),
-        .onVolume(
-            "make",
-            perform: { run, volume, backend in
-                CreatedObject(try await backend.call(.createVolume, .members(["volume": run.driverArguments(new: volume)])), on: backend)
-            },
-            record: { run, created, tx in
-                guard let created else { return }
-                let volume = try run.volume(in: tx)
-                try run.markCreated(volume, created, in: tx)
-                try Volumes.setStatus(.downloading, of: volume, in: tx)
-            },
-            undo: { run, volume, backend in
-                _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(volume)]), wait: 5)
-            },
-            recordUndo: { run, tx in
-                if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.creating, of: volume, in: tx) }
-            }),
-        .onStore(
-            "write",
-            perform: { run, services in
-                let volume = try await run.volume()
-                guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
-                try await OperationImages(run.operation, services).fetch(
-                    run.arguments.image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host,
-                    targetIsZero: true)
-            },
-            record: { run, _, tx in
-                try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
-            }),
-    ]
+            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) })
+    }
 
-    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+    fileprivate static func empty(_ volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> CreatedObject {
+        CreatedObject(try await backend.call(.createVolume, .members(["volume": run.driverArguments(new: volume)])), on: backend)
+    }
+
+    @Sendable fileprivate static func remove(_ run: FlowRun<Self>, _ volume: Volume, _ backend: OperationBackend) async throws {
+        _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(volume)]), wait: 5)
+    }
+
+    @Sendable fileprivate static func recordRemoval(_ run: inout FlowRun<Self>, _ tx: any Transaction) throws {
+        if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.creating, of: volume, in: tx) }
+    }
+
+    @Sendable fileprivate static func recordImage(_ run: inout FlowRun<Self>, _: Void, _ tx: any Transaction) throws {
+        try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
+    }
+
+    fileprivate static func giveUp(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         // Worth another backend unless the volume's own request is at fault; an image that could not be read is that nowhere.

@@ -16,6 +16,8 @@ public protocol ImageAccess: Sendable {
     func order(image: String, diskFormat: String, containerFormat: String, volumeBytes: Int) async throws -> ImageOrder
     /// A new token in the place of one that is refused; nil: there is none.
     func newToken() async -> Secret?
+    /// Where the Image service says that it keeps an image: none where it tells nobody.
+    func locations(of image: String) async throws -> [String]
     /// Whether an image has its data. Throws where that cannot be found out, or there is no such image.
     func isStored(_ image: String) async throws -> Bool
     /// Deletes an image that has no data yet. False: it has data, and stays.
@@ -41,15 +43,20 @@ struct OperationImages: Sendable {
         self.services = services
     }
 
+    /// Throws where the image may not become a volume, whichever way.
+    func requireAcceptable(_ image: KeptImage) throws {
+        guard !access.verifiesSignatures || image.metadata["img_signature"] == nil else {
+            throw DriverFailure(.invalid, ImageFailure.signature)
+        }
+    }
+
     /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: nothing but this operation ever wrote to it; `through`: it
     /// is encrypted on the way; `isEncrypted`: it is already.
     func fetch(
         _ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool, through luks: LUKSOrder? = nil,
         isEncrypted: Bool = false
     ) async throws {
-        if access.verifiesSignatures, image.metadata["img_signature"] != nil {
-            throw DriverFailure(.invalid, ImageFailure.signature)
-        }
+        try requireAcceptable(image)
         guard access.converts || image.diskFormat == "raw" else { throw DriverFailure(.invalid, ImageFailure.format) }
         var order = try await access.order(
             image: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat, volumeBytes: gibibytes << 30)
@@ -71,6 +78,14 @@ struct OperationImages: Sendable {
             volume.limit
         }
         note("image written to a volume", image.id, output)
+    }
+
+    /// Writes an image to the operation's volume, which nothing was written to yet.
+    func fetch<Flow: FlowDefinition>(_ image: KeptImage, to run: FlowRun<Flow>) async throws {
+        let volume = try await run.volume()
+        guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
+        try await fetch(
+            image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host, targetIsZero: true)
     }
 
     /// Sends a volume, `object`, which lies at `host`, to an image without data.

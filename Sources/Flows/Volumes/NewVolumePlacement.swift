@@ -12,6 +12,7 @@ protocol NewVolumeState: PlacementState {
 extension CreateVolumeState: NewVolumeState {}
 extension CreateVolumeFromImageState: NewVolumeState {}
 extension CreateEncryptedFromImageState: NewVolumeState {}
+extension CreateVolumeByReadingState: NewVolumeState {}
 extension RestoreBackupState: NewVolumeState {}
 
 extension FlowRun where Flow.State: NewVolumeState {

@@ -20,7 +20,7 @@ enum Act: String, CaseIterable, Sendable {
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
     case secretRestoreOver, secretFromImage, secretFromSecretImage, secretUpload, secretForceDelete, secretOpenKey, secretDiscardKey
-    case fromImage, upload, uploadAttached, reimage
+    case fromImage, fromImageByReading, fromStoredImage, fromImageVolume, fromCachedImage, cacheImage, upload, uploadAttached, reimage
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
 
@@ -55,7 +55,9 @@ enum Act: String, CaseIterable, Sendable {
         case .deleteBackup, .keptDeleteBackup, .secretDeleteBackup: DeleteBackup.id
         case .forgetBackup: ForgetBackup.id
         case .restore, .restoreOver, .fromBackup, .secretRestore, .secretRestoreOver: RestoreBackup.id
-        case .fromImage: CreateVolumeFromImage.id
+        case .fromImage, .fromStoredImage, .fromImageVolume, .fromCachedImage: CreateVolumeFromImage.id
+        case .fromImageByReading: CreateVolumeByReading.id
+        case .cacheImage: CacheImage.id
         case .upload, .secretUpload: UploadVolume.id
         case .uploadAttached: UploadAttachedVolume.id
         case .reimage: ReimageVolume.id
@@ -65,14 +67,15 @@ enum Act: String, CaseIterable, Sendable {
     /// A client waits for it, and is told there how it ended: no message says it again.
     /// Or it is nothing that a user asked for.
     var isAnswered: Bool {
-        [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .secretDiscardKey].contains(self)
+        [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey].contains(self)
     }
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
         moves
             || [
-                .fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .reimage, .secretRestore, .secretRestoreOver,
+                .fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .fromImageByReading, .fromStoredImage,
+                .fromImageVolume, .fromCachedImage, .cacheImage, .reimage, .secretRestore, .secretRestoreOver,
                 .secretFromImage, .secretFromSecretImage,
             ].contains(self)
     }
@@ -106,6 +109,8 @@ enum Act: String, CaseIterable, Sendable {
         let requests = bench.requests
         bench.script.tellsChanges.withLock { $0 = keepsSnapshots }
         bench.script.growsNoSnapshots.withLock { $0 = keepsSnapshots }
+        bench.script.clonesImages.withLock { $0 = self == .fromStoredImage }
+        bench.script.cachesImages.withLock { $0 = self == .fromCachedImage }
         func create(_ change: @escaping @Sendable (inout NewVolume) -> Void = { _ in }) async throws -> String {
             var new = NewVolume()
             new.size = 1
@@ -416,6 +421,34 @@ enum Act: String, CaseIterable, Sendable {
                     DiscardKeyArguments(volumeID: volume, operationID: UUID.random()), resourceType: "volume", resourceID: volume,
                     projectID: caller.projectID, caller: caller, claims: [.exclusive(new: UUID.random())], in: $0)
             }
+        case .fromImageByReading:
+            let source = try image(bench, content: "content")
+            let begun = try await made { $0.image = .found(source) }
+            try await bench.database.write {
+                _ = try $0.run(text: "UPDATE operations SET version = 1 WHERE id = ?", [.text(begun.operation)])
+            }
+            return begun
+        case .fromStoredImage, .fromImageVolume:
+            let source = try image(bench, content: "content")
+            let location = self == .fromStoredImage ? "memory://content" : "cinder://store/\(try await create())"
+            bench.images.lies.withLock { $0[source.id] = ["file:///elsewhere", location] }
+            return try await made {
+                $0.image = .found(source)
+                $0.typeName = "one"
+                $0.size = 2
+            }
+        case .cacheImage: return try await cached(image(bench, content: "content"), beside: create(), bench)
+        case .fromCachedImage:
+            let source = try image(bench, content: "content")
+            let filling = try await cached(source, beside: create(), bench)
+            bench.script.begin([:])
+            try await bench.carryOut(filling.operation)
+            // Larger than what it is a clone of.
+            return try await made {
+                $0.image = .found(source)
+                $0.typeName = "one"
+                $0.size = 2
+            }
         case .upload, .secretUpload:
             let volume = try await create()
             let new = NewImage(id: try image(bench, content: nil).id, name: "image", diskFormat: "raw", containerFormat: "bare")
@@ -435,9 +468,31 @@ enum Act: String, CaseIterable, Sendable {
         }
     }
 
+    /// Begins to write an image to a volume of the cache, as a volume that lies on the same backend asks for it.
+    private func cached(
+        _ source: SourceImage, beside volume: String, _ bench: FlowBench
+    ) async throws -> (volume: String, operation: String) {
+        try await bench.database.write { tx in
+            var image = KeptImage()
+            (image.id, image.diskFormat, image.size, image.updatedAt) = (source.id, "raw", source.size, source.updatedAt)
+            let cache = ImageCache(
+                "node@one", of: ImageCache.Tenant(projectID: "tenant", userID: "tenant"),
+                limits: ImageCache.Limits(gigabytes: 0, count: 0), quotas: Quotas.Defaults(bench.settings))
+            let use = try cache.use(
+                image, for: #require(try Volumes.find(volume, in: tx)), by: #require(try Operations.latest(of: volume, in: tx)),
+                filling: .fill, in: tx)
+            guard case .wait(let id) = use else { throw StorageError(.failed, "the image is not being cached: \(use)") }
+            return (id, try #require(try Operations.latest(of: id, in: tx)).id)
+        }
+    }
+
     private func image(_ bench: FlowBench, content: String?) throws -> SourceImage {
         let id = UUID.random()
         bench.images.add(id, content: content)
-        return try #require(SourceImage(["id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "min_disk": 0]))
+        return try #require(
+            SourceImage([
+                "id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "container_format": "bare", "min_disk": 0,
+                "updated_at": "2026-01-01T00:00:00Z",
+            ]))
     }
 }

@@ -35,6 +35,7 @@ final class FlowBench: Sendable {
             text:
                 "[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nquota_backups = -1\nquota_backup_gigabytes = -1\n"
                 + "enable_force_upload = true\n"
+                + "cinder_internal_tenant_project_id = tenant\ncinder_internal_tenant_user_id = tenant\nallowed_direct_url_schemes = cinder\n"
         )
         requests = VolumeRequests(settings)
         stores = MemoryStores()

@@ -35,6 +35,10 @@ final class Script: Sendable {
     let isDisabled = Guarded(false)
     /// Whether the backends keep snapshots of backups.
     let keepsSnapshots = Guarded(true)
+    /// Whether the Image service keeps images where the backends clone them.
+    let clonesImages = Guarded(false)
+    /// Whether the backends cache images.
+    let cachesImages = Guarded(false)
     /// Names of the snapshots since which backups asked for changes; nil: they read all.
     let bases = Guarded<[String?]>([])
     /// Whether they might ask by the name that the store has for the parent's snapshot.
@@ -75,7 +79,15 @@ final class MemoryBackend: StorageBackend {
     let host: String
     let copyLimit = 0
     var keepsBackupSnapshots: Bool { script.keepsSnapshots.withLock { $0 } }
-    let capabilities: DriverValue? = .members(["shared_targets": .boolean(false), "encryption_header": .string("luks")])
+    var imageCacheLimits: ImageCache.Limits? {
+        script.cachesImages.withLock { $0 } ? ImageCache.Limits(gigabytes: 0, count: 0) : nil
+    }
+    var capabilities: DriverValue? {
+        .members([
+            "shared_targets": .boolean(false), "encryption_header": .string("luks"),
+            "image_locations": .string(script.clonesImages.withLock { $0 } ? "memory://" : ""),
+        ])
+    }
     private let script: Script
     private let storage = Guarded<[String: Object]>([:])
 
@@ -123,6 +135,9 @@ final class MemoryBackend: StorageBackend {
             return data
         case .cloneVolume:
             objects[volume] = Object(size: size, content: try require(name("source")).content)
+            return data
+        case .cloneImage:
+            objects[volume] = Object(size: size, content: String((arguments["image"]?["location"]?.string ?? "").dropFirst(9)))
             return data
         case .createVolumeFromSnapshot:
             guard let content = try require(name("source")).snapshots[name("snapshot")] else {

@@ -9,6 +9,8 @@ import Transfers
 final class MemoryImages: ImageAccess {
     /// nil: without data.
     private let images = Guarded<[String: String?]>([:])
+    /// Where images lie.
+    let lies = Guarded<[String: [String]]>([:])
     let converts = true
     let verifiesSignatures = true
 
@@ -32,6 +34,8 @@ final class MemoryImages: ImageAccess {
     }
 
     func newToken() async -> Secret? { nil }
+
+    func locations(of image: String) async throws -> [String] { lies.withLock { $0[image] ?? [] } }
 
     func isStored(_ image: String) async throws -> Bool {
         guard let content = images.withLock({ $0[image] }) else { throw DriverFailure(.notFound, "there is no image \(image)") }

@@ -276,6 +276,7 @@ typedef struct clinker_driver {
      * encryption_header string: how encrypted volumes begin for hosts that have no device to prepare. luks: with a LUKS
      * header, which the service writes into a new volume; none: the driver keeps no encrypted volumes; not set: the
      * first host prepares the volume.
+     * image_locations string: how the locations of images begin that clone_image takes; not set: it takes none.
      * holder string: how the storage knows this instance, for fence.
      * multiattach: several hosts may be connected to a volume at the same time. */
     int (*capabilities)(void *instance, clinker_call *);
@@ -393,6 +394,14 @@ typedef struct clinker_driver {
     const clinker_option *options;
     uint32_t option_count;
     uint32_t option_size; /* sizeof(clinker_option) */
+
+    /* -- images ------------------------------------------------------------------------------------------------ */
+
+    /* Asked of a driver whose capabilities say image_locations. Arguments: image.id string, image.location string: where the
+     * Image service says that it keeps the image, which is raw; image.bytes integer. Makes the volume of it without a read of its
+     * bytes; what lies beyond them reads as zeroes. The image belongs to somebody else: it is not changed, and no name but one that
+     * the Image service would give it is believed. UNSUPPORTED: it cannot be cloned, and nothing was made: its bytes are read. */
+    int (*clone_image)(void *instance, clinker_call *);
 } clinker_driver;
 
 /* The exported symbol. */
