@@ -207,6 +207,43 @@ struct EncryptedVolumeTests {
         #expect(Self.keys(service) == 0)
     }
 
+    @Test("an image comes into an encrypted volume in Ceph behind a header that its hosts know, and one without a header is refused")
+    func imagesInCeph() async throws {
+        let glance = try GlanceUnderTest.open.get()
+        let service = try ServiceUnderTest(
+            options: "glance_api_servers = \(glance.address)\nimage_conversion_cpu_limit = 600\n", backends: "rbd",
+            sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")
+        _ = try Self.encryptedType(service)
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        func image(_ volume: String) -> String {
+            "file.driver=rbd,file.pool=volumes,file.image=volume-\(volume),file.user=cinder,file.conf=\(conf)"
+        }
+        let plain = try glance.image(data: [UInt8](repeating: 0x44, count: 1 << 20))
+        let volume = try Self.secret(service, ["imageRef": .string(plain)])
+        _ = try await Self.io(service, volume, image(volume), "read -P 0x44 0 1M")
+        let sent = try service.api("POST", "/volumes/\(volume)/action", ["os-volume_upload_image": ["image_name": "secret"]])
+        let id = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string, "\(sent.text)")
+        try service.wait(volume, "available", seconds: 120)
+        let back = try service.create(["volume_type": "secret", "imageRef": .string(id)])
+        try service.wait(back, "available", seconds: 120)
+        _ = try await Self.io(service, back, image(back), "read -P 0x44 0 1M")
+
+        // As it would be of a volume elsewhere that no host ever attached.
+        let descriptor = open(glance.directory + "/images/" + id, O_RDWR | O_CLOEXEC)
+        #expect(pwrite(descriptor, [UInt8](repeating: 0, count: 4096), 4096, 0) == 4096)
+        close(descriptor)
+        let keys = Self.keys(service)
+        let bare = try service.create(["volume_type": "secret", "imageRef": .string(id)])
+        try service.wait(bare, "error", seconds: 120)
+        let operation = try service.api("GET", "/operations?resource_id=\(bare)&limit=1").text
+        #expect(operation.contains("disk format declared luks"), "\(operation)")
+        #expect(Self.keys(service) == keys)
+        for one in [volume, back, bare] {
+            #expect(try service.api("DELETE", "/volumes/\(one)").status == 202)
+            try service.wait(one, nil, seconds: 60)
+        }
+    }
+
     @Test("a backend whose hosts decrypt LUKS alone makes no volume of another kind, and leaves nothing of it")
     func otherProvider() async throws {
         let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")
