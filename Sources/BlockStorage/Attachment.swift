@@ -197,6 +197,13 @@ public enum Attachments {
     public static func remove(_ id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.delete(from: table, table.id(id))
     }
+    /// Who is connected to the one volume is so to the other: their storage objects have changed places.
+    static func move(from source: Locked<Volume>, to target: Locked<Volume>, in tx: any Transaction) throws {
+        try tx.update(table, table.volumeID(source.id), set: table.volumeID(target.id))
+        let connections = ConnectionTable.table
+        try tx.update(connections, connections.volumeID(source.id), set: connections.volumeID(target.id))
+    }
+
     static func removeAll(of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.delete(from: table, table.volumeID(volume.id))
     }
@@ -258,6 +265,18 @@ public enum Attachments {
         }
         try Volumes.setStates(.inUse, attached: .attached, of: volume, in: tx)
         try Events.append("volume.attach", volume: volume.value, caller: caller, in: tx)
+    }
+
+    /// Detaches what is attached to a volume, and attaches it to another one.
+    static func replace(
+        _ volume: Locked<Volume>, by other: Locked<Volume>, permit: DetachPermit, caller: Caller, in tx: any Transaction
+    ) throws {
+        for attachment in try ofVolume(volume.id, in: tx) {
+            try detach(volumeID: volume.id, attachmentID: attachment.id, permit: permit, caller: caller, in: tx)
+            try attach(
+                volumeID: other.id, instanceID: attachment.instanceID, host: attachment.attachedHost,
+                mountpoint: attachment.mountpoint ?? "", mode: "rw", caller: caller, in: tx)
+        }
     }
 
     /// The attachment that a detach means: the one named, or the only one; nil if there is none.

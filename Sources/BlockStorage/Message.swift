@@ -22,6 +22,7 @@ public struct Message: Sendable {
         /// Cinder has none for it.
         case deleteVolume = "101"
         case verifyBackup = "102"
+        case migrateVolume = "103"
 
         var text: String {
             switch self {
@@ -41,6 +42,7 @@ public struct Message: Sendable {
             case .restoreBackup: "restore backup"
             case .deleteVolume: "delete volume"
             case .verifyBackup: "verify backup"
+            case .migrateVolume: "migrate volume"
             }
         }
     }
@@ -51,6 +53,7 @@ public struct Message: Sendable {
         case noBackend = "003"
         case uploadFailed = "004"
         case noSpaceForImage = "007"
+        case computeNotTold = "009"
         case extendFailed = "010"
         case signatureNotVerified = "011"
         case createFailed = "012"
@@ -72,6 +75,7 @@ public struct Message: Sendable {
         case imageUnacceptable = "104"
         case imageNotRead = "105"
         case keyNotOpened = "106"
+        case instanceNotMoved = "107"
 
         var text: String {
             switch self {
@@ -84,7 +88,9 @@ public struct Message: Sendable {
             case .imageFormat: "Images of this format are not converted by this service."
             case .imageUnacceptable:
                 "The image is not what the Image service says of it, or is of a kind that no volume is made from. The operation's error says more."
+            case .instanceNotMoved: "The Compute service did not move the instance to the volume's copy. The volume stays where it is."
             case .imageNotRead: "The image could not be read from the Image service."
+            case .computeNotTold: "The Compute service was not told that the volume is larger: the instance may not see it."
             case .extendFailed: "The storage could not make the volume larger."
             case .createFailed: "The storage could not make the volume."
             case .snapshotFailed: "The storage could not make the snapshot."

@@ -47,18 +47,22 @@ extension VolumeRequests {
         guard volume.host != host, volume.backend != host else {
             throw StorageError(.invalid, "Invalid host: Destination host must be different than the current host.")
         }
-        guard volume.status != .inUse else {
-            throw StorageError.invalidVolume("An attached volume cannot be migrated without a compute service: detach it first.")
-        }
-        guard try Volumes.perform(locks ? .migrateLocked : .migrate, on: volume, in: tx) else {
-            throw StorageError.invalidVolume(
-                "Volume \(id) status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a group "
-                    + "and destination host/cluster must be different than the current one")
-        }
-        try Volumes.setMigrationStatus(.starting, of: volume, in: tx)
+        // The state of a volume that is in use is not locked: its guest writes on.
+        guard volume.status != .inUse else { return try migrateAttached(volume, to: host, caller: caller, in: tx) }
+        try migrating(volume, by: locks ? .migrateLocked : .migrate, in: tx)
         let target = UUID.random()
         try start(
             MigrateVolumeArguments(host: host, targetID: target), volume: id, project: volume.projectID, caller: caller,
             claims: [.exclusive(volume), .exclusive(new: target)], in: tx)
+    }
+
+    /// Throws where the volume's states do not allow its migration, which begins.
+    func migrating(_ volume: Locked<Volume>, by transition: VolumeTransition, in tx: any Transaction) throws {
+        guard try Volumes.perform(transition, on: volume, in: tx) else {
+            throw StorageError.invalidVolume(
+                "Volume \(volume.id) status must be available or in-use, must not be migrating, have snapshots, be replicated, be part of a "
+                    + "group and destination host/cluster must be different than the current one")
+        }
+        try Volumes.setMigrationStatus(.starting, of: volume, in: tx)
     }
 }

@@ -62,6 +62,12 @@ public struct MigrationStatus: Status {
     /// What an administrator says for no status.
     public static let absent = Self(rawValue: "none")
 
+    /// Of the copy that a volume is migrated to by the Compute service.
+    public static func target(of id: String) -> Self { Self(rawValue: targetPrefix + id) }
+    private static let targetPrefix = "target:"
+    /// Whether the volume is such a copy.
+    public var isTarget: Bool { rawValue.utf8.starts(with: Self.targetPrefix.utf8) }
+
     static let over: [Self] = [.deleting, .error, .success]
     /// Whether the migration is over.
     var isOver: Bool { Self.over.contains(self) }

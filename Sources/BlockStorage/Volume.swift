@@ -66,7 +66,8 @@ public final class Volume: Sendable {
     /// Throws while the volume is copied to another place, or a retype may find that it has to be. To connect it would wait for the copy's
     /// end, longer than any client does.
     func requireAttachable() throws {
-        guard isMigrating || (status == .retyping && previousStatus != .inUse) else { return }
+        // To the copy that the Compute service makes the instance is attached.
+        guard isMigrating && migrationStatus?.isTarget != true || (status == .retyping && previousStatus != .inUse) else { return }
         throw StorageError.invalidVolume("Volume \(id) is being migrated or retyped; it can be attached when that has ended.")
     }
     /// `host@backend` of `host@backend#pool`.

@@ -32,6 +32,8 @@ public struct VolumeRequests: Sendable {
     let clonedVolumeSameZone: Bool
     let reservationTimeout: Int
     let instanceReservationTimeout: Int
+    /// Whether a Compute service is known: there is a catalogue that names it.
+    let hasCompute: Bool
     /// Days for which policies may protect backups at most.
     public let mostProtectDays: Int
     /// Whether snapshots are charged for their size too.
@@ -51,6 +53,7 @@ public struct VolumeRequests: Sendable {
         clonedVolumeSameZone = settings[Options.storage.clonedVolumeSameZone]
         reservationTimeout = settings[Options.storage.reservationTimeout]
         instanceReservationTimeout = settings[Options.storage.instanceReservationTimeout]
+        hasCompute = settings[Options.service.authStrategy] == "keystone"
         mostProtectDays = settings[Options.storage.policyProtectDays]
         snapshotsChargeGigabytes = !settings[Options.storage.noSnapshotGigabytes]
         imageCoreProperties = Set(settings[Options.images.coreProperties])
@@ -275,6 +278,7 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume(
                 "Volume \(id) status must be '{'status': 'available'}' to extend, currently \(volume.status).")
         }
+        try AttachedMigration.requireNone(of: volume.value, in: tx)
         guard try Volumes.perform(transition, on: volume, in: tx) else {
             throw StorageError.invalidVolume("Volume \(id) changed its state meanwhile; it cannot be extended now.")
         }

@@ -30,30 +30,32 @@ extension Keystone {
     }
 
     /// Sends a request to a service of the catalogue, with Clinker's own token or a user's. `path` is appended to the endpoint's URL;
-    /// with a body it is a POST.
+    /// with a body it is a POST, unless another method is named.
     func ask(
-        _ service: Endpoint, _ path: String, _ body: JSON? = nil, headers: [(name: String, value: String)] = [], token: Secret? = nil,
+        _ service: Endpoint, _ path: String, _ body: JSON? = nil, method: String? = nil, headers: [(name: String, value: String)] = [],
+        token: Secret? = nil,
         through client: HTTPClient, timeout: Double
     ) async throws(Unavailable) -> HTTPClient.Response {
         let answer = await Task(executorPreference: others) { () -> Result<HTTPClient.Response, Unavailable> in
             do throws(Unavailable) {
-                return .success(try self.askNow(service, path, body, headers: headers, token: token, through: client, timeout: timeout))
+                return .success(
+                    try self.askNow(
+                        service, path, body, method: method, headers: headers, token: token, through: client, timeout: timeout))
             } catch { return .failure(error) }
         }.value
         return try answer.get()
     }
 
     private func askNow(
-        _ service: Endpoint, _ path: String, _ body: JSON?, headers: [(name: String, value: String)], token: Secret?,
-        through client: HTTPClient,
-        timeout: Double
+        _ service: Endpoint, _ path: String, _ body: JSON?, method: String?, headers: [(name: String, value: String)], token: Secret?,
+        through client: HTTPClient, timeout: Double
     ) throws(Unavailable) -> HTTPClient.Response {
         // A refused user token is the user's problem; our own is renewed.
         var refusedOwn = token != nil
         while true {
             let mine = try ownToken()
             let url = try url(of: service, token: mine)
-            var request = HTTPClient.Request(body == nil ? "GET" : "POST", url + path)
+            var request = HTTPClient.Request(method ?? (body == nil ? "GET" : "POST"), url + path)
             request.body = body.map { Array($0.text.utf8) }
             request.headers =
                 [(name: "X-Auth-Token", value: (token ?? mine).reveal()), (name: "Accept", value: "application/json")]

@@ -11,14 +11,18 @@ public final class Nova: Sendable {
     private let client: HTTPClient
     private let hosts = Guarded<[String: (host: String, until: Double)]>([:])
 
-    /// Time-out in seconds, and how long an answer is cached.
-    private static let timeout = 5.0
+    /// Seconds that Nova has to answer what flows ask of it.
+    private let timeout: Double
+
+    /// The same where somebody waits, and how long an answer is cached.
+    private static let shortTimeout = 5.0
     private static let life = 60.0
     private static let kept = 10_000
 
     public init(_ settings: Settings, keystone: Keystone) {
         self.keystone = keystone
         let region = settings[Options.nova.region]
+        timeout = Double(settings[Options.nova.timeout])
         endpoint = Endpoint(type: "compute", interface: settings[Options.nova.interface], region: region.isEmpty ? nil : region)
         func text(_ option: Option<String>) -> String? {
             let value = settings[option]
@@ -33,7 +37,7 @@ public final class Nova: Sendable {
     /// The host that an instance runs on; nil if there is no such instance.
     public func host(ofInstance id: String) async throws(Unavailable) -> String? {
         if let known = hosts.withLock({ $0[id] }), known.until > Timestamp.monotonic() { return known.host }
-        let response = try await keystone.ask(endpoint, "/servers/\(id)", through: client, timeout: Self.timeout)
+        let response = try await keystone.ask(endpoint, "/servers/\(id)", through: client, timeout: Self.shortTimeout)
         switch response.status {
         case 200:
             guard let server = (try? JSON(parsing: response.body))?["server"] else {
@@ -61,7 +65,7 @@ public final class Nova: Sendable {
         let response = try await keystone.ask(
             endpoint, "/servers/\(instance)/os-volume_attachments/\(volume)",
             headers: [(name: "OpenStack-API-Version", value: "compute \(Self.tellsAttachments)")], token: token, through: client,
-            timeout: Self.timeout)
+            timeout: Self.shortTimeout)
         let body = try? JSON(parsing: response.body)
         switch response.status {
         case 200:
@@ -75,23 +79,66 @@ public final class Nova: Sendable {
         }
     }
 
-    /// Tells Nova that a volume of the instances holds another image, so that each is rebuilt on it.
-    public func tellReimaged(volume: String, instances: [String]) async throws(Unavailable) {
+    /// What happens to a volume that Nova is told of.
+    public enum VolumeEvent: String, Sendable {
+        /// It is larger: hosts look at it again.
+        case extended = "volume-extended"
+        /// It holds another image: its instances are rebuilt on it.
+        case reimaged = "volume-reimaged"
+
+        /// The first microversion in which Nova takes the event.
+        fileprivate var microversion: String {
+            switch self {
+            case .extended: "2.51"
+            case .reimaged: "2.93"
+            }
+        }
+    }
+
+    /// Tells Nova what happened to a volume of instances.
+    public func tell(_ event: VolumeEvent, volume: String, instances: [String]) async throws(Unavailable) {
         let events = instances.filter(Self.isID).map { instance -> JSON in
-            ["name": "volume-reimaged", "server_uuid": .string(instance), "tag": .string(volume)]
+            ["name": .string(event.rawValue), "server_uuid": .string(instance), "tag": .string(volume)]
         }
         guard !events.isEmpty else { return }
         let response = try await keystone.ask(
             endpoint, "/os-server-external-events", ["events": .array(events)],
-            headers: [(name: "OpenStack-API-Version", value: "compute \(Self.takesReimaged)")], through: client, timeout: Self.timeout)
+            headers: [(name: "OpenStack-API-Version", value: "compute \(event.microversion)")], through: client, timeout: timeout)
         // 207: of some instances Nova knows nothing.
         guard response.status == 200 else {
-            throw Unavailable(description: "Nova answered \(response.status) to the event that volume \(volume) was reimaged")
+            throw Unavailable(description: "Nova answered \(response.status) to the event \(event.rawValue) of volume \(volume)")
         }
     }
 
-    /// The first microversion in which Nova takes the event volume-reimaged.
-    private static let takesReimaged = "2.93"
+    /// What Nova says to a request that it works on later.
+    public enum Answer: Sendable {
+        case accepted
+        /// Nova will not do it.
+        case refused(String)
+    }
+
+    /// Has an instance copy a volume that it uses to another one and go on with that. Throws where nobody knows whether Nova heard.
+    public func swap(_ volume: String, for copy: String, ofInstance instance: String) async throws(Unavailable) -> Answer {
+        guard Self.isID(instance), Self.isID(volume), Self.isID(copy) else { return .refused("instance \(instance) has no id of Nova's") }
+        let response = try await keystone.ask(
+            endpoint, "/servers/\(instance)/os-volume_attachments/\(volume)", ["volumeAttachment": ["volumeId": .string(copy)]],
+            method: "PUT", headers: [(name: "OpenStack-API-Version", value: "compute \(Self.swaps)")], through: client, timeout: timeout)
+        switch response.status {
+        case 202: return .accepted
+        case 400..<500:
+            let reason = (try? JSON(parsing: response.body))?.object?.members.first?.value["message"]?.string
+            return .refused(
+                "Nova answered \(response.status) to the swap of volume \(volume) of instance \(instance)"
+                    + (reason.map { ": \($0.prefix(Self.longestReason))" } ?? ""))
+        default:
+            throw Unavailable(description: "Nova answered \(response.status) to the swap of volume \(volume) of instance \(instance)")
+        }
+    }
+
+    /// Characters of what Nova says that are kept.
+    private static let longestReason = 500
+    /// The microversion whose form of a swap is asked for: every Nova has it, and nothing is gained by a later one.
+    private static let swaps = "2.1"
     /// The first microversion in which Nova returns attachment ids.
     private static let tellsAttachments = "2.89"
 

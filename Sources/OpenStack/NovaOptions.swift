@@ -9,6 +9,8 @@ public struct NovaOptions: DeclaredOptions {
     public let caFile = NovaOptions.text("cafile", help: "PEM file of the authorities that Nova's certificate is checked against.")
     public let certFile = NovaOptions.text("certfile", help: "PEM file of the certificate that Clinker shows Nova.")
     public let keyFile = NovaOptions.text("keyfile", help: "PEM file of its key.")
+    public let timeout = Option(
+        "timeout", in: .group("nova"), default: 30, range: 1...600, help: "Seconds that Nova has to answer events and swaps of volumes.")
     public let insecure = Option("insecure", in: .group("nova"), default: false, help: "Any certificate is believed.")
 
     public init() {}

@@ -115,12 +115,11 @@ final class CoreProcess: Sendable {
         let keystone = settings[Options.service.authStrategy] == "keystone" ? try Keystone(settings, log: sink.logger("keystone")) : nil
         let glance = Glance(settings, keystone: keystone, log: sink.logger("glance"))
         let images = try glance.map {
-            try GlanceAccess(
-                $0, nova: keystone.map { Nova(settings, keystone: $0) }, settings: settings, stateDirectory: stateDirectory)
+            try GlanceAccess($0, settings: settings, stateDirectory: stateDirectory)
         }
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
-            images: images,
+            images: images, compute: keystone.map { NovaAccess(Nova(settings, keystone: $0)) },
             keys: try KeyManagers.configured(
                 settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) }),
             log: sink.logger("flows"))

@@ -11,16 +11,14 @@ import Transfers
 /// Images for flows, through Glance and with Clinker's own account.
 struct GlanceAccess: ImageAccess {
     private let glance: Glance
-    private let nova: Nova?
     private let conversionDirectory: String
     private let conversionMemory, conversionSeconds: Int
     private let vmdkTypes: [String]
     let converts: Bool
     let verifiesSignatures: Bool
 
-    init(_ glance: Glance, nova: Nova?, settings: Settings, stateDirectory: String) throws {
+    init(_ glance: Glance, settings: Settings, stateDirectory: String) throws {
         self.glance = glance
-        self.nova = nova
         let directory = settings[Options.images.conversionDirectory]
         conversionDirectory = directory.isEmpty ? stateDirectory + "/conversion" : directory
         guard mkdir(conversionDirectory, 0o700) == 0 || errno == EEXIST else {
@@ -73,11 +71,6 @@ struct GlanceAccess: ImageAccess {
 
     func describe(_ image: String, as properties: JSONObject) async throws {
         do throws(Unavailable) { try await glance.change(image, to: properties, for: .own) } catch { throw Self.failure(error) }
-    }
-
-    func tellReimaged(volume: String, instances: [String]) async throws {
-        guard let nova else { throw DriverFailure(.badConfiguration, "no Compute service is known") }
-        do throws(Unavailable) { try await nova.tellReimaged(volume: volume, instances: instances) } catch { throw Self.failure(error) }
     }
 
     private static func failure(_ error: Unavailable) -> DriverFailure { DriverFailure(.error, error.description) }

@@ -43,7 +43,6 @@ struct OperationTableTests {
         for operation in try await InMemoryAPI.declared.value {
             let segments = operation.path.split(separator: "/")
             for entry in NotServed.paths { #expect(!NotServed.covers(entry.path, segments[...]), "\(operation.name)") }
-            for entry in NotServed.volumeActions { #expect(operation.action != entry.action, "\(operation.name)") }
         }
     }
 }

@@ -85,6 +85,8 @@ struct FlowTableTests {
                 try await bench.carryOut(removal.id)
             }
         }
+        // Nor does the copy of a volume of an instance go by the same.
+        if cell.act.swaps { try await bench.carryOutRest(of: caller) }
         let course = Course(
             calls: calls, writes: writes,
             state: try await checkEnd(of: id, volume, isLost: cell.loses(failed), caller, cell, bench))
@@ -110,7 +112,11 @@ struct FlowTableTests {
                 // An attachment is complete when its client says so.
                 let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == .attaching
                 #expect(isRestful, "\(cell.name): the volume is \(row.status)")
-                #expect([nil, .success, .error].contains(row.migrationStatus), "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
+                let isSwapping = cell.act == .migrateAttached && ended.state == .done && row.migrationStatus == .migrating
+                #expect(
+                    isSwapping || [nil, .success, .error].contains(row.migrationStatus),
+                    "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
+                if cell.act.swaps { try requireCopy(of: row, ended, cell, bench, in: connection) }
                 for snapshot in try Snapshots.ofVolume(volume, in: connection) {
                     #expect(
                         [.available, .error, .errorDeleting].contains(snapshot.status), "\(cell.name): a snapshot is \(snapshot.status)"
@@ -190,6 +196,31 @@ struct FlowTableTests {
         }
     }
 
+    /// A copy is there while the Compute service works with it, attached; else the volume alone is, in use, with what its guest wrote.
+    private func requireCopy(
+        of volume: Volume, _ ended: BlockStorage.Operation, _ cell: Cell, _ bench: FlowBench, in connection: any Connection
+    ) throws {
+        let copy = try connection.rows(Act.copySQL, .text(MigrationStatus.target(of: volume.id).rawValue)) { $0.text(0) }
+        #expect(volume.status == .inUse && volume.attachStatus == .attached, "\(cell.name): the volume is \(volume.status)")
+        #expect(try Attachments.ofVolume(volume.id, in: connection).count == 1, "\(cell.name)")
+        let objects = bench.backends.all.flatMap { backend in
+            backend.objects.filter { $0.key == "volume-" + (volume.nameID ?? volume.id) }.map { (host: backend.host, object: $0.value) }
+        }
+        #expect(objects.count == 1 && objects[0].host == volume.backend, "\(cell.name)")
+        if cell.act == .finishMigration, ended.state == .done {
+            #expect(volume.migrationStatus == .success && objects[0].object.content == "what the guest wrote", "\(cell.name)")
+        } else {
+            #expect(objects[0].object.content == "content", "\(cell.name)")
+        }
+        guard cell.act == .migrateAttached, ended.state == .done else {
+            #expect(copy.isEmpty, "\(cell.name): a copy is left")
+            if cell.act != .finishMigration { #expect(volume.migrationStatus == .error, "\(cell.name)") }
+            return
+        }
+        #expect(copy.count == 1 && volume.migrationStatus == .migrating, "\(cell.name)")
+        #expect(try Attachments.ofVolume(copy[0], in: connection).count == 1, "\(cell.name): the copy is not attached")
+    }
+
     private func backups(of caller: Caller, in connection: any Connection) throws -> [Backup] {
         try BackupQuery(projectID: caller.projectID, limit: 100).page(in: connection)
     }
@@ -200,6 +231,25 @@ struct FlowTableTests {
     ) async throws {
         let requests = bench.requests
         let row = try await bench.database.read { try Volumes.find(volume, in: $0) }
+        if let row, cell.act == .migrateAttached, row.migrationStatus == .migrating {
+            // The Compute service gives it up.
+            let copy = try await bench.database.read {
+                try #require(try $0.first(Act.copySQL, .text(MigrationStatus.target(of: volume).rawValue)) { $0.text(0) })
+            }
+            for attachment in try await bench.database.read({ try Attachments.ofVolume(copy, in: $0) }) {
+                _ = try await bench.database.write {
+                    try requests.deleteAttachment(attachment.id, permit: .everything, caller: caller, in: $0)
+                }
+            }
+            let operation = try await bench.database.write { tx -> String? in
+                _ = try requests.completeMigration(
+                    of: volume, to: copy, hasFailed: true, permit: .unused([]), caller: caller, in: tx)
+                return try Operations.latest(of: volume, in: tx)?.id
+            }
+            bench.script.begin([:])
+            if let operation { try await bench.carryOut(operation) }
+            try await bench.carryOutRest(of: caller)
+        }
         if row != nil {
             // What is not the service's, the operator removes.
             if cell.act == .manageSnapshot || cell.act == .unmanageSnapshot { bench.backends.all[0]["volume-" + volume]?.snapshots = [:] }

@@ -284,15 +284,6 @@ struct AnswerTests {
                 }
             }
         }
-        let id = try service.create()
-        for (action, what) in [
-            ("os-extend_volume_completion", "Extension of a volume by the Compute service is")
-        ] {
-            let body = JSON.object(JSONObject([(name: action, value: JSON.object([:]))]))
-            let answer = try service.api("POST", "/volumes/\(id)/action", body)
-            #expect(answer.status == 400)
-            #expect(answer.message == "\(what) \(sentence)")
-        }
         // What is none of Cinder's either is the router's to answer.
         #expect(try service.api("GET", "/backupz").text.contains("The resource could not be found.<br />"))
         let closed = try ServiceUnderTest(

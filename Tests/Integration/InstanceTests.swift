@@ -8,80 +8,14 @@ import Testing
 /// Volumes near the instances that will use them: the scheduler asks the compute service of Keystone's catalogue.
 @Suite("Instances", .serialized)
 struct InstanceTests {
-    private final class Nova: Sendable {
-        let port: UInt16
-        private let lifeline: Int32
-        private let pid: pid_t
-        private let isRunning = Guarded(true)
-
-        init(_ keystone: KeystoneUnderTest) throws {
-            port = try Loopback.freePort()
-            let (mine, theirs) = try socketPair()
-            lifeline = mine
-            defer { close(theirs) }
-            pid = try spawn(
-                "/usr/bin/env", ["python3", ServiceUnderTest.sources + "/keystone/nova.py", "\(port)", "\(keystone.port)"],
-                descriptors: [(source: theirs, target: 0)])
-            let limit = Timestamp.monotonic() + 20
-            while true {
-                if let descriptor = try? Loopback.connect(port) {
-                    close(descriptor)
-                    break
-                }
-                guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("nova.py does not answer") }
-                usleep(20_000)
-            }
-        }
-
-        deinit { stop() }
-
-        func stop() {
-            guard
-                isRunning.withLock({ running in
-                    defer { running = false }; return running
-                })
-            else { return }
-            close(lifeline)
-            _ = reap(pid)
-        }
-
-        /// From now on an instance uses a volume by the attachment.
-        func use(_ instance: String, _ volume: String, _ attachment: String) throws {
-            let path = "/uses/\(instance)/\(volume)/\(attachment)"
-            _ = try Loopback.exchange(port, Array("PUT \(path) HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".utf8))
-        }
-
-        /// Ids of the servers that it was asked for.
-        func asked() throws -> [String] {
-            let answer = try ServiceUnderTest.parse(
-                try Loopback.exchange(port, Array("GET /asked HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".utf8)))
-            return answer.json["asked"]?.array?.compactMap(\.string) ?? []
-        }
-    }
-
-    /// Puts Nova into the catalogue, in the second region; the first one's does not answer. Returns the service's id.
-    private static func register(_ nova: Nova, _ keystone: KeystoneUnderTest, _ root: String) throws -> String {
-        let made = try keystone.ask("POST", "/services", ["service": ["type": "compute", "name": "nova"]], token: root)
-        let compute = try #require(made.json["service"]?["id"]?.string)
-        for (region, url) in [("RegionOne", "http://127.0.0.1:9/v2.1"), ("RegionTwo", "http://127.0.0.1:\(nova.port)/v2.1/")] {
-            if region != "RegionOne" { _ = try keystone.ask("POST", "/regions", ["region": ["id": .string(region)]], token: root) }
-            let endpoint = try keystone.ask(
-                "POST", "/endpoints",
-                ["endpoint": ["service_id": .string(compute), "interface": "internal", "region_id": .string(region), "url": .string(url)]],
-                token: root)
-            #expect(endpoint.status == 201, "\(endpoint.text)")
-        }
-        return compute
-    }
-
     private static func id(_ digit: Int) -> String { "\(digit)0000000-0000-4000-8000-000000000000" }
 
     @Test("the hint local_to_instance is the host that Nova names; where nobody can say, the volume fails and says why")
     func locality() throws {
         let keystone = try KeystoneUnderTest.shared.get()
-        let nova = try Nova(keystone)
+        let nova = try NovaUnderTest(keystone)
         let root = try keystone.token("root", project: "alpha")
-        let compute = try Self.register(nova, keystone, root)
+        let compute = try nova.register(with: keystone, root)
         let service = try keystone.service(
             options: "quota_volumes = -1\nscheduler_default_filters = CapacityFilter,InstanceLocalityFilter",
             sections: "[nova]\nregion_name = RegionTwo\ninterface = internal")
@@ -138,9 +72,9 @@ struct InstanceTests {
     @Test("what an instance uses is detached by nobody but a service: 409 for its owner and for administrators, whatever call they make")
     func detachment() throws {
         let keystone = try KeystoneUnderTest.shared.get()
-        let nova = try Nova(keystone)
+        let nova = try NovaUnderTest(keystone)
         let root = try keystone.token("root", project: "alpha")
-        let compute = try Self.register(nova, keystone, root)
+        let compute = try nova.register(with: keystone, root)
         let service = try keystone.service(
             options: "quota_volumes = -1", sections: "[nova]\nregion_name = RegionTwo\ninterface = internal")
         let alice = try keystone.token("alice", project: "alpha")

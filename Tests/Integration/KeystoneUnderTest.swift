@@ -79,10 +79,10 @@ final class KeystoneUnderTest: Sendable {
     /// A service that trusts this Keystone, through the proxy if there is one, and waits for it so many seconds.
     func service(
         options: String = "", port: UInt16? = nil, urls: String? = nil, patience: Int = 60, authtoken: String = "token_cache_time = 300",
-        account: String = "clinker", sections: String = ""
+        account: String = "clinker", backends: String = "file", sections: String = ""
     ) throws -> ServiceUnderTest {
         try ServiceUnderTest(
-            auth: "keystone", options: options,
+            auth: "keystone", options: options, backends: backends,
             sections: """
                 [file]
                 volume_driver = file

@@ -155,6 +155,7 @@ struct RoleMatrixTests {
         action(
             #"{"os-migrate_volume_completion": {"new_volume": "00000000-0000-0000-0000-000000000001"}}"#,
             "volume_extension:volume_admin_actions:migrate_volume_completion"),
+        action(#"{"os-extend_volume_completion": {}}"#, "volume_extension:volume_admin_actions:extend_volume_completion"),
         Case("POST", "/volumes/NOTHING/action", "volume_extension:volume_unmanage", body: #"{"os-unmanage": {}}"#),
         Case("POST", "/snapshots/NOTHING/action", "snapshot_extension:snapshot_unmanage", body: #"{"os-unmanage": {}}"#),
         Case("GET", "/manageable_volumes?host=node@file", "volume_extension:list_manageable"),

@@ -260,6 +260,7 @@ ACTIONS = {
     "revert": ({"snapshot_id": "{s1}"}, {"snapshot_id": UUIDS}),
     "os-migrate_volume": ({"host": "judge@nowhere"}, {"host": ["", "judge@big#big"], "force_host_copy": ["yes", "maybe"], "lock_volume": ["maybe"], "cluster": ["c"]}),
     "os-migrate_volume_completion": ({"new_volume": NOBODY}, {"new_volume": UUIDS, "error": ["true", "maybe"]}),
+    "os-extend_volume_completion": ({}, {"error": ["true", "maybe"]}),
     "os-force_detach": ({"connector": None}, {"attachment_id": UUIDS}),
     "os-terminate_connection": ({"connector": {}}, {}),
     "os-initialize_connection": ({"connector": "x"}, {}),
@@ -326,6 +327,23 @@ def action_states(s):
                 if s.pair.diverged:
                     s.pair.diverged = False
                     s.volume("v2")
+
+
+@scenario
+def completions(s):
+    """What Nova says when it has copied or extended a volume, in the states that administrators can set."""
+    s.volume()
+    s.volume("v2")
+    for first in ("none", "starting", "migrating", "completing", "success", "error"):
+        s.reset("available", "v1", migration_status=first)
+        for second in ("none", "migrating", "error"):
+            s.reset("available", "v2", migration_status=second)
+            for body in ({"new_volume": "{v2}"}, {"new_volume": "{v2}", "error": True}, {"new_volume": "{v1}"}, {"new_volume": "{v2}", "error": "false"}):
+                s.action("os-migrate_volume_completion", body, "v1", user=s.rng.choice(("adm", "adm", "mem")), version=s.rng.choice(("3.0", "3.71")))
+        for state in ("available", "extending", "error_extending", "in-use"):
+            s.reset(state, "v1")
+            for body in ({}, {"error": True}, {"error": None}, {"error": "no"}, {"error": 1}, {"bogus": 1}):
+                s.action("os-extend_volume_completion", body, "v1", user=s.rng.choice(("adm", "adm", "mem")), version=s.rng.choice(("3.0", "3.70", "3.71")))
 
 
 @scenario

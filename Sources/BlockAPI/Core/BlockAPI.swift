@@ -133,7 +133,6 @@ public final class BlockAPI: Sendable {
             guard let names = body?.object?.names, names.count == 1 else { throw .badRequest("Malformed request body") }
             candidates = candidates.filter { $0.action == names[0] }
             guard !candidates.isEmpty else {
-                if let sentence = NotServed.sentence(ofAction: names[0], path: endpoint.operations[0].path) { throw .badRequest(sentence) }
                 throw .badRequest(
                     "There is no such action: \(names[0]). Verify the request body and Content-Type header and try again.")
             }

@@ -12,22 +12,11 @@ enum NotServed {
         ("/os-services/failover_host", "Failover to replicas is"),
     ]
 
-    /// Actions of `POST /volumes/{id}/action`.
-    static let volumeActions: [(action: String, what: String)] = [
-        ("os-extend_volume_completion", "Extension of a volume by the Compute service is")
-    ]
-
     private static func sentence(_ what: String) -> String { "\(what) not served by this release of Clinker." }
 
     /// What is said of a path for which no operation was found; nil if it is none of Cinder's either.
     static func sentence(ofPath segments: ArraySlice<Substring>) -> String? {
         paths.first { covers($0.path, segments) }.map { sentence($0.what) }
-    }
-
-    /// What is said of an action of a volume that is unknown here; nil if it is none of Cinder's either.
-    static func sentence(ofAction name: String, path: String) -> String? {
-        guard path == "/volumes/{id}/action" else { return nil }
-        return volumeActions.first { $0.action == name }.map { sentence($0.what) }
     }
 
     /// Whether the path lies at or below the template.

@@ -94,20 +94,40 @@ extension VolumeActionResource {
                         caller: request.caller, in: tx)
                 }
             },
+            APIOperation(
+                "volumes:os-migrate_volume_completion", "POST", "/volumes/{id}/action", action: Self.completionKey,
+                policies: [rule("migrate_volume_completion")],
+                body: .action(Self.completionKey, .object([("new_volume", .uuid), Self.error], required: ["new_volume"])),
+                answers: .member("save_volume_id", .text), summary: "Say that the Compute service has copied an attached volume",
+                handler: completeMigration),
             action(
-                "os-migrate_volume_completion", policies: [rule("migrate_volume_completion")],
-                body: .object(
-                    [("new_volume", .uuid), ("error", Schema(kinds: [.string, .null, .boolean]))], required: ["new_volume"]),
-                status: 200, summary: "Say that the compute service has moved an attached volume"
+                "os-extend_volume_completion", policies: [rule("extend_volume_completion")], body: .object([Self.error]),
+                summary: "Say that the Compute service has extended a volume"
             ) { request in
-                // Only a migration through the compute service has a second volume, and none is served.
-                let other = request.body["os-migrate_volume_completion"]?["new_volume"]?.string ?? ""
-                try await store.read {
-                    let volume = try Volumes.get(request.parameters[0], for: request.caller, in: $0)
-                    _ = try Volumes.get(other, for: request.caller, in: $0)
-                    throw StorageError.invalidVolume("Volume \(volume.id) is not being migrated to volume \(other).")
-                }
+                try await store.read { try Volumes.completeExtension(request.parameters[0], caller: request.caller, in: $0) }
             },
         ]
+    }
+
+    private static let completionKey = "os-migrate_volume_completion"
+    private static var error: (String, Schema) { ("error", Schema(kinds: [.string, .null, .boolean])) }
+
+    @Sendable private func completeMigration(_ request: APIRequest) async throws -> JSON {
+        let body = request.body[Self.completionKey]
+        let (id, other) = (request.parameters[0], body?["new_volume"]?.string ?? "")
+        let hasFailed = body?["error"].map(PythonText.isTrue) ?? false
+        let isMigrating = try await store.read { try Volumes.get(id, for: request.caller, in: $0).migrationStatus != nil }
+        // Only where nothing is migrated is anything detached.
+        let permit = isMigrating ? DetachPermit.unused([]) : try await guardian.permit(ofVolume: id, request)
+        let end = try await store.write {
+            try requests.completeMigration(
+                of: id, to: other, hasFailed: hasFailed, permit: permit, caller: request.caller, in: $0)
+        }
+        switch end {
+        case .none(let saved): return .string(saved)
+        case .operation(let operation):
+            _ = try await outcomes.of(operation, failure: "The migration could not be ended")
+            return .string(id)
+        }
     }
 }

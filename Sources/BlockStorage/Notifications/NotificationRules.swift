@@ -55,6 +55,9 @@ struct NotificationRule: Sendable {
         "volume.migrate": [
             NotificationRule(subject: .volume, name: "volume.migrate", ends: .nothing, scheduling: "migrate_volume_to_host")
         ],
+        "volume.migrate_attached": [
+            NotificationRule(subject: .volume, name: "volume.migrate", ends: .nothing, scheduling: "migrate_volume_to_host")
+        ],
         "volume.manage": [NotificationRule(subject: .volume, name: "volume.manage_existing")],
         "volume.revert": [
             NotificationRule(subject: .volume, name: "volume.revert"),

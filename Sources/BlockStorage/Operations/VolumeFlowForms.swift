@@ -80,6 +80,13 @@ public struct ExtendVolumeArguments: FlowArguments {
     }
 }
 
+/// The Compute service is told that the operation's volume is larger.
+public struct TellExtendedArguments: FlowArguments {
+    public static let flow = FlowID("volume.tell_extended")
+    public static let members: [JSONMember<Self>] = []
+    public init() {}
+}
+
 public struct ExtendVolumeState: PlacementState {
     public static let members = [
         JSONMember("claimed", \Self.claimed), JSONMember("reports_awaited", \Self.reportsAwaited),
@@ -130,6 +137,47 @@ public struct MigrateVolumeArguments: MoveArguments {
     public init(host: String, targetID: String) {
         self.host = host
         self.targetID = targetID
+    }
+}
+
+/// Of a volume that an instance uses: it is copied by the Compute service.
+public struct MigrateAttachedVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.migrate_attached")
+    public static let members = [
+        JSONMember("host", \Self.host), JSONMember("copy_id", \Self.copyID), JSONMember("instance_id", \Self.instanceID),
+    ]
+    /// `node@backend` or `node@backend#pool`
+    public var host = ""
+    /// The volume that it is copied to.
+    public var copyID = ""
+    public var instanceID = ""
+    public init() {}
+    public init(host: String, copyID: String, instanceID: String) {
+        self.host = host
+        self.copyID = copyID
+        self.instanceID = instanceID
+    }
+}
+
+public struct MigrateAttachedVolumeState: PlacementState {
+    public static let members = [
+        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
+    ]
+    public var reportsAwaited = false
+    public var capacityRead = false
+    public init() {}
+}
+
+/// The Compute service has copied a volume, or could not.
+public struct FinishMigrationArguments: FlowArguments {
+    public static let flow = FlowID("volume.finish_migration")
+    public static let members = [JSONMember("copy_id", \Self.copyID), JSONMember("failed", \Self.hasFailed)]
+    public var copyID = ""
+    public var hasFailed = false
+    public init() {}
+    public init(copyID: String, hasFailed: Bool) {
+        self.copyID = copyID
+        self.hasFailed = hasFailed
     }
 }
 

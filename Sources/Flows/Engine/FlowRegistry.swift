@@ -19,12 +19,13 @@ struct FlowRegistry: Sendable {
 
     static let all = FlowRegistry([
         Registered<CreateVolume>(), Registered<DeleteVolume>(), Registered<DeleteVolumeWithoutSnapshots>(), Registered<ForceDeleteVolume>(),
-        Registered<OpenVolumeKey>(), Registered<DiscardKey>(), Registered<ExtendVolume>(),
+        Registered<OpenVolumeKey>(), Registered<DiscardKey>(), Registered<ExtendVolume>(), Registered<TellExtended>(),
         Registered<ConnectVolume>(), Registered<DisconnectVolume>(), Registered<ConnectAttachment>(), Registered<DeleteAttachment>(),
         Registered<RestoreExport>(),
         Registered<CreateSnapshot>(), Registered<DeleteSnapshot>(), Registered<RevertVolume>(), Registered<ManageSnapshot>(),
         Registered<UnmanageSnapshot>(),
-        Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<RemoveUnusedObject>(),
+        Registered<RetypeVolume>(), Registered<MigrateVolume>(), Registered<MigrateAttachedVolume>(), Registered<FinishMigration>(),
+        Registered<RemoveUnusedObject>(),
         Registered<ManageVolume>(), Registered<UnmanageVolume>(),
         Registered<CreateBackup>(), Registered<RemoveBackupSnapshot>(), Registered<DeleteBackup>(), Registered<ForgetBackup>(),
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),

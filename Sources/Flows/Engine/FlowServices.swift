@@ -1,5 +1,6 @@
 public import BlockStorage
 public import Database
+import DriverHost
 public import KeyManager
 public import Logging
 import Primitives
@@ -20,6 +21,8 @@ public final class FlowServices: Sendable {
     let keys: (any KeyManager)?
     /// nil: no Image service is known.
     let images: (any ImageAccess)?
+    /// nil: no Compute service is known.
+    let compute: (any ComputeAccess)?
     let log: Logger
     let progress = ProgressBoard()
     /// The service is stopping: nobody waits for storage to come back any more.
@@ -29,7 +32,8 @@ public final class FlowServices: Sendable {
 
     public convenience init(
         database: any Database, backends: Backends, stores: BackupStoreHosts? = nil, settings: Settings,
-        instances: (any InstanceLocator)? = nil, images: (any ImageAccess)? = nil, keys: (any KeyManager)? = nil, log: Logger
+        instances: (any InstanceLocator)? = nil, images: (any ImageAccess)? = nil,
+        compute: (any ComputeAccess)? = nil, keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         try self.init(
             database: database, backends: backends,
@@ -37,7 +41,8 @@ public final class FlowServices: Sendable {
             serving: stores.map { BackupServing($0, settings: settings, database: database, log: log) },
             repositories: stores.map {
                 StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
-            }, transfers: TransferProcesses(), images: images, retryPause: 0.1, settings: settings, instances: instances, keys: keys,
+            }, transfers: TransferProcesses(), images: images, compute: compute, retryPause: 0.1, settings: settings, instances: instances,
+            keys: keys,
             log: log)
         if self.settings.imageTenant == nil, backends.entries.contains(where: { $0.imageCacheLimits != nil }) {
             log.warning("images are not cached: cinder_internal_tenant_project_id or cinder_internal_tenant_user_id is not set")
@@ -47,7 +52,8 @@ public final class FlowServices: Sendable {
     init(
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
         serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner,
-        images: (any ImageAccess)? = nil, retryPause: Double, settings: Settings, instances: (any InstanceLocator)? = nil,
+        images: (any ImageAccess)? = nil, compute: (any ComputeAccess)? = nil, retryPause: Double, settings: Settings,
+        instances: (any InstanceLocator)? = nil,
         keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
         self.database = database
@@ -58,10 +64,18 @@ public final class FlowServices: Sendable {
         self.transfers = transfers
         self.keys = keys
         self.images = images
+        self.compute = compute
         self.retryPause = retryPause
         self.settings = FlowSettings(settings, backends: backends.count)
         scheduler = try Scheduler(settings, instances: instances)
         self.log = log
+    }
+}
+
+extension FlowServices {
+    func requireCompute() throws -> any ComputeAccess {
+        guard let compute else { throw DriverFailure(.badConfiguration, "no Compute service is known") }
+        return compute
     }
 }
 
@@ -82,6 +96,8 @@ final class FlowSettings: Sendable {
     let clonesImageVolumes: Bool
     /// Seconds that a client waits for an operation.
     let responseTimeout: Double
+    /// Whether a Compute service is known: there is a catalogue that names it.
+    let hasCompute: Bool
 
     init(_ settings: Settings, backends: Int) {
         names = StorageNames(settings)
@@ -95,5 +111,6 @@ final class FlowSettings: Sendable {
             tenant.project.isEmpty || tenant.user.isEmpty ? nil : ImageCache.Tenant(projectID: tenant.project, userID: tenant.user)
         clonesImageVolumes = settings[Options.images.directSchemes].contains("cinder")
         responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
+        hasCompute = settings[Options.service.authStrategy] == "keystone"
     }
 }

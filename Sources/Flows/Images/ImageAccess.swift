@@ -24,8 +24,6 @@ public protocol ImageAccess: Sendable {
     func deleteUnfinished(_ image: String) async throws -> Bool
     /// Gives an image properties.
     func describe(_ image: String, as properties: JSONObject) async throws
-    /// Tells the Compute service that a volume of instances has another content.
-    func tellReimaged(volume: String, instances: [String]) async throws
 }
 
 /// The Image service, as far as the steps of one operation may use it.

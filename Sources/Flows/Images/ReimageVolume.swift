@@ -32,7 +32,7 @@ enum ReimageVolume: FlowDefinition {
                 let instances = try await run.read { try Attachments.ofVolume(volume.id, in: $0).compactMap(\.instanceID) }
                 guard !instances.isEmpty else { return true }
                 do {
-                    try await OperationImages(run.operation, services).access.tellReimaged(volume: volume.id, instances: instances)
+                    try await services.requireCompute().tellReimaged(volume: volume.id, instances: instances)
                     return true
                 } catch {
                     services.log.error(

@@ -51,6 +51,7 @@ enum ExtendVolume: FlowDefinition {
             record: { run, output, tx in
                 guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
                 try Volumes.resize(volume, to: run.arguments.newSize, status: volume.previousStatus ?? .available, in: tx)
+                try TellExtended.begin(after: run, in: tx)
                 if let data = output?["data"]?.string { try Volumes.setDriverData(data, of: volume, in: tx) }
             }),
     ]

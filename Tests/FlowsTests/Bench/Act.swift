@@ -10,10 +10,11 @@ import Testing
 enum Act: String, CaseIterable, Sendable {
     case create, clone, fromSnapshot, fromSnapshotElsewhere
     case delete, deleteWithoutSnapshots, cascade
-    case extend
+    case extend, tellExtended
     case connect, disconnect, attach, attachAgain, detach, restoreExport
     case snapshot, deleteSnapshot, revert
     case retype, retypeElsewhere, migrate, removeUnusedObject
+    case migrateAttached, finishMigration, takeMigrationBack
     case manage, unmanage, manageSnapshot, unmanageSnapshot, verifyBackup
     case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup, forgetBackup
     case restore, restoreOver, fromBackup
@@ -34,6 +35,7 @@ enum Act: String, CaseIterable, Sendable {
         case .secretDiscardKey: DiscardKey.id
         case .secretFromImage, .secretFromSecretImage: CreateEncryptedFromImage.id
         case .extend, .keptExtend: ExtendVolume.id
+        case .tellExtended: TellExtended.id
         case .connect: ConnectVolume.id
         case .disconnect: DisconnectVolume.id
         case .attach, .attachAgain, .secretAttach: ConnectAttachment.id
@@ -44,6 +46,8 @@ enum Act: String, CaseIterable, Sendable {
         case .revert, .keptRevert: RevertVolume.id
         case .retype, .retypeElsewhere, .keptRetypeElsewhere: RetypeVolume.id
         case .migrate, .keptMigrate: MigrateVolume.id
+        case .migrateAttached: MigrateAttachedVolume.id
+        case .finishMigration, .takeMigrationBack: FinishMigration.id
         case .removeUnusedObject: RemoveUnusedObject.id
         case .verifyBackup: VerifyBackup.id
         case .manage: ManageVolume.id
@@ -67,8 +71,13 @@ enum Act: String, CaseIterable, Sendable {
     /// A client waits for it, and is told there how it ended: no message says it again.
     /// Or it is nothing that a user asked for.
     var isAnswered: Bool {
-        [.connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey].contains(self)
+        [
+            .connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey, .finishMigration,
+            .takeMigrationBack,
+        ].contains(self)
     }
+    /// The Compute service copies the volume.
+    var swaps: Bool { [.migrateAttached, .finishMigration, .takeMigrationBack].contains(self) }
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
@@ -104,6 +113,8 @@ enum Act: String, CaseIterable, Sendable {
 
     private static let connector: JSON = ["host": "compute-1", "initiator": "iqn.test"]
 
+    static let copySQL = SQL("SELECT id FROM volumes WHERE migration_status = ?")
+
     /// Does what must be before it, then asks for it; returns the volume that the flow is about and the operation.
     func begin(_ bench: FlowBench, _ caller: Caller) async throws -> (volume: String, operation: String) {
         let requests = bench.requests
@@ -130,9 +141,9 @@ enum Act: String, CaseIterable, Sendable {
             try await bench.carryOut(operation)
             return id
         }
-        func attach(_ volume: String) async throws -> String {
+        func attach(_ volume: String, to instance: String? = nil, by reserved: String? = nil) async throws -> String {
             let id = try await bench.database.write {
-                try requests.reserve(volumeID: volume, instanceID: nil, mode: "rw", caller: caller, in: $0)
+                try reserved ?? requests.reserve(volumeID: volume, instanceID: instance, mode: "rw", caller: caller, in: $0)
             }
             let operation = try await bench.database.write {
                 try requests.connectAttachment(id, connector: Self.connector, isNew: true, caller: caller, in: $0)
@@ -140,6 +151,29 @@ enum Act: String, CaseIterable, Sendable {
             try await bench.carryOut(operation)
             try await bench.database.write { try Attachments.complete(id, caller: caller, in: $0) }
             return id
+        }
+        /// A volume that an instance uses, and the request to migrate it. Of the default type: it fits either backend.
+        func migratingAttached() async throws -> (volume: String, attachment: String, operation: String) {
+            let volume = try await create { $0.typeName = "__DEFAULT__" }
+            let placed = try await bench.database.read { try #require(try Volumes.find(volume, in: $0)?.backend) }
+            let target = bench.backends.all.first { $0.host != placed }?.host ?? ""
+            let attachment = try await attach(volume, to: UUID.random())
+            let begun = try await about(volume) {
+                try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
+            }
+            return (volume, attachment, begun.operation)
+        }
+        /// The same after the Compute service has attached the copy.
+        func swapping() async throws -> (volume: String, attachment: String, copy: String, new: String) {
+            let begun = try await migratingAttached()
+            bench.script.begin([:])
+            try await bench.carryOut(begun.operation)
+            let (copy, new) = try await bench.database.read { connection in
+                let target = MigrationStatus.target(of: begun.volume)
+                let copy = try #require(try connection.first(Self.copySQL, .text(target.rawValue)) { $0.text(0) })
+                return (copy, try #require(try Attachments.ofVolume(copy, in: connection).first).id)
+            }
+            return (begun.volume, begun.attachment, copy, new)
         }
         func backup(of volume: String, _ change: @escaping @Sendable (inout NewBackup) -> Void = { _ in }) async throws -> (
             id: String, operation: String
@@ -179,6 +213,13 @@ enum Act: String, CaseIterable, Sendable {
             }
         }
 
+        func ended(_ volume: String, _ copy: String, hasFailed: Bool) async throws -> (volume: String, operation: String) {
+            try await about(volume) {
+                _ = try requests.completeMigration(
+                    of: volume, to: copy, hasFailed: hasFailed, permit: .unused([]), caller: MemoryCompute.caller, in: $0)
+            }
+        }
+
         switch self {
         case .secretCreate: return try await made { $0.typeName = "secret" }
         case .create: return try await made { $0.typeName = "one" }
@@ -211,6 +252,35 @@ enum Act: String, CaseIterable, Sendable {
         case .extend, .keptExtend:
             let volume = try await created()
             return try await about(volume) { try requests.extend(volume, to: 2, allowAttached: false, caller: caller, in: $0) }
+        case .tellExtended:
+            let volume = try await create()
+            _ = try await attach(volume, to: UUID.random())
+            let extended = try await about(volume) { try requests.extend(volume, to: 2, allowAttached: true, caller: caller, in: $0) }
+            try await bench.carryOut(extended.operation)
+            return try await bench.database.read { connection in
+                let told = try Operations.runnable(in: connection).first { $0.resourceID == volume }
+                return (volume, try #require(told).id)
+            }
+        case .migrateAttached:
+            let begun = try await migratingAttached()
+            return (begun.volume, begun.operation)
+        case .finishMigration:
+            let swapping = try await swapping()
+            _ = try await attach(swapping.copy, by: swapping.new)
+            for backend in bench.backends.all where backend["volume-" + swapping.copy] != nil {
+                backend["volume-" + swapping.copy]?.content = "what the guest wrote"
+            }
+            let detached = try await bench.database.write {
+                try #require(try requests.deleteAttachment(swapping.attachment, permit: .everything, caller: caller, in: $0))
+            }
+            try await bench.carryOut(detached)
+            return try await ended(swapping.volume, swapping.copy, hasFailed: false)
+        case .takeMigrationBack:
+            let swapping = try await swapping()
+            _ = try await bench.database.write {
+                try requests.deleteAttachment(swapping.new, permit: .everything, caller: caller, in: $0)
+            }
+            return try await ended(swapping.volume, swapping.copy, hasFailed: true)
         case .connect:
             let volume = try await create()
             return try await about(volume) {

@@ -36,6 +36,7 @@ final class FlowBench: Sendable {
                 "[DEFAULT]\nquota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\nquota_backups = -1\nquota_backup_gigabytes = -1\n"
                 + "enable_force_upload = true\n"
                 + "cinder_internal_tenant_project_id = tenant\ncinder_internal_tenant_user_id = tenant\nallowed_direct_url_schemes = cinder\n"
+                + "auth_strategy = keystone\n"
         )
         requests = VolumeRequests(settings)
         stores = MemoryStores()
@@ -91,7 +92,7 @@ final class FlowBench: Sendable {
         let services = try FlowServices(
             database: database, backends: backends, stores: stores,
             transfers: MemoryTransfers(backends: backends, store: stores.store, images: images, script: script), images: images,
-            retryPause: 1e-6, settings: settings, keys: keys, log: log)
+            compute: MemoryCompute(script, self.database, requests), retryPause: 1e-6, settings: settings, keys: keys, log: log)
         let flow = try #require(FlowRegistry.all[operation.flow])
         _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
     }

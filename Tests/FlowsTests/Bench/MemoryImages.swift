@@ -57,6 +57,4 @@ final class MemoryImages: ImageAccess {
     func properties(of image: String) -> JSONObject { described.withLock { $0[image] ?? [:] } }
 
     private let described = Guarded<[String: JSONObject]>([:])
-
-    func tellReimaged(volume: String, instances: [String]) async throws {}
 }
