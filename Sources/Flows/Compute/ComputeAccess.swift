@@ -12,7 +12,7 @@ public protocol ComputeAccess: Sendable {
 /// `os-migrate_volume_completion` how it ended.
 public enum SwapAnswer: Sendable, Equatable {
     case accepted
-    /// It will not do it, and has begun nothing.
+    /// It will not do it, or does it already.
     case refused(String)
     /// Nobody knows whether it heard: it did not answer, or with trouble of its own.
     case unknown(String)

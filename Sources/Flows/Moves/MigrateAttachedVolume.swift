@@ -48,8 +48,8 @@ enum MigrateAttachedVolume: FlowDefinition {
                 guard try await !hasHeard() else { return }
                 switch try await services.requireCompute().swap(id, for: copy, ofInstance: run.arguments.instanceID) {
                 case .accepted: return
-                case .refused(let why): throw DriverFailure(.error, why)
-                case .unknown(let why): guard try await hasHeard() else { throw DriverFailure(.error, why) }
+                // What it refuses may be the repetition of a request that it took, whose answer was lost on the way.
+                case .refused(let why), .unknown(let why): guard try await hasHeard() else { throw DriverFailure(.error, why) }
                 }
             }, record: { _, _, _ in }),
     ]

@@ -25,7 +25,8 @@ final class MemoryCompute: ComputeAccess {
         var isHeard = false
         var answer = SwapAnswer.accepted
         do { try script.run("swap volumes") { isHeard = true } } catch {
-            let isRefusal = (error as? DriverFailure)?.code == .invalid && !isHeard
+            // Of a request that came twice the second is refused.
+            let isRefusal = (error as? DriverFailure).map { [.invalid, .hostDied].contains($0.code) } ?? false
             answer = isRefusal ? .refused("\(error)") : .unknown("\(error)")
         }
         guard isHeard else { return answer }
