@@ -203,6 +203,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server, old, new, mode = found[1], found[2], new["volumeId"], control["mode"]
         if old not in control["servers"].get(server, {}):
             return self.refuse(404, "itemNotFound", f"Instance {server} could not be found or has no volume {old}.")
+        if any(known[:3] == [server, old, new] for known in swaps):  # A client repeats what a closed connection left unanswered.
+            return self.answer(400, {"badRequest": {"code": 400, "message": f"volume {new} is not available"}})
         swaps.append([server, old, new, mode])
         if mode == "refuse":
             return self.answer(409, {"conflictingRequest": {"code": 409, "message": "Cannot 'swap_volume' instance while it is in vm_state stopped"}})
