@@ -52,6 +52,13 @@ struct BackupExamination {
             }
             let after = try await rows()
             let busy = before.claimed.union(after.claimed)
+            findings += contents.damages.map { project, text in
+                Finding(
+                    .store, name, "Store \(name) holds damage in the repository of project \(project): \(text).",
+                    advice: text.hasPrefix("index/")
+                        ? "`clinker backup prune` makes it anew from the packs."
+                        : "The backup that it was is lost, and prune removes nothing meanwhile: delete the backup, or what is named.")
+            }
             findings += missing(name, contents, before.rows, after.rows, busy) + unknown(name, contents, before.rows + after.rows)
         }
         let strangers = Dictionary(grouping: try await rows().rows.filter { !$0.store.isEmpty && !names.contains($0.store) }, by: \.store)

@@ -71,6 +71,8 @@ public struct BackupOrder: Sendable {
     public var relatives: [Item] = []
     /// Ids of backups that share objects with it and are of a later moment than it, the latest first.
     public var newer: [String] = []
+    /// Ids of the other backups that are whole and lie in the same repository, as far as the database knows.
+    public var neighbours: [String] = []
     /// Parts of the volume that cannot be read from what it rests on.
     public var damagedParts: [Range<UInt64>] = []
 
@@ -82,6 +84,7 @@ public struct BackupOrder: Sendable {
     var value: DriverValue {
         .members([
             "relatives": .list(relatives.map(\.value)), "newer": .list(newer.map { .string($0) }),
+            "neighbours": .list(neighbours.map { .string($0) }),
             "damaged_parts": .list(
                 damagedParts.map {
                     .list([.integer(Int64(clamping: $0.lowerBound)), .integer(Int64(clamping: $0.upperBound))])
@@ -103,6 +106,7 @@ public struct BackupOrder: Sendable {
         options = value["options"] ?? .object([])
         relatives = (value["relatives"]?.list ?? []).map { Item($0) }
         newer = (value["newer"]?.list ?? []).compactMap(\.string)
+        neighbours = (value["neighbours"]?.list ?? []).compactMap(\.string)
         damagedParts = (value["damaged_parts"]?.list ?? []).compactMap { part in
             guard let ends = part.list, ends.count == 2, let start = ends[0].integer, let end = ends[1].integer, 0 <= start, start <= end
             else { return nil }

@@ -22,6 +22,12 @@ public struct BackupVerdict: Sendable, Equatable {
 
     public init() {}
 
+    /// What a backup has met with in its repository: snapshots of others that cannot be read.
+    public init(lostSnapshots output: DriverValue) {
+        users = (output["lost"]?.list ?? []).compactMap(\.string)
+        damages = (output["unreadable"]?.list ?? []).compactMap(\.string).filter { $0.hasPrefix("snapshots/") }.map { Damage($0) }
+    }
+
     var value: DriverValue {
         .members([
             "checked": .integer(Int64(clamping: checkedBytes)), "users": .list(users.map { .string($0) }),

@@ -48,6 +48,9 @@ struct BackupWork {
         if let reason = changes?.failure {
             log(CLINKER_WARNING, "not only what changed was read: \(source.plugin.name) did not tell it: \(reason)")
         }
+        for damage in output["unreadable"]?.list ?? [] {
+            log(CLINKER_WARNING, "the repository of project \(order.backup.projectID) holds damage: \(damage.string ?? "")")
+        }
         if let offset = output["missed_change"]?.integer { log(CLINKER_ERROR_LEVEL, complaint(source, offset)) }
         return output.adding("read_all", .boolean(readsAll))
             .adding("tells_changes", order.keepsSnapshot && tellsChanges(source, object) ? .boolean(true) : nil)

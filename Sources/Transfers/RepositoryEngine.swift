@@ -73,12 +73,18 @@ struct RepositoryEngine: BackupEngine {
         -> DriverValue
     {
         guard let repository = try repository(order, store, makes: true) else { throw DriverFailure(.error, "there is no repository") }
-        let snapshots = try repository.snapshots()
+        // One of another backup that cannot be read is that one's damage.
+        var unreadable: [String] = []
+        let snapshots = try repository.snapshots { unreadable.append($1.description) }
+        // Whose they are is known by elimination.
+        let found = Set(snapshots.compactMap(\.backupID))
+        let lost = unreadable.isEmpty || !store.traits.listsConsistently ? [] : order.neighbours.filter { !found.contains($0) }
         // An attempt that died after its end.
         if let made = snapshots.first(where: { $0.backupID == order.backup.id }) {
             let missedChange = try repository.record(of: made.id).missedChange
             try repository.forgetAttempts(of: order.backup.id)
             return .members(["objects": .integer(1)]).adding("missed_change", missedChange.map { .integer(Int64(clamping: $0)) })
+                .adding(unreadable, lost: lost)
         }
         let parent = order.parents.last.flatMap { parent in snapshots.first { $0.backupID == parent.id } }
         var request = BackupRequest(
@@ -92,6 +98,7 @@ struct RepositoryEngine: BackupEngine {
         let result = try repository.backup(source, request, control: control)
         return .members(["objects": .integer(1), "stored": .integer(Int64(clamping: result.storedBytes))])
             .adding("missed_change", result.missedChange.map { .integer(Int64(clamping: $0)) })
+            .adding(unreadable + result.unreadable, lost: lost)
     }
 
     private func snapshot(_ order: BackupOrder, in store: any ObjectStore) throws -> (Repository, RepositorySnapshot) {
@@ -124,7 +131,12 @@ struct RepositoryEngine: BackupEngine {
         }
         let repository = try existing(order, store)
         try repository.forgetAttempts(of: order.backup.id)
-        if let found = try repository.find(backup: order.backup.id) { return try repository.delete(found.id) }
+        do { if let found = try repository.find(backup: order.backup.id) { return try repository.delete(found.id) } } catch let error
+            as RepositoryError where error.kind == .damaged || !wasWhole
+        {
+            // What cannot be read is its own, or another's. Of one that never was whole there is none.
+            if wasWhole { _ = try repository.deleteUnreadable(besides: order.neighbours) }
+        }
         guard try !wasWhole || repository.hasIndex() else {
             throw DriverFailure(
                 .error,
@@ -169,5 +181,15 @@ struct RepositoryEngine: BackupEngine {
     func image(_ order: BackupOrder, in store: any ObjectStore) throws -> any BlockSource {
         let (repository, found) = try snapshot(order, in: store)
         return try repository.image(of: found.id)
+    }
+}
+
+extension DriverValue {
+    /// - Parameters:
+    ///   - unreadable: objects of the repository that are damaged, and how.
+    ///   - lost: the backups whose snapshots are among them.
+    fileprivate func adding(_ unreadable: [String], lost: [String]) -> DriverValue {
+        guard !unreadable.isEmpty else { return self }
+        return adding("unreadable", .list(unreadable.prefix(100).map { .string($0) })).adding("lost", .list(lost.map { .string($0) }))
     }
 }

@@ -49,7 +49,11 @@ struct RepositoryWork {
         for project in projects {
             do { try run(order, project, in: store) } catch {
                 // One repository that cannot be read keeps no other from being looked at.
-                guard order.work == .scrub else { throw error }
+                switch order.work {
+                case .scrub: break
+                case .prune where error is RepositoryError: break
+                default: throw error
+                }
                 send(.members(["project_id": .string(project), "problem": .string(DriverFailure(ofBackup: error).message)]))
             }
         }
@@ -98,6 +102,9 @@ struct RepositoryWork {
             for snapshot in try repository.snapshots(onDamage: { _, _ in }) {
                 guard let id = snapshot.backupID else { continue }
                 send(.members(["project_id": .string(project), "backup_id": .string(id)]))
+            }
+            for object in try repository.damagedObjects() {
+                send(.members(["project_id": .string(project), "damage": .string(object.description)]))
             }
         case .scrub:
             let result = try repository.scrub(part: order.part, of: order.parts, control: control)

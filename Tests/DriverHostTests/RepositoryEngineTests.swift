@@ -126,6 +126,58 @@ struct RepositoryEngineTests {
         #expect(try !holdsSnapshot())
     }
 
+    /// Of another volume, while the database knows of `b`.
+    private var another: BackupOrder {
+        var another = order
+        (another.backup.id, another.backup.volumeID, another.backup.objectCount) = ("c", "w", 0)
+        another.neighbours = ["b"]
+        return another
+    }
+
+    /// Damages the snapshot of `b`; its name.
+    private func spoilSnapshot() throws -> String {
+        var name = ""
+        try store.list("repositories/p/snapshots/", after: "") { found, _ in
+            name = found
+            return false
+        }
+        let file = open(place + "/objects/" + name, O_RDWR | O_CLOEXEC)
+        defer { close(file) }
+        var byte: UInt8 = 0
+        #expect(pread(file, &byte, 1, 20) == 1)
+        byte ^= 1
+        #expect(pwrite(file, &byte, 1, 20) == 1)
+        return String(name.dropFirst("repositories/p/".count))
+    }
+
+    @Test("a snapshot that cannot be read is the damage of its own backup: others are made, and say whose it is")
+    func besideDamage() throws {
+        let name = try spoilSnapshot()
+        let output = try engine.backup(another, of: SomeVolume(), to: store, TransferControl())
+        #expect(output["lost"]?.list?.map(\.string) == ["b"])
+        #expect(output["unreadable"]?.list?.map(\.string) == ["\(name) is not what was written"])
+        let verdict = BackupVerdict(lostSnapshots: output)
+        #expect(verdict.users == ["b"] && verdict.damages == [.init("\(name) is not what was written")])
+        #expect(try verify(store).damages.contains { $0.text.contains(name) })
+    }
+
+    @Test("a backup whose snapshot cannot be read is deleted, and its snapshot with it")
+    func removalOfDamaged() throws {
+        let name = try spoilSnapshot()
+        _ = try engine.backup(another, of: SomeVolume(), to: store, TransferControl())
+        // One that failed leaves another's alone.
+        var failed = failed
+        failed.backup.id = "d"
+        failed.neighbours = ["b", "c"]
+        try engine.remove(failed, from: store, TransferControl())
+        #expect(try store.size(of: "repositories/p/" + name) != nil)
+        var order = order
+        order.neighbours = ["c"]
+        try engine.remove(order, from: store, TransferControl())
+        #expect(try store.size(of: "repositories/p/" + name) == nil)
+        #expect(try holdsSnapshot())
+    }
+
     @Test("a repository that is there and has no snapshot of the backup lost it")
     func lost() throws {
         try store.list("repositories/p/snapshots/", after: "") { name, _ in unlink(place + "/objects/" + name) == 0 }

@@ -96,6 +96,40 @@ struct BackupCommandTests {
         try await restores(volumes, next, as: volumes.path(id))
     }
 
+    @Test("a damaged snapshot is the loss of its own backup, and a damaged index of none")
+    func smallObjects() async throws {
+        let volumes = try BackedUpVolumes(format: "repository")
+        let id = try volumes.volume(seed: 11)
+        let lost = try volumes.backup(id)
+        let snapshot = try #require(try await volumes.objects("-path", "*/snapshots/*").first)
+        let index = try #require(try await volumes.objects("-path", "*/index/*").first)
+        let kept = try volumes.backup(try volumes.volume(seed: 12))
+        try volumes.flip(snapshot, at: 30)
+        try volumes.flip(index, at: 30)
+        let names = [snapshot, index].map { $0.split(separator: "/").suffix(2).joined(separator: "/") }
+        let hindered = try await volumes.clinker("prune")
+        #expect(
+            hindered.status == 1 && hindered.output.contains("nothing removed") && hindered.output.contains(names[0]), "\(hindered.output)")
+        let findings = "\(try await DoctorTests.examine(volumes.service).findings.map(\.text))"
+        for name in names { #expect(findings.contains(name), "\(findings)") }
+        // The others are made and read.
+        #expect(try await volumes.clinker("verify", kept).status == 0)
+        let next = try volumes.backup(id)
+        #expect(try status(volumes, lost) == "damaged")
+        let verified = try await volumes.clinker("verify", lost)
+        #expect(verified.status == 1 && verified.output.contains(names[0]), "\(verified.output)")
+        let refused = try volumes.service.api("POST", "/backups/\(lost)/action", ["clinker:serve": [:]])
+        #expect(refused.status == 409, "\(refused.text)")
+        #expect(try volumes.service.api("DELETE", "/backups/\(lost)").status == 202)
+        try BackupTests.wait(volumes.service, lost, nil)
+        #expect(try await volumes.objects("-path", "*/snapshots/*").count == 2)
+        let pruned = try await volumes.clinker("prune")
+        #expect(pruned.status == 0, "\(pruned.output)")
+        #expect(try await !volumes.objects("-path", "*/index/*").contains(index))
+        try await restores(volumes, next, as: volumes.path(id))
+        try await DoctorTests.expectNothing(volumes.service)
+    }
+
     @Test(
         "in Cinder's format the increment behind damage stores what is damaged or missing anew, and is good; what is older stays marked",
         arguments: ["flipped", "missing"])

@@ -55,6 +55,8 @@ public struct BackupResult: Sendable, Equatable {
     /// Where the source said that nothing had changed but something had: the parent was not relied on and everything was read. The
     /// storage's list of changes cannot be trusted until somebody has found out why.
     public var missedChange: UInt64?
+    /// Parts of the repository's index that are damaged, and how: what they alone named was found in the store, or is stored anew.
+    public var unreadable: [String] = []
 }
 
 extension Repository {
@@ -69,25 +71,38 @@ extension Repository {
         try discardNoted(control)
         let lock = try takeLock(.work, control)
         defer { lock.release() }
-        if request.continues { try adoptUnindexedPacks() }
+        // What cannot be read is left for `prune`.
+        if request.continues { _ = try adoptUnindexedPacks(loadIndex(readsHeaders: false)) }
         let writer = try BackupWriter(self, source, request, control, lock)
         defer { writer.end() }
         return try writer.run()
     }
 
-    /// Puts packs that are in the store, but in no index, into the index: those of an attempt that was cut off.
-    private func adoptUnindexedPacks() throws {
-        let index = try loadIndex()
-        let known = Set(try index.packs).union(try index.markedPacks)
+    /// Puts packs that are in the store, but in no index, into the index: those of an attempt that was cut off, and those that a damaged
+    /// part of the index named.
+    ///
+    /// - Returns: the packs whose headers cannot be read, and why.
+    func adoptUnindexedPacks(_ index: BlobIndex) throws -> [(pack: Digest, error: any Error)] {
         let writer = IndexWriter(store, keys, interval: .infinity)
+        let unreadable = try forEachUnindexedPack(index) { try writer.add($0) }
+        try writer.flush()
+        return unreadable
+    }
+
+    /// Calls the body with every pack that is in the store but not in the index, as its own header says.
+    ///
+    /// - Returns: the packs whose headers cannot be read, and why.
+    func forEachUnindexedPack(_ index: BlobIndex, _ body: (IndexedPack) throws -> Void) throws -> [(pack: Digest, error: any Error)] {
+        let known = Set(try index.packs).union(try index.markedPacks)
         let sealer = Sealer(keys)
+        var unreadable: [(pack: Digest, error: any Error)] = []
         try forEachPack { pack, _ in
             guard !known.contains(pack) else { return }
-            // What cannot be read is left for `prune`.
-            guard let blobs = try? PackHeader.load(pack, from: store, sealer) else { return }
-            try writer.add(IndexedPack(id: pack, blobs: blobs))
+            let blobs: [PackedBlob]
+            do { blobs = try PackHeader.load(pack, from: store, sealer) } catch { return unreadable.append((pack, error)) }
+            try body(IndexedPack(id: pack, blobs: blobs))
         }
-        try writer.flush()
+        return unreadable
     }
 
     /// Calls the body with the name and the size of every pack in the store.

@@ -26,6 +26,29 @@ extension Repository {
         return (try look(), unreadable)
     }
 
+    /// Snapshots and parts of the index that are not what was written.
+    public func damagedObjects() throws -> [RepositoryError] {
+        var found: [RepositoryError] = []
+        _ = try snapshots { _, error in if error.kind == .damaged { found.append(error) } }
+        // As they lie in the store, not as the cache knows them.
+        let index = try BlobIndex.load(SealedObjects(store, keys), temporaryDirectory: options.temporaryDirectory)
+        return found + index.unreadable.map(\.error)
+    }
+
+    /// Deletes the snapshot of a backup, which is not among those that can be read: those that cannot, if no other backup's is among them.
+    ///
+    /// - Parameter others: all other backups that have a snapshot here.
+    /// - Returns: what was deleted; nothing if one of the others is not found either. The last of them that is deleted takes all with it.
+    public func deleteUnreadable(besides others: some Sequence<String>) throws -> [Digest] {
+        let lock = try takeReadingLock(nil)
+        defer { lock?.release() }
+        var unreadable: [Digest] = []
+        let readable = Set(try snapshots { id, error in if error.kind == .damaged { unreadable.append(id) } }.compactMap(\.backupID))
+        guard store.traits.listsConsistently, others.allSatisfy({ readable.contains($0) }) else { return [] }
+        try store.remove(unreadable.map { ObjectKind.snapshots.name($0) })
+        return unreadable
+    }
+
     /// The snapshot of a backup that was made.
     ///
     /// - Throws: `.damaged` if it is certain that the repository lost it; `.notFound` if that is not known.

@@ -34,7 +34,7 @@ final class BackupWriter: Sendable {
         guard source.size <= UInt64(Int64.max), shape.segmentCount < 100_000 else {
             throw RepositoryError(.invalid, "a source of \(source.size) bytes is too large")
         }
-        index = try repository.loadIndex()
+        index = try repository.loadIndex(readsHeaders: false)
         note = repository.missedChangeNote(of: request.backupID)
         journal = repository.cache.flatMap {
             ReadJournal($0.directory, backup: request.backupID, shape, continues: request.continues)
@@ -90,7 +90,7 @@ final class BackupWriter: Sendable {
         let (readBytes, newChunks) = counters.withLock { $0 }
         return BackupResult(
             snapshot: snapshot, size: shape.size, readBytes: readBytes, storedBytes: packs.storedBytes + trees.storedBytes,
-            newChunks: newChunks, missedChange: missed?.offset)
+            newChunks: newChunks, missedChange: missed?.offset, unreadable: index.unreadable.map(\.error.description))
     }
 
     /// Writes the image and returns the trees of its segments, and the change that the source missed, if one was found: then nothing is

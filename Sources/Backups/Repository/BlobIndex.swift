@@ -29,13 +29,16 @@ final class BlobIndex: Sendable {
     }
 
     private let parts: [IndexPart]
+    /// Index objects that are not what was written, and why: what they said is not known.
+    let unreadable: [(name: Digest, error: RepositoryError)]
     private let added = Guarded(Added())
     private let temporaryDirectory: String
     private static let keysInMemory = 1 << 17
     private static let runLimit = 8
 
-    private init(_ parts: [IndexPart], temporaryDirectory: String) {
+    private init(_ parts: [IndexPart], unreadable: [(name: Digest, error: RepositoryError)], temporaryDirectory: String) {
         self.parts = parts
+        self.unreadable = unreadable
         self.temporaryDirectory = temporaryDirectory
     }
 
@@ -54,7 +57,12 @@ final class BlobIndex: Sendable {
         return packs
     }
 
-    /// Reads the index of a repository.
+    /// The same with packs that are in no index.
+    func adding(_ packs: IndexPartBuilder) throws -> BlobIndex {
+        BlobIndex(parts + [try packs.finish()], unreadable: unreadable, temporaryDirectory: temporaryDirectory)
+    }
+
+    /// Reads the index of a repository. An object that is damaged is left out.
     ///
     /// - Parameter cache: has what earlier operations read.
     static func load(_ objects: SealedObjects, temporaryDirectory: String, cache: IndexCache? = nil) throws -> BlobIndex {
@@ -70,29 +78,43 @@ final class BlobIndex: Sendable {
     private static func loadOnce(_ objects: SealedObjects, _ temporaryDirectory: String, _ cache: IndexCache?) throws -> BlobIndex {
         let names = try objects.list(.index).map(\.name)
         guard let cache else {
-            return BlobIndex([try collect(names, objects, temporaryDirectory).finish()], temporaryDirectory: temporaryDirectory)
+            let (builder, unreadable) = try collect(names, objects, temporaryDirectory)
+            return BlobIndex([try builder.finish()], unreadable: unreadable, temporaryDirectory: temporaryDirectory)
         }
         var files = cache.files(of: Set(names))
         let covered = Set(files.flatMap(\.names))
-        let missing = names.filter { !covered.contains($0) }
+        var missing = names.filter { !covered.contains($0) }
+        var unreadable: [(name: Digest, error: RepositoryError)] = []
         if !missing.isEmpty {
+            let builder: IndexPartBuilder
+            (builder, unreadable) = try collect(missing, objects, temporaryDirectory)
+            let left = Set(unreadable.map(\.name))
+            missing.removeAll { left.contains($0) }
             // A cache that cannot be written to keeps nobody from working.
-            let builder = try collect(missing, objects, temporaryDirectory)
-            let saved = try? cache.save(missing, builder)
-            guard let saved else {
-                let rest = try collect(missing, objects, temporaryDirectory).finish()
-                return BlobIndex(files.map(\.part) + [rest], temporaryDirectory: temporaryDirectory)
+            if !missing.isEmpty {
+                guard let saved = try? cache.save(missing, builder) else {
+                    let (rest, unreadable) = try collect(names.filter { !covered.contains($0) }, objects, temporaryDirectory)
+                    return BlobIndex(
+                        files.map(\.part) + [try rest.finish()], unreadable: unreadable, temporaryDirectory: temporaryDirectory)
+                }
+                files.append(saved)
             }
-            files.append(saved)
         }
         if let compacted = try? cache.compacted(files) { files = compacted }
-        return BlobIndex(files.map(\.part), temporaryDirectory: temporaryDirectory)
+        return BlobIndex(files.map(\.part), unreadable: unreadable, temporaryDirectory: temporaryDirectory)
     }
 
-    private static func collect(_ names: [Digest], _ objects: SealedObjects, _ temporaryDirectory: String) throws -> IndexPartBuilder {
+    private static func collect(_ names: [Digest], _ objects: SealedObjects, _ temporaryDirectory: String) throws
+        -> (IndexPartBuilder, unreadable: [(name: Digest, error: RepositoryError)])
+    {
         var builder = IndexPartBuilder(temporaryFilesIn: temporaryDirectory)
-        for name in names { try IndexObject.scan(objects.load(.index, name), name: name) { try builder.add($0) } }
-        return builder
+        var unreadable: [(name: Digest, error: RepositoryError)] = []
+        for name in names {
+            do { try IndexObject.scan(objects.load(.index, name), name: name) { try builder.add($0) } } catch let error as RepositoryError
+                where error.kind == .damaged
+            { unreadable.append((name, error)) }
+        }
+        return (builder, unreadable)
     }
 
     /// Runs the body; a cached file that turns out to be damaged is removed, and the failure says that another attempt may succeed.

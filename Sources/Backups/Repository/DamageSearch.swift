@@ -6,12 +6,14 @@ extension Repository {
         let packs = Set(damages.filter { $0.chunk == nil }.compactMap(\.pack))
         if !packs.isEmpty {
             let objects = SealedObjects(store, keys)
-            for name in try objects.list(.index).map(\.name) {
-                try IndexObject.scan(objects.load(.index, name), name: name) { pack in
-                    guard packs.contains(pack.id) else { return }
-                    for blob in pack.blobs { damaged.insert(blob.id) }
-                }
+            func add(_ pack: IndexedPack) {
+                guard packs.contains(pack.id) else { return }
+                for blob in pack.blobs { damaged.insert(blob.id) }
             }
+            let names = try objects.list(.index).map(\.name)
+            // What a damaged part of the index named is found as `loadIndex` finds it.
+            let unreadable = try IndexRewriting(objects: objects).forEachPack(of: names, add)
+            if !unreadable.isEmpty { _ = try forEachUnindexedPack(loadIndex(readsHeaders: false), add) }
         }
         let index = try loadIndex()
         let search = DamageSearch(damaged, index, BlobReader(store, keys), control)

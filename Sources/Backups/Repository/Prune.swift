@@ -30,10 +30,33 @@ extension Repository {
     /// - Parameters:
     ///   - grace: seconds between mark and removal.
     ///   - deadShare: a pack with a greater share of bytes that nobody needs is repacked.
+    /// - Throws: `.damaged` where it is not known what is needed, since a snapshot, a tree or a part of the index cannot be read: then
+    ///   nothing is removed. A damaged part of the index is made anew first, if all packs can be read that it may have named.
     public func prune(grace: Double = 86_400, deadShare: Double = 0.3, control: TransferControl = TransferControl()) throws -> PruneResult {
         let lock = try takeLock(.prune, control)
         defer { lock.release() }
-        return try Pruning(self, grace: grace, deadShare: deadShare, control, lock).run()
+        do { return try Pruning(self, grace: grace, deadShare: deadShare, control, lock).run() } catch let error as UnreadableIndex {
+            try replaceIndex(error.names)
+        }
+        do { return try Pruning(self, grace: grace, deadShare: deadShare, control, lock).run() } catch let error as UnreadableIndex {
+            throw RepositoryError.damaged("index/\(error.names.first?.hex ?? "") cannot be read")
+        }
+    }
+
+    /// Puts what damaged parts of the index may have named into new ones, as the packs themselves say, and removes the damaged.
+    func replaceIndex(_ names: [Digest]) throws {
+        let objects = SealedObjects(store, keys)
+        // Not by the cache: what it still knows of them is to be in the store.
+        let index = try BlobIndex.load(objects, temporaryDirectory: options.temporaryDirectory)
+        let lost = try adoptUnindexedPacks(index)
+        // Read once more: what is removed cannot be read indeed.
+        let names = index.unreadable.filter { names.contains($0.name) }
+        guard let first = names.first else { return }
+        if let (pack, error) = lost.first {
+            throw RepositoryError.damaged(
+                "\(first.error.description), and it may have named \(ObjectKind.pack(pack)), which cannot be read: \(error)")
+        }
+        try store.remove(names.map { ObjectKind.index.name($0.name) })
     }
 
     /// Takes damaged chunks out of the index; each is read again, and what is good stays.
@@ -45,7 +68,7 @@ extension Repository {
         let objects = SealedObjects(store, keys)
         let reader = BlobReader(store, keys)
         var discarded: Set<Digest> = []
-        _ = try IndexRewriting(objects: objects).rewrite(objects.list(.index).map(\.name)) { pack in
+        func discard(from pack: IndexedPack) throws -> IndexedPack? {
             guard pack.markedAt == nil else { return pack }
             var kept = pack
             kept.blobs = try pack.blobs.filter { blob in
@@ -60,8 +83,20 @@ extension Repository {
             }
             return kept.blobs.isEmpty && !pack.blobs.isEmpty ? nil : kept
         }
+        let rewriting = IndexRewriting(objects: objects)
+        let unreadable = try rewriting.rewrite(objects.list(.index).map(\.name), discard)
+        if !unreadable.isEmpty {
+            // What only a damaged part of the index named is inherited by nobody either.
+            do { try replaceIndex(unreadable) } catch let error as RepositoryError where error.kind == .damaged {}
+            _ = try rewriting.rewrite(objects.list(.index).map(\.name), discard)
+        }
         return discarded.sorted()
     }
+}
+
+/// Parts of the index are damaged.
+private struct UnreadableIndex: Error {
+    let names: [Digest]
 }
 
 /// One prune while it runs.
@@ -99,9 +134,17 @@ private final class Pruning {
         begun = try RepositoryLock.all(objects, repository.hostname, repository.options.clock).filter { $0.name != own }.map {
             $0.record.startedAt
         }
-        snapshots = try repository.snapshots()
+        var unreadable: [RepositoryError] = []
+        snapshots = try repository.snapshots { unreadable.append($1) }
+        if let first = unreadable.first {
+            throw RepositoryError(
+                first.kind,
+                "what \(unreadable.count == 1 ? "a backup needs" : "\(unreadable.count) backups need") is not known: "
+                    + unreadable.prefix(10).map(\.description).joined(separator: "; "))
+        }
         indexNames = try objects.list(.index).map(\.name)
-        index = try repository.loadIndex()
+        index = try repository.loadIndex(readsHeaders: false)
+        guard index.unreadable.isEmpty else { throw UnreadableIndex(names: index.unreadable.map(\.name)) }
         packs.subtract(try index.packs)
         packs.subtract(try index.markedPacks)
         orphans = packs.sorted()
@@ -120,7 +163,7 @@ private final class Pruning {
         var usedAgain: Set<Digest> = []
         var marked: [IndexedPack] = []
         let markedIDs = Set(try index.markedPacks)
-        try rewriting.forEachPack(of: indexNames) { pack in
+        let unreadable = try rewriting.forEachPack(of: indexNames) { pack in
             if pack.markedAt != nil {
                 marked.append(IndexedPack(id: pack.id, blobs: pack.blobs, markedAt: pack.markedAt))
                 return
@@ -138,6 +181,7 @@ private final class Pruning {
                 sparse.insert(pack.id)
             }
         }
+        guard unreadable.isEmpty else { throw UnreadableIndex(names: unreadable) }
         let repacked = try repack(sparse, rewriting)
         try lock.check()
 
@@ -190,7 +234,7 @@ private final class Pruning {
         let sealer = Sealer(repository.keys)
         let reader = BlobReader(repository.store, repository.keys)
         var done: Set<Digest> = []
-        try rewriting.forEachPack(of: indexNames) { pack in
+        _ = try rewriting.forEachPack(of: indexNames) { pack in
             guard packs.contains(pack.id), !done.contains(pack.id), pack.markedAt == nil else { return }
             guard !control.isCancelled else { throw RepositoryError(.cancelled, "cancelled") }
             do {

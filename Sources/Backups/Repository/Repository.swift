@@ -179,10 +179,17 @@ public final class Repository: Sendable {
         { return nil }
     }
 
-    func loadIndex() throws -> BlobIndex {
-        try BlobIndex.load(
-            SealedObjects(store, keys), temporaryDirectory: options.temporaryDirectory,
-            cache: cache)
+    /// - Parameter readsHeaders: where a part of the index cannot be read, the packs that no other part names are found by their own
+    ///   headers. Not for whoever writes: what is in no index does not last.
+    func loadIndex(readsHeaders: Bool = true) throws -> BlobIndex {
+        let index = try BlobIndex.load(SealedObjects(store, keys), temporaryDirectory: options.temporaryDirectory, cache: cache)
+        guard readsHeaders, !index.unreadable.isEmpty else { return index }
+        var found = IndexPartBuilder(temporaryFilesIn: options.temporaryDirectory)
+        for (_, error) in try forEachUnindexedPack(index, { try found.add($0) }) {
+            // A store that fails says nothing of what it holds.
+            if let failure = error as? StoreFailure, failure.kind != .notFound { throw failure }
+        }
+        return try index.adding(found)
     }
 
     /// What is kept between operations on this machine; nil if nothing is.

@@ -21,6 +21,11 @@ public struct VerifyResult: Sendable, Equatable {
     static let damageLimit = 1000
 
     mutating func add(_ damage: RepositoryDamage) { if damages.count < Self.damageLimit { damages.append(damage) } }
+
+    /// Adds the parts of the index that are damaged.
+    mutating func add(_ unreadable: [(name: Digest, error: RepositoryError)]) {
+        for (_, error) in unreadable { add(RepositoryDamage(description: error.description)) }
+    }
 }
 
 extension Repository {
@@ -38,7 +43,10 @@ extension Repository {
             // The pack of the tree at the top has all but the segments' trees.
             let top = try? self.snapshot(snapshot).tree
             let place = try top.flatMap { try index.find($0, .tree)?.pack }
-            result.withLock { $0.add(RepositoryDamage(pack: place, description: error.description)) }
+            result.withLock {
+                $0.add(RepositoryDamage(pack: place, description: error.description))
+                $0.add(index.unreadable)
+            }
             return result.withLock { $0 }
         }
         if case .failure(let error) = image.record {
@@ -84,6 +92,8 @@ extension Repository {
         }
         return result.withLock { result in
             result.damages.sort { ($0.offset ?? 0) < ($1.offset ?? 0) }
+            // Where all was found all the same, that is no damage of this backup.
+            if !result.isGood { result.add(index.unreadable) }
             return result
         }
     }
@@ -103,13 +113,14 @@ extension Repository {
     /// Checks the hashes of a part of the packs without decrypting them: `part` 0 to `parts` - 1 on successive days check all of them.
     /// The progress counts packs.
     ///
-    /// - Returns: what was checked, with the damaged and the missing packs.
+    /// - Returns: what was checked, with the damaged and the missing packs, and the snapshots and parts of the index that are damaged.
     public func scrub(part: Int = 0, of parts: Int = 1, control: TransferControl = TransferControl()) throws -> VerifyResult {
         guard parts > 0, (0..<parts).contains(part) else { throw RepositoryError(.invalid, "there is no part \(part) of \(parts)") }
         let lock = try takeReadingLock(control)
         defer { lock?.release() }
         let packs = try loadIndex().packs.filter { Int($0.words.0 >> 32) % parts == part }
         let result = Guarded(VerifyResult())
+        for object in try damagedObjects() { result.withLock { $0.add(RepositoryDamage(description: object.description)) } }
         let workers = (0..<workerCount).map { _ in Unchecked(RestoreWorker(self, chunkSize: 1 << 20)) }
         control.advance { $0.total = UInt64(packs.count) }
         try WorkQueue(count: packs.count, control: control).run(workers) { worker, number in

@@ -116,6 +116,14 @@ extension Backups {
             .sorted { ($0.dataTimestamp ?? "", $1.id) > ($1.dataTimestamp ?? "", $0.id) }
     }
 
+    static let neighboursSQL = SQL(
+        "SELECT id FROM backups WHERE project_id = ? AND store = ? AND format = 'repository' AND object_count > 0 AND id <> ? ORDER BY id")
+    /// The ids of the other backups that are whole and lie in the same repository; none where a backup lies in no repository.
+    public static func neighbours(of backup: Backup, in connection: any Connection) throws -> [String] {
+        guard backup.format == "repository", let store = backup.store else { return [] }
+        return try connection.rows(neighboursSQL, .text(backup.projectID), .text(store), .text(backup.id)) { $0.text(0) }
+    }
+
     static let damagedSQL = SQL("SELECT count(*) FROM backups WHERE verify_status = \(VerifyStatus.damaged.sql)")
     /// How many backups are known to be damaged.
     public static func damagedCount(in connection: any Connection) throws -> Int {

@@ -79,6 +79,9 @@ public final class BackupServing: BackupServings {
             await end { $0 == id || $1.backupID == backupID && error is StorageError }
             guard let failure = error as? DriverFailure else { throw error }
             log.error("a backup cannot be served: \(failure.message)", metadata: ["backup_id": "\(backupID)"])
+            if BackupDamageReason.isOf(failure.message) {
+                throw StorageError(.conflict, "The backup is damaged and cannot be served: clinker:verify tells what of it.")
+            }
             throw StorageError(.failed, failure.code.sentence)
         }
     }

@@ -98,6 +98,7 @@ enum CreateBackup: FlowDefinition {
                 if store.store.keepsImages(format: order.format) {
                     order.newer = try await run.read { try Backups.newerRelatives(of: chain, in: $0).map(\.id) }
                 }
+                order.neighbours = try await run.read { try Backups.neighbours(of: backup, in: $0) }
                 order.volumeMetadata = try await run.read { try BackedUpVolume.describe(volume, keyID: backup.encryptionKeyID, in: $0) }
                 if try OperationBackend(at: host, run.operation, services).keepsBackupSnapshots {
                     order.keepsSnapshot = run.state.hasSnapshot
@@ -114,6 +115,7 @@ enum CreateBackup: FlowDefinition {
                 let output = try await store.run(
                     order, isRestore: false, with: source(of: backup, volume, run), at: host, bytesPerSecond: limit,
                     onMissedChange: { Task { await run.distrustChanges(since: parent) } })
+                try await BackupVerdict(lostSnapshots: output).markUsers(of: backup.projectID, in: services.database)
                 services.log.info(
                     "backed up",
                     metadata: [

@@ -48,7 +48,9 @@ extension Step {
                 if backup.store != nil {
                     let store = try OperationStore(of: backup, run.operation, services)
                     // What it rests on may be gone already, for what was imported.
-                    try await store.remove(store.order([backup]))
+                    var order = try store.order([backup])
+                    order.neighbours = try await run.read { try Backups.neighbours(of: backup, in: $0) }
+                    try await store.remove(order)
                 }
                 try await run.deleteKey(of: backup, services)
                 return isSnapshotLeft

@@ -92,7 +92,14 @@ public final class StoreRepositories: BackupRepositories {
 
     public func prune(_ project: String?, store name: String?) async throws -> JSON {
         let store = try store(name)
-        return .array(try await run(order(.prune, store, project), on: store).map(\.json))
+        let found = try await run(order(.prune, store, project), on: store)
+        for item in found {
+            guard let problem = item["problem"]?.string else { continue }
+            log.error(
+                "nothing was removed from a repository: \(problem)",
+                metadata: ["store": "\(store.name)", "project_id": "\(item["project_id"]?.string ?? "")"])
+        }
+        return .array(found.map(\.json))
     }
 
     // MARK: lost rows
@@ -149,6 +156,8 @@ public final class StoreRepositories: BackupRepositories {
         var images: [(image: String, backup: String)] = []
         /// Objects that no backup's metadata names, and how the names of their backups' objects begin.
         var unnamed: [(name: String, prefix: String)] = []
+        /// Snapshots and parts of the index that are not what was written, each with its repository's project.
+        var damages: [(project: String, text: String)] = []
     }
 
     func contents(of name: String) async throws -> Contents {
@@ -158,6 +167,7 @@ public final class StoreRepositories: BackupRepositories {
             if let backup = item["backup_id"]?.string { contents.snapshots.append((item["project_id"]?.string ?? "", backup)) }
             if let image = item["image"]?.string { contents.images.append((image, item["image_backup_id"]?.string ?? "")) }
             if let prefix = item["prefix"]?.string { contents.prefixes.insert(prefix) }
+            if let damage = item["damage"]?.string { contents.damages.append((item["project_id"]?.string ?? "", damage)) }
             if let name = item["unnamed"]?.string { contents.unnamed.append((name, item["of"]?.string ?? "")) }
         }
         return contents

@@ -5,7 +5,8 @@ struct BackupPrune: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prune", abstract: "Free the space of what no backup needs.",
         discussion: """
-            What is not needed is marked, and removed by a prune a day later. Backups may be made meanwhile. To be run once a day.
+            What is not needed is marked, and removed by a prune a day later. Backups may be made meanwhile. To be run once a day. Ends \
+            with status 1 if nothing could be removed from a repository, since something in it cannot be read.
             """)
     @OptionGroup var options: ConfigurationOptions
     @Option(help: "Only the repository of this project.") var project: String?
@@ -13,12 +14,19 @@ struct BackupPrune: ParsableCommand {
     @Flag(help: "Write JSON.") var json = false
 
     func run() throws {
+        var isHindered = false
         do {
             let answer = try ControlSocket.command(
                 options, "POST", "/v3/backup-repositories/prune", ["prune": ["project_id": JSON(project), "store": JSON(store)]],
                 seconds: 0)
-            if json { return print(answer.text) }
-            for repository in answer["repositories"]?.array ?? [] {
+            let repositories = answer["repositories"]?.array ?? []
+            isHindered = repositories.contains { $0["problem"] != nil }
+            if json { print(answer.text) }
+            for repository in json ? [] : repositories {
+                if let problem = repository["problem"]?.string {
+                    print("\(BackupCommand.text(repository["project_id"])): nothing removed: \(problem)")
+                    continue
+                }
                 func count(_ name: String) -> Int64 { repository[name]?.integer ?? 0 }
                 print(
                     "\(BackupCommand.text(repository["project_id"])): \(count("removed")) packs removed (\(count("removed_bytes")) bytes), "
@@ -30,6 +38,7 @@ struct BackupPrune: ParsableCommand {
                 for pack in repository["damaged"]?.array ?? [] { print("    damaged: pack \(BackupCommand.text(pack))") }
             }
         } catch { Exit.fail(error, status: 1) }
+        if isHindered { throw ExitCode(1) }
     }
 }
 
