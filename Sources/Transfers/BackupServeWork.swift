@@ -7,13 +7,15 @@ import Primitives
 struct BackupServeWork {
     private let value: DriverValue
     private let wire: Wire
+    private let ending: JobEnd
 
     /// Seconds between two signs of life.
     private static let beat = 2.0
 
-    init(_ value: DriverValue, _ wire: Wire) {
+    init(_ value: DriverValue, _ wire: Wire, _ ending: JobEnd) {
         self.value = value
         self.wire = wire
+        self.ending = ending
     }
 
     func run() throws -> DriverValue {
@@ -28,6 +30,7 @@ struct BackupServeWork {
                     kind: .log, id: 0,
                     value: .members(["level": .integer(Int64(CLINKER_WARNING.rawValue)), "message": .string(text)])))
         }
+        ending.set(server.close)
         let (listener, address) = try place.listen()
         defer {
             close(listener)

@@ -7,6 +7,7 @@ import Processes
 /// Serves a backup over NBD, read-only and at once: nothing is restored. What is read is verified first.
 public final class BackupServer: Sendable {
     private let server: Unchecked
+    private let image: any BlockSource
 
     /// Several threads may use the device.
     private struct Unchecked: @unchecked Sendable { let value: NBDServer }
@@ -26,7 +27,6 @@ public final class BackupServer: Sendable {
     }
 
     init(_ order: BackupOrder, _ store: BackupEnd, exportName: String?, onFault: @escaping @Sendable (String) -> Void) throws {
-        let image: any BlockSource
         do { image = try order.engine(store).image(order, in: store.objects) } catch { throw DriverFailure(ofBackup: error) }
         let device = BackupDevice(image, onFault: onFault)
         server = Unchecked(value: try NBDServer(device: device, writable: false, exportName: exportName))
@@ -36,7 +36,13 @@ public final class BackupServer: Sendable {
     public var size: UInt64 { server.value.size }
 
     /// Serves clients of a listening socket until `end`.
-    public func serve(_ listener: Int32) { server.value.serve(listener) }
+    public func serve(_ listener: Int32) {
+        server.value.serve(listener)
+        close()
+    }
+
+    /// Gives up what keeps others from changing the repository.
+    func close() { (image as? BackupImage)?.close() }
 
     /// Hangs up on everybody, from any thread: `serve` returns.
     public func end() { server.value.end() }

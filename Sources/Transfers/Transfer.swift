@@ -121,7 +121,10 @@ public struct Transfer: Sendable {
 
     private var ends: [End] { [source, target].compactMap { $0 } }
 
-    /// Does the work. Cancelling the task kills the process. When this returns or throws, the process and everything that its drivers started
+    /// Seconds that a process has to give up what it holds when it is cancelled.
+    private static let endingTime = 10.0
+
+    /// Does the work. Cancelling the task kills the process; one that serves may give the repository's lock up before. When this returns or throws, the process and everything that its drivers started
     /// have ended, so nothing writes any more.
     ///
     /// - Returns: `seconds`, the duration of the work without opening and closing; of a backup also what it came to.
@@ -129,13 +132,21 @@ public struct Transfer: Sendable {
     public func run() async throws -> DriverValue {
         let child = Guarded<pid_t>(0)
         let cancelled = Guarded(false)
+        let connection = Guarded<Wire?>(nil)
         return try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<DriverValue, any Error>) in
-                startThread("transfer") { continuation.resume(with: Result { try work(child, cancelled) }) }
+                startThread("transfer") { continuation.resume(with: Result { try work(child, cancelled, connection) }) }
             }
         } onCancel: {
             cancelled.withLock { $0 = true }
-            child.withLock { pid in if pid > 0 { kill(pid, SIGKILL) } }
+            if let wire = connection.withLock({ $0 }), wire.send(Frame(kind: .cancel, id: 0, value: .null)) {
+                startThread("transfer-end") {
+                    pause(Self.endingTime)
+                    child.withLock { pid in if pid > 0 { kill(pid, SIGKILL) } }
+                }
+            } else {
+                child.withLock { pid in if pid > 0 { kill(pid, SIGKILL) } }
+            }
         }
     }
 
@@ -144,7 +155,8 @@ public struct Transfer: Sendable {
         do { return .success(try await run()) } catch { return .failure(error) }
     }
 
-    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>) throws -> DriverValue {
+    /// - Parameter connection: gets the wire of a process that is told of its cancellation.
+    private func work(_ child: Guarded<pid_t>, _ cancelled: Guarded<Bool>, _ connection: Guarded<Wire?>) throws -> DriverValue {
         let (mine, theirs) = try socketPair()
         let wire = Wire(mine)
         // A receive time-out: without frames for that long a driver hangs.
@@ -185,6 +197,7 @@ public struct Transfer: Sendable {
                     "start": .integer(Int64(start)),
                     "bytes_per_second": .integer(Int64(bytesPerSecond)),
                 ])))
+        if case .serve = job { connection.withLock { $0 = wire } }
         wire.hangUp(atEndOf: pid)
         let answer = listen(wire)
         kill(pid, SIGKILL)

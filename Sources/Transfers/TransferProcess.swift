@@ -14,10 +14,12 @@ public enum TransferProcess {
         let wire = Wire(descriptor)
         guard let order = try? wire.receive(), order.kind == .open else { _exit(2) }
         let tokens = ImageTokens(wire)
+        let ending = JobEnd()
+        let isServing = order.value["job"]?.string == "serve"
         startThread("wire") {
-            while let frame = (try? wire.receive()) ?? nil { tokens.receive(frame) }
+            while let frame = (try? wire.receive()) ?? nil, frame.kind != .cancel { tokens.receive(frame) }
             // What other processes do for this one ends with it: qemu-img is told by the kernel.
-            _exit(0)
+            ending.run(waits: isServing)
         }
         do {
             guard order.value["wire"]?.integer == Frame.version else {
@@ -32,7 +34,7 @@ public enum TransferProcess {
             case "verify": output = try BackupWork(order.value, wire).verify()
             case "maintain": output = try RepositoryWork(order.value, wire).run()
             case "encrypt": output = try encrypt(order.value, wire)
-            case "serve": output = try BackupServeWork(order.value, wire).run()
+            case "serve": output = try BackupServeWork(order.value, wire, ending).run()
             case "fetch-image": output = try ImageFetch(order.value, wire, tokens).run()
             case "store-image": output = try ImageStoring(order.value, wire, tokens).run()
             case let job: throw DriverFailure(.unsupported, "a transfer knows no job \(job ?? "without a name")")

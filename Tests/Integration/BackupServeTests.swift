@@ -35,6 +35,9 @@ struct BackupServeTests {
         return try ServiceUnderTest.read(output)
     }
 
+    /// The locks in repositories.
+    private func locks(_ volumes: BackedUpVolumes) async throws -> [String] { try await volumes.objects("-path", "*/locks/*") }
+
     private func expect(_ volumes: BackedUpVolumes, _ command: String) async throws {
         let done = try await volumes.shell(command)
         #expect(done.status == 0, "\(command): \(done.output)")
@@ -70,6 +73,7 @@ struct BackupServeTests {
         }
         // Chunks of zeroes are holes for the client, too.
         guard format == "repository" else { return }
+        #expect(try await locks(volumes).isEmpty)
         try await serving(volumes, full) { uri, _ in
             let map = try await volumes.shell("qemu-img map -f raw --output=json '\(uri)'")
             let data = (try JSON(parsing: map.output).array ?? []).filter { $0["data"] == true }
@@ -174,9 +178,10 @@ struct BackupServeTests {
         #expect(try serve(volumes, backup).answer.status == 404)
     }
 
-    @Test("a user ends what is served, and one project does not take all places")
-    func ending() async throws {
-        let volumes = try BackedUpVolumes(format: "cinder", options: "backup_serve_limit = 3")
+    @Test(
+        "a user ends what is served, and one project does not take all places; nothing stays locked", arguments: ["cinder", "repository"])
+    func ending(format: String) async throws {
+        let volumes = try BackedUpVolumes(format: format, options: "backup_serve_limit = 3")
         let id = try volumes.volume(seed: 9)
         let backup = try volumes.backup(id)
         let served = [try serve(volumes, backup), try serve(volumes, backup)]
@@ -190,6 +195,7 @@ struct BackupServeTests {
             for (_, uri) in served { #expect(try await volumes.shell("qemu-img info -f raw '\(uri)'").status != 0) }
         }
         #expect(volumes.service.processes("transfer").isEmpty)
+        #expect(try await locks(volumes).isEmpty)
         #expect(try serve(volumes, backup).answer.status == 200)
     }
 
@@ -220,6 +226,8 @@ struct BackupServeTests {
         for core in volumes.service.processes("core") { kill(core, SIGKILL) }
         try await waitForEnd(volumes, uri)
         try volumes.service.waitUntilServing()
+        while !volumes.service.processes("transfer").isEmpty { usleep(50_000) }
+        #expect(try await locks(volumes).isEmpty)
         #expect(ServiceUnderTest.entries(volumes.service.state + "/serving").isEmpty)
         try volumes.waitForStore()
         #expect(try serve(volumes, backup).answer.status == 200)

@@ -38,7 +38,10 @@ public final class BackupImage: BlockSource {
         self.map = Guarded(Unchecked(map))
     }
 
-    deinit { lock?.release() }
+    /// Gives the repository's lock up. Nobody reads it any more.
+    public func close() { lock?.release() }
+
+    deinit { close() }
 
     /// Fills the buffer from an offset; the range must lie inside the image. Every byte was verified.
     public func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
