@@ -26,6 +26,26 @@ struct RepositoryEngine: BackupEngine {
         throw DriverFailure(.error, "the store has no repository of project \(project): repositories/\(project)/ has no config or no key")
     }
 
+    /// The project's repository, made with its first backup. One that holds backups is never made again: a share that is not mounted looks as
+    /// if there were none.
+    private func repositoryToWrite(_ order: BackupOrder, _ store: any ObjectStore) throws -> Repository {
+        let project = order.backup.projectID
+        if !order.neighbours.isEmpty {
+            if let repository = try repository(order, store, makes: false) { return repository }
+            // Without a password none was made here: what the database knows was imported, and lies somewhere else.
+            let wasMade = try RepositoryPasswords(directory: order.options["keys"]?.string ?? "").read(project, makes: false) != nil
+            if wasMade {
+                throw DriverFailure(
+                    .error,
+                    "the store has no repository of project \(project), where \(order.neighbours.count) of its backups lie: is it mounted? "
+                        + "No other is made: bring it back, or delete these backups first (os-force_delete)")
+            }
+            if try Repository.mayHoldBackups(Self.part(of: project, in: store)) { return try existing(order, store) }
+        }
+        guard let repository = try repository(order, store, makes: true) else { throw DriverFailure(.error, "there is no repository") }
+        return repository
+    }
+
     /// - Parameters:
     ///   - keys: the directory with the passwords.
     ///   - cache: the directory with what is known of the repositories' indexes.
@@ -72,7 +92,7 @@ struct RepositoryEngine: BackupEngine {
     func backup(_ order: BackupOrder, of source: any BlockSource, to store: any ObjectStore, _ control: TransferControl) throws
         -> DriverValue
     {
-        guard let repository = try repository(order, store, makes: true) else { throw DriverFailure(.error, "there is no repository") }
+        let repository = try repositoryToWrite(order, store)
         // One of another backup that cannot be read is that one's damage.
         var unreadable: [String] = []
         let snapshots = try repository.snapshots { unreadable.append($1.description) }

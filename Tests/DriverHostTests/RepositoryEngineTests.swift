@@ -134,6 +134,31 @@ struct RepositoryEngineTests {
         return another
     }
 
+    @Test("a repository that has vanished is not made again while the database knows of backups in it")
+    func vanished() throws {
+        let empty = DirectoryStore(temporaryDirectory("vanished"))
+        let failure = try #require(throws: DriverFailure.self) {
+            try engine.backup(another, of: SomeVolume(), to: empty, TransferControl())
+        }
+        #expect(failure.message.contains("no repository of project p, where 1 of its backups lie"), "\(failure.message)")
+        #expect(failure.message.utf8.count < 256)
+        #expect(try !Repository.mayHoldBackups(empty))
+        // The first of a project, and the first that is made here beside one that was imported.
+        var first = another
+        first.neighbours = []
+        _ = try engine.backup(first, of: SomeVolume(), to: DirectoryStore(temporaryDirectory("new")), TransferControl())
+        var elsewhere = another
+        elsewhere.options = .members(["keys": .string(place + "/other.keys")])
+        _ = try engine.backup(elsewhere, of: SomeVolume(), to: empty, TransferControl())
+        // One whose password is missing gets no other.
+        var unknown = another
+        unknown.options = .members(["keys": .string(place + "/no.keys")])
+        #expect(
+            try #require(throws: DriverFailure.self) { try engine.backup(unknown, of: SomeVolume(), to: store, TransferControl()) }.message
+                .contains("the password of the repository of project p is missing"))
+        #expect(access(place + "/no.keys/p", F_OK) != 0)
+    }
+
     /// Damages the snapshot of `b`; its name.
     private func spoilSnapshot() throws -> String {
         var name = ""
