@@ -184,6 +184,28 @@ struct PruneTests {
         #expect(kind { try repository.restore(repository.snapshots().last!.id, to: MemoryTarget(100)) } == .damaged)
     }
 
+    @Test(
+        "restic's prune frees at once what ours keeps for a day, and what a backup that failed has left", .enabled(if: Restic.isInstalled))
+    func atOnce() throws {
+        let repository = try repository()
+        let kept = mixedImage(chunks: 6, chunkSize: kib256, seed: 30)
+        let made = try backup(repository, kept, "kept")
+        let before = try storedBytes(repository)
+        try repository.delete(backup(repository, mixedImage(chunks: 12, chunkSize: kib256, seed: 31), "gone"))
+        _ = try repository.prune()
+        // As of a backup that was cut off before its index.
+        let left = try SealedObjects(repository.store, repository.keys).list(.index).map(\.name)
+        let failed = try backup(repository, mixedImage(chunks: 12, chunkSize: kib256, seed: 32), "failed")
+        let new = try SealedObjects(repository.store, repository.keys).list(.index).map(\.name).filter { !left.contains($0) }
+        try repository.store.remove(new.map { ObjectKind.index.name($0) } + [ObjectKind.snapshots.name(failed)])
+        #expect(try storedBytes(repository) > before + 1_000_000)
+        let pruned = try Restic(directory: directory)("prune", "--max-unused", "unlimited")
+        #expect(pruned.status == 0, "\(pruned.output)")
+        #expect(try storedBytes(repository) <= before)
+        #expect(try restored(repository, made, kept.count) == kept)
+        try check()
+    }
+
     @Test("packs that no index knows are marked and removed, but stay while a chunk is missing")
     func orphans() throws {
         let repository = try repository()
