@@ -39,6 +39,15 @@ public struct FlowOptions: DeclaredOptions {
             "Days after which an increment reads its whole volume again, where others read what the driver says has changed; 0: never."
     )
 
+    public let transferLimit = Option(
+        "transfer_process_limit", default: 0, range: 0...10_000,
+        help:
+            "Copies, backups, restorations and images that are under way at once; others wait. 0: twice the number of processors, at least 4."
+    )
+    public let backupLimit = Option(
+        "backup_max_operations", default: 15, range: 0...10_000,
+        help: "Of these, backups, restorations, verifications and other work on backups that needs much memory; 0: no limit of their own.")
+
     public let serveLimit = Option(
         "backup_serve_limit", default: 4, range: 0...64, help: "Backups that are served over NBD at once by clinker:serve.")
     public let projectServeLimit = Option(

@@ -87,7 +87,7 @@ enum CinderOptions {
             backup_ceph_pool backup_ceph_stripe_count backup_ceph_stripe_unit backup_ceph_user backup_compression_algorithm
             backup_container backup_create_containers backup_driver backup_driver_init_check_interval
             backup_driver_stats_polling_interval backup_driver_status_check_interval backup_enable_progress_timer backup_file_size
-            backup_manager backup_max_operations backup_metadata_version backup_mount_attempts backup_mount_options
+            backup_manager backup_metadata_version backup_mount_attempts backup_mount_options
             backup_mount_point_base backup_name_template backup_native_threads_pool_size backup_object_number_per_notification
             backup_posix_path backup_s3_block_size backup_s3_ca_cert_file backup_s3_enable_progress_timer backup_s3_endpoint_url
             backup_s3_http_proxy backup_s3_https_proxy backup_s3_max_pool_connections backup_s3_md5_validation backup_s3_object_size

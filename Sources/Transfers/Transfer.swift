@@ -92,6 +92,8 @@ public struct Transfer: Sendable {
     public var start: UInt64 = 0
     /// Bytes per second at most; 0 for no limit.
     public var bytesPerSecond = 0
+    /// Called when it begins and ends to wait for a place among the transfers that run at the same time.
+    public var onWaiting: @Sendable (Bool) -> Void = { _ in }
     /// Called with the bytes done and their total.
     public var onProgress: @Sendable (UInt64, UInt64) -> Void = { _, _ in }
     /// Called for each log line of the drivers.

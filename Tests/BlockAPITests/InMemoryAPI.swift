@@ -107,6 +107,7 @@ private struct NoStorage: OperationOutcomes, PoolReports, BackendInventory, Stor
     func output(of id: String) async throws -> JSON { throw StorageError(.unavailable, "no backend") }
     func steps(of operation: BlockStorage.Operation) -> [String] { [] }
     func progress(of id: String) -> Double? { nil }
+    func waitsForTransfer(_ id: String) -> Bool { false }
     func cancel(_ operation: BlockStorage.Operation, caller: Caller, in tx: any Transaction) throws {}
     func sentence(of error: String) -> String? { nil }
     func pools(in connection: any Connection) throws -> [PoolState] { [] }

@@ -97,6 +97,7 @@ private struct FixedStorage: OperationOutcomes, PoolReports, BackendInventory, S
     func output(of id: String) async throws -> JSON { throw StorageError(.unavailable, "no backend") }
     func steps(of operation: BlockStorage.Operation) -> [String] { ["place", "make"] }
     func progress(of id: String) -> Double? { nil }
+    func waitsForTransfer(_ id: String) -> Bool { false }
     func cancel(_ operation: BlockStorage.Operation, caller: Caller, in tx: any Transaction) throws {
         _ = try Operations.cancel(operation, caller: caller, in: tx)
     }

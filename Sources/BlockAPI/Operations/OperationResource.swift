@@ -52,6 +52,7 @@ struct OperationResource: Resource {
     private func source(_ operation: Operation) -> OperationView.Source {
         OperationView.Source(
             operation: operation, progress: operation.finishedAt == nil ? outcomes.progress(of: operation.id) : nil,
+            waitsForTransfer: operation.finishedAt == nil && outcomes.waitsForTransfer(operation.id),
             sentence: operation.error.flatMap { outcomes.sentence(of: $0) })
     }
 

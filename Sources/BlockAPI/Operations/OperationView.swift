@@ -8,6 +8,8 @@ enum OperationView {
         let operation: Operation
         /// 0...1; nil where nothing was reported.
         let progress: Double?
+        /// So many transfers are under way that its own has to wait.
+        let waitsForTransfer: Bool
         /// What its error means, for those who may not read it.
         let sentence: String?
         /// For an operation that is shown, not listed.
@@ -34,6 +36,7 @@ enum OperationView {
             .written("progress", .nullable(.number)) { source, _, writer in
                 if let fraction = source.progress { writer.real((fraction * 1000).rounded() / 1000) } else { writer.null() }
             },
+            .flag("waits_for_transfer") { $0.waitsForTransfer },
             .written("error", .nullable(.text)) { source, request, writer in
                 guard let error = source.operation.error else { return writer.null() }
                 // What a backend says is for its administrators; users are told what its code means, and find theirs in the messages.

@@ -10,6 +10,8 @@ public protocol OperationOutcomes: Sendable {
     func steps(of operation: Operation) -> [String]
     /// 0...1; nil where nothing was reported.
     func progress(of id: String) -> Double?
+    /// Whether an operation waits until other transfers have ended: so many may be under way at once.
+    func waitsForTransfer(_ id: String) -> Bool
     /// Has an operation taken back, durably; throws why it cannot be.
     func cancel(_ operation: Operation, caller: Caller, in tx: any Transaction) throws
     /// What an operation's error means, for those who may not read it; nil where there is no more to say.

@@ -20,6 +20,7 @@ struct OperationTransfer: Sendable {
         while true {
             var transfer = make()
             transfer.onProgress = { [services, operation] done, total in services.progress.set(operation.id, done, total) }
+            transfer.onWaiting = { [services, operation] in services.progress.setWaiting(operation.id, $0) }
             transfer.onLine = { [services, operation] line, level in
                 services.log.log(
                     level: level, "\(line)", metadata: ["operation_id": "\(operation.id)", "request_id": "\(operation.requestID)"])

@@ -16,8 +16,7 @@ public final class StoreRepositories: BackupRepositories {
     private let node: String
     private let log: Logger
 
-    init(_ hosts: BackupStoreHosts, node: String, database: any Database, transfers: any TransferRunner = TransferProcesses(), log: Logger)
-    {
+    init(_ hosts: BackupStoreHosts, node: String, database: any Database, transfers: any TransferRunner, log: Logger) {
         self.hosts = hosts
         stores = NodeStores(hosts, node: node)
         self.node = node
@@ -47,6 +46,8 @@ public final class StoreRepositories: BackupRepositories {
         transfer.onLine = { [log] line, level in log.log(level: level, "\(line)", metadata: ["store": "\(store.name)"]) }
         do {
             _ = try await transfers.run(transfer).get()
+        } catch is OperationPostponed {
+            throw StorageError(.unavailable, "The service is stopping.")
         } catch let failure as DriverFailure {
             switch failure.code {
             case .invalid: throw StorageError.invalidInput(failure.message + ".")

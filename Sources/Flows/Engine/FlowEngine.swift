@@ -112,6 +112,8 @@ public final class FlowEngine: OperationOutcomes {
 
     public func progress(of id: String) -> Double? { services.progress.fraction(id) }
 
+    public func waitsForTransfer(_ id: String) -> Bool { services.progress.waitsForTransfer(id) }
+
     public func cancel(_ operation: BlockStorage.Operation, caller: Caller, in tx: any Transaction) throws {
         func refusal(_ reason: String) -> StorageError {
             StorageError(.conflict, "Operation \(operation.id) (\(operation.flow.name)) cannot be cancelled: \(reason).")
@@ -135,6 +137,7 @@ public final class FlowEngine: OperationOutcomes {
     public func drain(within seconds: Double) async {
         state.withLock { $0.draining = true }
         services.isStopping.withLock { $0 = true }
+        services.transfers.stop()
         let limit = Timestamp.monotonic() + seconds
         while Timestamp.monotonic() < limit, state.withLock({ !$0.running.isEmpty }) { try? await Task.sleep(nanoseconds: 10_000_000) }
     }

@@ -163,7 +163,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
         var failure = self.failure ?? StepFailure(step: "", message: "unknown", code: nil)
         while index >= 0 {
             let step = steps[min(index, steps.count - 1)]
-            if failure.isUndone { failure.isUndone = await undo(step) }
+            if failure.isUndone { failure.isUndone = try await undo(step) }
             let (before, known) = (self, failure)
             self = try await services.database.write { tx in
                 var after = before
@@ -197,8 +197,8 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
         return outcome == .retry ? nil : DriverFailure(final.code ?? .error, final.message)
     }
 
-    /// False if the step could not be taken back.
-    private func undo(_ step: Step<Flow>) async -> Bool {
+    /// False if the step could not be taken back. Throws `OperationPostponed` if that is left for the next start.
+    private func undo(_ step: Step<Flow>) async throws -> Bool {
         guard let undo = step.undo else { return true }
         log("step is taken back", step)
         let (run, services) = (flowRun, services)
@@ -206,6 +206,8 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             // What is taken back must be, though the client waits no longer.
             try await Task(executorPreference: environment.executor) { try await undo(run, services) }.value
             return true
+        } catch let error as OperationPostponed {
+            throw error
         } catch {
             services.log.error("a step could not be taken back: \(Self.message(error))", metadata: metadata(step))
             return false

@@ -16,7 +16,7 @@ public final class FlowServices: Sendable {
     public let repositories: StoreRepositories?
     public let scheduler: Scheduler
     let settings: FlowSettings
-    let transfers: any TransferRunner
+    let transfers: LimitedTransfers
     /// Who keeps the keys of encrypted volumes; nil where there are no flows to run.
     let keys: (any KeyManager)?
     /// nil: no Image service is known.
@@ -35,13 +35,14 @@ public final class FlowServices: Sendable {
         instances: (any InstanceLocator)? = nil, images: (any ImageAccess)? = nil,
         compute: (any ComputeAccess)? = nil, keys: (any KeyManager)? = nil, log: Logger
     ) throws(SettingsError) {
+        let transfers = LimitedTransfers(settings)
         try self.init(
             database: database, backends: backends,
             stores: stores.map { NodeStores($0, node: settings[Options.service.host]) as any BackupStores } ?? NoBackupStores(),
             serving: stores.map { BackupServing($0, settings: settings, database: database, log: log) },
             repositories: stores.map {
-                StoreRepositories($0, node: settings[Options.service.host], database: database, log: log)
-            }, transfers: TransferProcesses(), images: images, compute: compute, retryPause: 0.1, settings: settings, instances: instances,
+                StoreRepositories($0, node: settings[Options.service.host], database: database, transfers: transfers, log: log)
+            }, transfers: transfers, images: images, compute: compute, retryPause: 0.1, settings: settings, instances: instances,
             keys: keys,
             log: log)
         if self.settings.imageTenant == nil, backends.entries.contains(where: { $0.imageCacheLimits != nil }) {
@@ -51,7 +52,7 @@ public final class FlowServices: Sendable {
 
     init(
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
-        serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: any TransferRunner,
+        serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: LimitedTransfers,
         images: (any ImageAccess)? = nil, compute: (any ComputeAccess)? = nil, retryPause: Double, settings: Settings,
         instances: (any InstanceLocator)? = nil,
         keys: (any KeyManager)? = nil, log: Logger

@@ -91,7 +91,8 @@ final class FlowBench: Sendable {
         guard let operation = try await database.read({ try Operations.find(id, in: $0) }), operation.finishedAt == nil else { return }
         let services = try FlowServices(
             database: database, backends: backends, stores: stores,
-            transfers: MemoryTransfers(backends: backends, store: stores.store, images: images, script: script), images: images,
+            transfers: LimitedTransfers(
+                settings, MemoryTransfers(backends: backends, store: stores.store, images: images, script: script)), images: images,
             compute: MemoryCompute(script, self.database, requests), retryPause: 1e-6, settings: settings, keys: keys, log: log)
         let flow = try #require(FlowRegistry.all[operation.flow])
         _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
