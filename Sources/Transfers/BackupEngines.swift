@@ -79,7 +79,7 @@ struct ChunkedEngine: BackupEngine {
     }
 
     func remove(_ order: BackupOrder, from store: any ObjectStore, _ control: TransferControl) throws {
-        _ = try backup(order.backup, after: nil).delete(from: store)
+        _ = try backup(order.backup, after: nil).delete(from: store, wasWhole: order.backup.objectCount > 0)
     }
 
     func verify(_ order: BackupOrder, in store: any ObjectStore, _ control: TransferControl) throws -> BackupVerdict {

@@ -291,6 +291,32 @@ struct BackupTests {
         #expect(try storage.status(volume) == "deleting")
     }
 
+    private static let badContainers = [
+        "..", "../x", "a/..", "/", "/a", "a//b", "x/", ".h", "a/.h", "a\nb", "a\u{7f}", String(repeating: "\u{1F600}", count: 255),
+        String(repeating: "\u{1F600}", count: 64),
+    ]
+
+    @Test("a container that no store can have, or that is for repositories, is refused before anything is written")
+    func containers() async throws {
+        let volume = try await volume()
+        for container in Self.badContainers {
+            #expect(
+                await refusal { _ = try await backup(of: volume) { $0.container = container } }.hasPrefix(
+                    "Invalid input received: container: it is a path below the store"), "\(container)")
+            var policy = BackupPolicySettings()
+            policy.name = "p"
+            policy.container = container
+            let settings = policy
+            #expect(await refusal { try settings.check() }.hasPrefix("Invalid input received: container: "), "\(container)")
+        }
+        for container in ["repositories", "repositories/q/data"] {
+            #expect(
+                await refusal { _ = try await backup(of: volume) { $0.container = container } }.hasPrefix(
+                    "Invalid input received: container: it may not begin with 'repositories'"))
+        }
+        for container in ["a/b", "", "x..y/ü"] { _ = try await backup(of: volume) { $0.container = container } }
+    }
+
     @Test("a record that was exported is imported; one that says too little, or something else, is refused")
     func records() async throws {
         let volume = try await volume()
@@ -314,6 +340,14 @@ struct BackupTests {
             if let backup = try Backups.lock(id, in: tx) { try Backups.remove(backup, in: tx) }
         }
         let place = Backups.Place(store: "a", format: "cinder", service: "s", host: "node")
+        for container in Self.badContainers {
+            var members = try #require(try JSON(parsing: record).object)
+            members["container"] = .string(container)
+            let bad = JSON.object(members).text
+            #expect(
+                await refusal { _ = try await imported(bad, at: place) }.hasPrefix(
+                    "Invalid input received: The backup record's container: "))
+        }
         let back = try await imported(record, at: place)
         #expect(back.id == id && back.projectID == "q" && back.status == .available && back.name == "n" && back.metadata == #"{"k":"v"}"#)
         #expect(back.volumeID == volume && back.store == "a" && back.objectCount == 1)

@@ -1,3 +1,5 @@
+import Primitives
+
 /// A backup in Cinder's chunked format: who it is and where its objects lie. The format is that of Cinder 29's drivers for POSIX, NFS,
 /// S3 and Swift, read and written byte for byte as they do.
 ///
@@ -87,9 +89,12 @@ public struct ChunkedBackup: Sendable, Equatable {
         for (what, text) in [("id", id), ("volume_id", volumeID), ("parent_id", parentID ?? "-")] where !isID(text) {
             throw .invalid("\(what) of a backup must be 1 to 255 letters, digits, - and _")
         }
-        guard !prefix.isEmpty, isPath(prefix) else { throw .invalid("service_metadata is not a prefix of objects' names") }
-        guard container.isEmpty || isPath(container) else { throw .invalid("container is not a path below the store") }
+        guard !prefix.isEmpty, ObjectPath.isValid(prefix) else { throw .invalid("service_metadata is not a prefix of objects' names") }
+        guard hasContainer else { throw .invalid("container: \(ObjectPath.containerRule)") }
     }
+
+    /// Whether there can be objects in its container.
+    var hasContainer: Bool { container.isEmpty || ObjectPath.isContainer(container) }
 
     private func isID(_ text: String) -> Bool {
         (1...255).contains(text.utf8.count)
@@ -100,14 +105,6 @@ public struct ChunkedBackup: Sendable, Equatable {
                     true
                 default: false
                 }
-            }
-    }
-
-    /// A relative path without empty, hidden or upward parts.
-    private func isPath(_ text: String) -> Bool {
-        text.utf8.count <= 512 && text.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
-            && text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).allSatisfy {
-                !$0.isEmpty && $0.first != UInt8(ascii: ".")
             }
     }
 }

@@ -2,8 +2,10 @@ extension ChunkedBackup {
     /// Removes all of a backup's objects, the metadata first: what is left after a crash is no backup, and is removed by another call. What
     /// is gone already counts as removed.
     ///
+    /// - Parameter wasWhole: false of a backup that failed. Where its container was refused it has written nothing, and nothing is left of it.
     /// - Returns: how many objects there were.
-    public func delete(from store: any ObjectStore) throws(ChunkedFailure) -> Int {
+    public func delete(from store: any ObjectStore, wasWhole: Bool = true) throws(ChunkedFailure) -> Int {
+        guard wasWhole || hasContainer else { return 0 }
         do {
             try check()
             try store.remove([metadataName])

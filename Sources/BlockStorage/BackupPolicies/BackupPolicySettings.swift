@@ -117,6 +117,7 @@ public struct BackupPolicySettings: Sendable {
             if jitterSeconds > 0 { throw refuse("jitter_seconds", "it has no effect without a schedule") }
             if windowStart != nil { throw refuse("window_start", "it has no effect without a schedule") }
         }
+        try BackupContainer.check(container)
         if minimumKeep > 1, !retention.isLimited { throw refuse("minimum_keep", "it has no effect without another keep_ member") }
         if fullEvery != nil, incremental == .always || incremental == .never {
             throw refuse("full_every", "it has an effect where incremental is 'auto' only")

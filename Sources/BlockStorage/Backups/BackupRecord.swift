@@ -91,6 +91,12 @@ extension VolumeRequests {
         guard try Backups.find(record.id, in: tx) == nil else { throw StorageError.invalidBackup("Backup already exists in database.") }
         let created = try time("created_at") ?? tx.now
         let t = Backups.table
+        let container = try text("container")
+        // The name of a bucket is the store's own; what no store is for is read by none.
+        guard place == nil || (container ?? "").isEmpty || container == place?.container || container.map(ObjectPath.isContainer) == true
+        else {
+            throw StorageError.invalidInput("The backup record's container: \(ObjectPath.containerRule).")
+        }
         let problem =
             place == nil
             ? "Import record failed, cannot find backup service to perform the import. Request service \(service)." : nil
@@ -99,7 +105,7 @@ extension VolumeRequests {
             t.volumeID(try text("volume_id") ?? "00000000-0000-0000-0000-000000000000"), t.snapshotID(try text("snapshot_id")),
             t.parentID(try text("parent_id")), t.name(try text("display_name")), t.description(try text("display_description")),
             t.size(record.size), t.status(place == nil ? .error : .available), t.failReason(problem.map { String($0.prefix(255)) }),
-            t.store(place?.store), t.format(place?.format), t.service(place?.service), t.container(try text("container")),
+            t.store(place?.store), t.format(place?.format), t.service(place?.service), t.container(container),
             t.serviceMetadata(try text("service_metadata")), t.objectCount(Int(clamping: count)), t.host(place?.host),
             t.availabilityZone(place?.zone), t.dataTimestamp(try time("data_timestamp")), t.metadata(try metadata.stored("metadata")),
             t.createdAt(created), t.updatedAt(tx.now), t.wholeReadAt(created))

@@ -28,6 +28,7 @@ extension VolumeRequests {
         guard !caller.projectID.isEmpty else {
             throw StorageError(.invalid, "Invalid input received: a backup belongs to a project, and the token is for none.")
         }
+        try BackupContainer.check(new.container)
         let volume = try Volumes.lock(volumeID, for: caller, in: tx)
         var snapshot: Locked<Snapshot>?
         if let id = new.snapshotID {

@@ -25,6 +25,7 @@ extension BackupStoreHosts {
         guard let found = services(of: node).first(where: { $0.store.service == service }) else { return nil }
         var place = Backups.Place(store: found.store.name, format: "cinder", service: service, host: found.host)
         place.zone = found.store.zone
+        place.container = found.store.bucket?.bucket
         return place
     }
 }

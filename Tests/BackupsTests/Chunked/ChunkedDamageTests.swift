@@ -299,6 +299,8 @@ struct ChunkedDamageTests {
         if !prefix.isEmpty {
             chain.backups[0].container = prefix
             #expect(try failure(chain).kind == .invalid)
+            #expect(throws: ChunkedFailure.self) { try chain.backups[0].delete(from: chain.store) }
+            #expect(try chain.backups[0].delete(from: chain.store, wasWhole: false) == 0, "what failed has written nothing there")
         }
     }
 
