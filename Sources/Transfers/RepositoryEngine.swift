@@ -53,7 +53,7 @@ struct RepositoryEngine: BackupEngine {
         _ project: String, in store: any ObjectStore, keys directory: String, cache: String?, makes: Bool = false
     ) throws -> Repository? {
         guard isProject(project) else {
-            throw DriverFailure(.invalid, "a project with a repository has a name of letters, digits, '-' and '_', not \(project)")
+            throw DriverFailure(.invalid, "a project with a repository has a name of 1 to \(longestProject) letters, digits, '-' and '_'")
         }
         let part = part(of: project, in: store)
         guard let password = try RepositoryPasswords(directory: directory).read(project, makes: makes) else { return nil }
@@ -78,8 +78,11 @@ struct RepositoryEngine: BackupEngine {
         StorePart(of: store, under: "repositories/\(project)/")
     }
 
-    /// Whether a project may have a repository: its name is a part of objects' names.
-    static func isProject(_ name: String) -> Bool { !name.isEmpty && name.utf8.allSatisfy(isWord) }
+    /// Whether a project may have a repository: its name is a part of objects' names, and of the names of files.
+    static func isProject(_ name: String) -> Bool { (1...longestProject).contains(name.utf8.count) && name.utf8.allSatisfy(isWord) }
+
+    /// In bytes: that of a file has up to 255, with what is added to it.
+    private static let longestProject = 200
 
     private static func isWord(_ byte: UInt8) -> Bool {
         switch byte {

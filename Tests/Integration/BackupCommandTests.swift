@@ -189,6 +189,15 @@ struct BackupCommandTests {
         #expect(!damages.isEmpty)
     }
 
+    @Test("keys of a project that can have no repository are not looked for")
+    func longProject() throws {
+        let volumes = try BackedUpVolumes(format: "repository")
+        for project in [String(repeating: "A", count: 5000), String(repeating: "A", count: 255), "..", "a%2Fb", ""] {
+            let refused = try volumes.service.api("GET", "/backup-repositories/keys?project_id=\(project)")
+            #expect(refused.status == 400 && refused.message?.contains("project") == true, "\(refused.text.prefix(1000))")
+        }
+    }
+
     @Test("scrub reads the packs in their turn, marks the backups that use what is damaged, and tells log and metrics")
     func scrub() async throws {
         let volumes = try BackedUpVolumes(format: "repository", options: "backup_scrub_interval = 1\nbackup_scrub_parts = 1")

@@ -34,8 +34,9 @@ struct BackupRepositoryResource: Resource {
     }
 
     private func project(_ request: APIRequest) throws -> String {
-        guard let project = request.query("project_id"), !project.isEmpty else {
-            throw HTTPError.badRequest("Invalid input received: project_id must name the project of the repository.")
+        guard let project = request.query("project_id"), (1...255).contains(project.unicodeScalars.count) else {
+            throw HTTPError.badRequest(
+                "Invalid input received: project_id must name the project of the repository, in 1 to 255 characters.")
         }
         return project
     }
