@@ -40,6 +40,27 @@ struct BackupStoreHostsTests {
         #expect(stores.stores.allSatisfy { $0.format == "cinder" && $0.formatOptions["backup_file_size"]?.integer == 1_999_994_880 })
     }
 
+    @Test(
+        "two stores in one directory are refused, however it is written",
+        arguments: [("/nowhere/b", "/nowhere/b"), ("/nowhere/b", "/nowhere//./b/"), ("/usr/lib", "/usr/bin/../lib")])
+    func sharedDirectory(near: String, far: String) throws {
+        func text(_ near: String, _ far: String) -> String {
+            """
+            [DEFAULT]
+            enabled_backup_stores = near, far
+            [near]
+            backup_driver = posix
+            backup_posix_path = \(near)
+            [far]
+            backup_driver = posix
+            backup_posix_path = \(far)
+            """
+        }
+        let error = #expect(throws: SettingsError.self) { try stores(text(near, far)) }
+        #expect(error?.problems == ["[far] backup_posix_path = \(far) is the directory of the store near: give each store one of its own"])
+        #expect(try stores(text(near, "/nowhere/c")).stores.count == 2)
+    }
+
     @Test("Cinder's options of a bucket say how large the objects of its format are")
     func buckets() throws {
         let s3 = try stores(

@@ -1,4 +1,5 @@
 public import DriverHost
+import Glibc
 public import Logging
 public import Settings
 
@@ -70,10 +71,36 @@ public final class BackupStoreHosts: Sendable {
                 if name == Settings.unnamedStore { missing = "[DEFAULT] \(error)" } else { problems.append("[\(name)] \(error)") }
             }
         }
+        problems += Self.sharedDirectories(stores)
         guard problems.isEmpty else { throw SettingsError(problems) }
         self.stores = stores
         self.missing = missing
         servingDirectory = stateDirectory + "/serving"
+    }
+
+    /// Stores in a directory that another one has: to each, what the other wrote there is strange.
+    private static func sharedDirectories(_ stores: [Store]) -> [String] {
+        let option = "backup_posix_path"
+        var owners: [String: String] = [:]
+        return stores.compactMap { store in
+            guard let path = store.configuration.options[option]?.string, !path.isEmpty else { return nil }
+            let directory = canonical(path)
+            let place = store.configuration.pluginPath + " " + directory
+            guard let owner = owners[place] else {
+                owners[place] = store.name
+                return nil
+            }
+            return "[\(store.name)] \(option) = \(path) is the directory of the store \(owner): give each store one of its own"
+        }
+    }
+
+    /// The path without links; of one that is not there, without what changes nothing.
+    private static func canonical(_ path: String) -> String {
+        if let real = realpath(path, nil) {
+            defer { free(real) }
+            return String(cString: real)
+        }
+        return "/" + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
     }
 
     private static func configuration(_ name: String, _ path: String, _ settings: Settings, _ state: String) -> Backend.Configuration {
