@@ -179,7 +179,8 @@ struct BackupCommandTests {
         let full = try volumes.backup(id)
         let increment = try volumes.backup(id, incremental: true)
         let objects = try await format == "cinder" ? volumes.objects("-name", "*-00001") : packs(volumes)
-        try volumes.flip(try #require(objects.first), at: 5_000)
+        let object = try #require(objects.first)
+        try volumes.flip(object, at: 5_000)
         let target = try volumes.service.create()
         try volumes.service.wait(target, "available")
         #expect(try volumes.service.api("POST", "/backups/\(full)/restore", ["restore": ["volume_id": .string(target)]]).status == 202)
@@ -187,6 +188,19 @@ struct BackupCommandTests {
         for backup in [full, increment] { try waitForStatus(volumes, backup, "damaged") }
         let damages = try volumes.service.api("GET", "/backups/\(increment)/damages").json["damages"]?.array ?? []
         #expect(!damages.isEmpty)
+        func reason() throws -> JSON? { try volumes.service.api("GET", "/backups/\(full)").json["backup"]?["fail_reason"] }
+        #expect(try reason()?.string?.hasPrefix("the backup is damaged") == true)
+        // The verification that the restoration left behind it ends before the damage does.
+        let limit = Timestamp.monotonic() + 240
+        while try volumes.service.api("GET", "/operations?unfinished=1&flow=backup.verify").json["operations"]?.array?.first != nil {
+            guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("no end: \(volumes.service.story)") }
+            usleep(10_000)
+        }
+        try volumes.flip(object, at: 5_000)
+        _ = try volumes.backup(id)
+        let mended = try await volumes.clinker("verify", full)
+        #expect(mended.status == 0, "\(mended.output)")
+        #expect(try status(volumes, full) == "good" && reason() == .null)
     }
 
     @Test("keys of a project that can have no repository are not looked for")

@@ -55,12 +55,15 @@ extension Backups {
         return lost
     }
 
-    /// Records what a verification of the whole backup found.
-    public static func verified(_ backup: Locked<Backup>, _ found: [BackupDamage], in tx: any Transaction) throws {
+    /// Records what a verification of the whole backup found. `endsReason`: why the backup failed before is so no more.
+    public static func verified(
+        _ backup: Locked<Backup>, _ found: [BackupDamage], endsReason: Bool = false, in tx: any Transaction
+    ) throws {
         try tx.delete(from: damages, damages.backupID(backup.id))
         try add(found.prefix(mostDamages), to: backup, after: 0, in: tx)
         try tx.update(
-            table, table.id(backup.id), set: table.verifyStatus(found.isEmpty ? .good : .damaged), table.verifiedAt(tx.now))
+            table, table.id(backup.id), set: table.verifyStatus(found.isEmpty ? .good : .damaged), table.verifiedAt(tx.now),
+            table.failReason(endsReason ? nil : backup.failReason))
     }
 
     /// Marks backups that use what was found damaged elsewhere. Those that are gone are left out.

@@ -34,7 +34,8 @@ enum VerifyBackup: FlowDefinition {
             },
             record: { run, verdict, tx in
                 guard let backup = try Backups.lock(run.operation.resourceID, in: tx) else { return }
-                try Backups.verified(backup, verdict.kept, in: tx)
+                let isMended = verdict.kept.isEmpty && backup.failReason.map(BackupDamageReason.isOf) == true
+                try Backups.verified(backup, verdict.kept, endsReason: isMended, in: tx)
                 try Events.append(
                     "backup.verified", resourceType: "backup", resourceID: backup.id, projectID: backup.projectID,
                     operationID: run.operation.id, requestID: run.operation.requestID,
