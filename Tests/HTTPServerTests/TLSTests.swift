@@ -81,7 +81,7 @@ struct TLSTests {
         let connection = try TLSConnection(
             port, authorities: authority.certificate, host: host, showing: own, priorities: priorities)
         connection.send(text)
-        return try connection.receive(silence: 5_000).text
+        return try connection.receive(silence: 60_000).text
     }
 
     @Test(
@@ -252,8 +252,12 @@ struct TLSTests {
         // They are counted until they are closed, and those that have ended are not.
         var kept: [TLSConnection] = []
         for _ in 0..<200 where kept.count < 10 {
-            if let connection = try? TLSConnection(server.port, authorities: Made.authority.certificate) { kept.append(connection) }
-            if kept.isEmpty { usleep(20_000) }
+            // For a client of TLS 1.3 its handshake is over before the server knows.
+            if let connection = try? TLSConnection(server.port, authorities: Made.authority.certificate) {
+                kept.append(connection)
+            } else {
+                usleep(20_000)
+            }
         }
         #expect(kept.count == 10)
     }

@@ -47,6 +47,9 @@ struct NotificationRule: Sendable {
         "volume.create_from_image": [
             NotificationRule(subject: .volume, name: "volume.create", startsAfter: "place", scheduling: "create_volume")
         ],
+        "volume.create_encrypted_from_image": [
+            NotificationRule(subject: .volume, name: "volume.create", startsAfter: "place", scheduling: "create_volume")
+        ],
         "volume.delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
         "volume.force_delete": [NotificationRule(subject: .volume, name: "volume.delete", removes: true)],
         "volume.unmanage": [NotificationRule(subject: .volume, name: "volume.unmanage", removes: true)],
