@@ -155,7 +155,7 @@ struct ImageCacheTests {
         "a core that is killed while the cache is filled, and while it makes room, goes on: every volume is whole, and nothing is left over"
     )
     func death() async throws {
-        let service = try service("volume_copy_bps_limit = 300000\nimage_volume_cache_max_count = 1")
+        let service = try service("volume_copy_bps_limit = 100000\nimage_volume_cache_max_count = 1")
         let images = try (1...2).map { try glance.image(data: content($0)) }
         var volumes: [String] = []
         for (index, image) in images.enumerated() {
@@ -167,9 +167,10 @@ struct ImageCacheTests {
             {
                 usleep(5_000)
             }
+            #expect(Timestamp.monotonic() < limit, "nothing is cached")
             for core in service.processes("core") { kill(core, SIGKILL) }
             for id in asked {
-                try service.wait(id, "available")
+                try service.wait(id, "available", seconds: 60)
                 try require(content(UInt8(index + 1)), in: id, service)
             }
             volumes += asked

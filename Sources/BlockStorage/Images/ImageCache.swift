@@ -134,9 +134,12 @@ public struct ImageCache: Sendable {
     private func evict(_ entries: [ImageCacheEntry], _ operation: Operation, in tx: any Transaction) throws -> Bool {
         // A volume that is not the cache's any more stays with whoever has it now.
         let volumes = try entries.map(\.volumeID).sorted().compactMap { try Volumes.lock($0, in: tx) }
+            .filter { $0.projectID == tenant.projectID }
         let caller = caller(operation)
-        for volume in volumes where volume.projectID == tenant.projectID {
-            guard try !Operations.isClaimed(volume.id, in: tx), try Volumes.perform(.delete, on: volume, in: tx) else { return false }
+        guard try volumes.allSatisfy({ try !Operations.isClaimed($0.id, in: tx) }) else { return false }
+        for volume in volumes {
+            // One that cannot be deleted, as with snapshots, is the cache's no longer.
+            guard try Volumes.perform(.delete, on: volume, in: tx) else { continue }
             _ = try Operations.create(
                 DeleteVolumeArguments(), resourceType: "volume", resourceID: volume.id, projectID: tenant.projectID, caller: caller,
                 claims: [.exclusive(volume)], in: tx)

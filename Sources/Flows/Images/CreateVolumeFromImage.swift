@@ -40,6 +40,7 @@ enum CreateVolumeFromImage: FlowDefinition {
                 try run.markCreated(volume, made.object, in: tx)
                 try Volumes.setStatus(.downloading, of: volume, in: tx)
                 run.state.isWhole = made.isWhole
+                if !made.isWhole { (run.state.location, run.state.sourceVolumeID) = (nil, nil) }
             },
             undo: remove,
             recordUndo: { run, tx in
@@ -84,6 +85,14 @@ enum CreateVolumeFromImage: FlowDefinition {
         } catch let failure as DriverFailure where failure.code != .cancelled {
             backend.warn("what holds the image cannot be cloned, the image is read: \(failure.message)", method)
             _ = try await backend.call(.deleteVolume, .members(["volume": object]))
+            // Recorded before an empty volume is made in its place: a repetition after a death would take that one for the clone.
+            var state = run.state
+            (state.location, state.sourceVolumeID) = (nil, nil)
+            try await run.recordPart { [operation = run.operation, source = run.state.sourceVolumeID, state] tx in
+                try Operations.checkpoint(operation.id, state: state, in: tx)
+                // Whoever sends the image's data may have to attach it.
+                if let source { try Operations.release(source, of: operation, in: tx) }
+            }
             return nil
         }
     }

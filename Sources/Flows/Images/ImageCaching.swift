@@ -53,10 +53,14 @@ struct ImageCaching: Sendable {
         }
     }
 
-    /// Waits until no operation works on the volume.
+    /// Waits until no operation fills the volume. The removal of one that could not be filled may take as long as its storage does.
     private func waitForEnd(of id: String) async throws {
+        @Sendable func isFilled(_ connection: any Connection) throws -> Bool {
+            guard let volume = try Volumes.find(id, in: connection), [.creating, .downloading].contains(volume.status) else { return false }
+            return try Operations.isChanged(id, in: connection)
+        }
         var pause: UInt64 = 20_000_000
-        while try await services.database.read({ try Operations.isChanged(id, in: $0) }) {
+        while try await services.database.read({ try isFilled($0) }) {
             guard !services.isStopping.withLock({ $0 }) else {
                 throw OperationPostponed(reason: "an image that it waits for is still being cached, and the service stops")
             }

@@ -134,10 +134,13 @@ final class MemoryBackend: StorageBackend {
             if objects[volume] == nil { objects[volume] = Object(size: size) }
             return data
         case .cloneVolume:
-            objects[volume] = Object(size: size, content: try require(name("source")).content)
+            // As drivers of storage do: what is there is taken for what an earlier attempt made.
+            let content = try require(name("source")).content
+            if objects[volume] == nil { objects[volume] = Object(size: size, content: content) }
             return data
         case .cloneImage:
-            objects[volume] = Object(size: size, content: String((arguments["image"]?["location"]?.string ?? "").dropFirst(9)))
+            let content = String((arguments["image"]?["location"]?.string ?? "").dropFirst(9))
+            if objects[volume] == nil { objects[volume] = Object(size: size, content: content) }
             return data
         case .createVolumeFromSnapshot:
             guard let content = try require(name("source")).snapshots[name("snapshot")] else {
