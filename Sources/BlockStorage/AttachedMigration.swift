@@ -37,7 +37,8 @@ public enum AttachedMigration {
     /// Removes what a volume is not migrated to, or has left.
     public static func discard(_ copy: Locked<Volume>, requestID: String, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(copy.id), set: table.status(.deleting), table.migrationStatus(.deleting), table.updatedAt(tx.now))
+            table, table.id(copy.id), set: table.status(.deleting), table.previousStatus(.errorDeleting),
+            table.migrationStatus(.deleting), table.updatedAt(tx.now))
         _ = try Operations.create(
             DeleteVolumeArguments(), resourceType: "volume", resourceID: copy.id, projectID: copy.projectID,
             caller: .service(requestID: requestID), claims: [.exclusive(copy)], in: tx)

@@ -28,7 +28,7 @@ struct NovaTests {
             compute = try nova.register(with: keystone, root)
             service = try keystone.service(
                 options: "quota_volumes = -1", account: "glance", backends: "file,two",
-                sections: "[two]\nvolume_driver = file\n[nova]\nregion_name = RegionTwo\ninterface = internal\ntimeout = 2")
+                sections: "[two]\nvolume_driver = file\n[nova]\nregion_name = RegionTwo\ninterface = internal\ntimeout = 20")
             try nova.set(["api": .string("http://127.0.0.1:\(service.port)")])
         }
 
@@ -174,7 +174,7 @@ struct NovaTests {
             try await world.requireWhole(id, host: "node@\(try world.backend(id))", isMoved: false)
             #expect(try world.volume(id)["attachments"]?.array?.first?["attachment_id"]?.string == attachment, "\(mode)")
             let messages = try world.ask("GET", "/messages?resource_uuid=\(id)", token: world.root).json["messages"]?.array ?? []
-            #expect(messages.first?["event_id"] == "VOLUME_VOLUME_103_106", "\(mode): \(messages)")
+            #expect(messages.first?["event_id"] == "VOLUME_VOLUME_103_107", "\(mode): \(messages)")
             #expect(try world.act(id, "os-reset_status", ["migration_status": "none"]).status == 202)
         }
         // Its answer is lost, but it heard.

@@ -57,7 +57,11 @@ enum MigrateAttachedVolume: FlowDefinition {
     /// The volume stays where it is, and in use. Where the Compute service hears of the copy only now, it finds it being deleted.
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         let locked = try AttachedMigration.lock(run.volumeID, copy: run.arguments.copyID, in: tx)
-        if let copy = locked.copy { try AttachedMigration.discard(copy, requestID: run.operation.requestID, in: tx) }
+        if let copy = locked.copy {
+            // The Compute service heard of it late, and works with it: it says how that ends.
+            guard try Attachments.ofVolume(copy.id, in: tx).isEmpty else { return .finished }
+            try AttachedMigration.discard(copy, requestID: run.operation.requestID, in: tx)
+        }
         guard let volume = locked.volume else { return .finished }
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
         try Volumes.setMigrationStatus(.error, of: volume, in: tx)

@@ -145,6 +145,8 @@ enum MoveSteps<Flow: FlowDefinition> where Flow.Arguments: MoveArguments, Flow.S
             perform: { run, backend in
                 let volume = try await run.volume()
                 guard let host = run.state.host, let id = volume.nameID else { return Renamed?.none }
+                // What is still to be deleted under the name would be the volume.
+                guard try await run.read({ try Volumes.named(volume.id, in: $0).isEmpty }) else { return Renamed?.none }
                 let isConnected = try await run.isConnected(volume)
                 func object(_ id: String) -> DriverValue {
                     run.driverArguments(volume, as: id, host: host, data: volume.driverData, isConnected: isConnected)
