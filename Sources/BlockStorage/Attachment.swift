@@ -187,7 +187,8 @@ public enum Attachments {
         let (volume, attachment) = try lock(id, for: caller, in: tx)
         try tx.update(
             table, table.id(id), set: table.status(.attached), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
-        try Volumes.setStates(.inUse, attached: .attached, of: volume, in: tx)
+        // An upload goes on, and ends this by itself.
+        try Volumes.setStates(volume.status == .uploading ? .uploading : .inUse, attached: .attached, of: volume, in: tx)
         if let mode = attachment.mode {
             try Volumes.updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = .string(mode) }
         }

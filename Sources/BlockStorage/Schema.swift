@@ -322,6 +322,8 @@ public enum Schema {
                     image_id TEXT PRIMARY KEY, key_id TEXT NOT NULL, project_id TEXT NOT NULL, created_at TEXT NOT NULL)
                 """,
                 "ALTER TABLE operations ADD COLUMN has_written INTEGER NOT NULL DEFAULT 0",
+                // Of those that are under way nobody knows.
+                "UPDATE operations SET has_written = 1 WHERE finished_at IS NULL",
             ]),
         Migration(
             23, "volumes that hold images for others to be cloned from",

@@ -361,7 +361,7 @@ public struct VolumeRequests: Sendable {
             arguments.previous = previous
         }
         try Attachments.connecting(id, of: volume, connector: connector, mode: mode, in: tx)
-        if volume.status != .inUse {
+        if ![.inUse, .uploading].contains(volume.status) {
             try Volumes.setStates(.attaching, attached: .attaching, of: volume, in: tx)
         }
         return try start(

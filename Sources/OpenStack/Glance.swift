@@ -157,7 +157,12 @@ public final class Glance: Sendable {
     /// - Returns: whether there is no such image any more.
     @discardableResult
     public func deleteUnfinished(_ id: String, for asker: Asker) async throws(Unavailable) -> Bool {
-        guard let image = try await image(id, for: asker) else { return true }
+        // Only 404 says that there is none: the key of an image that is there must stay.
+        let found = try await send("GET", "/v2/images/\(id)", for: asker)
+        if found.status == 404 { return true }
+        guard found.status == 200, let image = try? JSON(parsing: found.body) else {
+            throw Unavailable(description: "Glance answered \(found.status) about image \(id)")
+        }
         guard let status = image["status"]?.string, ["queued", "saving"].contains(status) else { return false }
         // Its user wanted it protected: what never came to be must not stay for that.
         if image["protected"] == true { try await change(id, to: ["protected": false], for: asker) }

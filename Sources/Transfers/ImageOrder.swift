@@ -129,7 +129,12 @@ extension ImageOrder {
         retries = try number("retries", 0...1_000)
         containerFormat = try text("container_format")
         targetIsZero = value["target_is_zero"]?.boolean ?? false
-        encryption = value["encryption"].flatMap { LUKSOrder($0) }
+        switch value["encryption"] {
+        case nil, .null?: break
+        case let how?:
+            encryption = LUKSOrder(how)
+            guard encryption != nil else { throw DriverFailure(.invalid, "the order of an image says not how to encrypt it") }
+        }
         if value["size"]?.integer != nil { size = try number("size", 0...Int64.max) }
         md5 = value["md5"]?.string
         hashAlgorithm = value["hash_algorithm"]?.string

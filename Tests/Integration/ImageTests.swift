@@ -259,9 +259,11 @@ struct ImageTests {
         let sent = try upload(["force": true])
         #expect(sent.status == 202 && sent.json["os-volume_upload_image"]?["status"] == "uploading", "\(sent.text)")
         // While it is there, its user writes on.
-        let limit = Timestamp.monotonic() + 20
         func snapshots() -> [String] { ServiceUnderTest.entries(service.state + "/volumes/file").filter { $0.contains("snapshot") } }
-        while snapshots().isEmpty, try service.volume(volume)?["status"] == "uploading", Timestamp.monotonic() < limit { usleep(1_000) }
+        func isMade() -> Bool { snapshots().contains { !$0.hasSuffix(".partial") } }
+        var limit = Timestamp.monotonic() + 60
+        while !isMade(), try service.volume(volume)?["status"] == "uploading", Timestamp.monotonic() < limit { usleep(1_000) }
+        #expect(Timestamp.monotonic() < limit, "no snapshot is made")
         // A death in the middle changes nothing about it.
         for core in service.processes("core") { kill(core, SIGKILL) }
         let descriptor = open(service.state + "/volumes/file/volume-" + volume, O_WRONLY | O_CLOEXEC)
@@ -273,6 +275,7 @@ struct ImageTests {
         let back = try service.create(["imageRef": .string(image)])
         try service.wait(back, "available")
         try requireContent(back, service)
+        limit = Timestamp.monotonic() + 60
         while !snapshots().isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
         #expect(snapshots().isEmpty)
         #expect(try service.volume(volume)?["attachments"]?.array?.count == 1)
