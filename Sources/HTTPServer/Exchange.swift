@@ -105,7 +105,11 @@ final class Exchange: @unchecked Sendable {
     private func leaveUnanswered(_ server: HTTPServer) {
         guard !progress.isAudited, let request = progress.request else { return }
         audit(server, request, status: progress.response?.status ?? AuditLog.clientLeft)
-        if case .buffer(let buffer)? = progress.response?.body { free(buffer.base) }
+        switch progress.response?.body {
+        case .buffer(let buffer)?: free(buffer.base)
+        case .stream(let stream)?: stream.closed()
+        default: break
+        }
     }
 
     func advance(

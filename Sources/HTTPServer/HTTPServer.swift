@@ -230,7 +230,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     private func closed(_ connection: OpaquePointer, _ known: Connections.Connection) {
         let isFailed = known.handshake != nil
-        if isFailed { Handshakes.forget(known) }
+        if known.credentials != nil { Handshakes.forget(known) }
         known.finishHandshake()
         // Of a handshake that failed the client shall receive the reason.
         if known.mayStillReceive || isFailed { lingering.keep(clinker_connection_socket(connection)) }
