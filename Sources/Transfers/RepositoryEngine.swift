@@ -154,12 +154,14 @@ struct RepositoryEngine: BackupEngine {
         }
         let repository = try existing(order, store)
         try repository.forgetAttempts(of: order.backup.id)
-        do { if let found = try repository.find(backup: order.backup.id) { return try repository.delete(found.id) } } catch let error
-            as RepositoryError where error.kind == .damaged || !wasWhole
+        var found: RepositorySnapshot?
+        do { found = try repository.find(backup: order.backup.id) } catch let error as RepositoryError
+            where error.kind == .damaged || !wasWhole
         {
             // What cannot be read is its own, or another's. Of one that never was whole there is none.
             if wasWhole { _ = try repository.deleteUnreadable(besides: order.neighbours) }
         }
+        if let found { return try repository.delete(found.id) }
         guard try !wasWhole || repository.hasIndex() else {
             throw DriverFailure(
                 .error,

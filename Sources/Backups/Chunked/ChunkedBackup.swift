@@ -94,7 +94,7 @@ public struct ChunkedBackup: Sendable, Equatable {
     }
 
     /// Whether there can be objects in its container.
-    var hasContainer: Bool { container.isEmpty || ObjectPath.isContainer(container) }
+    var hasContainer: Bool { container.isEmpty || ObjectPath.isValid(container) }
 
     private func isID(_ text: String) -> Bool {
         (1...255).contains(text.utf8.count)

@@ -34,8 +34,9 @@ extension VolumeRequests {
             new.protectedUntil = settings.protection(from: Int(tx.time), most: mostProtectDays).map {
                 Timestamp.format(seconds: $0, microseconds: 0)
             }
-            new.isIncremental = !settings.retention.wantsFull(
+            let wantsFull = settings.retention.wantsFull(
                 settings.incremental ?? .auto, fullEvery: settings.fullEvery, after: copies, in: settings.zone)
+            new.isIncremental = try !wantsFull && !isBaseLost(of: volume.value, in: tx)
             copy = try createBackup(of: volume.id, new, downAfter: seconds, caller: caller, in: tx)
         case .snapshot:
             var new = NewSnapshot()
@@ -46,6 +47,16 @@ extension VolumeRequests {
         }
         let t = BackupPolicyRuns.items
         try tx.update(t, t.runID(item.runID), t.volumeID(item.volumeID), set: t.copyID(copy))
+    }
+
+    /// Whether no increment can be made on the volume's newest backup, since nobody could restore it.
+    private func isBaseLost(of volume: Volume, in tx: any Transaction) throws -> Bool {
+        guard let base = try Backups.parent(ofVolume: volume.id, project: volume.projectID, before: nil, in: tx), !base.standsAlone
+        else { return false }
+        do {
+            _ = try Backups.lostParts(of: Backups.chain(base.id, in: tx), in: tx)
+            return false
+        } catch is StorageError { return true }
     }
 
     private func caller(_ volume: Volume, _ run: BackupPolicyRun) -> Caller {

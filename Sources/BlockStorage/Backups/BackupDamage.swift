@@ -28,6 +28,7 @@ extension Backups {
     private static let damages = BackupDamageTable.table
     /// Damages of one backup that are kept.
     private static let mostDamages = 1000
+    private static let unlisted = "more is damaged than is listed"
 
     static let damagesSQL = SQL(damages.select("WHERE d.backup_id = ? ORDER BY d.number"))
     /// What the last verification found; empty if the backup is good, or nobody has looked.
@@ -52,7 +53,14 @@ extension Backups {
                 }
             }
         }
-        return lost
+        // A chain shares its damages.
+        return lost.sorted { $0.lowerBound < $1.lowerBound }.reduce(into: []) { parts, part in
+            if let last = parts.last, part.lowerBound <= last.upperBound {
+                parts[parts.count - 1] = last.lowerBound..<max(last.upperBound, part.upperBound)
+            } else {
+                parts.append(part)
+            }
+        }
     }
 
     /// Records what a verification of the whole backup found. `endsReason`: why the backup failed before is so no more.
@@ -60,7 +68,7 @@ extension Backups {
         _ backup: Locked<Backup>, _ found: [BackupDamage], endsReason: Bool = false, in tx: any Transaction
     ) throws {
         try tx.delete(from: damages, damages.backupID(backup.id))
-        try add(found.prefix(mostDamages), to: backup, after: 0, in: tx)
+        try add(found, to: backup, after: 0, in: tx)
         try tx.update(
             table, table.id(backup.id), set: table.verifyStatus(found.isEmpty ? .good : .damaged), table.verifiedAt(tx.now),
             table.failReason(endsReason ? nil : backup.failReason))
@@ -79,15 +87,16 @@ extension Backups {
             // In a repository the bytes may lie anywhere else in this one's volume; elsewhere a chain shares them, and all of it is of one volume.
             let shared = backup.value.standsAlone ? found.map { BackupDamage($0.text) } : found
             let new = shared.filter { damage in !known.contains { $0.text == damage.text } }
-            try add(new.prefix(max(0, mostDamages - known.count)), to: backup, after: known.count, in: tx)
+            try add(new, to: backup, after: known.count, in: tx)
             try tx.update(table, table.id(id), set: table.verifyStatus(.damaged), table.verifiedAt(tx.now))
         }
     }
 
-    private static func add(_ found: some Sequence<BackupDamage>, to backup: Locked<Backup>, after count: Int, in tx: any Transaction)
-        throws
-    {
-        for (index, damage) in found.enumerated() {
+    /// Adds as many as are kept. Verifications list no more either: of which bytes the rest is nobody knows.
+    private static func add(_ found: [BackupDamage], to backup: Locked<Backup>, after count: Int, in tx: any Transaction) throws {
+        let places = max(0, mostDamages - count)
+        let kept = found.count < places ? found : found.prefix(max(0, places - 1)) + (places > 0 ? [BackupDamage(unlisted)] : [])
+        for (index, damage) in kept.enumerated() {
             let range = damage.range.map { (start: Int(clamping: $0.lowerBound), length: Int(clamping: $0.upperBound - $0.lowerBound)) }
             try tx.insert(
                 into: damages, damages.backupID(backup.id), damages.number(count + index), damages.text(damage.text),

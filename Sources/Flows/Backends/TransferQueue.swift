@@ -11,6 +11,9 @@ struct TransferQueue {
     private(set) var long = 0
     private(set) var backups = 0
     private(set) var short = 0
+    /// Long ones that are not urgent: of many places they leave a quarter, so that what is urgent never waits for hours.
+    private var patient = 0
+    private var mostPatient: Int { limit < 4 ? limit : limit - limit / 4 }
     /// Urgent transfers that began one after the other while others waited.
     private var urgentInRow = 0
     private static let mostUrgentInRow = 3
@@ -25,12 +28,13 @@ struct TransferQueue {
 
     private func hasPlace(for demand: TransferDemand) -> Bool {
         if demand.isShort { return short < limit }
-        return long < limit && (!demand.isBackup || backups < backupLimit ?? .max)
+        return long < limit && (demand.isUrgent || patient < mostPatient) && (!demand.isBackup || backups < backupLimit ?? .max)
     }
 
     private mutating func count(_ demand: TransferDemand, by step: Int) {
         guard !demand.isShort else { return short += step }
         long += step
+        if !demand.isUrgent { patient += step }
         if demand.isBackup { backups += step }
     }
 
