@@ -64,7 +64,7 @@ public struct VerifyBackupArguments: FlowArguments {
 }
 
 /// Writes a backup over a volume, which it makes first if it is new.
-public struct RestoreBackupArguments: FlowArguments {
+public struct RestoreBackupArguments: PlacedVolumeArguments {
     public static let flow = FlowID("backup.restore")
     public static let members = [
         JSONMember("backup_id", \Self.backupID), JSONMember("new", \Self.isNew), JSONMember("zones", \Self.zones),
@@ -85,31 +85,6 @@ public struct RestoreBackupArguments: FlowArguments {
     /// To a new volume, which is placed as such a one.
     public init(of backupID: String, placedAs arguments: CreateVolumeArguments) {
         self.init(backupID: backupID, isNew: true)
-        zones = arguments.zones
-        schedulerHints = arguments.schedulerHints
-        hintsOfAllProjects = arguments.hintsOfAllProjects
+        place(as: arguments)
     }
-
-    /// As the scheduler reads what a creation asks for.
-    public var placement: CreateVolumeArguments {
-        var arguments = CreateVolumeArguments()
-        arguments.zones = zones
-        arguments.schedulerHints = schedulerHints
-        arguments.hintsOfAllProjects = hintsOfAllProjects
-        return arguments
-    }
-}
-
-public struct RestoreBackupState: PlacementState {
-    public static let members = [
-        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
-        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
-    ]
-    /// The pool of which capacity is claimed for a new volume.
-    public var host: String?
-    /// Backends that were placed on and failed, as `node@backend`.
-    public var attempted: [String] = []
-    public var reportsAwaited = false
-    public var capacityRead = false
-    public init() {}
 }

@@ -27,7 +27,12 @@ public struct KeptImage: JSONConvertible {
     public init() {}
 }
 
-public struct CreateVolumeFromImageArguments: FlowArguments {
+/// Arguments of an operation that makes a new volume with an image in it.
+public protocol ImageVolumeArguments: PlacedVolumeArguments {
+    var image: KeptImage { get set }
+}
+
+public struct CreateVolumeFromImageArguments: ImageVolumeArguments {
     public static let flow = FlowID("volume.create_from_image", version: 2)
     public static let members = [
         JSONMember("image", \Self.image), JSONMember("zones", \Self.zones), JSONMember("scheduler_hints", \Self.schedulerHints),
@@ -41,18 +46,7 @@ public struct CreateVolumeFromImageArguments: FlowArguments {
 
     init(of image: SourceImage, placedAs arguments: CreateVolumeArguments) {
         self.image = image.kept
-        zones = arguments.zones
-        schedulerHints = arguments.schedulerHints
-        hintsOfAllProjects = arguments.hintsOfAllProjects
-    }
-
-    /// As the scheduler reads what a creation asks for.
-    public var placement: CreateVolumeArguments {
-        var arguments = CreateVolumeArguments()
-        arguments.zones = zones
-        arguments.schedulerHints = schedulerHints
-        arguments.hintsOfAllProjects = hintsOfAllProjects
-        return arguments
+        place(as: arguments)
     }
 }
 
@@ -74,19 +68,6 @@ public struct CreateVolumeFromImageState: PlacementState {
     public var location: String?
     /// Whether the volume was made with the image in it.
     public var isWhole = false
-    public init() {}
-}
-
-/// As the releases before the image cache recorded it.
-public struct CreateVolumeByReadingState: PlacementState {
-    public static let members = [
-        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
-        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
-    ]
-    public var host: String?
-    public var attempted: [String] = []
-    public var reportsAwaited = false
-    public var capacityRead = false
     public init() {}
 }
 
@@ -116,7 +97,7 @@ public struct CacheImageState: PlacementState {
     public init() {}
 }
 
-public struct CreateEncryptedFromImageArguments: FlowArguments {
+public struct CreateEncryptedFromImageArguments: ImageVolumeArguments {
     public static let flow = FlowID("volume.create_encrypted_from_image")
     public static let members = [
         JSONMember("image", \Self.image), JSONMember("image_key_id", \Self.imageKeyID), JSONMember("zones", \Self.zones),
@@ -133,33 +114,8 @@ public struct CreateEncryptedFromImageArguments: FlowArguments {
     init(of image: SourceImage, keyID: String?, placedAs arguments: CreateVolumeArguments) {
         self.image = image.kept
         imageKeyID = keyID
-        zones = arguments.zones
-        schedulerHints = arguments.schedulerHints
-        hintsOfAllProjects = arguments.hintsOfAllProjects
+        place(as: arguments)
     }
-
-    /// As the scheduler reads what a creation asks for.
-    public var placement: CreateVolumeArguments {
-        var arguments = CreateVolumeArguments()
-        arguments.zones = zones
-        arguments.schedulerHints = schedulerHints
-        arguments.hintsOfAllProjects = hintsOfAllProjects
-        return arguments
-    }
-}
-
-public struct CreateEncryptedFromImageState: PlacementState {
-    public static let members = [
-        JSONMember("host", \Self.host), JSONMember("attempted", \Self.attempted),
-        JSONMember("reports_awaited", \Self.reportsAwaited), JSONMember("capacity_read", \Self.capacityRead),
-    ]
-    /// The pool of which capacity is claimed.
-    public var host: String?
-    /// Backends that were placed on and failed, as `node@backend`.
-    public var attempted: [String] = []
-    public var reportsAwaited = false
-    public var capacityRead = false
-    public init() {}
 }
 
 /// Sends a volume's bytes to an image, which there is already.

@@ -7,7 +7,7 @@ import Transfers
 /// Writes a backup over a volume, which is placed and made first if it is new.
 enum RestoreBackup: FlowDefinition {
     typealias Arguments = RestoreBackupArguments
-    typealias State = RestoreBackupState
+    typealias State = PlacedVolumeState
 
     static let cancellation = Cancellation.byProject
 

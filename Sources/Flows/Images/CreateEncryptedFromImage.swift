@@ -8,19 +8,12 @@ import Transfers
 /// that it is encrypted by; else through the encryption.
 enum CreateEncryptedFromImage: FlowDefinition {
     typealias Arguments = CreateEncryptedFromImageArguments
-    typealias State = CreateEncryptedFromImageState
+    typealias State = PlacedVolumeState
 
     static let cancellation = Cancellation.byProject
 
     static let steps: [Step<Self>] = [
-        .place(
-            "place",
-            prepare: { run, pools in
-                await pools.waitForReports(run)
-                return await pools.scheduler.instance(run.arguments.schedulerHints)
-            },
-            record: { run, pools, instance, tx in try run.placeNewVolume(as: run.arguments.placement, instance, pools, in: tx) },
-            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) }),
+        place(),
         .onVolume(
             "make",
             perform: { run, volume, backend in
@@ -67,24 +60,11 @@ enum CreateEncryptedFromImage: FlowDefinition {
                     image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host, targetIsZero: true,
                     through: order, isEncrypted: order == nil)
             },
-            record: { run, _, tx in
-                try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
-            }),
+            record: recordImage),
     ]
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
-        if run.isWorthAnotherPlacement(after: failure) { return .retry }
-        if failure.isUndone, failure.step == "make", failure.code != .invalid, run.state.attempted.count < run.settings.placementAttempts {
-            return .retry
-        }
-        try Volumes.setStatus(.error, of: volume, in: tx)
-        switch failure.step {
-        case "place": try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)
-        case "make": try run.addUserMessage(.createVolume, .createFailed, in: tx)
-        default: try run.addUserMessage(.downloadImage, ImageFailure.detail(failure), in: tx)
-        }
-        return .finished
+        try giveUp(&run, failure, in: tx)
     }
 
     private struct Made: Sendable {

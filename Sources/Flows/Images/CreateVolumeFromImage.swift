@@ -101,7 +101,7 @@ enum CreateVolumeFromImage: FlowDefinition {
 /// As the releases before the image cache wrote it into the log.
 enum CreateVolumeByReading: FlowDefinition {
     typealias Arguments = CreateVolumeFromImageArguments
-    typealias State = CreateVolumeByReadingState
+    typealias State = PlacedVolumeState
 
     static let id = FlowID(CreateVolumeFromImageArguments.flow.name, version: 1)
     static let cancellation = Cancellation.byProject
@@ -126,51 +126,5 @@ enum CreateVolumeByReading: FlowDefinition {
 
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         try giveUp(&run, failure, in: tx)
-    }
-}
-
-/// What both have.
-extension FlowDefinition where Arguments == CreateVolumeFromImageArguments, State: NewVolumeState {
-    fileprivate static func place() -> Step<Self> {
-        .place(
-            "place",
-            prepare: { run, pools in
-                await pools.waitForReports(run)
-                return await pools.scheduler.instance(run.arguments.schedulerHints)
-            },
-            record: { run, pools, instance, tx in try run.placeNewVolume(as: run.arguments.placement, instance, pools, in: tx) },
-            recordUndo: { run, tx in try run.takeBackPlacement(in: tx) })
-    }
-
-    fileprivate static func empty(_ volume: Volume, _ backend: OperationBackend, _ run: FlowRun<Self>) async throws -> CreatedObject {
-        CreatedObject(try await backend.call(.createVolume, .members(["volume": run.driverArguments(new: volume)])), on: backend)
-    }
-
-    @Sendable fileprivate static func remove(_ run: FlowRun<Self>, _ volume: Volume, _ backend: OperationBackend) async throws {
-        _ = try await backend.call(.deleteVolume, .members(["volume": run.driverArguments(volume)]), wait: 5)
-    }
-
-    @Sendable fileprivate static func recordRemoval(_ run: inout FlowRun<Self>, _ tx: any Transaction) throws {
-        if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.creating, of: volume, in: tx) }
-    }
-
-    @Sendable fileprivate static func recordImage(_ run: inout FlowRun<Self>, _: Void, _ tx: any Transaction) throws {
-        try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
-    }
-
-    fileprivate static func giveUp(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
-        if run.isWorthAnotherPlacement(after: failure) { return .retry }
-        // Worth another backend unless the volume's own request is at fault; an image that could not be read is that nowhere.
-        if failure.isUndone, failure.step == "make", failure.code != .invalid, run.state.attempted.count < run.settings.placementAttempts {
-            return .retry
-        }
-        try Volumes.setStatus(.error, of: volume, in: tx)
-        switch failure.step {
-        case "place": try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)
-        case "make": try run.addUserMessage(.createVolume, .createFailed, in: tx)
-        default: try run.addUserMessage(.downloadImage, ImageFailure.detail(failure), in: tx)
-        }
-        return .finished
     }
 }

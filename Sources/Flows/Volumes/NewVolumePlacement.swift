@@ -11,9 +11,7 @@ protocol NewVolumeState: PlacementState {
 
 extension CreateVolumeState: NewVolumeState {}
 extension CreateVolumeFromImageState: NewVolumeState {}
-extension CreateEncryptedFromImageState: NewVolumeState {}
-extension CreateVolumeByReadingState: NewVolumeState {}
-extension RestoreBackupState: NewVolumeState {}
+extension PlacedVolumeState: NewVolumeState {}
 
 extension FlowRun where Flow.State: NewVolumeState {
     /// Chooses a pool for the operation's new volume, which is to be made as the arguments say, claims its capacity and records it.
