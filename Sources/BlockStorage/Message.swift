@@ -134,20 +134,17 @@ public enum Messages {
     static let purgeSQL = SQL {
         $0.deleteFirst(from: "messages", key: "id", where: "expires_at < ?", orderBy: "expires_at", limit: 10_000)
     }
-    /// Seconds that a message is kept.
-    static let lifetime = 2_592_000.0
-
-    /// Tells the volume's project why an operation on it failed.
+    /// Tells the volume's project why an operation on it failed, for so many seconds.
     public static func add(
         _ action: Message.Action, _ detail: Message.Detail, volumeID: String, snapshotID: String? = nil, backupID: String? = nil,
-        projectID: String, requestID: String, in tx: any Transaction
+        projectID: String, requestID: String, keptFor lifetime: Int, in tx: any Transaction
     ) throws {
         let kind = backupID != nil ? "VOLUME_BACKUP" : snapshotID == nil ? "VOLUME" : "VOLUME_SNAPSHOT"
         try tx.insert(
             into: table, table.id(UUID.random()), table.projectID(projectID),
             table.eventID("VOLUME_\(kind)_\(action.rawValue)_\(detail.rawValue)"), table.level("ERROR"), table.requestID(requestID),
             table.resourceType(kind), table.resourceID(backupID ?? snapshotID ?? volumeID), table.text("\(action.text):\(detail.text)"),
-            table.createdAt(tx.now), table.expiresAt(Timestamp.format(tx.time + lifetime)))
+            table.createdAt(tx.now), table.expiresAt(Timestamp.format(tx.time + Double(lifetime))))
     }
 
     public static func get(_ id: String, for caller: Caller, in connection: any Connection) throws -> Message {

@@ -13,6 +13,9 @@ public enum Quotas {
     /// The configured limits.
     public struct Defaults: Sendable {
         let resources: [Resource]
+        /// Whether the limits of the class `default` go before these.
+        let yieldsToClass: Bool
+
         public init(_ settings: Settings) {
             resources = [
                 Resource(name: "volumes", defaultLimit: settings[Options.storage.quotaVolumes]),
@@ -23,6 +26,7 @@ public enum Quotas {
                 Resource(name: "backup_gigabytes", defaultLimit: settings[Options.storage.quotaBackupGigabytes]),
                 Resource(name: "groups", defaultLimit: settings[Options.storage.quotaGroups]),
             ]
+            yieldsToClass = settings[Options.storage.usesDefaultQuotaClass]
         }
     }
 
@@ -50,11 +54,11 @@ public enum Quotas {
             changes: [("in_use", $0.inserted("in_use"))])
     }
 
-    /// All limits of a project (its own, else the default class's, else the configured), with usage.
+    /// All limits of a project (its own, else the default class's where that counts, else the configured), with usage.
     public static func entries(
         project: String, defaults: Defaults, ignoringOwnLimits: Bool = false, in connection: any Connection
     ) throws -> [Entry] {
-        var limits = try pairs(classSQL, "default", in: connection)
+        var limits = defaults.yieldsToClass ? try pairs(classSQL, "default", in: connection) : [:]
         if !ignoringOwnLimits { limits.merge(try pairs(limitsSQL, project, in: connection)) { $1 } }
         let usages = try pairs(usagesSQL, project, in: connection)
         return try names(defaults, in: connection).map {
@@ -171,7 +175,7 @@ public enum Quotas {
                 }
                 let amount = row.int(2)
                 switch row.int(0) {
-                case 0: lines[index].limit = amount
+                case 0: if defaults.yieldsToClass { lines[index].limit = amount }
                 case 1: lines[index].ownLimit = amount
                 default: lines[index].used = amount
                 }

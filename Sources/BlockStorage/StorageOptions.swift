@@ -26,6 +26,9 @@ public struct StorageOptions: DeclaredOptions {
     public let transferKeyLength = Option(
         "volume_transfer_key_length", default: 16, range: 16...256, help: "Characters of the key by which a transferred volume is accepted."
     )
+    public let usesDefaultQuotaClass = Option(
+        "use_default_quota_class", default: true,
+        help: "Limits of the quota class default, where it has them, go before those of this file.")
     public let quotaVolumes = Option(
         "quota_volumes", default: 10, range: -1...2_147_483_647, help: "Volumes per project; -1: no limit.")
     public let quotaSnapshots = Option(

@@ -11,6 +11,9 @@ public struct FlowOptions: DeclaredOptions {
         help: "Whether a service takes new volumes from its first start on, before an administrator enables it.")
     public let operationRetention = Option(
         "operation_retention_days", default: 7, range: 0...3650, help: "Days that finished operations and events are kept.")
+    public let messageLifetime = Option(
+        "message_ttl", default: 2_592_000, range: 1...315_360_000,
+        help: "Seconds that a message of why an operation failed is kept for its user.")
 
     public let policyInterval = Option(
         "backup_policy_interval", default: 5, range: 1...300,

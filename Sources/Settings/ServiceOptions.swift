@@ -29,6 +29,9 @@ public struct ServiceOptions: DeclaredOptions {
         help:
             "A proxy in front sets Forwarded or X-Forwarded-Proto, -Host, -Prefix and -For: links and logs follow them. Anybody can send them."
     )
+    public let proxyAddress = Option(
+        "use_forwarded_for", default: false,
+        help: "A proxy in front sets X-Forwarded-For: logs and audit follow it, and nothing else does. Anybody can send it.")
     public let rpcResponseTimeout = Option(
         "rpc_response_timeout", default: 60, range: 1...3600, help: "Seconds that a synchronous call waits for a backend.")
     public let connectionLimit = Option(

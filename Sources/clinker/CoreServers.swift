@@ -112,7 +112,9 @@ extension CoreProcess {
                     publicEndpoint: settings[Options.api.publicEndpoint], allowedOrigins: settings[Options.service.allowedOrigin],
                     changesByGet: { api.changesByGet($0) }))
         }
-        if settings[Options.service.proxyHeaders] { checks.append(ProxyHeaders()) }
+        if settings[Options.service.proxyHeaders] || settings[Options.service.proxyAddress] {
+            checks.append(ProxyHeaders(takesAddressAlone: !settings[Options.service.proxyHeaders]))
+        }
         return checks
     }
 

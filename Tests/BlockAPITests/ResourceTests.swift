@@ -16,7 +16,7 @@ struct ResourceTests {
         try await api.database.write {
             try Messages.add(
                 .createVolume, .createFailed, volumeID: "11111111-2222-3333-4444-555555555555", projectID: InMemoryAPI.project,
-                requestID: "req-1", in: $0)
+                requestID: "req-1", keptFor: 86_400, in: $0)
         }
         let resource = MessageResource(store: api.store)
         let list = try #require(resource.operations.first { $0.name == "messages:list" })

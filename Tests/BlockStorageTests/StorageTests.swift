@@ -145,6 +145,25 @@ struct StorageTests {
         #expect(storage.rung.ids.withLock { $0.count } == 1)
     }
 
+    @Test("limits of the class default go before the file's, unless the file says that they do not", arguments: [true, false])
+    func defaultClass(counts: Bool) async throws {
+        let storage = try await Storage("[DEFAULT]\nquota_volumes = 2\nuse_default_quota_class = \(counts)\n")
+        try await storage.database.write { try Quotas.setLimits([(resource: "volumes", limit: 1)], class: "default", in: $0) }
+        let limit = counts ? 1 : 2
+        let shown = try storage.database.readBlocking { try Quotas.entries(project: "p", defaults: storage.requests.quotas, in: $0) }
+        #expect(shown.first { $0.resource == "volumes" }?.limit == limit)
+        for _ in 0..<limit { _ = try await storage.create() }
+        await #expect(
+            throws: StorageError(
+                .overQuota, "VolumeLimitExceeded: Maximum number of volumes allowed (\(limit)) exceeded for quota 'volumes'.")
+        ) { try await storage.create() }
+        // What a project has of its own counts always.
+        try await storage.database.write {
+            try Quotas.setLimits([(resource: "volumes", limit: 3)], project: "p", defaults: storage.requests.quotas, in: $0)
+        }
+        _ = try await storage.create()
+    }
+
     @Test("a type takes a name for which limits and usage were left: they are nobody's, and stand in nobody's way")
     func leftLimits() async throws {
         let storage = try await Storage()

@@ -36,7 +36,9 @@ struct HistoryRetentionTests {
                     resourceID: UUID.random(), projectID: project, caller: caller, claims: [], in: tx)
                 guard ends, let operation = try Operations.find(id, in: tx) else { continue }
                 try Operations.finish(operation, state: .failed, error: "ERROR: gone", in: tx)
-                try Messages.add(.createVolume, .createFailed, volumeID: id, projectID: project, requestID: caller.requestID, in: tx)
+                try Messages.add(
+                    .createVolume, .createFailed, volumeID: id, projectID: project, requestID: caller.requestID,
+                    keptFor: 86_400, in: tx)
             }
         }
     }

@@ -1,5 +1,6 @@
 import Glibc
 import JSON
+import Primitives
 import TestSupport
 import Testing
 
@@ -213,7 +214,7 @@ struct LifecycleTests {
 
     @Test("a volume that fits nowhere ends in error, is charged, and can be deleted")
     func noValidBackend() throws {
-        let service = try ServiceUnderTest(options: "quota_gigabytes = -1")
+        let service = try ServiceUnderTest(options: "quota_gigabytes = -1\nmessage_ttl = 600")
         let id = try service.create(["size": 9_000_000])
         let shown = try service.wait(id, "error")
         #expect(shown?["os-vol-host-attr:host"] == .null)
@@ -222,6 +223,10 @@ struct LifecycleTests {
         let messages = try service.api("GET", "/messages?resource_uuid=\(id)").json["messages"]?.array ?? []
         #expect(messages.count == 1 && messages.first?["event_id"] == "VOLUME_VOLUME_001_003")
         #expect(messages.first?["user_message"] == "schedule allocate volume:Could not find any available weighted backend.")
+        let times = try ["created_at", "guaranteed_until"].map {
+            try #require(messages.first?[$0]?.string.flatMap { Timestamp.parse($0) })
+        }
+        #expect((599...601).contains(times[1] - times[0]))
         let message = messages.first?["id"]?.string ?? ""
         #expect(try service.api("GET", "/messages", version: "3.2").status == 404)
         #expect(try service.api("GET", "/messages/\(message)").json["message"]?["resource_uuid"] == .string(id))

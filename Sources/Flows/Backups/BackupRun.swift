@@ -109,7 +109,8 @@ extension FlowRun {
     /// Tells the user why the operation on a backup failed.
     func addBackupMessage(_ id: String, _ action: Message.Action, _ detail: Message.Detail, in tx: any Transaction) throws {
         try Messages.add(
-            action, detail, volumeID: volumeID, backupID: id, projectID: operation.projectID, requestID: operation.requestID, in: tx)
+            action, detail, volumeID: volumeID, backupID: id, projectID: operation.projectID, requestID: operation.requestID,
+            keptFor: settings.messageLifetime, in: tx)
     }
 }
 

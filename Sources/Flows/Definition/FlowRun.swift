@@ -112,7 +112,7 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
     func addUserMessage(_ action: Message.Action, _ detail: Message.Detail, snapshotID: String? = nil, in tx: any Transaction) throws {
         try Messages.add(
             action, detail, volumeID: volumeID, snapshotID: snapshotID, projectID: operation.projectID, requestID: operation.requestID,
-            in: tx)
+            keptFor: settings.messageLifetime, in: tx)
     }
 
     /// Records that a storage object stays where it is though nothing is known of it any more: no finding for the doctor.

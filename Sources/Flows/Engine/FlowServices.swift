@@ -95,6 +95,8 @@ final class FlowSettings: Sendable {
     let imageTenant: ImageCache.Tenant?
     /// Whether images may be volumes, which are cloned.
     let clonesImageVolumes: Bool
+    /// Seconds that a message to a user is kept.
+    let messageLifetime: Int
     /// Seconds that a client waits for an operation.
     let responseTimeout: Double
     /// Whether a Compute service is known: there is a catalogue that names it.
@@ -111,6 +113,7 @@ final class FlowSettings: Sendable {
         imageTenant =
             tenant.project.isEmpty || tenant.user.isEmpty ? nil : ImageCache.Tenant(projectID: tenant.project, userID: tenant.user)
         clonesImageVolumes = settings[Options.images.directSchemes].contains("cinder")
+        messageLifetime = settings[Options.flows.messageLifetime]
         responseTimeout = Double(settings[Options.service.rpcResponseTimeout])
         hasCompute = settings[Options.service.authStrategy] == "keystone"
     }

@@ -18,9 +18,16 @@ public final class Forwarded: Sendable {
 /// Applies a trusted proxy's headers as oslo.middleware does with `enable_proxy_headers_parsing`: `Forwarded` (RFC 7239), or the
 /// `X-Forwarded` headers. Any client can send them, so this check is only used behind a proxy that sets them.
 public struct ProxyHeaders: RequestCheck {
-    public init() {}
+    private let takesAddressAlone: Bool
+
+    /// - Parameter takesAddressAlone: Only the client's address is taken, from `X-Forwarded-For`: Cinder's `use_forwarded_for`.
+    public init(takesAddressAlone: Bool = false) { self.takesAddressAlone = takesAddressAlone }
 
     public func check(_ request: HTTPRequest) {
+        guard !takesAddressAlone else {
+            if let address = Self.forwardedFor(request).flatMap(Self.address) { request.remoteAddress = address }
+            return
+        }
         var proto: String?
         var host: String?
         var address: String?
@@ -33,7 +40,7 @@ public struct ProxyHeaders: RequestCheck {
         } else {
             proto = Self.list(request.list("X-Forwarded-Proto")).first
             host = Self.list(request.list("X-Forwarded-Host")).last
-            address = Self.list(request.list("X-Forwarded-For")).last
+            address = Self.forwardedFor(request)
         }
         let prefix = request.header("X-Forwarded-Prefix").flatMap(Self.prefix)
         if proto != nil || host != nil || prefix != nil {
@@ -43,6 +50,9 @@ public struct ProxyHeaders: RequestCheck {
         }
         if let address = address.flatMap(Self.address) { request.remoteAddress = address }
     }
+
+    /// Set by the nearest proxy: what stands before it in the list may be forged.
+    private static func forwardedFor(_ request: HTTPRequest) -> String? { list(request.list("X-Forwarded-For")).last }
 
     private static func list(_ text: String?) -> [String] {
         text.map { $0.split(separator: ",").map { trimmed($0) }.filter { !$0.isEmpty } } ?? []
