@@ -87,4 +87,4 @@ sanitize: ## Run the tests of the rooms under the address and the thread sanitiz
 		$(SWIFT) test --scratch-path .build/thread --sanitize thread $(SANITIZED)
 
 clean: ## Remove what was built
-	rm -rf .build .clients .keystone .glance .barbican .oracle .objects
+	rm -rf .build .clients .keystone .glance .nova .barbican .oracle .objects

@@ -251,7 +251,7 @@ let package = Package(
             name: "IntegrationTests",
             dependencies: ["Backups", "DriverHost", "JSON", "KeyManager", "Policy", "Processes", "Primitives", "Database", "TestSupport"],
             path: "Tests/Integration",
-            exclude: ["clients", "captures", "glance", "keystone", "preload"], swiftSettings: tests),
+            exclude: ["clients", "captures", "glance", "keystone", "nova", "preload"], swiftSettings: tests),
     ]
 )
 

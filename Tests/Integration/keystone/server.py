@@ -3,8 +3,9 @@
 
 Projects alpha, beta and service; users with their role on a project: root (admin, alpha), alice (member, alpha), rita (reader,
 alpha), norma (custom, alpha), bob (member, beta), nova (service, service), clinker (service, service; Clinker's own account), glance
-(admin, service; Glance's own account, and Clinker's where images are its work), and sysadmin (admin on the system). Every password is the user's name and "-secret". When DIRECTORY/ready.json is there, it serves, until
-its standard input ends.
+(admin, service; Glance's own account, and Clinker's where images are its work), cinder (admin and service, service; Clinker's where
+Nova is), and sysadmin (admin on the system). Every password is the user's name and "-secret". When DIRECTORY/ready.json is there, it
+serves, until its standard input ends.
 Runs with the Python that has Keystone.
 """
 import base64, http.client, json, os, pathlib, subprocess, sys, threading, time
@@ -15,7 +16,7 @@ config = directory / "keystone.conf"
 USERS = [
     ("root", "alpha", "admin"), ("alice", "alpha", "member"), ("rita", "alpha", "reader"), ("norma", "alpha", "custom"), ("bob", "beta", "member"),
     ("nova", "service", "service"), ("clinker", "service", "service"),
-    ("glance", "service", "admin"),
+    ("glance", "service", "admin"), ("cinder", "service", "admin"),
 ]
 
 
@@ -68,6 +69,7 @@ def populate():
     for name, project, role in USERS:
         user(name)
         ask("PUT", f"/projects/{projects[project]}/users/{users[name]}/roles/{roles[role]}", token=token)
+    ask("PUT", f"/projects/{projects['service']}/users/{users['cinder']}/roles/{roles['service']}", token=token)
     user("sysadmin")
     ask("PUT", f"/system/users/{users['sysadmin']}/roles/{roles['admin']}", token=token)
     return {"projects": projects, "users": users, "expired": expired(users["alice"], projects["alpha"])}
