@@ -165,7 +165,7 @@ struct FaultMoveTests {
 
     /// The first answer that is not empty.
     private func eventually<Answer>(_ ask: () throws -> [Answer]) async throws -> [Answer] {
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while Timestamp.monotonic() < limit {
             if let found = try? ask(), found.count > 0 { return found }
             usleep(10_000)

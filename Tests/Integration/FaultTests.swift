@@ -108,7 +108,7 @@ struct FaultTests {
             try service.usage("gigabytes") == (volumes + snapshots).reduce(0) { $0 + ($1["size"]?.integer ?? 0) },
             "\(cell): quota of gigabytes")
         var pools: [JSON] = []
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while pools.isEmpty, Timestamp.monotonic() < limit {
             pools = try service.api("GET", "/scheduler-stats/get_pools?detail=true").json["pools"]?.array ?? []
         }
@@ -156,7 +156,7 @@ struct FaultTests {
                 return answer.json[key]?["id"]?.string ?? ""
             }
             #expect(fault.killsCore, "\(cell): no answer")
-            let limit = Timestamp.monotonic() + 10
+            let limit = Timestamp.monotonic() + 60
             while Timestamp.monotonic() < limit {
                 let all = try? service.api("GET", path).json[key + "s"]?.array?.compactMap { $0["id"]?.string }
                 if let found = all?.first(where: { $0 != source }) { return found }
@@ -244,7 +244,7 @@ struct FaultTests {
             try service.api("GET", "/scheduler-stats/get_pools?detail=True").json["pools"]?.array?.first?["capabilities"]?[
                 "total_capacity_gb"]
         }
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while try capacity() != .real(1), Timestamp.monotonic() < limit { usleep(10_000) }
         if act == .create {
             id = try service.create()

@@ -44,7 +44,7 @@ struct IdentityTests {
         }
         #expect(try ask(service, "GET", "/volumes", token: good).status == 200)
         #expect(try keystone.ask("DELETE", "/auth/tokens", token: good).status == 204)
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while try ask(service, "GET", "/volumes", token: good).status == 200, Timestamp.monotonic() < limit { usleep(100_000) }
         refused(try ask(service, "GET", "/volumes", token: good), "revoked")
         #expect(!service.log.contains(good), "a token is in the log")
@@ -321,16 +321,16 @@ struct IdentityTests {
         // A role that is taken away is away, though the password is known; a user that is taken out is out; a broken file changes nothing.
         let demoted = users[0].replacing(":admin", with: ":reader")
         try ServiceUnderTest.write(file, demoted)
-        var limit = Timestamp.monotonic() + 10
+        var limit = Timestamp.monotonic() + 60
         while try ask("GET", "/os-services", "root:r00t").status != 403, Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(try ask("GET", "/os-services", "root:r00t").status == 403)
         users[0] = demoted
         try ServiceUnderTest.write(file, users[0])
-        limit = Timestamp.monotonic() + 10
+        limit = Timestamp.monotonic() + 60
         while try ask("GET", "/volumes", "alice:pass:word").status != 401, Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(try ask("GET", "/volumes", "alice:pass:word").status == 401)
         try ServiceUnderTest.write(file, "nonsense\n")
-        limit = Timestamp.monotonic() + 10
+        limit = Timestamp.monotonic() + 60
         while !service.log.contains("users not read again"), Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(try ask("GET", "/volumes", "root:r00t").status == 200)
         #expect(!service.log.contains("r00t") && !service.log.contains("pass:word"))
@@ -474,7 +474,7 @@ struct IdentityTests {
         let line = output.trimmingPrefix { $0.isNewline }.prefix { !$0.isNewline } + ":\(ServiceUnderTest.project):member\n"
         let others = try ServiceUnderTest.read(file).split(separator: "\n").filter { !$0.hasPrefix(name + ":") }.joined(separator: "\n")
         try ServiceUnderTest.write(file, others + "\n" + line)
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while !service.log.contains("users read again"), Timestamp.monotonic() < limit { usleep(50_000) }
         #expect(service.log.contains("users read again"))
     }
@@ -499,7 +499,7 @@ struct IdentityTests {
         let rita = try keystone.token("rita", project: "alpha")
         #expect(try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status == 202)
         try ServiceUnderTest.write(file, "\"volume:create\": \"role:admin\"\n")
-        var limit = Timestamp.monotonic() + 10
+        var limit = Timestamp.monotonic() + 60
         while try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status != 403, Timestamp.monotonic() < limit {
             usleep(100_000)
         }
@@ -507,7 +507,7 @@ struct IdentityTests {
             try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).message
                 == "Policy doesn't allow volume:create to be performed.")
         try ServiceUnderTest.write(file, "\"volume:create\": \"role:admin or\"\n")
-        limit = Timestamp.monotonic() + 10
+        limit = Timestamp.monotonic() + 60
         while !service.log.contains("policies not read again"), Timestamp.monotonic() < limit { usleep(100_000) }
         #expect(service.log.contains("rule volume:create: it ends too early"))
         #expect(try ask(service, "POST", "/volumes", token: rita, ["volume": ["size": 1]]).status == 403)

@@ -127,7 +127,7 @@ struct OperationTests {
         _ = try await ServiceUnderTest.run(
             "/bin/dd", ["if=/dev/urandom", "of=" + MoveTests.path(service, "one", id), "bs=1M", "count=100", "conv=notrunc", "status=none"])
         #expect(try MoveTests.action(service, id, "os-retype", ["new_type": "two", "migration_policy": "on-demand"]).status == 202)
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         var operation = ""
         var progress = 0.0
         while progress == 0, Timestamp.monotonic() < limit {
@@ -173,7 +173,7 @@ struct OperationTests {
         try service.wait(id, "available")
         try backend.set("delete_volume delay-1500 1\n")
         #expect(try MoveTests.action(service, id, "os-retype", ["new_type": "plain", "migration_policy": "on-demand"]).status == 202)
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while try service.volume(id)?["volume_type"] != "plain", Timestamp.monotonic() < limit { usleep(10_000) }
         let operation = try #require(try Self.operations(service, "unfinished=1").first?["id"]?.string)
         let steps = try service.api("GET", "/operations/\(operation)").json["operation"]?["steps"]?.array ?? []

@@ -8,7 +8,7 @@ import Testing
 struct RemainsTests {
     /// The program that the backend is waiting for, once the log says so.
     private func program(_ service: ServiceUnderTest, after length: Int) throws -> pid_t {
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         while Timestamp.monotonic() < limit {
             let news = service.log.dropFirst(length)
             if let found = news.firstRange(of: "what was begun for it earlier still runs: sleep ("),

@@ -47,7 +47,7 @@ final class ServiceUnderTest: @unchecked Sendable {
 
     /// Waits until each backend has come up, or has said why it does not: a service that never was up takes nothing over.
     private func waitForBackends(_ names: [String]) {
-        let limit = Timestamp.monotonic() + 3
+        let limit = Timestamp.monotonic() + 15
         while Timestamp.monotonic() < limit {
             let told = log.split(separator: "\n").filter { $0.contains(" backend is up ") || $0.contains(" backend is down: ") }
             if names.allSatisfy({ name in told.contains { $0.contains(" backend=\(name)") } }) { return }
@@ -227,7 +227,7 @@ final class ServiceUnderTest: @unchecked Sendable {
 
     /// Waits until the volume is in the state (nil: gone).
     @discardableResult
-    func wait(_ id: String, _ status: String?, seconds: Double = 20) throws -> JSON? {
+    func wait(_ id: String, _ status: String?, seconds: Double = 60) throws -> JSON? {
         let limit = Timestamp.monotonic() + seconds
         var seen = "not to be reached"
         while Timestamp.monotonic() < limit {

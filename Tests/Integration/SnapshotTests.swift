@@ -253,7 +253,7 @@ struct SnapshotTests {
         try Self.wait(service, snapshot, "available")
         try backend.set("delete_snapshot 3 1\n")
         #expect(try service.api("DELETE", "/snapshots/\(snapshot)").status == 202)
-        let limit = Timestamp.monotonic() + 10
+        let limit = Timestamp.monotonic() + 60
         var messages: [JSON] = []
         while messages.isEmpty, Timestamp.monotonic() < limit {
             messages = try service.api("GET", "/messages?resource_uuid=\(snapshot)").json["messages"]?.array ?? []
