@@ -78,8 +78,9 @@ class Memory:
         return self.most
 
 
-def volume_of(service, size, **source):
-    """Makes a volume of an image (`imageRef`) or of another volume (`source_volid`); seconds and its id."""
+def volume_of(service, size, every=0.01, **source):
+    """Makes a volume of an image (`imageRef`) or of another volume (`source_volid`), and asks for its state every so many seconds; seconds and
+    its id."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
     begun = time.monotonic()
     connection.request("POST", f"/v3/{bench.PROJECT}/volumes", json.dumps({"volume": {"size": size, **source}}), {"Content-Type": "application/json"})
@@ -90,7 +91,7 @@ def volume_of(service, size, **source):
         status = json.loads(connection.getresponse().read())["volume"]["status"]
         if status in ("available", "error"):
             break
-        time.sleep(0.002)
+        time.sleep(every)
     if status == "error":
         raise SystemExit("bench: a volume is in error")
     return time.monotonic() - begun, volume
@@ -133,7 +134,7 @@ def cached(binary, directory, glance, path, mebibytes, report):
         times = {"imageRef": [], "source_volid": []}
         for _ in range(9):
             for member, value in (("source_volid", source), ("imageRef", image)):
-                seconds, volume = volume_of(service, 1, **{member: value})
+                seconds, volume = volume_of(service, 1, every=0.002, **{member: value})
                 times[member].append(seconds)
                 delete(service, volume)
         if pathlib.Path(f"{directory}/cached/access.log").read_text().count("image written to a volume") != 1:
