@@ -76,6 +76,10 @@ public struct Message: Sendable {
         case imageNotRead = "105"
         case keyNotOpened = "106"
         case instanceNotMoved = "107"
+        case certificateMissing = "108"
+        case certificateRefused = "109"
+        case certificateUnusable = "110"
+        case certificateNotValid = "111"
 
         var text: String {
             switch self {
@@ -84,6 +88,11 @@ public struct Message: Sendable {
             case .uploadFailed: "The volume could not be sent to the Image service."
             case .noSpaceForImage: "There is no room to convert the image."
             case .signatureNotVerified: "The image is signed, and its signature could not be verified."
+            case .certificateMissing: "The image is signed, and the key manager does not have the certificate that it names."
+            case .certificateRefused:
+                "The image is signed, and the key manager does not let this service read the certificate that it names: it belongs to another project."
+            case .certificateUnusable: "The image is signed, and what it names in the key manager is no certificate that can be used."
+            case .certificateNotValid: "The image is signed, and the certificate that it names has expired or is not valid yet."
             case .reimageFailed: "The Compute service was not told that the volume has another content."
             case .imageFormat: "Images of this format are not converted by this service."
             case .imageUnacceptable:

@@ -55,10 +55,13 @@ public final class HTTPClient: Sendable {
         public let description: String
         /// Whether no connection could be made, so that the request had no effect.
         public let isUnreachable: Bool
+        /// Whether the answer was longer than the request's limit: it will be that again.
+        public let isTooLong: Bool
 
-        public init(description: String, isUnreachable: Bool) {
+        public init(description: String, isUnreachable: Bool, isTooLong: Bool = false) {
             self.description = description
             self.isUnreachable = isUnreachable
+            self.isTooLong = isTooLong
         }
     }
 
@@ -234,7 +237,8 @@ public final class HTTPClient: Sendable {
                 : transfer.isTooLong ? "the answer is longer than \(transfer.limit) bytes" : String(cString: curl_easy_strerror(status))
             throw Failure(
                 description: words,
-                isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status))
+                isUnreachable: [CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY].contains(status),
+                isTooLong: transfer.isTooLong)
         }
         var code = 0
         clinker_curl_status(curl, &code)

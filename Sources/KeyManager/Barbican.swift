@@ -17,8 +17,9 @@ public protocol KeyServiceAccess: Sendable {
 /// whose volume a key is for is let read it. Nothing is ever sent or kept elsewhere where Barbican does not answer.
 public final class Barbican: KeyManager {
     private static let timeout = 30.0
-    /// Largest answers in bytes: of a secret's content, and of what is said of secrets.
+    /// Largest answers in bytes: of a key's content, of a certificate's, and of what is said of secrets.
     private static let largestKey = 4096
+    private static let largestCertificate = 16 << 10
     private static let largestAnswer = 256 << 10
 
     private let fixedURL: String?
@@ -81,6 +82,37 @@ public final class Barbican: KeyManager {
     public func open(_ id: String, to userID: String) async throws(KeyFailure) {
         guard Self.isID(id) else { throw KeyFailure.notFound(id) }
         try await letRead(id, userID)
+    }
+
+    /// Whose secret it is Barbican decides, by Clinker's own account: what is no certificate is not even read.
+    public func certificate(_ id: String) async throws(KeyFailure) -> [UInt8] {
+        guard Self.isID(id) else { throw KeyFailure(.invalid, "'\(id.prefix(64))' is no id of a secret") }
+        func check(_ response: HTTPClient.Response, _ what: String) throws(KeyFailure) {
+            switch response.status {
+            case 200: break
+            case 404 where Self.saysNotFound(response): throw KeyFailure(.notFound, "Barbican has no secret \(id)")
+            case 403:
+                throw KeyFailure(
+                    .refused,
+                    "Barbican does not let Clinker's account read secret \(id): it is another project's, and the account is not among its readers"
+                )
+            default: throw Self.failure(response, "\(what) secret \(id)")
+            }
+        }
+        let about = try await ask("GET", "/secrets/\(id)")
+        try check(about, "what is said of")
+        let secret = try Self.json(about, "secret \(id)")
+        let type = secret["secret_type"]?.string ?? "opaque"
+        guard type == "certificate" else {
+            throw KeyFailure(.invalid, "Barbican's secret \(id) is of type \(type.prefix(32)), and not certificate")
+        }
+        // It has a content in one form; as bytes where it does not say in which, or in one that no header may hold.
+        let form = secret["content_types"]?["default"]?.string ?? "application/octet-stream"
+        let isPlain = !form.isEmpty && form.utf8.count <= 128 && form.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+        let content = try await ask(
+            "GET", "/secrets/\(id)/payload", accept: isPlain ? form : "application/octet-stream", limit: Self.largestCertificate)
+        try check(content, "the content of")
+        return content.body
     }
 
     // MARK: secrets
@@ -220,7 +252,7 @@ public final class Barbican: KeyManager {
             request.isOnNewConnection = method == "POST"
             request.limit = limit
             do throws(HTTPClient.Failure) { return .success(try client.send(request)) } catch {
-                return .failure(KeyFailure(.unavailable, "Barbican at \(url): \(error)"))
+                return .failure(KeyFailure(error.isTooLong ? .tooLong : .unavailable, "Barbican at \(url): \(error)"))
             }
         }.value
         return try result.get()

@@ -16,10 +16,16 @@ public protocol KeyManager: Sendable {
     func discard(_ name: String) async throws(KeyFailure)
     /// Lets a user read a key, in the place of who was let before; a key manager that knows no users has nothing to do.
     func open(_ id: String, to userID: String) async throws(KeyFailure)
+    /// The content of a certificate that somebody keeps there: PEM or DER.
+    func certificate(_ id: String) async throws(KeyFailure) -> [UInt8]
 }
 
 extension KeyManager {
     public func open(_ id: String, to userID: String) async throws(KeyFailure) {}
+
+    public func certificate(_ id: String) async throws(KeyFailure) -> [UInt8] {
+        throw KeyFailure(.unsupported, "this key manager keeps no certificates: with [key_manager] backend = barbican they are in Barbican")
+    }
 
     /// Keeps a second key with the content of another one under a name of its own, or finds the one that was made, and returns its id.
     public func copy(_ id: String, as request: KeyRequest) async throws(KeyFailure) -> String {
@@ -106,6 +112,10 @@ public struct KeyFailure: Error, Sendable, Equatable, CustomStringConvertible {
         case refused
         /// What is kept cannot be what was.
         case damaged
+        /// What is kept is longer than anything of its kind.
+        case tooLong
+        /// The manager keeps nothing of the kind.
+        case unsupported
     }
     public let kind: Kind
     public let description: String

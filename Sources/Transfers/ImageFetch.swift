@@ -201,7 +201,7 @@ struct ImageVerification: Sendable {
             results.withLock { $0[hash.name] = found }
             if name != "checksum" { results.withLock { $0["multihash"] = found } }
         }
-        if let signature, !signature.finish() { throw DriverFailure(.invalid, "the image's data are not those that were signed") }
+        if let signature, !signature.finish() { throw SignatureRefusal.mismatch.failure() }
     }
 
     var md5: String? { results.withLock { $0["md5"] } }

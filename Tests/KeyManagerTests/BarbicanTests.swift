@@ -1,4 +1,5 @@
 import KeyManager
+import Primitives
 import TestSupport
 import Testing
 
@@ -86,6 +87,37 @@ import Testing
         #expect(await failure { try await manager.open(id, to: "mallory") }?.kind == .notFound)
     }
 
+    // MARK: certificates
+
+    @Test func `a certificate is what its owner stored, whose readers name Clinker's account`() async throws {
+        let content = Array("-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n".utf8)
+        let manager = try barbican.manager()
+        #expect(try await manager.certificate(barbican.secret(content)) == content)
+        #expect(try await manager.certificate(barbican.secret([0x30, 0x82, 0, 255])) == [0x30, 0x82, 0, 255])
+        #expect(try await manager.certificate(barbican.secret(content, token: "alice", readers: ["clinker"])) == content)
+    }
+
+    @Test func `what is no certificate that may be read has its own failure`() async throws {
+        let manager = try barbican.manager(retries: 0)
+        func refusal(_ id: String) async -> KeyFailure? { await failure { _ = try await manager.certificate(id) } }
+        let absent = UUID.random()
+        #expect(await refusal(absent) == KeyFailure(.notFound, "Barbican has no secret \(absent)"))
+        let key = try barbican.secret([1, 2, 3], type: "opaque")
+        #expect(await refusal(key) == KeyFailure(.invalid, "Barbican's secret \(key) is of type opaque, and not certificate"))
+        let foreign = await refusal(try barbican.secret([0x30], token: "alice"))
+        #expect(foreign?.kind == .refused && foreign?.description.contains("another project's") == true, "\(foreign?.description ?? "")")
+        #expect(await refusal(try barbican.secret([UInt8](repeating: 0x30, count: 16_385), as: "text/plain"))?.kind == .tooLong)
+        #expect(await refusal("../../secrets")?.kind == .invalid)
+        #expect(await refusal("")?.kind == .invalid)
+    }
+
+    @Test func `other key managers keep no certificates`() async throws {
+        let fixed = try FixedKey(Secret(String(repeating: "01", count: 32)))
+        #expect(await failure { _ = try await fixed.certificate(UUID.random()) }?.kind == .unsupported)
+        let id = try barbican.secret([0x30])
+        #expect(try await KeyManagerBesideFixedKey(barbican.manager(), fixed).certificate(id) == [0x30])
+    }
+
     // MARK: faults
 
     @Test func `a refused token is renewed once`() async throws {
@@ -146,7 +178,7 @@ import Testing
         barbican.proxy.set(
             .init("GET", "/payload", .answer(status: 200, headers: [], body: String(repeating: "x", count: size)), times: 100))
         let failed = await failure { _ = try await barbican.manager().key(id) }
-        #expect(failed?.kind == .damaged || failed?.kind == .unavailable)
+        #expect(failed?.kind == .damaged || failed?.kind == .tooLong)
     }
 
     @Test func `a 404 that is not Barbican's is no proof that a key is gone`() async throws {

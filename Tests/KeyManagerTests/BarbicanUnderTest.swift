@@ -63,6 +63,37 @@ final class BarbicanUnderTest: Sendable {
         return Barbican(try Settings(text: text, known: OptionCatalogue(Options.keyManager, Options.barbican)), access: tokens)
     }
 
+    private func ask(_ method: String, _ path: String, _ body: JSON? = nil, token: String) throws -> JSON {
+        let text = body.map { Array($0.text.utf8) } ?? []
+        let head =
+            "\(method) /v1\(path) HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Auth-Token: \(token)\r\nAccept: application/json\r\n"
+            + "Content-Type: application/json\r\nContent-Length: \(text.count)\r\nConnection: close\r\n\r\n"
+        let answer = String(decoding: try Loopback.exchange(port, Array(head.utf8) + text), as: UTF8.self)
+        guard let start = answer.firstRange(of: "\r\n\r\n"), let json = try? JSON(parsing: Array(answer[start.upperBound...].utf8)) else {
+            throw Failure(description: "\(method) \(path): \(answer.prefix(300))")
+        }
+        return json
+    }
+
+    /// A secret of a user, whom it lets others read too; returns its id.
+    func secret(
+        _ content: [UInt8], type: String = "certificate", as contentType: String = "application/octet-stream", token: String = "first",
+        readers: [String] = []
+    ) throws -> String {
+        var members: JSONObject = ["name": "of-a-user", "secret_type": .string(type), "payload_content_type": .string(contentType)]
+        let isText = contentType == "text/plain"
+        members["payload"] = .string(isText ? String(decoding: content, as: UTF8.self) : Base64.encode(content))
+        if !isText { members["payload_content_encoding"] = "base64" }
+        let made = try ask("POST", "/secrets", .object(members), token: token)
+        guard let id = made["secret_ref"]?.string?.split(separator: "/").last.map(String.init) else {
+            throw Failure(description: "no secret: \(made.text)")
+        }
+        if !readers.isEmpty {
+            _ = try ask("PUT", "/secrets/\(id)/acl", ["read": ["users": .array(readers.map { .string($0) })]], token: token)
+        }
+        return id
+    }
+
     /// How many secrets the owner has by the name.
     func count(_ name: String) throws -> Int {
         let answer = try Loopback.exchange(

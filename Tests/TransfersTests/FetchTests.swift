@@ -266,4 +266,34 @@ struct FetchTests {
         let refusal = try #require(test.failure(order)).message
         #expect(refusal.contains("not the kind of its certificate's key"), "\(refusal)")
     }
+
+    @Test("A certificate that is none, or is not valid now, refuses a signed image before anything is written")
+    func certificates() throws {
+        let server = try honest()
+        func refusal(_ certificate: String) throws -> String {
+            var order = test.order([server], size: Self.image.count)
+            order.signature = .init(certificate: certificate, value: "AAAA", hashMethod: "SHA-256", keyType: "RSA-PSS")
+            let failure = try #require(test.failure(order))
+            #expect(failure.code == .invalid)
+            return failure.message
+        }
+        let none = SignatureRefusal.certificateUnusable.rawValue
+        #expect(try refusal("").hasPrefix(none))
+        #expect(try refusal("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").hasPrefix(none))
+        _ = try test.shell("openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out now -subj /CN=signer -days 2")
+        #expect(try refusal(String(decoding: ImageUnderTest.bytes(test.directory + "/key"), as: UTF8.self)).hasPrefix(none))
+        _ = try test.shell(
+            """
+            openssl req -new -key key -out request -subj /CN=signer
+            touch index; echo 01 > serial
+            printf '[ca]\\ndefault_ca=c\\n[c]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\ndefault_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' > ca
+            openssl ca -batch -config ca -selfsign -keyfile key -in request -out past -startdate 20200101000000Z -enddate 20200201000000Z
+            openssl ca -batch -config ca -selfsign -keyfile key -in request -out future -startdate 20980101000000Z -enddate 20990101000000Z -subj /CN=other
+            """)
+        for (name, words) in [("past", "it expired at 2020-02-01"), ("future", "it begins to be valid at 2098-01-01")] {
+            let refusal = try refusal(String(decoding: ImageUnderTest.bytes(test.directory + "/" + name), as: UTF8.self))
+            #expect(refusal.hasPrefix(SignatureRefusal.certificateNotValid.rawValue) && refusal.contains(words), "\(refusal)")
+        }
+        #expect(server.requests.isEmpty && test.allocated == 0)
+    }
 }

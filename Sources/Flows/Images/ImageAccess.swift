@@ -2,6 +2,7 @@ import BlockStorage
 import Database
 import DriverHost
 public import JSON
+import KeyManager
 import Logging
 public import Primitives
 public import Transfers
@@ -10,7 +11,7 @@ public import Transfers
 public protocol ImageAccess: Sendable {
     /// Whether images are converted that are not raw.
     var converts: Bool { get }
-    /// Whether signed images are refused.
+    /// Whether signed images become volumes only where their signature is right.
     var verifiesSignatures: Bool { get }
     /// What a transfer needs to read or write an image. Throws `DriverFailure`.
     func order(image: String, diskFormat: String, containerFormat: String, volumeBytes: Int) async throws -> ImageOrder
@@ -41,20 +42,13 @@ struct OperationImages: Sendable {
         self.services = services
     }
 
-    /// Throws where the image may not become a volume, whichever way.
-    func requireAcceptable(_ image: KeptImage) throws {
-        guard !access.verifiesSignatures || image.metadata["img_signature"] == nil else {
-            throw DriverFailure(.invalid, ImageFailure.signature)
-        }
-    }
-
     /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: nothing but this operation ever wrote to it; `through`: it
     /// is encrypted on the way; `isEncrypted`: it is already.
     func fetch(
         _ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool, through luks: LUKSOrder? = nil,
         isEncrypted: Bool = false
     ) async throws {
-        try requireAcceptable(image)
+        let signature = try await signature(of: image)
         guard access.converts || image.diskFormat == "raw" else { throw DriverFailure(.invalid, ImageFailure.format) }
         var order = try await access.order(
             image: image.id, diskFormat: image.diskFormat, containerFormat: image.containerFormat, volumeBytes: gibibytes << 30)
@@ -63,6 +57,7 @@ struct OperationImages: Sendable {
         order.hashAlgorithm = image.hashAlgorithm
         order.hashValue = image.hashValue
         order.encryption = luks
+        order.signature = signature
         if isEncrypted { order.allowedFormats.append("luks") }
         let volume = try await OperationBackend(at: host, operation, services).transferEnd(object)
         // Only the first attempt finds what nobody wrote to: a later one writes zeroes, too.
@@ -104,6 +99,8 @@ struct OperationImages: Sendable {
         note("volume sent to an image", image, output)
     }
 
+    var keys: (any KeyManager)? { services.keys }
+
     /// Whether this is the first attempt to write, also after a death.
     private func beginWriting() async throws -> Bool {
         try await services.database.write { [operation] tx in
@@ -133,17 +130,26 @@ struct OperationImages: Sendable {
 
 /// Why an image is not even read.
 enum ImageFailure {
-    static let signature = "the image is signed, and its certificate cannot be had: the key manager is not asked for it"
     static let format = "images that are not raw are not converted: image_conversion_disable is set"
 
     /// What the user is told of a failure with an image's data.
     static func detail(_ failure: StepFailure) -> Message.Detail {
-        switch failure.code {
-        case .invalid where failure.message == signature: .signatureNotVerified
+        if let refusal = SignatureRefusal(of: failure.message) { return detail(refusal) }
+        return switch failure.code {
         case .invalid where failure.message == format: .imageFormat
         case .invalid: .imageUnacceptable
         case .noSpace: .noSpaceForImage
         default: .imageNotRead
+        }
+    }
+
+    private static func detail(_ refusal: SignatureRefusal) -> Message.Detail {
+        switch refusal {
+        case .certificateMissing: .certificateMissing
+        case .certificateRefused: .certificateRefused
+        case .certificateUnusable: .certificateUnusable
+        case .certificateNotValid: .certificateNotValid
+        case .notVerified, .mismatch: .signatureNotVerified
         }
     }
 }

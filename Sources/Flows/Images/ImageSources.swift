@@ -26,8 +26,8 @@ struct ImageSources: Sendable {
     /// Finds it for a volume that is placed; nil: the image is to be read.
     func find(for volume: Volume) async throws -> Source? {
         guard !volume.isOfEncryptedType, let images = services.images else { return nil }
-        // What is refused when it is read is not cloned either.
-        try OperationImages(operation, services).requireAcceptable(image)
+        // What is refused when it is read is not cloned either, and only reading it shows whether its signature is right.
+        guard try await OperationImages(operation, services).signature(of: image) == nil else { return nil }
         if let found = try await stored(for: volume, images) { return found }
         return try await ImageCaching(for: volume, operation, services)?.source(of: image, for: volume).map { .volume($0) }
     }

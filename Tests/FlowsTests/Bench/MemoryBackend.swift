@@ -258,7 +258,10 @@ struct MemoryTransfers: TransferRunner {
             return (backend, end.object["volume"]?["name"]?.string ?? "")
         }
         if let order = transfer.job.image {
-            if transfer.target != nil { script.targetsWereZero.withLock { $0.append(order.targetIsZero) } }
+            if transfer.target != nil {
+                script.targetsWereZero.withLock { $0.append(order.targetIsZero) }
+                images.fetched.withLock { $0.append(order) }
+            }
             return Result {
                 try script.run(transfer.job.name) {
                     if let (backend, target) = end(transfer.target) {

@@ -13,6 +13,8 @@ final class MemoryImages: ImageAccess {
     let lies = Guarded<[String: [String]]>([:])
     let converts = true
     let verifiesSignatures = true
+    /// What was to be written to volumes.
+    let fetched = Guarded<[ImageOrder]>([])
 
     /// What an image holds.
     subscript(id: String) -> String? { images.withLock { $0[id] ?? nil } }

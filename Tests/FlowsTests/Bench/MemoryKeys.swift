@@ -66,6 +66,14 @@ final class MemoryKeys: KeyManager {
         guard try call("open key", { find(id) }) != nil else { throw KeyFailure(.notFound, "there is no key \(id)") }
     }
 
+    /// What other projects' certificates hold, by their ids, or why they cannot be had.
+    let certificates = Guarded<[String: Result<[UInt8], KeyFailure>]>([:])
+
+    func certificate(_ id: String) async throws(KeyFailure) -> [UInt8] {
+        guard let certificate = certificates.withLock({ $0[id] }) else { throw KeyFailure(.notFound, "there is no secret \(id)") }
+        return try certificate.get()
+    }
+
     func discard(_ name: String) async throws(KeyFailure) {
         try call("discard key") { kept.withLock { $0[name] = nil } }
     }

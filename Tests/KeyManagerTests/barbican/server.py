@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""server.py DIRECTORY PORT: a real Barbican on 127.0.0.1, with a database and keys of its own in DIRECTORY.
+"""server.py DIRECTORY PORT [KEYSTONE_PORT]: a real Barbican on 127.0.0.1, with a database and keys of its own in DIRECTORY.
 
-In the place of Keystone's middleware stands one that believes the tokens of DIRECTORY/tokens.json, read at each request: a token to its
-project, user and roles. When DIRECTORY/ready is there, it serves, until its standard input ends. Runs with the Python that has Barbican.
+With KEYSTONE_PORT its users are those of Integration/keystone/server.py there. Without, in the place of Keystone's middleware stands one
+that believes the tokens of DIRECTORY/tokens.json, read at each request: a token to its project, user and roles. When DIRECTORY/ready is there, it serves, until its standard input ends. Runs with the Python that has Barbican.
 """
 import base64, json, os, pathlib, sys, threading
 
@@ -14,6 +14,7 @@ configuration.write_text(
     f"[simple_crypto_plugin]\nkek = {base64.urlsafe_b64encode(os.urandom(32)).decode()}\n")
 # Each of Barbican's modules looks for the file anew while it is imported, first in the home directory.
 os.environ["HOME"] = str(directory)
+keystone_port = sys.argv[3] if len(sys.argv) > 3 else None
 sys.argv = ["barbican-api"]
 
 from barbican.api import app
@@ -52,7 +53,17 @@ class Version:
         return self.application(environ, start_response)
 
 
-application = Version(Tokens(context.ContextMiddleware(microversion.MicroversionMiddleware(app.create_main_app({})))))
+def keystone(application, port):
+    from keystonemiddleware import auth_token
+
+    return auth_token.AuthProtocol(application, {
+        "www_authenticate_uri": f"http://127.0.0.1:{port}/v3", "auth_url": f"http://127.0.0.1:{port}/v3", "auth_type": "password",
+        "username": "glance", "password": "glance-secret", "user_domain_name": "Default", "project_name": "service",
+        "project_domain_name": "Default"})
+
+
+application = context.ContextMiddleware(microversion.MicroversionMiddleware(app.create_main_app({})))
+application = Version(keystone(application, keystone_port) if keystone_port else Tokens(application))
 server = waitress.create_server(application, host="127.0.0.1", port=port, threads=4)
 threading.Thread(target=server.run, daemon=True).start()
 (directory / "ready").write_text("")
