@@ -42,6 +42,8 @@ public struct VolumeRequests: Sendable {
     let imageReservedNamespaces: [String]
     /// Whether images may be made of volumes that are in use.
     let forcesUpload: Bool
+    /// Keys of images that a project may have.
+    let imageKeyLimit: Int
 
     public init(_ settings: Settings) {
         quotas = Quotas.Defaults(settings)
@@ -60,6 +62,7 @@ public struct VolumeRequests: Sendable {
         imageReservedNamespaces =
             ["os_glance", "img_signature", "signature_verified"] + settings[Options.images.reservedNamespaces]
         forcesUpload = settings[Options.images.forcesUpload]
+        imageKeyLimit = settings[Options.images.keyLimit]
     }
 
     static let zonesSQL = SQL("SELECT DISTINCT availability_zone FROM services WHERE binary_name = 'cinder-volume'")
@@ -110,7 +113,7 @@ public struct VolumeRequests: Sendable {
             type = try defaultType(of: caller, in: tx)
         }
         try TypeEncryptions.check(type, in: tx)
-        let imageKey = type.isEncrypted ? try image.flatMap { try ImageKeys.key(of: $0, caller: caller, in: tx) } : nil
+        let imageKey = type.isEncrypted ? try image.flatMap { try ImageKeys.key(of: $0, project: caller.projectID, in: tx) } : nil
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")

@@ -14,15 +14,19 @@ public final class Doctor: StorageExamination {
     private let engine: FlowEngine
     private let requests: VolumeRequests
     private let reservationAge: Int
+    private let imageKeys: ImageKeySweep?
     private let notificationStatus: (@Sendable () async throws -> JSON)?
     /// Reading many rows holds a thread for a while: its own.
     private let executor = ThreadExecutor(name: "doctor", threads: 1)
 
-    /// - Parameter notificationStatus: what the sender of notifications tells of itself; nil if there is none.
+    /// - Parameters:
+    ///   - notificationStatus: what the sender of notifications tells of itself; nil if there is none.
+    ///   - imageKeys: who deletes the keys of images that are gone; nil beside a service that does not run.
     public init(
         _ services: FlowServices, backends: Backends, engine: FlowEngine, requests: VolumeRequests, settings: Settings,
-        notificationStatus: (@Sendable () async throws -> JSON)? = nil
+        notificationStatus: (@Sendable () async throws -> JSON)? = nil, imageKeys: ImageKeySweep? = nil
     ) {
+        self.imageKeys = imageKeys
         self.notificationStatus = notificationStatus
         self.services = services
         self.backends = backends
@@ -108,6 +112,7 @@ public final class Doctor: StorageExamination {
         let notifications = try await NotificationExamination(status: notificationStatus, database: services.database).run()
         report.notifications = notifications.summary
         report.findings += notifications.findings
+        report.findings += try await KeyExamination(imageKeys: imageKeys, database: services.database).findings()
         if repair {
             for index in report.findings.indices {
                 report.findings[index] = try await report.findings[index].repaired(in: services.database)

@@ -19,17 +19,19 @@ public final class PeriodicTasks: Sendable {
     private let policies: BackupPolicyScheduler
     private let policyInterval: Int
     private let removals: SnapshotRemovalRetries
+    private let imageKeys: ImageKeySweep?
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
     public init(
-        database: any Database, backends: Backends, stores: BackupStoreHosts, scrub: BackupScrub? = nil, settings: Settings,
-        serviceDownTime: Int, node: String, log: Logger
+        database: any Database, backends: Backends, stores: BackupStoreHosts, scrub: BackupScrub? = nil, imageKeys: ImageKeySweep? = nil,
+        settings: Settings, serviceDownTime: Int, node: String, log: Logger
     ) {
         self.database = database
         self.backends = backends
         self.stores = stores
         self.scrub = scrub
+        self.imageKeys = imageKeys
         self.node = node
         zone = settings[Options.storage.storageZone]
         enablesNew = settings[Options.flows.enablesNewServices]
@@ -48,6 +50,7 @@ public final class PeriodicTasks: Sendable {
         every(Double(interval)) { await $0.reap() }
         every(Double(interval)) { await $0.removals.begin() }
         if let pause = scrub?.pause { every(pause, first: false) { await $0.scrub?.tick() } }
+        if let pause = imageKeys?.pause { every(pause, first: false) { await $0.imageKeys?.tick() } }
         every(Double(policyInterval)) { await $0.policies.look() }
     }
 

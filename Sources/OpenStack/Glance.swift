@@ -25,7 +25,7 @@ public final class Glance: Sendable {
 
     private let servers: [String]
     private let service: Endpoint
-    private let keystone: Keystone?
+    let keystone: Keystone?
     private let log: Logger
     private let client: HTTPClient
     /// How often a request is repeated.
@@ -34,7 +34,7 @@ public final class Glance: Sendable {
     public let timeout: Int
     public let trust: HTTPClient.Trust
     /// Threads for requests, so that a slow Glance delays nothing else.
-    private let threads = ThreadExecutor(name: "glance", threads: 8)
+    let threads = ThreadExecutor(name: "glance", threads: 8)
     /// Index of the server that answered last.
     private let preferred = Guarded(0)
 
@@ -157,9 +157,9 @@ public final class Glance: Sendable {
     /// - Returns: whether there is no such image any more.
     @discardableResult
     public func deleteUnfinished(_ id: String, for asker: Asker) async throws(Unavailable) -> Bool {
-        // Only 404 says that there is none: the key of an image that is there must stay.
+        // Only Glance's own 404 says that there is none: the key of an image that is there must stay.
         let found = try await send("GET", "/v2/images/\(id)", for: asker)
-        if found.status == 404 { return true }
+        if Self.saysNotFound(found, id) { return true }
         guard found.status == 200, let image = try? JSON(parsing: found.body) else {
             throw Unavailable(description: "Glance answered \(found.status) about image \(id)")
         }
@@ -214,7 +214,7 @@ public final class Glance: Sendable {
         return [Self.base(try keystone.url(of: service, token: keystone.ownToken()))]
     }
 
-    private func send(
+    func send(
         _ method: String, _ path: String, _ body: JSON? = nil, type: String = "application/json", for asker: Asker
     ) async throws(Unavailable) -> HTTPClient.Response {
         let answer = await Task(executorPreference: threads) { () -> Result<HTTPClient.Response, Unavailable> in

@@ -39,7 +39,7 @@ public final class Keystone: Sendable {
     private let history = ClientHistory()
     /// Threads for requests to other services, so that a slow Nova does not delay authentication.
     let others = ThreadExecutor(name: "catalogue", threads: 4)
-    let own = Guarded<(token: Secret, expires: Double)?>(nil)
+    let own = Guarded<(token: Secret, expires: Double, projectID: String?)?>(nil)
     let endpoints = Guarded<[Endpoint: (url: String, until: Double)]>([:])
     /// Held while our own token is renewed, by one thread at a time.
     private let renewing = Guarded(())
@@ -246,6 +246,12 @@ public final class Keystone: Sendable {
         return try result.get()
     }
 
+    /// The project that our own token is for; nil: for none.
+    func ownProject() throws(Unavailable) -> String? {
+        _ = try ownToken()
+        return own.withLock { $0?.projectID }
+    }
+
     private func authenticate() throws(Unavailable) -> Secret {
         var identity: JSONObject
         switch credentials {
@@ -271,11 +277,12 @@ public final class Keystone: Sendable {
         var auth: JSONObject = ["identity": .object(identity)]
         if scope != .null { auth["scope"] = scope }
         let response = try exchange("POST", "/v3/auth/tokens?nocatalog", headers: [], body: .object(["auth": .object(auth)]))
+        let answer = (try? JSON(parsing: response.body))?["token"]
         guard response.status == 201, let token = response.header("X-Subject-Token"),
-            let until = (try? JSON(parsing: response.body))?["token"]?["expires_at"]?.string.flatMap({ Timestamp.parse($0) })
+            let until = answer?["expires_at"]?.string.flatMap({ Timestamp.parse($0) })
         else { throw Unavailable(description: "Keystone answered \(response.status) to Clinker's own account") }
         let secret = Secret(token)
-        own.withLock { $0 = (token: secret, expires: until) }
+        own.withLock { $0 = (token: secret, expires: until, projectID: answer?["project"]?["id"]?.string) }
         return secret
     }
 

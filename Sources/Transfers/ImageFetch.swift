@@ -111,8 +111,14 @@ struct ImageFetch {
             }
         }
         try hashes.verify()
-        let header = try order.encryption?.prepare(handle) ?? 0
-        let (format, virtualSize) = try inspect(file, declared, room: min(room, UInt64(order.volumeBytes)) - header)
+        let header = try order.encryption?.makeHeader()
+        let whole = min(room, UInt64(order.volumeBytes))
+        guard UInt64(header?.count ?? 0) < whole || header == nil else {
+            throw DriverFailure(.invalid, "the volume has no room behind a LUKS header")
+        }
+        // Nothing of the volume is touched for an image that cannot become one.
+        let (format, virtualSize) = try inspect(file, declared, room: whole - UInt64(header?.count ?? 0))
+        if let header { try LUKSOrder.put(header, on: handle) }
         try QemuImg(order: order, report: report, pace: pace, done: bytes, total: bytes + virtualSize).convert(file, format, into: handle)
         let alignment = handle.alignment
         let end = (virtualSize + alignment - 1) / alignment * alignment

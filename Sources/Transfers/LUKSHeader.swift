@@ -109,18 +109,16 @@ public struct LUKSOrder: Sendable {
         return pipe[0]
     }
 
-    /// Puts a header at the beginning of what the handle is of.
-    ///
-    /// - Returns: bytes of the header, behind which the content lies.
-    @discardableResult
-    func prepare(_ handle: Driver.Handle) throws -> UInt64 {
-        var header = try makeHeader()
-        let length = UInt64(header.count)
+    /// Puts a new header at the beginning of what the handle is of.
+    func prepare(_ handle: Driver.Handle) throws { try Self.put(try makeHeader(), on: handle) }
+
+    /// Puts a header at the beginning of what the handle is of; the content lies behind it.
+    static func put(_ header: [UInt8], on handle: Driver.Handle) throws {
+        var header = header
         let alignment = Int(clamping: handle.alignment)
         if header.count % alignment != 0 { header += [UInt8](repeating: 0, count: alignment - header.count % alignment) }
         guard try handle.size > UInt64(header.count) else { throw DriverFailure(.invalid, "the volume has no room behind a LUKS header") }
         try header.withUnsafeBytes { try handle.write($0, at: 0) }
         try handle.flush()
-        return length
     }
 }

@@ -25,6 +25,16 @@ struct QemuImg {
     private static let device = "file.driver=nbd,file.server.type=fd,file.server.str=\(socketNumber)"
     private static let volume = "driver=raw,\(device)"
 
+    /// Bytes of a volume whose encryption may take a second of processor time: slow machines do several times as many.
+    private static let encryptedBytes = 16 << 20
+
+    /// Seconds of processor time: those for the conversion, and behind them those that encrypting takes, which depends on the volume's size
+    /// alone, as for an image that is raw and not converted at all; 0 for no limit.
+    private func seconds(isEncrypted: Bool) -> Int {
+        guard isEncrypted, order.conversionSeconds > 0 else { return order.conversionSeconds }
+        return order.conversionSeconds + order.volumeBytes / Self.encryptedBytes + 1
+    }
+
     /// Writes the disk of an image into a volume: into what its LUKS header encrypts, where the order says so.
     func convert(_ file: ConversionFile, _ format: ImageFormat, into handle: Driver.Handle) throws {
         guard let driver = format.driver ?? (format.isPlain ? "raw" : nil) else {
@@ -65,6 +75,7 @@ struct QemuImg {
     private func run(
         _ arguments: [String], _ file: ConversionFile, _ handle: Driver.Handle, secret: Int32? = nil, isWritable: Bool, fileBytes: UInt64
     ) throws {
+        let seconds = seconds(isEncrypted: secret != nil)
         let device = WatchedDevice(handle, pace)
         let server = try NBDServer(device: device, writable: isWritable)
         let (mine, theirs) = try socketPair()
@@ -82,8 +93,7 @@ struct QemuImg {
                 close(theirs)
                 close(errors[1])
             }
-            var program = QemuProgram(
-                .init(addressSpace: order.conversionAddressSpace, seconds: order.conversionSeconds, fileBytes: fileBytes))
+            var program = QemuProgram(.init(addressSpace: order.conversionAddressSpace, seconds: seconds, fileBytes: fileBytes))
             program.tracer = tracer
             pid = try program.start(
                 arguments,
@@ -121,7 +131,7 @@ struct QemuImg {
         if let failure = device.failure { throw failure }
         guard status != 0 else { return }
         if isSilent.withLock({ $0 }) { throw DriverFailure(.retry, "qemu-img got nowhere for \(order.timeout) seconds, and was killed") }
-        throw failure(status, lines.withLock { $0 }, isWritable: isWritable)
+        throw failure(status, lines.withLock { $0 }, seconds: seconds, isWritable: isWritable)
     }
 
     /// Lets a socket hold half a request of qemu-img's, as far as the kernel allows it: both sides wait less for each other.
@@ -148,12 +158,12 @@ struct QemuImg {
         }
     }
 
-    private func failure(_ status: Int32, _ lines: String, isWritable: Bool) -> DriverFailure {
+    private func failure(_ status: Int32, _ lines: String, seconds: Int, isWritable: Bool) -> DriverFailure {
         let signal = status & 0x7F
         if signal == SIGKILL { return DriverFailure(.retry, "qemu-img was killed") }
         if signal == SIGXCPU {
             return DriverFailure(
-                .invalid, "the conversion took more than \(order.conversionSeconds) seconds of CPU time (image_conversion_cpu_limit)")
+                .invalid, "the conversion took more than \(seconds) seconds of CPU time (image_conversion_cpu_limit)")
         }
         if lines.contains("Cannot allocate memory") || lines.contains("failed to allocate") || signal == SIGABRT || signal == SIGTRAP {
             return DriverFailure(

@@ -128,8 +128,9 @@ final class CoreProcess: Sendable {
         engine.listen()
         let unfinished = try Self.blocking { try await engine.unfinishedOperations() }
         let scrub = services.scrub(settings: settings, log: sink.logger("scrub"))
+        let imageKeys = ImageKeySweep(services, settings: settings)
         let periodic = PeriodicTasks(
-            database: database, backends: backends, stores: stores, scrub: scrub, settings: settings,
+            database: database, backends: backends, stores: stores, scrub: scrub, imageKeys: imageKeys, settings: settings,
             serviceDownTime: settings[Options.api.serviceDownTime], node: node, log: sink.logger("periodic"))
         heart.withLock { $0 = periodic }
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
@@ -141,7 +142,7 @@ final class CoreProcess: Sendable {
             long: LongReads(database, patience: patience),
             page: LongReads(database, name: "page", limit: 2048, limitPerOwner: 1024, patience: patience))
         let (server, control) = try startServers(
-            database, reads, engine, backends, stores, services, scrub, events, keystone, notifications, glance)
+            database, reads, engine, backends, stores, services, scrub, imageKeys, events, keystone, notifications, glance)
         periodic.start()
         policies.start()
         log.info("serving", metadata: ["address": "\(address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])

@@ -22,15 +22,16 @@ extension CoreProcess {
     /// Creates the public server and the one of the control socket.
     func startServers(
         _ database: SQLiteDatabase, _ reads: Reads, _ engine: FlowEngine, _ backends: Backends, _ stores: BackupStoreHosts,
-        _ services: FlowServices, _ scrub: BackupScrub?, _ events: EventHub, _ keystone: Keystone?,
-        _ notifications: NotificationSender?, _ glance: Glance?
+        _ services: FlowServices, _ scrub: BackupScrub?, _ imageKeys: ImageKeySweep, _ events: EventHub,
+        _ keystone: Keystone?, _ notifications: NotificationSender?, _ glance: Glance?
     ) throws
         -> (HTTPServer, HTTPServer)
     {
         let requests = VolumeRequests(settings)
         let notificationStatus = notifications.map { sender in { @Sendable in try await sender.status() } }
         let doctor = Doctor(
-            services, backends: backends, engine: engine, requests: requests, settings: settings, notificationStatus: notificationStatus)
+            services, backends: backends, engine: engine, requests: requests, settings: settings, notificationStatus: notificationStatus,
+            imageKeys: imageKeys)
         let authenticator = try authenticator(keystone)
         let tickets = StreamTickets()
         var doors = BlockAPIServices(

@@ -69,6 +69,16 @@ struct GlanceAccess: ImageAccess {
         do throws(Unavailable) { return try await glance.deleteUnfinished(image, for: .own) } catch { throw Self.failure(error) }
     }
 
+    var hasAccount: Bool { glance.hasAccount }
+
+    func seesAllImages() async throws -> Bool {
+        do throws(Unavailable) { return try await glance.seesAllImages() } catch { throw Self.failure(error) }
+    }
+
+    func isGone(_ image: String) async throws -> Bool {
+        do throws(Unavailable) { return try await glance.isGone(image) } catch { throw Self.failure(error) }
+    }
+
     func describe(_ image: String, as properties: JSONObject) async throws {
         do throws(Unavailable) { try await glance.change(image, to: properties, for: .own) } catch { throw Self.failure(error) }
     }

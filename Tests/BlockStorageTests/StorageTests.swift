@@ -396,13 +396,13 @@ struct StorageTests {
     }
 
     @Test(
-        "an encrypted image opens only what its own project makes of it, and an encrypted volume is sent as it lies, and never written over"
+        "an encrypted image opens only what its own project makes of it, and an encrypted volume is sent as it lies"
     )
     func encryptedAndImages() async throws {
         let storage = try await Storage()
-        func image(key: String?, format: String = "raw") throws -> SourceImage {
+        func image(key: String?, format: String = "raw", size: Int = 1) throws -> SourceImage {
             var answer: JSONObject = [
-                "id": "11111111-2222-4333-8444-555555555555", "status": "active", "size": 1, "min_disk": 0, "min_ram": 0,
+                "id": "11111111-2222-4333-8444-555555555555", "status": "active", "size": JSON(size), "min_disk": 0, "min_ram": 0,
                 "disk_format": .string(format), "container_format": "bare",
             ]
             if let key { answer["cinder_encryption_key_id"] = .string(key) }
@@ -456,9 +456,18 @@ struct StorageTests {
             if let volume = try Volumes.lock(id, in: tx) { try Volumes.setEncryptionKey("v", of: volume, in: tx) }
         }
         #expect(await upload("qcow2").contains("must use 'raw' disk_format and 'bare' container_format"))
-        let plain = try image(key: nil)
-        #expect(
-            await refusal { try requests.reimage(id, from: plain, allowsReserved: false, caller: caller, in: $0) }.contains("encrypted"))
+        // A key that was made for another project's volume comes to no volume, and none comes to a volume with snapshots.
+        func reimage(_ image: SourceImage, undone: Bool = false) async -> String {
+            await refusal {
+                try requests.reimage(id, from: image, allowsReserved: false, caller: caller, in: $0)
+                if undone { throw StorageError(.failed, "undone") }
+            }
+        }
+        #expect(await reimage(try image(key: "other")).contains(foreign))
+        #expect(await reimage(try image(key: "k", format: "qcow2")).contains("disk_format raw or luks"))
+        #expect(await reimage(try image(key: "k"), undone: true) == "undone")
+        #expect(await reimage(try image(key: nil), undone: true) == "undone")
+        #expect(await reimage(try image(key: nil, size: 1 << 30)).contains("a header takes"))
         #expect(try storage.status(id) == "available")
         // What an image is said to have had as a key is not said of another.
         let members = try await storage.database.write { tx in
@@ -470,6 +479,58 @@ struct StorageTests {
         #expect(members["os_distro"] == "debian" && members["cinder_encryption_key_id"] == nil)
         #expect(await upload("raw") == "done")
         #expect(try storage.status(id) == "uploading")
+    }
+
+    @Test("a project has so many images of encrypted volumes, each with a key, and no more")
+    func imageKeyLimit() async throws {
+        let storage = try await Storage("[DEFAULT]\nimage_keys_per_project = 2\n")
+        let id = try await storage.create()
+        try await storage.finish(id)
+        let requests = storage.requests
+        func check(_ image: String) async throws {
+            let new = NewImage(id: image, name: "n", diskFormat: "raw", containerFormat: "bare")
+            try await storage.database.read { try requests.checkUpload(of: id, to: new, isForced: false, caller: storage.caller, in: $0) }
+        }
+        try await storage.database.write { tx in
+            for image in ["a", "b"] { try ImageKeys.note("k", ofImage: image, project: "p", in: tx) }
+            try ImageKeys.note("k", ofImage: "c", project: "other", in: tx)
+        }
+        // One that is not encrypted has none.
+        try await check("d")
+        try await storage.database.write { tx in
+            if let volume = try Volumes.lock(id, in: tx) { try Volumes.setEncryptionKey("v", of: volume, in: tx) }
+        }
+        let refusal = await #expect(throws: StorageError.self) { try await check("d") }
+        #expect(refusal?.kind == .overQuota && refusal?.message.contains("image_keys_per_project") == true)
+        try await storage.database.write { try ImageKeys.forget(ofImage: "a", in: $0) }
+        try await check("d")
+    }
+
+    @Test("a volume whose upload ended without saying so is again what its attachments say")
+    func strandedUpload() async throws {
+        let storage = try await Storage()
+        let (idle, used) = (try await storage.create(), try await storage.create())
+        for id in [idle, used] { try await storage.finish(id) }
+        try await storage.database.write { [storage] tx in
+            try Attachments.attach(
+                volumeID: used, instanceID: UUID.random(), host: nil, mountpoint: "/dev/vdb", mode: "rw", caller: storage.caller, in: tx)
+            for id in [idle, used] {
+                if let volume = try Volumes.lock(id, in: tx) { try Volumes.setStatus(.uploading, of: volume, in: tx) }
+            }
+        }
+        func findings() async throws -> [Finding] {
+            try await storage.database.read {
+                try DatabaseExamination.findings(knownFlows: [], reservationAge: 86_400, snapshotsChargeGigabytes: true, in: $0)
+                    .filter { $0.kind == .stranded || $0.kind == .attachState }
+            }
+        }
+        let found = try await findings()
+        #expect(Set(found.map(\.resource)) == [idle, used] && found.count == 2, "\(found.map(\.text))")
+        for finding in found {
+            #expect(try await finding.repaired(in: storage.database).outcome?.contains("its status was set to") == true)
+        }
+        #expect(try storage.status(idle) == "available" && storage.status(used) == "in-use")
+        #expect(try await findings().isEmpty)
     }
 
     @Test("creating a volume takes eight statements at most")

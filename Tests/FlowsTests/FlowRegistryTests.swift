@@ -29,8 +29,9 @@ struct FlowRegistryTests {
     @Test("of every flow it is said what others are notified of, or that it is nothing: Cinder sends nothing of these, or has none of them")
     func notifications() {
         let silent: Set = [
-            "backup.forget", "backup.remove_snapshot", "backup.verify", "volume.cache_image", "volume.connect", "volume.discard_key",
-            "volume.disconnect", "volume.finish_migration", "volume.open_key", "volume.reimage", "volume.remove_unused_object",
+            "backup.forget", "backup.remove_snapshot", "backup.verify", "volume.cache_image", "volume.connect", "volume.delete_key",
+            "volume.discard_key", "volume.disconnect", "volume.finish_migration", "volume.open_key", "volume.reimage",
+            "volume.reimage_encrypted", "volume.remove_unused_object",
             "volume.restore_export", "volume.tell_extended", "volume.upload", "volume.upload_attached",
         ]
         let names = Set(FlowRegistry.all.flows.map(\.id.name))

@@ -70,7 +70,7 @@ struct FlowTableTests {
             }
             try await bench.carryOut(id, interrupted: true)
         }
-        if cell.act.leavesSnapshot { try await bench.carryOutRest(of: caller) }
+        if cell.act.leavesSnapshot || cell.act.leavesKey { try await bench.carryOutRest(of: caller) }
         let failed = bench.script.failed
         let (calls, writes) = (bench.script.calls, mortal.writes)
         // What a move could not remove an operation of its own does.
@@ -347,19 +347,86 @@ struct FlowTableTests {
         }
         let kept = try await bench.database.read { (try Volumes.find(volume, in: $0), try Operations.latest(of: volume, in: $0)) }
         #expect(kept.0?.status == .errorDeleting && kept.1?.error?.contains("another key manager keeps it") == true)
-        // While the manager does not answer nobody knows what it would say.
-        bench.keys.refuses.withLock { $0 = KeyFailure(.unavailable, "it does not answer") }
-        try await bench.perform(on: volume) {
-            try requests.delete(volume, force: true, caller: caller, in: $0)
-            return volume
-        }
-        #expect(try await bench.database.read { try Volumes.find(volume, in: $0)?.status } == .errorDeleting)
-        bench.keys.refuses.withLock { $0 = KeyFailure(.notFound, "another key manager keeps it") }
         try await bench.perform(on: volume) {
             try requests.delete(volume, force: true, caller: caller, in: $0)
             return volume
         }
         #expect(try await bench.database.read { try Volumes.find(volume, in: $0) } == nil)
+        // The doctor tells of the key, and can try again.
+        try await bench.carryOutRest(of: caller)
+        func keys() async throws -> [Finding] { try await KeyExamination(imageKeys: nil, database: bench.database).findings() }
+        let key = try #require(kept.0?.encryptionKeyID)
+        let told = try await keys()
+        #expect(told.count == 1 && told[0].text.contains("key \(key) of volume \(volume) was not deleted"), "\(told.map(\.text))")
+        bench.keys.refuses.withLock { $0 = nil }
+        #expect(try await told[0].repaired(in: bench.database).outcome?.contains("deletes it") == true)
+        #expect(try await told[0].repaired(in: bench.database).outcome == "it was mended meanwhile")
+        let again = try await bench.database.read { try #require(try Operations.latest(of: key, in: $0)) }
+        try await bench.carryOut(again.id)
+        #expect(try await keys().isEmpty && !bench.keys.holds(key))
+    }
+
+    @Test("a volume that is deleted with force does not wait for its key manager, and its key goes when that answers")
+    func absentKeyManager() async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let (requests, caller) = (bench.requests, bench.caller())
+        let volume = try await bench.perform { tx in
+            var new = NewVolume()
+            (new.size, new.typeName) = (1, "secret")
+            return try requests.create(new, caller: caller, in: tx)
+        }
+        let key = try #require(try await bench.database.read { try Volumes.find(volume, in: $0)?.encryptionKeyID })
+        bench.keys.refuses.withLock { $0 = KeyFailure(.unavailable, "it does not answer") }
+        try await bench.perform(on: volume) {
+            try requests.delete(volume, force: true, caller: caller, in: $0)
+            return volume
+        }
+        #expect(try await bench.database.read { try Volumes.find(volume, in: $0) } == nil)
+        #expect(bench.storage(of: [volume]).isEmpty && bench.keys.holds(key))
+        // It waits as long as it takes, and a few refusals, too.
+        let deletion = try await bench.database.read { try #require(try Operations.latest(of: key, in: $0)) }
+        #expect(deletion.flow == DeleteKey.id && deletion.finishedAt == nil)
+        let questions = Guarded(0)
+        bench.keys.answers.withLock { answers in
+            answers = {
+                let number = questions.withLock { questions in
+                    questions += 1
+                    return questions
+                }
+                if number <= 20 { return KeyFailure(.unavailable, "it does not answer") }
+                return number <= 23 ? KeyFailure(.refused, "the account has no right yet") : nil
+            }
+        }
+        try await bench.carryOut(deletion.id)
+        let ended = try await bench.database.read { try Operations.find(deletion.id, in: $0)?.state }
+        #expect(ended == .done && !bench.keys.holds(key) && questions.withLock { $0 } == 24)
+    }
+
+    @Test(
+        "the new owner of an encrypted volume may read its key though the key manager refuses that at first, and is told if it never does")
+    func refusedOpening() async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        for refusals in [3, 1000] {
+            let caller = bench.caller()
+            let (_, operation) = try await Act.secretOpenKey.begin(bench, caller)
+            let left = Guarded(refusals)
+            bench.keys.answers.withLock { answers in
+                answers = {
+                    left.withLock { left in
+                        left -= 1
+                        return left >= 0 ? KeyFailure(.refused, "the account has no right yet") : nil
+                    }
+                }
+            }
+            try await bench.carryOut(operation)
+            bench.keys.answers.withLock { $0 = nil }
+            let ended = try await bench.database.read { try Operations.find(operation, in: $0) }
+            #expect(ended?.state == (refusals == 3 ? .done : .failed))
+            let messages = try await bench.database.read { try $0.first(Self.messagesSQL, .text(caller.requestID)) { $0.int(0) } }
+            #expect(messages == (refusals == 3 ? 0 : 1))
+        }
     }
 
     // MARK: the table

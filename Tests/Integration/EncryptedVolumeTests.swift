@@ -179,6 +179,111 @@ struct EncryptedVolumeTests {
         #expect(Self.keys(service) == 1 && !service.log.contains("passphrase"))
     }
 
+    @Test("an image is written over an encrypted volume: a plain one by the volume's key, an encrypted one with its own")
+    func reimage() async throws {
+        let glance = try GlanceUnderTest.open.get()
+        let service = try ServiceUnderTest(options: "glance_api_servers = \(glance.address)\n")
+        _ = try Self.encryptedType(service)
+        func image(_ volume: String) -> String { "file.driver=file,file.filename=\(service.state)/volumes/file/volume-\(volume)" }
+        func reimage(_ volume: String, _ image: String) throws -> ServiceUnderTest.Answer {
+            try service.api("POST", "/volumes/\(volume)/action", ["os-reimage": ["image_id": .string(image)]])
+        }
+        let (old, new) = try (
+            glance.image(data: [UInt8](repeating: 0x43, count: 2 << 20)), glance.image(data: [UInt8](repeating: 0x45, count: 1 << 20))
+        )
+        let volume = try Self.secret(service, ["imageRef": .string(old)])
+        let key = try Self.keyID(service, volume)
+        // What lies in a snapshot is opened by the volume's key, too.
+        let snapshot = try #require(
+            try service.api("POST", "/snapshots", ["snapshot": ["volume_id": .string(volume)]]).json["snapshot"]?["id"]?.string)
+        try Self.eventually { try service.api("GET", "/snapshots/\(snapshot)").json["snapshot"]?["status"] == "available" }
+        let accepted = try reimage(volume, new)
+        #expect(accepted.status == 202, "\(accepted.text)")
+        try service.wait(volume, "available", seconds: 120)
+        #expect(try Self.keyID(service, volume) == key && Self.keys(service) == 1)
+        _ = try await Self.io(service, volume, image(volume), "read -P 0x45 0 1M")
+        #expect(try service.volume(volume)?["volume_image_metadata"]?["image_id"] == .string(new))
+        let kept = try Self.secret(service, ["snapshot_id": .string(snapshot)])
+        _ = try await Self.io(service, kept, image(kept), "read -P 0x43 0 2M")
+
+        let sent = try service.api("POST", "/volumes/\(volume)/action", ["os-volume_upload_image": ["image_name": "secret"]])
+        let id = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string, "\(sent.text)")
+        try service.wait(volume, "available", seconds: 120)
+        let refused = try reimage(volume, id)
+        #expect(refused.status == 400 && refused.message?.contains("has snapshots") == true, "\(refused.text)")
+        let other = try Self.secret(service)
+        let first = try Self.keyID(service, other)
+        #expect(try reimage(other, id).status == 202)
+        try service.wait(other, "available", seconds: 120)
+        #expect(try Self.keyID(service, other) != first)
+        // Of the volumes, and of the image: the first key of `other` is deleted behind it.
+        try Self.eventually { Self.keys(service) == 4 }
+        _ = try await Self.io(service, other, image(other), "read -P 0x45 0 1M")
+        #expect(!service.log.contains("passphrase") && service.stop() == 0)
+    }
+
+    private static func eventually(_ condition: () throws -> Bool) throws {
+        let limit = Timestamp.monotonic() + 60
+        while try !condition() {
+            guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("it did not come to pass within a minute") }
+            usleep(20_000)
+        }
+    }
+
+    @Test("the key of an image that is deleted goes, and stays where the service's account does not see whether it is")
+    func imageKeys() async throws {
+        let glance = try GlanceUnderTest.shared.get()
+        let keystone = try KeystoneUnderTest.shared.get()
+        let service = try keystone.service(options: "image_key_retention = 1\n", account: "glance")
+        func ask(_ method: String, _ path: String, _ body: JSON? = nil, user: String = "alice") throws -> ServiceUnderTest.Answer {
+            try service.request(
+                method, "/v3/\(keystone.project("alpha"))\(path)",
+                headers: [("X-Auth-Token", try keystone.token(user, project: "alpha")), ("OpenStack-API-Version", "volume 3.71")],
+                body: body?.text)
+        }
+        let made = try ask("POST", "/types", ["volume_type": ["name": "secret"]], user: "root")
+        let type = try #require(made.json["volume_type"]?["id"]?.string, "\(made.text)")
+        let record: JSON = [
+            "encryption": ["provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64", "key_size": 256]
+        ]
+        #expect(try ask("POST", "/types/\(type)/encryption", record, user: "root").status == 200)
+        let created = try ask("POST", "/volumes", ["volume": ["size": 1, "volume_type": "secret"]])
+        let volume = try #require(created.json["volume"]?["id"]?.string, "\(created.text)")
+        func isAvailable() throws -> Bool { try ask("GET", "/volumes/\(volume)").json["volume"]?["status"] == "available" }
+        func upload() throws -> String {
+            try Self.eventually(isAvailable)
+            let sent = try ask("POST", "/volumes/\(volume)/action", ["os-volume_upload_image": ["image_name": "secret"]])
+            let id = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string, "\(sent.text)")
+            try Self.eventually(isAvailable)
+            #expect(try glance.show(id)?["status"] == "active")
+            return id
+        }
+        // Of another project, whatever else there is.
+        _ = try glance.image(["visibility": "private"], data: [1])
+        let (gone, kept) = (try upload(), try upload())
+        #expect(Self.keys(service) == 3)
+        #expect(try glance.ask("DELETE", "/v2/images/\(gone)").status == 204)
+        try Self.eventually { Self.keys(service) == 2 }
+        let key = try #require(try glance.show(kept)?["cinder_encryption_key_id"]?.string)
+        _ = try await FileKeyStore(service.state + "/keys").key(key)
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+        #expect(service.stop() == 0)
+
+        // An account that sees nobody else's images is told of all that they are not there.
+        try ServiceUnderTest.write(
+            service.configuration,
+            ServiceUnderTest.read(service.configuration).replacing("username = glance", with: "username = clinker")
+                .replacing("password = glance-secret", with: "password = clinker-secret"))
+        try service.start()
+        var findings: [JSON] = []
+        let limit = Timestamp.monotonic() + 60
+        while findings.isEmpty, Timestamp.monotonic() < limit { findings = try await DoctorTests.examine(service).findings }
+        #expect(findings.count == 1 && findings[0]["kind"] == "key", "\(findings)")
+        #expect(findings.first?["text"]?.string?.contains("gone or hidden") == true, "\(findings)")
+        _ = try await FileKeyStore(service.state + "/keys").key(key)
+        #expect(Self.keys(service) == 2 && service.stop() == 0)
+    }
+
     @Test("a volume in Ceph begins with a LUKS header that its key opens, clones and all", arguments: [256, 512])
     func ceph(keySize: Int) async throws {
         let service = try ServiceUnderTest(backends: "rbd", sections: "[rbd]\n\(StorageUnderTest.rbdSection())\n")

@@ -254,6 +254,34 @@ struct ConversionTests {
         #expect(failure?.code == .retry && failure?.message.contains("got nowhere") == true)
     }
 
+    @Test("What encrypting takes of the processor's time is not counted as conversion")
+    func encryptionTime() throws {
+        let data = ImageUnderTest.data(1 << 20)
+        var order = test.order([try ImageServer { _, _ in .init(status: 404) }], "raw")
+        order.conversionSeconds = 1
+        order.volumeBytes = 1 << 40
+        let luks = try #require(LUKSOrder(cipher: nil, keySize: nil, passphrase: Secret("word")))
+        let file = try ConversionFile(in: order.conversionDirectory, bytes: 0)
+        try data.withUnsafeBytes { try file.write($0, at: 0) }
+        func limit(_ order: ImageOrder) throws -> Int {
+            let (mine, theirs) = try socketPair()
+            defer { close(theirs) }
+            var converter = QemuImg(order: order, report: ImageReport(Wire(mine)))
+            converter.tracer = ["/bin/sh", "-c", "echo \"$*\" > \(test.directory)/words; exec \"$@\"", "sh"]
+            try test.withHandle(writable: true) { handle in
+                try order.encryption?.prepare(handle)
+                try converter.convert(file, .raw, into: handle)
+            }
+            let words = String(decoding: try ImageUnderTest.bytes(test.directory + "/words"), as: UTF8.self)
+            let option = try #require(words.split(separator: " ").first { $0.hasPrefix("--cpu=") })
+            return try #require(option.dropFirst("--cpu=".count).split(separator: ":").first.flatMap { Int($0) })
+        }
+        #expect(try limit(order) == 1)
+        order.encryption = luks
+        // No slower than 16 MiB a second.
+        #expect(try limit(order) > 60_000)
+    }
+
     @Test("qemu-img gets nothing of the service's environment, and its limits, whatever it is started for")
     func started() throws {
         setenv("CLINKER_TEST_SECRET", "secret", 1)

@@ -178,10 +178,7 @@ extension VolumeRequests {
                 "volume size \(volume.size) is too small to restore backup of size \(backup.size).")
         }
         try requireFit(of: backup.value, isEncrypted: volume.encryptionKeyID != nil)
-        // They are encrypted by the key that the volume has now, and would be without one.
-        if volume.encryptionKeyID != nil, try tx.exists(Self.snapshotsSQL, .text(volumeID)) {
-            throw StorageError.invalidVolume("The volume is encrypted and has snapshots, which nobody could read once it has another key.")
-        }
+        if volume.encryptionKeyID != nil { try requireReplaceableKey(of: volumeID, in: tx) }
         try requireBackupService(of: backup.value, downAfter: seconds, in: tx)
         guard try !HostConnections.isConnected(volumeID, in: tx), try Volumes.perform(.restore, on: volume, in: tx) else {
             throw StorageError.invalidVolume(
@@ -192,6 +189,12 @@ extension VolumeRequests {
             RestoreBackupArguments(backupID: id, isNew: false), volume: volumeID, project: volume.projectID, caller: caller,
             claims: [.exclusive(volume), .exclusive(backup)], in: tx)
         return Restoration(backupID: id, volumeID: volumeID, volumeName: volume.name)
+    }
+
+    /// Throws where an encrypted volume has snapshots: they are encrypted by the key that it has now, and would be without one.
+    func requireReplaceableKey(of volumeID: String, in tx: any Transaction) throws {
+        guard try tx.exists(Self.snapshotsSQL, .text(volumeID)) else { return }
+        throw StorageError.invalidVolume("The volume is encrypted and has snapshots, which nobody could read once it has another key.")
     }
 
     private static let snapshotsSQL = SQL("SELECT 1 FROM snapshots WHERE volume_id = ? LIMIT 1")

@@ -180,8 +180,13 @@ public enum DatabaseExamination {
                 else {
                     return nil
                 }
-                try Volumes.setStatus(end, of: volume, in: tx)
-                return "its status was set to \(end)"
+                // It was only read, and may have been in use.
+                if status == .uploading {
+                    try Volumes.refreshAttachState(of: volume, uploadEnded: true, in: tx)
+                } else {
+                    try Volumes.setStatus(end, of: volume, in: tx)
+                }
+                return "its status was set to \(try Volumes.find(id, in: tx)?.status.rawValue ?? "")"
             }
         }
     }

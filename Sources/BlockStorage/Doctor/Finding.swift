@@ -31,6 +31,8 @@ public struct Finding: Sendable {
         case store
         /// Notifications that the message broker does not take.
         case notifications
+        /// A key that nobody deletes.
+        case key
     }
 
     public let kind: Kind

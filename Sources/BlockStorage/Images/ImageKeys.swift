@@ -3,6 +3,11 @@ public import Database
 /// Keys of images that were made of encrypted volumes here. An image's owner can give it whatever properties he likes: only a key that was
 /// made for the image, and for the project that asks, opens what is made of it.
 public enum ImageKeys {
+    /// An image's key, as it was noted.
+    public struct Noted: Sendable {
+        public let imageID, keyID: String
+    }
+
     /// The property of an image that names its key, and the one that says when the key goes.
     public static let property = "cinder_encryption_key_id"
     public static let deletionProperty = "cinder_encryption_key_deletion_policy"
@@ -21,13 +26,48 @@ public enum ImageKeys {
         try connection.first(of: table, table.imageID(id)) { _ in true } ?? false
     }
 
+    /// Keys of images, in the order of the images' ids; those behind `imageID`.
+    public static func noted(after imageID: String, limit: Int, in connection: any Connection) throws -> [Noted] {
+        try connection.rows(notedSQL, .text(imageID), .int(limit)) { Noted(imageID: $0.text(0), keyID: $0.text(1)) }
+    }
+
+    /// The key of one image.
+    public static func noted(ofImage id: String, in connection: any Connection) throws -> Noted? {
+        try connection.first(of: table, table.imageID(id)) { Noted(imageID: id, keyID: $0[table.keyID]) }
+    }
+
+    static let notedSQL = SQL("SELECT image_id, key_id FROM image_keys WHERE image_id > ? ORDER BY image_id LIMIT ?")
+    static let countSQL = SQL("SELECT count(*) FROM (SELECT 1 FROM image_keys LIMIT ?) k")
+    static let countOfProjectSQL = SQL("SELECT count(*) FROM (SELECT 1 FROM image_keys WHERE project_id = ? LIMIT ?) k")
+
+    /// How many there are; `limit` where there are more.
+    public static func count(upTo limit: Int, in connection: any Connection) throws -> Int {
+        try connection.first(countSQL, .int(limit)) { $0.int(0) } ?? 0
+    }
+
+    /// Throws if a project has as many keys of images as it may.
+    static func requireRoom(ofProject project: String, limit: Int, in connection: any Connection) throws {
+        let count = try connection.first(countOfProjectSQL, .text(project), .int(limit)) { $0.int(0) } ?? 0
+        guard count < limit else {
+            throw StorageError(
+                .overQuota,
+                "The project has \(count) images of encrypted volumes, each with a key, and may have \(limit) (image_keys_per_project): delete "
+                    + "images that are not needed any more; their keys go within hours.")
+        }
+    }
+
     public static func forget(ofImage id: String, in tx: any Transaction) throws { try tx.delete(from: table, table.imageID(id)) }
 
+    /// Forgets a key that is deleted, unless the image has got another one.
+    public static func forget(_ key: Noted, in tx: any Transaction) throws {
+        try tx.delete(from: table, table.imageID(key.imageID), table.keyID(key.keyID))
+    }
+
     /// The key of an image that says it has one; nil for a plain image.
-    static func key(of image: SourceImage, caller: Caller, in connection: any Connection) throws -> String? {
+    static func key(of image: SourceImage, project: String, in connection: any Connection) throws -> String? {
         guard let named = image.properties[property]?.string else { return nil }
         let known = try connection.first(of: table, table.imageID(image.id)) { (key: $0[table.keyID], project: $0[table.projectID]) }
-        guard let known, known.key == named, known.project == caller.projectID else {
+        guard let known, known.key == named, known.project == project else {
             throw StorageError.invalidInput(
                 "Image \(image.id) is encrypted by a key that was not made for it by this service, or not for this project.")
         }

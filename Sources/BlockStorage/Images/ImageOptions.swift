@@ -19,7 +19,8 @@ public struct ImageOptions: DeclaredOptions {
     public let conversionMemory = Option(
         "image_conversion_address_space_limit", default: 1, range: 1...1024, help: "GiB of memory that qemu-img may map.")
     public let conversionSeconds = Option(
-        "image_conversion_cpu_limit", default: 60, range: 1...86_400, help: "Seconds of processor time that qemu-img may use for an image.")
+        "image_conversion_cpu_limit", default: 60, range: 1...86_400,
+        help: "Seconds of processor time that qemu-img may use for an image; for the encryption it has one more for 16 MiB of the volume.")
     public let conversionDisabled = Option(
         "image_conversion_disable", default: false, help: "Images whose format is not raw are refused, and volumes are stored as raw only.")
     public let vmdkTypes = Option(
@@ -37,6 +38,12 @@ public struct ImageOptions: DeclaredOptions {
     public let forcesUpload = Option(
         "enable_force_upload", default: false,
         help: "Images may be made of volumes that are in use, where the request says force; otherwise force is passed over.")
+    public let keyLimit = Option(
+        "image_keys_per_project", default: 1000, range: 1...1_000_000,
+        help: "Images of encrypted volumes that a project may have at most, each with a key.")
+    public let keyRetention = Option(
+        "image_key_retention", default: 3600, range: 1...31_536_000,
+        help: "Seconds for which Glance must have said that an image is gone before its key is deleted.")
 
     public init() {}
 }

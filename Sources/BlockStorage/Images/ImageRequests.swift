@@ -20,13 +20,6 @@ public struct NewImage: Sendable {
 }
 
 extension VolumeRequests {
-    /// What an image is written over must not be encrypted.
-    private func requirePlain(_ volume: Volume) throws {
-        guard !volume.isOfEncryptedType, volume.encryptionKeyID == nil else {
-            throw StorageError.invalidVolume("Volume \(volume.id) is encrypted, and this release writes no images over such volumes.")
-        }
-    }
-
     /// An encrypted volume's bytes are sent as they lie.
     private func checkFormat(of image: NewImage, for volume: Volume) throws {
         guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return }
@@ -45,6 +38,9 @@ extension VolumeRequests {
     public func checkUpload(of id: String, to image: NewImage, isForced: Bool, caller: Caller, in connection: any Connection) throws {
         let volume = try Volumes.get(id, for: caller, in: connection)
         try checkFormat(of: image, for: volume)
+        if volume.encryptionKeyID != nil {
+            try ImageKeys.requireRoom(ofProject: volume.projectID, limit: imageKeyLimit, in: connection)
+        }
         let transition = uploading(isForced)
         guard transition.rule.from?.contains(volume.status) == true else { throw Self.notUploadable(id, transition) }
     }
@@ -94,10 +90,33 @@ extension VolumeRequests {
             project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }
 
+    /// Before the content of an encrypted volume.
+    private static let headerBytes = 2 << 20
+
+    /// The key of an encrypted image that an encrypted volume will have in the place of its own; nil: the volume keeps its key.
+    private func keyForReimage(_ volume: Volume, _ image: SourceImage, in tx: any Transaction) throws -> String? {
+        guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return nil }
+        guard volume.encryptionKeyID != nil else {
+            throw StorageError.invalidVolume("Volume \(volume.id) is to be encrypted and has no key.")
+        }
+        guard let key = try ImageKeys.key(of: image, project: volume.projectID, in: tx) else {
+            // Known before anything of the volume is touched.
+            let bytes = image.diskFormat == "raw" ? image.size : image.virtualSize ?? 0
+            guard bytes <= volume.size << 30 - Self.headerBytes else {
+                throw StorageError.invalidInput(
+                    "Image \(image.id) has \(bytes) bytes, and in an encrypted volume of \(volume.size)GB a header takes \(Self.headerBytes) bytes."
+                )
+            }
+            return nil
+        }
+        try requireReplaceableKey(of: volume.id, in: tx)
+        return key
+    }
+
     /// Writes an image over a volume. `allowsReserved`: one that is reserved for an instance, too.
     public func reimage(_ id: String, from image: SourceImage, allowsReserved: Bool, caller: Caller, in tx: any Transaction) throws {
         let volume = try Volumes.lock(id, for: caller, in: tx)
-        try requirePlain(volume.value)
+        let imageKey = try keyForReimage(volume.value, image, in: tx)
         guard try Attachments.ofVolume(id, in: tx).count <= 1 else {
             throw StorageError(.conflict, "Cannot re-image a volume which is attached to more than one server.")
         }
@@ -111,6 +130,12 @@ extension VolumeRequests {
             throw StorageError.invalidInput("Image \(image.id) stands for a snapshot and has no data to be written to a volume.")
         }
         try image.check(volumeSize: volume.size)
+        if volume.encryptionKeyID != nil {
+            try start(
+                ReimageEncryptedVolumeArguments(of: image, keyID: imageKey), volume: id, project: volume.projectID, caller: caller,
+                claims: [.exclusive(volume)], in: tx)
+            return
+        }
         try start(
             ReimageVolumeArguments(of: image), volume: id, project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }

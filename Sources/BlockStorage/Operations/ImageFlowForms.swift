@@ -163,3 +163,24 @@ public struct ReimageVolumeArguments: FlowArguments {
     public init() {}
     init(of image: SourceImage) { self.image = image.kept }
 }
+
+/// Writes an image over an encrypted volume.
+public struct ReimageEncryptedVolumeArguments: FlowArguments {
+    public static let flow = FlowID("volume.reimage_encrypted")
+    public static let members = [JSONMember("image", \Self.image), JSONMember("image_key_id", \Self.imageKeyID)]
+    public var image = KeptImage()
+    /// The key that the image is encrypted by; nil where it is not.
+    public var imageKeyID: String?
+    public init() {}
+    init(of image: SourceImage, keyID: String?) {
+        self.image = image.kept
+        imageKeyID = keyID
+    }
+}
+
+public struct ReimageEncryptedVolumeState: JSONConvertible {
+    public static let members = [JSONMember("is_written", \Self.isWritten)]
+    /// The volume holds the image, and has its key.
+    public var isWritten = false
+    public init() {}
+}

@@ -40,7 +40,7 @@ public struct DeleteVolumeArguments: FlowArguments {
     public init() {}
 }
 
-/// The same, whatever becomes of the volume's key: an administrator forces it.
+/// The same, whether or not the volume's key can be deleted now: an administrator forces it.
 public struct ForceDeleteVolumeArguments: FlowArguments {
     public static let flow = FlowID("volume.force_delete")
     public static let members: [JSONMember<Self>] = []
@@ -64,6 +64,20 @@ public struct DiscardKeyArguments: FlowArguments {
     public init(volumeID: String, operationID: String) {
         self.volumeID = volumeID
         self.operationID = operationID
+    }
+}
+
+/// Deletes the key of a volume that is gone, or that has another key now.
+public struct DeleteKeyArguments: FlowArguments {
+    public static let flow = FlowID("volume.delete_key")
+    public static let members = [JSONMember("key_id", \Self.keyID), JSONMember("volume_id", \Self.volumeID)]
+    /// nil: it was never recorded.
+    public var keyID: String?
+    public var volumeID = ""
+    public init() {}
+    public init(keyID: String?, volumeID: String) {
+        self.keyID = keyID
+        self.volumeID = volumeID
     }
 }
 

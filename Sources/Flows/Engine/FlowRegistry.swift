@@ -19,7 +19,8 @@ struct FlowRegistry: Sendable {
 
     static let all = FlowRegistry([
         Registered<CreateVolume>(), Registered<DeleteVolume>(), Registered<DeleteVolumeWithoutSnapshots>(), Registered<ForceDeleteVolume>(),
-        Registered<OpenVolumeKey>(), Registered<DiscardKey>(), Registered<ExtendVolume>(), Registered<TellExtended>(),
+        Registered<OpenVolumeKey>(), Registered<DiscardKey>(), Registered<DeleteKey>(), Registered<ExtendVolume>(),
+        Registered<TellExtended>(),
         Registered<ConnectVolume>(), Registered<DisconnectVolume>(), Registered<ConnectAttachment>(), Registered<DeleteAttachment>(),
         Registered<RestoreExport>(),
         Registered<CreateSnapshot>(), Registered<DeleteSnapshot>(), Registered<RevertVolume>(), Registered<ManageSnapshot>(),
@@ -31,7 +32,7 @@ struct FlowRegistry: Sendable {
         Registered<RestoreBackup>(), Registered<VerifyBackup>(),
         Registered<CreateVolumeFromImage>(), Registered<CreateVolumeByReading>(), Registered<CreateEncryptedFromImage>(),
         Registered<CacheImage>(), Registered<UploadVolume>(), Registered<UploadAttachedVolume>(),
-        Registered<ReimageVolume>(),
+        Registered<ReimageVolume>(), Registered<ReimageEncryptedVolume>(),
     ])
 }
 

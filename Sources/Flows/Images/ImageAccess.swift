@@ -23,6 +23,12 @@ public protocol ImageAccess: Sendable {
     func isStored(_ image: String) async throws -> Bool
     /// Deletes an image that has no data yet. False: it has data, and stays.
     func deleteUnfinished(_ image: String) async throws -> Bool
+    /// Whether the Image service is asked by an account of the service's.
+    var hasAccount: Bool { get }
+    /// Whether that account is seen to see the images of all: what it does not see is not there. Throws where that cannot be found out.
+    func seesAllImages() async throws -> Bool
+    /// Whether the Image service itself says that it shows no such image. Throws where that cannot be found out.
+    func isGone(_ image: String) async throws -> Bool
     /// Gives an image properties.
     func describe(_ image: String, as properties: JSONObject) async throws
 }

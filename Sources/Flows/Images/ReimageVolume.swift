@@ -23,7 +23,20 @@ enum ReimageVolume: FlowDefinition {
                 try Volumes.becameImage(
                     volume, metadata: run.arguments.image.metadata, status: volume.previousStatus ?? .available, in: tx)
             }),
-        // Instances that wait for it are told; that one does not hear it changes nothing about the volume.
+        .tellReimaged(),
+    ]
+
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
+        if volume.status == .downloading { try Volumes.setStatus(.error, of: volume, in: tx) }
+        try run.addUserMessage(.reimageVolume, ImageFailure.detail(failure), in: tx)
+        return .finished
+    }
+}
+
+extension Step {
+    /// Instances that wait for a volume's new image are told; that one does not hear it changes nothing about the volume.
+    static func tellReimaged() -> Step {
         .onStore(
             "tell",
             perform: { run, services in
@@ -43,13 +56,6 @@ enum ReimageVolume: FlowDefinition {
             },
             record: { run, isTold, tx in
                 if !isTold { try run.addUserMessage(.reimageVolume, .reimageFailed, in: tx) }
-            }),
-    ]
-
-    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
-        if volume.status == .downloading { try Volumes.setStatus(.error, of: volume, in: tx) }
-        try run.addUserMessage(.reimageVolume, ImageFailure.detail(failure), in: tx)
-        return .finished
+            })
     }
 }

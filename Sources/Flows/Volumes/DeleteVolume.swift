@@ -41,7 +41,7 @@ enum DeleteVolume: FlowDefinition {
             })
     }
 
-    /// - Parameter leavesKey: whether the volume goes where its key cannot.
+    /// - Parameter leavesKey: whether the volume goes where its key cannot yet: an operation of its own deletes the key.
     fileprivate static func removal<Flow: FlowDefinition>(leavesKey: Bool = false) -> Step<Flow> {
         .onVolume(
             "remove", skipsUnplaced: true, waitsForBackend: true,
@@ -51,14 +51,19 @@ enum DeleteVolume: FlowDefinition {
                 _ = try await backend.callIfSupported(.unexportVolume, arguments, wait: nil)
                 _ = try await backend.call(.deleteVolume, arguments, wait: nil)
                 // Behind the content: without its key nobody could read what is left of it.
-                guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return }
-                guard leavesKey else { return try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id)) }
-                if let why = try await backend.keys.deleteIfPossible(volume.encryptionKeyID, for: .volume(volume.id)) {
-                    backend.warn("the volume \(volume.id) goes, and its key stays: \(why)", .deleteVolume)
+                guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return false }
+                guard leavesKey else {
+                    try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id))
+                    return false
                 }
+                guard let why = await backend.keys.deleteNow(volume.encryptionKeyID, for: .volume(volume.id)) else { return false }
+                backend.warn("the volume \(volume.id) goes before its key: \(why)", .deleteVolume)
+                return true
             },
-            record: { run, _, tx in
-                if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.erase(volume, in: tx) }
+            record: { run, hasKey, tx in
+                guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                if hasKey == true { try DeleteKey.begin(volume.encryptionKeyID, of: volume.value, for: run.operation, in: tx) }
+                try Volumes.erase(volume, in: tx)
             })
     }
 
@@ -76,7 +81,7 @@ enum DeleteVolume: FlowDefinition {
     }
 }
 
-/// The same as an administrator forces it: a key that its manager does not delete stays where it is.
+/// The same as an administrator forces it: the volume waits for no key manager.
 enum ForceDeleteVolume: FlowDefinition {
     typealias Arguments = ForceDeleteVolumeArguments
 

@@ -2,6 +2,7 @@ import BlockStorage
 import Database
 import DriverHost
 import JSON
+import Primitives
 
 /// Lets the new owner of an encrypted volume read its key, and the old one no more. Nobody can attach the volume before.
 enum OpenVolumeKey: FlowDefinition {
@@ -36,6 +37,39 @@ enum DiscardKey: FlowDefinition {
             record: { _, _, _ in })
     ]
 
-    /// The log says which key it is.
-    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome { .finished }
+    /// The doctor tells of it.
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        let arguments = run.arguments
+        try LeftKey.note(nil, ofVolume: arguments.volumeID, madeBy: arguments.operationID, by: run.operation, in: tx)
+        return .finished
+    }
+}
+
+/// Deletes the key of a volume that is gone, or that has another key now.
+enum DeleteKey: FlowDefinition {
+    typealias Arguments = DeleteKeyArguments
+
+    static let steps: [Step<Self>] = [
+        .onStore(
+            "delete",
+            perform: { run, services in
+                try await OperationKeys(services).deletePatiently(run.arguments.keyID, for: .volume(run.arguments.volumeID))
+            },
+            record: { _, _, _ in })
+    ]
+
+    /// - Parameters:
+    ///   - keyID: nil: one that was made for the volume and was never recorded.
+    ///   - operation: on whose behalf.
+    static func begin(_ keyID: String?, of volume: Volume, for operation: BlockStorage.Operation, in tx: any Transaction) throws {
+        _ = try Operations.create(
+            DeleteKeyArguments(keyID: keyID, volumeID: volume.id), resourceType: "key", resourceID: keyID ?? volume.id,
+            projectID: volume.projectID, caller: operation.caller, claims: [.exclusive(new: UUID.random())], in: tx)
+    }
+
+    /// The doctor tells of it.
+    static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
+        try LeftKey.note(run.arguments.keyID, ofVolume: run.arguments.volumeID, by: run.operation, in: tx)
+        return .finished
+    }
 }

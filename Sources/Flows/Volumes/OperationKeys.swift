@@ -68,6 +68,14 @@ struct OperationKeys: Sendable {
         }
     }
 
+    /// The same, as long as it takes.
+    func deletePatiently(_ id: String?, for purpose: Purpose) async throws {
+        try await patiently { manager throws(KeyFailure) in
+            if let id { try await manager.delete(id) }
+            try await manager.discard(purpose.name)
+        }
+    }
+
     /// Lets the user read the key, in the place of who was let before: as long as it takes.
     func open(_ id: String, to userID: String) async throws {
         try await patiently { manager throws(KeyFailure) in try await manager.open(id, to: userID) }
@@ -78,29 +86,32 @@ struct OperationKeys: Sendable {
         try await patiently { manager throws(KeyFailure) in try await manager.discard(purpose.name) }
     }
 
-    /// The same, and the key, where that can be at all: of what the manager says that it never will, it is enough to say so.
+    /// Deletes the key, and what was made for the same and was never recorded, if that can be now.
     ///
     /// - Returns: why the key stays.
-    func deleteIfPossible(_ id: String?, for purpose: Purpose) async throws -> String? {
+    func deleteNow(_ id: String?, for purpose: Purpose) async -> String? {
         do throws(KeyFailure) {
             guard let manager else { return "there is no key manager" }
             if let id { try await manager.delete(id) }
             try await manager.discard(purpose.name)
             return nil
-        } catch {
-            guard error.kind != .unavailable else { throw DriverFailure(.retry, "the key manager: \(error)") }
-            return error.description
-        }
+        } catch { return error.description }
     }
 
     /// Seconds between two questions to a manager that does not answer.
     private static let pause = 10.0
+    /// How often one is asked that refuses the service's account: it may be about to get its rights.
+    private static let mostRefusals = 6
 
     private func patiently(_ body: (any KeyManager) async throws(KeyFailure) -> Void) async throws {
         guard let manager else { throw DriverFailure(.invalid, "there is no key manager") }
+        var refusals = 0
         while true {
             do throws(KeyFailure) { return try await body(manager) } catch {
-                guard error.kind == .unavailable else { throw DriverFailure(.invalid, "the key manager: \(error)") }
+                if error.kind == .refused { refusals += 1 }
+                guard error.kind == .unavailable || error.kind == .refused && refusals < Self.mostRefusals else {
+                    throw DriverFailure(.invalid, "the key manager: \(error)")
+                }
                 services.log.warning("a key waits for its manager: \(error)")
             }
             let end = Timestamp.monotonic() + min(Self.pause, services.retryPause * 100)

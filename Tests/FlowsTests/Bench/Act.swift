@@ -21,6 +21,7 @@ enum Act: String, CaseIterable, Sendable {
     // Of an encrypted volume.
     case secretCreate, secretClone, secretFromSnapshot, secretDelete, secretAttach, secretBackup, secretDeleteBackup, secretRestore
     case secretRestoreOver, secretFromImage, secretFromSecretImage, secretUpload, secretForceDelete, secretOpenKey, secretDiscardKey
+    case secretDeleteKey, secretReimage, secretReimageSecret
     case fromImage, fromImageByReading, fromStoredImage, fromImageVolume, fromCachedImage, cacheImage, upload, uploadAttached, reimage
     // With a snapshot of a backup beside the volume, which is kept for the next increment.
     case keptIncrement, keptDeleteBackup, keptDelete, keptExtend, keptRevert, keptRetypeElsewhere, keptMigrate, keptUnmanage
@@ -33,6 +34,8 @@ enum Act: String, CaseIterable, Sendable {
         case .secretForceDelete: ForceDeleteVolume.id
         case .secretOpenKey: OpenVolumeKey.id
         case .secretDiscardKey: DiscardKey.id
+        case .secretDeleteKey: DeleteKey.id
+        case .secretReimage, .secretReimageSecret: ReimageEncryptedVolume.id
         case .secretFromImage, .secretFromSecretImage: CreateEncryptedFromImage.id
         case .extend, .keptExtend: ExtendVolume.id
         case .tellExtended: TellExtended.id
@@ -72,8 +75,8 @@ enum Act: String, CaseIterable, Sendable {
     /// Or it is nothing that a user asked for.
     var isAnswered: Bool {
         [
-            .connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey, .finishMigration,
-            .takeMigrationBack,
+            .connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey, .secretDeleteKey,
+            .finishMigration, .takeMigrationBack,
         ].contains(self)
     }
     /// The Compute service copies the volume.
@@ -85,7 +88,7 @@ enum Act: String, CaseIterable, Sendable {
             || [
                 .fromSnapshotElsewhere, .restore, .restoreOver, .fromBackup, .fromImage, .fromImageByReading, .fromStoredImage,
                 .fromImageVolume, .fromCachedImage, .cacheImage, .reimage, .secretRestore, .secretRestoreOver,
-                .secretFromImage, .secretFromSecretImage,
+                .secretFromImage, .secretFromSecretImage, .secretReimage, .secretReimageSecret,
             ].contains(self)
     }
     /// What is unmanaged stays.
@@ -99,6 +102,8 @@ enum Act: String, CaseIterable, Sendable {
     }
     /// What was read for it is removed by an operation of its own.
     var leavesSnapshot: Bool { isOfBackup || self == .uploadAttached }
+    /// The same of a key.
+    var leavesKey: Bool { [.secretForceDelete, .secretReimage, .secretReimageSecret].contains(self) }
     /// It holds what the volume held when it was asked for.
     var makesImage: Bool { [.upload, .uploadAttached, .secretUpload].contains(self) }
     var isOfSecret: Bool { rawValue.hasPrefix("secret") }
@@ -211,6 +216,22 @@ enum Act: String, CaseIterable, Sendable {
                 try request(tx)
                 return volume
             }
+        }
+
+        /// An image that was made of an encrypted volume.
+        func secretImage() async throws -> SourceImage {
+            let volume = try await create()
+            let id = try image(bench, content: nil).id
+            let new = NewImage(id: id, name: "image", diskFormat: "raw", containerFormat: "bare")
+            let upload = try await about(volume) { try requests.upload(volume, to: new, isForced: false, caller: caller, in: $0) }
+            bench.script.begin([:])
+            try await bench.carryOut(upload.operation)
+            return try #require(
+                SourceImage(
+                    [
+                        "id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "container_format": "bare", "min_disk": 0,
+                        "cinder_encryption_key_id": bench.images.properties(of: id)["cinder_encryption_key_id"] ?? .null,
+                    ]))
         }
 
         func ended(_ volume: String, _ copy: String, hasFailed: Bool) async throws -> (volume: String, operation: String) {
@@ -456,21 +477,24 @@ enum Act: String, CaseIterable, Sendable {
                 $0.image = .found(source)
             }
         case .secretFromSecretImage:
-            let volume = try await create()
-            let id = try image(bench, content: nil).id
-            let new = NewImage(id: id, name: "image", diskFormat: "raw", containerFormat: "bare")
-            let upload = try await about(volume) { try requests.upload(volume, to: new, isForced: false, caller: caller, in: $0) }
-            bench.script.begin([:])
-            try await bench.carryOut(upload.operation)
-            let source = try #require(
-                SourceImage(
-                    [
-                        "id": .string(id), "status": "active", "size": 7, "disk_format": "raw", "container_format": "bare", "min_disk": 0,
-                        "cinder_encryption_key_id": bench.images.properties(of: id)["cinder_encryption_key_id"] ?? .null,
-                    ]))
+            let source = try await secretImage()
             return try await made {
                 $0.typeName = "secret"
                 $0.image = .found(source)
+            }
+        case .secretReimage, .secretReimageSecret:
+            let source = self == .secretReimage ? try image(bench, content: "content") : try await secretImage()
+            let volume = try await create()
+            bench.backends.all[0]["volume-" + volume]?.content = "later content"
+            return try await about(volume) {
+                try requests.reimage(volume, from: source, allowsReserved: false, caller: caller, in: $0)
+            }
+        case .secretDeleteKey:
+            let volume = try await create()
+            return try await about(volume) {
+                _ = try Operations.create(
+                    DeleteKeyArguments(keyID: nil, volumeID: UUID.random()), resourceType: "volume", resourceID: volume,
+                    projectID: caller.projectID, caller: caller, claims: [.exclusive(new: UUID.random())], in: $0)
             }
         case .secretForceDelete:
             let volume = try await create()

@@ -89,13 +89,18 @@ final class FlowBench: Sendable {
     func carryOut(_ id: String, interrupted: Bool = false, through database: (any Database)? = nil) async throws {
         let database = database ?? self.database
         guard let operation = try await database.read({ try Operations.find(id, in: $0) }), operation.finishedAt == nil else { return }
-        let services = try FlowServices(
-            database: database, backends: backends, stores: stores,
+        let services = try services(through: database)
+        let flow = try #require(FlowRegistry.all[operation.flow])
+        _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
+    }
+
+    /// What a process would work with.
+    func services(through database: (any Database)? = nil) throws -> FlowServices {
+        try FlowServices(
+            database: database ?? self.database, backends: backends, stores: stores,
             transfers: LimitedTransfers(
                 settings, MemoryTransfers(backends: backends, store: stores.store, images: images, script: script)), images: images,
             compute: MemoryCompute(script, self.database, requests), retryPause: 1e-6, settings: settings, keys: keys, log: log)
-        let flow = try #require(FlowRegistry.all[operation.flow])
-        _ = try await flow.run(operation, interrupted: interrupted, FlowEnvironment(services: services, executor: executor))
     }
 
     /// Carries out what operations of a caller have left to others.

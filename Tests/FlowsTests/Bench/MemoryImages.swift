@@ -51,6 +51,27 @@ final class MemoryImages: ImageAccess {
         }
     }
 
+    let hasAccount = true
+    /// Whether the service's account sees the images of all; nil: it is not answered.
+    let seesAll = Guarded<Bool?>(true)
+    /// Which images were asked about.
+    let asked = Guarded<[String]>([])
+    /// Images about which nothing is answered.
+    let unanswered = Guarded<Set<String>>([])
+
+    func seesAllImages() async throws -> Bool {
+        guard let answer = seesAll.withLock({ $0 }) else { throw DriverFailure(.error, "the Image service answered 403") }
+        return answer
+    }
+
+    func isGone(_ image: String) async throws -> Bool {
+        asked.withLock { $0.append(image) }
+        guard !unanswered.withLock({ $0.contains(image) }) else { throw DriverFailure(.error, "the Image service answered 503") }
+        return images.withLock { $0[image] == nil }
+    }
+
+    func remove(_ id: String) { images.withLock { $0[id] = nil } }
+
     func describe(_ image: String, as properties: JSONObject) async throws {
         described.withLock { $0[image] = properties }
     }

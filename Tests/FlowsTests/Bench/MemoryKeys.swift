@@ -57,12 +57,20 @@ final class MemoryKeys: KeyManager {
     /// Why keys are not deleted; nil: they are.
     let refuses = Guarded<KeyFailure?>(nil)
 
+    /// What each deletion and each opening of a key is answered; nil: it is done.
+    let answers = Guarded<(@Sendable () -> KeyFailure?)?>(nil)
+
     func delete(_ id: String) async throws(KeyFailure) {
+        if let answers = answers.withLock({ $0 }) {
+            if let refusal = answers() { throw refusal }
+            return kept.withLock { kept in kept = kept.filter { $0.value.id != id } }
+        }
         if let refusal = refuses.withLock({ $0 }) { throw refusal }
         try call("delete key") { kept.withLock { kept in kept = kept.filter { $0.value.id != id } } }
     }
 
     func open(_ id: String, to userID: String) async throws(KeyFailure) {
+        if let refusal = answers.withLock({ $0 })?() { throw refusal }
         guard try call("open key", { find(id) }) != nil else { throw KeyFailure(.notFound, "there is no key \(id)") }
     }
 
