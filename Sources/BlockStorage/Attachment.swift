@@ -122,6 +122,7 @@ public enum Attachments {
                     + "but the current status is \(volume.status).")
         }
         try volume.value.requireAttachable()
+        try AttachedMigration.requireMoved(instanceID, to: volume.value, in: tx)
         // Only a flag that says True makes the volume read-only; in Cinder any value does.
         let effective = volume.value.adminMetadata("readonly") == "True" ? "ro" : mode
         if volume.value.adminMetadata("readonly") == "True", mode == "rw" {
@@ -161,7 +162,8 @@ public enum Attachments {
     /// Notes the connector before the driver is asked.
     static func connecting(_ id: String, of volume: Locked<Volume>, connector: JSON, mode: String, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.mountpoint(connector["mountpoint"]?.string),
+            table, table.id(id), table.volumeID(volume.id), set: table.attachedHost(connector["host"]?.string),
+            table.mountpoint(connector["mountpoint"]?.string),
             table.status(.attaching), table.mode(mode), table.connector(Secret(connector.text)), table.updatedAt(tx.now),
             table.expiresAt(nil))
     }
@@ -169,17 +171,18 @@ public enum Attachments {
     /// Records again the connector that may still be connected, where its successor could not be.
     public static func keep(connector: JSON, for id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.attachedHost(connector["host"]?.string), table.connector(Secret(connector.text)),
-            table.updatedAt(tx.now))
+            table, table.id(id), table.volumeID(volume.id), set: table.attachedHost(connector["host"]?.string),
+            table.connector(Secret(connector.text)), table.updatedAt(tx.now))
     }
 
     public static func connected(_ id: String, of volume: Locked<Volume>, connectionInfo: Secret, in tx: any Transaction) throws {
         try tx.update(
-            table, table.id(id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo), table.updatedAt(tx.now))
+            table, table.id(id), table.volumeID(volume.id), set: table.attachedAt(tx.now), table.connectionInfo(connectionInfo),
+            table.updatedAt(tx.now))
     }
 
     public static func setStatus(_ status: AttachmentStatus, for id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
-        try tx.update(table, table.id(id), set: table.status(status), table.updatedAt(tx.now))
+        try tx.update(table, table.id(id), table.volumeID(volume.id), set: table.status(status), table.updatedAt(tx.now))
     }
 
     /// Marks an attachment as in use (API 3.44).
@@ -196,8 +199,14 @@ public enum Attachments {
     }
 
     public static func remove(_ id: String, of volume: Locked<Volume>, in tx: any Transaction) throws {
-        try tx.delete(from: table, table.id(id))
+        try tx.delete(from: table, table.id(id), table.volumeID(volume.id))
     }
+
+    /// The attachment as an operation on the volume finds it; nil if it is gone, or has moved to another volume while the operation waited.
+    public static func find(_ id: String, of volume: String, in connection: any Connection) throws -> Attachment? {
+        try find(id, in: connection).flatMap { $0.volumeID == volume ? $0 : nil }
+    }
+
     /// Who is connected to the one volume is so to the other: their storage objects have changed places.
     static func move(from source: Locked<Volume>, to target: Locked<Volume>, in tx: any Transaction) throws {
         try tx.update(table, table.volumeID(source.id), set: table.volumeID(target.id))
@@ -238,6 +247,7 @@ public enum Attachments {
         guard volume.status != .maintenance else {
             throw StorageError.invalidVolume("Unable to attach volume in maintenance.")
         }
+        try AttachedMigration.requireMoved(instanceID, to: volume.value, in: tx)
         guard
             [.available, .attaching, .reserved].contains(volume.status)
                 || (volume.status == .inUse && (volume.multiattach || volume.isMigrating))

@@ -27,9 +27,19 @@ extension VolumeRequests {
             )
         }
         let target = UUID.random()
-        try start(
-            RetypeVolumeArguments(typeID: type.id, mayMigrate: mayMigrate, targetID: target), volume: id, project: volume.projectID,
-            caller: caller, claims: [.exclusive(volume), .exclusive(new: target)], in: tx)
+        let claims: [Claim] = [.exclusive(volume), .exclusive(new: target)]
+        // Where it has to move, that is the Compute service's to do, which knows one instance.
+        if volume.status == .inUse, mayMigrate, hasCompute, !volume.value.isEncrypted,
+            let instance = try AttachedMigration.instance(of: volume.value, in: tx)
+        {
+            try start(
+                RetypeAttachedVolumeArguments(typeID: type.id, copyID: target, instanceID: instance), volume: id,
+                project: volume.projectID, caller: caller, claims: claims, in: tx)
+        } else {
+            try start(
+                RetypeVolumeArguments(typeID: type.id, mayMigrate: mayMigrate, targetID: target), volume: id, project: volume.projectID,
+                caller: caller, claims: claims, in: tx)
+        }
         let snapshots = try Snapshots.lockAll(of: volume, in: tx).map(\.value)
         for (project, charge) in volume.value.charges(with: snapshots, chargesGigabytes: snapshotsChargeGigabytes) {
             try Quotas.chargeType(type.name, charge, project: project, defaults: quotas, in: tx)

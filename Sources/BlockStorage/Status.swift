@@ -67,6 +67,10 @@ public struct MigrationStatus: Status {
     private static let targetPrefix = "target:"
     /// Whether the volume is such a copy.
     public var isTarget: Bool { rawValue.utf8.starts(with: Self.targetPrefix.utf8) }
+    /// The volume that such a copy is of.
+    var source: String? { isTarget ? String(rawValue.dropFirst(Self.targetPrefix.count)) : nil }
+    /// What the status of every copy matches.
+    static let targets = targetPrefix + "%"
 
     static let over: [Self] = [.deleting, .error, .success]
     /// Whether the migration is over.

@@ -59,7 +59,16 @@ public final class Volume: Sendable {
     }
 
     /// Whether the volume exists for the caller.
-    func isVisible(to caller: Caller) -> Bool { caller.isAdmin || projectID == caller.projectID }
+    func isVisible(to caller: Caller) -> Bool { Self.isVisible(to: caller, project: projectID, migrationStatus) }
+
+    /// A copy that the Compute service moves an instance to is of no use to its project, which would attach it before the Compute service
+    /// does, or delete what that works with: it exists for administrators alone, and as one the Compute service asks.
+    static func isVisible(to caller: Caller, project: String, _ migrationStatus: MigrationStatus?) -> Bool {
+        caller.isAdmin || project == caller.projectID && migrationStatus?.isTarget != true
+    }
+
+    /// Whether it is encrypted, or is to be.
+    var isEncrypted: Bool { encryptionKeyID != nil || isOfEncryptedType }
 
     public var isMigrating: Bool { migrationStatus.map { !$0.isOver } ?? false }
 
@@ -214,11 +223,12 @@ public enum Volumes {
         try tx.update(table, table.id(volume.id), set: table.status(status), table.attachStatus(attached), table.updatedAt(tx.now))
     }
 
-    /// Recomputes the states from the attachments. Of a volume of which an image is made the status stays until that `ended`.
-    public static func refreshAttachState(of volume: Locked<Volume>, uploadEnded ended: Bool = false, in tx: any Transaction) throws {
+    /// Recomputes the states from the attachments. Of a volume of which an image is made, or that gets another type, the status stays until
+    /// that `hasEnded`.
+    public static func refreshAttachState(of volume: Locked<Volume>, hasEnded: Bool = false, in tx: any Transaction) throws {
         let statuses = try Attachments.statuses(ofVolume: volume.id, in: tx)
         let derived = VolumeStatus.derived(fromAttachments: statuses)
-        let status = volume.status == .uploading && !ended ? .uploading : derived.status
+        let status = [.uploading, .retyping].contains(volume.status) && !hasEnded ? volume.status : derived.status
         try setStates(status, attached: derived.attachStatus, of: volume, in: tx)
         if derived.attachStatus != .attached {
             try updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = nil }
@@ -316,6 +326,7 @@ public enum Volumes {
 
     public static func reserve(_ id: String, caller: Caller, in tx: any Transaction) throws {
         let volume = try lock(id, for: caller, in: tx)
+        try AttachedMigration.requireMoved(nil, to: volume.value, in: tx)
         guard try perform(.reserve, on: volume, in: tx) else {
             let expected = volume.multiattach ? "available or in-use" : "available"
             throw StorageError.invalidVolume("Volume status must be \(expected) to reserve, but the status is \(volume.status).")

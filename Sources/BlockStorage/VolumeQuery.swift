@@ -165,7 +165,7 @@ extension VolumeQuery: PageQuery {
                 }
             case .hasNoMigrationTarget:
                 conditions.add(
-                    "(v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))", .text("target:%"))
+                    "(v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))", .text(MigrationStatus.targets))
             case .nothing: conditions.add(dialect.never)
             }
         }

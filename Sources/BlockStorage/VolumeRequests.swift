@@ -320,6 +320,7 @@ public struct VolumeRequests: Sendable {
             throw StorageError.invalidVolume("Unable to initialize the connection of a volume that is \(volume.status).")
         }
         try volume.value.requireAttachable()
+        try AttachedMigration.requireMoved(nil, to: volume.value, in: tx)
         try HostConnections.checkNumber(volumeID, connector: connector, in: tx)
         return try start(
             ConnectVolumeArguments(connector: connector), volume: volumeID, project: volume.projectID, caller: caller,

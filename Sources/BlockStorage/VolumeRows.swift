@@ -42,7 +42,8 @@ extension Volumes {
     /// A volume that the caller may see, to be shown.
     public static func shown(_ id: String, to caller: Caller, in connection: any Connection) throws -> VolumeRows {
         let rows = try connection.collect(Volume.findStatement, [.text(id)])
-        guard let isVisible = rows.first({ caller.isAdmin || $0[table.projectID] == caller.projectID }), isVisible else {
+        let isVisible = rows.first { Volume.isVisible(to: caller, project: $0[table.projectID], $0[table.migrationStatus]) }
+        guard isVisible == true else {
             throw StorageError.volumeNotFound(id)
         }
         return try VolumeRows(rows, areJoined: true, in: connection)

@@ -109,10 +109,12 @@ struct FlowTableTests {
             #expect([.done, .failed].contains(ended.state), "\(cell.name): \(ended.state)")
             #expect(try connection.first(Self.unfinishedSQL, .text(caller.projectID)) { $0.int(0) } == 0, "\(cell.name)")
             if let row = try Volumes.find(volume, in: connection) {
-                // An attachment is complete when its client says so.
-                let isRestful = Self.restful.contains(row.status) || cell.act.attaches && row.status == .attaching
+                let isSwapping = cell.act.beginsSwap && ended.state == .done && row.migrationStatus == .migrating
+                // An attachment is complete when its client says so, and a retype through the Compute service when that does.
+                let isRestful =
+                    Self.restful.contains(row.status) || cell.act.attaches && row.status == .attaching
+                    || isSwapping && cell.act.retypesBySwap && row.status == .retyping
                 #expect(isRestful, "\(cell.name): the volume is \(row.status)")
-                let isSwapping = cell.act == .migrateAttached && ended.state == .done && row.migrationStatus == .migrating
                 #expect(
                     isSwapping || [nil, .success, .error].contains(row.migrationStatus),
                     "\(cell.name): \(row.migrationStatus?.rawValue ?? "")")
@@ -201,20 +203,26 @@ struct FlowTableTests {
         of volume: Volume, _ ended: BlockStorage.Operation, _ cell: Cell, _ bench: FlowBench, in connection: any Connection
     ) throws {
         let copy = try connection.rows(Act.copySQL, .text(MigrationStatus.target(of: volume.id).rawValue)) { $0.text(0) }
-        #expect(volume.status == .inUse && volume.attachStatus == .attached, "\(cell.name): the volume is \(volume.status)")
+        let isSwapping = cell.act.beginsSwap && ended.state == .done
+        let status: VolumeStatus = isSwapping && cell.act.retypesBySwap ? .retyping : .inUse
+        #expect(volume.status == status && volume.attachStatus == .attached, "\(cell.name): the volume is \(volume.status)")
+        if cell.act.retypesBySwap {
+            let type = cell.act == .finishRetype && ended.state == .done ? "two" : "one"
+            #expect(volume.typeName == type, "\(cell.name): the volume's type is \(volume.typeName)")
+        }
         #expect(try Attachments.ofVolume(volume.id, in: connection).count == 1, "\(cell.name)")
         let objects = bench.backends.all.flatMap { backend in
             backend.objects.filter { $0.key == "volume-" + (volume.nameID ?? volume.id) }.map { (host: backend.host, object: $0.value) }
         }
         #expect(objects.count == 1 && objects[0].host == volume.backend, "\(cell.name)")
-        if cell.act == .finishMigration, ended.state == .done {
+        if cell.act.finishesSwap, ended.state == .done {
             #expect(volume.migrationStatus == .success && objects[0].object.content == "what the guest wrote", "\(cell.name)")
         } else {
             #expect(objects[0].object.content == "content", "\(cell.name)")
         }
-        guard cell.act == .migrateAttached, ended.state == .done else {
+        guard isSwapping else {
             #expect(copy.isEmpty, "\(cell.name): a copy is left")
-            if cell.act != .finishMigration { #expect(volume.migrationStatus == .error, "\(cell.name)") }
+            if !cell.act.finishesSwap { #expect(volume.migrationStatus == .error, "\(cell.name)") }
             return
         }
         #expect(copy.count == 1 && volume.migrationStatus == .migrating, "\(cell.name)")
@@ -231,7 +239,7 @@ struct FlowTableTests {
     ) async throws {
         let requests = bench.requests
         let row = try await bench.database.read { try Volumes.find(volume, in: $0) }
-        if let row, cell.act == .migrateAttached, row.migrationStatus == .migrating {
+        if let row, cell.act.beginsSwap, row.migrationStatus == .migrating {
             // The Compute service gives it up.
             let copy = try await bench.database.read {
                 try #require(try $0.first(Act.copySQL, .text(MigrationStatus.target(of: volume).rawValue)) { $0.text(0) })
@@ -486,6 +494,13 @@ struct FlowTableTests {
             let failing = try await run(Cell(act: act, faults: fault), bench)
             for write in 0..<failing.writes {
                 for isCommitted in [false, true] { try await run(Cell(act: act, faults: fault, death: (write, isCommitted)), bench) }
+            }
+            // And what takes the failed call back fails, too, before the process dies.
+            guard act.moves else { continue }
+            let both = [call: Fault(code: .error, hasEffect: true), call + 1: Fault(code: .error)]
+            let stuck = try await run(Cell(act: act, faults: both), bench)
+            for write in 0..<stuck.writes {
+                for isCommitted in [false, true] { try await run(Cell(act: act, faults: both, death: (write, isCommitted)), bench) }
             }
         }
     }

@@ -116,6 +116,16 @@ struct NovaTests {
             let answer = try act(id, "os-migrate_volume", ["host": .string(try other(id))])
             #expect(answer.status == 202, "\(answer.text)")
         }
+        /// Waits until Nova has attached the copy of a volume, and works no further; its id.
+        func heldCopy(of id: String) throws -> String {
+            func copy() throws -> JSON? {
+                try ask("GET", "/volumes/detail?limit=100", token: root).json["volumes"]?.array?
+                    .first { $0["migration_status"]?.string == "target:\(id)" && $0["status"] == "reserved" }
+            }
+            let limit = Timestamp.monotonic() + 60
+            while try copy() == nil, Timestamp.monotonic() < limit { usleep(20_000) }
+            return try #require(try copy()?["id"]?.string)
+        }
         /// One volume is left, in use by the instance with what was written to it; nobody but a service may detach it.
         func requireWhole(_ id: String, host: String, isMoved: Bool) async throws {
             let shown = try volume(id)
@@ -191,22 +201,23 @@ struct NovaTests {
         let (id, _) = try world.attached()
         let target = try world.other(id)
         try world.migrate(id, mode: "hold")
-        let limit = Timestamp.monotonic() + 30
-        func copy() throws -> JSON? {
-            try world.ask("GET", "/volumes/detail?limit=100", token: world.root).json["volumes"]?.array?
-                .first { $0["migration_status"]?.string == "target:\(id)" && $0["status"] == "reserved" }
-        }
-        while try copy() == nil, Timestamp.monotonic() < limit { usleep(20_000) }
-        let found = try #require(try copy()?["id"]?.string)
+        let found = try world.heldCopy(of: id)
+        // Whose volume it is sees no copy, whatever he asks for.
         #expect(try world.volumes(world.alice) == 1)
+        #expect(try world.ask("GET", "/volumes").json["volumes"]?.array?.map { $0["id"]?.string } == [id])
+        #expect(try world.ask("GET", "/volumes/\(found)").status == 404)
+        let stranger: JSON = ["attachment": ["volume_uuid": .string(found), "instance_uuid": "30000000-0000-4000-8000-000000000000"]]
+        #expect(try world.ask("POST", "/attachments", stranger).status == 404)
+        let attached = try world.ask("GET", "/attachments?volume_id=\(found)", token: world.root).json["attachments"]?.array?.first
+        #expect(try world.ask("DELETE", "/attachments/\(attached?["id"]?.string ?? "")").status == 404)
         for core in world.service.processes("core") { kill(core, SIGKILL) }
         try world.service.waitUntilServing()
-        for volume in [id, found] {
-            let answer = try world.ask("POST", "/volumes/\(volume)/action", ["os-extend": ["new_size": 2]])
-            #expect(answer.status == 400, "\(answer.text)")
-            if volume == id { #expect(answer.message?.contains("is being migrated by the Compute service") == true) }
-            #expect(try world.ask("DELETE", "/volumes/\(volume)").status == 400)
+        let extended = try world.ask("POST", "/volumes/\(id)/action", ["os-extend": ["new_size": 2]])
+        #expect(extended.status == 400 && extended.message?.contains("is being migrated by the Compute service") == true)
+        for (volume, status, token) in [(id, 400, world.alice), (found, 404, world.alice), (found, 400, world.root)] {
+            #expect(try world.ask("DELETE", "/volumes/\(volume)", token: token).status == status)
         }
+        #expect(try world.act(found, "os-extend", ["new_size": 2]).status == 400)
         // Who says that it is done when it is not is not believed.
         let answer = try world.act(id, "os-migrate_volume_completion", ["new_volume": .string(found)])
         #expect(answer.status == 400 && answer.message?.contains("is not attached") == true, "\(answer.text)")
@@ -214,6 +225,61 @@ struct NovaTests {
         try world.wait(id, "migration_status", "success")
         try await world.requireWhole(id, host: target, isMoved: true)
         #expect(try world.nova.story()["swaps"]?.array?.count == 1)
+    }
+
+    @Test("an instance's volume gets another backend's type by Nova's swap, though the core is killed meanwhile, or keeps its own")
+    func retype() async throws {
+        let world = try World()
+        let (id, _) = try world.attached()
+        let target = try world.backend(id) == "two" ? "file" : "two"
+        let type: JSON = ["volume_type": ["name": "elsewhere", "extra_specs": ["volume_backend_name": .string(target)]]]
+        #expect(try world.ask("POST", "/types", type, token: world.root).status == 200)
+        func retype(mode: String) throws {
+            try world.nova.set(["mode": .string(mode)])
+            let answer = try world.act(id, "os-retype", ["new_type": "elsewhere", "migration_policy": "on-demand"], token: world.alice)
+            #expect(answer.status == 202, "\(answer.text)")
+        }
+        /// Volumes that are charged under the name of each type.
+        func charged() throws -> [Int64?] {
+            let path = "/os-quota-sets/\(world.keystone.project("alpha"))?usage=true"
+            let quotas = try world.ask("GET", path, token: world.root).json["quota_set"]
+            return ["volumes", "volumes___DEFAULT__", "volumes_elsewhere"].map { quotas?[$0]?["in_use"]?.integer }
+        }
+        // Before and after it has copied it gives up.
+        for mode in ["refuse", "fail"] {
+            try retype(mode: mode)
+            try world.wait(id, "migration_status", "error")
+            #expect(try world.wait(id, "status", "in-use")["volume_type"] == "__DEFAULT__")
+            try world.nova.set(["mode": "swap"])
+            try await world.requireWhole(id, host: "node@\(try world.backend(id))", isMoved: false)
+            #expect(try charged() == [1, 1, 0], "\(mode)")
+        }
+        try retype(mode: "hold")
+        _ = try world.heldCopy(of: id)
+        for core in world.service.processes("core") { kill(core, SIGKILL) }
+        try world.service.waitUntilServing()
+        let shown = try world.volume(id)
+        #expect(shown["status"] == "retyping" && shown["migration_status"] == "migrating" && shown["volume_type"] == "__DEFAULT__")
+        #expect(try charged() == [1, 1, 1])
+        try await DoctorTests.expectNothing(world.service)
+        try world.nova.set(["mode": "swap"])
+        try world.wait(id, "migration_status", "success")
+        try await world.requireWhole(id, host: "node@\(target)", isMoved: true)
+        #expect(try world.volume(id)["volume_type"] == "elsewhere")
+        #expect(try charged() == [1, 0, 1])
+        // Where its pool fits the type Nova has nothing to do; and it is asked only where the request lets the volume move.
+        for (name, policy) in [("near", "on-demand"), ("__DEFAULT__", "never")] {
+            if name == "near" {
+                let type: JSON = ["volume_type": ["name": "near", "extra_specs": ["volume_backend_name": .string(target)]]]
+                #expect(try world.ask("POST", "/types", type, token: world.root).status == 200)
+            }
+            let answer = try world.act(id, "os-retype", ["new_type": .string(name), "migration_policy": .string(policy)])
+            #expect(answer.status == 202, "\(answer.text)")
+            try world.wait(id, "volume_type", name)
+            try world.wait(id, "status", "in-use")
+        }
+        #expect(try world.nova.story()["swaps"]?.array?.count == 3)
+        #expect(try charged() == [1, 1, 0])
     }
 
     @Test("Nova hears that an instance's volume is larger, and its user where it does not")

@@ -45,10 +45,15 @@ struct AttachmentResource: Resource {
                 let id = request.parameters[0]
                 let attachment = try await attachment(id, request)
                 let permit = try await guardian.permit([attachment], request)
-                let operation = try await store.write {
-                    try requests.deleteAttachment(id, permit: permit, caller: request.caller, in: $0)
+                // While it waits the end of a migration may give the attachment to another volume: there it is ended then.
+                for _ in 0..<2 {
+                    let operation = try await store.write {
+                        try requests.deleteAttachment(id, permit: permit, caller: request.caller, in: $0)
+                    }
+                    guard let operation else { break }
+                    _ = try await outcomes.of(operation, failure: "Unable to delete the attachment")
+                    guard try await store.read({ try Attachments.find(id, in: $0) }) != nil else { break }
                 }
-                if let operation { _ = try await outcomes.of(operation, failure: "Unable to delete the attachment") }
                 return try await store.read { try Attachments.ofVolume(attachment.volumeID, in: $0) }
             },
             APIOperation(

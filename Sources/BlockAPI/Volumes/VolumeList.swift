@@ -22,7 +22,7 @@ enum VolumeList {
             },
             column: { name, _ in column(name == "name" ? "display_name" : name) },
             prepare: { request, query in
-                if !request.identity.isAdmin, !request.http.rawQuery.isEmpty { query.filters.append(.hasNoMigrationTarget) }
+                if !request.identity.isAdmin { query.filters.append(.hasNoMigrationTarget) }
             },
             read: { try $0.page(in: $1) }, write: write)
     }

@@ -22,7 +22,9 @@ extension BackupPolicies {
         let (property, spec) = (dialect.member(of: "v.metadata"), dialect.member(of: "t.extra_specs"))
         return """
             SELECT v.id, v.project_id, v.volume_type_id, v.metadata FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id
-            WHERE (? = 1 OR v.project_id = ?) AND v.status <> \(VolumeStatus.deleting.sql) AND (v.id IN (\(assigned("volume")))
+            WHERE (? = 1 OR v.project_id = ?) AND v.status <> \(VolumeStatus.deleting.sql)
+                AND (v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))
+                AND (v.id IN (\(assigned("volume")))
                 OR v.volume_type_id IN (\(assigned("type"))) OR v.project_id IN (\(assigned("project")))
                 OR \(property) IS NOT NULL OR \(spec) IS NOT NULL)
             ORDER BY v.created_at, v.id
@@ -33,12 +35,12 @@ extension BackupPolicies {
         "SELECT n.target_id FROM backup_policy_assignments n WHERE n.policy_id = ? AND n.target_type = '\(target)'"
     }
 
-    /// The volumes that have the policy, oldest first.
+    /// The volumes that have the policy, oldest first. None is what an instance is moved to: that has its volume's type and properties.
     static func volumes(of policy: BackupPolicy, in connection: any Connection) throws -> [CoveredVolume] {
         let paths = [property, extraSpec].map { connection.dialect.memberPath($0) ?? .null }
         let candidates = try connection.rows(
-            candidatesSQL, .bool(policy.settings.isPublic), .text(policy.projectID), .text(policy.id), .text(policy.id), .text(policy.id),
-            paths[0], paths[1]
+            candidatesSQL, .bool(policy.settings.isPublic), .text(policy.projectID), .text(MigrationStatus.targets), .text(policy.id),
+            .text(policy.id), .text(policy.id), paths[0], paths[1]
         ) { Candidate(id: $0.text(0), projectID: $0.text(1), typeID: $0.text(2), metadata: $0.text(3)) }
         var finder = Finder(action: policy.settings.action, connection: connection)
         return try candidates.filter { try finder.policy(of: $0) == policy.id }.map { CoveredVolume(id: $0.id, projectID: $0.projectID) }
@@ -46,7 +48,7 @@ extension BackupPolicies {
 
     /// The policy's id that a volume has for an action; nil: none.
     static func policyID(ofVolume id: String, for action: BackupPolicySettings.Action, in connection: any Connection) throws -> String? {
-        guard let volume = try Volumes.find(id, in: connection) else { return nil }
+        guard let volume = try Volumes.find(id, in: connection), volume.migrationStatus?.isTarget != true else { return nil }
         var finder = Finder(action: action, connection: connection)
         return try finder.policy(
             of: Candidate(

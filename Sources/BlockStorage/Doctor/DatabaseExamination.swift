@@ -25,11 +25,27 @@ public enum DatabaseExamination {
     static let changingSQL = SQL(
         """
         SELECT resource_id, flow, arguments, step_state FROM operations WHERE finished_at IS NULL
-            AND flow IN ('\(ExtendVolumeArguments.flow.name)', '\(RetypeVolumeArguments.flow.name)', '\(MigrateVolumeArguments.flow.name)')
+            AND flow IN ('\(ExtendVolumeArguments.flow.name)', '\(RetypeVolumeArguments.flow.name)',
+                '\(RetypeAttachedVolumeArguments.flow.name)', '\(MigrateVolumeArguments.flow.name)')
         """)
 
     private static func inFlight(_ snapshotsChargeGigabytes: Bool, in connection: any Connection) throws -> [InFlight] {
-        try connection.rows(changingSQL) { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) }.compactMap { id, flow, arguments, state in
+        /// Until the volume has its new type, it is charged under both.
+        func charges(_ volume: Volume, ofType type: String) throws -> [(project: String, entries: [(resource: String, amount: Int)])] {
+            guard type != volume.volumeTypeID else { return [] }
+            let name = try VolumeTypes.get(type, in: connection).name
+            let snapshots = try Snapshots.ofVolume(volume.id, in: connection)
+            return volume.charges(with: snapshots, chargesGigabytes: snapshotsChargeGigabytes).map {
+                ($0.project, $0.charge.entries(ofType: name))
+            }
+        }
+        let changing = try connection.rows(changingSQL) { ($0.text(0), $0.text(1), $0.text(2), $0.text(3)) }
+        let moving = Set(changing.filter { $0.1 == RetypeAttachedVolumeArguments.flow.name }.map(\.0))
+        // No operation is at work on the volume while the Compute service is.
+        let retyped = try AttachedMigration.retyped(in: connection).compactMap { volume, type -> InFlight? in
+            moving.contains(volume.id) ? nil : InFlight(volume: volume, charges: try charges(volume, ofType: type))
+        }
+        let operating = try changing.compactMap { id, flow, arguments, state -> InFlight? in
             guard let volume = try Volumes.find(id, in: connection) else { return nil }
             var entry = InFlight(volume: volume)
             if flow == ExtendVolumeArguments.flow.name {
@@ -38,19 +54,18 @@ public enum DatabaseExamination {
                 if let host = volume.host { entry.claim = (host, try ExtendVolumeState(parsing: state).claimed ?? 0, 0) }
                 return entry
             }
+            if flow == RetypeAttachedVolumeArguments.flow.name {
+                // The copy has what is claimed.
+                entry.charges = try charges(volume, ofType: RetypeAttachedVolumeArguments(parsing: arguments).typeID)
+                return entry
+            }
             if let host = try MoveState(parsing: state).claim { entry.claim = (host, volume.size, 1) }
-            // Until the volume has its new type, it is charged under both.
-            if flow == RetypeVolumeArguments.flow.name, case let type = try RetypeVolumeArguments(parsing: arguments).typeID,
-                type != volume.volumeTypeID
-            {
-                let name = try VolumeTypes.get(type, in: connection).name
-                let snapshots = try Snapshots.ofVolume(id, in: connection)
-                entry.charges = volume.charges(with: snapshots, chargesGigabytes: snapshotsChargeGigabytes).map {
-                    ($0.project, $0.charge.entries(ofType: name))
-                }
+            if flow == RetypeVolumeArguments.flow.name {
+                entry.charges = try charges(volume, ofType: RetypeVolumeArguments(parsing: arguments).typeID)
             }
             return entry
         }
+        return retyped + operating
     }
 
     static let projectsSQL = SQL(
@@ -173,10 +188,13 @@ public enum DatabaseExamination {
     static let isStrandedSQL = SQL("SELECT 1 FROM volumes WHERE id = ? AND status = ? AND \(isAlone)")
 
     private static func stranded(in connection: any Connection) throws -> [Finding] {
-        try connection.rows(strandedSQL) { ($0.text(0), VolumeStatus(rawValue: $0.text(1))) }.map { id, status in
+        let found = try connection.rows(strandedSQL) { ($0.text(0), VolumeStatus(rawValue: $0.text(1))) }
+        // The Compute service is at work on what has a copy.
+        return try found.filter { try $0.1 != .retyping || !AttachedMigration.hasCopy($0.0, in: connection) }.map { id, status in
             Finding(.stranded, id, "Volume \(id) is \(status), but no operation is at work on it.") { tx in
                 guard let end = ends[status], let volume = try Volumes.lock(id, in: tx),
-                    try tx.exists(isStrandedSQL, .text(id), status.bound)
+                    try tx.exists(isStrandedSQL, .text(id), status.bound),
+                    try status != .retyping || !AttachedMigration.hasCopy(id, in: tx)
                 else {
                     return nil
                 }

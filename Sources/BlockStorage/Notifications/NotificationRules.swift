@@ -55,6 +55,9 @@ struct NotificationRule: Sendable {
         "volume.unmanage": [NotificationRule(subject: .volume, name: "volume.unmanage", removes: true)],
         "volume.extend": [NotificationRule(subject: .volume, name: "volume.resize")],
         "volume.retype": [NotificationRule(subject: .volume, name: "volume.retype", ends: .nameAlone, scheduling: "retype")],
+        "volume.retype_attached": [
+            NotificationRule(subject: .volume, name: "volume.retype", ends: .nameAlone, scheduling: "retype")
+        ],
         "volume.migrate": [
             NotificationRule(subject: .volume, name: "volume.migrate", ends: .nothing, scheduling: "migrate_volume_to_host")
         ],

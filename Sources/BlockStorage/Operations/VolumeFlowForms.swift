@@ -154,15 +154,21 @@ public struct MigrateVolumeArguments: MoveArguments {
     }
 }
 
+/// Of a flow that may have the Compute service move an instance to a copy of its volume.
+public protocol SwapArguments: FlowArguments {
+    /// The volume that it is copied to.
+    var copyID: String { get }
+    var instanceID: String { get }
+}
+
 /// Of a volume that an instance uses: it is copied by the Compute service.
-public struct MigrateAttachedVolumeArguments: FlowArguments {
+public struct MigrateAttachedVolumeArguments: SwapArguments {
     public static let flow = FlowID("volume.migrate_attached")
     public static let members = [
         JSONMember("host", \Self.host), JSONMember("copy_id", \Self.copyID), JSONMember("instance_id", \Self.instanceID),
     ]
     /// `node@backend` or `node@backend#pool`
     public var host = ""
-    /// The volume that it is copied to.
     public var copyID = ""
     public var instanceID = ""
     public init() {}
@@ -180,6 +186,23 @@ public struct MigrateAttachedVolumeState: PlacementState {
     public var reportsAwaited = false
     public var capacityRead = false
     public init() {}
+}
+
+/// Of a volume that an instance uses: where it has to move for its new type it is copied by the Compute service.
+public struct RetypeAttachedVolumeArguments: SwapArguments {
+    public static let flow = FlowID("volume.retype_attached")
+    public static let members = [
+        JSONMember("type_id", \Self.typeID), JSONMember("copy_id", \Self.copyID), JSONMember("instance_id", \Self.instanceID),
+    ]
+    public var typeID = ""
+    public var copyID = ""
+    public var instanceID = ""
+    public init() {}
+    public init(typeID: String, copyID: String, instanceID: String) {
+        self.typeID = typeID
+        self.copyID = copyID
+        self.instanceID = instanceID
+    }
 }
 
 /// The Compute service has copied a volume, or could not.

@@ -14,7 +14,8 @@ enum ConnectAttachment: FlowDefinition {
         ConnectSteps<Self>.all(
             for: { run, _ in
                 let id = run.arguments.attachmentID
-                guard let attachment = try await run.read({ try Attachments.find(id, in: $0) }), let connector = attachment.connector
+                guard let attachment = try await run.read({ try Attachments.find(id, of: run.volumeID, in: $0) }),
+                    let connector = attachment.connector
                 else { throw StorageError.attachmentNotFound(id) }
                 return ConnectionRequest(connector: try JSON(parsing: connector.reveal()), mode: attachment.mode ?? "rw")
             },
@@ -51,7 +52,8 @@ enum ConnectAttachment: FlowDefinition {
     }
 }
 
-/// DELETE /attachments/{id}
+/// DELETE /attachments/{id}. Who waited while a migration gave the attachment to another volume finds nothing to do: what it left there is
+/// none of its own, and who asked asks again.
 enum DeleteAttachment: FlowDefinition {
     typealias Arguments = DeleteAttachmentArguments
 
@@ -61,12 +63,12 @@ enum DeleteAttachment: FlowDefinition {
             "disconnect", skipsUnplaced: true,
             perform: { run, volume, backend in
                 let id = run.arguments.attachmentID
-                guard let attachment = try await run.read({ try Attachments.find(id, in: $0) }) else { return }
+                guard let attachment = try await run.read({ try Attachments.find(id, of: run.volumeID, in: $0) }) else { return }
                 let connector = try attachment.connector.map { try JSON(parsing: $0.reveal()) }
                 try await ConnectSteps.disconnect(volume, on: backend, connector: connector, except: id, run)
             },
             record: { run, _, tx in
-                guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
+                guard let volume = try Volumes.lock(run.volumeID, in: tx), volume.status != .deleting else { return }
                 try Attachments.remove(run.arguments.attachmentID, of: volume, in: tx)
                 try Volumes.refreshAttachState(of: volume, in: tx)
             })

@@ -36,7 +36,7 @@ enum DisconnectVolume: FlowDefinition {
                 try HostConnections.end(volume, connector: run.arguments.connector, in: tx)
                 if run.arguments.detaches {
                     if let id = run.arguments.attachmentID { try Attachments.remove(id, of: volume, in: tx) }
-                    try Volumes.refreshAttachState(of: volume, in: tx)
+                    if volume.status != .deleting { try Volumes.refreshAttachState(of: volume, in: tx) }
                 } else {
                     try Volumes.unreserve(volume, in: tx)
                 }

@@ -63,6 +63,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
 
     /// Carries the operation out to its end. Throws what leaves it in the log: trouble with the database, `OperationPostponed`.
     mutating func run() async throws -> OperationEnd {
+        if isReverting, let error = operation.error { failure = try await remembered(error) }
         while true {
             if isReverting {
                 if let failed = try await revert() { return .failed(failed) }
@@ -158,6 +159,25 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
 
     // MARK: back
 
+    /// What the process that died was taking back, by its history: the operation's row has no more than the words.
+    private func remembered(_ words: String) async throws -> StepFailure {
+        let (operation, code) = (operation, DriverFailure.Code(beginning: words))
+        let message = code.map { String(words.dropFirst($0.name.count + 2)) } ?? words
+        var failure = StepFailure(step: "", message: message, code: code)
+        for event in try await services.database.read({ try Events.of(operation, in: $0) }).reversed() {
+            let data = try JSON(parsing: event.data)
+            switch event.kind {
+            case "step.revert": if data["undone"] == false { failure.isUndone = false }
+            case "step.failed":
+                guard data["error"]?.string == words else { return failure }
+                return StepFailure(step: data["step"]?.string ?? "", message: message, code: code, isUndone: failure.isUndone)
+            case "step.start", "step.end": return failure
+            default: break
+            }
+        }
+        return failure
+    }
+
     /// Takes the step at the index and all before it back, then ends the operation or begins it again; why it failed when it is finished.
     private mutating func revert() async throws -> DriverFailure? {
         var failure = self.failure ?? StepFailure(step: "", message: "unknown", code: nil)
@@ -169,7 +189,7 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
                 var after = before
                 try Operations.lock(after.operation.id, in: tx)
                 if known.isUndone { try step.recordUndo?(&after.flowRun, tx) }
-                try after.event("step.revert", step, in: tx)
+                try after.event("step.revert", step, isUndone: known.isUndone, in: tx)
                 after.index -= 1
                 try after.store(error: known.words, in: tx)
                 return after
@@ -223,8 +243,9 @@ struct FlowRunner<Flow: FlowDefinition>: Sendable {
             error: error, in: tx)
     }
 
-    private func event(_ kind: String, _ step: Step<Flow>, seconds: Double? = nil, in tx: any Transaction) throws {
+    private func event(_ kind: String, _ step: Step<Flow>, seconds: Double? = nil, isUndone: Bool = true, in tx: any Transaction) throws {
         var data: JSONObject = ["step": .string(step.name)]
+        if !isUndone { data["undone"] = false }
         if let seconds { data["seconds"] = .real((seconds * 1e6).rounded() / 1e6) }
         try Events.append(
             kind, resourceType: operation.resourceType, resourceID: operation.resourceID, projectID: operation.projectID,

@@ -79,7 +79,7 @@ enum UploadAttachedVolume: FlowDefinition {
     /// The volume was only read: its state is that of its attachments, some of which may have ended meanwhile.
     private static func finish(_ run: FlowRun<Self>, in tx: any Transaction) throws {
         guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return }
-        if volume.status == .uploading { try Volumes.refreshAttachState(of: volume, uploadEnded: true, in: tx) }
+        if volume.status == .uploading { try Volumes.refreshAttachState(of: volume, hasEnded: true, in: tx) }
         try BackupSnapshotRemovals.begin(run.arguments.snapshotID, of: volume, caller: run.operation.caller, in: tx)
     }
 }

@@ -170,15 +170,17 @@ extension FlowRun where Flow.Arguments: MoveArguments {
         try arguments.newTypeID.map { try VolumeTypes.get($0, in: connection) }
     }
 
-    /// Gives back what the volume and its snapshots are charged under the name of a type.
-    func giveBack(_ type: String, of volume: Locked<Volume>, with snapshots: [Locked<Snapshot>], in tx: any Transaction) throws {
-        let charges = volume.value.charges(with: snapshots.map(\.value), chargesGigabytes: settings.snapshotsChargeGigabytes)
-        for (project, charge) in charges { try Quotas.addType(type, -charge, project: project, in: tx) }
-    }
-
     /// Tells the user why the volume stayed as it was.
     func addUserMessage(_ failure: StepFailure, in tx: any Transaction) throws {
         let isPlacement = failure.step == "place"
         try addUserMessage(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
+    }
+}
+
+extension FlowRun {
+    /// Gives back what the volume and its snapshots are charged under the name of a type.
+    func giveBack(_ type: String, of volume: Locked<Volume>, with snapshots: [Locked<Snapshot>], in tx: any Transaction) throws {
+        let charges = volume.value.charges(with: snapshots.map(\.value), chargesGigabytes: settings.snapshotsChargeGigabytes)
+        for (project, charge) in charges { try Quotas.addType(type, -charge, project: project, in: tx) }
     }
 }

@@ -22,29 +22,14 @@ enum RetypeVolume: FlowDefinition {
     private static func choose(_ run: inout FlowRun<Self>, _ pools: PoolChooser, in tx: any Transaction) throws {
         let volume = try run.volume(in: tx)
         let type = try VolumeTypes.get(run.arguments.typeID, in: tx)
-        var request = PlacementRequest(
-            volumeID: volume.id, size: volume.size, zones: volume.availabilityZone.map { [$0] } ?? [], extraSpecs: type.extraSpecs,
-            requiredBackend: nil, attempted: [])
-        request.occupiedHost = volume.host
-        request.qosSpecs = try QoSSpecs.of(type, in: tx)?.specs ?? [:]
-        // Only a new object becomes replicated, or ceases to be.
-        if let backend = volume.backend, type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
-            request.forbidden = (backend, "a volume begins or ends to be replicated on another backend only")
-        }
-        let staying = pools.scheduler.place(request, among: try pools.pools(in: tx).filter { $0.host == volume.host })
-        guard staying.choice == nil else { return try pools.keepVerdicts(staying, in: tx) }
-        guard run.arguments.mayMigrate else {
-            throw pools.refusal(
-                staying, "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
-        }
-        guard try Snapshots.ofVolume(volume.id, in: tx).isEmpty else {
-            throw StorageError(.failed, "The volume would have to move, and its snapshots cannot.")
-        }
-        guard try Volumes.isFreeToMove(volume.id, in: tx) else {
-            throw StorageError(.failed, "The volume would have to move, and is replicated.")
+        guard let request = try RetypePlacement.request(for: volume, type, pools, mayMigrate: run.arguments.mayMigrate, in: tx) else {
+            return
         }
         guard volume.status != .inUse, volume.previousStatus != .inUse else {
-            throw StorageError(.failed, "The volume would have to move, which an attached one cannot without a compute service.")
+            throw StorageError(
+                .failed,
+                "The volume would have to move, which an attached one can by a compute service alone, if one instance uses it and it is not "
+                    + "encrypted.")
         }
         try requireUnconnected(volume.value, in: tx)
         MoveSteps.claim(try pools.place(request, volume, in: tx), &run)
@@ -63,5 +48,39 @@ enum RetypeVolume: FlowDefinition {
             try run.giveBack(type.name, of: volume, with: snapshots, in: tx)
         }
         return .finished
+    }
+}
+
+/// Where a volume may lie that gets another type.
+enum RetypePlacement {
+    /// What to ask the scheduler for; nil: the volume's own pool fits the type, and it stays there. Throws where it would have to move, and
+    /// must not.
+    static func request(
+        for volume: Locked<Volume>, _ type: VolumeType, _ pools: PoolChooser, mayMigrate: Bool, in tx: any Transaction
+    ) throws -> PlacementRequest? {
+        var request = PlacementRequest(
+            volumeID: volume.id, size: volume.size, zones: volume.availabilityZone.map { [$0] } ?? [], extraSpecs: type.extraSpecs,
+            requiredBackend: nil, attempted: [])
+        request.occupiedHost = volume.host
+        request.qosSpecs = try QoSSpecs.of(type, in: tx)?.specs ?? [:]
+        // Only a new object becomes replicated, or ceases to be.
+        if let backend = volume.backend, type.isReplicated != (try VolumeTypes.get(volume.volumeTypeID, in: tx).isReplicated) {
+            request.forbidden = (backend, "a volume begins or ends to be replicated on another backend only")
+        }
+        let staying = pools.scheduler.place(request, among: try pools.pools(in: tx).filter { $0.host == volume.host })
+        guard staying.choice == nil else {
+            try pools.keepVerdicts(staying, in: tx)
+            return nil
+        }
+        guard mayMigrate else {
+            throw pools.refusal(staying, "The volume would have to move, which the migration policy forbids. \(staying.refusal)")
+        }
+        guard try Snapshots.ofVolume(volume.id, in: tx).isEmpty else {
+            throw StorageError(.failed, "The volume would have to move, and its snapshots cannot.")
+        }
+        guard try Volumes.isFreeToMove(volume.id, in: tx) else {
+            throw StorageError(.failed, "The volume would have to move, and is replicated.")
+        }
+        return request
     }
 }

@@ -15,6 +15,7 @@ enum Act: String, CaseIterable, Sendable {
     case snapshot, deleteSnapshot, revert
     case retype, retypeElsewhere, migrate, removeUnusedObject
     case migrateAttached, finishMigration, takeMigrationBack
+    case retypeAttached, retypeAttachedElsewhere, finishRetype, takeRetypeBack
     case manage, unmanage, manageSnapshot, unmanageSnapshot, verifyBackup
     case backup, backupOfSnapshot, increment, backupInPlace, removeBackupSnapshot, deleteBackup, forgetBackup
     case restore, restoreOver, fromBackup
@@ -50,7 +51,8 @@ enum Act: String, CaseIterable, Sendable {
         case .retype, .retypeElsewhere, .keptRetypeElsewhere: RetypeVolume.id
         case .migrate, .keptMigrate: MigrateVolume.id
         case .migrateAttached: MigrateAttachedVolume.id
-        case .finishMigration, .takeMigrationBack: FinishMigration.id
+        case .retypeAttached, .retypeAttachedElsewhere: RetypeAttachedVolume.id
+        case .finishMigration, .takeMigrationBack, .finishRetype, .takeRetypeBack: FinishMigration.id
         case .removeUnusedObject: RemoveUnusedObject.id
         case .verifyBackup: VerifyBackup.id
         case .manage: ManageVolume.id
@@ -76,11 +78,16 @@ enum Act: String, CaseIterable, Sendable {
     var isAnswered: Bool {
         [
             .connect, .disconnect, .detach, .restoreExport, .removeUnusedObject, .cacheImage, .secretDiscardKey, .secretDeleteKey,
-            .finishMigration, .takeMigrationBack,
-        ].contains(self)
+        ].contains(self) || swaps && !beginsSwap
     }
     /// The Compute service copies the volume.
-    var swaps: Bool { [.migrateAttached, .finishMigration, .takeMigrationBack].contains(self) }
+    var swaps: Bool { beginsSwap || finishesSwap || [.takeMigrationBack, .takeRetypeBack].contains(self) }
+    /// It is asked to.
+    var beginsSwap: Bool { [.migrateAttached, .retypeAttachedElsewhere].contains(self) }
+    /// It has.
+    var finishesSwap: Bool { [.finishMigration, .finishRetype].contains(self) }
+    /// The volume gets another type by that.
+    var retypesBySwap: Bool { [.retypeAttachedElsewhere, .finishRetype, .takeRetypeBack].contains(self) }
     var attaches: Bool { [.attach, .attachAgain, .secretAttach].contains(self) }
     var moves: Bool { [.retypeElsewhere, .migrate, .keptRetypeElsewhere, .keptMigrate].contains(self) }
     var copies: Bool {
@@ -157,20 +164,26 @@ enum Act: String, CaseIterable, Sendable {
             try await bench.database.write { try Attachments.complete(id, caller: caller, in: $0) }
             return id
         }
-        /// A volume that an instance uses, and the request to migrate it. Of the default type: it fits either backend.
-        func migratingAttached() async throws -> (volume: String, attachment: String, operation: String) {
-            let volume = try await create { $0.typeName = "__DEFAULT__" }
+        /// A volume that an instance uses, and the request to migrate it, or to give it a type that is another backend's. What is migrated is
+        /// of the default type: it fits either backend.
+        func movingAttached() async throws -> (volume: String, attachment: String, operation: String) {
+            let isRetyped = retypesBySwap
+            let volume = try await create { $0.typeName = isRetyped ? "one" : "__DEFAULT__" }
             let placed = try await bench.database.read { try #require(try Volumes.find(volume, in: $0)?.backend) }
             let target = bench.backends.all.first { $0.host != placed }?.host ?? ""
             let attachment = try await attach(volume, to: UUID.random())
             let begun = try await about(volume) {
-                try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
+                if isRetyped {
+                    try requests.retype(volume, to: "two", mayMigrate: true, caller: caller, in: $0)
+                } else {
+                    try requests.migrate(volume, to: target, locks: true, downAfter: 86_400, caller: caller, in: $0)
+                }
             }
             return (volume, attachment, begun.operation)
         }
         /// The same after the Compute service has attached the copy.
         func swapping() async throws -> (volume: String, attachment: String, copy: String, new: String) {
-            let begun = try await migratingAttached()
+            let begun = try await movingAttached()
             bench.script.begin([:])
             try await bench.carryOut(begun.operation)
             let (copy, new) = try await bench.database.read { connection in
@@ -282,10 +295,10 @@ enum Act: String, CaseIterable, Sendable {
                 let told = try Operations.runnable(in: connection).first { $0.resourceID == volume }
                 return (volume, try #require(told).id)
             }
-        case .migrateAttached:
-            let begun = try await migratingAttached()
+        case .migrateAttached, .retypeAttachedElsewhere:
+            let begun = try await movingAttached()
             return (begun.volume, begun.operation)
-        case .finishMigration:
+        case .finishMigration, .finishRetype:
             let swapping = try await swapping()
             _ = try await attach(swapping.copy, by: swapping.new)
             for backend in bench.backends.all where backend["volume-" + swapping.copy] != nil {
@@ -296,7 +309,7 @@ enum Act: String, CaseIterable, Sendable {
             }
             try await bench.carryOut(detached)
             return try await ended(swapping.volume, swapping.copy, hasFailed: false)
-        case .takeMigrationBack:
+        case .takeMigrationBack, .takeRetypeBack:
             let swapping = try await swapping()
             _ = try await bench.database.write {
                 try requests.deleteAttachment(swapping.new, permit: .everything, caller: caller, in: $0)
@@ -353,14 +366,16 @@ enum Act: String, CaseIterable, Sendable {
             if keepsSnapshots { _ = try await finished(backup(of: volume)) }
             bench.backends.all[0]["volume-" + volume]?.content = "later content"
             return try await about(volume) { try requests.revert(volume, to: id, caller: caller, in: $0) }
-        case .retype:
+        case .retype, .retypeAttached:
             let volume = try await create()
+            if self == .retypeAttached { _ = try await attach(volume, to: UUID.random()) }
+            let mayMigrate = self == .retypeAttached
             try await bench.database.write { tx in
                 guard try VolumeTypes.named("one again", in: tx) == nil else { return }
                 _ = try VolumeTypes.create(
                     name: "one again", description: nil, isPublic: true, extraSpecs: ["volume_backend_name": "one"], in: tx)
             }
-            return try await about(volume) { try requests.retype(volume, to: "one again", mayMigrate: false, caller: caller, in: $0) }
+            return try await about(volume) { try requests.retype(volume, to: "one again", mayMigrate: mayMigrate, caller: caller, in: $0) }
         case .retypeElsewhere, .keptRetypeElsewhere:
             let volume = try await created()
             return try await about(volume) { try requests.retype(volume, to: "two", mayMigrate: true, caller: caller, in: $0) }
