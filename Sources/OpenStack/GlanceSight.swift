@@ -55,8 +55,10 @@ extension Glance {
         return !owner.isEmpty && owner != project
     }
 
+    /// None where the account may list no images.
     private func list(_ query: String) async throws(Unavailable) -> [JSON] {
         let response = try await send("GET", "/v2/images?limit=\(Self.mostListed)&\(query)", for: .own)
+        if response.status == 403 { return [] }
         guard response.status == 200, let images = (try? JSON(parsing: response.body))?["images"]?.array else {
             throw Unavailable(description: "Glance answered \(response.status) to a list of images")
         }

@@ -115,7 +115,8 @@ struct GlanceSightTests {
         #expect(try await !seesAll([shared: foreign, members: (200, #"{"members": [{"member_id": "own"}]}"#)]))
         #expect(try await !seesAll([shared: foreign, members: (403, #"{"members": []}"#)]))
         #expect(try await seesAll([shared: foreign, members: (200, #"{"members": [{"member_id": "third"}]}"#)]))
-        await #expect(throws: Unavailable.self) { try await seesAll([hidden: (403, "")]) }
+        #expect(try await !seesAll([hidden: (403, ""), shared: (403, "")]))
+        await #expect(throws: Unavailable.self) { try await seesAll([hidden: (401, "")]) }
         await #expect(throws: Unavailable.self) { try await seesAll([shared: (500, "")]) }
         let open = try Cloud(hasKeystone: false)
         #expect(!open.glance.hasAccount)
