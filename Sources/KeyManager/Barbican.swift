@@ -16,7 +16,6 @@ public protocol KeyServiceAccess: Sendable {
 /// Keys in Barbican, as secrets of Clinker's own project (https://docs.openstack.org/barbican/latest/api/reference/secrets.html). The user
 /// whose volume a key is for is let read it. Nothing is ever sent or kept elsewhere where Barbican does not answer.
 public final class Barbican: KeyManager {
-    private static let timeout = 30.0
     /// Largest answers in bytes: of a key's content, of a certificate's, and of what is said of secrets.
     private static let largestKey = 4096
     private static let largestCertificate = 16 << 10
@@ -26,11 +25,13 @@ public final class Barbican: KeyManager {
     private let version, interface: String
     private let region: String?
     private let retries, retryDelay: Int
+    private let timeout: Double
     private let client: HTTPClient
     private let access: any KeyServiceAccess
     private let threads = ThreadExecutor(name: "barbican", threads: 4)
 
-    public init(_ settings: Settings, access: any KeyServiceAccess) {
+    /// - Parameter timeout: seconds for an answer.
+    public init(_ settings: Settings, access: any KeyServiceAccess, timeout: Double = 30) {
         func text(_ option: Option<String>) -> String? { settings[option].isEmpty ? nil : settings[option] }
         fixedURL = text(Options.barbican.endpoint)
         version = settings[Options.barbican.version]
@@ -41,6 +42,7 @@ public final class Barbican: KeyManager {
         client = HTTPClient(
             trust: HTTPClient.Trust(authorities: text(Options.barbican.authorities), isInsecure: !settings[Options.barbican.verifiesTLS]))
         self.access = access
+        self.timeout = timeout
     }
 
     // MARK: KeyManager
@@ -240,7 +242,7 @@ public final class Barbican: KeyManager {
         _ method: String, _ path: String, _ token: Secret, _ body: JSON?, _ accept: String, _ limit: Int
     ) async throws(KeyFailure) -> HTTPClient.Response {
         let url = try await base()
-        let client = client
+        let (client, timeout) = (client, timeout)
         let result = await Task(executorPreference: threads) { () -> Result<HTTPClient.Response, KeyFailure> in
             var request = HTTPClient.Request(method, url + path)
             request.headers = [(name: "X-Auth-Token", value: token.reveal()), (name: "Accept", value: accept)]
@@ -248,7 +250,7 @@ public final class Barbican: KeyManager {
                 request.headers.append((name: "Content-Type", value: "application/json"))
                 request.body = Array(body.text.utf8)
             }
-            request.timeout = Self.timeout
+            request.timeout = timeout
             request.isOnNewConnection = method == "POST"
             request.limit = limit
             do throws(HTTPClient.Failure) { return .success(try client.send(request)) } catch {

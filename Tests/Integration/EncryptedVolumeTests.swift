@@ -8,7 +8,7 @@ import Testing
 /// Encrypted volumes as whoever attaches them finds them: their keys open what lies in the storage, and nothing else does.
 @Suite("Encrypted volumes", .serialized)
 struct EncryptedVolumeTests {
-    private static func encryptedType(_ service: ServiceUnderTest, provider: String = "luks", keySize: Int = 256) throws -> String {
+    static func encryptedType(_ service: ServiceUnderTest, provider: String = "luks", keySize: Int = 256) throws -> String {
         let type = try #require(
             try service.api("POST", "/types", ["volume_type": ["name": "secret"]]).json["volume_type"]?["id"]?.string)
         let record: JSON = [

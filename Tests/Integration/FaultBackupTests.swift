@@ -173,17 +173,7 @@ struct FaultBackupTests {
 
         /// Waits until the fault was met, and starts the service again if that killed it.
         func meet(_ fault: Fault, _ cell: String) throws {
-            let limit = Timestamp.monotonic() + 30
-            while try !ServiceUnderTest.read(backend.faults).isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
-            let isMet = try ServiceUnderTest.read(backend.faults).isEmpty
-            #expect(isMet, "\(cell): the fault was not met")
-            try backend.set("")
-            guard isMet, fault.killsService else { return }
-            _ = service.waitForEnd()
-            // A core that has not been scheduled since answers for the one to come, and then ends.
-            while (try? service.request("GET", "/")) != nil, Timestamp.monotonic() < limit + 30 { usleep(10_000) }
-            try service.start()
-            try waitForStore()
+            if try backend.meet(fault, service, cell) { try waitForStore() }
         }
     }
 

@@ -27,6 +27,22 @@ struct FaultyBackend {
 
     func set(_ lines: String) throws { try ServiceUnderTest.write(faults, lines) }
 
+    /// Waits until the fault was met, and starts the service again if that killed it; whether it did.
+    @discardableResult
+    func meet(_ fault: FaultBackupTests.Fault, _ service: ServiceUnderTest, _ cell: String) throws -> Bool {
+        let limit = Timestamp.monotonic() + 30
+        while try !ServiceUnderTest.read(faults).isEmpty, Timestamp.monotonic() < limit { usleep(10_000) }
+        let isMet = try ServiceUnderTest.read(faults).isEmpty
+        #expect(isMet, "\(cell): the fault was not met")
+        try set("")
+        guard isMet, fault.killsService else { return false }
+        _ = service.waitForEnd()
+        // A core that has not been scheduled since answers for the one to come, and then ends.
+        while (try? service.request("GET", "/")) != nil, Timestamp.monotonic() < limit + 30 { usleep(10_000) }
+        try service.start()
+        return true
+    }
+
     /// A service with this backend.
     /// `beside`: another backend, with its section.
     func service(

@@ -80,10 +80,17 @@ final class GlanceUnderTest: Sendable {
         return id
     }
 
+    /// Ids of the images of the name that the user sees.
+    func images(named name: String, user: String? = "alice", project: String = "alpha") throws -> [String] {
+        let answer = try ask("GET", "/v2/images?name=" + name.replacing(" ", with: "%20"), user: user, project: project)
+        return answer.json["images"]?.array?.compactMap { $0["id"]?.string } ?? []
+    }
+
     /// What Glance says of an image; nil: the user sees none.
     func show(_ id: String, user: String? = "alice", project: String = "alpha") throws -> JSON? {
         let answer = try ask("GET", "/v2/images/\(id)", user: user, project: project)
-        return answer.status == 200 ? answer.json : nil
+        guard answer.status == 200 else { return nil }
+        return answer.json
     }
 }
 

@@ -97,6 +97,18 @@ public final class TestCertificate: @unchecked Sendable {
         return Self.taken(text)
     }
 
+    /// Makes it what a server shows.
+    func use(in credentials: gnutls_certificate_credentials_t?) {
+        var (shown, secret) = (Array(chain.utf8), Array(privateKey.utf8))
+        shown.withUnsafeMutableBufferPointer { shown in
+            secret.withUnsafeMutableBufferPointer { secret in
+                var first = gnutls_datum_t(data: shown.baseAddress, size: UInt32(shown.count))
+                var second = gnutls_datum_t(data: secret.baseAddress, size: UInt32(secret.count))
+                _ = gnutls_certificate_set_x509_key_mem(credentials, &first, &second, GNUTLS_X509_FMT_PEM)
+            }
+        }
+    }
+
     private static func taken(_ text: gnutls_datum_t) -> String {
         defer { clinker_gnutls_free(text.data) }
         return String(decoding: UnsafeBufferPointer(start: text.data, count: Int(text.size)), as: UTF8.self)
