@@ -79,7 +79,6 @@ struct QemuImg {
         let device = WatchedDevice(handle, pace)
         let server = try NBDServer(device: device, writable: isWritable)
         let (mine, theirs) = try socketPair()
-        for end in [mine, theirs] { widen(end) }
         var errors: [Int32] = [0, 0]
         guard pipe2(&errors, O_CLOEXEC) == 0 else {
             let failure = SystemError.last("cannot make a pipe")
@@ -132,14 +131,6 @@ struct QemuImg {
         guard status != 0 else { return }
         if isSilent.withLock({ $0 }) { throw DriverFailure(.retry, "qemu-img got nowhere for \(order.timeout) seconds, and was killed") }
         throw failure(status, lines.withLock { $0 }, seconds: seconds, isWritable: isWritable)
-    }
-
-    /// Lets a socket hold half a request of qemu-img's, as far as the kernel allows it: both sides wait less for each other.
-    private func widen(_ socket: Int32) {
-        var bytes: Int32 = 1 << 20
-        // SO_SNDBUFFORCE, which Swift's Glibc module does not show, is for those with rights to pass the kernel's limit.
-        guard setsockopt(socket, SOL_SOCKET, 32, &bytes, socklen_t(MemoryLayout<Int32>.size)) != 0 else { return }
-        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, socklen_t(MemoryLayout<Int32>.size))
     }
 
     /// Tells the core that the work lives, and kills what gets nowhere. A driver that hangs is the core's to find.
