@@ -283,7 +283,7 @@ struct FaultImageTests {
         let cells = act.calls.flatMap { call in Fault.allCases.map { (call: call, fault: $0) } }
             // A removal that fails is begun again after a minute: that is shown for backups.
             .filter { $0.call != "delete_snapshot" || $0.fault.passes }
-            .filter { FaultSample.holds("image \(act) \($0.call) \($0.fault)", oneOf: 90) }
+            .filter { FaultSample.holds("image \(act) \($0.call) \($0.fault)", oneOf: 250) }
         guard !cells.isEmpty else { return }
         let bed = try await Bed(act)
         for cell in cells {

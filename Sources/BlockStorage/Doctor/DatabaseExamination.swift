@@ -200,7 +200,7 @@ public enum DatabaseExamination {
                 }
                 // It was only read, and may have been in use.
                 if status == .uploading {
-                    try Volumes.refreshAttachState(of: volume, uploadEnded: true, in: tx)
+                    try Volumes.refreshAttachState(of: volume, hasEnded: true, in: tx)
                 } else {
                     try Volumes.setStatus(end, of: volume, in: tx)
                 }

@@ -2,7 +2,8 @@
 """server.py DIRECTORY PORT [KEYSTONE_PORT]: a real Barbican on 127.0.0.1, with a database and keys of its own in DIRECTORY.
 
 With KEYSTONE_PORT its users are those of Integration/keystone/server.py there. Without, in the place of Keystone's middleware stands one
-that believes the tokens of DIRECTORY/tokens.json, read at each request: a token to its project, user and roles. When DIRECTORY/ready is there, it serves, until its standard input ends. Runs with the Python that has Barbican.
+that believes the tokens of DIRECTORY/tokens.json, read at each request: a token to its project, user and roles; the token `*` stands for
+all that are not there. When DIRECTORY/ready is there, it serves, until its standard input ends. Runs with the Python that has Barbican.
 """
 import base64, json, os, pathlib, sys, threading
 
@@ -29,7 +30,8 @@ class Tokens:
         self.application = application
 
     def __call__(self, environ, start_response):
-        known = json.loads((directory / "tokens.json").read_text()).get(environ.get("HTTP_X_AUTH_TOKEN", ""))
+        tokens = json.loads((directory / "tokens.json").read_text())
+        known = tokens.get(environ.get("HTTP_X_AUTH_TOKEN", ""), tokens.get("*"))
         if known is None:
             start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Keystone uri=\"http://127.0.0.1\"")])
             return [b"Authentication required"]
