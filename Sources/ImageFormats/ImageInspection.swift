@@ -16,7 +16,7 @@ public struct ImageInspection: Sendable, Equatable {
         }
     }
 
-    /// Inspects a whole file. Its reads are few and bounded, whatever its header says.
+    /// Inspects a whole file. Its reads are bounded, whatever its header says: of tables, where the format has them, by what the file has.
     ///
     /// - Throws: `ImageRefusal`, or what the file's reads throw.
     public init(of file: any ImageFile, declared: ImageFormat, rules: Rules) throws {
@@ -37,5 +37,6 @@ public struct ImageInspection: Sendable, Equatable {
         guard virtualSize <= rules.volumeSize else {
             throw ImageRefusal("the image's virtual size is \(virtualSize) bytes, and the volume has only \(rules.volumeSize)")
         }
+        if format == .qcow2 { try Qcow2Content(file).requireAll() }
     }
 }

@@ -1,8 +1,9 @@
 import Glibc
-import ImageFormats
 import Processes
 import TestSupport
 import Testing
+
+@testable import ImageFormats
 
 /// Files that qemu-img made, and what is changed in them by who means harm.
 @Suite("Inspection of images")
@@ -117,6 +118,39 @@ struct InspectionTests {
         #expect(refusal(iso, .iso) == "disk format declared iso, found the marks of qcow2 and iso")
         #expect(refusal(iso, .raw).hasPrefix("disk format declared raw, found the marks of"))
         #expect(refusal(iso, .qcow2).hasPrefix("disk format declared qcow2, found the marks of"))
+    }
+
+    @Test(
+        "qcow2: a file that ends before what it names is truncated, wherever that is",
+        arguments: [nil, "compat=0.10", "cluster_size=512", "extended_l2=on,cluster_size=128k", "-c"])
+    func truncated(options: String?) throws {
+        // Random, then a hole, then text, which becomes smaller; its end is no end of a cluster.
+        var raw = (0..<300_000).map { _ in UInt8.random(in: 0...255) }
+        raw += [UInt8](repeating: 0, count: 3 << 20) + Array(repeating: Array("some text, ".utf8), count: 30_000).joined()
+        raw += [UInt8](repeating: 7, count: 512 - raw.count % 512)
+        let file = open(directory + "/raw", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        defer { close(file) }
+        #expect(write(file, raw, raw.count) == raw.count)
+        let options = options.map { $0 == "-c" ? [$0] : ["-o", $0] } ?? []
+        try run(["convert", "-f", "raw", "-O", "qcow2"] + options + [directory + "/raw", directory + "/image"])
+        let whole = try read(directory + "/image")
+        #expect(try inspect(whole, .qcow2).virtualSize == UInt64(raw.count))
+        // The last cluster may be shorter; half of the file is gone in the worst case, one cluster in the best.
+        for left in [whole.bytes.count / 2, whole.bytes.count - (2 << 20), whole.bytes.count - (160 << 10)] where left > 0 {
+            #expect(refusal(Bytes(bytes: Array(whole.bytes.prefix(left))), .qcow2).contains("truncated"), "\(options) \(left)")
+        }
+    }
+
+    @Test("qcow2: a table that is named a million times is read once")
+    func repeatedTable() throws {
+        var file = try make("qcow2", "cluster_size=512")
+        let table = file.bytes.count / 512 * 512 + 512
+        file.bytes += [UInt8](repeating: 0, count: table + 512 - file.bytes.count)
+        let first = Int(file.bytes.big(40, 8))
+        for index in 0..<Int(file.bytes.big(36, 4)) { file.put(UInt64(table) | 1 << 63, 8, at: first + 8 * index) }
+        #expect(try inspect(file, .qcow2).virtualSize == Self.size)
+        file.put(UInt64(table + 4096), 8, at: table + 504)
+        #expect(refusal(file, .qcow2).contains("truncated"))
     }
 
     @Test("qcow2: no backing file, no data file, no encryption, no unknown feature, no absurd table")

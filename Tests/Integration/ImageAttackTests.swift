@@ -48,7 +48,7 @@ struct ImageAttackTests {
         Lie(format: "qcow2", words: "is absurd", make: filled + "; " + put([0xA0, 0, 0, 0, 0, 0, 0, 0], at: 24)),
         Lie(format: "qcow2", words: "virtual size is 1099511627776 bytes", make: "qemu-img create -q -f qcow2 image 1T"),
         Lie(format: "qcow2", words: "image_conversion_cpu_limit", make: bomb),
-        Lie(format: "qcow2", words: "truncated", make: filled + "; truncate -s 100000 image"),
+        Lie(format: "qcow2", words: "truncated", make: filled + "; truncate -s 1000000 image"),
         Lie(
             format: "vmdk", words: "only a descriptor",
             make: #"""
