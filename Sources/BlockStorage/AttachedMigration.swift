@@ -84,9 +84,8 @@ public enum AttachedMigration {
         SELECT 1 FROM volumes WHERE migration_status = ?
         UNION ALL SELECT 1 FROM operations WHERE resource_id = ? AND flow IN (?, ?) AND finished_at IS NULL
         """)
-    /// Throws while the Compute service copies the volume, or to it: it would not see that the size is another.
+    /// Throws while the Compute service copies the volume, or to it, or is about to: it would not see that the size is another.
     static func requireNone(of volume: Volume, in connection: any Connection) throws {
-        guard volume.isMigrating else { return }
         let copy = MigrationStatus.target(of: volume.id)
         let isSwapped = try connection.exists(
             swappedSQL, copy.bound, .text(volume.id), .text(MigrateAttachedVolumeArguments.flow.name),

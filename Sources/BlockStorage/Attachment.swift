@@ -190,8 +190,9 @@ public enum Attachments {
         let (volume, attachment) = try lock(id, for: caller, in: tx)
         try tx.update(
             table, table.id(id), set: table.status(.attached), table.attachedAt(attachment.attachedAt ?? tx.now), table.updatedAt(tx.now))
-        // An upload goes on, and ends this by itself.
-        try Volumes.setStates(volume.status == .uploading ? .uploading : .inUse, attached: .attached, of: volume, in: tx)
+        // An upload goes on, and a retype: they end this by themselves.
+        let status = [.uploading, .retyping].contains(volume.status) ? volume.status : .inUse
+        try Volumes.setStates(status, attached: .attached, of: volume, in: tx)
         if let mode = attachment.mode {
             try Volumes.updateMap(.admin, of: volume, in: tx) { $0["attached_mode"] = .string(mode) }
         }

@@ -354,6 +354,9 @@ public struct VolumeRequests: Sendable {
             throw StorageError(.conflict, "Volume \(volume.id) is in an error state, its attachment cannot be updated.")
         }
         try volume.value.requireAttachable()
+        guard volume.status != .downloading else {
+            throw StorageError.invalidVolume("An image is being written over volume \(volume.id): it can be connected when that has ended.")
+        }
         let others = try Attachments.ofVolume(volume.id, in: tx).filter { $0.id != id }
         if !volume.multiattach, others.contains(where: { $0.connector != nil && $0.instanceID != attachment.instanceID }) {
             throw StorageError(.conflict, "Duplicate connectors or improper attachment of a volume that several hosts may not attach.")
@@ -365,7 +368,7 @@ public struct VolumeRequests: Sendable {
             arguments.previous = previous
         }
         try Attachments.connecting(id, of: volume, connector: connector, mode: mode, in: tx)
-        if ![.inUse, .uploading].contains(volume.status) {
+        if ![.inUse, .uploading, .retyping].contains(volume.status) {
             try Volumes.setStates(.attaching, attached: .attaching, of: volume, in: tx)
         }
         return try start(

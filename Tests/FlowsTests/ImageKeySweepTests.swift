@@ -119,6 +119,24 @@ struct ImageKeySweepTests {
         bench.close()
     }
 
+    @Test("images that were gone, and whose uploads were taken back, keep no other waiting")
+    func takenBack() async throws {
+        let made = try await images(5)
+        let sweep = sweep(limit: 4)
+        for (image, _) in made { bench.images.remove(image) }
+        for _ in 0..<3 { await sweep.tick() }
+        for (image, _) in made.dropLast() {
+            try await bench.database.write { tx in
+                if let key = try ImageKeys.noted(ofImage: image, in: tx) { try ImageKeys.forget(key, in: tx) }
+            }
+        }
+        pass(4000)
+        await sweep.tick()
+        #expect(!bench.keys.holds(made[4].key))
+        #expect(sweep.problem == nil)
+        bench.close()
+    }
+
     @Test("a key that its manager does not delete now keeps its row, and is tried again")
     func refused() async throws {
         let made = try await images(1)

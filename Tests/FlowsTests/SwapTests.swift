@@ -70,6 +70,25 @@ struct SwapTests {
         #expect(try await attachments(of: copy, bench).map(\.instanceID) == [moved])
     }
 
+    @Test("a volume that gets another type stays so, whoever completes an attachment, and does not grow before it has moved")
+    func retyping() async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let (caller, requests) = (bench.caller(), bench.requests)
+        let (volume, id) = try await Act.retypeAttachedElsewhere.begin(bench, caller)
+        let attachment = try #require(try await attachments(of: volume, bench).first)
+        try await bench.database.write { try Attachments.complete(attachment.id, caller: caller, in: $0) }
+        #expect(try await bench.database.read { try Volumes.find(volume, in: $0)?.status } == .retyping)
+        await refuses(bench, "extend") { _ = try requests.extend(volume, to: 9, allowAttached: true, caller: caller, in: $0) }
+        // Even where the status were another.
+        try await bench.database.write { tx in
+            try Volumes.setStatus(.inUse, of: try #require(try Volumes.lock(volume, in: tx)), in: tx)
+        }
+        await refuses(bench, "extend in use") { _ = try requests.extend(volume, to: 9, allowAttached: true, caller: caller, in: $0) }
+        bench.script.begin([:])
+        try await bench.carryOut(id)
+    }
+
     @Test("that somebody else's attachment is on the copy does not mean that the Compute service heard")
     func foreignAttachment() async throws {
         let bench = try await FlowBench()

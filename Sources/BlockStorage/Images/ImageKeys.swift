@@ -52,7 +52,7 @@ public enum ImageKeys {
             throw StorageError(
                 .overQuota,
                 "The project has \(count) images of encrypted volumes, each with a key, and may have \(limit) (image_keys_per_project): delete "
-                    + "images that are not needed any more; their keys go within hours.")
+                    + "images that are not needed any more; their keys go within hours, where Clinker can see that (clinker doctor says).")
         }
     }
 

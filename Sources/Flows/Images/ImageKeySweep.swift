@@ -108,9 +108,17 @@ public final class ImageKeySweep: Sendable {
         var ripe = gone.filter { time - $0.value >= retention }.map { (image: $0.key, since: $0.value) }
         ripe.sort { ($0.since, $0.image) < ($1.since, $1.image) }
         // Half of the turn: what cannot be deleted keeps nobody else waiting.
-        let first = ripe.prefix((limit + 1) / 2).map(\.image)
+        let (images, most) = (ripe.map(\.image), (limit + 1) / 2)
+        let (due, forgotten) = try await services.database.read { connection in
+            var (due, forgotten): ([ImageKeys.Noted], [String]) = ([], [])
+            for image in images where due.count < most {
+                if let key = try ImageKeys.noted(ofImage: image, in: connection) { due.append(key) } else { forgotten.append(image) }
+            }
+            return (due, forgotten)
+        }
+        // Those were uploads that were taken back.
+        state.withLock { state in for image in forgotten { state.gone[image] = nil } }
         return try await services.database.read { connection in
-            let due = try first.compactMap { try ImageKeys.noted(ofImage: $0, in: connection) }
             let room = limit - due.count
             var others = try ImageKeys.noted(after: last, limit: room, in: connection)
             if others.count < room {

@@ -14,7 +14,7 @@ enum RetypeVolume: FlowDefinition {
                 record: { run, pools, _, tx in try choose(&run, pools, in: tx) }, recordUndo: MoveSteps.recordRelease)
         ]
         + MoveSteps.all { _, volume, tx in
-            try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
+            try end(volume, in: tx)
             if volume.migrationStatus == .migrating { try Volumes.setMigrationStatus(.success, of: volume, in: tx) }
         }
 
@@ -36,12 +36,20 @@ enum RetypeVolume: FlowDefinition {
         try Volumes.setMigrationStatus(.migrating, of: volume, in: tx)
     }
 
+    /// Of a volume that was in use, others may have let go meanwhile.
+    private static func end(_ volume: Locked<Volume>, in tx: any Transaction) throws {
+        guard volume.previousStatus == .inUse else {
+            return try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
+        }
+        try Volumes.refreshAttachState(of: volume, hasEnded: true, in: tx)
+    }
+
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         guard let volume = try Volumes.lock(run.volumeID, in: tx) else { return .finished }
         let snapshots = try Snapshots.lockAll(of: volume, in: tx)
         try MoveSteps.giveUp(&run, volume, failure, in: tx)
         if run.isWorthAnotherPlacement(after: failure) { return .retry }
-        try Volumes.setStatus(volume.previousStatus ?? .available, of: volume, in: tx)
+        try end(volume, in: tx)
         if volume.migrationStatus == .migrating { try Volumes.setMigrationStatus(.error, of: volume, in: tx) }
         try run.addUserMessage(failure, in: tx)
         if let type = try? run.newType(in: tx), type.id != volume.volumeTypeID {
