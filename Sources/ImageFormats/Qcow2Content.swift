@@ -36,6 +36,7 @@ struct Qcow2Content {
         var last: UInt64 = 0
         for table in used where table != last {
             last = table
+            guard table % cluster == 0 else { throw ImageRefusal("a table of the image lies at \(table)") }
             try requireInside(table)
             try forEach(cluster / UInt64(entrySize), of: entrySize, at: table) { entry in
                 if let offset = content(of: entry) { try requireInside(offset) }

@@ -123,7 +123,7 @@ struct GlanceTroubleTests {
     func storing() throws {
         let glance = try GlanceUnderTest.open.get()
         let (proxy, trap) = (try HTTPFaultProxy(to: glance.port), try HTTPFaultProxy(to: nil))
-        let service = try Self.service("http://127.0.0.1:\(proxy.port)", timeout: 2)
+        let service = try Self.service("http://127.0.0.1:\(proxy.port)", timeout: 8)
         let volume = try service.create()
         try service.wait(volume, "available")
         let file = open(service.state + "/volumes/file/volume-" + volume, O_WRONLY | O_CLOEXEC)

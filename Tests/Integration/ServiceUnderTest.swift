@@ -75,7 +75,7 @@ final class ServiceUnderTest: @unchecked Sendable {
     }
 
     func waitUntilServing() throws {
-        let limit = Timestamp.monotonic() + 20
+        let limit = Timestamp.monotonic() + 60
         while (try? request("GET", "/"))?.status != 300 {
             guard Timestamp.monotonic() < limit else { throw Failure("the service did not start:\n\(log)") }
             usleep(5_000)

@@ -6,7 +6,7 @@ Its users are those of keystone/server.py, and it asks the volume service of Key
 ports. When DIRECTORY/ready is there, it serves, until its standard input ends. `server.py --databases DIRECTORY` only makes the databases.
 Runs with the Python that has Nova.
 """
-import http.client, json, os, pathlib, subprocess, sys, threading, time
+import json, os, pathlib, socket, subprocess, sys, threading, time
 
 
 def write_options(directory, placement, network, keystone):
@@ -52,22 +52,18 @@ def no_networks(environ, start_response):
     return [json.dumps({environ["PATH_INFO"].rstrip("/").rpartition("/")[2]: []}).encode()]
 
 
-def serve(application, port):
+def serve(application, listener):
     import waitress
 
-    threading.Thread(target=lambda: waitress.serve(application, listen=f"127.0.0.1:{port}", threads=8, _quiet=True), daemon=True).start()
-    while True:
-        try:
-            http.client.HTTPConnection("127.0.0.1", port, timeout=5).request("GET", "/")
-            return
-        except OSError:
-            time.sleep(0.05)
+    threading.Thread(target=lambda: waitress.serve(application, sockets=[listener], threads=8, _quiet=True), daemon=True).start()
 
 
 def main():
     if sys.argv[1] == "--databases":
         return make_databases(pathlib.Path(sys.argv[2]))
     directory, (port, placement, network, keystone) = pathlib.Path(sys.argv[1]), map(int, sys.argv[2:6])
+    # Before the half minute in which somebody else might take the ports.
+    api, placements, networks = (socket.create_server(("127.0.0.1", each)) for each in (port, placement, network))
     write_options(directory, placement, network, keystone)
     subprocess.run([sys.executable, __file__, "--databases", str(directory)], check=True)
     sys.argv = ["nova-api"]
@@ -75,8 +71,8 @@ def main():
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{sys.prefix}/etc/nova/api-paste.ini;nova.conf"
     from placement.wsgi.api import application as placement_application
 
-    serve(placement_application, placement)
-    serve(no_networks, network)
+    serve(placement_application, placements)
+    serve(no_networks, networks)
     from nova.wsgi.osapi_compute import application
     import os_vif
     from nova import context, objects, service
@@ -91,7 +87,7 @@ def main():
         service.Service.create(binary=binary, topic=topic).start()
     while not host_mapping.discover_hosts(context.get_admin_context()):
         time.sleep(0.2)
-    serve(application, port)
+    serve(application, api)
     (directory / "ready").touch()
     # Whoever started it is gone when the standard input ends.
     sys.stdin.buffer.read()
