@@ -240,7 +240,7 @@ let package = Package(
             name: "OpenStackTests",
             dependencies: ["HTTPServer", "OpenStack", "Settings", "Observability", "Primitives", "TestSupport"], swiftSettings: tests),
         .testTarget(
-            name: "KeyManagerTests", dependencies: ["KeyManager", "Settings", "JSON", "Processes", "Primitives", "TestSupport"],
+            name: "KeyManagerTests", dependencies: ["KeyManager", "Settings", "JSON", "Primitives", "TestSupport"],
             exclude: ["barbican"], swiftSettings: tests),
         .testTarget(
             name: "DriverHostTests",

@@ -148,17 +148,7 @@ struct FaultBackupTests {
             try BackupTests.wait(service, id, nil)
         }
 
-        /// Asks; a core that dies may take the answer with it.
-        func ask(_ fault: Fault, _ path: String, _ body: JSON) throws -> JSON? {
-            do {
-                let answer = try service.api("POST", path, body)
-                guard answer.status == 202 else { throw ServiceUnderTest.Failure("\(answer.status) \(answer.text)") }
-                return answer.json
-            } catch {
-                guard fault.killsCore else { throw error }
-                return nil
-            }
-        }
+        func ask(_ fault: Fault, _ path: String, _ body: JSON) throws -> JSON? { try backend.ask(fault, service, path, body) }
 
         /// The only one of a list that is none of those known, where no answer said which.
         func found(_ list: String, besides known: [String]) throws -> String {

@@ -129,17 +129,7 @@ struct FaultImageTests {
             return all.filter { $0["os-vol-tenant-attr:tenant_id"] == .string(FaultImageTests.tenant) }.compactMap { $0["id"]?.string }
         }
 
-        /// Asks; a core that dies may take the answer with it.
-        func ask(_ fault: Fault, _ path: String, _ body: JSON) throws -> JSON? {
-            do {
-                let answer = try service.api("POST", path, body)
-                guard answer.status == 202 else { throw ServiceUnderTest.Failure("\(answer.status) \(answer.text)") }
-                return answer.json
-            } catch {
-                guard fault.killsCore else { throw error }
-                return nil
-            }
-        }
+        func ask(_ fault: Fault, _ path: String, _ body: JSON) throws -> JSON? { try backend.ask(fault, service, path, body) }
 
         /// The first answer that is not nil.
         func eventually<T>(_ what: String, _ ask: () throws -> T?) throws -> T {

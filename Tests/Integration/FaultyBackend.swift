@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 import Primitives
 import Processes
 import TestSupport
@@ -41,6 +42,18 @@ struct FaultyBackend {
         while (try? service.request("GET", "/")) != nil, Timestamp.monotonic() < limit + 30 { usleep(10_000) }
         try service.start()
         return true
+    }
+
+    /// Asks the service for something while the fault is to come; nil: a core that dies took the answer with it.
+    func ask(_ fault: FaultBackupTests.Fault, _ service: ServiceUnderTest, _ path: String, _ body: JSON) throws -> JSON? {
+        do {
+            let answer = try service.api("POST", path, body)
+            guard answer.status == 202 else { throw ServiceUnderTest.Failure("\(answer.status) \(answer.text)") }
+            return answer.json
+        } catch {
+            guard fault.killsCore else { throw error }
+            return nil
+        }
     }
 
     /// A service with this backend.

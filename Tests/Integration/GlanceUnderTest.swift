@@ -1,7 +1,5 @@
-import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -16,7 +14,7 @@ final class GlanceUnderTest: Sendable {
 
     let port: UInt16
     let directory: String
-    private let lifeline: Int32
+    private let program: ServerProgram
     private let keystone: KeystoneUnderTest?
 
     var address: String { "http://127.0.0.1:\(port)" }
@@ -26,26 +24,11 @@ final class GlanceUnderTest: Sendable {
         directory = temporaryDirectory("glance")
         port = try Loopback.freePort()
         let root = ServiceUnderTest.root
-        let output = Glibc.open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
-        let pid = try spawn(
-            "/usr/bin/env",
-            environment + [root + "/.glance/bin/python", root + "/Tests/Integration/glance/server.py", directory, "\(port)"]
-                + (keystone.map { ["\($0.port)"] } ?? []),
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 180
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure(
-                    "Glance did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            "Glance",
+            ["/usr/bin/env"] + environment
+                + [root + "/.glance/bin/python", root + "/Tests/Integration/glance/server.py", directory, "\(port)"]
+                + (keystone.map { ["\($0.port)"] } ?? []), in: directory)
         if let keystone { try keystone.addToCatalogue("image", address) }
     }
 

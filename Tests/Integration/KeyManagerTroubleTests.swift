@@ -1,7 +1,6 @@
 import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -12,29 +11,16 @@ struct KeyManagerTroubleTests {
     /// A real Barbican (Tests/KeyManagerTests/barbican/server.py) that believes all tokens, for all tests.
     private static let barbican = Result { try startBarbican() }
 
-    private static func startBarbican() throws -> UInt16 {
+    private static func startBarbican() throws -> (program: ServerProgram, port: UInt16) {
         let directory = temporaryDirectory("barbican")
         let port = try Loopback.freePort()
         try ServiceUnderTest.write(
             directory + "/tokens.json", #"{"*": {"project": "service", "user": "clinker", "roles": "member"}}"#)
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone, which stays open.
-        let (_, theirs) = try socketPair()
-        defer { close(theirs) }
         let root = ServiceUnderTest.root
-        let pid = try spawn(
-            root + "/.barbican/bin/python", [root + "/Tests/KeyManagerTests/barbican/server.py", directory, "\(port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 180
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure("Barbican did not start: see \(directory)/output")
-            }
-            usleep(50_000)
-        }
-        return port
+        let program = try ServerProgram(
+            "Barbican", [root + "/.barbican/bin/python", root + "/Tests/KeyManagerTests/barbican/server.py", directory, "\(port)"],
+            in: directory)
+        return (program, port)
     }
 
     /// A service that keeps keys in Barbican, an encrypted type, and what an administrator of the project asks.
@@ -128,7 +114,7 @@ struct KeyManagerTroubleTests {
 
     @Test("down, broken, refusing, sending elsewhere: no volume and no image comes of it, nothing is plain, and the next attempt succeeds")
     func trouble() throws {
-        let (proxy, trap) = (try HTTPFaultProxy(to: try Self.barbican.get()), try HTTPFaultProxy(to: nil))
+        let (proxy, trap) = (try HTTPFaultProxy(to: try Self.barbican.get().port), try HTTPFaultProxy(to: nil))
         let world = try World("http://127.0.0.1:\(proxy.port)")
         let image = try world.glance.image(data: Self.plain)
         let source = try world.create(["imageRef": .string(image)])
@@ -184,12 +170,12 @@ struct KeyManagerTroubleTests {
             ("another host's", TestCertificate("barbican", hosts: ["elsewhere.example"], issuer: authority)),
             ("too old", TestCertificate("barbican", days: -1, issuer: authority)),
         ] {
-            let proxy = try HTTPFaultProxy(to: try Self.barbican.get(), certificate: certificate)
+            let proxy = try HTTPFaultProxy(to: try Self.barbican.get().port, certificate: certificate)
             let world = try World("https://localhost:\(proxy.port)", "verify_ssl_path = \(path)")
             try world.requireNothing(name, image: try world.glance.image(data: Self.plain), of: nil)
             #expect(proxy.connections > 0 && proxy.heads.isEmpty, "\(name)")
         }
-        let good = try HTTPFaultProxy(to: try Self.barbican.get(), certificate: TestCertificate("barbican", issuer: authority))
+        let good = try HTTPFaultProxy(to: try Self.barbican.get().port, certificate: TestCertificate("barbican", issuer: authority))
         let world = try World("https://localhost:\(good.port)", "verify_ssl_path = \(path)")
         let volume = try world.create()
         #expect(try world.wait(volume, "available")["encrypted"] == true)

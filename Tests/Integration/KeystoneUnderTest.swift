@@ -1,7 +1,5 @@
-import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -10,8 +8,7 @@ final class KeystoneUnderTest: Sendable {
     static let shared = Result { try KeystoneUnderTest() }
 
     let port: UInt16
-    private let pid: pid_t
-    private let lifeline: Int32
+    private let program: ServerProgram
     private let facts: JSON
     private let directory: String
 
@@ -19,24 +16,9 @@ final class KeystoneUnderTest: Sendable {
         directory = temporaryDirectory("keystone")
         port = try Loopback.freePort()
         let root = ServiceUnderTest.root
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
-        pid = try spawn(
-            root + "/.keystone/bin/python", [root + "/Tests/Integration/keystone/server.py", directory, "\(port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 180
-        while access(directory + "/ready.json", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure(
-                    "Keystone did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            "Keystone", [root + "/.keystone/bin/python", root + "/Tests/Integration/keystone/server.py", directory, "\(port)"],
+            in: directory, ready: "ready.json")
         facts = try JSON(parsing: try ServiceUnderTest.read(directory + "/ready.json"))
     }
 

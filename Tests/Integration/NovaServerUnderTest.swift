@@ -1,7 +1,5 @@
-import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -10,7 +8,7 @@ import Testing
 final class NovaServerUnderTest: Sendable {
     let keystone: KeystoneUnderTest
     private let port: UInt16
-    private let lifeline: Int32
+    private let program: ServerProgram
     private let services = Guarded<[String]>([])
 
     init(_ keystone: KeystoneUnderTest) throws {
@@ -19,25 +17,10 @@ final class NovaServerUnderTest: Sendable {
         let ports = try (0..<3).map { _ in try Loopback.freePort() }
         port = ports[0]
         let root = ServiceUnderTest.root
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
-        let pid = try spawn(
-            root + "/.nova/bin/python",
-            [root + "/Tests/Integration/nova/server.py", directory] + (ports + [keystone.port]).map { "\($0)" },
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 300
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure(
-                    "Nova did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(3000)) ?? "")")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            "Nova",
+            [root + "/.nova/bin/python", root + "/Tests/Integration/nova/server.py", directory] + (ports + [keystone.port]).map { "\($0)" },
+            in: directory, seconds: 300)
         try register("compute", "http://127.0.0.1:\(port)/v2.1")
     }
 
@@ -46,7 +29,6 @@ final class NovaServerUnderTest: Sendable {
         if let token = try? keystone.token("root", project: "alpha") {
             for id in services.withLock({ $0 }) { _ = try? keystone.ask("DELETE", "/services/\(id)", token: token) }
         }
-        close(lifeline)
     }
 
     /// Puts a service into the catalogue for as long as this Nova is there.

@@ -1,7 +1,6 @@
 import Glibc
 import JSON
 import Primitives
-import Processes
 import TestSupport
 import Testing
 
@@ -127,7 +126,7 @@ final class BarbicanOfUsers: Sendable {
     static let shared = Result { try BarbicanOfUsers(KeystoneUnderTest.shared.get()) }
 
     private let port: UInt16
-    private let lifeline: Int32
+    private let program: ServerProgram
     private let keystone: KeystoneUnderTest
 
     var address: String { "http://127.0.0.1:\(port)" }
@@ -137,25 +136,10 @@ final class BarbicanOfUsers: Sendable {
         let directory = temporaryDirectory("barbican")
         port = try Loopback.freePort()
         let root = ServiceUnderTest.root
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
-        let pid = try spawn(
-            root + "/.barbican/bin/python",
-            [root + "/Tests/KeyManagerTests/barbican/server.py", directory, "\(port)", "\(keystone.port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 180
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure(
-                    "Barbican did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            "Barbican",
+            [root + "/.barbican/bin/python", root + "/Tests/KeyManagerTests/barbican/server.py", directory, "\(port)", "\(keystone.port)"],
+            in: directory)
     }
 
     /// Alice's secret, which users may read that she names.

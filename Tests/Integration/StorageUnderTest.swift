@@ -27,32 +27,15 @@ final class StorageUnderTest: Sendable {
 
     let directory: String
     let port: Int
-    private let pid: pid_t
-    private let lifeline: Int32
+    private let program: ServerProgram
 
     private init(_ kind: String, environment: [String] = []) throws {
         directory = temporaryDirectory(kind, elseRemovesIt: true)
         let script = ServiceUnderTest.root + "/Tests/Storage/serve"
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
         // The servers take some ports in a row.
         port = Int(try Loopback.freePort()) % 20_000 + 10_000
-        pid = try spawn(
-            "/usr/bin/env", environment + [script, kind, directory, "\(port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 120
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw ServiceUnderTest.Failure(
-                    "\(kind) did not start: \((try? ServiceUnderTest.read(directory + "/output").suffix(2000)) ?? "")")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            kind, ["/usr/bin/env"] + environment + [script, kind, directory, "\(port)"], in: directory, seconds: 120)
     }
 
     /// Lines of a backend's section.

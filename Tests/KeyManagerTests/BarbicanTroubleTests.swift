@@ -62,10 +62,7 @@ import Testing
 
     @Test func `a certificate of somebody else, of another host, or too old is told nothing`() async throws {
         let authority = TestCertificate("authority", use: .authority)
-        let path = temporaryDirectory("authority") + "/ca.pem"
-        let file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        _ = authority.certificate.withCString { write(file, $0, strlen($0)) }
-        close(file)
+        let path = authority.file()
         for certificate in [
             TestCertificate("barbican"), TestCertificate("barbican", hosts: ["elsewhere.example"], issuer: authority),
             TestCertificate("barbican", days: -1, issuer: authority),

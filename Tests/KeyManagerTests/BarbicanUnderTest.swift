@@ -2,7 +2,6 @@ import Glibc
 import JSON
 import KeyManager
 import Primitives
-import Processes
 import Settings
 import TestSupport
 
@@ -15,30 +14,16 @@ final class BarbicanUnderTest: Sendable {
     let proxy: HTTPFaultProxy
     private let port: UInt16
     private let directory: String
-    private let lifeline: Int32
+    private let program: ServerProgram
 
     private init() throws {
         directory = temporaryDirectory("barbican")
         port = try Loopback.freePort()
         proxy = try HTTPFaultProxy(to: port)
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        defer { close(output) }
-        // It ends with the tests, whatever becomes of them.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        defer { close(theirs) }
+        program = try ServerProgram(
+            "Barbican (.ci/setup barbican)", [".barbican/bin/python", "Tests/KeyManagerTests/barbican/server.py", directory, "\(port)"],
+            in: directory)
         try believe(["first", "second"])
-        let pid = try spawn(
-            ".barbican/bin/python", ["Tests/KeyManagerTests/barbican/server.py", directory, "\(port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 180
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw Failure(description: "Barbican did not start (.ci/setup barbican): see \(directory)/output")
-            }
-            usleep(50_000)
-        }
     }
 
     /// From now on these are the tokens of Clinker's own account. Those of two users of another project are always good.

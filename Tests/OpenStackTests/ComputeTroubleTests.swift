@@ -1,4 +1,3 @@
-import Glibc
 import Observability
 import OpenStack
 import Primitives
@@ -132,10 +131,7 @@ struct ComputeTroubleTests {
     @Test("a certificate of somebody else, of another host, or too old: no token and no request is told to who showed it")
     func certificates() async throws {
         let authority = TestCertificate("authority", use: .authority)
-        let path = temporaryDirectory("authority") + "/ca.pem"
-        let file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        _ = authority.certificate.withCString { write(file, $0, strlen($0)) }
-        close(file)
+        let path = authority.file()
         for certificate in [
             TestCertificate("nova"), TestCertificate("nova", hosts: ["elsewhere.example"], issuer: authority),
             TestCertificate("nova", days: -1, issuer: authority),

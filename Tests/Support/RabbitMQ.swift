@@ -12,7 +12,7 @@ public final class RabbitMQ: @unchecked Sendable {
     public let port: Int
     private let directory: String
     private let script: String
-    private let lifeline: Int32
+    private let program: ServerProgram
 
     /// The directory that holds Tests/Storage.
     public static func root(near file: String = #filePath) -> String {
@@ -31,28 +31,11 @@ public final class RabbitMQ: @unchecked Sendable {
         script = root + "/Tests/Storage/rabbit"
         directory = temporaryDirectory("rabbit", elseRemovesIt: true)
         port = Int(try Loopback.freePort()) % 20_000 + 10_000
-        // It ends with the tests, whatever becomes of them: when their end of the pipe is gone.
-        let (mine, theirs) = try socketPair()
-        lifeline = mine
-        let output = open(directory + "/output", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-        defer {
-            close(theirs)
-            close(output)
-        }
-        let pid = try spawn(
-            "/usr/bin/env", (tls.map { ["RABBIT_TLS=\($0)"] } ?? []) + [root + "/Tests/Storage/serve", "rabbit", directory, "\(port)"],
-            descriptors: [(source: theirs, target: 0), (source: output, target: 1), (source: output, target: 2)])
-        let limit = Timestamp.monotonic() + 120
-        while access(directory + "/ready", F_OK) != 0 {
-            var status: Int32 = 0
-            guard Timestamp.monotonic() < limit, waitpid(pid, &status, WNOHANG) == 0 else {
-                throw Failure(description: "rabbit did not start: see \(directory)/output")
-            }
-            usleep(50_000)
-        }
+        program = try ServerProgram(
+            "rabbit",
+            ["/usr/bin/env"] + (tls.map { ["RABBIT_TLS=\($0)"] } ?? []) + [root + "/Tests/Storage/serve", "rabbit", directory, "\(port)"],
+            in: directory, seconds: 120)
     }
-
-    deinit { close(lifeline) }
 
     public func url(_ user: String = "openstack:secret") -> String { "rabbit://\(user)@127.0.0.1:\(port)/" }
 

@@ -79,6 +79,16 @@ public final class TestCertificate: @unchecked Sendable {
         return Self.taken(text)
     }
 
+    /// Writes the certificate to a new file, and returns its path.
+    public func file() -> String {
+        let path = temporaryDirectory("certificate") + "/certificate.pem"
+        let file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(file) }
+        let text = Array(certificate.utf8)
+        precondition(write(file, text, text.count) == text.count, "cannot write \(path)")
+        return path
+    }
+
     /// It, and those that signed it but the authority.
     public var chain: String {
         var text = certificate

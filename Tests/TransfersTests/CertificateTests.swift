@@ -1,5 +1,4 @@
 import DriverHost
-import Glibc
 import Primitives
 import TestSupport
 import Testing
@@ -14,10 +13,7 @@ struct CertificateTests {
     func bad() throws {
         let test = try ImageUnderTest()
         try test.shrink(toMebibytes: 4)
-        let authorities = test.directory + "/ca.pem"
-        let file = open(authorities, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-        _ = Self.authority.certificate.withCString { write(file, $0, strlen($0)) }
-        close(file)
+        let authorities = Self.authority.file()
         let data = ImageUnderTest.data(300_000)
         let server = try ImageServer { _, request in request.method == "PUT" ? .init(status: 204) : ImageServer.data(data, request) }
         func order(_ certificate: TestCertificate) throws -> (ImageOrder, HTTPFaultProxy) {
