@@ -68,7 +68,7 @@ public final class Volume: Sendable {
     }
 
     /// Whether it is encrypted, or is to be.
-    var isEncrypted: Bool { encryptionKeyID != nil || isOfEncryptedType }
+    public var isEncrypted: Bool { encryptionKeyID != nil || isOfEncryptedType }
 
     public var isMigrating: Bool { migrationStatus.map { !$0.isOver } ?? false }
 

@@ -22,7 +22,7 @@ public struct NewImage: Sendable {
 extension VolumeRequests {
     /// An encrypted volume's bytes are sent as they lie.
     private func checkFormat(of image: NewImage, for volume: Volume) throws {
-        guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return }
+        guard volume.isEncrypted else { return }
         guard image.diskFormat == "raw", image.containerFormat == "bare" else {
             throw StorageError(
                 .invalid,
@@ -95,7 +95,7 @@ extension VolumeRequests {
 
     /// The key of an encrypted image that an encrypted volume will have in the place of its own; nil: the volume keeps its key.
     private func keyForReimage(_ volume: Volume, _ image: SourceImage, in tx: any Transaction) throws -> String? {
-        guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return nil }
+        guard volume.isEncrypted else { return nil }
         guard volume.encryptionKeyID != nil else {
             throw StorageError.invalidVolume("Volume \(volume.id) is to be encrypted and has no key.")
         }

@@ -109,24 +109,22 @@ public final class ImageKeySweep: Sendable {
         ripe.sort { ($0.since, $0.image) < ($1.since, $1.image) }
         // Half of the turn: what cannot be deleted keeps nobody else waiting.
         let (images, most) = (ripe.map(\.image), (limit + 1) / 2)
-        let (due, forgotten) = try await services.database.read { connection in
+        let (due, others, forgotten) = try await services.database.read { connection in
             var (due, forgotten): ([ImageKeys.Noted], [String]) = ([], [])
             for image in images where due.count < most {
                 if let key = try ImageKeys.noted(ofImage: image, in: connection) { due.append(key) } else { forgotten.append(image) }
             }
-            return (due, forgotten)
-        }
-        // Those were uploads that were taken back.
-        state.withLock { state in for image in forgotten { state.gone[image] = nil } }
-        return try await services.database.read { connection in
             let room = limit - due.count
             var others = try ImageKeys.noted(after: last, limit: room, in: connection)
             if others.count < room {
                 let rest = try ImageKeys.noted(after: "", limit: room - others.count, in: connection)
                 others += rest.filter { $0.imageID <= last }
             }
-            return (due: due, others: others.filter { gone[$0.imageID] == nil })
+            return (due, others.filter { gone[$0.imageID] == nil }, forgotten)
         }
+        // Those were uploads that were taken back.
+        state.withLock { state in for image in forgotten { state.gone[image] = nil } }
+        return (due, others)
     }
 
     private func delete(_ key: ImageKeys.Noted) async {

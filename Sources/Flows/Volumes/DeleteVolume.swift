@@ -51,7 +51,7 @@ enum DeleteVolume: FlowDefinition {
                 _ = try await backend.callIfSupported(.unexportVolume, arguments, wait: nil)
                 _ = try await backend.call(.deleteVolume, arguments, wait: nil)
                 // Behind the content: without its key nobody could read what is left of it.
-                guard volume.isOfEncryptedType || volume.encryptionKeyID != nil else { return false }
+                guard volume.isEncrypted else { return false }
                 guard leavesKey else {
                     try await backend.keys.delete(volume.encryptionKeyID, for: .volume(volume.id))
                     return false

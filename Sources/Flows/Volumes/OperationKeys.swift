@@ -62,18 +62,12 @@ struct OperationKeys: Sendable {
     ///
     /// - Throws: `DriverFailure`, `.retry` while the key manager does not answer.
     func delete(_ id: String?, for purpose: Purpose) async throws {
-        try await attempt(whenUnavailable: .retry) { manager throws(KeyFailure) in
-            if let id { try await manager.delete(id) }
-            try await manager.discard(purpose.name)
-        }
+        try await attempt(whenUnavailable: .retry) { manager throws(KeyFailure) in try await Self.remove(id, purpose, from: manager) }
     }
 
     /// The same, as long as it takes.
     func deletePatiently(_ id: String?, for purpose: Purpose) async throws {
-        try await patiently { manager throws(KeyFailure) in
-            if let id { try await manager.delete(id) }
-            try await manager.discard(purpose.name)
-        }
+        try await patiently { manager throws(KeyFailure) in try await Self.remove(id, purpose, from: manager) }
     }
 
     /// Lets the user read the key, in the place of who was let before: as long as it takes.
@@ -92,10 +86,14 @@ struct OperationKeys: Sendable {
     func deleteNow(_ id: String?, for purpose: Purpose) async -> String? {
         do throws(KeyFailure) {
             guard let manager else { return "there is no key manager" }
-            if let id { try await manager.delete(id) }
-            try await manager.discard(purpose.name)
+            try await Self.remove(id, purpose, from: manager)
             return nil
         } catch { return error.description }
+    }
+
+    private static func remove(_ id: String?, _ purpose: Purpose, from manager: any KeyManager) async throws(KeyFailure) {
+        if let id { try await manager.delete(id) }
+        try await manager.discard(purpose.name)
     }
 
     /// Seconds between two questions to a manager that does not answer.
