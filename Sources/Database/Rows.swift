@@ -88,6 +88,26 @@ public struct RowCells {
     @inlinable
     public func isNull(_ column: Int) -> Bool { self[column].kind == .null }
 
+    /// A value as the database holds it.
+    public enum Content {
+        case null
+        case integer(Int64)
+        case real(Double)
+        /// UTF-8.
+        case text(UnsafeBufferPointer<UInt8>)
+    }
+
+    @inlinable
+    public func content(_ column: Int) -> Content {
+        let cell = self[column]
+        return switch cell.kind {
+        case .null: .null
+        case .integer: .integer(cell.content)
+        case .real: .real(Double(bitPattern: UInt64(bitPattern: cell.content)))
+        case .text: .text(UnsafeBufferPointer(start: bytes + Int(cell.content), count: Int(cell.length)))
+        }
+    }
+
     func real(_ column: Int) -> Double {
         let cell = self[column]
         return cell.kind == .real ? Double(bitPattern: UInt64(bitPattern: cell.content)) : Double(integer(column))
@@ -99,16 +119,18 @@ public final class CopiedRow: Row {
     /// Holds what the cells point to.
     private let rows: Rows
     // One thread has it: a check at each of thousands of accesses could find nothing.
-    @exclusivity(unchecked) public private(set) final var cells: RowCells
+    @exclusivity(unchecked) private final var current: RowCells
+    /// The row's values. (A stored property would be checked in other modules all the same.)
+    public final var cells: RowCells { current }
 
     @usableFromInline
     init(_ rows: Rows, _ cells: RowCells) {
         self.rows = rows
-        self.cells = cells
+        current = cells
     }
 
     @usableFromInline
-    func move(to cells: RowCells) { self.cells = cells }
+    func move(to cells: RowCells) { current = cells }
 
     public func bytes(_ column: Int) -> UnsafeBufferPointer<UInt8>? { cells.bytes(column) }
     public func integer(_ column: Int) -> Int64 { cells.integer(column) }

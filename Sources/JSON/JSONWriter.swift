@@ -68,9 +68,17 @@ public struct JSONWriter: ~Copyable {
     @inline(__always)
     public mutating func key(_ name: JSONKey) {
         let skipped = needsComma ? 0 : 1
-        reserve(name.text.count)
-        memcpy(base + count, name.text.baseAddress! + skipped, name.text.count - skipped)
-        count += name.text.count - skipped
+        reserve(name.memory.count)
+        // Whole chunks, which are shorter than a call: what is too much is written over.
+        var source = name.memory.baseAddress! + skipped
+        var target = UnsafeMutableRawPointer(base + count)
+        let end = target + name.length
+        repeat {
+            target.storeBytes(of: source.loadUnaligned(as: Chunk.self), as: Chunk.self)
+            source += MemoryLayout<Chunk>.size
+            target += MemoryLayout<Chunk>.size
+        } while target < end
+        count += name.length - skipped
         needsComma = false
     }
 
@@ -120,38 +128,80 @@ public struct JSONWriter: ~Copyable {
         reserve(bytes.count + 4)
         comma()
         append(UInt8(ascii: "\""))
-        var start = 0
-        while start < bytes.count {
-            let end = Self.endOfPlain(bytes, from: start)
-            bulk(bytes, start, end)
-            if end < bytes.count { escape(bytes[end]) }
-            start = end + 1
-        }
+        if Self.copyPlain(bytes, to: base + count) { count += bytes.count } else { escaped(bytes) }
         put(UInt8(ascii: "\""))
         needsComma = true
     }
 
-    /// The index of the first byte that needs an escape; the end if there is none.
+    /// What is copied at a time.
+    private typealias Chunk = SIMD16<UInt8>
+
+    /// Copies the text if no byte of it needs an escape, which is so of most text of an answer; else what was written is to be written over.
     @inline(__always)
-    private static func endOfPlain(_ bytes: UnsafeBufferPointer<UInt8>, from start: Int) -> Int {
-        var index = start
-        // Eight at a time: most of an answer is text that needs none.
-        let raw = UnsafeRawBufferPointer(bytes)
-        while index + 8 <= bytes.count, !holdsEscaped(raw.loadUnaligned(fromByteOffset: index, as: UInt64.self)) { index += 8 }
-        while index < bytes.count, bytes[index] >= 0x20, bytes[index] != UInt8(ascii: "\""), bytes[index] != UInt8(ascii: "\\") {
-            index += 1
+    private static func copyPlain(_ bytes: UnsafeBufferPointer<UInt8>, to target: UnsafeMutablePointer<UInt8>) -> Bool {
+        guard let start = bytes.baseAddress else { return true }
+        let (source, target) = (UnsafeRawPointer(start), UnsafeMutableRawPointer(target))
+        let count = bytes.count
+        if count >= MemoryLayout<Chunk>.size {
+            // The last chunk begins where it ends with the text, and may repeat a part of the one before.
+            let last = count - MemoryLayout<Chunk>.size
+            var found = copyChunk(source + last, to: target + last)
+            var offset = 0
+            while offset < last {
+                found |= copyChunk(source + offset, to: target + offset)
+                offset += MemoryLayout<Chunk>.size
+            }
+            return found == 0
         }
-        return index
+        if count >= 8 {
+            let (first, last) = (source.loadUnaligned(as: UInt64.self), (source + (count - 8)).loadUnaligned(as: UInt64.self))
+            target.storeBytes(of: first, as: UInt64.self)
+            (target + (count - 8)).storeBytes(of: last, as: UInt64.self)
+            return escaped(in: first) | escaped(in: last) == 0
+        }
+        for index in 0..<count {
+            let byte = bytes[index]
+            guard byte >= 0x20, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") else { return false }
+            target.storeBytes(of: byte, toByteOffset: index, as: UInt8.self)
+        }
+        return true
     }
 
-    /// Whether one of the eight bytes is a control character, a quotation mark or a backslash. A subtraction carries into a byte's highest
-    /// bit if the byte is smaller than what is subtracted; bytes that had the bit before are of no ASCII character.
+    /// Copies a chunk; 0 if none of its bytes is a control character, a quotation mark or a backslash.
     @inline(__always)
-    private static func holdsEscaped(_ word: UInt64) -> Bool {
+    private static func copyChunk(_ source: UnsafeRawPointer, to target: UnsafeMutableRawPointer) -> UInt64 {
+        let chunk = source.loadUnaligned(as: Chunk.self)
+        target.storeBytes(of: chunk, as: Chunk.self)
+        let found =
+            (chunk .< Chunk(repeating: 0x20)) .| (chunk .== Chunk(repeating: UInt8(ascii: "\"")))
+            .| (chunk .== Chunk(repeating: UInt8(ascii: "\\")))
+        // To ask `any` of it takes twice as long.
+        let halves = unsafeBitCast(found, to: SIMD2<UInt64>.self)
+        return halves[0] | halves[1]
+    }
+
+    /// The highest bits of those of the eight bytes that are a control character, a quotation mark or a backslash, and of none if there is
+    /// none. A subtraction carries into a byte's highest bit if the byte is smaller than what is subtracted; bytes that had the bit before
+    /// are of no ASCII character.
+    @inline(__always)
+    private static func escaped(in word: UInt64) -> UInt64 {
         let ones: UInt64 = 0x0101_0101_0101_0101
         let quotes = word ^ ones * UInt64(UInt8(ascii: "\""))
         let backslashes = word ^ ones * UInt64(UInt8(ascii: "\\"))
-        return ((word &- ones * 0x20) & ~word | (quotes &- ones) & ~quotes | (backslashes &- ones) & ~backslashes) & (ones * 0x80) != 0
+        return ((word &- ones * 0x20) & ~word | (quotes &- ones) & ~quotes | (backslashes &- ones) & ~backslashes) & (ones * 0x80)
+    }
+
+    /// Writes text some of whose bytes need an escape.
+    private mutating func escaped(_ bytes: UnsafeBufferPointer<UInt8>) {
+        var start = 0
+        for index in bytes.indices {
+            let byte = bytes[index]
+            guard byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") else { continue }
+            bulk(bytes, start, index)
+            escape(byte)
+            start = index + 1
+        }
+        bulk(bytes, start, bytes.count)
     }
 
     /// Text that is valid JSON.
@@ -167,6 +217,8 @@ public struct JSONWriter: ~Copyable {
 
     /// Goes on with text that is valid JSON together with what `raw` began.
     public mutating func more(_ text: String) { Self.withBytes(of: text) { more($0) } }
+
+    public mutating func more(_ text: StaticString) { more(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)) }
 
     public mutating func more(_ bytes: UnsafeBufferPointer<UInt8>) {
         reserve(bytes.count)
@@ -322,13 +374,17 @@ public struct JSONWriter: ~Copyable {
 /// The name of a member as it is written, with its comma, quotation marks and colon: for names that are written again and again. Its memory
 /// is never given back.
 public struct JSONKey: @unchecked Sendable {
-    fileprivate let text: UnsafeBufferPointer<UInt8>
+    fileprivate let length: Int
+    /// So much that chunks which begin at the first or second byte and hold all of the text lie in it.
+    fileprivate let memory: UnsafeRawBufferPointer
 
     /// `name` must need no escaping.
     public init(_ name: StaticString) {
-        let bytes = Array(",\"\(name)\":".utf8)
-        let memory = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: bytes.count)
-        _ = memory.initialize(from: bytes)
-        text = UnsafeBufferPointer(memory)
+        let text = Array(",\"\(name)\":".utf8)
+        length = text.count
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: text.count + 32, alignment: 16)
+        memory.initializeMemory(as: UInt8.self, repeating: 0)
+        memory.copyBytes(from: text)
+        self.memory = UnsafeRawBufferPointer(memory)
     }
 }

@@ -35,8 +35,14 @@ struct Field<Source>: Sendable {
     /// Who has this rule does not get the field, but another of the same name.
     private(set) var exceptRule: Policies.Rule?
     private(set) var isForAdministrators = false
-    /// Whether a resource has the field at all.
-    private(set) var condition: (@Sendable (Source) -> Bool)?
+    /// Which resources have the field at all; nil: all of them.
+    private(set) var condition: Condition?
+
+    enum Condition: Sendable {
+        case holds(@Sendable (Source) -> Bool)
+        /// The text in a column of the source's row has more bytes.
+        case isLonger(column: Int, than: Int)
+    }
 
     enum Content: Sendable {
         /// A column of the source's row, by its place.
@@ -55,7 +61,7 @@ struct Field<Source>: Sendable {
         /// Text that is JSON already.
         case raw(@Sendable (Source) -> String)
         /// `self` and `bookmark`, by the collection's path and the id.
-        case links(String, @Sendable (Source, (UnsafeBufferPointer<UInt8>) -> Void) -> Void)
+        case links(StaticString, @Sendable (Source, (UnsafeBufferPointer<UInt8>) -> Void) -> Void)
         /// Writes one value.
         case written(@Sendable (Source, APIRequest, inout JSONWriter) -> Void)
     }
@@ -96,7 +102,7 @@ struct Field<Source>: Sendable {
         Field(name, shape, .bytes(value))
     }
     static func links(
-        _ collection: String, _ id: @escaping @Sendable (Source, (UnsafeBufferPointer<UInt8>) -> Void) -> Void
+        _ collection: StaticString, _ id: @escaping @Sendable (Source, (UnsafeBufferPointer<UInt8>) -> Void) -> Void
     ) -> Field { Field("links", .links, .links(collection, id)) }
     /// A value that depends on who asks, or is no text, number or flag.
     static func written(
@@ -110,7 +116,11 @@ struct Field<Source>: Sendable {
     func exceptRule(_ rule: Policies.Rule) -> Field { with { $0.exceptRule = rule } }
     func forAdministrators() -> Field { with { $0.isForAdministrators = true } }
     /// Only of resources for which it holds.
-    func when(_ condition: @escaping @Sendable (Source) -> Bool) -> Field { with { $0.condition = condition } }
+    func when(_ condition: @escaping @Sendable (Source) -> Bool) -> Field { with { $0.condition = .holds(condition) } }
+    /// Only of resources whose text in that column has more bytes than that; where it is NULL it has none. Asked without a call for each.
+    func when(_ column: AnyColumn, isLongerThan length: Int) -> Field {
+        with { $0.condition = .isLonger(column: column.position, than: length) }
+    }
 
     /// Whether some answers lack it that the microversion and the part would give it.
     var isOptional: Bool { rule != nil || exceptRule != nil || isForAdministrators || condition != nil }

@@ -8,7 +8,7 @@ struct Links: Sendable {
     private let beforeSelf, beforeBookmark: String
     private static let selfHead = #"[{"rel":"self","href":""#
     private static let bookmarkHead = #""},{"rel":"bookmark","href":""#
-    private static let end = #""}]"#
+    private static let end: StaticString = #""}]"#
 
     init(_ request: HTTPRequest, publicEndpoint: String, projectSegment: Substring?) {
         let base = Base(request, publicEndpoint: publicEndpoint)
@@ -71,7 +71,7 @@ struct Links: Sendable {
     }
 
     /// `self` and `bookmark` of one resource, as an array.
-    func write(_ collection: String, _ id: UnsafeBufferPointer<UInt8>, _ writer: inout JSONWriter) {
+    func write(_ collection: StaticString, _ id: UnsafeBufferPointer<UInt8>, _ writer: inout JSONWriter) {
         writer.raw(beforeSelf)
         writer.more(collection)
         writer.more(id)

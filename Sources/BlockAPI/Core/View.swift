@@ -31,8 +31,10 @@ final class View<Source>: Sendable {
     private let byPart: [(part: Parts, fields: UInt64)]
     private let forAdministrators: UInt64
     fileprivate let withLinks: UInt64
-    /// The fields that not every resource has, each with its condition.
+    /// The fields that not every resource has, each with its condition, and all of them.
     fileprivate let conditions: [(field: UInt64, isMet: @Sendable (Source) -> Bool)]
+    fileprivate let lengths: [(field: UInt64, column: Int, length: Int)]
+    fileprivate let withCondition, withLength: UInt64
     /// The fields that a rule gives, and those that it takes away.
     private let byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)]
 
@@ -69,7 +71,14 @@ final class View<Source>: Sendable {
         byPart = Set(fields.map(\.part.rawValue)).map { raw in (Parts(rawValue: raw), set { $0.part.rawValue == raw }) }
         forAdministrators = set(\.isForAdministrators)
         withLinks = set { if case .value(.links) = $0.content { true } else { false } }
-        conditions = fields.indices.compactMap { index in fields[index].condition.map { (1 << UInt64(index), $0) } }
+        conditions = fields.indices.compactMap { index in
+            if case .holds(let isMet) = fields[index].condition { (1 << UInt64(index), isMet) } else { nil }
+        }
+        lengths = fields.indices.compactMap { index in
+            if case .isLonger(let column, let length) = fields[index].condition { (1 << UInt64(index), column, length) } else { nil }
+        }
+        withCondition = conditions.reduce(0) { $0 | $1.field }
+        withLength = lengths.reduce(0) { $0 | $1.field }
         var byRule: [(rule: Policies.Rule, given: UInt64, taken: UInt64)] = []
         for rule in fields.flatMap({ [$0.rule, $0.exceptRule] }).compactMap(\.self) where !byRule.contains(where: { $0.rule == rule }) {
             byRule.append((rule, set { $0.rule == rule }, set { $0.exceptRule == rule }))
@@ -83,8 +92,7 @@ final class View<Source>: Sendable {
         if !request.identity.isAdmin { shown &= ~forAdministrators }
         for (rule, given, taken) in byRule where shown & (given | taken) != 0 { shown &= request.allows(rule) ? ~taken : ~given }
         return ViewPlan(
-            view: self, shown: shown, conditional: conditions.reduce(0) { $0 | $1.field } & shown,
-            links: shown & withLinks != 0 ? request.links : nil, request: request)
+            view: self, shown: shown, links: shown & withLinks != 0 ? request.links : nil, request: request)
     }
 
     private func fieldsOf(_ parts: Parts) -> UInt64 {
@@ -121,8 +129,6 @@ final class View<Source>: Sendable {
 struct ViewPlan<Source>: Sendable {
     let view: View<Source>
     fileprivate let shown: UInt64
-    /// Those of them that not every resource has.
-    fileprivate let conditional: UInt64
     let links: Links?
     let request: APIRequest
 
@@ -130,7 +136,9 @@ struct ViewPlan<Source>: Sendable {
     func write(_ source: Source, _ writer: inout JSONWriter) {
         writer.beginObject()
         let row = view.row?(source)
-        var rest = conditional == 0 ? shown : shown & ~missing(source)
+        var rest = shown
+        if rest & view.withLength != 0, let row { rest &= ~tooShort(row) }
+        if rest & view.withCondition != 0 { rest &= ~missing(source) }
         view.cells.withUnsafeBufferPointer { cells in
             while rest != 0 {
                 let cell = cells[rest.trailingZeroBitCount]
@@ -145,19 +153,27 @@ struct ViewPlan<Source>: Sendable {
         writer.endObject()
     }
 
-    /// The fields that the resource has not.
+    /// The fields that the resource has not, for a condition of theirs.
     private func missing(_ source: Source) -> UInt64 {
         var missing: UInt64 = 0
-        for condition in view.conditions where condition.field & conditional != 0 && !condition.isMet(source) { missing |= condition.field }
+        for condition in view.conditions where condition.field & shown != 0 && !condition.isMet(source) { missing |= condition.field }
         return missing
     }
 
+    /// The fields that the resource has not, for the length of a text.
+    private func tooShort(_ row: RowCells) -> UInt64 {
+        view.lengths.withUnsafeBufferPointer { lengths in
+            var missing: UInt64 = 0
+            for (field, column, length) in lengths where (row.bytes(column)?.count ?? 0) <= length { missing |= field }
+            return missing
+        }
+    }
+
     private static func write(_ row: RowCells, _ position: Int, _ kind: ColumnStorage.Kind, _ writer: inout JSONWriter) {
-        switch kind {
-        case _ where row.isNull(position): writer.null()
-        case .text: if let text = row.bytes(position) { writer.string(text) } else { writer.null() }
-        case .integer: writer.integer(row.integer(position))
-        case .boolean: writer.bool(row.integer(position) != 0)
+        switch row.content(position) {
+        case .text(let text): writer.string(text)
+        case .integer(let value): if kind == .boolean { writer.bool(value != 0) } else { writer.integer(value) }
+        case .null, .real: writer.null()
         }
     }
 
@@ -169,23 +185,26 @@ struct ViewPlan<Source>: Sendable {
     }
 }
 
-/// A value that is no column, held as an object: it is used for every row, and references of an object that stays need not be counted.
+/// How a value that is no column is written, held as an object: it is used for every row, and references of an object that stays need not be
+/// counted.
 private final class FieldValue<Source>: Sendable {
-    private let value: Field<Source>.Value
+    let write: @Sendable (Source, Links?, APIRequest, inout JSONWriter) -> Void
 
-    init(_ value: Field<Source>.Value) { self.value = value }
-
-    func write(_ source: Source, _ links: Links?, _ request: APIRequest, _ writer: inout JSONWriter) {
-        switch value {
-        case .null: writer.null()
-        case .text(let value): writer.string(value(source))
-        case .optionalText(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-        case .bytes(let value): if let text = value(source) { writer.string(text) } else { writer.null() }
-        case .integer(let value): writer.integer(Int64(value(source)))
-        case .flag(let value): writer.bool(value(source))
-        case .raw(let value): writer.raw(value(source))
-        case .links(let collection, let id): id(source) { links?.write(collection, $0, &writer) }
-        case .written(let write): write(source, request, &writer)
-        }
+    init(_ value: Field<Source>.Value) {
+        // Chosen once: to choose for every row would copy the closure, and count references.
+        write =
+            switch value {
+            case .null: { _, _, _, writer in writer.null() }
+            case .text(let value): { source, _, _, writer in writer.string(value(source)) }
+            case .optionalText(let value):
+                { source, _, _, writer in if let text = value(source) { writer.string(text) } else { writer.null() } }
+            case .bytes(let value):
+                { source, _, _, writer in if let text = value(source) { writer.string(text) } else { writer.null() } }
+            case .integer(let value): { source, _, _, writer in writer.integer(Int64(value(source))) }
+            case .flag(let value): { source, _, _, writer in writer.bool(value(source)) }
+            case .raw(let value): { source, _, _, writer in writer.raw(value(source)) }
+            case .links(let collection, let id): { source, links, _, writer in id(source) { links?.write(collection, $0, &writer) } }
+            case .written(let write): { source, _, request, writer in write(source, request, &writer) }
+            }
     }
 }

@@ -19,10 +19,9 @@ struct ImageMetadataResource: Resource {
     /// The member that it adds to volumes which have any.
     static let member = Field<VolumeView.Source>.written("volume_image_metadata", .map(.text)) { source, _, writer in
         if let text = source.row.bytes(VolumeTable.table.imageMetadata) { writer.raw(text) }
-    }.part(.extensions).rule("volume_extension:volume_image_metadata:show").when {
+    }.part(.extensions).rule("volume_extension:volume_image_metadata:show")
         // Without any it is `{}`.
-        $0.row.bytes(VolumeTable.table.imageMetadata).map { $0.count > 2 } ?? false
-    }
+        .when(VolumeTable.table.imageMetadata, isLongerThan: 2)
 
     /// Values may be long here, as an image's properties are.
     private static let properties = Schema(

@@ -72,7 +72,7 @@ enum VolumeView {
         Member.column("cluster_name", .nullable(.text), t.clusterName).part(.detail).since(61).forAdministrators(),
         Member.column("volume_type_id", .text, t.volumeTypeID).part(.detail).since(63),
         Member.column("encryption_key_id", .text, t.encryptionKeyID).part(.detail).since(64)
-            .when { !$0.row.isNull(t.encryptionKeyID) },
+            .when(t.encryptionKeyID, isLongerThan: 0),
         Member.column("consumes_quota", .boolean, t.consumesQuota).part(.detail).since(65),
     ]
 
