@@ -149,6 +149,7 @@ public struct VolumeRequests: Sendable {
             )
         }
         try image?.check(volumeSize: size)
+        if type.isEncrypted, imageKey == nil { try image?.checkRoomForHeader(volumeSize: size) }
         // What the volume will have of it must have room.
         _ = try image?.metadata.stored("image_metadata")
         let zone = try self.zone(new.zone, source: origin?.value, in: tx)

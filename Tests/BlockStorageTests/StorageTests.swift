@@ -443,6 +443,8 @@ struct StorageTests {
         #expect(await make(try image(key: "k"), other).contains(foreign))
         #expect(await make(try image(key: "k", format: "qcow2"), caller).contains("disk_format raw or luks"))
         #expect(await make(try image(key: nil), caller) == "done")
+        #expect(await make(try image(key: nil, size: 1 << 30), caller).contains("a header takes"))
+        #expect(await make(try image(key: "k", size: 1 << 30), caller) == "done")
 
         func upload(_ format: String) async -> String {
             let copy = NewImage(id: UUID.random(), name: "n", diskFormat: format, containerFormat: "bare")

@@ -90,9 +90,6 @@ extension VolumeRequests {
             project: volume.projectID, caller: caller, claims: [.exclusive(volume)], in: tx)
     }
 
-    /// Before the content of an encrypted volume.
-    private static let headerBytes = 2 << 20
-
     /// The key of an encrypted image that an encrypted volume will have in the place of its own; nil: the volume keeps its key.
     private func keyForReimage(_ volume: Volume, _ image: SourceImage, in tx: any Transaction) throws -> String? {
         guard volume.isEncrypted else { return nil }
@@ -101,12 +98,7 @@ extension VolumeRequests {
         }
         guard let key = try ImageKeys.key(of: image, project: volume.projectID, in: tx) else {
             // Known before anything of the volume is touched.
-            let bytes = image.diskFormat == "raw" ? image.size : image.virtualSize ?? 0
-            guard bytes <= volume.size << 30 - Self.headerBytes else {
-                throw StorageError.invalidInput(
-                    "Image \(image.id) has \(bytes) bytes, and in an encrypted volume of \(volume.size)GB a header takes \(Self.headerBytes) bytes."
-                )
-            }
+            try image.checkRoomForHeader(volumeSize: volume.size)
             return nil
         }
         try requireReplaceableKey(of: volume.id, in: tx)
