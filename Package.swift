@@ -95,7 +95,7 @@ let package = Package(
         // What stores of backups behind HTTP have in common.
         .target(name: "ObjectServers", dependencies: ["DriverKit", "CDriver", "CCurl", "CCrypto"], swiftSettings: strict),
         .target(
-            name: "BlockStorage", dependencies: ["Calendar", "CGnuTLS", "Database", "JSON", "Settings", "Primitives"],
+            name: "BlockStorage", dependencies: ["Calendar", "CGnuTLS", "Database", "ImageFormats", "JSON", "Settings", "Primitives"],
             swiftSettings: strict),
         .target(
             name: "HTTPServer",
@@ -213,8 +213,9 @@ let package = Package(
         .testTarget(
             name: "FlowsTests",
             dependencies: [
-                "Flows", "Transfers", "DriverHost", "BlockStorage", "KeyManager", "Database", "Settings", "JSON", "Processes", "Primitives",
-                "TestSupport", logging,
+                "Flows", "Transfers", "DriverHost", "BlockStorage", "ImageFormats", "KeyManager", "Database", "Settings", "JSON",
+                "Processes",
+                "Primitives", "TestSupport", logging,
             ],
             exclude: ["Kept"], swiftSettings: tests),
         .testTarget(

@@ -1,4 +1,5 @@
 public import Database
+public import ImageFormats
 import Primitives
 
 /// How volumes of a type are encrypted.
@@ -26,6 +27,18 @@ public struct TypeEncryption: Sendable {
         values.cipher = row[t.cipher]
         values.keySize = row[t.keySize]
         self.values = values
+    }
+
+    private static let luks: Set = ["luks", "nova.volume.encryptors.luks.LuksEncryptor", "LuksEncryptor"]
+    private static let luks2: Set = ["luks2", "nova.volume.encryptors.luks.Luks2Encryptor", "Luks2Encryptor"]
+
+    /// Whether hypervisors decrypt the volumes themselves, which know LUKS of version 1 alone.
+    public var isOfHypervisors: Bool { values.provider.map(Self.luks.contains) ?? false }
+
+    /// How the service itself encrypts what it writes to the volumes; nil where it cannot. Who opens LUKS of version 2 opens version 1, too.
+    public var written: LUKSFormat? {
+        guard let provider = values.provider, Self.luks.contains(provider) || Self.luks2.contains(provider) else { return nil }
+        return LUKSFormat(cipher: values.cipher, keySize: values.keySize)
     }
 }
 
@@ -99,6 +112,19 @@ public enum TypeEncryptions {
                 "the encryption of volume type '\(type.name)' has key_size \(size): it must be one of \(keySizes.map(String.init).joined(separator: ", "))"
             )
         }
+    }
+
+    /// Throws unless a plain image can be encrypted in a volume of the type and of so many GiB, as far as the Image service knows the image.
+    static func check(_ image: SourceImage, inVolumeOf type: String, size: Int, in connection: any Connection) throws {
+        guard let encryption = try find(ofType: type, in: connection) else { return }
+        guard let format = encryption.written else {
+            let values = encryption.values
+            throw StorageError.invalidInput(
+                "Image \(image.id) cannot be encrypted by the provider '\(values.provider ?? "")' with the cipher "
+                    + "'\(values.cipher ?? "")' and keys of \(values.keySize ?? 256) bits: images are encrypted by luks and luks2 with AES."
+            )
+        }
+        try image.check(volumeSize: size, behind: format.headerBytes)
     }
 
     /// Whether what is encrypted as volumes of one type are can be a volume of the other.

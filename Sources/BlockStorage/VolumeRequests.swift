@@ -114,6 +114,7 @@ public struct VolumeRequests: Sendable {
         }
         try TypeEncryptions.check(type, in: tx)
         let imageKey = type.isEncrypted ? try image.flatMap { try ImageKeys.key(of: $0, project: caller.projectID, in: tx) } : nil
+        if !type.isEncrypted, let image { try ImageKeys.requirePlain(image) }
         if let source {
             guard [.available, .inUse].contains(source.status) else {
                 throw StorageError.invalidVolume("Originating source volume status must be one of 'available, in-use' values")
@@ -149,7 +150,7 @@ public struct VolumeRequests: Sendable {
             )
         }
         try image?.check(volumeSize: size)
-        if type.isEncrypted, imageKey == nil { try image?.checkRoomForHeader(volumeSize: size) }
+        if imageKey == nil, let image { try TypeEncryptions.check(image, inVolumeOf: type.id, size: size, in: tx) }
         // What the volume will have of it must have room.
         _ = try image?.metadata.stored("image_metadata")
         let zone = try self.zone(new.zone, source: origin?.value, in: tx)

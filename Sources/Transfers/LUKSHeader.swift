@@ -1,6 +1,7 @@
 import CLinux
 import DriverHost
 import Glibc
+public import ImageFormats
 public import Primitives
 import Processes
 
@@ -9,26 +10,11 @@ public struct LUKSOrder: Sendable {
     private let cipher, mode, vector: String
     private let passphrase: Secret
 
-    /// - Parameters:
-    ///   - cipher: as types say it, `aes-xts-plain64`, the usual one.
-    ///   - keySize: bits, as types say it; they count for one of the two keys of XTS.
-    ///   - passphrase: what opens the header.
-    /// - Returns: nil where no hypervisor knows the cipher.
-    public init?(cipher: String?, keySize: Int?, passphrase: Secret) {
-        let parts = (cipher ?? "aes-xts-plain64").split(separator: "-").map(String.init)
-        guard parts.count == 3, parts[0] == "aes", let mode = Self.modes[parts[1]], let vector = Self.vectors[parts[2]],
-            let size = Self.sizes[keySize ?? 256]
-        else { return nil }
-        self.cipher = "aes-\(size)"
-        self.mode = mode
-        self.vector = vector
+    /// - Parameter passphrase: what opens the header.
+    public init(_ format: LUKSFormat, passphrase: Secret) {
+        (cipher, mode, vector) = (format.cipher, format.mode, format.vector)
         self.passphrase = passphrase
     }
-
-    private static let modes = ["xts": "xts", "cbc": "cbc"]
-    private static let vectors = ["plain64": "plain64", "plain": "plain", "essiv:sha256": "essiv,ivgen-hash-alg=sha256"]
-    /// 512 is said by who counts both keys of XTS.
-    private static let sizes = [128: 128, 192: 192, 256: 256, 512: 256]
 
     var value: DriverValue {
         .members([

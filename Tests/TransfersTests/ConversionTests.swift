@@ -260,7 +260,7 @@ struct ConversionTests {
         var order = test.order([try ImageServer { _, _ in .init(status: 404) }], "raw")
         order.conversionSeconds = 1
         order.volumeBytes = 1 << 40
-        let luks = try #require(LUKSOrder(cipher: nil, keySize: nil, passphrase: Secret("word")))
+        let luks = LUKSOrder(try #require(LUKSFormat(cipher: nil, keySize: nil)), passphrase: Secret("word"))
         let file = try ConversionFile(in: order.conversionDirectory, bytes: 0)
         try data.withUnsafeBytes { try file.write($0, at: 0) }
         func limit(_ order: ImageOrder) throws -> Int {

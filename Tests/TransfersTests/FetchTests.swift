@@ -1,5 +1,6 @@
 import DriverHost
 import Glibc
+import ImageFormats
 import Primitives
 import Processes
 import TestSupport
@@ -182,7 +183,7 @@ struct FetchTests {
         try test.write([UInt8](repeating: 9, count: 8 << 20))
         let bytes = try ImageUnderTest.bytes(test.directory + "/image")
         var order = test.order([try honest(bytes)], format, size: bytes.count)
-        order.encryption = try #require(LUKSOrder(cipher: nil, keySize: nil, passphrase: Secret(passphrase)))
+        order.encryption = LUKSOrder(try #require(LUKSFormat(cipher: nil, keySize: nil)), passphrase: Secret(passphrase))
         let result = try test.fetch(order)
         #expect(result["virtual_size"]?.integer == 4 << 20)
         let dump = try test.shell("cryptsetup luksDump volumes/*v; cryptsetup open --test-passphrase --key-file key volumes/*v")

@@ -63,6 +63,13 @@ public enum ImageKeys {
         try tx.delete(from: table, table.imageID(key.imageID), table.keyID(key.keyID))
     }
 
+    /// Throws for an image that says it has a key: in a volume that is not encrypted nobody could read it.
+    static func requirePlain(_ image: SourceImage) throws(StorageError) {
+        guard image.properties[property]?.string == nil else {
+            throw .invalidInput("Image \(image.id) is encrypted (\(property)): its volume must be of an encrypted type.")
+        }
+    }
+
     /// The key of an image that says it has one; nil for a plain image.
     static func key(of image: SourceImage, project: String, in connection: any Connection) throws -> String? {
         guard let named = image.properties[property]?.string else { return nil }

@@ -92,13 +92,16 @@ extension VolumeRequests {
 
     /// The key of an encrypted image that an encrypted volume will have in the place of its own; nil: the volume keeps its key.
     private func keyForReimage(_ volume: Volume, _ image: SourceImage, in tx: any Transaction) throws -> String? {
-        guard volume.isEncrypted else { return nil }
+        guard volume.isEncrypted else {
+            try ImageKeys.requirePlain(image)
+            return nil
+        }
         guard volume.encryptionKeyID != nil else {
             throw StorageError.invalidVolume("Volume \(volume.id) is to be encrypted and has no key.")
         }
         guard let key = try ImageKeys.key(of: image, project: volume.projectID, in: tx) else {
             // Known before anything of the volume is touched.
-            try image.checkRoomForHeader(volumeSize: volume.size)
+            try TypeEncryptions.check(image, inVolumeOf: volume.volumeTypeID, size: volume.size, in: tx)
             return nil
         }
         try requireReplaceableKey(of: volume.id, in: tx)

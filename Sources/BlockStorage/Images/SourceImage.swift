@@ -90,15 +90,12 @@ public struct SourceImage: Sendable {
         }
     }
 
-    /// Before the content of an encrypted volume.
-    private static let headerBytes = 2 << 20
-
-    /// Throws if it cannot be encrypted in a volume of so many GiB, as far as the Image service knows.
-    func checkRoomForHeader(volumeSize: Int) throws(StorageError) {
+    /// Throws if it is larger than what a header of so many bytes leaves of so many GiB, as far as the Image service knows.
+    func check(volumeSize: Int, behind headerBytes: Int) throws(StorageError) {
         let bytes = diskFormat == "raw" ? size : virtualSize ?? 0
-        guard bytes <= volumeSize << 30 - Self.headerBytes else {
+        guard bytes <= volumeSize << 30 - headerBytes else {
             throw .invalidInput(
-                "Image \(id) has \(bytes) bytes, and in an encrypted volume of \(volumeSize)GB a header takes \(Self.headerBytes) bytes.")
+                "Image \(id) has \(bytes) bytes, and in an encrypted volume of \(volumeSize)GB a header takes \(headerBytes) bytes.")
         }
     }
 

@@ -148,30 +148,22 @@ struct OperationBackend: Sendable {
 
     /// Throws where the backend's hosts cannot decrypt what is encrypted so.
     func requireProvider(_ encryption: TypeEncryption) throws {
-        guard !preparesEncrypted || Self.isLUKS(encryption) else {
+        guard !preparesEncrypted || encryption.isOfHypervisors else {
             throw DriverFailure(
                 .unsupported, "the backend's hosts decrypt LUKS alone, and the type's provider is '\(encryption.values.provider ?? "")'")
         }
     }
 
-    private static func isLUKS(_ encryption: TypeEncryption) -> Bool {
-        ["luks", "nova.volume.encryptors.luks.LuksEncryptor", "LuksEncryptor"].contains(encryption.values.provider)
-    }
-
     /// How the service itself encrypts a volume by a key. Throws where it cannot as the type says.
     func luksOrder(for encryption: TypeEncryption, keyID: String) async throws -> LUKSOrder {
-        guard Self.isLUKS(encryption) else {
-            throw DriverFailure(
-                .unsupported, "the service encrypts by LUKS alone, and the type's provider is '\(encryption.values.provider ?? "")'")
-        }
-        let passphrase = try await keys.key(keyID).passphrase
-        guard let order = LUKSOrder(cipher: encryption.values.cipher, keySize: encryption.values.keySize, passphrase: passphrase) else {
+        guard let format = encryption.written else {
+            let values = encryption.values
             throw DriverFailure(
                 .unsupported,
-                "the backend's hosts know no cipher '\(encryption.values.cipher ?? "")' with keys of \(encryption.values.keySize ?? 256) bits"
-            )
+                "the service encrypts by LUKS with AES alone, and the type's provider is '\(values.provider ?? "")', its cipher "
+                    + "'\(values.cipher ?? "")' with keys of \(values.keySize ?? 256) bits")
         }
-        return order
+        return LUKSOrder(format, passphrase: try await keys.key(keyID).passphrase)
     }
 
     /// Prepares a new, empty volume for the hosts that will decrypt it, where that is not the work of whoever attaches it.
