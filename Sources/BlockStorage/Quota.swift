@@ -100,11 +100,23 @@ public enum Quotas {
 
     /// Charges a resource, or refuses it with Cinder's words. The rows of the quotas are changed first and compared after, so that who comes
     /// meanwhile waits for this transaction; they are the last that it locks. `totalSize`: of the volume, for the limit of a single one.
+    /// `replaced`: what is given back for it.
     public static func charge(
-        _ charge: Charge, type: String, totalSize: Int = 0, project: String, defaults: Defaults, in tx: any Transaction
+        _ charge: Charge, type: String, totalSize: Int = 0, replacing replaced: [(charge: Charge, type: String)] = [], project: String,
+        defaults: Defaults, in tx: any Transaction
     ) throws {
         let entries = charge.entries(type)
-        try add(entries, project: project, in: tx)
+        if replaced.isEmpty {
+            try add(entries, project: project, in: tx)
+        } else {
+            // By name, whatever type they are of.
+            var amounts = Dictionary(uniqueKeysWithValues: entries.map { ($0.resource, $0.amount) })
+            for (old, type) in replaced { for entry in old.entries(type) { amounts[entry.resource, default: 0] -= entry.amount } }
+            let changes = amounts.sorted { $0.key < $1.key }.map { (resource: $0.key, amount: $0.value) }
+            for start in stride(from: 0, to: changes.count, by: addSQLs.count) {
+                try add(Array(changes[start..<min(start + addSQLs.count, changes.count)]), project: project, in: tx)
+            }
+        }
         let standing = try Standing([perVolume] + entries.map(\.resource), of: project, defaults: defaults, in: tx)
         try check(charge, type, totalSize, standing)
     }

@@ -172,22 +172,26 @@ struct ImageCacheTests {
         #expect(try entries().isEmpty && storage.status(given) == "available")
     }
 
-    @Test(
-        "where the internal project has no quota left nothing is cached; room that the limits ask for is made, and is there for a later volume"
-    )
-    func quota() async throws {
+    @Test("a cached image that goes for another one is charged for no more, so that a quota of as many as the limit is enough")
+    func charges() async throws {
         let limited = cache(count: 8)
         let volumes = try await cachedAll(8, limited)
-        await #expect(throws: StorageError.self) { try await use(image("new"), limited) }
-        #expect(try entries().count == 8)
-        #expect(try await use(image("new"), limited, filling: .makeRoom) == .read)
-        #expect(try entries().count == 7 && storage.status(volumes[0]) == "deleting")
-        try await storage.database.write { tx in try Volumes.erase(#require(try Volumes.lock(volumes[0], in: tx)), in: tx) }
         _ = try await cached(image("new"), limited)
-        #expect(try entries() == (1..<8).map(String.init) + ["new"])
-        // Without a limit there is nothing to make room for.
-        #expect(try await use(image("other"), filling: .makeRoom) == .read)
-        #expect(try entries().count == 8)
+        #expect(try entries() == (1..<8).map(String.init) + ["new"] && storage.status(volumes[0]) == "deleting")
+        func charged() throws -> Int? { try storage.database.readBlocking { try Quotas.usages(ofProject: "tenant", in: $0)["volumes"] } }
+        #expect(try charged() == 8)
+        try await storage.database.write { tx in try Volumes.erase(#require(try Volumes.lock(volumes[0], in: tx)), in: tx) }
+        #expect(try charged() == 8)
+    }
+
+    @Test("where the internal project has no quota left nothing is cached, and nothing goes for it")
+    func quota() async throws {
+        _ = try await cachedAll(8, cache())
+        for cache in [cache(), cache(count: 9)] {
+            await #expect(throws: StorageError.self) { try await use(image("new"), cache) }
+            #expect(try await use(image("new"), cache, filling: .refused) == .read)
+        }
+        #expect(try entries().count == 8 && told().filter { $0 == "miss new" }.count == 2)
     }
 
     @Test("an entry goes with its volume")

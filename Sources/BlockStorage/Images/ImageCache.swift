@@ -35,8 +35,8 @@ public struct ImageCache: Sendable {
     /// What may be done for an image that is not cached.
     public enum Filling: Sendable {
         case nothing
-        /// Make room for it, so that a later volume finds some: the deletion of a volume gives its quota back when it ends.
-        case makeRoom
+        /// Nothing either, as the internal project's quota does not allow it.
+        case refused
         case fill
     }
 
@@ -81,10 +81,10 @@ public struct ImageCache: Sendable {
         }
         guard filling != .nothing else { return .read }
         try note("miss", image.id, operation, in: tx)
-        guard let victims = try victims(for: size, besides: old, in: tx), try evict(victims + (old.map { [$0] } ?? []), operation, in: tx)
+        guard filling == .fill, let victims = try victims(for: size, besides: old, in: tx),
+            let evicted = try evict(victims + (old.map { [$0] } ?? []), operation, in: tx)
         else { return .read }
-        guard filling == .fill else { return .read }
-        return .wait(try fill(image, updatedAt: updatedAt, size: size, like: volume, at: pool, operation, in: tx))
+        return .wait(try fill(image, updatedAt: updatedAt, size: size, like: volume, at: pool, inPlaceOf: evicted, operation, in: tx))
     }
 
     // MARK: what there is
@@ -130,16 +130,24 @@ public struct ImageCache: Sendable {
         return isOver() ? nil : victims
     }
 
-    /// Deletes the entries with their volumes, by operations of their own; false if one of them has to stay.
-    private func evict(_ entries: [ImageCacheEntry], _ operation: Operation, in tx: any Transaction) throws -> Bool {
+    /// Deletes the entries with their volumes, by operations of their own; nil if one of them has to stay. From now on the internal project is
+    /// charged for them no more: another one takes their place, however long their deletion lasts.
+    ///
+    /// - Returns: what the caller gives back of the charges.
+    private func evict(
+        _ entries: [ImageCacheEntry], _ operation: Operation, in tx: any Transaction
+    ) throws -> [(charge: Charge, type: String)]? {
         // A volume that is not the cache's any more stays with whoever has it now.
         let volumes = try entries.map(\.volumeID).sorted().compactMap { try Volumes.lock($0, in: tx) }
             .filter { $0.projectID == tenant.projectID }
         let caller = caller(operation)
-        guard try volumes.allSatisfy({ try !Operations.isClaimed($0.id, in: tx) }) else { return false }
+        guard try volumes.allSatisfy({ try !Operations.isClaimed($0.id, in: tx) }) else { return nil }
+        var charges: [(charge: Charge, type: String)] = []
         for volume in volumes {
             // One that cannot be deleted, as with snapshots, is the cache's no longer.
             guard try Volumes.perform(.delete, on: volume, in: tx) else { continue }
+            try tx.update(Volumes.table, Volumes.table.id(volume.id), set: Volumes.table.consumesQuota(false))
+            charges.append((volume.value.charge, volume.typeName))
             _ = try Operations.create(
                 DeleteVolumeArguments(), resourceType: "volume", resourceID: volume.id, projectID: tenant.projectID, caller: caller,
                 claims: [.exclusive(volume)], in: tx)
@@ -148,14 +156,14 @@ public struct ImageCache: Sendable {
             try ImageCacheEntries.remove(entry.volumeID, in: tx)
             try note("evict", entry.imageID, operation, in: tx)
         }
-        return true
+        return charges
     }
 
     // MARK: filling
 
     private func fill(
-        _ image: KeptImage, updatedAt: String, size: Int, like volume: Volume, at pool: String, _ operation: Operation,
-        in tx: any Transaction
+        _ image: KeptImage, updatedAt: String, size: Int, like volume: Volume, at pool: String,
+        inPlaceOf evicted: [(charge: Charge, type: String)], _ operation: Operation, in tx: any Transaction
     ) throws -> String {
         let id = UUID.random()
         let t = Volumes.table
@@ -170,8 +178,8 @@ public struct ImageCache: Sendable {
             CacheImageArguments(image, at: pool), resourceType: "volume", resourceID: id, projectID: tenant.projectID,
             caller: caller(operation), claims: [.exclusive(new: id)], in: tx)
         try Quotas.charge(
-            Charge(volumes: 1, gigabytes: size), type: volume.typeName, totalSize: size, project: tenant.projectID, defaults: quotas, in: tx
-        )
+            Charge(volumes: 1, gigabytes: size), type: volume.typeName, totalSize: size, replacing: evicted, project: tenant.projectID,
+            defaults: quotas, in: tx)
         return id
     }
 

@@ -49,7 +49,7 @@ struct ImageCaching: Sendable {
                     "image": "\(image.id)", "backend": "\(cache.host)", "operation_id": "\(operation.id)",
                     "request_id": "\(operation.requestID)",
                 ])
-            return try await use(.makeRoom)
+            return try await use(.refused)
         }
     }
 
