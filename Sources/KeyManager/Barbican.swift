@@ -13,6 +13,14 @@ public protocol KeyServiceAccess: Sendable {
     func url(interface: String, region: String?) async throws(KeyFailure) -> String
 }
 
+/// Who waits while a key manager that does not answer is asked again.
+public protocol KeyWaiting: Sendable {
+    /// It did not answer, and will be asked again so often, that many seconds later each time.
+    func told(_ failure: KeyFailure, repetitions: Int, pause: Int)
+    /// Whether it is to be asked no more, as the service stops.
+    var isOver: Bool { get }
+}
+
 /// Keys in Barbican, as secrets of Clinker's own project (https://docs.openstack.org/barbican/latest/api/reference/secrets.html). The user
 /// whose volume a key is for is let read it. Nothing is ever sent or kept elsewhere where Barbican does not answer.
 public final class Barbican: KeyManager {
@@ -28,10 +36,11 @@ public final class Barbican: KeyManager {
     private let timeout: Double
     private let client: HTTPClient
     private let access: any KeyServiceAccess
+    private let waiting: (any KeyWaiting)?
     private let threads = ThreadExecutor(name: "barbican", threads: 4)
 
     /// - Parameter timeout: seconds for an answer.
-    public init(_ settings: Settings, access: any KeyServiceAccess, timeout: Double = 30) {
+    public init(_ settings: Settings, access: any KeyServiceAccess, waiting: (any KeyWaiting)? = nil, timeout: Double = 30) {
         func text(_ option: Option<String>) -> String? { settings[option].isEmpty ? nil : settings[option] }
         fixedURL = text(Options.barbican.endpoint)
         version = settings[Options.barbican.version]
@@ -42,6 +51,7 @@ public final class Barbican: KeyManager {
         client = HTTPClient(
             trust: HTTPClient.Trust(authorities: text(Options.barbican.authorities), isInsecure: !settings[Options.barbican.verifiesTLS]))
         self.access = access
+        self.waiting = waiting
         self.timeout = timeout
     }
 
@@ -146,7 +156,7 @@ public final class Barbican: KeyManager {
             } catch {
                 attempt += 1
                 guard error.kind == .unavailable, attempt <= retries else { throw error }
-                try await pause()
+                try await pause(after: error, attempt)
             }
         }
     }
@@ -200,9 +210,14 @@ public final class Barbican: KeyManager {
 
     // MARK: requests
 
-    private func pause() async throws(KeyFailure) {
-        do { try await Task.sleep(nanoseconds: UInt64(retryDelay) * 1_000_000_000) } catch {
-            throw KeyFailure(.unavailable, "cancelled while Barbican did not answer")
+    private func pause(after failure: KeyFailure, _ attempt: Int) async throws(KeyFailure) {
+        if attempt == 1 { waiting?.told(failure, repetitions: retries, pause: retryDelay) }
+        let end = Timestamp.monotonic() + Double(retryDelay)
+        while case let rest = end - Timestamp.monotonic(), rest > 0 {
+            if waiting?.isOver == true { throw failure }
+            do { try await Task.sleep(nanoseconds: UInt64(min(rest, 0.2) * 1e9)) } catch {
+                throw KeyFailure(.unavailable, "cancelled while Barbican did not answer")
+            }
         }
     }
 
@@ -233,7 +248,7 @@ public final class Barbican: KeyManager {
             } catch {
                 attempt += 1
                 guard isRepeatable, error.kind == .unavailable, attempt <= retries else { throw error }
-                try await pause()
+                try await pause(after: error, attempt)
             }
         }
     }

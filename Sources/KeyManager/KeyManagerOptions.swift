@@ -57,15 +57,16 @@ public enum KeyManagers {
     /// - Parameters:
     ///   - stateDirectory: where a file store has its directory, `keys`.
     ///   - access: Clinker's own tokens and the catalogue; nil without Keystone.
+    ///   - waiting: is told where the manager does not answer.
     public static func configured(
-        _ settings: Settings, stateDirectory: String, access: (any KeyServiceAccess)?
+        _ settings: Settings, stateDirectory: String, access: (any KeyServiceAccess)?, waiting: (any KeyWaiting)? = nil
     ) throws(SettingsError) -> any KeyManager {
         let fixed = try fixedKey(settings, isAlone: isFixed(settings))
         if let fixed, isFixed(settings) { return fixed }
         let manager: any KeyManager
         if isBarbican(settings) {
             guard let access else { throw needsKeystone }
-            manager = Barbican(settings, access: access)
+            manager = Barbican(settings, access: access, waiting: waiting)
         } else {
             manager = FileKeyStore(stateDirectory + "/keys")
         }

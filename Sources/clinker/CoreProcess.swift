@@ -117,12 +117,14 @@ final class CoreProcess: Sendable {
         let images = try glance.map {
             try GlanceAccess($0, settings: settings, stateDirectory: stateDirectory)
         }
+        let isStopping = Guarded(false)
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
             images: images, compute: keystone.map { NovaAccess(Nova(settings, keystone: $0)) },
             keys: try KeyManagers.configured(
-                settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) }),
-            log: sink.logger("flows"))
+                settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) },
+                waiting: KeyPatience(isStopping: isStopping, log: sink.logger("keys"))),
+            isStopping: isStopping, log: sink.logger("flows"))
         services.serving?.removeOldSockets()
         let engine = FlowEngine(services)
         engine.listen()

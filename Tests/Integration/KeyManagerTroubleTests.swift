@@ -94,7 +94,7 @@ struct KeyManagerTroubleTests {
             for id in made {
                 let shown = try wait(id, "error")
                 #expect((shown["encryption_key_id"] ?? .null) == .null, "\(trouble): \(shown)")
-                #expect(try messages(id) == ["VOLUME_VOLUME_008_012"], "\(trouble)")
+                #expect(try messages(id) == ["VOLUME_VOLUME_008_112"], "\(trouble)")
             }
             if let source {
                 let sent = try ask(

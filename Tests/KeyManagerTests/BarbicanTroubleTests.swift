@@ -1,5 +1,6 @@
 import Glibc
 import KeyManager
+import Primitives
 import Settings
 import TestSupport
 import Testing
@@ -8,17 +9,42 @@ import Testing
 @Suite(.serialized) struct BarbicanTroubleTests {
     private static let id = "00000000-0000-4000-8000-000000000001"
 
-    private func manager(_ url: String, authorities: String = "", timeout: Double = 30) throws -> Barbican {
+    private func manager(
+        _ url: String, authorities: String = "", retries: Int = 1, delay: Int = 0, waiting: (any KeyWaiting)? = nil, timeout: Double = 30
+    ) throws -> Barbican {
         let text = """
             [barbican]
             barbican_endpoint = \(url)
-            number_of_retries = 1
-            retry_delay = 0
+            number_of_retries = \(retries)
+            retry_delay = \(delay)
             verify_ssl_path = \(authorities)
             """
         return Barbican(
             try Settings(text: text, known: OptionCatalogue(Options.keyManager, Options.barbican)),
-            access: TokensOfTests(["first", "second"]), timeout: timeout)
+            access: TokensOfTests(["first", "second"]), waiting: waiting, timeout: timeout)
+    }
+
+    /// Waits until it was told.
+    private final class Waiting: KeyWaiting {
+        let heard = Guarded<[String]>([])
+        func told(_ failure: KeyFailure, repetitions: Int, pause: Int) {
+            heard.withLock { $0.append("\(failure.kind) \(repetitions) \(pause)") }
+        }
+        var isOver: Bool { heard.withLock { !$0.isEmpty } }
+    }
+
+    @Test func `that it does not answer is told at once, and who stops waits no longer`() async throws {
+        let server = try HTTPFaultProxy(to: nil)
+        server.set(every(.answer(status: 503, headers: [], body: "")))
+        for ask in [
+            { @Sendable (manager: Barbican) in _ = try await manager.key(Self.id) },
+            { @Sendable (manager: Barbican) in _ = try await manager.create(KeyRequest(bits: 256, name: "a")) },
+        ] {
+            let waiting = Waiting()
+            let manager = try manager("http://127.0.0.1:\(server.port)", retries: 1000, delay: 600, waiting: waiting)
+            let failure = await #expect(throws: KeyFailure.self) { try await ask(manager) }
+            #expect(failure?.kind == .unavailable && waiting.heard.withLock { $0 } == ["unavailable 1000 600"])
+        }
     }
 
     /// Whatever is asked fails in this way.

@@ -26,14 +26,14 @@ public final class FlowServices: Sendable {
     let log: Logger
     let progress = ProgressBoard()
     /// The service is stopping: nobody waits for storage to come back any more.
-    let isStopping = Guarded(false)
+    let isStopping: Guarded<Bool>
     /// Half of the seconds after which a call that met passing trouble is first repeated; each further pause is twice as long.
     let retryPause: Double
 
     public convenience init(
         database: any Database, backends: Backends, stores: BackupStoreHosts? = nil, settings: Settings,
         instances: (any InstanceLocator)? = nil, images: (any ImageAccess)? = nil,
-        compute: (any ComputeAccess)? = nil, keys: (any KeyManager)? = nil, log: Logger
+        compute: (any ComputeAccess)? = nil, keys: (any KeyManager)? = nil, isStopping: Guarded<Bool> = Guarded(false), log: Logger
     ) throws(SettingsError) {
         let transfers = LimitedTransfers(settings)
         try self.init(
@@ -43,8 +43,7 @@ public final class FlowServices: Sendable {
             repositories: stores.map {
                 StoreRepositories($0, node: settings[Options.service.host], database: database, transfers: transfers, log: log)
             }, transfers: transfers, images: images, compute: compute, retryPause: 0.1, settings: settings, instances: instances,
-            keys: keys,
-            log: log)
+            keys: keys, isStopping: isStopping, log: log)
         if self.settings.imageTenant == nil, backends.entries.contains(where: { $0.imageCacheLimits != nil }) {
             log.warning("images are not cached: cinder_internal_tenant_project_id or cinder_internal_tenant_user_id is not set")
         }
@@ -54,8 +53,7 @@ public final class FlowServices: Sendable {
         database: any Database, backends: any StorageBackends, stores: any BackupStores = NoBackupStores(),
         serving: BackupServing? = nil, repositories: StoreRepositories? = nil, transfers: LimitedTransfers,
         images: (any ImageAccess)? = nil, compute: (any ComputeAccess)? = nil, retryPause: Double, settings: Settings,
-        instances: (any InstanceLocator)? = nil,
-        keys: (any KeyManager)? = nil, log: Logger
+        instances: (any InstanceLocator)? = nil, keys: (any KeyManager)? = nil, isStopping: Guarded<Bool> = Guarded(false), log: Logger
     ) throws(SettingsError) {
         self.database = database
         self.backends = backends
@@ -64,6 +62,7 @@ public final class FlowServices: Sendable {
         self.repositories = repositories
         self.transfers = transfers
         self.keys = keys
+        self.isStopping = isStopping
         self.images = images
         self.compute = compute
         self.retryPause = retryPause

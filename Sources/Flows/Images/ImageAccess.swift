@@ -141,6 +141,7 @@ enum ImageFailure {
     /// What the user is told of a failure with an image's data.
     static func detail(_ failure: StepFailure) -> Message.Detail {
         if let refusal = SignatureRefusal(of: failure.message) { return detail(refusal) }
+        if OperationKeys.isAtFault(failure) { return .keyMissing }
         return switch failure.code {
         case .invalid where failure.message == format: .imageFormat
         case .invalid: .imageUnacceptable

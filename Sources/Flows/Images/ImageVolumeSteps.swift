@@ -41,7 +41,7 @@ extension FlowDefinition where Arguments: ImageVolumeArguments, State: NewVolume
         try Volumes.setStatus(.error, of: volume, in: tx)
         switch failure.step {
         case "place": try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)
-        case "make": try run.addUserMessage(.createVolume, .createFailed, in: tx)
+        case "make": try run.addUserMessage(.createVolume, OperationKeys.isAtFault(failure) ? .keyMissing : .createFailed, in: tx)
         default: try run.addUserMessage(.downloadImage, ImageFailure.detail(failure), in: tx)
         }
         return .finished

@@ -48,7 +48,11 @@ enum CreateVolume: FlowDefinition {
             return .retry
         }
         try Volumes.setStatus(.error, of: volume, in: tx)
-        try run.addUserMessage(isPlacement ? .scheduleVolume : .createVolume, isPlacement ? .noBackend : .createFailed, in: tx)
+        if isPlacement {
+            try run.addUserMessage(.scheduleVolume, .noBackend, in: tx)
+        } else {
+            try run.addUserMessage(.createVolume, OperationKeys.isAtFault(failure) ? .keyMissing : .createFailed, in: tx)
+        }
         return .finished
     }
 

@@ -108,7 +108,7 @@ struct OperationKeys: Sendable {
             do throws(KeyFailure) { return try await body(manager) } catch {
                 if error.kind == .refused { refusals += 1 }
                 guard error.kind == .unavailable || error.kind == .refused && refusals < Self.mostRefusals else {
-                    throw DriverFailure(.invalid, "the key manager: \(error)")
+                    throw DriverFailure(.invalid, "\(Self.failureBegin)\(error)")
                 }
                 services.log.warning("a key waits for its manager: \(error)")
             }
@@ -128,7 +128,17 @@ struct OperationKeys: Sendable {
     ) async throws -> T {
         guard let manager else { throw DriverFailure(.invalid, "there is no key manager") }
         do throws(KeyFailure) { return try await body(manager) } catch {
-            throw DriverFailure(error.kind == .unavailable ? whenUnavailable : .invalid, "the key manager: \(error)")
+            // It was asked no more for that reason: the next start asks again.
+            if error.kind == .unavailable, services.isStopping.withLock({ $0 }) {
+                throw OperationPostponed(reason: "its key manager does not answer, and the service stops")
+            }
+            throw DriverFailure(error.kind == .unavailable ? whenUnavailable : .invalid, "\(Self.failureBegin)\(error)")
         }
     }
+
+    /// What the message of a failure begins with that is the key manager's.
+    private static let failureBegin = "the key manager: "
+
+    /// Whether an operation failed for want of a key.
+    static func isAtFault(_ failure: StepFailure) -> Bool { failure.message.utf8.starts(with: failureBegin.utf8) }
 }
