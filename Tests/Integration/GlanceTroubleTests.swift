@@ -156,6 +156,31 @@ struct GlanceTroubleTests {
         #expect(try Self.holds(volume, service))
     }
 
+    @Test("of many who make images of a volume at a time one is served, and the others leave none, though Glance deletes nothing")
+    func atOnce() throws {
+        let glance = try GlanceUnderTest.open.get()
+        let proxy = try HTTPFaultProxy(to: glance.port)
+        let service = try Self.service("http://127.0.0.1:\(proxy.port)", timeout: 8)
+        let volume = try service.create()
+        try service.wait(volume, "available")
+        proxy.set(.init("DELETE", "/images", .answer(status: 500, headers: [], body: ""), times: Self.always))
+        let statuses = Guarded<[Int]>([])
+        let ended = Semaphore()
+        for _ in 0..<8 {
+            startThread("client") {
+                let body: JSON = ["os-volume_upload_image": ["image_name": "one of many"]]
+                let status = (try? service.api("POST", "/volumes/\(volume)/action", body))?.status ?? 0
+                statuses.withLock { $0.append(status) }
+                ended.post()
+            }
+        }
+        for _ in 0..<8 { ended.wait() }
+        try service.wait(volume, "available", seconds: 120)
+        let served = statuses.withLock { $0.filter { $0 == 202 }.count }
+        #expect(served >= 1 && statuses.withLock { $0 }.allSatisfy { $0 == 202 || $0 == 400 }, "\(statuses.withLock { $0 })")
+        #expect(try glance.images(named: "one of many").count == served)
+    }
+
     @Test("a certificate of somebody else, of another host, or too old: 503, and nothing was told to who showed it")
     func certificates() throws {
         let authority = TestCertificate("authority", use: .authority)

@@ -3,6 +3,7 @@ import Database
 import HTTPServer
 import JSON
 import Policy
+import Primitives
 
 /// `POST /volumes/{id}/action`: every action is an extension's, as in Cinder.
 struct VolumeActionResource: Resource {
@@ -12,6 +13,8 @@ struct VolumeActionResource: Resource {
     let guardian: DetachGuard
     let images: ImageFinder
     let serviceDownTime: Int
+    /// Volumes of which a request is about to make an image.
+    let sentVolumes = Guarded<Set<String>>([])
 
     var extensions: [APIExtension] {
         [

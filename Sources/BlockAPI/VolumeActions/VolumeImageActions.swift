@@ -88,6 +88,12 @@ extension VolumeActionResource {
             if new.visibility == "public" { try request.enforce("volume_extension:volume_actions:upload_public") }
         }
         let image = new
+        _ = try await store.read { try Volumes.get(id, for: request.caller, in: $0) }
+        // Of many who ask at a time one is served: the others need not make images in vain, which the Image service then may not delete.
+        guard sentVolumes.withLock({ $0.insert(id).inserted }) else {
+            throw StorageError.invalidVolume("An image is being made of volume \(id) just now.")
+        }
+        defer { sentVolumes.withLock { _ = $0.remove(id) } }
         let members = try await store.read {
             try requests.checkUpload(of: id, to: image, isForced: isForced, caller: request.caller, in: $0)
             return try requests.description(of: image, from: id, in: $0)
