@@ -23,7 +23,7 @@ enum CinderOptions {
         "DEFAULT": [
             "api_enable_ssl",
             "image_upload_use_cinder_backend", "log_config_append",
-            "resource_query_filters_file", "scheduler_json_config_location",
+            "scheduler_json_config_location",
             "volume_copy_blkio_cgroup_name", "default_group_type",
         ],
         "key_manager": ["api_class"],

@@ -45,6 +45,7 @@ enum ConfigurationCheck {
         attempt { _ = try NotificationSettings(settings, node: settings[Options.service.host]) }
         attempt { _ = try HealthcheckMiddleware(settings) }
         attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
+        attempt { _ = try ResourceFilterFile(settings, beside: options.files).load() }
         attempt { try BlockAPI.check(settings) }
         attempt { try KeyManagers.check(settings, hasKeystone: settings[Options.service.authStrategy] == "keystone") }
         switch settings[Options.service.authStrategy] {

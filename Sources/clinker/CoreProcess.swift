@@ -27,6 +27,7 @@ final class CoreProcess: Sendable {
     let log: Logger
     let restarts: Int
     let policies: PolicyWatch
+    let resourceFilters: ResourceFilterWatch
     let tls: TLSEndpoint?
     let server = Guarded<HTTPServer?>(nil)
 
@@ -39,6 +40,7 @@ final class CoreProcess: Sendable {
         sink.isDebug = settings[Options.service.debug]
         log = sink.logger("core")
         policies = try PolicyWatch(settings, files: options.files, log: sink.logger("policy"))
+        resourceFilters = try ResourceFilterWatch(settings, files: options.files, log: sink.logger("filters"))
         tls = try ServerTLS.endpoint(settings)
         if let warning = tls?.warning() { log.warning("[ssl] \(warning)") }
         for descriptor in [Self.socketDescriptor, Self.controlDescriptor, Self.lockDescriptor] {
@@ -147,6 +149,7 @@ final class CoreProcess: Sendable {
             database, reads, engine, backends, stores, services, scrub, imageKeys, events, keystone, notifications, glance)
         periodic.start()
         policies.start()
+        resourceFilters.start()
         log.info("serving", metadata: ["address": "\(address())", "state": "\(stateDirectory)", "pid": "\(getpid())"])
         backends.start()
         stores.start()

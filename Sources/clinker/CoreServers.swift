@@ -38,6 +38,7 @@ extension CoreProcess {
             database: database, requests: requests, outcomes: engine, pools: backends, inventory: backends, examination: doctor,
             policies: { [policies] in policies.current }, scheduler: services.scheduler, logLevels: sink.levels, events: events,
             tickets: tickets, longReads: reads.long, pageReads: reads.page)
+        doors.resourceFilters = { [resourceFilters] in resourceFilters.current }
         let node = settings[Options.service.host]
         doors.backupPlace = { stores.place(ofService: $0, node: node) }
         doors.backupFormat = { stores.format(ofZone: $0) }

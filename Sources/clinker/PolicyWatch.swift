@@ -49,12 +49,8 @@ struct PolicyFiles: Sendable {
 
     /// - Parameter files: the configuration files; relative paths are resolved beside the last one.
     init(_ settings: Settings, beside files: [String]) {
-        let home =
-            files.last.map { $0.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") }
-            ?? "/etc/clinker"
-        func absolute(_ name: String) -> String { name.hasPrefix("/") ? name : (home.isEmpty ? "." : home) + "/" + name }
-        path = absolute(settings[Options.service.policyFile])
-        directories = settings[Options.service.policyDirectories].map(absolute)
+        path = Settings.path(settings[Options.service.policyFile], beside: files)
+        directories = settings[Options.service.policyDirectories].map { Settings.path($0, beside: files) }
         isNamed = settings.isSet(Options.service.policyFile)
         withOlder = !settings[Options.service.enforceNewDefaults]
     }

@@ -35,7 +35,8 @@ final class InMemoryAPI: Sendable {
     private let events: EventHub
     private let responder: Responder
 
-    init() async throws {
+    /// - Parameter filters: what lists may be filtered by.
+    init(filters: ResourceFilters = .standard) async throws {
         let settings = Settings()
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         database = try SQLiteDatabase(path: temporaryDirectory("api") + "/db")
@@ -48,11 +49,12 @@ final class InMemoryAPI: Sendable {
         let policies = try Policies()
         let storage = NoStorage()
         let sink = LogSink(descriptor: open("/dev/null", O_WRONLY | O_CLOEXEC))
-        api = try BlockAPI(
-            BlockAPIServices(
-                database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
-                policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels, events: events,
-                tickets: StreamTickets(), longReads: longReads, pageReads: pageReads), settings: settings)
+        var services = try BlockAPIServices(
+            database: database, requests: requests, outcomes: storage, pools: storage, inventory: storage, examination: storage,
+            policies: { policies }, scheduler: Scheduler(settings), logLevels: sink.levels, events: events,
+            tickets: StreamTickets(), longReads: longReads, pageReads: pageReads)
+        services.resourceFilters = { filters }
+        api = try BlockAPI(services, settings: settings)
         let chain: [any Middleware] = [
             RequestIDMiddleware(), FaultMiddleware(log: log, translate: BlockAPI.translate), AuthMiddleware(NoAuthenticator()),
         ]

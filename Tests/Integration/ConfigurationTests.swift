@@ -62,6 +62,7 @@ struct ConfigurationTests {
             "cannot read the user file /nonexistent/users"
         ),
         ("", file + "[oslo_policy]\npolicy_file = DIRECTORY/bad.yaml\n", "rule volume:create"),
+        ("resource_query_filters_file = filters.json", file, "DIRECTORY/filters.json: \"volume\"[1] must be a filter's name"),
         ("nonsense", file, "expected 'name = value'"),
         ("", "[file\nvolume_driver = file\n", "a section header must be [name]"),
         ("", file + "[oslo_policy]\npolicy_dirs = DIRECTORY/open\n", "DIRECTORY/open can be written by others"),
@@ -79,6 +80,7 @@ struct ConfigurationTests {
         let (options, sections) = (Self.broken[index].options, Self.broken[index].sections)
         let said = Self.broken[index].said.replacing("DIRECTORY", with: directory)
         try ServiceUnderTest.write(directory + "/bad.yaml", "volume:create: role\n")
+        try ServiceUnderTest.write(directory + "/filters.json", #"{"volume": ["name", 1]}"#)
         #expect(mkdir(directory + "/open", 0o700) == 0 && chmod(directory + "/open", 0o777) == 0)
         let configuration = directory + "/clinker.conf"
         let given = Set(options.split(separator: "\n").map { $0.prefix { $0 != " " } })

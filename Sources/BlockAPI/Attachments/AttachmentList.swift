@@ -9,7 +9,7 @@ enum AttachmentList {
             store: store, view: AttachmentView.view, path: "attachments",
             reading: .rules(
                 ListFilters.Rules(
-                    resource: "attachment", allTenants: .presence, older: ["volume_id", "status", "instance_id", "attach_status"])),
+                    resource: "attachment", allTenants: .presence, older: .only(["volume_id", "status", "instance_id", "attach_status"]))),
             filter: { filter, _, wantsAllProjects, query in
                 if filter.name == "project_id" {
                     // Without all_tenants the list is the caller's project's, whatever is asked.

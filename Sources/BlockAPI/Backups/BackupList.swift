@@ -11,7 +11,7 @@ enum BackupList {
             store: store, view: BackupView.view, path: "backups",
             reading: .rules(
                 ListFilters.Rules(
-                    resource: "backup", allTenants: .flag, older: ResourceFilters.of("backup"), countsSince: 45)),
+                    resource: "backup", allTenants: .flag, older: .only(["name", "status", "volume_id"]), countsSince: 45)),
             linksKey: "backups_links", count: (since: 45, rows: { try $0.count(in: $1) }),
             filter: { filter, request, wantsAllProjects, query in
                 // Without all_tenants the list is the caller's project's, whatever is asked.

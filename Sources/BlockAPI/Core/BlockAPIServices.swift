@@ -18,6 +18,8 @@ public struct BlockAPIServices: Sendable {
     /// The policies as they are now.
     public var policies: @Sendable () -> Policies
     public var scheduler: Scheduler
+    /// What lists may be filtered by, as it is now.
+    public var resourceFilters: @Sendable () -> ResourceFilters = { .standard }
     /// Whether the identity service knows the project; true where nobody can say.
     public var projectExists: @Sendable (_ project: String, _ token: Secret) async throws -> Bool = { _, _ in true }
     /// The attachment by which an instance uses a volume, as the compute service says it to the bearer of the token; nil if it does not.

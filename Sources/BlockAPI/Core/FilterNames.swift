@@ -10,9 +10,12 @@ enum FilterNames {
     ) throws(HTTPError) {
         var unknown: [String] = []
         for name in given where !known.contains(name) && !unknown.contains(name) { unknown.append(name) }
+        try refuse(unknown, tells: tellsKnown ? " Known are \(known.joined(separator: ", "))." : "")
+    }
+
+    /// Throws an error that names these, if there are any.
+    static func refuse(_ unknown: [String], tells more: String = "") throws(HTTPError) {
         guard !unknown.isEmpty else { return }
-        throw .badRequest(
-            "Invalid filters \(unknown.joined(separator: ",")) are found in query options."
-                + (tellsKnown ? " Known are \(known.joined(separator: ", "))." : ""))
+        throw .badRequest("Invalid filters \(unknown.joined(separator: ",")) are found in query options." + more)
     }
 }

@@ -113,7 +113,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
     private func filters(_ request: APIRequest) throws(HTTPError) -> ([ListFilters.Filter], wantsAllProjects: Bool) {
         switch reading {
         case .rules(let rules):
-            let filters = try ListFilters(request, rules)
+            let filters = try ListFilters(request, rules, configured: store.resourceFilters())
             return (filters.filters, filters.wantsAllProjects)
         case .everything(_, let hasAllTenants):
             return (words(of: request), hasAllTenants ? try request.wantsAllProjects() : false)
@@ -160,7 +160,7 @@ struct List<Query: ListQuery, Item, Rows: Sendable>: Sendable {
         let known: [String]
         switch reading {
         case .rules(let rules):
-            known = ResourceFilters.all.first { $0.resource == rules.resource }?.filters ?? []
+            known = ResourceFilters.standard.all.first { $0.resource == rules.resource }?.filters ?? []
             if rules.allTenants != .notKnown {
                 result.append(Parameter("all_tenants", .text, "For administrators: of all projects."))
             }

@@ -15,14 +15,23 @@ struct ListFilters {
         let allTenants: AllTenants
         /// Since which microversion members are refused what is not configured, instead of having it passed over.
         var refusesSince = 31
-        /// What members could filter by before; nil: whatever the table has.
-        var older: Set<String>?
+        /// What members could filter by before.
+        var older = Older.whatever
         /// Filters that only came with a microversion, as far as members and administrators were not told so.
         var since: [String: Int] = [:]
         /// Columns under names that changed with `refusesSince`.
         var renames: [String: String] = [:]
         /// Since which microversion `with_count` is no filter.
         var countsSince: Int?
+    }
+
+    /// What members could filter by before lists refused what is not configured.
+    enum Older: Sendable {
+        /// By what the table has.
+        case whatever
+        /// By what is configured, as it stands there.
+        case configured
+        case only(Set<String>)
     }
 
     struct Filter: Sendable {
@@ -38,7 +47,7 @@ struct ListFilters {
 
     private static let paging: Set<String> = ["limit", "offset", "marker", "sort", "sort_key", "sort_dir"]
 
-    init(_ request: APIRequest, _ rules: Rules) throws(HTTPError) {
+    init(_ request: APIRequest, _ rules: Rules, configured: ResourceFilters) throws(HTTPError) {
         if request.http.rawQuery.isEmpty {
             filters = []
             wantsAllProjects = false
@@ -47,9 +56,17 @@ struct ListFilters {
         let isAdmin = request.identity.isAdmin
         let refuses = request.version >= rules.refusesSince
         let counts = rules.countsSince.map { request.version >= $0 } ?? false
-        let allowed = refuses ? ResourceFilters.of(rules.resource) : rules.older
+        func isAllowed(_ name: String) -> Bool {
+            if isAdmin { return true }
+            if refuses { return configured.allows(name, of: rules.resource, version: request.version) }
+            switch rules.older {
+            case .whatever: return true
+            case .configured: return configured.of(rules.resource).contains(name)
+            case .only(let names): return names.contains(name)
+            }
+        }
         var found: [Filter] = []
-        var asked: [String] = []
+        var refused: [String] = []
         var allTenants: String?
         for (name, value) in request.http.lastOfEach where !Self.paging.contains(name) && !(counts && name == "with_count") {
             guard name.utf8.allSatisfy({ $0 < 128 }) || !refuses else {
@@ -60,14 +77,16 @@ struct ListFilters {
                 allTenants = value
                 continue
             }
-            asked.append(name)
-            if !isAdmin, let allowed, !allowed.contains(name) { continue }
+            guard isAllowed(name) else {
+                if refuses { refused.append(name) }
+                continue
+            }
             if !refuses, let first = rules.since[name], request.version < first { continue }
             let isLike = name.utf8.last == UInt8(ascii: "~")
             let bare = isLike ? String(name.dropLast()) : name
             found.append(Filter(name: refuses ? rules.renames[bare] ?? bare : bare, value: value, isLike: isLike))
         }
-        if refuses, !isAdmin, let allowed { try FilterNames.check(asked, known: allowed) }
+        try FilterNames.refuse(refused)
         filters = found
         wantsAllProjects = isAdmin ? try Self.wantsAll(allTenants, rules.allTenants) : false
     }

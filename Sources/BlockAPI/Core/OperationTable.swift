@@ -9,7 +9,7 @@ struct OperationTable: Sendable {
     init(_ services: BlockAPIServices, _ settings: Settings) {
         let store = Store(
             database: services.database, longReads: services.longReads, pageReads: services.pageReads,
-            pageLimit: settings[Options.api.maxLimit])
+            pageLimit: settings[Options.api.maxLimit], resourceFilters: services.resourceFilters)
         let requests = services.requests
         let outcomes = Outcomes(operations: services.outcomes)
         let guardian = DetachGuard(store: store, attachmentInUse: services.attachmentInUse)
@@ -22,7 +22,8 @@ struct OperationTable: Sendable {
             SnapshotResource(store: store, requests: requests),
             AttachmentResource(store: store, requests: requests, outcomes: outcomes, guardian: guardian),
             VolumeTypeResource(store: store, requests: requests, defaultType: settings[Options.storage.defaultVolumeType]),
-            DefaultTypeResource(store: store, projectExists: services.projectExists), ResourceFilterResource(),
+            DefaultTypeResource(store: store, projectExists: services.projectExists),
+            ResourceFilterResource(configured: services.resourceFilters),
             ImageMetadataResource(store: store), QoSSpecsResource(store: store), TypeEncryptionResource(store: store),
             VolumeEncryptionResource(store: store),
             VolumeTransferResource(store: store, requests: requests, keyLength: settings[Options.storage.transferKeyLength]),

@@ -1,10 +1,19 @@
 import HTTPServer
 import JSON
 
-/// What users may filter lists by, and `/resource_filters`, since 3.33, which says so.
-enum ResourceFilters {
+/// What those who are no administrators may filter lists by (pools: everybody). A `ResourceFilterFile` can say it otherwise.
+public struct ResourceFilters: Sendable {
     /// In the order of the answer.
-    static let all: [(resource: String, filters: [String])] = [
+    let all: [(resource: String, filters: [String])]
+    private let byResource: [String: Set<String>]
+
+    init(_ all: [(resource: String, filters: [String])]) {
+        self.all = all
+        byResource = Dictionary(all.map { ($0.resource, Set($0.filters)) }) { first, _ in first }
+    }
+
+    /// What holds where no file says otherwise.
+    public static let standard = ResourceFilters([
         (
             "volume",
             [
@@ -18,13 +27,25 @@ enum ResourceFilters {
         ("attachment", ["volume_id", "status", "instance_id", "attach_status"]),
         ("message", ["resource_uuid", "resource_type", "event_id", "request_id", "message_level"]), ("pool", ["name", "volume_type"]),
         ("volume_type", ["is_public", "extra_specs"]),
-    ]
+    ])
 
-    static func of(_ resource: String) -> Set<String> { Set(all.first { $0.resource == resource }?.filters ?? []) }
+    /// The filters of a resource's list; none of one that is not there.
+    func of(_ resource: String) -> Set<String> { byResource[resource] ?? [] }
+
+    /// Since which microversion the pattern `name~` that is configured allows `name` too.
+    private static let patternsSince = 34
+
+    /// Whether a list may be asked for this filter.
+    func allows(_ name: String, of resource: String, version: Int) -> Bool {
+        let configured = of(resource)
+        return configured.contains(name) || (version >= Self.patternsSince && configured.contains(name + "~"))
+    }
 }
 
-/// `/resource_filters`
+/// `/resource_filters`, since 3.33, which says what lists can be filtered by.
 struct ResourceFilterResource: Resource {
+    let configured: @Sendable () -> ResourceFilters
+
     private struct Filters: Sendable {
         let resource: String
         let names: [String]
@@ -49,7 +70,7 @@ struct ResourceFilterResource: Resource {
                 answers: .all(Filters.view), summary: "List what lists can be filtered by"
             ) { request in
                 let asked = request.query("resource").flatMap { $0.isEmpty ? nil : $0 }
-                return ResourceFilters.all.filter { asked == nil || $0.resource == asked }.map {
+                return configured().all.filter { asked == nil || $0.resource == asked }.map {
                     Filters(resource: $0.resource, names: $0.filters)
                 }
             }

@@ -10,6 +10,8 @@ struct Store: Sendable {
     let pageReads: LongReads
     /// The most that one page may hold.
     let pageLimit: Int
+    /// What may be filtered by, as it is now.
+    var resourceFilters: @Sendable () -> ResourceFilters = { .standard }
 
     /// Reads what an index finds: on this thread, and not without end.
     func read<T: Sendable>(_ body: @Sendable (any Connection) throws -> T) async throws -> T {

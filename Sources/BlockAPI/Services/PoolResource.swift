@@ -51,12 +51,18 @@ struct PoolResource: Resource {
         }
         // Of pools even an administrator may ask for nothing else since filters are configured; before, for any capability.
         if request.version >= 31 {
-            try FilterNames.check(request.http.query.map(\.name), known: ["detail"] + Self.filters + Self.filters.map { $0 + "~" })
+            let configured = store.resourceFilters()
+            try FilterNames.refuse(
+                request.http.lastOfEach.map(\.name).filter {
+                    // Clients send all_tenants always.
+                    $0 != "detail" && $0 != "all_tenants" && !configured.allows($0, of: "pool", version: request.version)
+                })
         }
         var found = try await store.read { try pools.pools(in: $0) }
         if let name = request.query("name") { found.removeAll { $0.host != name } }
         if request.version >= 28 {
-            for (name, value) in request.http.query where name != "detail" && !Self.filters.contains(name) {
+            for (name, value) in request.http.query
+            where name != "detail" && !Self.filters.contains(name) && (name != "all_tenants" || request.version < 31) {
                 found.removeAll { pool in
                     guard let capability = pool.capability(name) else { return true }
                     return capability.string.map { $0 != value } ?? (PythonText.str(capability) != value && capability.text != value)

@@ -11,7 +11,8 @@ enum SnapshotList {
             store: store, view: SnapshotView.view, path: "snapshots",
             reading: .rules(
                 ListFilters.Rules(
-                    resource: "snapshot", allTenants: .lenient, older: ["status", "volume_id", "name", "metadata"], since: ["metadata": 22],
+                    resource: "snapshot", allTenants: .lenient, older: .only(["status", "volume_id", "name", "metadata"]),
+                    since: ["metadata": 22],
                     renames: ["consumes_quota": "use_quota"], countsSince: 45)),
             linksKey: "snapshots_links", count: (since: 45, rows: { try $0.count(in: $1) }),
             filter: { filter, request, wantsAllProjects, query in

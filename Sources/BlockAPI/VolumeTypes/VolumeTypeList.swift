@@ -9,7 +9,7 @@ enum VolumeTypeList {
         List(
             store: store, view: VolumeTypeView.view, path: "types",
             reading: .rules(
-                ListFilters.Rules(resource: "volume_type", allTenants: .notKnown, refusesSince: 52, older: ["is_public"])),
+                ListFilters.Rules(resource: "volume_type", allTenants: .notKnown, refusesSince: 52, older: .only(["is_public"]))),
             linksKey: "volume_type_links",
             filter: { filter, request, _, query in if let test = try test(filter, request) { query.tests.append(test) } },
             column: { name, _ in Column(rawValue: name) },

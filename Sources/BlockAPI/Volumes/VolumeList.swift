@@ -11,7 +11,7 @@ enum VolumeList {
             store: store, view: VolumeView.view, path: "volumes",
             reading: .rules(
                 ListFilters.Rules(
-                    resource: "volume", allTenants: .boolean, older: ResourceFilters.of("volume"),
+                    resource: "volume", allTenants: .boolean, older: .configured,
                     since: ["glance_metadata": 4, "group_id": 10, "created_at": 60, "updated_at": 60],
                     renames: ["consumes_quota": "use_quota"], countsSince: 45)),
             linksKey: "volumes_links", capacity: (16 * 1024, 96 * 1024), count: (since: 45, rows: { try $0.count(in: $1) }),
