@@ -152,7 +152,7 @@ public struct VolumeRequests: Sendable {
         try image?.check(volumeSize: size)
         if imageKey == nil, let image { try TypeEncryptions.check(image, inVolumeOf: type.id, size: size, in: tx) }
         // What the volume will have of it must have room.
-        _ = try image?.metadata.stored("image_metadata")
+        try image?.requireRoom()
         let zone = try self.zone(new.zone, source: origin?.value, in: tx)
 
         let id = UUID.random()

@@ -64,6 +64,33 @@ struct SignedImageTests {
             let orders = bench.images.fetched.withLock { $0 }
             let wanted = ImageOrder.Signature(certificate: pem, value: "c2lnbmF0dXJl", hashMethod: "SHA-256", keyType: "RSA-PSS")
             #expect(orders.map(\.signature) == [wanted])
+            #expect(try await said(of: made.id, bench) == "True")
+        }
+    }
+
+    /// What a volume's image metadata say of its signature.
+    private func said(of volume: String, _ bench: FlowBench) async throws -> String? {
+        try await bench.database.read { try Volumes.map(.image, of: volume, in: $0)["signature_verified"]?.string }
+    }
+
+    @Test("that a signature is right is not taken from the image's own properties")
+    func forged() async throws {
+        let bench = try await FlowBench()
+        defer { bench.close() }
+        let image = try image(bench, ["signature_verified": "True", "os_distro": "debian"])
+        let made = try await make(image, bench)
+        #expect(made.status == .available)
+        #expect(try await said(of: made.id, bench) == nil)
+        // Nor does what an image of before said stay.
+        bench.keys.certificates.withLock { $0[Self.certificate] = .success([0x30]) }
+        let (requests, caller) = (bench.requests, bench.caller())
+        for (properties, says) in [(Self.signed, "True"), (["signature_verified": "True"], nil)] as [(JSONObject, String?)] {
+            let other = try self.image(bench, properties)
+            _ = try await bench.perform { tx in
+                try requests.reimage(made.id, from: other, allowsReserved: false, caller: caller, in: tx)
+                return made.id
+            }
+            #expect(try await said(of: made.id, bench) == says)
         }
     }
 

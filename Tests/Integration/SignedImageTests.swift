@@ -39,6 +39,8 @@ struct SignedImageTests {
         var status = "error"
         var told: [String] = []
         var files: [String] = []
+        /// What its image metadata say of the signature.
+        var verified: String?
     }
 
     /// Makes a volume of an image that names a signature and a certificate.
@@ -60,13 +62,16 @@ struct SignedImageTests {
             try ask(service, "POST", "/volumes", ["volume": ["size": 1, "imageRef": .string(image)]])["volume"]?["id"]?.string)
         let limit = Timestamp.monotonic() + 60
         var status = ""
+        var verified: String?
         while !["available", "error"].contains(status), Timestamp.monotonic() < limit {
             usleep(50_000)
-            status = try ask(service, "GET", "/volumes/\(volume)")["volume"]?["status"]?.string ?? ""
+            let shown = try ask(service, "GET", "/volumes/\(volume)")["volume"]
+            status = shown?["status"]?.string ?? ""
+            verified = shown?["volume_image_metadata"]?["signature_verified"]?.string
         }
         let messages = try ask(service, "GET", "/messages?resource_uuid=\(volume)")["messages"]?.array ?? []
         let files = entries(of: service.state + "/volumes/file").filter { $0.contains(volume) }
-        return Outcome(status: status, told: messages.compactMap { $0["event_id"]?.string }, files: files)
+        return Outcome(status: status, told: messages.compactMap { $0["event_id"]?.string }, files: files, verified: verified)
     }
 
     @Test("a signed image becomes a volume where its signature is right and its certificate may be read; else its user is told why not")
@@ -97,10 +102,12 @@ struct SignedImageTests {
         let pem = Array(try content("rsa.pem").utf8)
         let readable = try barbican.secret(pem, readers: ["glance"])
         let whole = try make(service, of: Self.data, signature: rsa, certificate: readable)
-        #expect(whole.status == "available" && whole.told.isEmpty && whole.files.count == 1, "\(whole) \(service.story)")
+        #expect(
+            whole.status == "available" && whole.told.isEmpty && whole.files.count == 1 && whole.verified == "True",
+            "\(whole) \(service.story)")
         let der = try barbican.secret(bytes(files + "/ec.der"), readers: ["glance"])
         let elliptic = try make(service, of: Self.data, signature: ec, type: "ECC_SECP384R1", certificate: der)
-        #expect(elliptic.status == "available", "\(elliptic) \(service.story)")
+        #expect(elliptic.status == "available" && elliptic.verified == "True", "\(elliptic) \(service.story)")
         let other = try make(service, of: Self.data.reversed(), signature: rsa, certificate: readable)
         #expect(other == Outcome(told: ["VOLUME_VOLUME_005_011"]), "\(service.story)")
         let hidden = try make(service, of: Self.data, signature: rsa, certificate: barbican.secret(pem))

@@ -125,6 +125,7 @@ extension VolumeRequests {
             throw StorageError.invalidInput("Image \(image.id) stands for a snapshot and has no data to be written to a volume.")
         }
         try image.check(volumeSize: volume.size)
+        try image.requireRoom()
         if volume.encryptionKeyID != nil {
             try start(
                 ReimageEncryptedVolumeArguments(of: image, keyID: imageKey), volume: id, project: volume.projectID, caller: caller,
@@ -137,11 +138,12 @@ extension VolumeRequests {
 }
 
 extension Volumes {
-    /// From now on the volume holds an image, whose metadata it has instead of what it had.
+    /// From now on the volume holds an image, whose metadata it has instead of what it had. `isVerified`: the image's signature was seen to
+    /// be right.
     public static func becameImage(
-        _ volume: Locked<Volume>, metadata: JSONObject, status: VolumeStatus, in tx: any Transaction
+        _ volume: Locked<Volume>, _ image: KeptImage, isVerified: Bool, status: VolumeStatus, in tx: any Transaction
     ) throws {
-        try updateMap(.image, of: volume, in: tx) { $0 = metadata }
+        try updateMap(.image, of: volume, in: tx) { $0 = image.volumeMetadata(isVerified: isVerified) }
         try tx.update(
             table, table.id(volume.id), set: table.status(status), table.bootable(true), table.updatedAt(tx.now), table.launchedAt(tx.now))
     }

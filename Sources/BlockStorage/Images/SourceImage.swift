@@ -99,6 +99,9 @@ public struct SourceImage: Sendable {
         }
     }
 
+    /// Throws if a volume has no room for what it will have of the image.
+    func requireRoom() throws { _ = try kept.volumeMetadata(isVerified: true).stored("image_metadata") }
+
     /// What an operation keeps of it.
     var kept: KeptImage {
         var kept = KeptImage()

@@ -18,13 +18,20 @@ public struct KeptImage: JSONConvertible {
     public var checksum: String?
     public var hashAlgorithm: String?
     public var hashValue: String?
-    /// What the volume gets as its image metadata.
+    /// What the Image service says of it, as image metadata has it.
     public var metadata: JSONObject = [:]
     /// When it was last changed, as the Image service said it.
     public var updatedAt: String?
     /// Bytes of the disk in it, where the Image service knows.
     public var virtualSize: Int?
     public init() {}
+
+    /// What a volume gets of it as its image metadata. That its signature is right is said by who has seen it, never by the image itself.
+    func volumeMetadata(isVerified: Bool) -> JSONObject {
+        var result = metadata
+        result["signature_verified"] = isVerified ? "True" : nil
+        return result
+    }
 }
 
 /// Arguments of an operation that makes a new volume with an image in it.

@@ -47,8 +47,8 @@ enum CacheImage: FlowDefinition {
         .onStore(
             "write",
             perform: { run, services in try await OperationImages(run.operation, services).fetch(run.arguments.image, to: run) },
-            record: { run, _, tx in
-                try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
+            record: { run, isVerified, tx in
+                try Volumes.becameImage(run.volume(in: tx), run.arguments.image, isVerified: isVerified, status: .available, in: tx)
             }),
     ]
 

@@ -56,7 +56,7 @@ enum CreateEncryptedFromImage: FlowDefinition {
                     // Hosts of the backend look for the header: one without it is no volume there.
                     image.diskFormat = "luks"
                 }
-                try await OperationImages(run.operation, services).fetch(
+                return try await OperationImages(run.operation, services).fetch(
                     image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host, targetIsZero: true,
                     through: order, isEncrypted: order == nil)
             },

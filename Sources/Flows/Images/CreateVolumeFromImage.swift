@@ -50,8 +50,9 @@ enum CreateVolumeFromImage: FlowDefinition {
         .onStore(
             "write",
             perform: { run, services in
-                guard !run.state.isWhole else { return }
-                try await OperationImages(run.operation, services).fetch(run.arguments.image, to: run)
+                // Of a signed image none is.
+                guard !run.state.isWhole else { return false }
+                return try await OperationImages(run.operation, services).fetch(run.arguments.image, to: run)
             },
             record: recordImage),
     ]

@@ -49,11 +49,11 @@ struct OperationImages: Sendable {
     }
 
     /// Writes an image to a volume, `object`, which lies at `host`. `targetIsZero`: nothing but this operation ever wrote to it; `through`: it
-    /// is encrypted on the way; `isEncrypted`: it is already.
+    /// is encrypted on the way; `isEncrypted`: it is already. Returns whether it is signed, and rightly.
     func fetch(
         _ image: KeptImage, to object: DriverValue, gibibytes: Int, at host: String, targetIsZero: Bool, through luks: LUKSOrder? = nil,
         isEncrypted: Bool = false
-    ) async throws {
+    ) async throws -> Bool {
         let signature = try await signature(of: image)
         guard access.converts || image.diskFormat == "raw" else { throw DriverFailure(.invalid, ImageFailure.format) }
         var order = try await access.order(
@@ -77,13 +77,14 @@ struct OperationImages: Sendable {
             volume.limit
         }
         note("image written to a volume", image.id, output)
+        return signature != nil
     }
 
-    /// Writes an image to the operation's volume, which nothing was written to yet.
-    func fetch<Flow: FlowDefinition>(_ image: KeptImage, to run: FlowRun<Flow>) async throws {
+    /// Writes an image to the operation's volume, which nothing was written to yet. Returns whether it is signed, and rightly.
+    func fetch<Flow: FlowDefinition>(_ image: KeptImage, to run: FlowRun<Flow>) async throws -> Bool {
         let volume = try await run.volume()
         guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
-        try await fetch(
+        return try await fetch(
             image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host, targetIsZero: true)
     }
 

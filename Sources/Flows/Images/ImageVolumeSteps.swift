@@ -27,8 +27,8 @@ extension FlowDefinition where Arguments: ImageVolumeArguments, State: NewVolume
         if let volume = try Volumes.lock(run.volumeID, in: tx) { try Volumes.setStatus(.creating, of: volume, in: tx) }
     }
 
-    @Sendable static func recordImage(_ run: inout FlowRun<Self>, _: Void, _ tx: any Transaction) throws {
-        try Volumes.becameImage(run.volume(in: tx), metadata: run.arguments.image.metadata, status: .available, in: tx)
+    @Sendable static func recordImage(_ run: inout FlowRun<Self>, _ isVerified: Bool, _ tx: any Transaction) throws {
+        try Volumes.becameImage(run.volume(in: tx), run.arguments.image, isVerified: isVerified, status: .available, in: tx)
     }
 
     static func giveUp(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {

@@ -29,14 +29,14 @@ enum ReimageEncryptedVolume: FlowDefinition {
                 var image = run.arguments.image
                 // Hosts of the backend look for the header: one without it is no volume there.
                 if key != nil, backend.preparesEncrypted { image.diskFormat = "luks" }
-                try await OperationImages(run.operation, services).fetch(
+                let isVerified = try await OperationImages(run.operation, services).fetch(
                     image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: volume.host ?? "",
                     targetIsZero: false, through: order, isEncrypted: order == nil)
-                return key
+                return (key: key, isVerified: isVerified)
             },
-            record: { run, key, tx in
+            record: { run, written, tx in
                 let volume = try run.volume(in: tx)
-                if let key {
+                if let key = written.key {
                     // Nothing is encrypted by the old one any more.
                     if let old = volume.encryptionKeyID, old != key {
                         try DeleteKey.begin(old, of: volume.value, for: run.operation, in: tx)
@@ -44,7 +44,7 @@ enum ReimageEncryptedVolume: FlowDefinition {
                     try Volumes.setEncryptionKey(key, of: volume, in: tx)
                 }
                 try Volumes.becameImage(
-                    volume, metadata: run.arguments.image.metadata, status: volume.previousStatus ?? .available, in: tx)
+                    volume, run.arguments.image, isVerified: written.isVerified, status: volume.previousStatus ?? .available, in: tx)
                 run.state.isWritten = true
             }),
         .tellReimaged(),

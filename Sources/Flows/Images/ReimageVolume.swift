@@ -14,14 +14,14 @@ enum ReimageVolume: FlowDefinition {
                 let volume = try await run.volume()
                 guard let host = volume.host else { throw DriverFailure(.unavailable, "the volume lies nowhere") }
                 try await run.read { try requireUnconnected(volume, in: $0) }
-                try await OperationImages(run.operation, services).fetch(
+                return try await OperationImages(run.operation, services).fetch(
                     run.arguments.image, to: .members(["volume": run.driverArguments(volume)]), gibibytes: volume.size, at: host,
                     targetIsZero: false)
             },
-            record: { run, _, tx in
+            record: { run, isVerified, tx in
                 let volume = try run.volume(in: tx)
                 try Volumes.becameImage(
-                    volume, metadata: run.arguments.image.metadata, status: volume.previousStatus ?? .available, in: tx)
+                    volume, run.arguments.image, isVerified: isVerified, status: volume.previousStatus ?? .available, in: tx)
             }),
         .tellReimaged(),
     ]
