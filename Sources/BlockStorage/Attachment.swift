@@ -117,8 +117,9 @@ public enum Attachments {
             sameInstance || [.available, .downloading].contains(volume.status)
                 || (volume.multiattach && [.inUse, .reserved, .attaching].contains(volume.status))
         else {
+            // Glance tries again where it finds these words.
             throw StorageError.invalidVolume(
-                "Volume \(volumeID) status must be available or downloading\(volume.multiattach ? " or in-use" : "") to reserve, "
+                "Volume \(volumeID) status must be available\(volume.multiattach ? " or in-use" : "") or downloading to reserve, "
                     + "but the current status is \(volume.status).")
         }
         try volume.value.requireAttachable()

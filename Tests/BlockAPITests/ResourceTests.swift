@@ -48,6 +48,22 @@ struct ResourceTests {
         #expect(try await api.send("PUT", "/volumes/\(id)/metadata", ["metadata": [:]]).text == #"{"metadata":{}}"#)
     }
 
+    @Test("of a volume that cannot be reserved the states are named in which it could be, in the words that Glance looks for")
+    func reserved() async throws {
+        let api = try await InMemoryAPI()
+        let made = try await api.send("POST", "/volumes", ["volume": ["size": 1]])
+        let id = try #require(made.json["volume"]?["id"]?.string)
+        for (multiattach, states) in [(false, "available or downloading"), (true, "available or in-use or downloading")] {
+            _ = try await api.database.write {
+                try $0.update(VolumeTable.table, VolumeTable.table.id(id), set: VolumeTable.table.multiattach(multiattach))
+            }
+            let refused = try await api.send("POST", "/attachments", ["attachment": ["volume_uuid": .string(id)]])
+            #expect(
+                refused.json["badRequest"]?["message"]
+                    == .string("Invalid volume: Volume \(id) status must be \(states) to reserve, but the current status is creating."))
+        }
+    }
+
     @Test("attachments of a page stand in their volumes")
     func attachments() async throws {
         let api = try await InMemoryAPI()

@@ -11,6 +11,10 @@ final class GlanceUnderTest: Sendable {
     static let shared = Result { try GlanceUnderTest(keystone: KeystoneUnderTest.shared.get()) }
     /// One that keeps images in the pool `images` of `StorageUnderTest.ceph`, and tells where.
     static let ceph = Result { try GlanceUnderTest(environment: ["GLANCE_CEPH_CONF=" + StorageUnderTest.imagePool()]) }
+    /// One that keeps images in volumes of the Block Storage service in Keystone's catalogue, and tells in which. It does not stand there itself.
+    static let volumes = Result {
+        try GlanceUnderTest(keystone: KeystoneUnderTest.shared.get(), environment: ["GLANCE_CINDER=1"], isInCatalogue: false)
+    }
 
     let port: UInt16
     let directory: String
@@ -19,7 +23,7 @@ final class GlanceUnderTest: Sendable {
 
     var address: String { "http://127.0.0.1:\(port)" }
 
-    init(keystone: KeystoneUnderTest? = nil, environment: [String] = []) throws {
+    init(keystone: KeystoneUnderTest? = nil, environment: [String] = [], isInCatalogue: Bool = true) throws {
         self.keystone = keystone
         directory = temporaryDirectory("glance")
         port = try Loopback.freePort()
@@ -29,7 +33,7 @@ final class GlanceUnderTest: Sendable {
             ["/usr/bin/env"] + environment
                 + [root + "/.glance/bin/python", root + "/Tests/Integration/glance/server.py", directory, "\(port)"]
                 + (keystone.map { ["\($0.port)"] } ?? []), in: directory)
-        if let keystone { try keystone.addToCatalogue("image", address) }
+        if let keystone, isInCatalogue { try keystone.addToCatalogue("image", address) }
     }
 
     /// A token for a user of a project; nil where nobody is asked who he is.

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """server.py DIRECTORY PORT [KEYSTONE_PORT]: a real Glance on 127.0.0.1 with a store of files, or, where the environment's GLANCE_CEPH_CONF
-names a cluster's configuration, of images in its pool `images`, whose locations it tells.
+names a cluster's configuration, of images in its pool `images`, whose locations it tells, or, with GLANCE_CINDER, of volumes in Ceph of the
+Block Storage service in Keystone's catalogue, whose locations it tells too.
 
 With KEYSTONE_PORT its users are those of keystone/server.py there, and it validates tokens with an account of that Keystone; without, it
 asks nobody who he is and lets everybody do everything. When DIRECTORY/ready is there, it serves, until its standard input ends.
@@ -11,6 +12,7 @@ import glob, http.client, os, pathlib, sys, threading, time
 directory, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 keystone = sys.argv[3] if len(sys.argv) > 3 else None
 ceph = os.environ.get("GLANCE_CEPH_CONF")
+cinder = "GLANCE_CINDER" in os.environ
 config, pipeline = directory / "glance-api.conf", directory / "glance-api-paste.ini"
 
 PIPELINE = """[composite:glance-api]
@@ -49,9 +51,8 @@ def prepare():
     if not keystone:
         rules = ("get_image_location", "set_image_location", "delete_image_location", "get_images", "get_image", "add_image", "delete_image", "modify_image", "download_image", "upload_image", "publicize_image", "communitize_image")
         (directory / "policy.yaml").write_text("".join(f'"{rule}": ""\n' for rule in rules))
-    store = "files"
-    if ceph:
-        store = "ceph"
+    store, kind = ("ceph", "rbd") if ceph else ("volumes", "cinder") if cinder else ("files", "file")
+    if ceph or cinder:
         # Of the system's Python, of the same version: there is no other way to have them.
         modules = directory / "modules"
         modules.mkdir()
@@ -60,14 +61,19 @@ def prepare():
                 (modules / os.path.basename(path)).symlink_to(path)
         sys.path.append(str(modules))
     text = (
-        f"[DEFAULT]\nlog_file = {directory}/glance.log\nenabled_backends = {'ceph:rbd' if ceph else 'files:file'}\nworkers = 1\n"
+        f"[DEFAULT]\nlog_file = {directory}/glance.log\nenabled_backends = {store}:{kind}\nworkers = 1\n"
         f"node_staging_uri = file://{directory}/staging\nenabled_import_methods = [web-download]\n"
         f"[database]\nconnection = sqlite:///{directory}/glance.db\n"
         f"[glance_store]\ndefault_backend = {store}\n[files]\nfilesystem_store_datadir = {directory}/images\n"
         f"[os_glance_tasks_store]\nfilesystem_store_datadir = {directory}/tasks\n[os_glance_staging_store]\nfilesystem_store_datadir = {directory}/staging\n"
         f"[oslo_policy]\npolicy_file = {directory}/policy.yaml\n[oslo_concurrency]\nlock_path = {directory}/locks\n[paste_deploy]\nconfig_file = {pipeline}\n")
-    if ceph:
+    if ceph or cinder:
         text = text.replace("[DEFAULT]\n", "[DEFAULT]\nshow_image_direct_url = true\nshow_multiple_locations = true\n", 1)
+    if cinder:
+        text += (
+            f"[volumes]\ncinder_store_auth_address = http://127.0.0.1:{keystone}/v3\ncinder_store_user_name = glance\n"
+            "cinder_store_password = glance-secret\ncinder_store_project_name = service\ncinder_state_transition_timeout = 120\n")
+    if ceph:
         text += f"[ceph]\nrbd_store_ceph_conf = {ceph}\nrbd_store_user = glance\nrbd_store_pool = images\n"
     if keystone:
         text += (
@@ -84,6 +90,11 @@ def main():
     sys.argv = ["glance-api"]
     os.environ["OS_GLANCE_CONFIG_FILES"] = str(config)
     os.environ["OS_GLANCE_CONFIG_DIR"] = str(directory)
+    if cinder:
+        # What needs rights of root is done here, not by a daemon that sudo starts.
+        from os_brick import privileged
+
+        privileged.default.set_client_mode(False)
     from glance.common import config as options
     from glance.common import wsgi_app
 
