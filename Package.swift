@@ -7,7 +7,12 @@ let strict: [SwiftSetting] = [
 ]
 
 /// Tests are run once: to optimise them, where the release is tested, takes longer than they run. What they test is optimised.
-let tests: [SwiftSetting] = strict + [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+/// A module's files are compiled side by side, as there is nothing to inline.
+let tests: [SwiftSetting] =
+    strict + [
+        .unsafeFlags(
+            ["-Onone", "-no-whole-module-optimization", "-enable-batch-mode", "-num-threads", "0"], .when(configuration: .release))
+    ]
 
 /// What the loader has bound is read-only from then on: nobody who can write to memory leads a call elsewhere. Not in libraries that
 /// other packages build upon, which may have no flags of their own.

@@ -424,11 +424,11 @@ struct StorageTests {
             return "done"
         }
         let (requests, caller) = (storage.requests, storage.caller)
-        func make(_ image: SourceImage, _ caller: Caller) async -> String {
+        func make(_ image: SourceImage, _ caller: Caller, type: String? = "secret") async -> String {
             await refusal {
                 var new = NewVolume()
                 new.size = 1
-                new.typeName = "secret"
+                new.typeName = type
                 new.image = .found(image)
                 _ = try requests.create(new, caller: caller, in: $0)
             }
@@ -445,6 +445,29 @@ struct StorageTests {
         #expect(await make(try image(key: nil), caller) == "done")
         #expect(await make(try image(key: nil, size: 1 << 30), caller).contains("a header takes"))
         #expect(await make(try image(key: "k", size: 1 << 30), caller) == "done")
+        // Nobody could read it where the type is not encrypted.
+        #expect(await make(try image(key: "k"), caller, type: nil).contains("must be of an encrypted type"))
+        let plain = try await storage.create()
+        try await storage.finish(plain)
+        let overPlain = await refusal { [image = try image(key: "k")] in
+            try requests.reimage(plain, from: image, allowsReserved: false, caller: caller, in: $0)
+        }
+        #expect(overPlain.contains("must be of an encrypted type"))
+        #expect(try storage.status(plain) == "available")
+        // What the service cannot encrypt by is known at once; an empty volume is its hosts' concern.
+        for (name, provider, cipher) in [
+            ("second", "luks2", "aes-xts-plain64"), ("bare", "plain", nil), ("rare", "luks", "serpent-xts-plain64"),
+        ] {
+            try await storage.database.write { tx in
+                let type = try VolumeTypes.create(name: name, description: nil, isPublic: true, extraSpecs: [:], in: tx)
+                var values = TypeEncryption.Values()
+                (values.provider, values.controlLocation, values.cipher, values.keySize) = (provider, "front-end", cipher, 256)
+                _ = try TypeEncryptions.create(values, ofType: type.id, in: tx)
+            }
+            let said = await make(try image(key: nil), caller, type: name)
+            #expect(name == "second" ? said == "done" : said.contains("cannot be encrypted by the provider '\(provider)'"), "\(said)")
+            #expect(await make(try image(key: "k"), caller, type: name) == "done")
+        }
 
         func upload(_ format: String) async -> String {
             let copy = NewImage(id: UUID.random(), name: "n", diskFormat: format, containerFormat: "bare")

@@ -222,10 +222,12 @@ struct EncryptedVolumeTests {
         #expect(!service.log.contains("passphrase") && service.stop() == 0)
     }
 
-    private static func eventually(_ condition: () throws -> Bool) throws {
-        let limit = Timestamp.monotonic() + 60
+    private static func eventually(line: Int = #line, _ condition: () throws -> Bool) throws {
+        let limit = Timestamp.monotonic() + 180
         while try !condition() {
-            guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("it did not come to pass within a minute") }
+            guard Timestamp.monotonic() < limit else {
+                throw ServiceUnderTest.Failure("what line \(line) waits for did not come to pass within three minutes")
+            }
             usleep(20_000)
         }
     }
