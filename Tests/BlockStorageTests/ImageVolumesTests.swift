@@ -57,6 +57,16 @@ struct ImageVolumesTests {
         let used = try await volume(of: "p", name: "used")
         try await storage.database.write { try Volumes.setStatus(.inUse, of: #require(try Volumes.lock(used, in: $0)), in: $0) }
         #expect(try await !isShared(used))
+        // Its image is being read.
+        for (isReadOnly, status) in [(false, VolumeStatus.inUse), (true, .inUse), (true, .attaching)] {
+            let kept = try await volume(of: "tenant", name: "image-the-image")
+            try await storage.database.write { tx in
+                try Volumes.setReadOnly(
+                    isReadOnly, of: kept, caller: Caller(userID: "u", projectID: "tenant", isAdmin: false, requestID: "r"), in: tx)
+                try Volumes.setStatus(status, of: #require(try Volumes.lock(kept, in: tx)), in: tx)
+            }
+            #expect(try await isShared(kept) == (isReadOnly && status == .inUse))
+        }
         let changing = try await volume(of: "p", name: "changing")
         try await storage.database.write { [requests = storage.requests] tx in
             try requests.extend(changing, to: 2, allowAttached: false, caller: .service(requestID: "r"), in: tx)

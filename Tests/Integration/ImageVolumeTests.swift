@@ -105,6 +105,18 @@ struct ImageVolumeTests {
             """)
     }
 
+    /// Attaches a volume as Glance does that reads it; returns the attachment.
+    private func attach(_ volume: String) throws -> String {
+        let connector: JSON = ["host": "reader", "ip": "127.0.0.1", "do_local_attach": false, "platform": "x86_64", "os_type": "linux"]
+        let made = try ask(
+            "POST", "/attachments", ["attachment": ["volume_uuid": .string(volume), "connector": connector, "mode": "ro"]], user: "glance",
+            project: "service")
+        let id = try #require(made.json["attachment"]?["id"]?.string, "\(made.text)")
+        #expect(try ask("POST", "/attachments/\(id)/action", ["os-complete": [:]], user: "glance", project: "service").status == 204)
+        #expect(try ask("GET", "/volumes/" + volume, user: "glance", project: "service").json["volume"]?["status"] == "in-use")
+        return id
+    }
+
     private var reads: Int { service.log.ranges(of: "image written to a volume").count }
 
     @Test("an image is written to a volume, read from it, cloned from it, and deleted with it; what was cloned of it stays")
@@ -125,8 +137,10 @@ struct ImageVolumeTests {
         // Two that read at the same time: one of them is refused, and tries again.
         try await readTwice(image)
         try wait("the volume is detached") { try kept("image-" + image).first?["status"] == "available" }
-        // Nothing is read for a volume of it.
+        // Nothing is read for a volume of it, also while somebody reads it.
+        let reader = try attach(id)
         let clone = try volume(of: image, size: 2)
+        #expect(try ask("DELETE", "/attachments/" + reader, user: "glance", project: "service").status == 200)
         let info = try JSON(parsing: try await run("rbd info --format json volumes/volume-\(clone)"))
         #expect(info["parent"]?["image"] == .string("volume-" + id) && info["size"] == .integer(2 << 30) && reads == 0, "\(service.story)")
         try await requireContent(clone)

@@ -9,11 +9,20 @@ public enum ImageVolumes {
         in tx: any Transaction
     ) throws -> Bool {
         guard let source = try Volumes.lock(id, in: tx), source.id != volume.id, source.backend == volume.backend,
-            source.status == .available, source.size <= volume.size, !source.value.isOfEncryptedType, source.encryptionKeyID == nil
+            source.size <= volume.size, !source.value.isOfEncryptedType, source.encryptionKeyID == nil
         else { return false }
         let isOwn = source.projectID == volume.projectID
         let isImages = source.projectID == tenant?.projectID && source.name == "image-\(image.id)"
-        guard isOwn || isImages, try !HostConnections.isConnected(id, in: tx) else { return false }
+        guard isOwn || isImages, try isUnchanging(source.value, in: tx) else { return false }
         return try Operations.share(source, by: operation, in: tx)
+    }
+
+    /// Whether nobody writes to it. Who attaches a read-only one reads it, as the Image service does while it sends the image to somebody.
+    private static func isUnchanging(_ volume: Volume, in tx: any Transaction) throws -> Bool {
+        switch volume.status {
+        case .available: try !HostConnections.isConnected(volume.id, in: tx)
+        case .inUse: volume.adminMetadata("readonly") == "True"
+        default: false
+        }
     }
 }
