@@ -539,7 +539,10 @@ struct StorageTests {
         try await storage.database.write { [storage] tx in
             try Attachments.attach(
                 volumeID: used, instanceID: UUID.random(), host: nil, mountpoint: "/dev/vdb", mode: "rw", caller: storage.caller, in: tx)
-            for id in [idle, used] {
+        }
+        // One after the other: of two ids either may be the one that is locked first.
+        for id in [idle, used] {
+            try await storage.database.write { tx in
                 if let volume = try Volumes.lock(id, in: tx) { try Volumes.setStatus(.uploading, of: volume, in: tx) }
             }
         }
