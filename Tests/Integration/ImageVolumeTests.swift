@@ -53,7 +53,7 @@ struct ImageVolumeTests {
         try ask("GET", "/volumes/detail?name=" + name, user: "glance", project: "service").json["volumes"]?.array ?? []
     }
 
-    private func wait(_ what: String, _ seconds: Double = 60, until holds: () throws -> Bool) throws {
+    private func wait(_ what: String, _ seconds: Double = 180, until holds: () throws -> Bool) throws {
         let limit = Timestamp.monotonic() + seconds
         while try !holds() {
             guard Timestamp.monotonic() < limit else { throw ServiceUnderTest.Failure("not so: \(what). \(service.story)") }
@@ -74,7 +74,7 @@ struct ImageVolumeTests {
 
     private func run(_ command: String) async throws -> String {
         let result = try await ServiceUnderTest.run(
-            "/usr/bin/timeout", ["60", "/bin/bash", "-c", "export CEPH_CONF=\(configuration); set -o pipefail; \(command)"])
+            "/usr/bin/timeout", ["240", "/bin/bash", "-c", "export CEPH_CONF=\(configuration); set -o pipefail; \(command)"])
         guard result.status == 0 else { throw ServiceUnderTest.Failure("\(command): \(result.output)") }
         return result.output
     }
@@ -100,7 +100,7 @@ struct ImageVolumeTests {
         _ = try await run(
             """
             cd \(directory)
-            read() { curl -sS --fail -m 50 -H @token -o $1 \(glance.address)/v2/images/\(image)/file; }
+            read() { curl -sS --fail -m 200 -H @token -o $1 \(glance.address)/v2/images/\(image)/file; }
             read one & read two; second=$?; wait $! && [ $second = 0 ] && cmp one content && cmp two content
             """)
     }

@@ -72,7 +72,9 @@ def prepare():
     if cinder:
         text += (
             f"[volumes]\ncinder_store_auth_address = http://127.0.0.1:{keystone}/v3\ncinder_store_user_name = glance\n"
-            "cinder_store_password = glance-secret\ncinder_store_project_name = service\ncinder_state_transition_timeout = 120\n")
+            "cinder_store_password = glance-secret\ncinder_store_project_name = service\n"
+            # Whoever reads at the same time may be slow.
+            "cinder_state_transition_timeout = 180\ncinder_attachment_retry_attempts = 20\n")
     if ceph:
         text += f"[ceph]\nrbd_store_ceph_conf = {ceph}\nrbd_store_user = glance\nrbd_store_pool = images\n"
     if keystone:
