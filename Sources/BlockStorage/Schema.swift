@@ -335,5 +335,16 @@ public enum Schema {
                 """,
                 "CREATE INDEX image_volume_cache_entries_by_use ON image_volume_cache_entries (host, last_used, volume_id)",
             ]),
+        Migration(
+            24, "keys that operations were to delete, and did not",
+            [
+                """
+                CREATE TABLE left_keys (
+                    operation_id TEXT PRIMARY KEY, key_id TEXT, volume_id TEXT NOT NULL, project_id TEXT NOT NULL, made_by TEXT,
+                    attempts INTEGER NOT NULL, message TEXT NOT NULL, retry_at TEXT NOT NULL, created_at TEXT NOT NULL)
+                """,
+                "CREATE INDEX left_keys_due ON left_keys (retry_at, operation_id)",
+                "CREATE INDEX left_keys_by_time ON left_keys (created_at, operation_id)",
+            ]),
     ]
 }

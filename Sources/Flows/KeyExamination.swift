@@ -11,15 +11,20 @@ struct KeyExamination: Sendable {
     private static let most = 1_000_000
 
     func findings() async throws -> [Finding] {
-        let left = try await database.read { try LeftKey.all(in: $0) }
+        let left = try await database.read { try LeftKeys.all(in: $0) }
         return try await ofImages() + left.map(Self.finding)
     }
 
     /// A key that an operation was to delete and did not.
     private static func finding(_ left: LeftKey) -> Finding {
         let key = left.keyID.map { "key \($0)" } ?? "key that was made for it and not recorded"
-        return Finding(.key, left.resourceID, "The \(key) of volume \(left.volumeID) was not deleted: \(left.error).") { tx in
-            try left.deleteAgain(in: tx).map { "operation \($0) deletes it" }
+        let tries = left.attempts == 0 ? "" : ", nor by \(left.attempts) further attempt\(left.attempts == 1 ? "" : "s")"
+        return Finding(
+            .key, left.keyID ?? left.volumeID,
+            "The \(key) of volume \(left.volumeID) was not deleted at \(left.createdAt)\(tries); the next is due at \(left.retryAt): "
+                + "\(left.message)."
+        ) { tx in
+            try LeftKeys.hasten(left, in: tx) ? "the service that runs tries to delete it within a minute" : nil
         }
     }
 

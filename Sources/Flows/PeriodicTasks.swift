@@ -20,18 +20,20 @@ public final class PeriodicTasks: Sendable {
     private let policyInterval: Int
     private let removals: SnapshotRemovalRetries
     private let imageKeys: ImageKeySweep?
+    private let leftKeys: LeftKeySweep?
     private let log: Logger
     private let tasks = Guarded<[Task<Void, Never>]>([])
 
     public init(
         database: any Database, backends: Backends, stores: BackupStoreHosts, scrub: BackupScrub? = nil, imageKeys: ImageKeySweep? = nil,
-        settings: Settings, serviceDownTime: Int, node: String, log: Logger
+        leftKeys: LeftKeySweep? = nil, settings: Settings, serviceDownTime: Int, node: String, log: Logger
     ) {
         self.database = database
         self.backends = backends
         self.stores = stores
         self.scrub = scrub
         self.imageKeys = imageKeys
+        self.leftKeys = leftKeys
         self.node = node
         zone = settings[Options.storage.storageZone]
         enablesNew = settings[Options.flows.enablesNewServices]
@@ -49,6 +51,7 @@ public final class PeriodicTasks: Sendable {
         every(60, first: false) { await $0.retention.apply() }
         every(Double(interval)) { await $0.reap() }
         every(Double(interval)) { await $0.removals.begin() }
+        if leftKeys != nil { every(Double(interval)) { await $0.leftKeys?.tick() } }
         if let pause = scrub?.pause { every(pause, first: false) { await $0.scrub?.tick() } }
         if let pause = imageKeys?.pause { every(pause, first: false) { await $0.imageKeys?.tick() } }
         every(Double(policyInterval)) { await $0.policies.look() }

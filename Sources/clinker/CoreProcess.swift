@@ -134,8 +134,8 @@ final class CoreProcess: Sendable {
         let scrub = services.scrub(settings: settings, log: sink.logger("scrub"))
         let imageKeys = ImageKeySweep(services, settings: settings)
         let periodic = PeriodicTasks(
-            database: database, backends: backends, stores: stores, scrub: scrub, imageKeys: imageKeys, settings: settings,
-            serviceDownTime: settings[Options.api.serviceDownTime], node: node, log: sink.logger("periodic"))
+            database: database, backends: backends, stores: stores, scrub: scrub, imageKeys: imageKeys, leftKeys: LeftKeySweep(services),
+            settings: settings, serviceDownTime: settings[Options.api.serviceDownTime], node: node, log: sink.logger("periodic"))
         heart.withLock { $0 = periodic }
         // After a restart of the core the rows of the services exist already; requests are served without waiting for the disk.
         if restarts == 0 { try Self.blocking { await periodic.beat() } }

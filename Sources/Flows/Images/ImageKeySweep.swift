@@ -60,7 +60,7 @@ public final class ImageKeySweep: Sendable {
             let isDue = Set(due.map(\.imageID))
             let (gone, trouble) = try await ask(due + others, isDue, images)
             if !gone.isEmpty {
-                guard try await Self.unlessCancelled({ try await images.seesAllImages() }) else {
+                guard try await unlessCancelled({ try await images.seesAllImages() }) else {
                     return complain(
                         "Clinker's account was not seen to see images of other projects, and nobody can tell whether an image is gone or hidden"
                     )
@@ -84,7 +84,7 @@ public final class ImageKeySweep: Sendable {
             try Task.checkCancellation()
             if !isDue.contains(key.imageID) { state.withLock { $0.last = key.imageID } }
             do {
-                if try await Self.unlessCancelled({ try await images.isGone(key.imageID) }) {
+                if try await unlessCancelled({ try await images.isGone(key.imageID) }) {
                     gone.append(key)
                 } else {
                     state.withLock { $0.gone[key.imageID] = nil }
@@ -130,7 +130,7 @@ public final class ImageKeySweep: Sendable {
     private func delete(_ key: ImageKeys.Noted) async {
         do {
             let keys = OperationKeys(services)
-            try await Self.unlessCancelled { try await keys.delete(key.keyID, for: .image(key.imageID)) }
+            try await unlessCancelled { try await keys.delete(key.keyID, for: .image(key.imageID)) }
             try await services.database.write { try ImageKeys.forget(key, in: $0) }
             state.withLock { $0.gone[key.imageID] = nil }
             services.log.info("the key of an image that is gone was deleted", metadata: ["image": "\(key.imageID)", "key": "\(key.keyID)"])
@@ -140,23 +140,6 @@ public final class ImageKeySweep: Sendable {
             complain("the key \(key.keyID) of image \(key.imageID) was not deleted: \((error as? DriverFailure)?.message ?? "\(error)")")
         }
     }
-
-    /// What is asked over the network ends by itself, and uses nothing that a stop takes away: the stop does not wait for it.
-    private static func unlessCancelled<T: Sendable>(_ body: @escaping @Sendable () async throws -> T) async throws -> T {
-        let answer = Promise<T>()
-        let task = Task {
-            do { answer.fulfil(.success(try await body())) } catch { answer.fulfil(.failure(error)) }
-        }
-        return try await withTaskCancellationHandler {
-            try await answer.value(within: longestAnswer) {}
-        } onCancel: {
-            task.cancel()
-            answer.fulfil(.failure(CancellationError()))
-        }
-    }
-
-    /// Seconds: more than all repetitions of a request take.
-    private static let longestAnswer = 3600.0
 
     private func complain(_ problem: String) {
         state.withLock { $0.problem = problem }

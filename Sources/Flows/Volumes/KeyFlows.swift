@@ -37,10 +37,11 @@ enum DiscardKey: FlowDefinition {
             record: { _, _, _ in })
     ]
 
-    /// The doctor tells of it.
+    /// It is tried again, for ever, by `LeftKeySweep`.
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
         let arguments = run.arguments
-        try LeftKey.note(nil, ofVolume: arguments.volumeID, madeBy: arguments.operationID, by: run.operation, in: tx)
+        try LeftKeys.note(
+            nil, ofVolume: arguments.volumeID, madeBy: arguments.operationID, by: run.operation, message: failure.message, in: tx)
         return .finished
     }
 }
@@ -67,9 +68,10 @@ enum DeleteKey: FlowDefinition {
             projectID: volume.projectID, caller: operation.caller, claims: [.exclusive(new: UUID.random())], in: tx)
     }
 
-    /// The doctor tells of it.
+    /// It is tried again, for ever, by `LeftKeySweep`.
     static func failed(_ run: inout FlowRun<Self>, _ failure: StepFailure, in tx: any Transaction) throws -> Outcome {
-        try LeftKey.note(run.arguments.keyID, ofVolume: run.arguments.volumeID, by: run.operation, in: tx)
+        try LeftKeys.note(
+            run.arguments.keyID, ofVolume: run.arguments.volumeID, by: run.operation, message: failure.message, in: tx)
         return .finished
     }
 }

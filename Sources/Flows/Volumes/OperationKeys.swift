@@ -85,10 +85,15 @@ struct OperationKeys: Sendable {
     /// - Returns: why the key stays.
     func deleteNow(_ id: String?, for purpose: Purpose) async -> String? {
         do throws(KeyFailure) {
-            guard let manager else { return "there is no key manager" }
-            try await Self.remove(id, purpose, from: manager)
+            try await deleteOnce(id, for: purpose)
             return nil
         } catch { return error.description }
+    }
+
+    /// The same, as its manager fails.
+    func deleteOnce(_ id: String?, for purpose: Purpose) async throws(KeyFailure) {
+        guard let manager else { throw KeyFailure(.unavailable, "there is no key manager") }
+        try await Self.remove(id, purpose, from: manager)
     }
 
     private static func remove(_ id: String?, _ purpose: Purpose, from manager: any KeyManager) async throws(KeyFailure) {
