@@ -56,6 +56,19 @@ struct FaultyBackend {
         }
     }
 
+    /// Its section of the configuration.
+    func section(callTimeout: Int, name: String = "fault") -> String {
+        """
+        [\(name)]
+        volume_driver = \(directory)/clinker-fault.so
+        wrapped = \(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so
+        faults = \(faults)
+        file_directory = \(directory)/volumes
+        max_over_subscription_ratio = 1000000
+        driver_call_timeout = \(callTimeout)
+        """
+    }
+
     /// A service with this backend.
     /// `beside`: another backend, with its section.
     func service(
@@ -68,13 +81,7 @@ struct FaultyBackend {
             auth: auth, options: "quota_volumes = -1\nquota_gigabytes = -1\nquota_snapshots = -1\n\(options)",
             backends: (["fault"] + [beside?.name].compactMap(\.self)).joined(separator: ","),
             sections: """
-                [fault]
-                volume_driver = \(directory)/clinker-fault.so
-                wrapped = \(ServiceUnderTest.binary.dropLast("clinker".count))libClinkerFile.so
-                faults = \(faults)
-                file_directory = \(directory)/volumes
-                max_over_subscription_ratio = 1000000
-                driver_call_timeout = \(callTimeout)
+                \(section(callTimeout: callTimeout))
                 \(more)
                 \(beside?.section ?? "")
                 """)

@@ -9,15 +9,18 @@ it must be is told by GET /control. PUT /control says by JSON what is to be:
   servers   server to {volume: attachment}, those that exist
   mode      what becomes of swaps: swap, fail (after the copy), refuse (409), error (500), hang (no answer, nothing done), lost (done, no
             answer), hold (done, but the answer and the copy wait until another mode is set); of events: error, else they are taken
+  stop      before what of a swap it waits until another one is set: begin, attach, connect, copy, complete, detach, end
+
+What the volume service refuses of a swap it takes back as Nova does, and tells as "aborts"; where it waits, as "stopped".
 
 Ends with its input.
 """
-import http.client, http.server, json, re, sys, threading, time, urllib.parse
+import http.client, http.server, json, os, re, sys, threading, time, urllib.parse
 
 port, keystone = int(sys.argv[1]), int(sys.argv[2])
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-control = {"api": "", "servers": {}, "mode": "swap"}
-problems, events, swaps = [], [], []
+control = {"api": "", "servers": {}, "mode": "swap", "stop": ""}
+problems, events, swaps, aborts, stopped = [], [], [], [], []
 changed = threading.Condition()
 
 
@@ -53,28 +56,50 @@ class Volumes:
         self.token, self.service = token, service_token()
 
     def __call__(self, method, path, body=None, version="3.44", expect=(200, 202, 204)):
-        url = urllib.parse.urlsplit(control["api"])
+        # Nova removes an attachment five times where the service is in trouble.
+        attempts = 5 if method == "DELETE" else 1
+        for attempt in range(attempts):
+            response, answer, repeated = self.send(method, path, body, version)
+            # What was done already, and its answer lost, is not there any more.
+            if response.status in expect or response.status == 404 and method == "DELETE" and (repeated or attempt):
+                return answer
+            if response.status not in (500, 504):
+                break
+        raise Refusal(f"{method} {path} {json.dumps(body)}: {response.status} {json.dumps(answer)}")
+
+    def send(self, method, path, body, version):
         # The service may just be starting again.
-        for _ in range(100):
+        for attempt in range(300):
+            url = urllib.parse.urlsplit(control["api"])
             try:
                 response, answer = ask(
                     (url.hostname, url.port), method, "/v3" + path, body, X_Auth_Token=self.token, X_Service_Token=self.service,
                     OpenStack_API_Version=f"volume {version}")
-                break
-            except OSError:
+                return response, answer, attempt > 0
+            except (OSError, http.client.HTTPException) as error:
+                problem = error
                 time.sleep(0.1)
-        if response.status not in expect:
-            raise Refusal(f"{method} {path} {json.dumps(body)}: {response.status} {json.dumps(answer)}")
-        return answer
+        raise problem
 
 
 def copy(old, new):
     with open(old["device_path"], "rb") as source, open(new["device_path"], "r+b") as target:
-        while block := source.read(1 << 20):
-            if block.strip(b"\0"):
-                target.write(block)
-            else:
-                target.seek(len(block), 1)
+        here, there, end = source.fileno(), target.fileno(), 0
+        while True:
+            try:
+                start = os.lseek(here, end, os.SEEK_DATA)
+            except OSError:  # Zeroes to the end.
+                return
+            end = os.lseek(here, start, os.SEEK_HOLE)
+            while start < end:
+                start += os.pwrite(there, os.pread(here, min(1 << 20, end - start), start), start)
+
+
+def pause(point):
+    with changed:
+        if control["stop"] == point:
+            stopped.append(point)
+            changed.wait_for(lambda: control["stop"] != point, 60)
 
 
 def begin(volumes, server, old, new):
@@ -89,25 +114,41 @@ def begin(volumes, server, old, new):
         raise Refusal(f"volume {new} cannot be swapped to: {other}")
     if other["availability_zone"] != held["availability_zone"]:
         raise Refusal("the zones are not one")
+    pause("begin")
     volumes("POST", f"/volumes/{old}/action", {"os-begin_detaching": None})
-    return volumes("POST", "/attachments", {"attachment": {"volume_uuid": new, "instance_uuid": server}})["attachment"]["id"]
+    try:
+        pause("attach")
+        return volumes("POST", "/attachments", {"attachment": {"volume_uuid": new, "instance_uuid": server}})["attachment"]["id"]
+    except Exception:
+        volumes("POST", f"/volumes/{old}/action", {"os-roll_detaching": None})
+        raise
 
 
 def finish(volumes, server, old, new, attachment, fails):
     """What nova-compute does later."""
     mine = control["servers"][server][old]
     connector = {"host": "compute", "ip": "127.0.0.1", "initiator": "iqn.2026-11.example:compute", "mountpoint": "/dev/vdb"}
-    theirs = volumes("PUT", f"/attachments/{attachment}", {"attachment": {"connector": connector}})["attachment"]["connection_info"]
-    copy(volumes("GET", f"/attachments/{mine}")["attachment"]["connection_info"], theirs)
+    try:
+        pause("connect")
+        theirs = volumes("PUT", f"/attachments/{attachment}", {"attachment": {"connector": connector}})["attachment"]["connection_info"]
+        pause("copy")
+        copy(volumes("GET", f"/attachments/{mine}")["attachment"]["connection_info"], theirs)
+        pause("complete")
+        if not fails:
+            volumes("POST", f"/attachments/{attachment}/action", {"os-complete": {}})
+    except Exception as error:
+        aborts.append(f"{type(error).__name__} {error}")
+        fails = True
     if fails:
         volumes("DELETE", f"/attachments/{attachment}")
         volumes("POST", f"/volumes/{old}/action", {"os-roll_detaching": None})
     else:
-        volumes("POST", f"/attachments/{attachment}/action", {"os-complete": {}})
         with open(theirs["device_path"], "r+b") as target:  # The guest goes on.
             target.seek(4096)
             target.write(b"written after the swap")
+        pause("detach")
         volumes("DELETE", f"/attachments/{mine}")
+    pause("end")
     answer = volumes("POST", f"/volumes/{old}/action", {"os-migrate_volume_completion": {"new_volume": new, "error": fails}})
     if answer != {"save_volume_id": old}:
         raise Refusal(f"os-migrate_volume_completion: {answer}")
@@ -159,7 +200,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/control":
-            return self.answer(200, {"problems": problems, "events": events, "swaps": swaps})
+            return self.answer(200, {"problems": problems, "events": events, "swaps": swaps, "aborts": aborts, "stopped": stopped})
         if not self.may():
             return
         found = re.fullmatch(r"/v2\.1/servers/([^/]+)/os-volume_attachments/([^/]+)", self.path)
@@ -218,7 +259,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             attachment = begin(volumes, server, old, new)
         except Exception as error:
-            return self.refuse(400, "badRequest", f"{type(error).__name__} {error}")
+            aborts.append(f"{type(error).__name__} {error}")
+            return self.answer(400, {"badRequest": {"code": 400, "message": f"{type(error).__name__} {error}"}})
         if mode == "hold":
             with changed:
                 changed.wait_for(lambda: control["mode"] != mode, 60)
