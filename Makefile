@@ -69,7 +69,7 @@ soak: ## Random kills, then mixed load, for SOAK_SECONDS each; the whole tables 
 	$(SWIFT) build --build-tests
 	CLINKER_SOAK_SECONDS=$(SOAK_SECONDS) $(SWIFT) test --skip-build --no-parallel --filter SoakTests
 	CLINKER_FAULTS=all CLINKER_INTERLEAVINGS=10000 CLINKER_POWER_CUTS=50 \
-		$(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|FaultMoveTests|FaultSwapTests|FaultBackupTests|FaultImageTests|CommitTests|ConcurrencyTests|MachineTests|ConformanceTests|MutantTests|FormatTests|StorageFaultTests|MirroringTests|InterleavingTests'
+		$(SWIFT) test --skip-build --no-parallel --filter 'FaultTests|FaultMoveTests|FaultSwapTests|FaultKeyTests|FaultBackupTests|FaultImageTests|CommitTests|ConcurrencyTests|MachineTests|ConformanceTests|MutantTests|FormatTests|StorageFaultTests|MirroringTests|InterleavingTests'
 	Tests/Fuzz/run $(FUZZ_SECONDS)
 
 FUZZ_SECONDS ?= 1800

@@ -9,7 +9,7 @@ import Testing
 @Suite("A Barbican in trouble", .serialized)
 struct KeyManagerTroubleTests {
     /// A real Barbican (Tests/KeyManagerTests/barbican/server.py) that believes all tokens, for all tests.
-    private static let barbican = Result { try startBarbican() }
+    static let barbican = Result { try startBarbican() }
 
     private static func startBarbican() throws -> (program: ServerProgram, port: UInt16) {
         let directory = temporaryDirectory("barbican")
@@ -24,18 +24,19 @@ struct KeyManagerTroubleTests {
     }
 
     /// A service that keeps keys in Barbican, an encrypted type, and what an administrator of the project asks.
-    private final class World {
+    final class World {
         let keystone: KeystoneUnderTest
         let glance: GlanceUnderTest
         let service: ServiceUnderTest
         private let root: String
 
-        init(_ url: String, _ more: String = "") throws {
+        init(_ url: String, _ more: String = "", options: String = "") throws {
             keystone = try KeystoneUnderTest.shared.get()
             glance = try GlanceUnderTest.shared.get()
             root = try keystone.token("root", project: "alpha")
             service = try keystone.service(
-                options: "glance_api_servers = \(glance.address)\nimage_conversion_cpu_limit = 600\nquota_volumes = -1", account: "glance",
+                options: "glance_api_servers = \(glance.address)\nimage_conversion_cpu_limit = 600\nquota_volumes = -1\n\(options)",
+                account: "glance",
                 sections: """
                     [key_manager]
                     backend = barbican
