@@ -87,6 +87,14 @@ public final class Barbican: KeyManager {
         }
     }
 
+    public func look() async throws(KeyFailure) {
+        let url = try await base()
+        do throws(KeyFailure) {
+            let response = try await ask("GET", "/secrets?limit=1", isRepeatable: false)
+            guard response.status == 200 else { throw Self.failure(response, "its secrets") }
+        } catch { throw error.description.contains(url) ? error : KeyFailure(error.kind, "\(error), at \(url)") }
+    }
+
     public func discard(_ name: String) async throws(KeyFailure) {
         for id in try await ids(of: name) { try await delete(id) }
     }

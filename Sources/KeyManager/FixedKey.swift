@@ -64,4 +64,5 @@ public struct KeyManagerBesideFixedKey: KeyManager {
     public func discard(_ name: String) async throws(KeyFailure) { try await manager.discard(name) }
     public func open(_ id: String, to userID: String) async throws(KeyFailure) { try await manager(of: id).open(id, to: userID) }
     public func certificate(_ id: String) async throws(KeyFailure) -> [UInt8] { try await manager.certificate(id) }
+    public func look() async throws(KeyFailure) { try await manager.look() }
 }

@@ -18,10 +18,13 @@ public protocol KeyManager: Sendable {
     func open(_ id: String, to userID: String) async throws(KeyFailure)
     /// The content of a certificate that somebody keeps there: PEM or DER.
     func certificate(_ id: String) async throws(KeyFailure) -> [UInt8]
+    /// Throws why the manager could not be asked now; asks once. One that is no other service has nothing to do.
+    func look() async throws(KeyFailure)
 }
 
 extension KeyManager {
     public func open(_ id: String, to userID: String) async throws(KeyFailure) {}
+    public func look() async throws(KeyFailure) {}
 
     public func certificate(_ id: String) async throws(KeyFailure) -> [UInt8] {
         throw KeyFailure(.unsupported, "this key manager keeps no certificates: with [key_manager] backend = barbican they are in Barbican")

@@ -89,7 +89,8 @@ public enum KeyManagers {
         KeyManagerOptions.fixedNames.contains(settings[Options.keyManager.backend])
     }
 
-    private static func isBarbican(_ settings: Settings) -> Bool {
+    /// Whether Barbican keeps the keys.
+    public static func isBarbican(_ settings: Settings) -> Bool {
         KeyManagerOptions.barbicanNames.contains(settings[Options.keyManager.backend])
     }
 

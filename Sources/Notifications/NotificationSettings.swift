@@ -10,6 +10,10 @@ public struct NotificationSettings: Sendable {
     let topics: [String]
     let broker: BrokerSettings?
     let outboxLimit: Int
+    /// The files of TLS to the broker; nil without TLS.
+    public var tlsFiles: (authorities: String, certificate: String?, key: String?)? {
+        broker?.tls.map { (authorities: $0.authorities, certificate: $0.certificate, key: $0.key) }
+    }
     /// The drivers as they are configured.
     let drivers: [String]
 

@@ -1,4 +1,3 @@
-import Glibc
 public import HTTPClient
 public import JSON
 public import Logging
@@ -75,11 +74,6 @@ public final class Glance: Sendable {
             problems.append(
                 "[DEFAULT] glance_catalog_info must be type:name:interface with the interface publicURL, internalURL or adminURL")
         }
-        for option in [Options.glance.authorities, Options.glance.certificate, Options.glance.key] {
-            let path = settings[option]
-            guard !path.isEmpty, access(path, R_OK) != 0 else { continue }
-            problems.append(SystemError.last("[DEFAULT] \(option.declaration.name): \(path) cannot be read").description)
-        }
         return problems
     }
 
@@ -89,6 +83,15 @@ public final class Glance: Sendable {
         if url.hasSuffix("/v2") { url.removeLast(3) }
         while url.hasSuffix("/") { url.removeLast() }
         return url
+    }
+
+    /// Throws why Glance could not be asked now with Clinker's own account.
+    public func look() async throws(Unavailable) {
+        let addresses = try await addresses()
+        let response = try await send("GET", "/v2/images?limit=1", for: .own, isLook: true)
+        guard response.status == 200 else {
+            throw Unavailable(description: "Glance at \(addresses.joined(separator: ", ")) answered \(response.status)")
+        }
     }
 
     // MARK: images
@@ -215,10 +218,10 @@ public final class Glance: Sendable {
     }
 
     func send(
-        _ method: String, _ path: String, _ body: JSON? = nil, type: String = "application/json", for asker: Asker
+        _ method: String, _ path: String, _ body: JSON? = nil, type: String = "application/json", for asker: Asker, isLook: Bool = false
     ) async throws(Unavailable) -> HTTPClient.Response {
         let answer = await Task(executorPreference: threads) { () -> Result<HTTPClient.Response, Unavailable> in
-            do throws(Unavailable) { return .success(try self.sendNow(method, path, body, type, for: asker)) } catch {
+            do throws(Unavailable) { return .success(try self.sendNow(method, path, body, type, for: asker, isLook: isLook)) } catch {
                 return .failure(error)
             }
         }.value
@@ -226,9 +229,9 @@ public final class Glance: Sendable {
     }
 
     /// Tries one server after the other until one answers; a refused token of Clinker's own is renewed once.
-    private func sendNow(_ method: String, _ path: String, _ body: JSON?, _ type: String, for asker: Asker) throws(Unavailable)
-        -> HTTPClient.Response
-    {
+    private func sendNow(
+        _ method: String, _ path: String, _ body: JSON?, _ type: String, for asker: Asker, isLook: Bool
+    ) throws(Unavailable) -> HTTPClient.Response {
         var last = Unavailable(description: "Glance is nowhere")
         var isRenewed = false
         var attempt = 0
@@ -275,7 +278,8 @@ public final class Glance: Sendable {
                 if servers.isEmpty { keystone?.forget(service) }
             }
         }
-        log.error("Glance cannot be asked: \(last)")
+        // Who only looks tells it himself.
+        if !isLook { log.error("Glance cannot be asked: \(last)") }
         throw last
     }
 

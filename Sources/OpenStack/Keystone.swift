@@ -1,4 +1,3 @@
-import Glibc
 import HTTPClient
 import JSON
 public import Logging
@@ -124,21 +123,6 @@ public final class Keystone: Sendable {
                 problems.append("[keystone_authtoken] username is not set: Clinker validates tokens with an account of its own")
             }
             if settings[Options.keystone.password].reveal().isEmpty { problems.append("[keystone_authtoken] password is not set") }
-        }
-        for (option, path) in [
-            (Options.keystone.caFile, settings[Options.keystone.caFile]), (Options.keystone.certFile, settings[Options.keystone.certFile]),
-            (Options.keystone.keyFile, settings[Options.keystone.keyFile]), (Options.nova.caFile, settings[Options.nova.caFile]),
-            (Options.nova.certFile, settings[Options.nova.certFile]), (Options.nova.keyFile, settings[Options.nova.keyFile]),
-        ] where !path.isEmpty {
-            let name = "[\(option.declaration.sectionName)] \(option.declaration.name)"
-            guard access(path, R_OK) == 0 else {
-                problems.append(SystemError.last("\(name): \(path) cannot be read").description)
-                continue
-            }
-            var info = stat()
-            if option.declaration.name == "keyfile", stat(path, &info) == 0, let exposed = FileTrust(info).readers(path) {
-                problems.append("\(name): \(exposed)")
-            }
         }
         return problems
     }
@@ -280,7 +264,10 @@ public final class Keystone: Sendable {
         let answer = (try? JSON(parsing: response.body))?["token"]
         guard response.status == 201, let token = response.header("X-Subject-Token"),
             let until = answer?["expires_at"]?.string.flatMap({ Timestamp.parse($0) })
-        else { throw Unavailable(description: "Keystone answered \(response.status) to Clinker's own account") }
+        else {
+            let url = urls[preferred.withLock { $0 }]
+            throw Unavailable(description: "Keystone at \(url) answered \(response.status) to Clinker's own account")
+        }
         let secret = Secret(token)
         own.withLock { $0 = (token: secret, expires: until, projectID: answer?["project"]?["id"]?.string) }
         return secret

@@ -34,6 +34,13 @@ public final class Nova: Sendable {
                 certificate: text(Options.nova.certFile), key: text(Options.nova.keyFile)))
     }
 
+    /// Throws why Nova could not be asked now.
+    public func look() async throws(Unavailable) {
+        let url = try await keystone.serviceURL(type: endpoint.type, interface: endpoint.interface, region: endpoint.region)
+        let response = try await keystone.ask(endpoint, "/servers?limit=1", through: client, timeout: Self.shortTimeout)
+        guard response.status == 200 else { throw Unavailable(description: "Nova at \(url) answered \(response.status)") }
+    }
+
     /// The host that an instance runs on; nil if there is no such instance.
     public func host(ofInstance id: String) async throws(Unavailable) -> String? {
         if let known = hosts.withLock({ $0[id] }), known.until > Timestamp.monotonic() { return known.host }

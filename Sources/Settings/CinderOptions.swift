@@ -2,8 +2,10 @@
 enum CinderOptions {
     /// What ignoring an option means.
     enum Effect: Equatable {
-        /// Nothing: it tunes programs and libraries that Clinker does not have.
+        /// Nothing: it tunes programs and libraries that Clinker does not have. One warning names all of them.
         case none
+        /// It is a backend's, and is read in the backend's section only.
+        case ofBackends
         /// The feature is not served by this release; there is a warning.
         case notServed
         /// Ignoring it would do harm; the file is refused, with the reason.
@@ -16,7 +18,8 @@ enum CinderOptions {
         if section == "DEFAULT", !isOff {
             if name == "cluster" { return .refused("clusters are not served by this release: two nodes would use one backend unprotected") }
         }
-        return !isOff && (notServed[section] ?? []).contains(name) ? .notServed : .none
+        if !isOff, (notServed[section] ?? []).contains(name) { return .notServed }
+        return section == "DEFAULT" && isOfBackends(name) ? .ofBackends : .none
     }
 
     private static let notServed: [String: Set<String>] = [
@@ -48,6 +51,11 @@ enum CinderOptions {
         return names.contains(Substring(name)) || (sectionsOfAccounts.contains(section) && account.contains(Substring(name)))
             // Where no backend is enabled by name, its options stand in [DEFAULT].
             || (section == "DEFAULT" && Self.names["backend_defaults"]?.contains(Substring(name)) == true)
+    }
+
+    /// Whether Cinder reads the option in a backend's section, and only there.
+    private static func isOfBackends(_ name: String) -> Bool {
+        !harmlessOfBackends.contains(name) && names["backend_defaults"]?.contains(Substring(name)) == true
     }
 
     /// Whether the section is one of Cinder's.

@@ -72,6 +72,11 @@ public struct ServiceOptions: DeclaredOptions {
         help: "/healthcheck answers no requests with X-Forwarded headers.")
     public let drainTimeout = Option(
         "graceful_shutdown_timeout", default: 30, range: 0...3600, help: "Seconds that running requests get when the service is stopped.")
+    public let lookDelay = Option(
+        "service_look_delay", default: 5, range: 0...3600,
+        help:
+            "Seconds after the start until Keystone, Glance, Barbican and Nova, if they are used, are asked once whether they answer: the log tells. 0: never."
+    )
     public let debug = Option("debug", default: false, reloadable: true, help: "Log at level debug.")
     public let logFile = Option(
         "log_file", default: "",

@@ -191,6 +191,7 @@ public struct Settings: Sendable {
 
     private mutating func check() -> [String] {
         var problems: [String] = []
+        var idle: [(section: String, names: [String])] = []
         let backends = self[Options.service.enabledBackends]
         let stores = self[Options.service.enabledBackupStores]
         for section in values.keys.sorted() {
@@ -207,8 +208,16 @@ public struct Settings: Sendable {
                 let declaration = isBackend ? known.ofBackend(name) : isStore ? known.ofStore(name) : known.find(section, name)
                 problems += check(section, name, declaration)
                 // Options of drivers are checked when the driver is known (`examine`).
-                if declaration == nil, !isBackend, !isStore { notRead(section, name, &problems) }
+                if declaration == nil, !isBackend, !isStore, notRead(section, name, &problems) {
+                    if idle.last?.section != section { idle.append((section: section, names: [])) }
+                    idle[idle.count - 1].names.append(name)
+                }
             }
+        }
+        if !idle.isEmpty {
+            notServed.append(
+                "these options have no effect, since they tune what Clinker does not have: "
+                    + idle.map { "[\($0.section)] \($0.names.joined(separator: ", "))" }.joined(separator: "; "))
         }
         problems += problemsOfStores(backends)
         for backend in backends where values[backend] == nil {
@@ -233,20 +242,28 @@ public struct Settings: Sendable {
     private func origin(_ section: String, _ name: String) -> String { origins[section + "." + name] ?? section }
 
     /// Records a warning or a problem for an option that Clinker does not read.
-    private mutating func notRead(_ section: String, _ name: String, _ problems: inout [String]) {
+    ///
+    /// - Returns: whether it is one of the many that are told together: they ask for nothing that Clinker could do.
+    private mutating func notRead(_ section: String, _ name: String, _ problems: inout [String]) -> Bool {
         guard CinderOptions.knows(section, name) else {
             let nearest = known.nearest(to: name, in: section)
             unknown.append(
                 "\(origin(section, name)): unknown option [\(section)] \(name)" + (nearest.map { "; did you mean \($0)?" } ?? ""))
-            return
+            return false
         }
-        switch CinderOptions.effect(section, name, raw(section, name)?.last ?? "") {
-        case .none: break
+        let value = raw(section, name)?.last ?? ""
+        switch CinderOptions.effect(section, name, value) {
+        case .none: return !value.isEmpty && !(section == "DEFAULT" && Self.isOfStores(name))
+        case .ofBackends:
+            notServed.append(
+                "\(origin(section, name)): [\(section)] \(name) has no effect here: it belongs in the section of a backend, or in [backend_defaults]"
+            )
         case .notServed:
             notServed.append(
                 "\(origin(section, name)): [\(section)] \(name) has no effect: what it asks for is not served by this release")
         case .refused(let reason): problems.append("\(origin(section, name)): [\(section)] \(name): \(reason)")
         }
+        return false
     }
 
     private func unknownSection(_ section: String) -> String {

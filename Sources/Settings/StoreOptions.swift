@@ -64,7 +64,8 @@ extension Settings {
         return all.map { (name: $0.key, value: $0.value) }.sorted { $0.name < $1.name }
     }
 
-    private static func isOfStores(_ option: String) -> Bool {
+    /// Whether the plugin of a store may read the option in [DEFAULT].
+    static func isOfStores(_ option: String) -> Bool {
         option.hasPrefix("backup_") || option.hasPrefix("glusterfs_backup_")
             || ["swift_catalog_info", "keystone_catalog_info"].contains(option)
     }

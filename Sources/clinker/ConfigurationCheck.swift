@@ -10,8 +10,59 @@ import OpenStack
 import Primitives
 import Settings
 
-/// Finds all problems for which `clinker serve` refuses a configuration, without network, storage or a state directory.
+/// Finds all problems for which `clinker serve` refuses a configuration, without network or storage, and making nothing.
 enum ConfigurationCheck {
+    /// What is looked at.
+    private struct Subject {
+        let options: ConfigurationOptions
+        let settings: Settings
+        /// Whether the caller is the user who runs the service, whose files and permissions count.
+        let isOwned: Bool
+
+        var node: String { settings[Options.service.host] }
+        var authStrategy: String { settings[Options.service.authStrategy] }
+    }
+
+    /// Every reason that a configuration gives to refuse a start: `serve` runs this list before anything else, and `config check` does. What a
+    /// part of the core would refuse for itself stands here, so that it is told before there is a core.
+    private static let checks: [@Sendable (Subject) throws -> [String]] = [
+        { $0.settings.exposures(isOwned: $0.isOwned) },
+        { subject in
+            guard subject.settings[Options.service.enabledBackends].isEmpty else { return [] }
+            return [
+                "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
+            ]
+        },
+        { try $0.options.problems(ofStateDirectory: $0.settings, isOwned: $0.isOwned) },
+        { LogPlace($0.settings).problems(isOwned: $0.isOwned) },
+        { try nothing(ServerTLS.endpoint($0.settings, isOwned: $0.isOwned)) },
+        { try $0.options.problems(ofDatabase: $0.settings, isOwned: $0.isOwned) },
+        { try nothing(Backends($0.settings, node: $0.node, stateDirectory: "/", log: LogSink().logger("backend"))) },
+        { try nothing(BackupStoreHosts($0.settings, stateDirectory: "/", log: LogSink().logger("store"))) },
+        { try nothing(Scheduler($0.settings)) },
+        { try nothing(NotificationSettings($0.settings, node: $0.node)) },
+        { try nothing(HealthcheckMiddleware($0.settings)) },
+        { try nothing(PolicyFiles($0.settings, beside: $0.options.files).load()) },
+        { try nothing(ResourceFilterFile($0.settings, beside: $0.options.files).load()) },
+        { try nothing(BlockAPI.check($0.settings)) },
+        { try nothing(KeyManagers.check($0.settings, hasKeystone: $0.authStrategy == "keystone")) },
+        { subject in
+            switch subject.authStrategy {
+            case "keystone": Keystone.problems(subject.settings)
+            case "http_basic": BasicUsers.problems(subject.settings)
+            default: []
+            }
+        },
+        { CoreProcess.problems(ofInstanceLocator: $0.settings) },
+        { Glance.problems($0.settings) },
+        { GlanceAccess.problems($0.settings, isOwned: $0.isOwned) },
+        // Its settings may be refused above already.
+        { subject in (try? ServiceFiles.problems(subject.settings, isOwned: subject.isOwned)) ?? [] },
+    ]
+
+    /// The problems of what could be made.
+    private static func nothing<T>(_ made: T) -> [String] { [] }
+
     /// Checks a configuration.
     ///
     /// - Parameters:
@@ -21,39 +72,20 @@ enum ConfigurationCheck {
     static func examine(
         _ options: ConfigurationOptions, _ settings: Settings, insecureNoAuth: Bool = false, isOwned: Bool = true
     ) -> (problems: [String], endpoint: ListenAddress?) {
-        var problems = settings.exposures(isOwned: isOwned)
+        var problems: [String] = []
         var endpoint: ListenAddress?
-        func attempt(_ body: () throws -> Void) {
-            do { try body() } catch let error as SettingsError { problems += error.problems } catch { problems.append("\(error)") }
+        func attempt(_ body: () throws -> [String]) {
+            do { problems += try body() } catch let error as SettingsError { problems += error.problems } catch {
+                problems.append("\(error)")
+            }
         }
-        if settings[Options.service.enabledBackends].isEmpty {
-            problems.append(
-                "[DEFAULT] enabled_backends names no backend: add one, for example 'enabled_backends = file' and a section [file] with 'volume_driver = file'"
-            )
-        }
-        attempt { if let exposed = try options.exposure(ofStateDirectory: settings) { problems.append(exposed) } }
+        let subject = Subject(options: options, settings: settings, isOwned: isOwned)
+        for check in checks { attempt { try check(subject) } }
         attempt {
             let judged = try ListenAddress(settings[Options.service.listen], settings[Options.service.listenPort])
-            problems += refusals(of: settings, on: judged, insecureNoAuth: insecureNoAuth)
             endpoint = judged
+            return refusals(of: settings, on: judged, insecureNoAuth: insecureNoAuth)
         }
-        attempt { _ = try ServerTLS.endpoint(settings, isOwned: isOwned) }
-        attempt { _ = try ConfigurationOptions.databasePath(settings, stateDirectory: "/") }
-        attempt { _ = try Backends(settings, node: settings[Options.service.host], stateDirectory: "/", log: LogSink().logger("backend")) }
-        attempt { _ = try BackupStoreHosts(settings, stateDirectory: "/", log: LogSink().logger("store")) }
-        attempt { _ = try Scheduler(settings) }
-        attempt { _ = try NotificationSettings(settings, node: settings[Options.service.host]) }
-        attempt { _ = try HealthcheckMiddleware(settings) }
-        attempt { _ = try PolicyFiles(settings, beside: options.files).load() }
-        attempt { _ = try ResourceFilterFile(settings, beside: options.files).load() }
-        attempt { try BlockAPI.check(settings) }
-        attempt { try KeyManagers.check(settings, hasKeystone: settings[Options.service.authStrategy] == "keystone") }
-        switch settings[Options.service.authStrategy] {
-        case "keystone": problems += Keystone.problems(settings)
-        case "http_basic": problems += BasicUsers.problems(settings)
-        default: break
-        }
-        problems += Glance.problems(settings)
         var seen: Set<String> = []
         return (problems.filter { seen.insert($0).inserted }, endpoint)
     }

@@ -53,10 +53,7 @@ final class CoreProcess: Sendable {
         let format = LogSink.Format(rawValue: settings[Options.service.logFormat]) ?? .keyValue
         let facility = LogFacility(settings[Options.service.logFacility]) ?? .user
         var destinations: [LogDestination] = []
-        var file = settings[Options.service.logFile]
-        let directory = settings[Options.service.logDirectory]
-        if !directory.isEmpty, !file.hasPrefix("/") { file = directory + "/" + (file.isEmpty ? "clinker.log" : file) }
-        if !file.isEmpty { destinations.append(.file(file)) }
+        if let file = LogPlace(settings).file { destinations.append(.file(file)) }
         if settings[Options.service.useJournal] {
             destinations.append(.journal(socket: socket("CLINKER_JOURNAL_SOCKET", else: LogDestination.journalSocket), facility))
         }
@@ -120,13 +117,13 @@ final class CoreProcess: Sendable {
             try GlanceAccess($0, settings: settings, stateDirectory: stateDirectory)
         }
         let isStopping = Guarded(false)
+        let nova = keystone.map { Nova(settings, keystone: $0) }
+        let keys = try KeyManagers.configured(
+            settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) },
+            waiting: KeyPatience(isStopping: isStopping, log: sink.logger("keys")))
         let services = try FlowServices(
             database: database, backends: backends, stores: stores, settings: settings, instances: try instanceLocator(keystone),
-            images: images, compute: keystone.map { NovaAccess(Nova(settings, keystone: $0)) },
-            keys: try KeyManagers.configured(
-                settings, stateDirectory: stateDirectory, access: keystone.map { KeystoneKeyAccess(keystone: $0) },
-                waiting: KeyPatience(isStopping: isStopping, log: sink.logger("keys"))),
-            isStopping: isStopping, log: sink.logger("flows"))
+            images: images, compute: nova.map { NovaAccess($0) }, keys: keys, isStopping: isStopping, log: sink.logger("flows"))
         services.serving?.removeOldSockets()
         let engine = FlowEngine(services)
         engine.listen()
@@ -156,6 +153,10 @@ final class CoreProcess: Sendable {
         engine.resume(unfinished)
         let restoration = ExportRestoration(services, backends: backends)
         try Self.blocking { try await restoration.start() }
+        if restarts == 0 {
+            FirstLook(settings, keystone: keystone, glance: glance, nova: nova, keys: keys, log: sink.logger("services"))
+                .start(isStopping: isStopping)
+        }
         waitForEnd()
         events.close()
         reads.long.close()

@@ -123,12 +123,17 @@ extension CoreProcess {
     /// Access to Nova, if a scheduler filter needs the hosts of instances.
     func instanceLocator(_ keystone: Keystone?) throws(SettingsError) -> (any InstanceLocator)? {
         guard Scheduler.asksForInstances(settings) else { return nil }
-        do throws(SettingsError) {
-            let own = if let keystone { keystone } else { try Keystone(settings, log: sink.logger("keystone")) }
-            return NovaLocator(nova: Nova(settings, keystone: own), log: sink.logger("nova"))
-        } catch {
-            throw SettingsError(
-                error.problems.map { $0 + " (scheduler_default_filters: InstanceLocalityFilter asks Nova with Clinker's own account)" })
+        let problems = Self.problems(ofInstanceLocator: settings)
+        guard problems.isEmpty else { throw SettingsError(problems) }
+        let own = if let keystone { keystone } else { try Keystone(settings, log: sink.logger("keystone")) }
+        return NovaLocator(nova: Nova(settings, keystone: own), log: sink.logger("nova"))
+    }
+
+    /// What keeps the scheduler from asking Nova, where it has to and callers are not identified by Keystone.
+    static func problems(ofInstanceLocator settings: Settings) -> [String] {
+        guard Scheduler.asksForInstances(settings), settings[Options.service.authStrategy] != "keystone" else { return [] }
+        return Keystone.problems(settings).map {
+            $0 + " (scheduler_default_filters: InstanceLocalityFilter asks Nova with Clinker's own account)"
         }
     }
 

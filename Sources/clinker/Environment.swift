@@ -90,6 +90,30 @@ struct ConfigurationOptions: ParsableArguments {
         return path
     }
 
+    /// Why the state directory could neither be used nor made.
+    ///
+    /// - Parameter isOwned: whether the caller is the user who runs the service.
+    func problems(ofStateDirectory settings: Settings, isOwned: Bool) throws -> [String] {
+        let path = try stateDirectoryPath(settings)
+        let unusable = NeededDirectory.problem(path, making: .parents, isOwned: isOwned).map { "the state directory \($0)" }
+        return [unusable, try exposure(ofStateDirectory: settings)].compactMap { $0 }
+    }
+
+    /// Why there could be no database where the configuration says.
+    ///
+    /// - Parameter isOwned: whether the caller is the user who runs the service.
+    func problems(ofDatabase settings: Settings, isOwned: Bool) throws -> [String] {
+        let stateDirectory = try stateDirectoryPath(settings)
+        let path = try Self.databasePath(settings, stateDirectory: stateDirectory)
+        var info = stat()
+        if stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFDIR {
+            return [SystemError(EISDIR, "[database] connection: \(path) cannot be used").description]
+        }
+        // The state directory is made, and was looked at.
+        guard path.directory != stateDirectory else { return [] }
+        return NeededDirectory.problem(path.directory, making: .nothing, isOwned: isOwned).map { ["[database] connection: \($0)"] } ?? []
+    }
+
     /// Why others can write the state directory; nil if they cannot or it does not exist.
     func exposure(ofStateDirectory settings: Settings) throws -> String? {
         let path = try stateDirectoryPath(settings)

@@ -17,12 +17,21 @@ struct GlanceAccess: ImageAccess {
     let converts: Bool
     let verifiesSignatures: Bool
 
+    /// What is wrong with the directory of conversions, found without making it.
+    ///
+    /// - Parameter isOwned: whether the caller is the user who runs the service.
+    static func problems(_ settings: Settings, isOwned: Bool) -> [String] {
+        let directory = settings[Options.images.conversionDirectory]
+        guard !directory.isEmpty, let problem = NeededDirectory.problem(directory, making: .itself, isOwned: isOwned) else { return [] }
+        return ["[DEFAULT] image_conversion_dir: \(problem)"]
+    }
+
     init(_ glance: Glance, settings: Settings, stateDirectory: String) throws {
         self.glance = glance
         let directory = settings[Options.images.conversionDirectory]
         conversionDirectory = directory.isEmpty ? stateDirectory + "/conversion" : directory
         guard mkdir(conversionDirectory, 0o700) == 0 || errno == EEXIST else {
-            throw SettingsError([SystemError.last("image_conversion_dir: \(conversionDirectory) cannot be made").description])
+            throw SettingsError([SystemError.last("[DEFAULT] image_conversion_dir: \(conversionDirectory) cannot be made").description])
         }
         conversionMemory = settings[Options.images.conversionMemory] << 30
         conversionSeconds = settings[Options.images.conversionSeconds]

@@ -63,6 +63,35 @@ struct ConfigurationTests {
         ),
         ("", file + "[oslo_policy]\npolicy_file = DIRECTORY/bad.yaml\n", "rule volume:create"),
         ("resource_query_filters_file = filters.json", file, "DIRECTORY/filters.json: \"volume\"[1] must be a filter's name"),
+        ("image_conversion_dir = /nonexistent/directory", file, "[DEFAULT] image_conversion_dir: /nonexistent/directory cannot be made"),
+        ("image_conversion_dir = DIRECTORY/bad.yaml", file, "[DEFAULT] image_conversion_dir: DIRECTORY/bad.yaml is no directory"),
+        ("log_file = /nonexistent/clinker.log", file, "cannot open the log file /nonexistent/clinker.log: /nonexistent cannot be used"),
+        (
+            "log_dir = DIRECTORY/bad.yaml", file,
+            "cannot open the log file DIRECTORY/bad.yaml/clinker.log: DIRECTORY/bad.yaml is no directory"
+        ),
+        ("", file + "[database]\nconnection = sqlite:////nonexistent/clinker.db\n", "[database] connection: /nonexistent cannot be used"),
+        ("", file + "[database]\nconnection = sqlite:///DIRECTORY\n", "[database] connection: DIRECTORY cannot be used"),
+        (
+            "scheduler_default_filters = InstanceLocalityFilter", file,
+            "auth_url is not set: it says where Keystone is (scheduler_default_filters"
+        ),
+        ("glance_ca_certificates_file = /nonexistent.pem", file, "[DEFAULT] glance_ca_certificates_file: /nonexistent.pem cannot be read"),
+        (
+            "glance_ca_certificates_file = DIRECTORY/cut.pem", file,
+            "[DEFAULT] glance_ca_certificates_file: DIRECTORY/cut.pem: not whole certificates of authorities in PEM"
+        ),
+        (
+            "auth_strategy = keystone",
+            file + keystone + "[key_manager]\nbackend = barbican\n[barbican]\nverify_ssl_path = DIRECTORY/cut.pem\n",
+            "[barbican] verify_ssl_path: DIRECTORY/cut.pem: not whole certificates"
+        ),
+        (
+            "",
+            file
+                + "[oslo_messaging_notifications]\ndriver = messagingv2\n[oslo_messaging_rabbit]\nssl = true\nssl_ca_file = DIRECTORY/cut.pem\n",
+            "[oslo_messaging_rabbit] ssl_ca_file: DIRECTORY/cut.pem: not whole certificates"
+        ),
         ("nonsense", file, "expected 'name = value'"),
         ("", "[file\nvolume_driver = file\n", "a section header must be [name]"),
         ("", file + "[oslo_policy]\npolicy_dirs = DIRECTORY/open\n", "DIRECTORY/open can be written by others"),
@@ -80,6 +109,8 @@ struct ConfigurationTests {
         let (options, sections) = (Self.broken[index].options, Self.broken[index].sections)
         let said = Self.broken[index].said.replacing("DIRECTORY", with: directory)
         try ServiceUnderTest.write(directory + "/bad.yaml", "volume:create: role\n")
+        let certificate = TestCertificate("authority", use: .authority).certificate
+        try ServiceUnderTest.write(directory + "/cut.pem", String(certificate.prefix(certificate.count / 2)))
         try ServiceUnderTest.write(directory + "/filters.json", #"{"volume": ["name", 1]}"#)
         #expect(mkdir(directory + "/open", 0o700) == 0 && chmod(directory + "/open", 0o777) == 0)
         let configuration = directory + "/clinker.conf"
@@ -90,7 +121,7 @@ struct ConfigurationTests {
         .filter { !given.contains($0.prefix { $0 != " " }) }
         try ServiceUnderTest.write(
             configuration,
-            "[DEFAULT]\n" + sound.joined(separator: "\n") + "\n" + options + "\n" + sections.replacing("DIRECTORY", with: directory))
+            ("[DEFAULT]\n" + sound.joined(separator: "\n") + "\n" + options + "\n" + sections).replacing("DIRECTORY", with: directory))
         chmod(configuration, 0o600)
         let checked = try await run(["config", "check"], configuration, directory + "/state")
         let served = try await run(["serve"], configuration, directory + "/state")

@@ -37,6 +37,7 @@ final class ServiceUnderTest: @unchecked Sendable {
             auth_strategy = \(auth)
             host = node
             enabled_backends = \(backends)
+            service_look_delay = 0
             \(options)
             \(sections)
             """)

@@ -125,16 +125,4 @@ struct ServicesOverTLSTests {
         await #expect(throws: Unavailable.self) { try await host(Self.trusted) }
         await #expect(throws: Unavailable.self) { try await host(Self.shown) }
     }
-
-    @Test("files that cannot be read, and keys that others can, are problems of the configuration")
-    func files() throws {
-        let peer = try Peer(TestCertificate("keystone", issuer: Peer.authority))
-        #expect(Keystone.problems(try peer.settings(Self.trusted + "\n" + Self.shown, Self.trusted + "\n" + Self.shown)).isEmpty)
-        chmod(peer.directory + "/client.key", 0o644)
-        let problems = Keystone.problems(try peer.settings(Self.shown, Self.shown + "\ncafile = /nonexistent.pem"))
-        #expect(problems.count == 3, "\(problems)")
-        for words in ["[keystone_authtoken] keyfile: ", "[nova] keyfile: ", "[nova] cafile: /nonexistent.pem cannot be read"] {
-            #expect(problems.contains { $0.hasPrefix(words) }, "\(words) \(problems)")
-        }
-    }
 }

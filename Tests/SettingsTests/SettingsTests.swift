@@ -141,12 +141,38 @@ struct SettingsTests {
     func notServed() throws {
         let settings = try Settings(
             text:
-                "[DEFAULT]\napi_enable_ssl = true\nimage_upload_use_cinder_backend = true\nosapi_volume_use_ssl = false\n[key_manager]\napi_class = x\n"
-        )
+                "[DEFAULT]\napi_enable_ssl = true\nimage_upload_use_cinder_backend = true\nosapi_volume_use_ssl = false\n[key_manager]\napi_class = x\n",
+            known: .clinker)
         #expect(settings.unknown.isEmpty && settings.notServed.count == 3)
         for harmful in ["cluster = c1"] {
             #expect { try Settings(text: "[DEFAULT]\n\(harmful)\n") } throws: { "\($0)".contains("not served by this release") }
         }
+    }
+
+    @Test("what Cinder reads and Clinker has no use for is told in one line, and a backend's option in [DEFAULT] with the place for it")
+    func withoutEffect() throws {
+        let settings = try Settings(
+            text: """
+                [DEFAULT]
+                image_volume_cache_max_count = -3
+                backup_workers = 2
+                executor_thread_pool_size = many
+                rootwrap_config = /etc/cinder/rootwrap.conf
+                num_shell_tries = 3
+                rpc_backend =
+                [oslo_messaging_notifications]
+                retry = banana
+                """, name: "x.conf", known: .clinker)
+        #expect(
+            settings.notServed == [
+                "x.conf:2: [DEFAULT] image_volume_cache_max_count has no effect here: it belongs in the section of a backend, or in [backend_defaults]",
+                "these options have no effect, since they tune what Clinker does not have: [DEFAULT] executor_thread_pool_size, num_shell_tries, rootwrap_config; [oslo_messaging_notifications] retry",
+            ])
+        #expect(settings.unknown.isEmpty)
+        #expect(
+            try Settings(
+                text: "[DEFAULT]\nenabled_backends = a\n[a]\nvolume_driver = file\nimage_volume_cache_max_count = 3\n", known: .clinker
+            ).warnings.isEmpty)
     }
 
     @Test("stores of backups are those that are enabled, with sections of their own, or the one of [DEFAULT]")

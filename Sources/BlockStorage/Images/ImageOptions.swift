@@ -12,7 +12,9 @@ public struct ImageOptions: DeclaredOptions {
         help: "Beginnings of names of properties that are not given to images, beside os_glance, img_signature and signature_verified.")
     public let verifySignatures = Option(
         "verify_glance_signatures", default: "enabled", choices: ["enabled", "disabled"],
-        help: "Refuse signed images: their certificates lie in a key manager, which this release does not ask for them.")
+        help:
+            "Refuse signed images whose signature is wrong, or whose certificate cannot be read from Barbican ([key_manager] backend = barbican)."
+    )
     public let conversionDirectory = Option(
         "image_conversion_dir", default: "",
         help: "Directory where images of other formats than raw are converted; conversion in the state directory if empty.")

@@ -36,7 +36,9 @@ final class TLSCredentials: @unchecked Sendable {
         let status = Self.datum(&chain) { chain in
             Self.datum(&key) { key in gnutls_certificate_set_x509_key_mem2(made, &chain, &key, GNUTLS_X509_FMT_PEM, nil, 0) }
         }
-        if status < 0 { problems.append(Self.words(status, configuration)) }
+        if status < 0 {
+            problems.append(Self.words(status, certificate: configuration.certificateFile, key: configuration.keyFile))
+        }
         if authorities != nil {
             let count = Self.datum(&authorities!) { gnutls_certificate_set_x509_trust_mem(made, &$0, GNUTLS_X509_FMT_PEM) }
             if count <= 0 { problems.append("\(configuration.authoritiesFile ?? ""): there is no certificate of an authority in it") }
@@ -91,22 +93,20 @@ final class TLSCredentials: @unchecked Sendable {
         return isVerified ? 0 : GNUTLS_E_CERTIFICATE_ERROR
     }
 
-    private static func datum<T>(_ bytes: inout [UInt8], _ body: (inout gnutls_datum_t) -> T) -> T {
+    static func datum<T>(_ bytes: inout [UInt8], _ body: (inout gnutls_datum_t) -> T) -> T {
         bytes.withUnsafeMutableBufferPointer { buffer in
             var datum = gnutls_datum_t(data: buffer.baseAddress, size: UInt32(clamping: buffer.count))
             return body(&datum)
         }
     }
 
-    private static func words(_ status: Int32, _ configuration: TLSConfiguration) -> String {
+    /// Why GnuTLS does not take a certificate with its key.
+    static func words(_ status: Int32, certificate: String, key: String) -> String {
         switch status {
-        case GNUTLS_E_CERTIFICATE_KEY_MISMATCH:
-            "\(configuration.keyFile) is not the key of the first certificate in \(configuration.certificateFile)"
+        case GNUTLS_E_CERTIFICATE_KEY_MISMATCH: "\(key) is not the key of the first certificate in \(certificate)"
         case GNUTLS_E_DECRYPTION_FAILED:
-            "\(configuration.keyFile) is encrypted: a service starts without anybody who knows the password; store the key without one, mode 600"
-        default:
-            "\(configuration.certificateFile), \(configuration.keyFile): no certificate with its key in PEM: "
-                + String(cString: gnutls_strerror(status))
+            "\(key) is encrypted: a service starts without anybody who knows the password; store the key without one, mode 600"
+        default: "\(certificate), \(key): no certificate with its key in PEM: " + String(cString: gnutls_strerror(status))
         }
     }
 }
