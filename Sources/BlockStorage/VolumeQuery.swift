@@ -95,12 +95,23 @@ public struct VolumeQuery: Sendable {
     public func count(in connection: any Connection) throws -> Int { try rowCount(in: connection) }
 
     static let projectSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ?")
+    static let shownSummary = SQL {
+        "SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ? "
+            + "AND (migration_status IS NULL OR NOT \($0.matches("migration_status")))"
+    }
     static let wholeSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes")
     static let projectMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}'")
+    static let shownMetadata = SQL {
+        "SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}' "
+            + "AND (migration_status IS NULL OR NOT \($0.matches("migration_status")))"
+    }
     static let wholeMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}'")
 
     /// Number, total GiB and the distinct values of each metadata key.
-    public static func summary(projectID: String?, in connection: any Connection) throws -> (
+    /// - Parameters:
+    ///   - projectID: nil: of all projects.
+    ///   - hidesCopies: whether the copies that instances are moved to count for nothing, as lists do not show them.
+    public static func summary(projectID: String?, hidesCopies: Bool, in connection: any Connection) throws -> (
         count: Int, size: Int, metadata: [(key: String, values: [String])]
     ) {
         var totals = (0, 0)
@@ -112,7 +123,14 @@ public struct VolumeQuery: Sendable {
             }
             return true
         }
-        if let projectID {
+        if let projectID, hidesCopies {
+            let values: [Value] = [.text(projectID), .text(MigrationStatus.targets)]
+            try connection.query(shownSummary, values) { row in
+                totals = (row.int(0), row.int(1))
+                return false
+            }
+            try connection.query(shownMetadata, values, take)
+        } else if let projectID {
             totals = try connection.first(projectSummary, .text(projectID)) { ($0.int(0), $0.int(1)) } ?? totals
             try connection.query(projectMetadata, [.text(projectID)], take)
         } else {

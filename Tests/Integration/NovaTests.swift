@@ -65,6 +65,10 @@ struct NovaTests {
         // Whose volume it is sees no copy, whatever he asks for.
         #expect(try world.volumes(world.alice) == 1)
         #expect(try world.ask("GET", "/volumes").json["volumes"]?.array?.map { $0["id"]?.string } == [id])
+        for (token, count) in [(world.alice, 1), (world.root, 2)] {
+            let summary = try world.ask("GET", "/volumes/summary", token: token).json["volume-summary"]
+            #expect(summary?["total_count"] == JSON(count) && summary?["total_size"] == JSON(count), "\(summary ?? .null)")
+        }
         #expect(try world.ask("GET", "/volumes/\(found)").status == 404)
         let stranger: JSON = ["attachment": ["volume_uuid": .string(found), "instance_uuid": "30000000-0000-4000-8000-000000000000"]]
         #expect(try world.ask("POST", "/attachments", stranger).status == 404)

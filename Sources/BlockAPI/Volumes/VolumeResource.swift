@@ -24,8 +24,9 @@ struct VolumeResource: Resource {
                 answers: .one(VolumeSummary.view), summary: "Number and size of all volumes"
             ) { request in
                 let project = try request.wantsAllProjects() ? nil : request.caller.projectID
+                let hidesCopies = !request.identity.isAdmin
                 return try await store.list(for: request.caller, isShort: false) {
-                    let found = try VolumeQuery.summary(projectID: project, in: $0)
+                    let found = try VolumeQuery.summary(projectID: project, hidesCopies: hidesCopies, in: $0)
                     return VolumeSummary(count: found.count, size: found.size, metadata: found.metadata)
                 }
             },
