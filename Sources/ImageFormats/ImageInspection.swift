@@ -24,19 +24,23 @@ public struct ImageInspection: Sendable, Equatable {
         let tailSize = UInt64(ImageFormat.tailBytes)
         let tail = file.size > tailSize ? try file.read(Int(tailSize), at: file.size - tailSize) : []
         format = try declared.check(ImageFormat.found(head: head, tail: tail))
+        var (blocks, grains): (BlockTable?, VMDKContent?)
         switch format {
         case .qcow2: virtualSize = try qcow2Size(file)
-        case .vmdk: virtualSize = try vmdkSize(file, rules.vmdkTypes)
-        case .vhd: virtualSize = try vhdSize(file)
-        case .vhdx: virtualSize = try vhdxSize(file)
-        case .vdi: virtualSize = try vdiSize(file)
-        case .ploop: virtualSize = try ploopSize(file)
+        case .vmdk: (virtualSize, grains) = try vmdkDisk(file, rules.vmdkTypes)
+        case .vhd: (virtualSize, blocks) = try vhdDisk(file)
+        case .vhdx: (virtualSize, blocks) = try vhdxDisk(file)
+        case .vdi: (virtualSize, blocks) = try vdiDisk(file)
+        case .ploop: (virtualSize, blocks) = try ploopDisk(file)
         case .raw, .luks, .iso, .ami, .ari, .aki: virtualSize = file.size
         case .qcow, .qed, .bochs: throw ImageRefusal("images of format \(format.rawValue) are not taken")
         }
         guard virtualSize <= rules.volumeSize else {
             throw ImageRefusal("the image's virtual size is \(virtualSize) bytes, and the volume has only \(rules.volumeSize)")
         }
+        // Nothing that lies behind the file's end is read as zeroes.
         if format == .qcow2 { try Qcow2Content(file).requireAll() }
+        try blocks?.requireAll(in: file)
+        try grains?.requireAll()
     }
 }

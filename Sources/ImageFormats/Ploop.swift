@@ -1,5 +1,5 @@
 /// Of Parallels' images, version 2 (QEMU's docs/interop/parallels.txt).
-func ploopSize(_ file: any ImageFile) throws -> UInt64 {
+func ploopDisk(_ file: any ImageFile) throws -> (size: UInt64, blocks: BlockTable) {
     let head = try file.take(64, at: 0, "header")
     guard head.little(16, 4) == 2 else { throw ImageRefusal("the image is of a version of ploop that is not taken") }
     let isOld = head.starts(with: "WithoutFreeSpace".utf8)
@@ -11,5 +11,9 @@ func ploopSize(_ file: any ImageFile) throws -> UInt64 {
         throw ImageRefusal("the image's table of \(entries) blocks is too small for its virtual size")
     }
     try file.requireInside(64, entries * 4, "table of blocks")
-    return try bytes(ofSectors: sectors, "virtual size")
+    let size = try bytes(ofSectors: sectors, "virtual size")
+    // Numbers of sectors in old files, of blocks in others.
+    let unit = isOld ? 512 : track * 512
+    let blocks = BlockTable(offset: 64, entrySize: 4, isBig: false, block: track * 512, size: size) { $0 == 0 ? nil : $0 * unit }
+    return (size, blocks)
 }

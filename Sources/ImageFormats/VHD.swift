@@ -1,5 +1,5 @@
 /// Of vhd files, fixed and dynamic (Microsoft's "Virtual Hard Disk Image Format").
-func vhdSize(_ file: any ImageFile) throws -> UInt64 {
+func vhdDisk(_ file: any ImageFile) throws -> (size: UInt64, blocks: BlockTable?) {
     let head = try file.take(512, at: 0, "header")
     let isAtBeginning = head.starts(with: "conectix".utf8)
     let footer = isAtBeginning ? head : try file.take(512, at: file.size < 512 ? 0 : file.size - 512, "footer")
@@ -12,7 +12,7 @@ func vhdSize(_ file: any ImageFile) throws -> UInt64 {
     let size = try vhdDiskSize(footer)
     guard isAtBeginning else {
         guard size <= file.size - 512 else { throw ImageRefusal("the image's virtual size is more than it holds: it is truncated") }
-        return size
+        return (size, nil)
     }
     let dynamic = try file.take(1024, at: footer.big(16, 8), "dynamic header")
     guard dynamic.starts(with: "cxsparse".utf8) else { throw ImageRefusal("the image has no dynamic header") }
@@ -23,7 +23,12 @@ func vhdSize(_ file: any ImageFile) throws -> UInt64 {
         throw ImageRefusal("the image's table of \(entries) blocks is too small for its virtual size")
     }
     try file.requireInside(table, entries * 4, "table of blocks")
-    return size
+    // Before each block lies a bitmap of its sectors, in whole sectors.
+    let bitmap = (block / 4096 + 511) / 512 * 512
+    let blocks = BlockTable(offset: table, entrySize: 4, isBig: true, block: block, size: size, lead: bitmap) {
+        $0 == 0xFFFF_FFFF ? nil : $0 * 512
+    }
+    return (size, blocks)
 }
 
 /// Bytes of the disk as QEMU counts them: by its geometry, unless who made it counts otherwise.

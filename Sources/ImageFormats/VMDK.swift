@@ -1,10 +1,11 @@
 /// Of vmdk files that hold their data themselves: one sparse extent with the descriptor in it (VMware's "Virtual Disk Format 1.1").
-func vmdkSize(_ file: any ImageFile, _ types: [String]) throws -> UInt64 {
+func vmdkDisk(_ file: any ImageFile, _ types: [String]) throws -> (size: UInt64, content: VMDKContent) {
     guard try file.read(4, at: 0).elementsEqual("KDMV".utf8) else {
         throw ImageRefusal("the image is only a descriptor of other files, or of an old kind: such vmdk images are not taken")
     }
     let head = try file.take(512, at: 0, "header")
     let capacity = try vmdkCapacity(head)
+    var counting = head
     // In front of the data: the header has its counterpart at the end.
     if head.little(56, 8) == UInt64.max {
         guard file.size >= 2048 else { throw ImageRefusal("the image ends before its footer: it is truncated") }
@@ -13,6 +14,7 @@ func vmdkSize(_ file: any ImageFile, _ types: [String]) throws -> UInt64 {
         guard try vmdkCapacity(Array(footer[512..<1024])) == capacity else {
             throw ImageRefusal("the image's header and its footer tell different sizes")
         }
+        counting = Array(footer[512..<1024])
     }
     // QEMU looks for it there, whatever the header says.
     guard head.little(28, 8) == 1 else { throw ImageRefusal("the image's descriptor is not behind its header") }
@@ -21,7 +23,7 @@ func vmdkSize(_ file: any ImageFile, _ types: [String]) throws -> UInt64 {
     try checkDescriptor(Array(text.prefix(Int(length) * 512)), types)
     // However long the header says that it is.
     guard !contains(text, "parentFileNameHint") else { throw ImageRefusal("the image has a parent, and images with one are not taken") }
-    return capacity
+    return (capacity, VMDKContent(file, counting))
 }
 
 /// Bytes of the disk, of a header that is sound.

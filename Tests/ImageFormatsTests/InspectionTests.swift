@@ -128,9 +128,7 @@ struct InspectionTests {
         var raw = (0..<300_000).map { _ in UInt8.random(in: 0...255) }
         raw += [UInt8](repeating: 0, count: 3 << 20) + Array(repeating: Array("some text, ".utf8), count: 30_000).joined()
         raw += [UInt8](repeating: 7, count: 512 - raw.count % 512)
-        let file = open(directory + "/raw", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        defer { close(file) }
-        #expect(write(file, raw, raw.count) == raw.count)
+        try write(raw, "raw")
         let options = options.map { $0 == "-c" ? [$0] : ["-o", $0] } ?? []
         try run(["convert", "-f", "raw", "-O", "qcow2"] + options + [directory + "/raw", directory + "/image"])
         let whole = try read(directory + "/image")
@@ -139,6 +137,114 @@ struct InspectionTests {
         for left in [whole.bytes.count / 2, whole.bytes.count - (2 << 20), whole.bytes.count - (160 << 10)] where left > 0 {
             #expect(refusal(Bytes(bytes: Array(whole.bytes.prefix(left))), .qcow2).contains("truncated"), "\(options) \(left)")
         }
+    }
+
+    /// Subformats whose files keep content here and there.
+    struct Cut: Sendable {
+        let driver: String
+        let format: ImageFormat
+        var options: String?
+    }
+
+    private static let cuts = [
+        Cut(driver: "vmdk", format: .vmdk), Cut(driver: "vmdk", format: .vmdk, options: "subformat=streamOptimized"),
+        Cut(driver: "vpc", format: .vhd, options: "force_size=on"), Cut(driver: "vpc", format: .vhd),
+        Cut(driver: "vhdx", format: .vhdx), Cut(driver: "vhdx", format: .vhdx, options: "block_size=1M"),
+        Cut(driver: "vhdx", format: .vhdx, options: "subformat=fixed"), Cut(driver: "vdi", format: .vdi),
+        Cut(driver: "vdi", format: .vdi, options: "static=on"), Cut(driver: "parallels", format: .ploop),
+    ]
+
+    @Test("A file that is cut anywhere is refused, or lacks nothing", arguments: cuts)
+    func cut(_ cut: Cut) throws {
+        var random = Seeded(11)
+        // Random, a hole, and what becomes smaller, up to the end, which is no end of a block.
+        var raw = (0..<300_000).map { _ in UInt8.random(in: 0...255, using: &random) } + [UInt8](repeating: 0, count: 5 << 20)
+        raw += Array(repeating: Array("some text, ".utf8), count: 100_000).joined()
+        raw += (0..<20_000).map { _ in UInt8.random(in: 0...255, using: &random) }
+        raw += [UInt8](repeating: 7, count: 512 - raw.count % 512)
+        try write(raw, "raw")
+        let options = cut.options.map { ["-o", $0] } ?? []
+        try run(["convert", "-f", "raw", "-O", cut.driver] + options + [directory + "/raw", directory + "/image"])
+        let whole = try read(directory + "/image")
+        func content(_ file: Bytes) throws -> [UInt8] {
+            try write(file.bytes, "cut")
+            try run(["convert", "-f", cut.driver, "-O", "raw", directory + "/cut", directory + "/content"])
+            return try read(directory + "/content").bytes
+        }
+        let sound = try content(whole)
+        #expect(isSame(Array(sound.prefix(raw.count)), raw))
+        #expect(try inspect(whole, cut.format).virtualSize == UInt64(sound.count))
+        var refused = 0
+        let count = whole.bytes.count
+        let places = [1, 512, 513, 1024, 4096].map { count - $0 } + (0..<30).map { _ in .random(in: 0..<count, using: &random) }
+        for left in places {
+            let part = Bytes(bytes: Array(whole.bytes.prefix(left)))
+            if (try? inspect(part, cut.format)) != nil {
+                #expect(try isSame(content(part), sound), "\(cut) cut at \(left) of \(count)")
+            } else {
+                refused += 1
+            }
+        }
+        #expect(refused > 5, "\(cut): \(refused)")
+    }
+
+    /// Compared at once, since there are megabytes of them.
+    private func isSame(_ first: [UInt8], _ second: [UInt8]) -> Bool {
+        first.count == second.count && memcmp(first, second, first.count) == 0
+    }
+
+    private func write(_ bytes: [UInt8], _ name: String) throws {
+        let file = open(directory + "/" + name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        defer { close(file) }
+        try #require(Glibc.write(file, bytes, bytes.count) == bytes.count)
+    }
+
+    @Test("A block whose entry leads behind the end is named; so are tables that are")
+    func behindTheEnd() throws {
+        /// A file whose first entry of a table is changed.
+        func changed(_ driver: String, _ format: ImageFormat, _ entry: UInt64, _ bytes: Int, isBig: Bool, at offset: (Bytes) -> Int) throws
+            -> String
+        {
+            var file = try make(driver, driver == "vpc" ? "force_size=on" : nil)
+            file.put(entry, bytes, at: offset(file), isBig: isBig)
+            return refusal(file, format)
+        }
+        let block = "the image's block 0 lies behind its end: it is truncated"
+        #expect(try changed("vpc", .vhd, 0x1000_0000, 4, isBig: true) { _ in 1536 } == block)
+        #expect(try changed("vdi", .vdi, 77, 4, isBig: false) { Int($0.bytes.little(0x154, 4)) } == block)
+        #expect(try changed("parallels", .ploop, 77, 4, isBig: false) { _ in 64 } == block)
+        let table = { (file: Bytes) in Int(file.bytes.little(56, 8)) * 512 }
+        #expect(
+            try changed("vmdk", .vmdk, 0xFFFF_FFFF, 4, isBig: false, at: table)
+                == "the image's table 0 of grains lies behind its end: it is truncated")
+        #expect(
+            try changed("vmdk", .vmdk, 0xFFFF_FFFF, 4, isBig: false) { Int($0.bytes.little(table($0), 4)) * 512 }
+                == "the image's grain 0 lies behind its end: it is truncated")
+        #expect(try changed("vmdk", .vmdk, 1 << 50, 8, isBig: false) { _ in 56 }.contains("table of tables lies behind"))
+        #expect(try changed("vmdk", .vmdk, UInt64.max - 1, 8, isBig: false) { _ in 56 }.contains("absurd"))
+        func regionOfBlocks(_ file: Bytes) -> Int {
+            let entries = [196_624, 196_656]
+            let entry = entries.first { file.bytes.guid($0).hasPrefix("2dc27766") } ?? 0
+            return Int(file.bytes.little(entry + 16, 8))
+        }
+        let entries: [UInt64] = [UInt64.max & ~7 | 6, 1 << 40 | 6]
+        for entry in entries {
+            #expect(try changed("vhdx", .vhdx, entry, 8, isBig: false, at: regionOfBlocks) == block)
+        }
+    }
+
+    @Test("vmdk: one table that is named for all of the disk is not read over and over")
+    func repeatedGrains() throws {
+        var file = try make("vmdk")
+        // Grains of one sector, tables of one entry: as many tables as the disk has sectors.
+        file.put(1, 8, at: 20, isBig: false)
+        file.put(1, 4, at: 44, isBig: false)
+        let table = file.bytes.count / 512 + 1
+        file.put(UInt64(table), 8, at: 56, isBig: false)
+        let count = Int(Self.size / 512)
+        file.bytes += [UInt8](repeating: 0, count: table * 512 + count * 4 - file.bytes.count)
+        for index in 0..<count { file.put(UInt64(table), 4, at: table * 512 + 4 * index, isBig: false) }
+        #expect(refusal(file, .vmdk).contains("named twice"))
     }
 
     @Test("qcow2: a table that is named a million times is read once")
