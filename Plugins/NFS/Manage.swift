@@ -20,6 +20,11 @@ extension NFSDriver {
     private func list(_ session: Session, _ call: Call) throws {
         let files = try session.entries().filter { $0.isFile && !$0.name.hasPrefix(".") && !$0.name.hasSuffix(".partial") }
         let names = Set(files.map(\.name))
+        var copied: [String: [String]] = [:]
+        for file in files where Chain.Format.isRaw(ofLength: file.size) {
+            guard let volume = Self.volume(ofOverlay: file.name) else { continue }
+            copied[volume, default: []].append(String(decoding: file.name.utf8.suffix(36), as: UTF8.self))
+        }
         var budget = Self.tablesPerList
         for file in files where !file.name.hasSuffix(".info") {
             if let volume = Self.volume(ofOverlay: file.name), names.contains(volume) { continue }
@@ -33,12 +38,14 @@ extension NFSDriver {
                 call.set("reference", session.path(file.name))
                 call.set("bytes", Int64(bytes))
                 call.set("size", Int64((bytes + 1_073_741_823) >> 30))
-                if let reason = file.links > 1 ? Self.shared : refusal { call.set("unsafe", reason) }
+                let copies = (copied[file.name] ?? []).filter { id in !overlays.contains { $0.id == id } }
+                let reason = file.links > 1 ? Self.shared : refusal ?? (copies.isEmpty ? nil : Self.hasSnapshots)
+                if let reason { call.set("unsafe", reason) }
                 call.list("snapshots") {
-                    for overlay in overlays {
+                    for id in overlays.map(\.id) + copies {
                         call.object(nil) {
-                            call.set("name", "snapshot-" + overlay.id)
-                            call.set("id", overlay.id)
+                            call.set("name", "snapshot-" + id)
+                            call.set("id", id)
                         }
                     }
                 }
@@ -78,7 +85,7 @@ extension NFSDriver {
             let chain = try Chain(session, volume: entry.name, format: .raw)
             let file = try session.open(chain.active, writable: false)
             defer { file.close() }
-            let refusal = chain.overlays.isEmpty ? nil : "it has snapshots"
+            let refusal = chain.overlays.isEmpty ? nil : Self.hasSnapshots
             if chain.active == entry.name, Chain.Format.isRaw(ofLength: try file.size) { return (entry.size, chain.overlays, refusal) }
             guard let header = try Qcow2Header.read(file) else { return (entry.size, chain.overlays, refusal) }
             // Files of volumes are not examined.
@@ -96,6 +103,7 @@ extension NFSDriver {
         }
     }
 
+    private static let hasSnapshots = "it has snapshots"
     private static let shared = "it has another name: who has that writes to the same bytes"
 
     func manageVolume(_ call: Call) throws {
@@ -117,6 +125,9 @@ extension NFSDriver {
                 if try session.size(of: target) != nil { throw DriverError(CLINKER_EXISTS, "\(session.path(target)) exists already") }
                 guard try Chain(session, volume: reference, format: .raw).overlays.isEmpty else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)) has snapshots")
+                }
+                if let owner = Self.volume(ofOverlay: reference), try session.size(of: owner) != nil {
+                    throw DriverError(CLINKER_INVALID, "\(session.path(reference)) is of a snapshot of \(owner)")
                 }
                 guard try session.links(of: reference) == 1 else {
                     throw DriverError(CLINKER_INVALID, "\(session.path(reference)): \(Self.shared)")

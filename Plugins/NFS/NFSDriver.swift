@@ -98,8 +98,8 @@ final class NFSDriver: VolumeDriver {
         call.set("online_extend_support", false)
         call.set("sparse_copy_volume", true)
         call.set("shared_targets", false)
-        // Snapshots are qcow2 files over what a hypervisor decrypts as a whole.
-        call.set("encryption_header", "none")
+        // Hosts have no device: their hypervisor decrypts.
+        call.set("encryption_header", "luks")
     }
 
     func stats(_ call: Call) throws {
@@ -138,13 +138,15 @@ final class NFSDriver: VolumeDriver {
             }
             return setData(call, found, format)
         }
-        let share = try choose(size)
+        // What a hypervisor decrypts as a whole is a raw file: encryption of a qcow2 file is another one, inside of it.
+        let format = isEncrypted(call) ? .raw : newFormat
+        let share = try choose(size, format)
         try share.with { session in
             let partial = name + ".partial"
             let file = try session.create(partial)
             do {
                 defer { file.close() }
-                switch newFormat {
+                switch format {
                 case .qcow2: try Qcow2.create(in: file, size: size, backing: nil)
                 case .raw where isSparse: try file.truncate(to: size)
                 case .raw: try allocate(file, size, call)
@@ -156,7 +158,7 @@ final class NFSDriver: VolumeDriver {
             }
             try session.rename(partial, to: name)
         }
-        setData(call, share, newFormat)
+        setData(call, share, format)
     }
 
     private func allocate(_ file: NFSFile, _ size: UInt64, _ call: Call) throws {
@@ -174,12 +176,13 @@ final class NFSDriver: VolumeDriver {
         let name = try name(call, "volume.name")
         let noted = data(call)?["share"]?.string
         let own = shares.first { $0.address.text == noted }
-        if let own, try own.with({ try remove(name, $0) }) { return }
+        let isEncrypted = isEncrypted(call)
+        if let own, try own.with({ try remove(name, $0, isEncrypted) }) { return }
         // It may have been migrated there.
         var failure: DriverError?
         var isFound = false
         for share in shares where share !== own {
-            do { if try share.with({ try remove(name, $0) }) { isFound = true } } catch let error as DriverError
+            do { if try share.with({ try remove(name, $0, isEncrypted) }) { isFound = true } } catch let error as DriverError
                 where error.code == CLINKER_RETRY
             { failure = error }
         }
@@ -189,11 +192,14 @@ final class NFSDriver: VolumeDriver {
     }
 
     /// - Returns: false if the share does not have the file.
-    private func remove(_ name: String, _ session: Session) throws -> Bool {
+    private func remove(_ name: String, _ session: Session, _ isEncrypted: Bool) throws -> Bool {
         try session.remove(name + ".partial")
         guard try session.size(of: name) != nil else { return false }
         let chain = try Chain(session, volume: name, format: .raw)
         if let snapshot = chain.overlays.first { throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(snapshot.id)") }
+        if isEncrypted, let id = SnapshotCopies.ids(of: name, among: try session.entries()).first {
+            throw DriverError(CLINKER_BUSY, "\(name) has the snapshot \(id)")
+        }
         try session.remove(name)
         return true
     }
@@ -216,6 +222,10 @@ final class NFSDriver: VolumeDriver {
     func createSnapshot(_ call: Call) throws {
         guard hasSnapshots else { throw DriverError(CLINKER_UNSUPPORTED, "nfs_snapshot_support is not true") }
         let snapshot = try snapshotID(call)
+        if isEncrypted(call) {
+            try requireDetached(call, "snapshotted")
+            return try withCopies(call) { try $0.make(snapshot, call) }
+        }
         try withChain(call) { chain in
             guard chain.overlay(of: snapshot) == nil else { return }
             try requireDetached(call, "snapshotted")
@@ -226,6 +236,7 @@ final class NFSDriver: VolumeDriver {
     func deleteSnapshot(_ call: Call) throws {
         let snapshot = try snapshotID(call)
         guard try find(name(call, "volume.name"), call) != nil else { return }
+        if isEncrypted(call) { return try withCopies(call) { try $0.remove(snapshot) } }
         try withChain(call) { chain in
             if chain.overlay(of: snapshot) != nil { try requireDetached(call, "merged with its snapshot") }
             try chain.remove(snapshot, call)
@@ -234,6 +245,11 @@ final class NFSDriver: VolumeDriver {
 
     func revertToSnapshot(_ call: Call) throws {
         let snapshot = try snapshotID(call)
+        if isEncrypted(call) {
+            try requireDetached(call, "reverted")
+            let size = try call.gibibytes("volume.size")
+            return try withCopies(call) { try $0.revert(to: snapshot, size: size, call) }
+        }
         try withChain(call) { chain in
             try requireDetached(call, "reverted")
             try chain.revert(to: snapshot)
@@ -280,14 +296,30 @@ final class NFSDriver: VolumeDriver {
         let share = try share(of: volume, call)
         let session = try share.take()
         do {
-            let chain = try Chain(session, volume: volume, format: format(call, session, volume))
             let isSnapshot = call.string("snapshot.name") != nil
+            if isSnapshot, isEncrypted(call) {
+                return ChainHandle(try copies(volume, session).open(snapshotID(call)), share, session, writable: false)
+            }
+            let chain = try Chain(session, volume: volume, format: format(call, session, volume))
             let layer = try isSnapshot ? chain.open(snapshot: snapshotID(call)) : chain.open(chain.active, writable: writable)
             return ChainHandle(layer, share, session, writable: writable && !isSnapshot)
         } catch {
             share.give(back: session)
             throw error
         }
+    }
+
+    // MARK: encrypted volumes
+
+    private func isEncrypted(_ call: Call) -> Bool { call.boolean("volume.encrypted") ?? false }
+
+    private func copies(_ volume: String, _ session: Session) -> SnapshotCopies {
+        SnapshotCopies(session: session, volume: volume, isSparse: isSparse)
+    }
+
+    private func withCopies(_ call: Call, _ body: (SnapshotCopies) throws -> Void) throws {
+        let volume = try name(call, "volume.name")
+        try share(of: volume, call).with { try body(copies(volume, $0)) }
     }
 
     // MARK: arguments

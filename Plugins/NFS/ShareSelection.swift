@@ -46,15 +46,15 @@ extension NFSDriver {
     }
 
     /// The share with the fewest allocated bytes among those with enough space.
-    func choose(_ size: UInt64) throws -> Share {
+    func choose(_ size: UInt64, _ format: Chain.Format) throws -> Share {
         var best: (share: Share, provisioned: UInt64)?
         var failure: DriverError?
         for share in shares where share.refusal == nil {
             do {
                 let (capacity, provisioned) = try share.with { (try $0.capacity(), try Self.provisioned(try $0.entries())) }
                 let used = Double(capacity.total - min(capacity.total, capacity.free)) / Double(max(1, capacity.total))
-                let limit = isSparse || newFormat == .qcow2 ? overSubscription : 1
-                guard used <= 1 - Double(reservedPercentage) / 100, isSparse || newFormat == .qcow2 || capacity.free > size,
+                let limit = isSparse || format == .qcow2 ? overSubscription : 1
+                guard used <= 1 - Double(reservedPercentage) / 100, isSparse || format == .qcow2 || capacity.free > size,
                     Double(provisioned + size) / Double(max(1, capacity.total)) < limit
                 else { continue }
                 if best.map({ provisioned < $0.provisioned }) ?? true { best = (share, provisioned) }

@@ -314,6 +314,155 @@ struct EncryptedVolumeTests {
         #expect(Self.keys(service) == 0)
     }
 
+    /// What lies in a volume on NFS, in qemu's words: a raw file, whatever else the backend makes.
+    private static func nfsFile(_ volume: String) throws -> String {
+        try StorageUnderTest.nfs.get().directory + "/export/volume-" + volume
+    }
+    private static func nfsImage(_ volume: String) throws -> String { "file.driver=file,file.filename=\(try nfsFile(volume))" }
+
+    private static func remove(_ service: ServiceUnderTest, _ volumes: [String]) throws {
+        for one in volumes {
+            #expect(try service.api("DELETE", "/volumes/\(one)").status == 202)
+            try service.wait(one, nil, seconds: 60)
+        }
+    }
+
+    @Test("a volume on NFS is a raw file with a LUKS header, snapshots, clones and all", arguments: [false, true])
+    func nfs(makesQcow2: Bool) async throws {
+        let service = try ServiceUnderTest(
+            backends: "nfs", sections: "[nfs]\n\(StorageUnderTest.nfsSection("nfs_qcow2_volumes = \(makesQcow2)"))\n")
+        _ = try Self.encryptedType(service)
+        let volume = try Self.secret(service)
+        let dump = try await Self.run("cryptsetup", ["luksDump", Self.nfsFile(volume)])
+        #expect(dump.contains("Cipher mode:   \txts-plain64") && dump.contains("Version:       \t1"), "\(dump)")
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x42 0 1M", "write -P 0x43 500M 64k")
+
+        let snapshot = try #require(
+            try service.api("POST", "/snapshots", ["snapshot": ["volume_id": .string(volume)]]).json["snapshot"]?["id"]?.string)
+        try Self.eventually { try service.api("GET", "/snapshots/\(snapshot)").json["snapshot"]?["status"] == "available" }
+        // The file stays the one that hosts are told, as what it is.
+        let connector: JSON = ["host": "peer", "ip": "127.0.0.1", "initiator": "iqn.test"]
+        let connection = try service.api("POST", "/volumes/\(volume)/action", ["os-initialize_connection": ["connector": connector]])
+        let data = connection.json["connection_info"]?["data"]
+        #expect(data?["format"] == "raw" && data?["name"] == .string("volume-\(volume)"), "\(connection.text)")
+        #expect(data?["encrypted"] == true)
+        #expect(
+            try service.api("POST", "/volumes/\(volume)/action", ["os-terminate_connection": ["connector": connector]]).status == 202)
+        try Self.eventually { try service.volume(volume)?["status"] == "available" }
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x44 0 1M")
+        #expect(try service.api("POST", "/volumes/\(volume)/action", ["os-extend": ["new_size": 2]]).status == 202)
+        try service.wait(volume, "available", seconds: 60)
+
+        let (clone, other) = try (
+            Self.secret(service, ["source_volid": .string(volume), "size": 3]), Self.secret(service, ["snapshot_id": .string(snapshot)])
+        )
+        #expect(Set(try [volume, clone, other].map { try Self.keyID(service, $0) }).count == 3)
+        for (one, byte) in [(volume, 0x44), (clone, 0x44), (other, 0x42)] {
+            _ = try await Self.io(service, one, Self.nfsImage(one), "read -P \(byte) 0 1M", "read -P 0x43 500M 64k")
+        }
+        #expect(try await DoctorTests.examine(service).findings.isEmpty)
+
+        #expect(try service.api("DELETE", "/snapshots/\(snapshot)").status == 202)
+        try Self.eventually { try service.api("GET", "/snapshots/\(snapshot)").status == 404 }
+        try Self.remove(service, [volume, clone, other])
+        #expect(Self.keys(service) == 0)
+        let left = try StorageUnderTest.volumes(in: StorageUnderTest.nfs.get().directory + "/export")
+        #expect(!left.contains { name in [volume, clone, other].contains { name.contains($0) } }, "\(left)")
+        #expect(service.stop() == 0)
+    }
+
+    @Test("an encrypted volume on NFS is reverted to a snapshot, and what it was extended by is empty")
+    func revertedOnNFS() async throws {
+        let service = try ServiceUnderTest(backends: "nfs", sections: "[nfs]\n\(StorageUnderTest.nfsSection())\n")
+        _ = try Self.encryptedType(service)
+        let volume = try Self.secret(service)
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x42 0 1M")
+        let snapshot = try #require(
+            try service.api("POST", "/snapshots", ["snapshot": ["volume_id": .string(volume)]]).json["snapshot"]?["id"]?.string)
+        try Self.eventually { try service.api("GET", "/snapshots/\(snapshot)").json["snapshot"]?["status"] == "available" }
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x44 0 1M")
+        #expect(
+            try service.api("POST", "/volumes/\(volume)/action", version: "3.40", ["revert": ["snapshot_id": .string(snapshot)]]).status
+                == 202)
+        try service.wait(volume, "available", seconds: 60)
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "read -P 0x42 0 1M")
+        #expect(try service.api("DELETE", "/snapshots/\(snapshot)").status == 202)
+        try Self.eventually { try service.api("GET", "/snapshots/\(snapshot)").status == 404 }
+        try Self.remove(service, [volume])
+    }
+
+    @Test("images come into an encrypted volume on NFS, go out of it, and over it; its backup is a volume again")
+    func imagesOnNFS() async throws {
+        let glance = try GlanceUnderTest.open.get()
+        let store = temporaryDirectory("store")
+        let service = try ServiceUnderTest(
+            options: "glance_api_servers = \(glance.address)\nimage_conversion_cpu_limit = 600\n"
+                + "backup_driver = cinder.backup.drivers.posix.PosixBackupDriver\nbackup_posix_path = \(store)\n",
+            backends: "nfs", sections: "[nfs]\n\(StorageUnderTest.nfsSection("nfs_qcow2_volumes = true"))\n")
+        try ChangedBackupTests.waitForStore(service)
+        _ = try Self.encryptedType(service)
+        let (plain, next) = try (
+            glance.image(data: [UInt8](repeating: 0x45, count: 1 << 20)), glance.image(data: [UInt8](repeating: 0x46, count: 1 << 20))
+        )
+        let volume = try Self.secret(service, ["imageRef": .string(plain)])
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "read -P 0x45 0 1M")
+        let sent = try service.api("POST", "/volumes/\(volume)/action", ["os-volume_upload_image": ["image_name": "secret"]])
+        let id = try #require(sent.json["os-volume_upload_image"]?["image_id"]?.string, "\(sent.text)")
+        try service.wait(volume, "available", seconds: 120)
+        let back = try Self.secret(service, ["imageRef": .string(id)])
+        _ = try await Self.io(service, back, Self.nfsImage(back), "read -P 0x45 0 1M")
+
+        let over = try service.api("POST", "/volumes/\(back)/action", ["os-reimage": ["image_id": .string(next)]])
+        #expect(over.status == 202, "\(over.text)")
+        try service.wait(back, "available", seconds: 120)
+        _ = try await Self.io(service, back, Self.nfsImage(back), "read -P 0x46 0 1M")
+
+        let backup = try BackupTests.backup(service, of: back, [:])
+        try BackupTests.wait(service, backup, "available")
+        let restored = try Self.secret(service, ["backup_id": .string(backup)])
+        _ = try await Self.io(service, restored, Self.nfsImage(restored), "read -P 0x46 0 1M")
+        #expect(try Self.keyID(service, restored) != Self.keyID(service, back))
+        try Self.remove(service, [volume, back, restored])
+        #expect(!service.log.contains("passphrase") && service.stop() == 0)
+    }
+
+    @Test("an encrypted volume moves between NFS and Ceph, and from NFS to a backend of devices, but not back")
+    func movesOffNFS() async throws {
+        let service = try ServiceUnderTest(
+            backends: "nfs,rbd,file",
+            sections: "[nfs]\n\(StorageUnderTest.nfsSection("volume_backend_name = nfs"))\n"
+                + "[rbd]\n\(StorageUnderTest.rbdSection("volume_backend_name = rbd"))\n"
+                + "[file]\nvolume_driver = file\nvolume_backend_name = file\n")
+        let type = try Self.encryptedType(service)
+        #expect(
+            try service.api("POST", "/types/\(type)/extra_specs", ["extra_specs": ["volume_backend_name": "nfs"]]).status == 200)
+        let volume = try Self.secret(service)
+        #expect(try service.volume(volume)?["os-vol-host-attr:host"]?.string?.contains("@nfs#") == true)
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x47 0 1M")
+        #expect(try service.api("DELETE", "/types/\(type)/extra_specs/volume_backend_name").status == 202)
+        func move(_ backend: String) throws -> String {
+            let pools = try service.api("GET", "/scheduler-stats/get_pools").json["pools"]?.array?.compactMap { $0["name"]?.string } ?? []
+            let host = try #require(pools.first { $0.contains("@\(backend)#") }, "\(pools)")
+            let answer = try service.api("POST", "/volumes/\(volume)/action", ["os-migrate_volume": ["host": .string(host)]])
+            #expect(answer.status == 202, "\(answer.text)")
+            try Self.eventually { !["migrating", "starting"].contains(try service.volume(volume)?["migration_status"]?.string ?? "") }
+            return try #require(try service.volume(volume)?["os-vol-host-attr:host"]?.string)
+        }
+        #expect(try move("rbd").contains("@rbd#"))
+        let conf = try StorageUnderTest.ceph.get().directory + "/ceph.conf"
+        _ = try await Self.io(
+            service, volume, "file.driver=rbd,file.pool=volumes,file.image=volume-\(volume),file.user=cinder,file.conf=\(conf)",
+            "read -P 0x47 0 1M")
+        #expect(try move("nfs").contains("@nfs#"))
+        _ = try await Self.io(service, volume, Self.nfsImage(volume), "read -P 0x47 0 1M")
+        #expect(try move("file").contains("@file#"))
+        _ = try await Self.io(
+            service, volume, "file.driver=file,file.filename=\(service.state)/volumes/file/volume-\(volume)", "read -P 0x47 0 1M")
+        // What a host has not attached may be without a header there.
+        #expect(try move("nfs").contains("@file#"))
+        try Self.remove(service, [volume])
+    }
+
     @Test("an image comes into an encrypted volume in Ceph behind a header that its hosts know, and one without a header is refused")
     func imagesInCeph() async throws {
         let glance = try GlanceUnderTest.open.get()

@@ -67,7 +67,9 @@ struct FlowRun<Flow: FlowDefinition>: Sendable {
 
     /// The same for another storage object of the volume: `id` is what its name holds. `isConnected`: somebody may be writing to it.
     func driverArguments(_ volume: Volume, as id: String, host: String, data: String?, isConnected: Bool) -> DriverValue {
-        driverArguments(objectID: id, size: volume.size, host: host, data: data, isConnected: isConnected)
+        let object = driverArguments(objectID: id, size: volume.size, host: host, data: data, isConnected: isConnected)
+        guard case .object(let members) = object, volume.isEncrypted else { return object }
+        return .object(members + [.init("encrypted", .boolean(true))])
     }
 
     /// The same for a storage object of which no volume tells.

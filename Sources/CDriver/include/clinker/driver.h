@@ -244,7 +244,8 @@ typedef struct clinker_option {
  *                          volume.data string (the driver-private text stored at creation, may be absent),
  *                          volume.attached boolean: somebody was told where it is by connect_volume and has not let go of it, though
  *                          he may not have said that he uses it yet: he may be writing. A driver that would change under him
- *                          what he was told answers BUSY.
+ *                          what he was told answers BUSY,
+ *                          volume.encrypted boolean: whoever attaches it decrypts what lies in it (absent: nobody does).
  * A volume that is made or taken over may have volume.replicated boolean (its type wants a second copy elsewhere); the
  *                          driver answers with replication_status string ("enabled").
  * Every snapshot call has  the same of the volume, and snapshot.id, snapshot.name, snapshot.size, snapshot.data.
