@@ -93,7 +93,7 @@ public struct Message: Sendable {
             case .certificateRefused:
                 "The image is signed, and the key manager does not let this service read the certificate that it names: it belongs to another project."
             case .certificateUnusable: "The image is signed, and what it names in the key manager is no certificate that can be used."
-            case .keyMissing: "The key manager does not give the key that the volume is encrypted with, or does not take it."
+            case .keyMissing: "The key manager does not answer, or does not make, give or delete the key that the volume is encrypted with."
             case .certificateNotValid: "The image is signed, and the certificate that it names has expired or is not valid yet."
             case .reimageFailed: "The Compute service was not told that the volume has another content."
             case .imageFormat: "Images of this format are not converted by this service."

@@ -46,6 +46,50 @@ struct FlowEngineTests {
         #expect(engine.running == [interrupted, early, late])
     }
 
+    @Test("a connection that waited for its turn when the process died is taken back, as one that was under way: its client is gone")
+    func waiting() async throws {
+        let (database, engine, requests) = try await Self.engine()
+        engine.listen()
+        let caller = Caller(userID: "u", projectID: "p", isAdmin: true, requestID: "req-test")
+        let volume = try await database.write { tx in
+            var new = NewVolume()
+            new.size = 1
+            return try requests.create(new, caller: caller, in: tx)
+        }
+        func latest() async throws -> BlockStorage.Operation {
+            try #require(try await database.read { try Operations.latest(of: volume, in: $0) })
+        }
+        func setAvailable() async throws {
+            try await database.write { tx in
+                try Volumes.setStatus(.available, of: try #require(try Volumes.lock(volume, in: tx)), in: tx)
+            }
+        }
+        let creation = try await latest()
+        try await database.write { try Operations.finish(creation, state: .done, error: nil, in: $0) }
+        try await setAvailable()
+        try await database.write { try requests.extend(volume, to: 2, allowAttached: false, caller: caller, in: $0) }
+        let growth = try await latest()
+        try await setAvailable()
+        let attachment = try await database.write {
+            try requests.reserve(volumeID: volume, instanceID: "i", mode: nil, caller: caller, in: $0)
+        }
+        try await database.write { tx in
+            _ = try requests.connectAttachment(attachment, connector: ["host": "h"], isNew: true, caller: caller, in: tx)
+        }
+        let unfinished = try await engine.unfinishedOperations()
+        #expect(unfinished.waiting.count == 1)
+        try await database.write { try Operations.finish(growth, state: .done, error: nil, in: $0) }
+        engine.resume(FlowEngine.Unfinished(runnable: [], waiting: unfinished.waiting))
+        let limit = Timestamp.monotonic() + 60
+        while try await database.read({ try Attachments.find(attachment, of: volume, in: $0) }) != nil, Timestamp.monotonic() < limit {
+            try await Task.sleep(nanoseconds: 10_000_000)
+        }
+        let (left, status) = try await database.read { connection in
+            (try Attachments.find(attachment, of: volume, in: connection), try Volumes.find(volume, in: connection)?.status)
+        }
+        #expect(left == nil && status == .available)
+    }
+
     @Test("a member cancels what members start, and not the migration that an administrator has started")
     func cancellation() async throws {
         let (database, engine, _) = try await Self.engine()

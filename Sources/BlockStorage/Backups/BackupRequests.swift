@@ -215,7 +215,8 @@ extension VolumeRequests {
         guard (backup.encryptionKeyID != nil) != isEncrypted else { return }
         throw StorageError.invalidInput(
             backup.encryptionKeyID != nil
-                ? "The backup is of an encrypted volume: it can be restored to one of an encrypted volume type only."
+                ? "The backup is of an encrypted volume: it can be restored to one of an encrypted volume type only, which "
+                    + "the request must name: volume_id, or backup_id of a new volume."
                 : "The backup is not of an encrypted volume: it cannot be restored to one.")
     }
 

@@ -21,6 +21,8 @@ public enum Operations {
     static let runnableSQL = SQL(
         "SELECT \(Operation.columns) FROM operations WHERE finished_at IS NULL AND state = \(OperationState.running.sql) ORDER BY created_at"
     )
+    static let waitingIDsSQL = SQL(
+        "SELECT id FROM operations WHERE finished_at IS NULL AND state = \(OperationState.waiting.sql) ORDER BY created_at")
     static let insertClaimSQL = SQL("INSERT INTO claims (resource, ticket, operation_id, exclusive, held) VALUES (?, ?, ?, ?, ?)")
     static let conflictSQL = SQL("SELECT 1 FROM claims WHERE resource = ? AND operation_id <> ? AND (exclusive = 1 OR ? = 1) LIMIT 1")
     static let earlierSQL = SQL(
@@ -149,6 +151,9 @@ public enum Operations {
     public static func find(_ id: String, in connection: any Connection) throws -> Operation? {
         try connection.first(byID, .text(id)) { Operation($0) }
     }
+
+    /// Ids of those that wait for another one's claim.
+    public static func waiting(in connection: any Connection) throws -> [String] { try connection.rows(waitingIDsSQL) { $0.text(0) } }
 
     /// Everything that a process which died left running.
     public static func runnable(in connection: any Connection) throws -> [Operation] {

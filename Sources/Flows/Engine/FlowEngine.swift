@@ -59,21 +59,31 @@ public final class FlowEngine: OperationOutcomes {
         state.running[id] = Task(executorPreference: executor) { [self] in await run(id, interrupted: interrupted || isAbandoned) }
     }
 
+    /// The operations that a process which died left unfinished.
+    public struct Unfinished: Sendable {
+        let runnable, waiting: [String]
+    }
+
     /// The operations that a process which died left unfinished, for `resume`. To be asked for before requests are served: what they write is
     /// not interrupted.
-    public func unfinishedOperations() async throws -> [String] {
-        try await services.database.read { try Operations.runnable(in: $0).map(\.id) }
+    public func unfinishedOperations() async throws -> Unfinished {
+        try await services.database.read {
+            Unfinished(runnable: try Operations.runnable(in: $0).map(\.id), waiting: try Operations.waiting(in: $0))
+        }
     }
 
     /// Takes the `unfinishedOperations` up, and begins what was rung for since.
-    public func resume(_ unfinished: [String]) {
+    public func resume(_ unfinished: Unfinished) {
         state.withLock { state in
             let early = state.early ?? []
             state.early = nil
-            for id in unfinished { begin(id, interrupted: true, &state) }
+            // Who asked for them is gone as well, and was told that they failed.
+            state.abandoned.formUnion(unfinished.waiting)
+            for id in unfinished.runnable { begin(id, interrupted: true, &state) }
             for id in early { begin(id, interrupted: false, &state) }
         }
-        if !unfinished.isEmpty { services.log.info("operations are taken up again", metadata: ["count": "\(unfinished.count)"]) }
+        let count = unfinished.runnable.count + unfinished.waiting.count
+        if count > 0 { services.log.info("operations are taken up again", metadata: ["count": "\(count)"]) }
     }
 
     /// Waits for the answer of an operation that a client asked for; a backend's failure becomes the domain's. After as long as clients

@@ -76,7 +76,8 @@ enum DeleteVolume: FlowDefinition {
             try Snapshots.setStatus(isBusy ? .available : .errorDeleting, of: snapshot, in: tx)
         }
         try Volumes.setStatus(isBusy ? volume.previousStatus ?? .available : .errorDeleting, of: volume, in: tx)
-        try run.addUserMessage(.deleteVolume, isBusy ? .volumeBusy : .volumeNotDeleted, in: tx)
+        try run.addUserMessage(
+            .deleteVolume, isBusy ? .volumeBusy : OperationKeys.isAtFault(failure) ? .keyMissing : .volumeNotDeleted, in: tx)
         return .finished
     }
 }
