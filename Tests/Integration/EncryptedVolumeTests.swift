@@ -433,17 +433,26 @@ struct EncryptedVolumeTests {
             sections: "[nfs]\n\(StorageUnderTest.nfsSection("volume_backend_name = nfs"))\n"
                 + "[rbd]\n\(StorageUnderTest.rbdSection("volume_backend_name = rbd"))\n"
                 + "[file]\nvolume_driver = file\nvolume_backend_name = file\n")
-        let type = try Self.encryptedType(service)
-        #expect(
-            try service.api("POST", "/types/\(type)/extra_specs", ["extra_specs": ["volume_backend_name": "nfs"]]).status == 200)
+        _ = try Self.encryptedType(service)
+        func pool(_ backend: String) throws -> String {
+            let pools = try service.api("GET", "/scheduler-stats/get_pools").json["pools"]?.array?.compactMap { $0["name"]?.string } ?? []
+            return try #require(pools.first { $0.contains("@\(backend)#") }, "\(pools)")
+        }
+        // Its type names no backend, which would bind it.
+        func serve(_ action: String) throws {
+            for backend in ["rbd", "file"] {
+                let host = String(try pool(backend).split(separator: "#")[0])
+                let answer = try service.api("PUT", "/os-services/\(action)", ["host": .string(host), "binary": "cinder-volume"])
+                #expect(answer.status == 200, "\(answer.text)")
+            }
+        }
+        try serve("disable")
         let volume = try Self.secret(service)
+        try serve("enable")
         #expect(try service.volume(volume)?["os-vol-host-attr:host"]?.string?.contains("@nfs#") == true)
         _ = try await Self.io(service, volume, Self.nfsImage(volume), "write -P 0x47 0 1M")
-        #expect(try service.api("DELETE", "/types/\(type)/extra_specs/volume_backend_name").status == 202)
         func move(_ backend: String) throws -> String {
-            let pools = try service.api("GET", "/scheduler-stats/get_pools").json["pools"]?.array?.compactMap { $0["name"]?.string } ?? []
-            let host = try #require(pools.first { $0.contains("@\(backend)#") }, "\(pools)")
-            let answer = try service.api("POST", "/volumes/\(volume)/action", ["os-migrate_volume": ["host": .string(host)]])
+            let answer = try service.api("POST", "/volumes/\(volume)/action", ["os-migrate_volume": ["host": .string(try pool(backend))]])
             #expect(answer.status == 202, "\(answer.text)")
             try Self.eventually { !["migrating", "starting"].contains(try service.volume(volume)?["migration_status"]?.string ?? "") }
             return try #require(try service.volume(volume)?["os-vol-host-attr:host"]?.string)
