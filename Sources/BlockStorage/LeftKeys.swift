@@ -1,6 +1,5 @@
 public import Database
 import JSON
-import Primitives
 
 /// A key that an operation was to delete, and did not.
 public struct LeftKey: Sendable {
@@ -37,8 +36,6 @@ public struct LeftKey: Sendable {
 /// those operations is forgotten after a while.
 public enum LeftKeys {
     private static let table = LeftKeyTable.table
-    /// Seconds until the next attempt, doubled with each further one, and at most.
-    private static let firstPause = 60.0, longestPause = 3600.0
     /// Longest message that is kept.
     private static let longestMessage = 255
 
@@ -46,12 +43,11 @@ public enum LeftKeys {
     /// The oldest first.
     public static func all(in connection: any Connection) throws -> [LeftKey] { try connection.rows(allSQL) { LeftKey($0) } }
 
-    // A time so far ahead was noted before the clock was set back.
-    static let dueSQL = SQL(table.select("WHERE lk.retry_at <= ? OR lk.retry_at > ? ORDER BY lk.retry_at, lk.operation_id LIMIT ?"))
+    static let dueSQL = SQL(table.select("WHERE \(RetryTime.isDue(table.retryAt)) ORDER BY lk.retry_at, lk.operation_id LIMIT ?"))
     /// Those that it is time to try to delete, the longest due first.
     public static func due(limit: Int, in connection: any Connection) throws -> [LeftKey] {
-        let latest = Timestamp.format(connection.time + 2 * longestPause)
-        return try connection.rows(dueSQL, .text(Timestamp.format(connection.time)), .text(latest), .int(limit)) { LeftKey($0) }
+        let (now, latest) = RetryTime.bounds(in: connection)
+        return try connection.rows(dueSQL, now, latest, .int(limit)) { LeftKey($0) }
     }
 
     /// Notes that an operation ends without having deleted a key, in the transaction that ends it.
@@ -61,7 +57,7 @@ public enum LeftKeys {
     ) throws {
         try insert(
             keyID, ofVolume: id, madeBy: madeBy, operation: operation.id, project: operation.projectID, message: message,
-            retryAt: Timestamp.format(tx.time + firstPause), since: tx.now, in: tx)
+            retryAt: RetryTime.next(after: 1, in: tx), since: tx.now, in: tx)
     }
 
     private static func insert(
@@ -80,11 +76,11 @@ public enum LeftKeys {
     /// Notes that another attempt failed.
     public static func failed(_ key: LeftKey, message: String, in tx: any Transaction) throws {
         let (t, attempts) = (table, key.attempts + 1)
-        let pause = min(longestPause, firstPause * Double(1 << min(attempts, 16)))
+        // The first failure was the operation's.
         try tx.update(
             t, t.operationID(key.operationID),
             set: t.attempts(attempts), t.message(String(message.unicodeScalars.prefix(longestMessage))),
-            t.retryAt(Timestamp.format(tx.time + pause)))
+            t.retryAt(RetryTime.next(after: attempts + 1, in: tx)))
     }
 
     /// It is gone.

@@ -71,6 +71,10 @@ public struct MigrationStatus: Status {
     var source: String? { isTarget ? String(rawValue.dropFirst(Self.targetPrefix.count)) : nil }
     /// What the status of every copy matches.
     static let targets = targetPrefix + "%"
+    /// The condition that a volume is no such copy, by its column; it takes `targets`.
+    static func isNoTarget(_ column: String, _ dialect: any Dialect) -> String {
+        "(\(column) IS NULL OR NOT \(dialect.matches(column)))"
+    }
 
     static let over: [Self] = [.deleting, .error, .success]
     /// Whether the migration is over.

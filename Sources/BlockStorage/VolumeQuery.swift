@@ -97,13 +97,13 @@ public struct VolumeQuery: Sendable {
     static let projectSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ?")
     static let shownSummary = SQL {
         "SELECT count(*), coalesce(sum(size), 0) FROM volumes WHERE project_id = ? "
-            + "AND (migration_status IS NULL OR NOT \($0.matches("migration_status")))"
+            + "AND \(MigrationStatus.isNoTarget("migration_status", $0))"
     }
     static let wholeSummary = SQL("SELECT count(*), coalesce(sum(size), 0) FROM volumes")
     static let projectMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}'")
     static let shownMetadata = SQL {
         "SELECT DISTINCT metadata FROM volumes WHERE project_id = ? AND metadata <> '{}' "
-            + "AND (migration_status IS NULL OR NOT \($0.matches("migration_status")))"
+            + "AND \(MigrationStatus.isNoTarget("migration_status", $0))"
     }
     static let wholeMetadata = SQL("SELECT DISTINCT metadata FROM volumes WHERE metadata <> '{}'")
 
@@ -182,8 +182,7 @@ extension VolumeQuery: PageQuery {
                     }
                 }
             case .hasNoMigrationTarget:
-                conditions.add(
-                    "(v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))", .text(MigrationStatus.targets))
+                conditions.add(MigrationStatus.isNoTarget("v.migration_status", dialect), .text(MigrationStatus.targets))
             case .nothing: conditions.add(dialect.never)
             }
         }

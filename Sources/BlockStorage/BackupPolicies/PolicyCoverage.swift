@@ -23,7 +23,7 @@ extension BackupPolicies {
         return """
             SELECT v.id, v.project_id, v.volume_type_id, v.metadata FROM volumes v JOIN volume_types t ON t.id = v.volume_type_id
             WHERE (? = 1 OR v.project_id = ?) AND v.status <> \(VolumeStatus.deleting.sql)
-                AND (v.migration_status IS NULL OR NOT \(dialect.matches("v.migration_status")))
+                AND \(MigrationStatus.isNoTarget("v.migration_status", dialect))
                 AND (v.id IN (\(assigned("volume")))
                 OR v.volume_type_id IN (\(assigned("type"))) OR v.project_id IN (\(assigned("project")))
                 OR \(property) IS NOT NULL OR \(spec) IS NOT NULL)

@@ -1,5 +1,4 @@
 public import Database
-import Primitives
 
 /// A snapshot of a backup whose removal failed, or one that an image is made of, which must go whatever becomes of that.
 public struct BackupSnapshotRemoval: Sendable {
@@ -29,8 +28,6 @@ public struct BackupSnapshotRemoval: Sendable {
 /// what is still to be done stays here, and another operation tries it again later. A volume's lock is also that of these.
 public enum BackupSnapshotRemovals {
     private static let table = BackupSnapshotRemovalTable.table
-    /// Seconds until the second attempt, doubled with each further one, and at most.
-    private static let firstPause = 60.0, longestPause = 3600.0
 
     public static func find(_ snapshotID: String, in connection: any Connection) throws -> BackupSnapshotRemoval? {
         try connection.first(of: table, table.snapshotID(snapshotID)) { BackupSnapshotRemoval($0) }
@@ -41,16 +38,15 @@ public enum BackupSnapshotRemovals {
         try connection.rows(ofVolumeSQL, .text(id)) { BackupSnapshotRemoval($0) }
     }
 
-    // A time so far ahead was noted before the clock was set back.
     static let dueSQL = SQL(
         """
-        SELECT m.snapshot_id FROM backup_snapshot_removals m WHERE (m.retry_at <= ? OR m.retry_at > ?)
+        SELECT m.snapshot_id FROM backup_snapshot_removals m WHERE \(RetryTime.isDue(table.retryAt))
         AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.resource = m.snapshot_id) ORDER BY m.retry_at, m.snapshot_id LIMIT 100
         """)
     /// Snapshots that it is time to try to remove again, and that no operation is at work on.
     public static func due(in connection: any Connection) throws -> [String] {
-        let latest = Timestamp.format(connection.time + 2 * longestPause)
-        return try connection.rows(dueSQL, .text(Timestamp.format(connection.time)), .text(latest)) { $0.text(0) }
+        let (now, latest) = RetryTime.bounds(in: connection)
+        return try connection.rows(dueSQL, now, latest) { $0.text(0) }
     }
 
     /// Notes a snapshot before the volume's driver is asked to make it, and again with what the driver stores with it: it is removed when the
@@ -85,8 +81,7 @@ public enum BackupSnapshotRemovals {
         let (t, id) = (table, arguments.snapshotID)
         let known = try find(id, in: tx)
         let attempts = (known?.attempts ?? 0) + 1
-        let pause = min(longestPause, firstPause * Double(1 << min(attempts - 1, 16)))
-        let (message, retryAt) = (String(message.unicodeScalars.prefix(255)), Timestamp.format(tx.time + pause))
+        let (message, retryAt) = (String(message.unicodeScalars.prefix(255)), RetryTime.next(after: attempts, in: tx))
         if known != nil {
             try tx.update(t, t.snapshotID(id), set: t.attempts(attempts), t.message(message), t.retryAt(retryAt))
         } else {
